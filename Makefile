@@ -1,0 +1,55 @@
+# `make demo` and `make test` need nothing but Python 3.11 or newer with venv, and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format bench setup setup-dev system-packages clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
+
+# Stamps: a second run installs nothing; a changed setup.cfg installs again; an interrupted install is repeated.
+$(VENV)/installed: setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which with: make PYTHON=python3.11 ..."; exit 1; }
+	@echo "Setting up $(VENV) (torch with its libraries is several GB; the first time takes minutes) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@start=$$(date +%s); $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable . && \
+	  echo "Set-up took $$(( $$(date +%s) - start )) s."
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+setup: $(VENV)/installed  ## create .venv and install the project
+
+setup-dev: $(VENV)/installed-dev  ## the same with the test tools
+
+# Some tests compare with programs of the system; without them those tests skip and say which one is missing.
+system-packages:
+	@if ! command -v ffmpeg >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	  echo "Installing Debian's ffmpeg for the tests that compare with it ..."; \
+	  (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ffmpeg) >/dev/null 2>&1 \
+	    || echo "ffmpeg could not be installed; the tests that need it will skip."; \
+	fi
+
+demo: setup  ## train a small AST on the shipped drum clips, then use it
+	@$(BIN)/python -m finetune.demo
+
+test: setup-dev system-packages  ## the default tests
+	@$(BIN)/python -m pytest -q -m "not long"
+
+test-all: setup-dev system-packages  ## every test, also the long ones
+	@$(BIN)/python -m pytest -q
+
+lint: setup-dev  ## check style
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: setup-dev  ## rewrite to style
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+clean:  ## remove what the targets made (not your runs)
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache
