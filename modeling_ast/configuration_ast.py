@@ -1,0 +1,98 @@
+"""AST configuration: the fields of the checkpoints on the Hub, and what this port adds to them.
+
+Follows `config.json` of `MIT/ast-finetuned-audioset-10-10-0.4593`. New fields change nothing at their defaults, so a
+configuration saved here loads in stock Transformers and the other way round.
+"""
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
+
+NUM_AUDIOSET_LABELS = 527
+# First and last display name in the released class_labels_indices.csv, enough to tell the AudioSet label list.
+AUDIOSET_FIRST_AND_LAST_LABEL = ("Speech", "Field recording")
+
+
+@strict
+class ASTConfig(PreTrainedConfig):
+    r"""
+    Args:
+        hidden_size (`int`, defaults to 768): width of the tokens.
+        num_hidden_layers (`int`, defaults to 12): number of transformer layers.
+        num_attention_heads (`int`, defaults to 12): heads of each layer; must divide `hidden_size`.
+        intermediate_size (`int`, defaults to 3072): width of the feed-forward layers.
+        hidden_act (`str`, defaults to `"gelu"`): activation of the feed-forward layers.
+        hidden_dropout_prob (`float`, defaults to 0.0): dropout on embeddings and layer outputs.
+        attention_probs_dropout_prob (`float`, defaults to 0.0): dropout on attention weights.
+        initializer_range (`float`, defaults to 0.02): standard deviation of new weights.
+        layer_norm_eps (`float`, defaults to 1e-12): epsilon of every LayerNorm in the transformer.
+        patch_size (`int`, defaults to 16): side of a square patch, in mel bins and in frames.
+        qkv_bias (`bool`, defaults to `True`): whether query, key and value have a bias.
+        frequency_stride (`int`, defaults to 10): distance of two patches in mel bins.
+        time_stride (`int`, defaults to 10): distance of two patches in frames.
+        max_length (`int`, defaults to 1024): frames (10 ms each) that the position table was made for.
+        num_mel_bins (`int`, defaults to 128): mel bins of the input.
+        classifier_layer_norm_eps (`float`, *optional*): epsilon of the classifier's LayerNorm; `layer_norm_eps` if
+            `None`. The original code uses 1e-6 in the transformer and 1e-5 in the head, stock Transformers one for both.
+
+    Raises:
+        ValueError: if `num_attention_heads` does not divide `hidden_size`, or the input is smaller than one patch.
+
+    A checkpoint with the 527 AudioSet labels and no `problem_type` is taken as multi-label: its scores are independent
+    (sigmoid), while stock Transformers applies a softmax to them.
+    """
+
+    model_type = "audio-spectrogram-transformer"
+
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.0
+    attention_probs_dropout_prob: float | int = 0.0
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    patch_size: int = 16
+    qkv_bias: bool = True
+    frequency_stride: int = 10
+    time_stride: int = 10
+    max_length: int = 1024
+    num_mel_bins: int = 128
+    classifier_layer_norm_eps: float | None = None
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(
+                f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}. "
+                "Choose num_attention_heads so that it divides hidden_size."
+            )
+        for name in ("max_length", "num_mel_bins"):
+            if getattr(self, name) < self.patch_size:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} is less than one patch of {self.patch_size}. Set {name} to "
+                    f"{self.patch_size} or more."
+                )
+        if self.problem_type is None and self._has_audioset_labels():
+            self.problem_type = "multi_label_classification"
+            logger.warning_once(
+                "This checkpoint has the 527 AudioSet labels and no problem_type; it is used as "
+                "multi_label_classification (sigmoid scores). Pass problem_type to choose otherwise."
+            )
+
+    def _has_audioset_labels(self) -> bool:
+        if self.num_labels != NUM_AUDIOSET_LABELS:
+            return False
+        first, last = self.id2label[0], self.id2label[NUM_AUDIOSET_LABELS - 1]
+        return (first, last) == AUDIOSET_FIRST_AND_LAST_LABEL
+
+    @property
+    def patch_grid(self) -> tuple[int, int]:
+        """Patches along frequency and along time of an input of `max_length` frames."""
+        return (
+            (self.num_mel_bins - self.patch_size) // self.frequency_stride + 1,
+            (self.max_length - self.patch_size) // self.time_stride + 1,
+        )

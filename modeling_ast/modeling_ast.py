@@ -1,0 +1,532 @@
+"""Audio Spectrogram Transformer (Gong, Chung and Glass, Interspeech 2021) for Transformers 5.
+
+Follows the checkpoints on the Hub: parameter names in memory are the names in their `model.safetensors`. Differs from
+the class inside Transformers in that inputs of any length are taken, padding can be masked, a checkpoint that does not
+fit is an error instead of a warning, and class tokens and positions of a new model start as in timm's ViT.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, SequenceClassifierOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import can_return_tuple, logging
+
+from .configuration_ast import ASTConfig
+from .position_embeddings import positions_for_grid, time_patches
+
+logger = logging.get_logger(__name__)
+
+NUM_CLASS_TOKENS = 2  # class and distillation token, as in DeiT
+
+
+class ASTPatchEmbeddings(nn.Module):
+    """Cuts a spectrogram into (overlapping) square patches and projects each to a token."""
+
+    def __init__(self, config: ASTConfig):
+        super().__init__()
+        self.projection = nn.Conv2d(
+            1,
+            config.hidden_size,
+            kernel_size=config.patch_size,
+            stride=(config.frequency_stride, config.time_stride),
+        )
+
+    def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+        images = input_values.transpose(1, 2).unsqueeze(1)  # (batch, 1, mel bins, frames)
+        return self.projection(images)  # (batch, hidden, frequency, time)
+
+
+class ASTEmbeddings(nn.Module):
+    """Class tokens and patches, with the positions of a learned frequency x time grid."""
+
+    def __init__(self, config: ASTConfig):
+        super().__init__()
+        self.config = config
+        frequency, time = config.patch_grid
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
+        self.distillation_token = nn.Parameter(torch.zeros(1, 1, config.hidden_size))
+        self.position_embeddings = nn.Parameter(
+            torch.zeros(1, frequency * time + NUM_CLASS_TOKENS, config.hidden_size)
+        )
+        self.patch_embeddings = ASTPatchEmbeddings(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, input_values: torch.Tensor, real_time_patches: torch.Tensor | None = None) -> torch.Tensor:
+        patches = self.patch_embeddings(input_values)
+        class_positions = self.position_embeddings[:, :NUM_CLASS_TOKENS]
+        position_grid = self.position_embeddings[0, NUM_CLASS_TOKENS:].unflatten(0, self.config.patch_grid)
+        grid_positions = positions_for_grid(position_grid, patches.shape[-1], real_time_patches)
+
+        tokens = patches.permute(0, 2, 3, 1) + grid_positions  # (batch, frequency, time, hidden)
+        class_tokens = torch.cat((self.cls_token, self.distillation_token), dim=1) + class_positions
+        embeddings = torch.cat((class_tokens.expand(tokens.shape[0], -1, -1), tokens.flatten(1, 2)), dim=1)
+        return self.dropout(embeddings)  # (batch, 2 + patches, hidden)
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention written out, the only implementation that returns its weights.
+
+    Args:
+        query, key, value (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`): the projections.
+        attention_mask (`torch.Tensor` broadcastable to `(batch, heads, tokens, tokens)`, *optional*): added to scores.
+        kwargs: what other implementations of the attention interface take.
+
+    Returns:
+        The output of shape `(batch, tokens, heads, head_dim)` and the weights of shape `(batch, heads, tokens, tokens)`.
+    """
+    scores = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(weights, value).transpose(1, 2).contiguous(), weights
+
+
+class ASTSelfAttention(nn.Module):
+    """Multi-head self-attention without its output projection."""
+
+    def __init__(self, config: ASTConfig):
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.scaling = self.head_dim**-0.5
+        self.is_causal = False
+        self.query = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.key = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.value = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, attn_implementation: str
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        heads = (*hidden_states.shape[:-1], -1, self.head_dim)
+        query, key, value = (
+            projection(hidden_states).view(heads).transpose(1, 2)  # (batch, heads, tokens, head_dim)
+            for projection in (self.query, self.key, self.value)
+        )
+        attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(attn_implementation, eager_attention_forward)
+        context, weights = attention(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=self.config.attention_probs_dropout_prob if self.training else 0.0,
+            scaling=self.scaling,
+        )
+        return context.flatten(2), weights  # (batch, tokens, hidden)
+
+
+class ASTSelfOutput(nn.Module):
+    """Output projection of the attention; the residual is added in `ASTLayer`."""
+
+    def __init__(self, config: ASTConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.dropout(self.dense(hidden_states))
+
+
+class ASTAttention(nn.Module):
+    """Self-attention and its output projection, nested as in the Hub's tensor names."""
+
+    def __init__(self, config: ASTConfig):
+        super().__init__()
+        self.attention = ASTSelfAttention(config)
+        self.output = ASTSelfOutput(config)
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, attn_implementation: str
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        context, weights = self.attention(hidden_states, attention_mask, attn_implementation)
+        return self.output(context), weights
+
+
+class ASTIntermediate(nn.Module):
+    """First half of the feed-forward layer."""
+
+    def __init__(self, config: ASTConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.activation = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.activation(self.dense(hidden_states))
+
+
+class ASTOutput(nn.Module):
+    """Second half of the feed-forward layer; the residual is added in `ASTLayer`."""
+
+    def __init__(self, config: ASTConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.dropout(self.dense(hidden_states))
+
+
+class ASTLayer(GradientCheckpointingLayer):
+    """One pre-norm transformer layer."""
+
+    def __init__(self, config: ASTConfig):
+        super().__init__()
+        self.attention = ASTAttention(config)
+        self.intermediate = ASTIntermediate(config)
+        self.output = ASTOutput(config)
+        self.layernorm_before = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, attn_implementation: str
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        attended, weights = self.attention(self.layernorm_before(hidden_states), attention_mask, attn_implementation)
+        hidden_states = hidden_states + attended
+        hidden_states = hidden_states + self.output(self.intermediate(self.layernorm_after(hidden_states)))
+        return hidden_states, weights
+
+
+class ASTEncoder(nn.Module):
+    """The stack of transformer layers."""
+
+    def __init__(self, config: ASTConfig):
+        super().__init__()
+        self.layer = nn.ModuleList([ASTLayer(config) for _ in range(config.num_hidden_layers)])
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        attn_implementation: str,
+        output_attentions: bool,
+        output_hidden_states: bool,
+    ) -> BaseModelOutput:
+        all_hidden_states = (hidden_states,)
+        all_attentions = ()
+        for layer in self.layer:
+            hidden_states, weights = layer(hidden_states, attention_mask, attn_implementation)
+            if output_hidden_states:
+                all_hidden_states += (hidden_states,)
+            if output_attentions:
+                all_attentions += (weights,)
+        return BaseModelOutput(
+            last_hidden_state=hidden_states,
+            hidden_states=all_hidden_states if output_hidden_states else None,
+            attentions=all_attentions if output_attentions else None,
+        )
+
+
+class ASTPreTrainedModel(PreTrainedModel):
+    """Initial weights, and loading that never leaves a tensor out silently."""
+
+    config: ASTConfig
+    base_model_prefix = "audio_spectrogram_transformer"
+    main_input_name = "input_values"
+    input_modalities = ("audio",)
+    supports_gradient_checkpointing = True
+    # The loss is a mean over the clips of a batch. Without this, `Trainer` would take it for a sum over the whole
+    # accumulated batch and scale the gradients of accumulation and of several processes wrongly.
+    accepts_loss_kwargs = False
+    _no_split_modules = ["ASTEmbeddings", "ASTLayer"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        super()._init_weights(module)
+        if isinstance(module, ASTEmbeddings):
+            # As in timm. Zeros would leave the two class tokens identical for ever: same value, same gradient.
+            std = self.config.initializer_range
+            for parameter in (module.cls_token, module.distillation_token, module.position_embeddings):
+                init.trunc_normal_(parameter, std=std)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path,
+        *model_args,
+        ignore_mismatched_sizes: bool = False,
+        output_loading_info: bool = False,
+        **kwargs,
+    ):
+        r"""
+        As `PreTrainedModel.from_pretrained`, but a checkpoint that does not fit is an error. Only the classifier may
+        be new: when the checkpoint has none, or when other labels were asked for.
+
+        Args:
+            ignore_mismatched_sizes (`bool`, defaults to `False`): allow a new classifier for another number of
+                labels. Implied by `num_labels`, `id2label` or `label2id`. Other mismatched tensors stay an error.
+            output_loading_info (`bool`, defaults to `False`): also return the lists of missing, unexpected and
+                mismatched tensors.
+
+        Raises:
+            ValueError: if a tensor other than the classifier's is missing, unexpected or of another shape.
+        """
+        new_labels = ignore_mismatched_sizes or any(name in kwargs for name in ("num_labels", "id2label", "label2id"))
+        model, loading_info = super().from_pretrained(
+            pretrained_model_name_or_path,
+            *model_args,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **kwargs,
+        )
+        model._refuse_unfit_checkpoint(pretrained_model_name_or_path, loading_info, new_labels)
+        return (model, loading_info) if output_loading_info else model
+
+    def _refuse_unfit_checkpoint(self, name, loading_info: dict, new_labels: bool):
+        missing = set(loading_info["missing_keys"])
+        classifier = {key for key in self.state_dict() if key.startswith("classifier.")}
+        if classifier <= missing:  # a checkpoint of the bare model: the whole classifier is new
+            missing -= classifier
+        mismatched = {key: (tuple(found), tuple(needed)) for key, found, needed in loading_info["mismatched_keys"]}
+        resized_classifier = classifier & set(mismatched)
+        faults = [f"{key} is missing" for key in sorted(missing)]
+        faults += [f"{key} is not part of the model" for key in sorted(loading_info["unexpected_keys"])]
+        faults += [
+            f"{key} has shape {found}, the configuration needs {needed}"
+            for key, (found, needed) in sorted(mismatched.items())
+            if key not in resized_classifier or not new_labels
+        ]
+        if not faults:
+            return
+        hint = "Check that config.json and the weights belong together."
+        if resized_classifier and not new_labels and set(mismatched) == resized_classifier:
+            hint = "For a new classifier pass num_labels=... or ignore_mismatched_sizes=True."
+        elif any("position_embeddings" in key for key in mismatched):
+            hint = "Load it with the max_length, strides and num_mel_bins of its own config.json."
+        raise ValueError(f"{name} does not fit the model: {'; '.join(faults)}. {hint}")
+
+
+class ASTModel(ASTPreTrainedModel):
+    """The transformer without a head. Its pooled output is the mean of the two class tokens.
+
+    Source: section 2.1 of the paper, and `ASTModel.forward` of the released code.
+    """
+
+    # A classification checkpoint loads into the bare model; its head is not needed then.
+    _keys_to_ignore_on_load_unexpected = [r"^classifier\."]
+
+    def __init__(self, config: ASTConfig):
+        super().__init__(config)
+        self.embeddings = ASTEmbeddings(config)
+        self.encoder = ASTEncoder(config)
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.post_init()
+
+    def get_input_embeddings(self) -> ASTPatchEmbeddings:
+        return self.embeddings.patch_embeddings
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPooling:
+        r"""
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): normalised log-mel features from
+                [`ASTFeatureExtractor`], any number of frames from `patch_size` on.
+            attention_mask (`torch.Tensor` of shape `(batch, frames)`, *optional*): 1 for frames of the clip, 0 for
+                padding at its end. A patch takes part only if all its frames do.
+            output_attentions (`bool`, *optional*): also return every layer's attention weights, computed eagerly.
+            output_hidden_states (`bool`, *optional*): also return the embeddings and every layer's output.
+            kwargs: `return_dict`.
+
+        Returns:
+            [`BaseModelOutputWithPooling`] with `last_hidden_state` of shape `(batch, 2 + patches, hidden)`: the two
+            class tokens, then the patches with time running fastest; `pooler_output` of shape `(batch, hidden)`.
+
+        Raises:
+            ValueError: if the shape of `input_values` or `attention_mask` does not fit.
+        """
+        config = self.config
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        self._check_input(input_values, attention_mask)
+
+        real_time_patches = None
+        if attention_mask is not None:
+            frames = attention_mask.sum(dim=1)
+            real_time_patches = time_patches(frames, config.patch_size, config.time_stride).clamp(min=1)
+        embeddings = self.embeddings(input_values.to(self.dtype), real_time_patches)
+
+        token_mask = None
+        if real_time_patches is not None:
+            token_mask = self._token_mask(real_time_patches, input_values.shape[1])
+        # Only the eager implementation returns weights, and each implementation has its own kind of mask.
+        attn_implementation = "eager" if output_attentions else config._attn_implementation
+        token_mask = self._mask_for(attn_implementation, embeddings, token_mask)
+        encoded = self.encoder(embeddings, token_mask, attn_implementation, output_attentions, output_hidden_states)
+
+        sequence = self.layernorm(encoded.last_hidden_state)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=sequence,
+            pooler_output=sequence[:, :NUM_CLASS_TOKENS].mean(dim=1),
+            hidden_states=encoded.hidden_states,
+            attentions=encoded.attentions,
+        )
+
+    def _check_input(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None):
+        config = self.config
+        if input_values.dim() != 3 or input_values.shape[2] != config.num_mel_bins:
+            raise ValueError(
+                f"input_values has shape {tuple(input_values.shape)}, expected (batch, frames, {config.num_mel_bins}). "
+                "Make it with the checkpoint's own ASTFeatureExtractor."
+            )
+        if input_values.shape[1] < config.patch_size:
+            raise ValueError(
+                f"input_values has {input_values.shape[1]} frames, a patch needs {config.patch_size}. Pad with zero "
+                "frames before normalising, as ASTFeatureExtractor does."
+            )
+        if attention_mask is not None and attention_mask.shape != input_values.shape[:2]:
+            raise ValueError(
+                f"attention_mask has shape {tuple(attention_mask.shape)}, expected one entry per frame: "
+                f"{tuple(input_values.shape[:2])}. Take it from ASTFeatureExtractor with return_attention_mask=True."
+            )
+
+    def _token_mask(self, real_time_patches: torch.Tensor, frames: int) -> torch.Tensor:
+        config = self.config
+        frequency, _ = config.patch_grid
+        steps = torch.arange(time_patches(frames, config.patch_size, config.time_stride), device=self.device)
+        real = steps[None, :] < real_time_patches[:, None]  # (batch, time)
+        class_tokens = real.new_ones(real.shape[0], NUM_CLASS_TOKENS)
+        return torch.cat((class_tokens, real.repeat(1, frequency)), dim=1)  # (batch, 2 + patches)
+
+    def _mask_for(self, attn_implementation: str, embeddings: torch.Tensor, token_mask: torch.Tensor | None):
+        if token_mask is None:
+            return None
+        if attn_implementation == "eager" and self.config._attn_implementation != "eager":
+            lowest = torch.finfo(embeddings.dtype).min
+            return torch.zeros_like(token_mask, dtype=embeddings.dtype).masked_fill(~token_mask, lowest)[:, None, None]
+        return create_bidirectional_mask(config=self.config, inputs_embeds=embeddings, attention_mask=token_mask)
+
+
+class ASTMLPHead(nn.Module):
+    """LayerNorm and a linear layer on the pooled output."""
+
+    def __init__(self, config: ASTConfig):
+        super().__init__()
+        eps = config.layer_norm_eps if config.classifier_layer_norm_eps is None else config.classifier_layer_norm_eps
+        self.layernorm = nn.LayerNorm(config.hidden_size, eps=eps)
+        self.dense = nn.Linear(config.hidden_size, config.num_labels)
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        return self.dense(self.layernorm(pooled))
+
+
+def classification_loss(logits: torch.Tensor, labels: torch.Tensor, problem_type: str | None) -> torch.Tensor:
+    """Mean loss of a batch, in float32, by the kind of problem.
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch, num_labels)`): the model's output.
+        labels (`torch.Tensor`): for `"single_label_classification"` indices of shape `(batch,)` or the probabilities
+            of shape `(batch, num_labels)` that mixup makes; for `"multi_label_classification"` multi-hot of shape
+            `(batch, num_labels)` in any dtype; for `"regression"` values of the shape of the logits, or `(batch,)` if
+            there is one.
+        problem_type (`str`, *optional*): if `None`, told from labels as stock Transformers does: one logit is a
+            regression, integer labels are single-label, others multi-label.
+
+    Raises:
+        ValueError: if the labels' shape or dtype does not fit the problem type.
+    """
+    labels = labels.to(logits.device)
+    integer_labels = not labels.is_floating_point()
+    if problem_type is None:
+        if logits.shape[1] == 1:
+            problem_type = "regression"
+        else:
+            problem_type = "single_label_classification" if integer_labels else "multi_label_classification"
+
+    logits = logits.float()
+    if problem_type == "single_label_classification":
+        if integer_labels and labels.shape == logits.shape[:1]:
+            return nn.functional.cross_entropy(logits, labels.long())
+        if not integer_labels and labels.shape == logits.shape:
+            return nn.functional.cross_entropy(logits, labels.float())
+        expected = (
+            f"integer indices of shape ({logits.shape[0]},) or float probabilities of shape {tuple(logits.shape)}"
+        )
+    elif problem_type == "multi_label_classification":
+        if labels.shape == logits.shape:
+            return nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
+        expected = f"multi-hot of shape {tuple(logits.shape)}"
+    else:
+        if labels.shape == logits.shape or (logits.shape[1] == 1 and labels.shape == logits.shape[:1]):
+            return nn.functional.mse_loss(logits, labels.float().view_as(logits))
+        expected = f"values of shape {tuple(logits.shape)}"
+    raise ValueError(
+        f"labels of shape {tuple(labels.shape)} and dtype {labels.dtype} do not fit problem_type={problem_type!r}, "
+        f"expected {expected}. Set config.problem_type, or shape the labels so."
+    )
+
+
+class ASTForAudioClassification(ASTPreTrainedModel):
+    """AST with a classifier on the mean of its two class tokens."""
+
+    def __init__(self, config: ASTConfig):
+        super().__init__(config)
+        self.num_labels = config.num_labels
+        self.audio_spectrogram_transformer = ASTModel(config)
+        self.classifier = ASTMLPHead(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        r"""
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): see [`ASTModel.forward`].
+            attention_mask (`torch.Tensor` of shape `(batch, frames)`, *optional*): see [`ASTModel.forward`].
+            labels (`torch.Tensor`, *optional*): see [`classification_loss`].
+            output_attentions (`bool`, *optional*): see [`ASTModel.forward`].
+            output_hidden_states (`bool`, *optional*): see [`ASTModel.forward`].
+            kwargs: `return_dict`.
+
+        Returns:
+            [`SequenceClassifierOutput`] with `logits` of shape `(batch, num_labels)` and, if labels were given, the
+            mean `loss` of the batch.
+
+        Raises:
+            ValueError: if a shape does not fit.
+        """
+        outputs = self.audio_spectrogram_transformer(
+            input_values,
+            attention_mask=attention_mask,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+        )
+        logits = self.classifier(outputs.pooler_output)
+        loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )

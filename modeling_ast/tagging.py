@@ -1,0 +1,332 @@
+"""Tag audio files of any length with a fine-tuned AST: scores for each file, and segments along its time line.
+
+A model sees one window of `max_length` frames. Longer files are scored window by window; how the windows lie and how
+their scores are put together is said in [`AudioTagger.tag_files`].
+"""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .audio import AudioError, read_audio
+
+FRAME_SHIFT = 0.010  # seconds; Gong et al. 2021, section 2.1
+FRAME_LENGTH = 0.025  # seconds; Gong et al. 2021, section 2.1
+
+MULTI_LABEL_THRESHOLD = 0.5
+
+
+class TaggingError(ValueError):
+    """A model or an option that cannot be used for tagging; the message says what to pass instead."""
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A label and its score: a probability, or the model's raw output if it is a regression."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a file, in seconds, in which every window had the label, with the windows' mean score."""
+
+    file: str
+    start: float
+    end: float
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class FileTags:
+    """What was found in one file: its best labels, its segments if a time line was asked for, or why it failed."""
+
+    file: str
+    labels: list[Tag]
+    segments: list[Segment] | None = None
+    error: str | None = None
+
+
+class AudioTagger:
+    """A model and its feature extractor, loaded once, ready to tag files.
+
+    Args:
+        model ([`ASTForAudioClassification`]): a model with a trained classifier.
+        feature_extractor ([`ASTFeatureExtractor`]): the one that was saved with it.
+        device (`str`, *optional*, defaults to `"auto"`):
+            `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest of them that is there.
+
+    Raises:
+        TaggingError: if the device is not there, or model and feature extractor are of different sizes.
+    """
+
+    def __init__(self, model, feature_extractor, device: str = "auto"):
+        for name in ("max_length", "num_mel_bins"):
+            expected, given = getattr(model.config, name), getattr(feature_extractor, name)
+            if expected != given:
+                raise TaggingError(
+                    f"{name} is {expected} in the model's config.json and {given} in preprocessor_config.json. Use the "
+                    "feature extractor that was saved with the model."
+                )
+        self.device = choose_device(device)
+        self.model = model.to(self.device).eval()
+        self.feature_extractor = feature_extractor
+        self.problem_type = problem_type_of(model.config)
+
+    @classmethod
+    def from_pretrained(cls, model_name_or_path: str | os.PathLike, device: str = "auto") -> "AudioTagger":
+        """Load a checkpoint folder or a model of the Hub.
+
+        Args:
+            model_name_or_path (`str` or `os.PathLike`): a folder, or a Hub id such as `user/name`.
+            device (`str`, *optional*, defaults to `"auto"`): see the class.
+
+        Raises:
+            TaggingError: if there is no such model, a file is missing in the folder, it is another kind of model, or
+                its classifier was never trained.
+        """
+        check_model_name(model_name_or_path)
+        import torch
+
+        from .feature_extraction_ast import ASTFeatureExtractor
+        from .modeling_ast import ASTForAudioClassification
+
+        try:
+            feature_extractor = ASTFeatureExtractor.from_pretrained(model_name_or_path)
+            # A checkpoint saved in half precision would load in it, and its features are float32.
+            model, loading_info = ASTForAudioClassification.from_pretrained(
+                model_name_or_path, dtype=torch.float32, output_loading_info=True
+            )
+        except OSError as error:
+            raise TaggingError(
+                f"{model_name_or_path} cannot be loaded: {str(error).splitlines()[0]} Pass a checkpoint folder, or a "
+                "Hub id that can be reached from here."
+            ) from error
+        if loading_info["missing_keys"]:
+            raise TaggingError(
+                f"{model_name_or_path} has no trained classifier, so its tags would be random. Fine-tune it first "
+                "(ast-finetune) and pass the folder which that writes."
+            )
+        return cls(model, feature_extractor, device)
+
+    @property
+    def sampling_rate(self) -> int:
+        """Sampling rate of the model's input in Hz."""
+        return self.feature_extractor.sampling_rate
+
+    @property
+    def window_samples(self) -> int:
+        """Samples that make `max_length` frames: one whole frame, and a shift for each further one."""
+        shift, length = (round(seconds * self.sampling_rate) for seconds in (FRAME_SHIFT, FRAME_LENGTH))
+        return length + (self.feature_extractor.max_length - 1) * shift
+
+    def tag_files(
+        self,
+        files: Sequence[str | os.PathLike],
+        top_k: int = 5,
+        batch_size: int = 8,
+        timeline: bool = False,
+        hop: float | None = None,
+        threshold: float | None = None,
+    ) -> Iterator[FileTags]:
+        """Tag files one after the other, several at a time in the model.
+
+        A file is scored in windows of the model's length, the last of which ends with the file; a file shorter than a
+        window is one window, padded by the feature extractor. A file's labels are those with the highest mean over its
+        windows. Without a time line the windows lie side by side, with one they are `hop` seconds apart, so that the
+        means can differ a little. A segment is a run of neighbouring windows in which a label is active; with
+        overlapping windows, segments of different labels may overlap.
+
+        Args:
+            files (sequence of `str` or `os.PathLike`): audio files of any length.
+            top_k (`int`, *optional*, defaults to 5): labels given for each file, best first.
+            batch_size (`int`, *optional*, defaults to 8): windows in one pass of the model.
+            timeline (`bool`, *optional*, defaults to `False`): whether to give segments.
+            hop (`float`, *optional*): seconds between the starts of two windows of a time line; half a window by default.
+            threshold (`float`, *optional*):
+                Score from which a label is active in a window: 0.5 by default if the model is multi-label. If it is
+                single-label, only the best label of a window can be active, and it always is by default.
+
+        Yields:
+            A [`FileTags`] for each file, in the order given. A file that cannot be decoded has `error` set, and the
+            files after it are tagged all the same.
+
+        Raises:
+            TaggingError: if `hop` or `threshold` does not fit the model.
+        """
+        hop_samples = self._hop_samples(hop) if timeline else self.window_samples
+        if timeline and self.problem_type == "regression":
+            raise TaggingError("This model is a regression: it has no labels to place on a time line.")
+        if threshold is None:
+            threshold = MULTI_LABEL_THRESHOLD if self.problem_type == "multi_label_classification" else 0.0
+
+        for first in range(0, len(files), batch_size):
+            group = [(str(file), self._read(file)) for file in files[first : first + batch_size]]
+            starts = [
+                [] if isinstance(waveform, AudioError) else window_starts(waveform.size, self.window_samples, hop_samples)
+                for _, waveform in group
+            ]
+            windows = [
+                waveform[start : start + self.window_samples]
+                for (_, waveform), file_starts in zip(group, starts, strict=True)
+                for start in file_starts
+            ]
+            scores = self._score(windows, batch_size)  # (windows of the group, labels)
+            for (file, waveform), file_starts in zip(group, starts, strict=True):
+                if isinstance(waveform, AudioError):
+                    yield FileTags(file, [], error=str(waveform))
+                    continue
+                file_scores, scores = np.split(scores, [len(file_starts)])
+                segments = None
+                if timeline:
+                    segments = self._segments(file, waveform.size, file_starts, file_scores, threshold)
+                yield FileTags(file, self._best_labels(file_scores.mean(axis=0), top_k), segments)
+
+    def _hop_samples(self, hop: float | None) -> int:
+        if hop is None:
+            return self.window_samples // 2
+        hop_samples = round(hop * self.sampling_rate)
+        if not 0 < hop_samples <= self.window_samples:
+            raise TaggingError(
+                f"hop={hop} s does not fit windows of {self.window_samples / self.sampling_rate:g} s: larger hops would "
+                "leave audio out. Pass --hop between one sample and a window, for example half a window."
+            )
+        return hop_samples
+
+    def _read(self, file: str | os.PathLike) -> np.ndarray | AudioError:
+        try:
+            return read_audio(file, self.sampling_rate)
+        except AudioError as error:
+            return error
+
+    def _score(self, windows: list[np.ndarray], batch_size: int) -> np.ndarray:
+        """Score windows of up to `window_samples` samples: float32 of shape `(windows, labels)`."""
+        import torch
+
+        scores = [np.empty((0, self.model.config.num_labels), dtype=np.float32)]
+        for first in range(0, len(windows), batch_size):
+            features = self.feature_extractor(
+                windows[first : first + batch_size], sampling_rate=self.sampling_rate, return_tensors="pt"
+            )
+            with torch.inference_mode():
+                logits = self.model(**features.to(self.device)).logits
+            scores.append(scores_from_logits(logits, self.problem_type).cpu().numpy())
+        return np.concatenate(scores)
+
+    def _best_labels(self, scores: np.ndarray, top_k: int) -> list[Tag]:
+        best = np.argsort(-scores, kind="stable")[:top_k]
+        return [Tag(self.model.config.id2label[int(index)], float(scores[index])) for index in best]
+
+    def _segments(
+        self, file: str, num_samples: int, starts: list[int], scores: np.ndarray, threshold: float
+    ) -> list[Segment]:
+        active = scores >= threshold  # (windows, labels)
+        if self.problem_type == "single_label_classification":
+            active &= np.arange(scores.shape[1]) == scores.argmax(axis=1, keepdims=True)
+        segments = [
+            Segment(
+                file=file,
+                start=starts[first] / self.sampling_rate,
+                end=min(starts[last] + self.window_samples, num_samples) / self.sampling_rate,
+                label=self.model.config.id2label[label],
+                score=float(scores[first : last + 1, label].mean()),
+            )
+            for label in range(scores.shape[1])
+            for first, last in runs_of_true(active[:, label])
+        ]
+        return sorted(segments, key=lambda segment: (segment.start, segment.end))
+
+
+def window_starts(num_samples: int, window_samples: int, hop_samples: int) -> list[int]:
+    """Place windows on a waveform: every `hop_samples` from its start, and a last one that ends with it.
+
+    Returns:
+        First samples of the windows, ascending; `[0]` if the waveform is not longer than a window.
+    """
+    last = max(num_samples - window_samples, 0)
+    return [*range(0, last, hop_samples), last]
+
+
+def runs_of_true(flags: np.ndarray) -> list[tuple[int, int]]:
+    """Find the runs of `True` in a vector, as pairs of their first and last index."""
+    edges = np.flatnonzero(np.diff(flags.astype(np.int8), prepend=0, append=0))
+    return [(int(first), int(end) - 1) for first, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def problem_type_of(config) -> str:
+    """Tell the kind of problem; without a `problem_type`, one output is a regression and several are exclusive labels."""
+    if config.problem_type is not None:
+        return config.problem_type
+    return "regression" if config.num_labels == 1 else "single_label_classification"
+
+
+def scores_from_logits(logits, problem_type: str):
+    """Turn logits into scores: sigmoid for multi-label, softmax for single-label, unchanged for regression.
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch, labels)`): the model's output, of any float type.
+        problem_type (`str`): as [`problem_type_of`] gives it.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, labels)` and type float32.
+    """
+    logits = logits.float()
+    if problem_type == "multi_label_classification":
+        return logits.sigmoid()
+    return logits if problem_type == "regression" else logits.softmax(dim=-1)
+
+
+def choose_device(device: str):
+    """Find the torch device for `"auto"`, `"cpu"`, `"cuda"` or `"mps"`.
+
+    Raises:
+        TaggingError: if the device is not there.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        device = next(name for name, available in there.items() if available)
+    if not there.get(device):
+        available = ", ".join(name for name, is_there in there.items() if is_there)
+        raise TaggingError(f"There is no device {device!r} here; torch finds: {available}. Pass one of these or 'auto'.")
+    return torch.device(device)
+
+
+def check_model_name(model_name_or_path: str | os.PathLike) -> None:
+    """Check a checkpoint folder, or that a name can be a Hub id, without importing torch or using the network.
+
+    Raises:
+        TaggingError: if there is no such folder and the name is no Hub id, or the folder lacks a file or holds another
+            kind of model.
+    """
+    folder = Path(model_name_or_path)
+    contents = "config.json, preprocessor_config.json and model.safetensors"
+    if not folder.is_dir():
+        if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(model_name_or_path)):
+            raise TaggingError(
+                f"There is no model folder {folder}. Pass --model_name_or_path with a folder that contains {contents}, "
+                "as ast-finetune writes it, or a Hub id such as user/name."
+            )
+        return
+    missing = [name for name in ("config.json", "preprocessor_config.json") if not (folder / name).is_file()]
+    if not any(folder.glob("model*.safetensors")):
+        missing.append("model.safetensors")
+    if missing:
+        raise TaggingError(
+            f"The model folder {folder} has no {' and no '.join(missing)}. A model folder contains {contents}, as "
+            "ast-finetune writes them."
+        )
+    model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    if model_type != "audio-spectrogram-transformer":
+        raise TaggingError(
+            f"{folder} holds a model of type {model_type!r}; ast-tag takes 'audio-spectrogram-transformer'. Pass the "
+            "folder of an AST model."
+        )
