@@ -493,6 +493,11 @@ class ASTForAudioClassification(ASTPreTrainedModel):
         self.classifier = ASTMLPHead(config)
         self.post_init()
 
+    def reset_classifier(self):
+        """Give the model a new classifier with initial weights, for labels other than those it was trained on."""
+        self.classifier = ASTMLPHead(self.config).to(self.device, self.dtype)
+        self.classifier.apply(self._init_weights)
+
     @can_return_tuple
     def forward(
         self,

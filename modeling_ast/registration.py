@@ -51,9 +51,10 @@ class _PipelineOfModel(AudioClassificationPipeline):
     """Stands in the task table: builds this port's pipeline for its models and the stock one for all others."""
 
     def __new__(cls, *args, model=None, **kwargs):
-        chosen = _before["impl"]
         if isinstance(model, ASTForAudioClassification):
             chosen = ASTAudioClassificationPipeline
+        else:  # the table names its classes, or holds the class that somebody else put there
+            chosen = AudioClassificationPipeline if isinstance(_before["impl"], str) else _before["impl"]
         return chosen(*args, model=model, **kwargs)
 
 

@@ -1,0 +1,259 @@
+"""What a fine-tuning run can be told: four groups of fields, a YAML recipe under flags, and the merged result.
+
+`HfArgumentParser` makes the flags; a recipe is a YAML file with the same names. Flags override the recipe.
+"""
+
+import dataclasses
+import difflib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from transformers import HfArgumentParser, TrainingArguments
+
+GEOMETRY_FIELDS = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "frequency_stride",
+    "time_stride",
+    "max_length",
+    "num_mel_bins",
+)
+
+
+@dataclass
+class ModelArguments:
+    """Which model: a checkpoint, or the sizes of a new one."""
+
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Checkpoint to start from: folder or Hub id. A new model with random weights if not given."},
+    )
+    hidden_size: int | None = field(default=None, metadata={"help": "Width of a new model (768 if not given)."})
+    num_hidden_layers: int | None = field(default=None, metadata={"help": "Layers of a new model (12)."})
+    num_attention_heads: int | None = field(default=None, metadata={"help": "Attention heads of a new model (12)."})
+    intermediate_size: int | None = field(default=None, metadata={"help": "Feed-forward width of a new model (3072)."})
+    frequency_stride: int | None = field(default=None, metadata={"help": "Patch stride in mel bins, new model (10)."})
+    time_stride: int | None = field(default=None, metadata={"help": "Patch stride in frames, new model (10)."})
+    max_length: int | None = field(
+        default=None, metadata={"help": "Input length in frames of 10 ms, new model (1024, which is 10.24 s)."}
+    )
+    num_mel_bins: int | None = field(default=None, metadata={"help": "Mel bins, new model (128)."})
+    hidden_dropout_prob: float = field(default=0.0, metadata={"help": "Dropout on embeddings and layer outputs."})
+    attention_probs_dropout_prob: float = field(default=0.0, metadata={"help": "Dropout on attention weights."})
+    attn_implementation: str = field(
+        default="sdpa", metadata={"help": "Attention: sdpa, eager, flex_attention, flash_attention_2, ..."}
+    )
+
+    def __post_init__(self):
+        given = [name for name in GEOMETRY_FIELDS if getattr(self, name) is not None]
+        if self.model_name_or_path and given:
+            raise ValueError(
+                f"{', '.join(given)} describe a new model, but model_name_or_path={self.model_name_or_path!r} has "
+                "sizes of its own. Leave out either these or --model_name_or_path."
+            )
+
+    def geometry(self) -> dict[str, int]:
+        """The sizes that were given for a new model."""
+        return {name: getattr(self, name) for name in GEOMETRY_FIELDS if getattr(self, name) is not None}
+
+
+@dataclass
+class DataArguments:
+    """Which clips, how they are split, and how their features are normalised."""
+
+    dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "A folder with a folder of clips per class (perhaps below train/ and test/), a folder with "
+            "metadata.csv, a CSV, TSV, JSON-lines or Parquet file, or the id of a data set on the Hub."
+        },
+    )
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of a Hub data set."})
+    train_split_name: str = field(default="train", metadata={"help": "Name of the training split."})
+    eval_split_name: str = field(default="test", metadata={"help": "Name of the split that is scored."})
+    audio_column_name: str = field(
+        default="audio",
+        metadata={"help": "Column with the audio; in tables also found as file_name, path or file."},
+    )
+    label_column_name: str = field(default="label", metadata={"help": "Column with the label."})
+    split_column_name: str = field(default="split", metadata={"help": "Column of a table that says the split."})
+    group_column_name: str | None = field(
+        default=None,
+        metadata={"help": "Column (recording, speaker, kit ...) whose clips stay on one side when a split is made."},
+    )
+    eval_fraction: float = field(
+        default=0.2, metadata={"help": "Share of the clips that is held out if the data has no split of its own."}
+    )
+    ignore_labels: list[str] = field(default_factory=list, metadata={"help": "Labels whose clips are left out."})
+    drop_duplicate_audio: bool = field(
+        default=False, metadata={"help": "Leave clips out of training that are also in the scored split."}
+    )
+    check_audio: bool = field(
+        default=False, metadata={"help": "Decode every clip before training, not a sample of 200."}
+    )
+    normalization: list[str] = field(
+        default_factory=lambda: ["measured"],
+        metadata={
+            "help": "Mean and standard deviation of the features: 'measured' on the training split, 'checkpoint' for "
+            "those of --model_name_or_path, or two numbers."
+        },
+    )
+    padding: str = field(
+        default="max_length",
+        metadata={
+            "help": "Pad clips in training to 'max_length' as the original does, or to the 'longest' of the batch.",
+            "choices": ["max_length", "longest"],
+        },
+    )
+    license: str | None = field(default=None, metadata={"help": "Licence of the trained model, for its card."})
+
+    def __post_init__(self):
+        if not self.dataset_name:
+            raise ValueError("No data was given. Pass --dataset_name FOLDER, a table, or a Hub id.")
+        if not 0 < self.eval_fraction < 1:
+            raise ValueError(f"eval_fraction={self.eval_fraction} is not between 0 and 1. Pass for example 0.2.")
+        self.normalization_statistics()
+
+    def normalization_statistics(self) -> tuple[float, float] | None:
+        """Mean and standard deviation if they were given as numbers.
+
+        Raises:
+            ValueError: if the field is neither a keyword nor two numbers.
+        """
+        if self.normalization in (["measured"], ["checkpoint"]):
+            return None
+        try:
+            mean, std = (float(value) for value in self.normalization)
+        except ValueError:
+            raise ValueError(
+                f"normalization={' '.join(self.normalization)!r} was given, expected measured, checkpoint, or mean and "
+                "standard deviation. Pass for example --normalization -4.27 4.57."
+            ) from None
+        return mean, std
+
+
+@dataclass
+class AugmentationArguments:
+    """Augmentation of training clips; nothing is augmented by default."""
+
+    mixup_probability: float = field(default=0.0, metadata={"help": "Share of clips mixed with another one."})
+    mixup_alpha: float = field(default=10.0, metadata={"help": "Mixing weight is drawn from Beta(alpha, alpha)."})
+    max_frequency_mask: int = field(default=0, metadata={"help": "Widest frequency mask, in mel bins."})
+    max_time_mask: int = field(default=0, metadata={"help": "Longest time mask, in frames."})
+    noise_strength: float = field(
+        default=0.0, metadata={"help": "Strongest uniform noise on normalised features (original: 0.1)."}
+    )
+    max_roll: int = field(default=0, metadata={"help": "Farthest roll along time, in frames (original: 10)."})
+
+
+@dataclass
+class ASTTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with this kit's defaults and what it adds."""
+
+    output_dir: str | None = field(default=None, metadata={"help": "Folder for the checkpoint, summary and card."})
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Replace the run that output_dir already holds."}
+    )
+    learning_rate: float = field(default=1e-5, metadata={"help": "Peak learning rate; AST needs small ones."})
+    eval_strategy: str = field(
+        default="no", metadata={"help": "When to score in training: no (once, at the end), epoch or steps."}
+    )
+    logging_strategy: str = field(default="epoch", metadata={"help": "When to log the loss: epoch or steps."})
+    save_strategy: str = field(default="epoch", metadata={"help": "When to save for resuming: epoch, steps or no."})
+    save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept for resuming."})
+    report_to: str = field(default="none", metadata={"help": "Where to log as well, for example tensorboard."})
+    remove_unused_columns: bool = field(default=False, metadata={"help": "The collator chooses columns itself."})
+    label_names: list[str] = field(default_factory=lambda: ["labels"], metadata={"help": "Batch keys of the labels."})
+
+    def __post_init__(self):
+        if not self.output_dir:
+            raise ValueError("No output folder was given. Pass --output_dir FOLDER.")
+        super().__post_init__()
+
+
+ARGUMENT_GROUPS = (ModelArguments, DataArguments, AugmentationArguments, ASTTrainingArguments)
+
+
+def parse_arguments(
+    argv: list[str],
+) -> tuple[ModelArguments, DataArguments, AugmentationArguments, ASTTrainingArguments]:
+    """Read `[RECIPE.yaml] [--field value ...]`; a flag overrides the recipe's field.
+
+    Raises:
+        ValueError: for an unknown field, with the nearest known one; for values that do not fit together.
+        FileNotFoundError: if the recipe is not there.
+    """
+    parser = HfArgumentParser(
+        ARGUMENT_GROUPS,
+        prog="ast-finetune",
+        usage="ast-finetune [RECIPE.yaml] [--field value ...]",
+        description="Fine-tune an Audio Spectrogram Transformer on your own clips. Flags override the recipe.",
+        allow_abbrev=False,
+    )
+    recipe_arguments: list[str] = []
+    if argv and not argv[0].startswith("-"):
+        recipe_arguments, argv = recipe_as_arguments(Path(argv[0])), argv[1:]
+    *groups, unknown = parser.parse_args_into_dataclasses(recipe_arguments + argv, return_remaining_strings=True)
+    if unknown:
+        refuse_unknown_field(unknown[0].removeprefix("--"), "command line")
+    return tuple(groups)
+
+
+def recipe_as_arguments(recipe: Path) -> list[str]:
+    """A recipe's fields as the flags they stand for, so that both are read by the same rules.
+
+    Args:
+        recipe (`Path`): YAML file of `field: value`, values being scalars, lists of scalars or (as JSON) mappings.
+
+    Raises:
+        FileNotFoundError: if the file is not there.
+        ValueError: if it is not a mapping, or names an unknown field.
+    """
+    if not recipe.is_file():
+        raise FileNotFoundError(f"The recipe {recipe} is not there. Pass a YAML file, or only flags.")
+    try:
+        fields = yaml.safe_load(recipe.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ValueError(f"{recipe} is not valid YAML: {error}") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"{recipe} holds no 'field: value' lines.")
+    arguments = []
+    for name, value in fields.items():
+        if name not in known_fields():
+            refuse_unknown_field(name, str(recipe))
+        if value is None:
+            continue
+        if isinstance(value, dict):
+            values = [json.dumps(value)]
+        else:
+            values = [str(item) for item in value] if isinstance(value, list) else [str(value)]
+        arguments += [f"--{name}", *values]
+    return arguments
+
+
+def known_fields() -> set[str]:
+    """Names of all fields of all groups."""
+    return {item.name for group in ARGUMENT_GROUPS for item in dataclasses.fields(group) if item.init}
+
+
+def refuse_unknown_field(name: str, place: str):
+    """Raise a `ValueError` that names the nearest known fields."""
+    near = difflib.get_close_matches(name, sorted(known_fields()), n=3)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "See ast-finetune --help."
+    raise ValueError(f"Unknown field {name!r} ({place}). {hint}")
+
+
+def merged_recipe(groups) -> dict:
+    """All fields that differ from their defaults, as a mapping that can be saved and run again as a recipe."""
+    merged = {}
+    for group in groups:
+        for item in dataclasses.fields(group):
+            default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+            value = getattr(group, item.name)
+            if item.init and value != default and isinstance(value, (str, int, float, list, dict)):
+                merged[item.name] = getattr(value, "value", value)  # the plain string of an enumeration
+    return merged

@@ -1,0 +1,134 @@
+"""Training augmentation of AST: waveform mixup, SpecAugment masks, noise and roll, in the original's order.
+
+Source: Gong et al. 2021, the released data loader. Every draw is a function of (seed, epoch, index of the clip), never
+of a global generator, so that resuming and the number of workers or processes change nothing. Scalars are drawn where
+the clip is read; what touches every value of a spectrogram is applied to the whole batch on the training device.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Strength of each augmentation; zero turns it off. See `AugmentationArguments` for the units."""
+
+    mixup_probability: float = 0.0
+    mixup_alpha: float = 10.0
+    max_frequency_mask: int = 0
+    max_time_mask: int = 0
+    noise_strength: float = 0.0
+    max_roll: int = 0
+
+    def __post_init__(self):
+        if not 0 <= self.mixup_probability <= 1:
+            raise ValueError(
+                f"mixup_probability={self.mixup_probability} is a share of the clips. Pass a number from 0 to 1."
+            )
+        for name, value in asdict(self).items():
+            if value < 0:
+                raise ValueError(f"{name}={value} is negative. Pass 0 to turn it off.")
+
+    def draw(self, seed: int, epoch: int, index: int, num_clips: int) -> "Draws":
+        """All random numbers for one clip in one epoch.
+
+        Args:
+            seed (`int`): seed of the run.
+            epoch (`int`): epoch, from 0.
+            index (`int`): the clip's place in the training set.
+            num_clips (`int`): size of the training set, from which the mixup partner is drawn uniformly.
+        """
+        generator = np.random.default_rng((seed, epoch, index))
+        mixed = generator.random() < self.mixup_probability
+        partner, weight = int(generator.integers(num_clips)), float(generator.beta(self.mixup_alpha, self.mixup_alpha))
+        return Draws(
+            partner=partner if mixed else None,
+            mixing_weight=weight,
+            masks=generator.random(4, dtype=np.float32),
+            noise_strength=float(generator.random()) * self.noise_strength,
+            # -max_roll .. max_roll - 1, as numpy.random.randint(-10, 10) in the original
+            roll=int(generator.integers(-self.max_roll, self.max_roll)) if self.max_roll else 0,
+            noise_seed=int(generator.integers(2**63 - 1)),
+        )
+
+    def mask(self, features: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+        """One frequency and one time mask per clip, set to raw 0 (before normalising), as in the original.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch, frames, mel bins)`): log-mel features, not normalised.
+            draws (`torch.Tensor` of shape `(batch, 4)`): uniform numbers: width and start of the frequency mask, width
+                and start of the time mask.
+        """
+        _, frames, bins = features.shape
+        masked_bins = _span(draws[:, 0], draws[:, 1], self.max_frequency_mask, bins)  # (batch, bins)
+        masked_frames = _span(draws[:, 2], draws[:, 3], self.max_time_mask, frames)  # (batch, frames)
+        return features.masked_fill(masked_bins[:, None, :] | masked_frames[:, :, None], 0.0)
+
+    def disturb(
+        self, features: torch.Tensor, strengths: torch.Tensor, seeds: torch.Tensor, rolls: torch.Tensor
+    ) -> torch.Tensor:
+        """Uniform noise of random strength, then a roll along time, on normalised features.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch, frames, mel bins)`): normalised features.
+            strengths (`torch.Tensor` of shape `(batch,)`): upper end of each clip's noise.
+            seeds (`torch.Tensor` of shape `(batch,)`, int64): seed of each clip's noise.
+            rolls (`torch.Tensor` of shape `(batch,)`, int64): frames by which each clip moves on.
+        """
+        if self.noise_strength:
+            generator = torch.Generator(features.device)
+            noise = torch.stack(
+                [
+                    torch.rand(features.shape[1:], device=features.device, generator=generator.manual_seed(seed))
+                    for seed in seeds.tolist()
+                ]
+            )
+            features = features + noise * strengths[:, None, None]
+        if self.max_roll:
+            frames = features.shape[1]
+            source = (torch.arange(frames, device=features.device) - rolls[:, None]) % frames  # (batch, frames)
+            features = features.take_along_dim(source[:, :, None], dim=1)
+        return features
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one clip in one epoch; see [`Augmentation.draw`]."""
+
+    partner: int | None
+    mixing_weight: float
+    masks: np.ndarray
+    noise_strength: float
+    roll: int
+    noise_seed: int
+
+
+def mix_waveforms(waveform: np.ndarray, partner: np.ndarray, weight: float) -> np.ndarray:
+    """Mixup of two clips by the original's rule.
+
+    Args:
+        waveform (`np.ndarray` of shape `(samples,)`): the clip, whose length the result has.
+        partner (`np.ndarray` of shape `(partner samples,)`): cut, or padded with zeros, to that length.
+        weight (`float`): share of `waveform`, in [0, 1].
+
+    Returns:
+        `np.ndarray` of shape `(samples,)`, float32, with mean 0 like each of the two before mixing.
+
+    Source: `_wav2fbank` of the released data loader.
+    """
+    waveform = waveform - waveform.mean()
+    fitted = np.zeros_like(waveform)
+    shared = min(len(waveform), len(partner))
+    fitted[:shared] = (partner - partner.mean())[:shared]
+    mixed = weight * waveform + (1 - weight) * fitted
+    return (mixed - mixed.mean()).astype(np.float32)
+
+
+def _span(width_draw: torch.Tensor, start_draw: torch.Tensor, widest: int, size: int) -> torch.Tensor:
+    """Positions of a masked span, `(batch, size)`, drawn as `torchaudio.functional.mask_along_axis` draws them."""
+    width = width_draw * min(widest, size)
+    start = (start_draw * (size - width)).long()
+    positions = torch.arange(size, device=width.device)
+    return (positions >= start[:, None]) & (positions < (start + width.long())[:, None])

@@ -1,0 +1,431 @@
+"""From what a user has to two checked splits: folders, tables and Hub data sets as undecoded `datasets` audio columns.
+
+Folders are read here and not by `datasets`' audiofolder builder, which takes a word like "test" in a file name for the
+name of a split. What is wrong with the data is said before training, in words that name the flag to type.
+"""
+
+import hashlib
+import os
+import random
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import StratifiedGroupKFold
+from torch.utils.data import Dataset
+
+from modeling_ast.audio import AUDIO_SUFFIXES, AudioError, read_audio
+from modeling_ast.log_mel import FRAME_LENGTH_MS, frame_length
+
+from .arguments import DataArguments
+from .augmentation import Augmentation, mix_waveforms
+
+METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+PATH_COLUMNS = ("file_name", "path", "file", "filename")  # tried when the audio column is not in a table
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+CLIPS_CHECKED = 200  # decoded up front without --check_audio
+NAMES_SHOWN = 5  # of the files or labels listed in a message
+
+
+class DataError(ValueError):
+    """The data set cannot be trained on as it is; the message says what to type."""
+
+
+def load_splits(data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, str]:
+    """Load the clips and split them.
+
+    Args:
+        data ([`DataArguments`]): where the clips are and what the columns are called.
+        seed (`int`): seed of a split that has to be made.
+
+    Returns:
+        A `DatasetDict` with the splits `"train"` and `"eval"`, whose columns `"audio"` (undecoded `datasets.Audio`)
+        and `"label"` (`datasets.ClassLabel`) are followed by those that came along; and in words how it was split.
+
+    Raises:
+        DataError: if there is no audio, a file or column is missing, a split is empty or cannot be made.
+    """
+    source = Path(data.dataset_name)
+    if source.is_dir():
+        table = next((source / name for name in METADATA_FILES if (source / name).is_file()), None)
+        columns = _read_class_folders(source, data) if table is None else _read_table(table, data)
+    elif source.is_file():
+        columns = _read_table(source, data)
+    elif source.suffix in TABLE_SUFFIXES or data.dataset_name.startswith((".", "/", "~")):
+        raise DataError(f"{data.dataset_name} is not there. Pass --dataset_name with a folder, a table or a Hub id.")
+    else:
+        return _load_hub_splits(data)
+    return _split_columns(columns, data, seed)
+
+
+def _read_class_folders(root: Path, data: DataArguments) -> dict[str, list]:
+    """Clips below a folder per class, perhaps below a folder per split."""
+    split_folders = [root / data.train_split_name, root / data.eval_split_name]
+    has_splits = all(folder.is_dir() for folder in split_folders)
+    columns: dict[str, list] = defaultdict(list)
+    for base in split_folders if has_splits else [root]:
+        for path in _audio_files(base):
+            label, *rest = path.relative_to(base).parts
+            if not rest:
+                raise DataError(
+                    f"{path} lies in no class folder. Expected {base}/CLASS/{path.name}: move it, or pass a table of "
+                    "files and labels as --dataset_name."
+                )
+            columns["audio"].append(str(path))
+            columns["label"].append(label)
+            if has_splits:
+                columns["split"].append(base.name)
+    if not columns:
+        raise DataError(
+            f"{root} holds no audio file ({' '.join(sorted(AUDIO_SUFFIXES))}). Expected a folder per class with clips in "
+            "it, or a metadata.csv with the columns file_name and label. Pass another --dataset_name."
+        )
+    return columns
+
+
+def _audio_files(folder: Path) -> Iterator[Path]:
+    for directory, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
+                yield Path(directory, name)
+
+
+def _read_table(table: Path, data: DataArguments) -> dict[str, list]:
+    """Columns of a table, with audio as full paths (relative ones are below the table's folder) or bytes."""
+    suffix = table.suffix.lower()
+    if suffix in (".csv", ".tsv"):
+        # Everything as text: a label "001" or "NA" stays what it is.
+        frame = pd.read_csv(table, sep="\t" if suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
+    elif suffix in (".jsonl", ".json"):
+        frame = pd.read_json(table, lines=suffix == ".jsonl", dtype=False)
+    elif suffix == ".parquet":
+        frame = pd.read_parquet(table)
+    else:
+        raise DataError(f"{table} is no table this kit reads. Pass one of {' '.join(TABLE_SUFFIXES)}, or a folder.")
+    if frame.empty:
+        raise DataError(f"{table} has no rows. Expected one per clip, with the columns file_name and label.")
+
+    columns = {name: frame[name].tolist() for name in frame.columns}
+    audio_name = data.audio_column_name
+    if audio_name not in columns:
+        audio_name = next((name for name in PATH_COLUMNS if name in columns), None)
+    if audio_name is None:
+        raise _missing_column("audio_column_name", data.audio_column_name, columns)
+    _require_column("label_column_name", data.label_column_name, columns)
+    renamed = {audio_name: "audio", data.label_column_name: "label", data.split_column_name: "split"}
+    columns = {renamed.get(name, name): values for name, values in columns.items()}
+    columns["audio"] = [_resolve_audio(value, table.parent) for value in columns["audio"]]
+
+    missing = [path for path in columns["audio"] if isinstance(path, str) and not os.path.isfile(path)]
+    if missing:
+        raise DataError(
+            f"{table} names {len(missing)} file(s) that are not there: {_some(missing)}. Paths are taken as relative to "
+            f"{table.parent}. Correct or remove these rows."
+        )
+    return columns
+
+
+def _resolve_audio(value, folder: Path):
+    """A path below the table's folder, or the bytes of a `{"bytes", "path"}` value."""
+    if isinstance(value, dict):
+        return value if value.get("bytes") is not None else _resolve_audio(value["path"], folder)
+    return {"bytes": value, "path": None} if isinstance(value, bytes) else str(folder / value)
+
+
+def _split_columns(columns: dict[str, list], data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, str]:
+    keep = [label not in data.ignore_labels for label in map(_single_label, columns["label"])]
+    columns = {
+        name: [value for value, kept in zip(values, keep, strict=True) if kept] for name, values in columns.items()
+    }
+    labels = [str(label) for label in columns["label"]]
+    names = sorted(set(labels))
+    if len(names) < 2:
+        raise DataError(
+            f"All clips have the label {_some(names)}. A classifier needs two classes or more: give each its own folder, "
+            f"or name the right column with --label_column_name (now {data.label_column_name!r})."
+        )
+    if "split" in columns:
+        sides = _named_sides(columns["split"], data)
+        method = f"as the column {data.split_column_name!r} or the folders of the data set say"
+    else:
+        sides, method = _made_sides(columns, labels, data, seed)
+
+    # The mixed types of a table's other columns are nobody's concern here: they come along as text.
+    table = {"audio": columns["audio"], "label": labels}
+    table |= {name: [str(value) for value in values] for name, values in columns.items() if name not in table}
+    features = datasets.Features({name: datasets.Value("string") for name in table})
+    features |= {"audio": datasets.Audio(decode=False), "label": datasets.ClassLabel(names=names)}
+    everything = datasets.Dataset.from_dict(table | {"label": [names.index(label) for label in labels]}, features)
+    splits = {
+        name: everything.select([row for row, side in enumerate(sides) if side == name]) for name in ("train", "eval")
+    }
+    return datasets.DatasetDict(splits), method
+
+
+def _named_sides(split_column: list, data: DataArguments) -> list[str | None]:
+    sides = {data.train_split_name: "train", data.eval_split_name: "eval"}
+    found = Counter(split_column)
+    for flag, name in (("train_split_name", data.train_split_name), ("eval_split_name", data.eval_split_name)):
+        if not found[name]:
+            raise DataError(
+                f"No clip is in the split {name!r}; the data has {_counted(found)}. Pass --{flag} with one of these."
+            )
+    return [sides.get(name) for name in split_column]
+
+
+def _made_sides(columns: dict, labels: list[str], data: DataArguments, seed: int) -> tuple[list[str], str]:
+    """A stratified split that keeps groups on one side."""
+    if data.group_column_name:
+        _require_column("group_column_name", data.group_column_name, columns)
+        groups = columns[data.group_column_name]
+    else:
+        groups = list(range(len(labels)))
+    folds = max(2, round(1 / data.eval_fraction))
+    fewest = min(Counter(labels).values())
+    if len(set(groups)) < folds or fewest < 2:
+        raise DataError(
+            f"{len(labels)} clips in {len(set(groups))} group(s), {fewest} in the smallest class, are too few to hold "
+            f"out a share of {data.eval_fraction}. Add clips, leave the class out with --ignore_labels, or give the data "
+            f"folders {data.train_split_name}/ and {data.eval_split_name}/."
+        )
+    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
+    _, held_out = next(splitter.split(labels, labels, groups))
+    held_out = set(held_out.tolist())
+    kept_together = f", the column {data.group_column_name!r} kept together" if data.group_column_name else ""
+    method = f"one clip in {folds} held out at random, stratified by label{kept_together} (seed {seed})"
+    return ["eval" if row in held_out else "train" for row in range(len(labels))], method
+
+
+def _load_hub_splits(data: DataArguments) -> tuple[datasets.DatasetDict, str]:
+    try:
+        loaded = datasets.load_dataset(data.dataset_name, data.dataset_config_name)
+    except (FileNotFoundError, ConnectionError, OSError) as error:
+        raise DataError(
+            f"{data.dataset_name} is neither a folder or table here nor a data set that the Hub gives ({error}). Check "
+            "--dataset_name."
+        ) from error
+    chosen = {}
+    for side, flag, name in (
+        ("train", "train_split_name", data.train_split_name),
+        ("eval", "eval_split_name", data.eval_split_name),
+    ):
+        if name not in loaded:
+            raise DataError(f"{data.dataset_name} has no split {name!r}; it has {_some(list(loaded))}. Pass --{flag}.")
+        split = loaded[name]
+        _require_column("audio_column_name", data.audio_column_name, split.column_names)
+        _require_column("label_column_name", data.label_column_name, split.column_names)
+        split = split.rename_columns({data.audio_column_name: "audio", data.label_column_name: "label"})
+        split = split.cast_column("audio", datasets.Audio(decode=False))
+        if not isinstance(split.features["label"], datasets.ClassLabel):
+            split = split.class_encode_column("label")
+        names = split.features["label"].names
+        chosen[side] = split.filter(
+            lambda label, names=names: names[label] not in data.ignore_labels, input_columns="label"
+        )
+    if chosen["train"].features["label"].names != chosen["eval"].features["label"].names:
+        raise DataError(
+            f"The splits of {data.dataset_name} have different label names. Give them one ClassLabel feature."
+        )
+    return datasets.DatasetDict(chosen), "as the data set on the Hub says"
+
+
+def check_splits(splits: datasets.DatasetDict, data: DataArguments, sampling_rate: int) -> datasets.DatasetDict:
+    """Refuse splits that would give a wrong score, and files that cannot be trained on.
+
+    Args:
+        splits (`datasets.DatasetDict`): from [`load_splits`].
+        data ([`DataArguments`]): its `drop_duplicate_audio` and `check_audio` are obeyed.
+        sampling_rate (`int`): rate the model hears, in Hz.
+
+    Returns:
+        The splits, without duplicates in training if that was asked for.
+
+    Raises:
+        DataError: for a scored label without training clips, one class only, identical audio on both sides, or files
+            that cannot be decoded, are empty or hold NaN (of up to 200 clips; of all with `check_audio`).
+    """
+    names = splits["train"].features["label"].names
+    trained = set(splits["train"].unique("label"))
+    if len(trained) < 2:
+        raise DataError(
+            f"All training clips have the label {_some([names[label] for label in trained])}. A classifier needs two "
+            "classes or more in the training split."
+        )
+    untrained = [names[label] for label in splits["eval"].unique("label") if label not in trained]
+    if untrained:
+        raise DataError(
+            f"{_some(untrained)}: no training clip has this label, but the scored split does. Move clips into the "
+            f"training split, or pass --ignore_labels {' '.join(untrained)}."
+        )
+    splits = _without_shared_audio(splits, data)
+    _check_files(splits, data, sampling_rate)
+    return splits
+
+
+def _without_shared_audio(splits: datasets.DatasetDict, data: DataArguments) -> datasets.DatasetDict:
+    training = list(splits["train"]["audio"])
+    scored = list(splits["eval"]["audio"])
+    scored_sizes = {_size(audio) for audio in scored}
+    # Only files of one size can be identical: large data sets are not read through for this.
+    suspects = [row for row, audio in enumerate(training) if _size(audio) in scored_sizes]
+    training_sizes = {_size(training[row]) for row in suspects}
+    digests = {_digest(audio): _name(audio) for audio in scored if _size(audio) in training_sizes}
+    shared = {row: digests[digest] for row in suspects if (digest := _digest(training[row])) in digests}
+    if not shared:
+        return splits
+    if data.drop_duplicate_audio:
+        kept = [row for row in range(len(training)) if row not in shared]
+        return datasets.DatasetDict(splits | {"train": splits["train"].select(kept)})
+    pairs = [f"{_name(training[row])} = {twin}" for row, twin in shared.items()]
+    raise DataError(
+        f"{len(shared)} clip(s) are in the training and in the scored split: {_some(pairs)}. The score would be too good. "
+        "Remove them, or pass --drop_duplicate_audio to leave them out of training."
+    )
+
+
+def _check_files(splits: datasets.DatasetDict, data: DataArguments, sampling_rate: int):
+    clips = [audio for split in splits.values() for audio in split["audio"]]
+    if not data.check_audio and len(clips) > CLIPS_CHECKED:
+        clips = random.Random(0).sample(clips, CLIPS_CHECKED)
+    faults = []
+    for audio in clips:
+        try:
+            read_clip(audio, sampling_rate)
+        except AudioError as error:
+            faults.append(str(error))
+    if faults:
+        listed = "\n  ".join(faults)
+        raise DataError(
+            f"{len(faults)} of {len(clips)} clips looked at cannot be used:\n  {listed}\nRepair or remove them; "
+            "--check_audio looks at every clip."
+        )
+
+
+def read_clip(audio: dict, sampling_rate: int) -> np.ndarray:
+    """Decode one value of an undecoded audio column, and refuse what is too short for a single frame.
+
+    Args:
+        audio (`dict`): `{"bytes": ..., "path": ...}`.
+        sampling_rate (`int`): in Hz.
+
+    Returns:
+        `np.ndarray` of shape `(samples,)`, mono float32 in [-1, 1].
+
+    Raises:
+        AudioError: if it cannot be decoded, is empty or too short, or holds NaN.
+    """
+    waveform = read_audio(audio, sampling_rate)
+    if len(waveform) < frame_length(sampling_rate):
+        raise AudioError(
+            f"{_name(audio)} lasts {1000 * len(waveform) / sampling_rate:.0f} ms, a frame needs {FRAME_LENGTH_MS} ms. "
+            "Remove it or pad it with silence."
+        )
+    return waveform
+
+
+class ASTDataset(Dataset):
+    """Decoded clips of a split. A training item is asked for by (epoch, index), which also seeds its augmentation.
+
+    Args:
+        split (`datasets.Dataset`): with the columns `"audio"` (undecoded) and `"label"` (`ClassLabel`).
+        sampling_rate (`int`): rate to decode to, in Hz.
+        max_samples (`int`): samples after which a clip is cut; the model does not hear the rest.
+        augmentation ([`Augmentation`], *optional*): what to draw for items asked for with an epoch.
+        seed (`int`, defaults to 0): seed of these draws.
+    """
+
+    def __init__(
+        self,
+        split: datasets.Dataset,
+        sampling_rate: int,
+        max_samples: int,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ):
+        self.split = split
+        self.sampling_rate = sampling_rate
+        self.max_samples = max_samples
+        self.augmentation = augmentation
+        self.seed = seed
+        self.num_labels = split.features["label"].num_classes
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict:
+        epoch, index = key if isinstance(key, tuple) else (None, key)
+        waveform, label = self._read(index)
+        if self.augmentation is None or epoch is None:
+            return {"waveform": waveform, "label": label}
+        draws = self.augmentation.draw(self.seed, epoch, index, len(self))
+        if self.augmentation.mixup_probability:
+            label = np.eye(self.num_labels, dtype=np.float32)[label]
+            if draws.partner is not None:
+                partner, partner_label = self._read(draws.partner)
+                waveform = mix_waveforms(waveform, partner, draws.mixing_weight)
+                label = draws.mixing_weight * label
+                label[partner_label] += 1 - draws.mixing_weight
+        return {"waveform": waveform, "label": label, "draws": draws}
+
+    def _read(self, index: int) -> tuple[np.ndarray, int]:
+        row = self.split[index]
+        return read_clip(row["audio"], self.sampling_rate)[: self.max_samples], row["label"]
+
+    def waveforms(self, indices: Iterator[int]) -> Iterator[np.ndarray]:
+        """Decode these clips one after the other, without labels or augmentation."""
+        return (self._read(index)[0] for index in indices)
+
+
+def describe_split(split: datasets.Dataset, seconds: float) -> dict:
+    """Clips, seconds and clips per label, for the run summary."""
+    names = split.features["label"].names
+    counts = Counter(split["label"])
+    return {
+        "clips": len(split),
+        "seconds": round(seconds, 1),
+        "label_counts": {name: counts[index] for index, name in enumerate(names)},
+    }
+
+
+def _single_label(value) -> str:
+    if isinstance(value, (list, tuple, dict, np.ndarray)):
+        raise DataError(
+            f"The label column holds {value!r}, expected one label per clip. Name another with --label_column_name."
+        )
+    return str(value)
+
+
+def _require_column(flag: str, name: str, columns):
+    if name not in columns:
+        raise _missing_column(flag, name, columns)
+
+
+def _missing_column(flag: str, name: str, columns) -> DataError:
+    found = ", ".join(repr(column) for column in columns)
+    return DataError(f"{flag}={name!r} is not in the data set; it has {found}. Pass --{flag} with one of these.")
+
+
+def _size(audio: dict) -> int:
+    return len(audio["bytes"]) if audio["bytes"] is not None else os.path.getsize(audio["path"])
+
+
+def _digest(audio: dict) -> bytes:
+    content = audio["bytes"] if audio["bytes"] is not None else Path(audio["path"]).read_bytes()
+    return hashlib.sha256(content).digest()
+
+
+def _name(audio: dict) -> str:
+    return audio["path"] or "a clip without a path"
+
+
+def _some(names: list) -> str:
+    shown = ", ".join(str(name) for name in names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
+
+
+def _counted(counts: Counter) -> str:
+    return ", ".join(f"{name!r} ({count} clips)" for name, count in counts.items())

@@ -1,0 +1,360 @@
+"""`ast-finetune`: audio files in, a publishable AST checkpoint out.
+
+The stages of [`main`] stand below it in the order in which they are called; each can be imported and used alone.
+"""
+
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+import yaml
+from accelerate import PartialState
+from transformers import EvalPrediction, set_seed
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+from transformers.utils import logging
+
+from model_card.figures import plot_confusion_matrix, plot_spectrogram_with_prediction, plot_training_curve
+from model_card.render import write_atomically, write_model_card
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.audio import AudioError
+from modeling_ast.log_mel import num_samples
+from modeling_ast.tagging import scores_from_logits
+
+from . import run_summary
+from .arguments import (
+    ASTTrainingArguments,
+    AugmentationArguments,
+    DataArguments,
+    ModelArguments,
+    merged_recipe,
+    parse_arguments,
+)
+from .augmentation import Augmentation
+from .collator import ASTDataCollator, model_inputs
+from .data import ASTDataset, check_splits, load_splits
+from .metrics import ASTMetrics, confusion, per_class_table
+from .normalization import MAX_CLIPS, measure_normalization
+from .trainer import UNFINISHED, ASTTrainer
+
+RECIPE_NAME = "recipe.yaml"
+TRAINING_CURVE_NAME = "training_curve.png"
+CONFUSION_MATRIX_NAME = "confusion_matrix.png"
+SPECTROGRAM_NAME = "spectrogram.png"
+# What a run leaves in its folder beside checkpoint-N: what tells that there is one, and what overwriting removes.
+PRODUCTS = (
+    "config.json",
+    "model.safetensors",
+    "preprocessor_config.json",
+    "README.md",
+    run_summary.RUN_SUMMARY_NAME,
+    RECIPE_NAME,
+    TRAINING_CURVE_NAME,
+    CONFUSION_MATRIX_NAME,
+    SPECTROGRAM_NAME,
+)
+PROBLEM_TYPE = "single_label_classification"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run from the command line; see `ast-finetune --help`."""
+    argv = sys.argv[1:] if argv is None else argv
+    logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    try:  # what is wrong with the input is found here, before training
+        arguments = model_args, data_args, augmentation_args, training_args = parse_arguments(argv)
+        set_seed(training_args.seed)
+        resume_from = prepare_output_dir(training_args)
+        splits, split_method = load_splits(data_args, training_args.seed)
+        labels = splits["train"].features["label"].names
+        print_stage(
+            1, f"data: {len(splits['train'])} training clips, {len(splits['eval'])} to score, split {split_method}"
+        )
+
+        feature_extractor = build_feature_extractor(model_args)
+        splits = check_splits(splits, data_args, feature_extractor.sampling_rate)
+        train_dataset, eval_dataset = build_datasets(splits, feature_extractor, augmentation_args, training_args.seed)
+        normalization = set_normalization(feature_extractor, train_dataset, model_args, data_args, training_args.seed)
+        print_stage(
+            2, f"features: mean {feature_extractor.mean:.4f}, std {feature_extractor.std:.4f}, {normalization}"
+        )
+
+        model, origin = build_model(model_args, labels)
+        print_stage(3, f"model: {model.num_parameters() / 1e6:.1f} M parameters, {len(labels)} labels, {origin}")
+        feature_extractor.padding = data_args.padding
+        trainer = build_trainer(
+            model, feature_extractor, train_dataset, eval_dataset, augmentation_args, training_args
+        )
+    except (ValueError, OSError) as error:
+        print(f"ast-finetune: {error}", file=sys.stderr)
+        return 2
+    try:
+        print_stage(4, f"training: {training_args.num_train_epochs:g} epochs on {training_args.device}")
+        outcome = trainer.train(resume_from_checkpoint=resume_from)
+        evaluation = evaluate(trainer, labels, data_args)
+        print_stage(5, "score: " + "  ".join(f"{name} {value:.3f}" for name, value in evaluation["metrics"].items()))
+    except AudioError as error:  # a file that the look up front did not meet
+        print(f"ast-finetune: training stopped. {error}", file=sys.stderr)
+        return 1
+
+    summary = run_summary.origin_section(argv) | {
+        "seed": training_args.seed,
+        "license": data_args.license,
+        "base_model": model_args.model_name_or_path,
+        "data": run_summary.data_section(data_args, splits, split_method),
+        "labels": labels,
+        "problem_type": PROBLEM_TYPE,
+        "features": run_summary.features_section(feature_extractor, normalization),
+        "model": run_summary.model_section(model),
+        "training": run_summary.training_section(training_args, augmentation_args, data_args),
+        "history": run_summary.history_section(trainer.state.log_history),
+        "evaluation": evaluation,
+        "environment": run_summary.environment_section(training_args),
+        "time": run_summary.time_section(outcome.metrics),
+    }
+    publish(trainer, arguments, summary)
+    print_stage(
+        6,
+        f"{training_args.output_dir}: accuracy {evaluation['metrics']['accuracy']:.3f} on {evaluation['clips']} clips",
+    )
+    return 0
+
+
+def print_stage(number: int, message: str):
+    """One numbered line per stage, printed by the main process only."""
+    if PartialState().is_main_process:
+        print(f"[{number}/6] {message}", flush=True)
+
+
+def prepare_output_dir(args: ASTTrainingArguments) -> str | None:
+    """Make the output folder; refuse one that holds a run unless it is to be replaced or resumed.
+
+    Args:
+        args ([`ASTTrainingArguments`]): its `output_dir`, `overwrite_output_dir` and `resume_from_checkpoint`.
+
+    Returns:
+        The checkpoint folder to resume from, if that was asked for.
+
+    Raises:
+        ValueError: if the folder holds a run, or there is nothing to resume from.
+    """
+    folder = Path(args.output_dir)
+    checkpoints = list(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
+    held = [path for path in (folder / name for name in PRODUCTS) if path.exists()] + checkpoints
+    resume = args.resume_from_checkpoint
+    if resume:
+        if args.overwrite_output_dir:
+            raise ValueError("Both resume_from_checkpoint and overwrite_output_dir were given. Pass only one of them.")
+        wanted = get_last_checkpoint(folder) if checkpoints and resume.lower() == "true" else resume
+        if not Path(wanted).is_dir():
+            raise ValueError(
+                f"There is nothing to resume from: {folder} holds no {PREFIX_CHECKPOINT_DIR}-N, and {resume!r} is no "
+                "folder. Pass --resume_from_checkpoint true, or a checkpoint folder, or leave it out."
+            )
+        return wanted
+    if held and not args.overwrite_output_dir:
+        raise ValueError(
+            f"{folder} already holds a run ({held[0].name} is there). Pass --overwrite_output_dir to replace it, "
+            "--resume_from_checkpoint true to go on with it, or another --output_dir."
+        )
+    if PartialState().is_main_process:
+        for path in [*held, folder / UNFINISHED]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    PartialState().wait_for_everyone()
+    return None
+
+
+def build_feature_extractor(args: ModelArguments) -> ASTFeatureExtractor:
+    """The checkpoint's feature extractor, or one of the sizes of a new model."""
+    if args.model_name_or_path:
+        return ASTFeatureExtractor.from_pretrained(args.model_name_or_path)
+    sizes = {name: size for name, size in args.geometry().items() if name in ("max_length", "num_mel_bins")}
+    return ASTFeatureExtractor(**sizes)
+
+
+def build_datasets(
+    splits: datasets.DatasetDict,
+    feature_extractor: ASTFeatureExtractor,
+    augmentation: AugmentationArguments,
+    seed: int,
+) -> tuple[ASTDataset, ASTDataset]:
+    """The training set, augmented, and the set that is scored."""
+    sampling_rate = feature_extractor.sampling_rate
+    longest = num_samples(feature_extractor.max_length, sampling_rate)
+    train_dataset = ASTDataset(splits["train"], sampling_rate, longest, Augmentation(**asdict(augmentation)), seed)
+    return train_dataset, ASTDataset(splits["eval"], sampling_rate, longest)
+
+
+def set_normalization(
+    feature_extractor: ASTFeatureExtractor,
+    train_dataset: ASTDataset,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    seed: int,
+) -> str:
+    """Set mean and standard deviation of the feature extractor as asked for; say in words how they were got.
+
+    Raises:
+        ValueError: if those of a checkpoint are wanted and there is none, or the clips are all silent.
+    """
+    given = data_args.normalization_statistics()
+    if given:
+        feature_extractor.mean, feature_extractor.std = given
+        return "as given"
+    if data_args.normalization == ["checkpoint"]:
+        if not model_args.model_name_or_path:
+            raise ValueError(
+                "normalization='checkpoint' was given without a checkpoint. Pass --model_name_or_path, or "
+                "--normalization measured."
+            )
+        return f"taken from {model_args.model_name_or_path}"
+    chosen = np.random.default_rng(seed).permutation(len(train_dataset))[:MAX_CLIPS]
+    measured = measure_normalization(train_dataset.waveforms(sorted(chosen.tolist())), feature_extractor)
+    feature_extractor.mean, feature_extractor.std = measured.mean, measured.std
+    return f"measured on {measured.clips} of {len(train_dataset)} training clips ({measured.frames} unpadded frames)"
+
+
+def build_model(args: ModelArguments, labels: list[str]) -> tuple[ASTForAudioClassification, str]:
+    """A new model, or a checkpoint, with a new classifier unless its labels are these in this order.
+
+    Returns:
+        The model, and in words where it comes from.
+    """
+    names = dict(enumerate(labels))
+    settings = {
+        "id2label": names,
+        "label2id": {name: index for index, name in names.items()},
+        "problem_type": PROBLEM_TYPE,
+        "hidden_dropout_prob": args.hidden_dropout_prob,
+        "attention_probs_dropout_prob": args.attention_probs_dropout_prob,
+        "attn_implementation": args.attn_implementation,
+    }
+    start = args.model_name_or_path
+    if not start:
+        return ASTForAudioClassification(ASTConfig(**args.geometry(), **settings)), "random weights"
+    trained_labels = ASTConfig.from_pretrained(start).id2label
+    model = ASTForAudioClassification.from_pretrained(start, num_labels=len(names), dtype=torch.float32, **settings)
+    if trained_labels == names:
+        return model, f"from {start} with its classifier"
+    model.reset_classifier()
+    return model, f"from {start} with a new classifier"
+
+
+def build_trainer(
+    model: ASTForAudioClassification,
+    feature_extractor: ASTFeatureExtractor,
+    train_dataset: ASTDataset,
+    eval_dataset: ASTDataset,
+    augmentation: AugmentationArguments,
+    args: ASTTrainingArguments,
+) -> ASTTrainer:
+    """The trainer, with the kit's metrics for evaluations in training."""
+    metrics = ASTMetrics()
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        return metrics.compute(predictions=_scores(prediction.predictions), references=prediction.label_ids)
+
+    return ASTTrainer(
+        model=model,
+        args=args,
+        train_dataset=train_dataset,
+        eval_dataset=eval_dataset,
+        data_collator=ASTDataCollator(feature_extractor, compute_features=False),
+        compute_metrics=compute_metrics,
+        feature_extractor=feature_extractor,
+        augmentation=Augmentation(**asdict(augmentation)),
+    )
+
+
+def evaluate(trainer: ASTTrainer, labels: list[str], data_args: DataArguments) -> dict:
+    """Score the held-out split, padded as the saved checkpoint pads.
+
+    Returns:
+        The section `evaluation` of the run summary. After a training with `padding="longest"` it also has the metrics
+        of that way of padding, as the two differ.
+    """
+    longest = {}
+    if data_args.padding == "longest":
+        longest = {"metrics_padding_longest": _named_metrics(trainer.predict(trainer.eval_dataset).metrics)}
+        trainer.feature_extractor.padding = "max_length"
+    prediction = trainer.predict(trainer.eval_dataset)
+    scores = _scores(prediction.predictions)
+    table = per_class_table(scores, prediction.label_ids, labels)
+    return {
+        "split": data_args.eval_split_name,
+        "clips": len(trainer.eval_dataset),
+        "protocol": _protocol(trainer.args),
+        "metrics": _named_metrics(prediction.metrics),
+        **longest,
+        "left_out": [row["label"] for row in table if not row["support"]],
+        "per_class": table,
+        "confusion_matrix": confusion(scores, prediction.label_ids, len(labels)),
+    }
+
+
+def publish(trainer: ASTTrainer, arguments: tuple, summary: dict):
+    """Write weights, settings, recipe, run summary, pictures and card into the output folder."""
+    trainer.save_model()
+    if not trainer.is_world_process_zero():
+        return
+    folder = Path(trainer.args.output_dir)
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; recipe.yaml says the same and is safe to read
+    recipe = yaml.safe_dump(merged_recipe(arguments), sort_keys=False, allow_unicode=True)
+    write_atomically(folder / RECIPE_NAME, f"# ast-finetune {RECIPE_NAME}\n{recipe}".encode())
+    run_summary.write_run_summary(folder, summary)
+    plot_training_curve(summary["history"], folder / TRAINING_CURVE_NAME)
+    plot_confusion_matrix(summary["evaluation"]["confusion_matrix"], summary["labels"], folder / CONFUSION_MATRIX_NAME)
+    _plot_example(trainer, summary["labels"], folder / SPECTROGRAM_NAME)
+    write_model_card(folder)
+
+
+def _plot_example(trainer: ASTTrainer, labels: list[str], path: Path):
+    """Spectrogram and prediction of the first held-out clip."""
+    example = trainer.eval_dataset[0]
+    batch = trainer._prepare_input(trainer.data_collator([example]))
+    inputs = model_inputs(batch, trainer.feature_extractor)
+    with torch.inference_mode():
+        logits = trainer.model.eval()(inputs["input_values"]).logits
+    scores = [
+        {"label": label, "score": float(score)} for label, score in zip(labels, _scores(logits.cpu())[0], strict=True)
+    ]
+    plot_spectrogram_with_prediction(
+        inputs["input_values"][0].cpu().numpy(),
+        scores,
+        path,
+        labels[example["label"]],
+        trainer.eval_dataset.sampling_rate,
+    )
+
+
+def _scores(logits) -> np.ndarray:
+    return scores_from_logits(torch.as_tensor(logits), PROBLEM_TYPE).numpy()
+
+
+def _named_metrics(metrics: dict[str, float]) -> dict[str, float]:
+    """What `Trainer.predict` measured, without its prefix and its timings."""
+    names = {name.removeprefix("test_"): value for name, value in metrics.items()}
+    timings = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "jit_compilation_time")
+    return {name: value for name, value in names.items() if name not in timings}
+
+
+def _protocol(args: ASTTrainingArguments) -> str:
+    """Which weights were scored, and whether the scored split had a part in choosing them."""
+    if args.load_best_model_at_end:
+        return (
+            f"the best checkpoint by {args.metric_for_best_model} on this same split, which makes the score optimistic"
+        )
+    if getattr(args.eval_strategy, "value", args.eval_strategy) != "no":
+        return "the last epoch's weights; the split was also scored in training, but chose nothing"
+    return "scored once, after the last epoch"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

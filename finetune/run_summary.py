@@ -1,0 +1,132 @@
+"""`run_summary.json`: what a run was given and what came out, the only source of the numbers on the model card."""
+
+import json
+import math
+import platform
+import shlex
+from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import datasets
+import torch
+
+from model_card.render import write_atomically
+
+from .arguments import GEOMETRY_FIELDS, ASTTrainingArguments, AugmentationArguments, DataArguments
+
+RUN_SUMMARY_NAME = "run_summary.json"
+PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate")
+
+
+def origin_section(argv: list[str]) -> dict:
+    """Which version of the kit was called, how and when."""
+    return {
+        "kit_version": metadata.version("ast-kit"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(["ast-finetune", *argv]),
+    }
+
+
+def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method: str) -> dict:
+    """Where the clips came from, how they were split, how many there are of each label."""
+    is_local = Path(args.dataset_name).exists()
+    section = {
+        "name": Path(args.dataset_name).stem if is_local else args.dataset_name,
+        "hub_id": None if is_local else args.dataset_name,
+        "audio_column": args.audio_column_name,
+        "label_column": args.label_column_name,
+        "split_method": split_method,
+        "splits": {
+            args.train_split_name: _describe_split(splits["train"]),
+            args.eval_split_name: _describe_split(splits["eval"]),
+        },
+    }
+    if "license" in splits["train"].column_names:
+        section["license"] = sorted({name for split in splits.values() for name in split.unique("license")})
+    return section
+
+
+def _describe_split(split: datasets.Dataset) -> dict:
+    counts = Counter(split["label"])
+    names = split.features["label"].names
+    return {"clips": len(split), "label_counts": {name: counts[index] for index, name in enumerate(names)}}
+
+
+def features_section(feature_extractor, normalization: str) -> dict:
+    """What the model hears."""
+    names = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std")
+    return {name: getattr(feature_extractor, name) for name in names} | {"normalization": normalization}
+
+
+def model_section(model) -> dict:
+    """Parameters and sizes."""
+    return {"parameters": model.num_parameters()} | {name: getattr(model.config, name) for name in GEOMETRY_FIELDS}
+
+
+def training_section(
+    args: ASTTrainingArguments, augmentation: AugmentationArguments, data_args: DataArguments
+) -> dict:
+    """The settings that decide what is learned."""
+    return {
+        "epochs": args.num_train_epochs,
+        "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        "optimizer": getattr(args.optim, "value", args.optim),
+        "learning_rate": args.learning_rate,
+        "lr_scheduler_type": getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type),
+        "warmup_steps": args.warmup_steps,
+        "weight_decay": args.weight_decay,
+        "max_grad_norm": args.max_grad_norm,
+        "label_smoothing_factor": args.label_smoothing_factor,
+        "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
+        "padding": data_args.padding,
+        "augmentation": asdict(augmentation),
+    }
+
+
+def history_section(log_history: list[dict]) -> list[dict]:
+    """One row per logged point of the epoch axis, training and evaluation values together."""
+    rows: dict[float, dict] = {}
+    for entry in log_history:
+        if "loss" in entry or any(name.startswith("eval_") for name in entry):
+            values = {name: value for name, value in entry.items() if name not in ("step", "grad_norm")}
+            rows.setdefault(entry["epoch"], {}).update(values)
+    return [rows[epoch] for epoch in sorted(rows)]
+
+
+def environment_section(args: ASTTrainingArguments) -> dict:
+    """Versions, device and threads."""
+    return {
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in PACKAGES},
+        "device": args.device.type,
+        "threads": torch.get_num_threads(),
+        "processes": args.world_size,
+    }
+
+
+def time_section(metrics: dict[str, float]) -> dict:
+    """Seconds and samples per second of the training, without evaluation."""
+    return {
+        "training_seconds": metrics["train_runtime"],
+        "train_samples_per_second": metrics["train_samples_per_second"],
+    }
+
+
+def write_run_summary(folder: Path, summary: dict) -> Path:
+    """Write the summary; what is not a number becomes null, as JSON knows no NaN."""
+    path = folder / RUN_SUMMARY_NAME
+    text = json.dumps(_without_nan(summary), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, f"{text}\n".encode())
+    return path
+
+
+def _without_nan(value):
+    if isinstance(value, dict):
+        return {name: _without_nan(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

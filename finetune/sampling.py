@@ -1,0 +1,25 @@
+"""The order in which training clips are visited."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class EpochSampler(Sampler):
+    """Yields (epoch, index) in an order that is a function of (seed, epoch), so that no worker holds a stale epoch."""
+
+    def __init__(self, num_clips: int, seed: int):
+        self.num_clips = num_clips
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int):
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.num_clips
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_clips)
+        return iter([(self.epoch, int(index)) for index in order])
