@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 
@@ -166,6 +167,7 @@ class ASTTrainingArguments(TrainingArguments):
     save_strategy: str = field(default="epoch", metadata={"help": "When to save for resuming: epoch, steps or no."})
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept for resuming."})
     report_to: str = field(default="none", metadata={"help": "Where to log as well, for example tensorboard."})
+    disable_tqdm: bool = field(default=False, metadata={"help": "No progress bar; print the logs instead."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator chooses columns itself."})
     label_names: list[str] = field(default_factory=lambda: ["labels"], metadata={"help": "Batch keys of the labels."})
 
@@ -173,6 +175,8 @@ class ASTTrainingArguments(TrainingArguments):
         if not self.output_dir:
             raise ValueError("No output folder was given. Pass --output_dir FOLDER.")
         super().__post_init__()
+        # Pinned memory speeds up copies to an accelerator; without one torch warns of it.
+        self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
 
 
 ARGUMENT_GROUPS = (ModelArguments, DataArguments, AugmentationArguments, ASTTrainingArguments)

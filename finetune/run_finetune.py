@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run from the command line; see `ast-finetune --help`."""
     argv = sys.argv[1:] if argv is None else argv
     logging.set_verbosity_error()
+    logging.disable_progress_bar()  # of loading and saving; training has its own
     datasets.disable_progress_bars()
     try:  # what is wrong with the input is found here, before training
         arguments = model_args, data_args, augmentation_args, training_args = parse_arguments(argv)

@@ -13,10 +13,12 @@ from typing import BinaryIO
 
 import numpy as np
 
-AUDIO_SUFFIXES = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .m4a .m4b .mp4 .aac .aif .aiff .aifc .au .snd .caf .w64 .rf64 .wma .webm .mka .amr "
-    ".3gp .ac3 .wv .ape".split()
-)
+# fmt: off
+AUDIO_SUFFIXES = frozenset((
+    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".m4b", ".mp4", ".aac", ".aif", ".aiff", ".aifc", ".au",
+    ".snd", ".caf", ".w64", ".rf64", ".wma", ".webm", ".mka", ".amr", ".3gp", ".ac3", ".wv", ".ape",
+))
+# fmt: on
 
 FFMPEG_COMMANDS = {
     "Debian, Ubuntu": "sudo apt-get install ffmpeg",

@@ -18,6 +18,9 @@ AUDIOSET_FIRST_AND_LAST_LABEL = ("Speech", "Field recording")
 @strict
 class ASTConfig(PreTrainedConfig):
     r"""
+    The defaults are those of
+    [MIT/ast-finetuned-audioset-10-10-0.4593](https://huggingface.co/MIT/ast-finetuned-audioset-10-10-0.4593).
+
     Args:
         hidden_size (`int`, defaults to 768): width of the tokens.
         num_hidden_layers (`int`, defaults to 12): number of transformer layers.

@@ -6,14 +6,17 @@ and label, tab-separated, in seconds), selection tables the column names of Rave
 
 import argparse
 import csv
+import dataclasses
 import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-LABEL_FILE_SUFFIXES = {"audacity": ".txt", "raven": ".Table.1.selections.txt"}  # formats with one file for each audio file
+FORMATS = ("text", "jsonl", "csv", "audacity", "raven")
+# Formats with one file for each audio file.
+LABEL_FILE_SUFFIXES = {"audacity": ".txt", "raven": ".Table.1.selections.txt"}
 
 RAVEN_COLUMNS = (
     "Selection",
@@ -42,24 +45,28 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser()
     args = parse_arguments(parser, argv)
 
+    from tqdm import tqdm
+
     from .audio import AudioError, find_audio_files
-    from .tagging import AudioTagger, TaggingError, check_model_name
+    from .tagging import AudioTagger, TaggingError
 
     failed = []
     try:
         files = find_audio_files(args.audio)
         destinations = plan_output(args.output, args.format, files)
-        check_model_name(args.model_name_or_path)
         tagger = AudioTagger.from_pretrained(args.model_name_or_path, args.device)
-        options = (args.top_k, args.batch_size, args.timeline, args.hop, args.threshold)
-        tagged = leave_out_failed(tagger.tag_files(files, *options), failed)
+        results = tagger.tag_files(files, args.top_k, args.batch_size, args.timeline, args.hop, args.threshold)
+        # Results that are printed show the progress themselves; disable=None shows a bar only on a terminal.
+        progress = tqdm(results, total=len(files), unit="file", disable=None if args.output else True)
+        tagged = leave_out_failed(progress, failed)
+        layout = (args.format, args.timeline, tagger.sampling_rate)
         if destinations is not None:
             for result in tagged:
-                write_lines(format_results([result], args, tagger.sampling_rate), destinations[result.file])
+                write_lines(format_results([result], *layout), destinations[result.file])
         elif args.output is not None:
-            write_lines(format_results(tagged, args, tagger.sampling_rate), args.output)
+            write_lines(format_results(tagged, *layout), args.output)
         else:
-            for line in format_results(tagged, args, tagger.sampling_rate):
+            for line in format_results(tagged, *layout):
                 print(line)
     except (AudioError, TaggingError, OutputError) as error:
         parser.error(str(error))
@@ -79,7 +86,9 @@ def make_parser() -> argparse.ArgumentParser:
         description="Say what is heard in audio files, with a fine-tuned Audio Spectrogram Transformer.",
         epilog=EPILOG,
     )
-    parser.add_argument("audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them at any depth")
+    parser.add_argument(
+        "audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them at any depth"
+    )
     parser.add_argument("--model_name_or_path", required=True, metavar="DIR", help="model folder, or Hub id user/name")
     parser.add_argument("--top_k", type=_positive_int, default=5, help="labels for each file (default: %(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="text", help="what is written (default: %(default)s)")
@@ -93,7 +102,12 @@ def make_parser() -> argparse.ArgumentParser:
         "label of each window counts)",
     )
     parser.add_argument("--batch_size", type=_positive_int, default=8, help="windows at a time (default: %(default)s)")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="(default: %(default)s)")
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where to compute (default: %(default)s)",
+    )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there, all or nothing, instead of printing")
     return parser
 
@@ -126,7 +140,7 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
         The label file of each audio file, or `None` if all results go to one place.
 
     Raises:
-        OutputError: if several label files have no folder to go to or the same name, or `output` cannot be made.
+        OutputError: if several label files have no folder to go to or the same name, or `output` is in no folder.
     """
     suffix = LABEL_FILE_SUFFIXES.get(output_format)
     is_folder = output is not None and output.is_dir()
@@ -134,7 +148,9 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
         if is_folder:
             raise OutputError(f"--output {output} is a folder. Pass the name of a file in it.")
         if output is not None and not output.parent.is_dir():
-            raise OutputError(f"--output {output}: there is no folder {output.parent}. Make it first, or pass another.")
+            raise OutputError(
+                f"--output {output}: there is no folder {output.parent}. Make it first, or pass another."
+            )
         return None
     if output is None or output.is_file():
         raise OutputError(
@@ -145,7 +161,9 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
     for file in files:
         destination = output / (file.stem + suffix)
         if destination in destinations.values():
-            raise OutputError(f"Two audio files are called {file.stem} and would both be written to {destination}. Tag them apart.")
+            raise OutputError(
+                f"Two audio files are called {file.stem} and would both be written to {destination}. Tag them apart."
+            )
         destinations[str(file)] = destination
     output.mkdir(parents=True, exist_ok=True)
     return destinations
@@ -173,89 +191,80 @@ def write_lines(lines: Iterable[str], destination: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def format_results(results: Iterable, args: argparse.Namespace, sampling_rate: int) -> Iterator[str]:
-    """Turn results into the lines of `args.format`.
+def format_results(results: Iterable, output_format: str, timeline: bool, sampling_rate: int) -> Iterator[str]:
+    """Turn results into the lines of a format.
 
     Args:
         results (iterable of [`FileTags`]): tagged files.
-        args (`argparse.Namespace`): the parsed command line.
+        output_format (`str`): one of `FORMATS`.
+        timeline (`bool`): whether the results have segments.
         sampling_rate (`int`): of the model's input in Hz; half of it is the highest frequency of a selection.
 
     Yields:
         Lines without line end.
     """
-    yield from FORMATS[args.format](results, args.timeline, sampling_rate)
-
-
-def text_lines(results: Iterable, timeline: bool, _sampling_rate: int) -> Iterator[str]:
-    """A block for each file: its name, then a line for each label or segment."""
+    if output_format == "csv":
+        yield "file,start,end,label,score" if timeline else "file,label,score"
+    elif output_format == "raven":
+        yield "\t".join(RAVEN_COLUMNS)
     for result in results:
-        yield result.file
-        if timeline:
-            for segment in result.segments:
-                yield f"  {segment.start:9.2f} - {segment.end:9.2f} s  {segment.score:7.4f}  {segment.label}"
+        if output_format == "raven":
+            yield from raven_lines(result, sampling_rate / 2)
         else:
-            for tag in result.labels:
-                yield f"  {tag.score:7.4f}  {tag.label}"
+            yield from LINES[output_format](result)
 
 
-def jsonl_lines(results: Iterable, timeline: bool, _sampling_rate: int) -> Iterator[str]:
-    """One JSON object for each file."""
-    for result in results:
-        row = {"file": result.file, "labels": [{"label": tag.label, "score": tag.score} for tag in result.labels]}
-        if timeline:
-            row["segments"] = [
-                {"start": segment.start, "end": segment.end, "label": segment.label, "score": segment.score}
-                for segment in result.segments
-            ]
-        yield json.dumps(row)
-
-
-def csv_lines(results: Iterable, timeline: bool, _sampling_rate: int) -> Iterator[str]:
-    """A header, then a row for each file and label, or for each segment."""
-    yield "file,start,end,label,score" if timeline else "file,label,score"
-    for result in results:
-        if timeline:
-            for segment in result.segments:
-                yield _csv_row(
-                    (result.file, f"{segment.start:.3f}", f"{segment.end:.3f}", segment.label, f"{segment.score:.6f}")
-                )
-        else:
-            for tag in result.labels:
-                yield _csv_row((result.file, tag.label, f"{tag.score:.6f}"))
-
-
-def _csv_row(values: tuple) -> str:
-    row = io.StringIO()
-    csv.writer(row, lineterminator="").writerow(values)
-    return row.getvalue()
-
-
-def audacity_lines(results: Iterable, _timeline: bool, _sampling_rate: int) -> Iterator[str]:
-    """Audacity's label track: start, end and label."""
-    for result in results:
+def text_lines(result) -> Iterator[str]:
+    """A file's name, then a line for each label or segment."""
+    yield result.file
+    if result.segments is None:
+        for tag in result.labels:
+            yield f"  {tag.score:7.4f}  {tag.label}"
+    else:
         for segment in result.segments:
-            yield f"{segment.start:.6f}\t{segment.end:.6f}\t{segment.label}"
+            yield f"  {segment.start:9.2f} - {segment.end:9.2f} s  {segment.score:7.4f}  {segment.label}"
 
 
-def raven_lines(results: Iterable, _timeline: bool, sampling_rate: int) -> Iterator[str]:
-    """Raven's selection table, each selection over all frequencies the model hears."""
-    yield "\t".join(RAVEN_COLUMNS)
-    for result in results:
-        for number, segment in enumerate(result.segments, start=1):
-            yield (
-                f"{number}\tSpectrogram 1\t1\t{segment.start:.6f}\t{segment.end:.6f}\t0.0\t{sampling_rate / 2:.1f}\t"
-                f"{segment.label}\t{segment.score:.4f}"
-            )
+def jsonl_lines(result) -> Iterator[str]:
+    """One JSON object."""
+    row = {"file": result.file, "labels": [dataclasses.asdict(tag) for tag in result.labels]}
+    if result.segments is not None:
+        keys = ("start", "end", "label", "score")
+        row["segments"] = [{key: getattr(segment, key) for key in keys} for segment in result.segments]
+    yield json.dumps(row)
 
 
-FORMATS: dict[str, Callable[[Iterable, bool, int], Iterator[str]]] = {
-    "text": text_lines,
-    "jsonl": jsonl_lines,
-    "csv": csv_lines,
-    "audacity": audacity_lines,
-    "raven": raven_lines,
-}
+def csv_lines(result) -> Iterator[str]:
+    """A row for each label, or for each segment."""
+    if result.segments is None:
+        rows = [(tag.label, f"{tag.score:.6f}") for tag in result.labels]
+    else:
+        rows = [
+            (f"{segment.start:.3f}", f"{segment.end:.3f}", segment.label, f"{segment.score:.6f}")
+            for segment in result.segments
+        ]
+    for row in rows:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="").writerow((result.file, *row))
+        yield line.getvalue()
+
+
+def audacity_lines(result) -> Iterator[str]:
+    """A line of Audacity's label track for each segment."""
+    for segment in result.segments:
+        yield f"{segment.start:.6f}\t{segment.end:.6f}\t{segment.label}"
+
+
+def raven_lines(result, highest_frequency: float) -> Iterator[str]:
+    """A row of Raven's selection table for each segment, over all frequencies up to `highest_frequency` in Hz."""
+    for number, segment in enumerate(result.segments, start=1):
+        yield (
+            f"{number}\tSpectrogram 1\t1\t{segment.start:.6f}\t{segment.end:.6f}\t0.0\t{highest_frequency:.1f}\t"
+            f"{segment.label}\t{segment.score:.4f}"
+        )
+
+
+LINES = {"text": text_lines, "jsonl": jsonl_lines, "csv": csv_lines, "audacity": audacity_lines}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,9 +15,6 @@ import numpy as np
 
 from .audio import AudioError, read_audio
 
-FRAME_SHIFT = 0.010  # seconds; Gong et al. 2021, section 2.1
-FRAME_LENGTH = 0.025  # seconds; Gong et al. 2021, section 2.1
-
 MULTI_LABEL_THRESHOLD = 0.5
 
 
@@ -75,10 +72,13 @@ class AudioTagger:
                     f"{name} is {expected} in the model's config.json and {given} in preprocessor_config.json. Use the "
                     "feature extractor that was saved with the model."
                 )
+        from .log_mel import num_samples
+
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
         self.feature_extractor = feature_extractor
         self.problem_type = problem_type_of(model.config)
+        self.window_samples = num_samples(feature_extractor.max_length, self.sampling_rate)
 
     @classmethod
     def from_pretrained(cls, model_name_or_path: str | os.PathLike, device: str = "auto") -> "AudioTagger":
@@ -105,10 +105,10 @@ class AudioTagger:
                 model_name_or_path, dtype=torch.float32, output_loading_info=True
             )
         except OSError as error:
-            raise TaggingError(
-                f"{model_name_or_path} cannot be loaded: {str(error).splitlines()[0]} Pass a checkpoint folder, or a "
-                "Hub id that can be reached from here."
-            ) from error
+            name = str(model_name_or_path)
+            if not Path(name).is_dir():
+                name = f"There is no folder {name} here, and as a Hub id it"
+            raise TaggingError(f"{name} cannot be loaded: {str(error).splitlines()[0]}") from error
         if loading_info["missing_keys"]:
             raise TaggingError(
                 f"{model_name_or_path} has no trained classifier, so its tags would be random. Fine-tune it first "
@@ -120,12 +120,6 @@ class AudioTagger:
     def sampling_rate(self) -> int:
         """Sampling rate of the model's input in Hz."""
         return self.feature_extractor.sampling_rate
-
-    @property
-    def window_samples(self) -> int:
-        """Samples that make `max_length` frames: one whole frame, and a shift for each further one."""
-        shift, length = (round(seconds * self.sampling_rate) for seconds in (FRAME_SHIFT, FRAME_LENGTH))
-        return length + (self.feature_extractor.max_length - 1) * shift
 
     def tag_files(
         self,
@@ -154,9 +148,9 @@ class AudioTagger:
                 Score from which a label is active in a window: 0.5 by default if the model is multi-label. If it is
                 single-label, only the best label of a window can be active, and it always is by default.
 
-        Yields:
-            A [`FileTags`] for each file, in the order given. A file that cannot be decoded has `error` set, and the
-            files after it are tagged all the same.
+        Returns:
+            An iterator over a [`FileTags`] for each file, in the order given. A file that cannot be decoded has `error`
+            set, and the files after it are tagged all the same.
 
         Raises:
             TaggingError: if `hop` or `threshold` does not fit the model.
@@ -166,11 +160,23 @@ class AudioTagger:
             raise TaggingError("This model is a regression: it has no labels to place on a time line.")
         if threshold is None:
             threshold = MULTI_LABEL_THRESHOLD if self.problem_type == "multi_label_classification" else 0.0
+        return self._tag_in_groups(files, top_k, batch_size, hop_samples, threshold if timeline else None)
 
+    def _tag_in_groups(
+        self,
+        files: Sequence[str | os.PathLike],
+        top_k: int,
+        batch_size: int,
+        hop_samples: int,
+        segment_threshold: float | None,
+    ) -> Iterator[FileTags]:
+        """Decode `batch_size` files, score all their windows, go on; segments unless `segment_threshold` is `None`."""
         for first in range(0, len(files), batch_size):
             group = [(str(file), self._read(file)) for file in files[first : first + batch_size]]
             starts = [
-                [] if isinstance(waveform, AudioError) else window_starts(waveform.size, self.window_samples, hop_samples)
+                []
+                if isinstance(waveform, AudioError)
+                else window_starts(waveform.size, self.window_samples, hop_samples)
                 for _, waveform in group
             ]
             windows = [
@@ -185,8 +191,8 @@ class AudioTagger:
                     continue
                 file_scores, scores = np.split(scores, [len(file_starts)])
                 segments = None
-                if timeline:
-                    segments = self._segments(file, waveform.size, file_starts, file_scores, threshold)
+                if segment_threshold is not None:
+                    segments = self._segments(file, waveform.size, file_starts, file_scores, segment_threshold)
                 yield FileTags(file, self._best_labels(file_scores.mean(axis=0), top_k), segments)
 
     def _hop_samples(self, hop: float | None) -> int:
@@ -201,10 +207,18 @@ class AudioTagger:
         return hop_samples
 
     def _read(self, file: str | os.PathLike) -> np.ndarray | AudioError:
+        from .log_mel import FRAME_LENGTH_MS, frame_length
+
         try:
-            return read_audio(file, self.sampling_rate)
+            waveform = read_audio(file, self.sampling_rate)
         except AudioError as error:
             return error
+        if waveform.size < frame_length(self.sampling_rate):
+            milliseconds = 1000 * waveform.size / self.sampling_rate
+            return AudioError(
+                f"{file} lasts {milliseconds:.1f} ms; the model needs {FRAME_LENGTH_MS} ms. Leave it out."
+            )
+        return waveform
 
     def _score(self, windows: list[np.ndarray], batch_size: int) -> np.ndarray:
         """Score windows of up to `window_samples` samples: float32 of shape `(windows, labels)`."""
@@ -212,8 +226,9 @@ class AudioTagger:
 
         scores = [np.empty((0, self.model.config.num_labels), dtype=np.float32)]
         for first in range(0, len(windows), batch_size):
+            batch = windows[first : first + batch_size]
             features = self.feature_extractor(
-                windows[first : first + batch_size], sampling_rate=self.sampling_rate, return_tensors="pt"
+                batch, sampling_rate=self.sampling_rate, return_tensors="pt", device=self.device
             )
             with torch.inference_mode():
                 logits = self.model(**features.to(self.device)).logits
@@ -296,7 +311,9 @@ def choose_device(device: str):
         device = next(name for name, available in there.items() if available)
     if not there.get(device):
         available = ", ".join(name for name, is_there in there.items() if is_there)
-        raise TaggingError(f"There is no device {device!r} here; torch finds: {available}. Pass one of these or 'auto'.")
+        raise TaggingError(
+            f"There is no device {device!r} here; torch finds: {available}. Pass one of these or 'auto'."
+        )
     return torch.device(device)
 
 

@@ -1,0 +1,324 @@
+"""The facts of a model card, read from a checkpoint folder and its `run_summary.json` alone.
+
+`config.json`, `preprocessor_config.json` and the header of `model.safetensors` say what the checkpoint is;
+`run_summary.json` says how it came about. A fact found in neither stays `None` or empty, and the card leaves it out.
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+from huggingface_hub.utils import HFValidationError, validate_repo_id
+from safetensors import SafetensorError, safe_open
+
+FRAME_LENGTH, FRAME_SHIFT = 0.025, 0.010  # seconds; the Kaldi filter bank of Gong et al. 2021
+
+# key in `run_summary.json` -> (metric type in the model index, name for people)
+METRICS = {
+    "accuracy": ("accuracy", "Accuracy"),
+    "f1_macro": ("f1", "F1 (macro)"),
+    "mean_average_precision": ("mean_average_precision", "Mean average precision (macro)"),
+    "roc_auc_macro": ("roc_auc", "ROC AUC (macro)"),
+    "d_prime": ("d_prime", "d-prime"),
+}
+PICTURES = ("training_curve.png", "confusion_matrix.png", "spectrogram.png")
+
+# The model index wants a type for every data set. A folder or file that isn't on the Hub gets this one rather than its
+# own name, under which the Hub may hold somebody else's data.
+LOCAL_DATASET_TYPE = "local"
+
+_GEOMETRY = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "patch_size",
+    "frequency_stride",
+    "time_stride",
+)
+_FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std")
+_SECTIONS = {
+    "data": dict,
+    "labels": list,
+    "features": dict,
+    "model": dict,
+    "training": dict,
+    "history": list,
+    "evaluation": dict,
+    "environment": dict,
+    "time": dict,
+}
+
+
+@dataclass
+class ASTModelCardData:
+    """What is known about one checkpoint; `None` or empty is "unknown", and the card has no line for it.
+
+    Args:
+        name (`str`): the folder's name; the card's title and the model in its snippets.
+        license (`str`, *optional*): licence of the model, a Hub licence id such as `"apache-2.0"`.
+        base_model (`str`, *optional*): Hub id or path of the checkpoint the training started from.
+        dataset_name (`str`, *optional*): name of the data for people.
+        dataset_id (`str`, *optional*): Hub id of the data, if they are on the Hub.
+        dataset_licenses (`list[str]`): licences of the clips.
+        seed (`int`, *optional*): seed of every random draw.
+        command (`str`, *optional*): the command that made the checkpoint.
+        created (`str`, *optional*): when it was made, ISO 8601.
+        kit_version (`str`, *optional*): version of this kit.
+        from_scratch (`bool`): whether the training started from random weights.
+        split_method (`str`, *optional*): how the data were split.
+        splits (`dict[str, dict]`): for each split its `clips`, `seconds` and `label_counts`.
+        normalization (`str`, *optional*): how `mean` and `std` were got.
+        training (`dict[str, Any]`): hyper-parameters, nested as the recipe has them.
+        history (`list[dict[str, float]]`): log rows with `epoch`, `loss` and more.
+        eval_split (`str`, *optional*): the split the scores are from.
+        eval_clips (`int`, *optional*): its number of clips.
+        eval_protocol (`str`, *optional*): when it was scored.
+        metrics (`dict[str, float]`): the scores.
+        left_out (`list[str]`): labels without positive clips, left out of the averages.
+        per_class (`list[dict[str, Any]]`): a row for each label: `label`, `precision`, `recall` and more.
+        environment (`dict[str, Any]`): versions, device, threads, processes.
+        training_seconds (`float`, *optional*): duration of the training in s.
+        train_samples_per_second (`float`, *optional*): clips a second in training.
+        labels (`list[str]`): the labels in the order of the logits.
+        problem_type (`str`, *optional*): one of Transformers' three problem types.
+        parameters (`int`, *optional*): number of weights in `model.safetensors`.
+        geometry (`dict[str, Any]`): widths, depths, patch size and strides from `config.json`.
+        sampling_rate (`int`, *optional*): in Hz.
+        num_mel_bins (`int`, *optional*): mel bins of a frame.
+        max_length (`int`, *optional*): frames of a clip; longer clips are cut.
+        mean (`float`, *optional*): mean of the log-mel values, `None` where nothing is normalised.
+        std (`float`, *optional*): their standard deviation.
+        pictures (`list[str]`): names of the pictures that lie in the folder.
+    """
+
+    # Given by the user
+    name: str
+    license: str | None = None
+    base_model: str | None = None
+    dataset_name: str | None = None
+    dataset_id: str | None = None
+    dataset_licenses: list[str] = field(default_factory=list)
+    seed: int | None = None
+    command: str | None = None
+
+    # Collected during the run
+    created: str | None = None
+    kit_version: str | None = None
+    from_scratch: bool = False
+    split_method: str | None = None
+    splits: dict[str, dict] = field(default_factory=dict)
+    normalization: str | None = None
+    training: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    eval_split: str | None = None
+    eval_clips: int | None = None
+    eval_protocol: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    per_class: list[dict[str, Any]] = field(default_factory=list)
+    environment: dict[str, Any] = field(default_factory=dict)
+    training_seconds: float | None = None
+    train_samples_per_second: float | None = None
+
+    # Computed from the checkpoint
+    labels: list[str] = field(default_factory=list)
+    problem_type: str | None = None
+    parameters: int | None = None
+    geometry: dict[str, Any] = field(default_factory=dict)
+    sampling_rate: int | None = None
+    num_mel_bins: int | None = None
+    max_length: int | None = None
+    mean: float | None = None
+    std: float | None = None
+    pictures: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint_dir: str | Path) -> "ASTModelCardData":
+        """Read the facts from a checkpoint folder, offline and without torch.
+
+        Where both say something, the checkpoint is believed and `run_summary.json` must agree.
+
+        Args:
+            checkpoint_dir (`str` or `Path`): folder with `config.json` and `run_summary.json`;
+                `preprocessor_config.json`, `model.safetensors` and the pictures are read if they are there.
+
+        Returns:
+            `ASTModelCardData`.
+
+        Raises:
+            FileNotFoundError: if the folder or one of the two files isn't there.
+            ValueError: if a file can't be parsed, or `run_summary.json` describes another checkpoint.
+        """
+        folder = Path(checkpoint_dir).resolve()
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"{str(checkpoint_dir)!r} is not a folder; expected one that holds a checkpoint. "
+                "Type ast-model-card runs/drums, or ast-finetune RECIPE.yaml to make a checkpoint first."
+            )
+        config = _known(_read_json(folder / "config.json", "save_pretrained() writes it beside the weights"))
+        recorded_summary = _read_json(folder / "run_summary.json", "ast-finetune writes it beside the weights")
+        summary = _known(recorded_summary)
+        for section, kind in _SECTIONS.items():
+            if not isinstance(summary.get(section, kind()), kind):
+                raise ValueError(
+                    f"{folder / 'run_summary.json'}: {section!r} is {summary[section]!r}, expected a JSON "
+                    f"{'object' if kind is dict else 'array'}. Run ast-finetune again to have the file written anew."
+                )
+        extractor = folder / "preprocessor_config.json"
+        features = _known(_read_json(extractor, "save_pretrained() writes it")) if extractor.exists() else {}
+
+        id2label = config.get("id2label", {})
+        labels = [str(id2label[index]) for index in sorted(id2label, key=int)]
+        recorded = summary.get("features", {})
+        _check_agreement(folder, "labels", summary.get("labels"), labels or None)
+        for name in _FEATURES:
+            _check_agreement(folder, name, recorded.get(name), features.get(name))
+        features = {name: features.get(name, recorded.get(name)) for name in (*_FEATURES, "do_normalize")}
+        if features.pop("do_normalize") is False:
+            features["mean"] = features["std"] = None
+
+        data, evaluation = summary.get("data", {}), summary.get("evaluation", {})
+        time, licenses = summary.get("time", {}), data.get("license", [])
+        return cls(
+            name=folder.name,
+            license=summary.get("license"),
+            base_model=summary.get("base_model"),
+            dataset_name=data.get("name"),
+            dataset_id=data.get("hub_id"),
+            dataset_licenses=[licenses] if isinstance(licenses, str) else licenses,
+            seed=summary.get("seed"),
+            command=summary.get("command"),
+            created=summary.get("created"),
+            kit_version=summary.get("kit_version"),
+            # A training that records no base model on purpose; a converted checkpoint has no "training".
+            from_scratch="training" in summary and recorded_summary.get("base_model", "unknown") is None,
+            split_method=data.get("split_method"),
+            splits=data.get("splits", {}),
+            normalization=recorded.get("normalization"),
+            training=summary.get("training", {}),
+            history=summary.get("history", []),
+            eval_split=evaluation.get("split"),
+            eval_clips=evaluation.get("clips"),
+            eval_protocol=evaluation.get("protocol"),
+            metrics=evaluation.get("metrics", {}),
+            left_out=evaluation.get("left_out", []),
+            per_class=evaluation.get("per_class", []),
+            environment=summary.get("environment", {}),
+            training_seconds=time.get("training_seconds"),
+            train_samples_per_second=time.get("train_samples_per_second"),
+            labels=labels or summary.get("labels", []),
+            problem_type=config.get("problem_type", summary.get("problem_type")),
+            parameters=_count_parameters(folder / "model.safetensors", summary.get("model", {}).get("parameters")),
+            geometry={name: config[name] for name in _GEOMETRY if name in config},
+            pictures=[name for name in PICTURES if (folder / name).is_file()],
+            **features,
+        )
+
+    @property
+    def max_seconds(self) -> float | None:
+        """Seconds of audio that `max_length` frames see, from the start of the first to the end of the last."""
+        return None if self.max_length is None else (self.max_length - 1) * FRAME_SHIFT + FRAME_LENGTH
+
+    @property
+    def base_model_id(self) -> str | None:
+        """`base_model` where it can be a Hub id; a path has no place in the metadata."""
+        if self.base_model is None:
+            return None
+        try:
+            validate_repo_id(self.base_model)
+        except HFValidationError:
+            return None
+        return self.base_model
+
+    def eval_results(self) -> list[EvalResult]:
+        """The scores as `huggingface_hub` wants them; none if the data they are from have no name.
+
+        Returns:
+            A list of `EvalResult`, one for each metric but the loss, values rounded to 4 decimals.
+        """
+        dataset_name = self.dataset_name or self.dataset_id
+        if dataset_name is None:
+            return []
+        results = []
+        for key, value in self.metrics.items():
+            if key == "loss":
+                continue
+            metric_type, metric_name = METRICS.get(key, (key, key.replace("_", " ")))
+            results.append(
+                EvalResult(
+                    task_type="audio-classification",
+                    task_name="Audio classification",
+                    dataset_type=self.dataset_id or LOCAL_DATASET_TYPE,
+                    dataset_name=dataset_name,
+                    dataset_split=self.eval_split,
+                    metric_type=metric_type,
+                    metric_name=metric_name,
+                    metric_value=round(value, 4),
+                )
+            )
+        return results
+
+    def front_matter(self) -> ModelCardData:
+        """The card's metadata; `to_yaml()` of the returned object is the block at the top of `README.md`."""
+        results = self.eval_results()
+        return ModelCardData(
+            license=self.license.lower() if self.license else None,
+            library_name="transformers",
+            pipeline_tag="audio-classification",
+            tags=["audio-spectrogram-transformer", "audio-tagging"],
+            base_model=self.base_model_id,
+            datasets=[self.dataset_id] if self.dataset_id else None,
+            metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+            model_name=self.name if results else None,
+            eval_results=results or None,
+        )
+
+
+def _read_json(path: Path, origin: str) -> dict[str, Any]:
+    """Read a JSON object; `origin` says in the error which program should have written the file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path.parent} has no {path.name}; {origin}. Give the folder of a finished run.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); {origin}. Put an unbroken copy there.") from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{path} holds {content!r:.60}, expected a JSON object; {origin}. Put an unbroken copy there."
+        )
+    return content
+
+
+def _known(value: Any) -> Any:
+    """Drop what is `null`, NaN or infinite from the objects in `value`, at any depth."""
+    if isinstance(value, dict):
+        known = ((key, item) for key, item in value.items() if item is not None)
+        return {key: _known(item) for key, item in known if not isinstance(item, float) or math.isfinite(item)}
+    return [_known(item) for item in value] if isinstance(value, list) else value
+
+
+def _check_agreement(folder: Path, name: str, recorded: Any, stored: Any) -> None:
+    """Raise a `ValueError` if `run_summary.json` and the checkpoint's own files both know `name` and differ."""
+    if recorded is None or stored is None:
+        return
+    numbers = isinstance(recorded, int | float) and isinstance(stored, int | float)
+    # The statistics may be recorded rounded.
+    if recorded != stored and not (numbers and math.isclose(recorded, stored, rel_tol=1e-3)):
+        raise ValueError(
+            f"{folder}: {name!r} is {recorded!r:.200} in run_summary.json and {stored!r:.200} in the checkpoint's own "
+            "configuration, so the two are not of the same run. Put the run_summary.json of this checkpoint there."
+        )
+
+
+def _count_parameters(path: Path, recorded: int | None) -> int | None:
+    """Count the weights by the header of a safetensors file; without the file the recorded count stands."""
+    if not path.is_file():
+        return recorded
+    try:
+        with safe_open(path, framework="numpy") as tensors:
+            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path} can't be read ({error}). Put an unbroken copy of the weights there.") from error

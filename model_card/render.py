@@ -1,0 +1,200 @@
+"""Renders a checkpoint's model card and writes it as the folder's `README.md`.
+
+The words are in `card_template.md`, the facts in [`ASTModelCardData`]; here facts become Markdown tables and cells.
+"""
+
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from .card_data import METRICS, ASTModelCardData
+
+MAX_OPEN_ROWS = 30  # a list of more labels is folded away behind its title
+_COLUMN_NAMES = {"f1": "F1", "roc_auc": "ROC AUC"}
+
+
+def render_model_card(checkpoint_dir: str | Path) -> str:
+    """Render the model card of a checkpoint folder, offline.
+
+    Args:
+        checkpoint_dir (`str` or `Path`): folder with `config.json` and `run_summary.json`.
+
+    Returns:
+        `str`: the text of `README.md`, metadata block and Markdown.
+
+    Raises:
+        FileNotFoundError: if the folder or one of the two files isn't there.
+        ValueError: if a file can't be parsed, or `run_summary.json` describes another checkpoint.
+    """
+    card = ASTModelCardData.from_checkpoint(checkpoint_dir)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,  # an unknown fact is None or empty; a name that doesn't exist is a slip
+    )
+    environment.filters |= {
+        "code": _code,
+        "duration": _duration,
+        "fold": _fold,
+        "number": _number,
+        "python": lambda text: json.dumps(text, ensure_ascii=False),  # every JSON string is a Python string too
+        "shell": shlex.quote,
+    }
+    text = environment.get_template("card_template.md").render(
+        card=card,
+        front_matter=card.front_matter().to_yaml(),
+        metrics=_table(("metric", "value"), [(_metric_name(key), f"{v:.4f}") for key, v in card.metrics.items()]),
+        per_class=_per_class_table(card),
+        splits=_splits_table(card),
+        label_counts=_label_counts_table(card),
+        architecture=_table(("", "value"), _architecture(card)),
+        recipe=_table(
+            ("setting", "value"), _flatten(card.training | ({} if card.seed is None else {"seed": card.seed}))
+        ),
+        losses=[row["loss"] for row in card.history if "loss" in row],
+        versions=_table(("", "value"), _versions(card)),
+    )
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def write_model_card(checkpoint_dir: str | Path) -> Path:
+    """Render the model card and write it as `README.md` into the checkpoint folder, in place of an older one.
+
+    Args:
+        checkpoint_dir (`str` or `Path`): folder with `config.json` and `run_summary.json`.
+
+    Returns:
+        `Path`: the written file.
+
+    Raises:
+        FileNotFoundError: if the folder or one of the two files isn't there.
+        ValueError: if a file can't be parsed, or `run_summary.json` describes another checkpoint.
+    """
+    text = render_model_card(checkpoint_dir)
+    path = Path(checkpoint_dir) / "README.md"
+    write_atomically(path, text.encode())
+    return path
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a file so that at every moment either the old one or the new one is there, whole.
+
+    Args:
+        path (`Path`): file to write; its folder must exist.
+        content (`bytes`): all of the file.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Lay out a Markdown table, first column left and the others right; without rows there is none."""
+    lines = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    if not lines:
+        return ""
+    ruler = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [header, ruler, *lines])
+
+
+def _per_class_table(card: ASTModelCardData) -> str:
+    """A row for each label, a column for each score that any row has."""
+    columns = list(dict.fromkeys(key for row in card.per_class for key in row if key != "label"))
+    rows = [
+        [_code(row.get("label", "")), *(_score(row[key]) if key in row else "" for key in columns)]
+        for row in card.per_class
+    ]
+    return _table(["label", *(_COLUMN_NAMES.get(key, _words(key)) for key in columns)], rows)
+
+
+def _splits_table(card: ASTModelCardData) -> str:
+    rows = [
+        (_code(name), split.get("clips", ""), _duration(split["seconds"]) if "seconds" in split else "")
+        for name, split in card.splits.items()
+    ]
+    return _table(("split", "clips", "duration"), rows)
+
+
+def _label_counts_table(card: ASTModelCardData) -> str:
+    """A row for each label, a column for each split whose clips were counted by label."""
+    counts = {name: split["label_counts"] for name, split in card.splits.items() if split.get("label_counts")}
+    labels = dict.fromkeys([*card.labels, *(label for of_split in counts.values() for label in of_split)])
+    rows = [[_code(label), *(of_split.get(label, 0) for of_split in counts.values())] for label in labels]
+    return _table(["label", *(_code(name) for name in counts)], rows if counts else [])
+
+
+def _architecture(card: ASTModelCardData) -> list[tuple[str, str]]:
+    parameters = {} if card.parameters is None else {"parameters": f"{card.parameters:,}"}
+    return _flatten(parameters | card.geometry)
+
+
+def _versions(card: ASTModelCardData) -> list[tuple[str, str]]:
+    facts = {"created": card.created, "ast-kit": card.kit_version}
+    return _flatten({key: fact for key, fact in facts.items() if fact is not None} | card.environment)
+
+
+def _flatten(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Turn nested settings into rows; a setting of a setting is named `outer: inner`."""
+    rows = []
+    for key, value in settings.items():
+        name = prefix + _words(key)
+        rows += _flatten(value, f"{name}: ") if isinstance(value, dict) else [(name, _number(value))]
+    return rows
+
+
+def _metric_name(key: str) -> str:
+    return METRICS[key][1] if key in METRICS else _words(key).capitalize()
+
+
+def _words(key: str) -> str:
+    return key.replace("_", " ")
+
+
+def _score(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _number(value: Any) -> str:
+    """Print a setting: floats short, switches as yes and no, lists with commas."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(_number(item) for item in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    """Print seconds in the units a person would use: 12.3 s, 4 min 10 s, 2 h 5 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _code(text: str) -> str:
+    """Quote text as Markdown code, also text with backticks in it."""
+    if "`" not in text:
+        return f"`{text}`"
+    fence = "`" * (1 + max(len(run) for run in re.findall("`+", text)))
+    return f"{fence} {text} {fence}"
+
+
+def _fold(text: str, title: str, rows: int) -> str:
+    """Hide what has many rows behind its title, as HTML that Markdown viewers know."""
+    return (
+        text if rows <= MAX_OPEN_ROWS or not text else f"<details><summary>{title}</summary>\n\n{text}\n\n</details>"
+    )

@@ -1,0 +1,53 @@
+"""`ast-model-card CHECKPOINT_DIR`: write the model card of a checkpoint folder as its `README.md`.
+
+Rendered from the folder and its `run_summary.json` alone, so it can be done again at any time, without a network.
+"""
+
+import argparse
+import sys
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
+    Returns:
+        `argparse.Namespace` with `checkpoint_dir` (`str`) and `print` (`bool`).
+    """
+    parser = argparse.ArgumentParser(
+        prog="ast-model-card",
+        description="Write the model card of a checkpoint folder as its README.md, from the files in the folder alone.",
+        epilog="Example: ast-model-card runs/drums",
+    )
+    parser.add_argument("checkpoint_dir", metavar="CHECKPOINT_DIR", help="a folder that ast-finetune wrote")
+    parser.add_argument("--print", action="store_true", help="print the card and leave the folder as it is")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
+    Returns:
+        `int`: 0, or 1 after a wrong input, which is answered on the error stream.
+    """
+    arguments = parse_arguments(argv)
+    from .render import render_model_card, write_model_card
+
+    try:
+        if arguments.print:
+            print(render_model_card(arguments.checkpoint_dir), end="")
+        else:
+            print(f"Model card: {write_model_card(arguments.checkpoint_dir)}")
+    except (OSError, ValueError) as error:
+        print(f"ast-model-card: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,38 @@
+"""What every test shares: no network, a tiny model, and the shipped clips."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
+
+import csv
+from pathlib import Path
+
+import pytest
+import soundfile
+
+DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
+
+
+@pytest.fixture
+def tiny_sizes() -> dict:
+    """Configuration of a model that runs in milliseconds; its two attention heads are 16 wide."""
+    return {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "max_length": 96,
+    }
+
+
+@pytest.fixture(scope="session")
+def drum_rows() -> list[dict]:
+    """Rows of the drums' metadata.csv, with full paths under `path`."""
+    with open(DRUMS / "metadata.csv", newline="") as file:
+        return [row | {"path": str(DRUMS / row["file_name"])} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="session")
+def drum_clips(drum_rows) -> list:
+    """Every twentieth drum clip as float32 samples at 16 kHz, of 22 lengths."""
+    return [soundfile.read(row["path"], dtype="float32")[0] for row in drum_rows[::20]]

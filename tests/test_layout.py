@@ -1,0 +1,65 @@
+"""The house rules: imports point one way, importing is light, entry points exist, no module shadows a library."""
+
+import ast
+import subprocess
+import sys
+from configparser import ConfigParser
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MAY_IMPORT = {
+    "modeling_ast": set(),
+    "model_card": {"modeling_ast"},
+    "finetune": {"modeling_ast", "model_card"},
+}
+LIBRARIES_NOT_TO_SHADOW = {"evaluate", "datasets", "accelerate", "ast", "torch", "transformers"}
+
+
+def imported_packages(source: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_imports_point_one_way(package):
+    for source in (ROOT / package).rglob("*.py"):
+        ours = imported_packages(source) & MAY_IMPORT.keys()
+        assert ours <= MAY_IMPORT[package] | {package}, f"{source} imports {ours}"
+        assert source.stem not in LIBRARIES_NOT_TO_SHADOW, f"{source} shadows a library"
+
+
+def test_every_package_is_in_the_house_rules():
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    assert set(config["options.packages.find"]["include"].split()) == MAY_IMPORT.keys()
+
+
+def test_importing_the_packages_imports_no_library():
+    code = f"import sys; import {', '.join(MAY_IMPORT)}; print(*{{name.split('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "transformers", "datasets", "numpy"} & set(loaded)
+
+
+def test_every_public_name_resolves():
+    package = import_module("modeling_ast")
+    assert all(getattr(package, name) is not None for name in package.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'ASTTokenizer'; it has ASTConfig"):
+        package.ASTTokenizer  # noqa: B018
+
+
+def test_every_entry_point_is_also_a_module():
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    commands = config["options.entry_points"]["console_scripts"].strip().splitlines()
+    for command in commands:
+        module, function = command.split("=")[1].strip().split(":")
+        assert callable(getattr(import_module(module), function))
+        assert 'if __name__ == "__main__"' in (ROOT / f"{module.replace('.', '/')}.py").read_text()
