@@ -198,16 +198,37 @@ def parse_arguments(
         description="Fine-tune an Audio Spectrogram Transformer on your own clips. Flags override the recipe.",
         allow_abbrev=False,
     )
-    recipe_arguments: list[str] = []
-    if argv and not argv[0].startswith("-"):
-        recipe_arguments, argv = recipe_as_arguments(Path(argv[0])), argv[1:]
-    *groups, unknown = parser.parse_args_into_dataclasses(recipe_arguments + argv, return_remaining_strings=True)
-    if unknown:
-        refuse_unknown_field(unknown[0].removeprefix("--"), "command line")
+    flags = all_flags(argv)
+    *groups, rest = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True)
+    if rest:
+        raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
     return tuple(groups)
 
 
-def recipe_as_arguments(recipe: Path) -> list[str]:
+def all_flags(argv: list[str]) -> list[str]:
+    """The command line with the recipe, if there is one, written out as flags before the given ones.
+
+    Raises:
+        ValueError: for a flag of an unknown field; see also [`recipe_as_flags`].
+    """
+    for flag in argv:
+        name = _field_of(flag)
+        if name not in {None, "help"} | known_fields():
+            refuse_unknown_field(name, "command line")
+    if argv and not argv[0].startswith("-"):
+        return recipe_as_flags(Path(argv[0])) + argv[1:]
+    return argv
+
+
+def _field_of(flag: str) -> str | None:
+    """The field that a word of the command line names, None for a value; `--no_field` and dashes are allowed."""
+    if not flag.startswith("--"):
+        return None
+    name = flag.removeprefix("--").split("=")[0].replace("-", "_")
+    return name.removeprefix("no_") if name.removeprefix("no_") in known_fields() else name
+
+
+def recipe_as_flags(recipe: Path) -> list[str]:
     """A recipe's fields as the flags they stand for, so that both are read by the same rules.
 
     Args:
@@ -225,7 +246,7 @@ def recipe_as_arguments(recipe: Path) -> list[str]:
         raise ValueError(f"{recipe} is not valid YAML: {error}") from error
     if not isinstance(fields, dict):
         raise ValueError(f"{recipe} holds no 'field: value' lines.")
-    arguments = []
+    flags = []
     for name, value in fields.items():
         if name not in known_fields():
             refuse_unknown_field(name, str(recipe))
@@ -235,8 +256,8 @@ def recipe_as_arguments(recipe: Path) -> list[str]:
             values = [json.dumps(value)]
         else:
             values = [str(item) for item in value] if isinstance(value, list) else [str(value)]
-        arguments += [f"--{name}", *values]
-    return arguments
+        flags += [f"--{name}", *values]
+    return flags
 
 
 def known_fields() -> set[str]:
@@ -251,13 +272,13 @@ def refuse_unknown_field(name: str, place: str):
     raise ValueError(f"Unknown field {name!r} ({place}). {hint}")
 
 
-def merged_recipe(groups) -> dict:
-    """All fields that differ from their defaults, as a mapping that can be saved and run again as a recipe."""
-    merged = {}
-    for group in groups:
-        for item in dataclasses.fields(group):
-            default = item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
-            value = getattr(group, item.name)
-            if item.init and value != default and isinstance(value, (str, int, float, list, dict)):
-                merged[item.name] = getattr(value, "value", value)  # the plain string of an enumeration
-    return merged
+def merged_recipe(argv: list[str], groups: tuple) -> dict:
+    """What recipe and flags together said, as a recipe that can be saved and run again.
+
+    Args:
+        argv (`list[str]`): the command line.
+        groups (`tuple`): what [`parse_arguments`] made of it.
+    """
+    given = {_field_of(flag) for flag in all_flags(argv)} - {"overwrite_output_dir", "resume_from_checkpoint"}
+    fields = {name: value for group in groups for name, value in vars(group).items() if name in given}
+    return {name: getattr(value, "value", value) for name, value in fields.items()}  # an enumeration's plain string

@@ -116,7 +116,7 @@ def main(argv: list[str] | None = None) -> int:
         "environment": run_summary.environment_section(training_args),
         "time": run_summary.time_section(outcome.metrics),
     }
-    publish(trainer, arguments, summary)
+    publish(trainer, merged_recipe(argv, arguments), summary)
     print_stage(
         6,
         f"{training_args.output_dir}: accuracy {evaluation['metrics']['accuracy']:.3f} on {evaluation['clips']} clips",
@@ -300,15 +300,15 @@ def evaluate(trainer: ASTTrainer, labels: list[str], data_args: DataArguments) -
     }
 
 
-def publish(trainer: ASTTrainer, arguments: tuple, summary: dict):
+def publish(trainer: ASTTrainer, recipe: dict, summary: dict):
     """Write weights, settings, recipe, run summary, pictures and card into the output folder."""
     trainer.save_model()
     if not trainer.is_world_process_zero():
         return
     folder = Path(trainer.args.output_dir)
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; recipe.yaml says the same and is safe to read
-    recipe = yaml.safe_dump(merged_recipe(arguments), sort_keys=False, allow_unicode=True)
-    write_atomically(folder / RECIPE_NAME, f"# ast-finetune {RECIPE_NAME}\n{recipe}".encode())
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    write_atomically(folder / RECIPE_NAME, f"# ast-finetune {RECIPE_NAME}\n{text}".encode())
     run_summary.write_run_summary(folder, summary)
     plot_training_curve(summary["history"], folder / TRAINING_CURVE_NAME)
     plot_confusion_matrix(summary["evaluation"]["confusion_matrix"], summary["labels"], folder / CONFUSION_MATRIX_NAME)

@@ -76,7 +76,8 @@ class ASTModelCardData:
         eval_split (`str`, *optional*): the split the scores are from.
         eval_clips (`int`, *optional*): its number of clips.
         eval_protocol (`str`, *optional*): when it was scored.
-        metrics (`dict[str, float]`): the scores.
+        metrics (`dict[str, float]`): the scores, with the padding that is saved in the feature extractor.
+        metrics_padding_longest (`dict[str, float]`): the scores with `padding="longest"`, where a training used it.
         left_out (`list[str]`): labels without positive clips, left out of the averages.
         per_class (`list[dict[str, Any]]`): a row for each label: `label`, `precision`, `recall` and more.
         environment (`dict[str, Any]`): versions, device, threads, processes.
@@ -117,6 +118,7 @@ class ASTModelCardData:
     eval_clips: int | None = None
     eval_protocol: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    metrics_padding_longest: dict[str, float] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     per_class: list[dict[str, Any]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -204,6 +206,7 @@ class ASTModelCardData:
             eval_clips=evaluation.get("clips"),
             eval_protocol=evaluation.get("protocol"),
             metrics=evaluation.get("metrics", {}),
+            metrics_padding_longest=evaluation.get("metrics_padding_longest", {}),
             left_out=evaluation.get("left_out", []),
             per_class=evaluation.get("per_class", []),
             environment=summary.get("environment", {}),
@@ -237,16 +240,16 @@ class ASTModelCardData:
         """The scores as `huggingface_hub` wants them; none if the data they are from have no name.
 
         Returns:
-            A list of `EvalResult`, one for each metric but the loss, values rounded to 4 decimals.
+            A list of `EvalResult`, one for each of `METRICS` that is known, values rounded to 4 decimals. The loss and
+            what else a run records is only in the card's text.
         """
         dataset_name = self.dataset_name or self.dataset_id
         if dataset_name is None:
             return []
         results = []
-        for key, value in self.metrics.items():
-            if key == "loss":
+        for key, (metric_type, metric_name) in METRICS.items():
+            if key not in self.metrics:
                 continue
-            metric_type, metric_name = METRICS.get(key, (key, key.replace("_", " ")))
             results.append(
                 EvalResult(
                     task_type="audio-classification",
@@ -256,7 +259,7 @@ class ASTModelCardData:
                     dataset_split=self.eval_split,
                     metric_type=metric_type,
                     metric_name=metric_name,
-                    metric_value=round(value, 4),
+                    metric_value=round(self.metrics[key], 4),
                 )
             )
         return results

@@ -51,7 +51,7 @@ def render_model_card(checkpoint_dir: str | Path) -> str:
     text = environment.get_template("card_template.md").render(
         card=card,
         front_matter=card.front_matter().to_yaml(),
-        metrics=_table(("metric", "value"), [(_metric_name(key), f"{v:.4f}") for key, v in card.metrics.items()]),
+        metrics=_metrics_table(card),
         per_class=_per_class_table(card),
         splits=_splits_table(card),
         label_counts=_label_counts_table(card),
@@ -111,6 +111,19 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [header, ruler, *lines])
 
 
+def _metrics_table(card: ASTModelCardData) -> str:
+    """A row for each metric; a second column of values where the split was scored with both ways of padding."""
+    ways = {"value": card.metrics, 'value with padding="longest"': card.metrics_padding_longest}
+    ways = {way: metrics for way, metrics in ways.items() if metrics}
+    keys = dict.fromkeys(key for metrics in ways.values() for key in metrics)
+    rows = [
+        [METRICS[key][1] if key in METRICS else _words(key).capitalize()]
+        + [f"{metrics[key]:.4f}" if key in metrics else "" for metrics in ways.values()]
+        for key in keys
+    ]
+    return _table(["metric", *ways], rows)
+
+
 def _per_class_table(card: ASTModelCardData) -> str:
     """A row for each label, a column for each score that any row has."""
     columns = list(dict.fromkeys(key for row in card.per_class for key in row if key != "label"))
@@ -122,11 +135,14 @@ def _per_class_table(card: ASTModelCardData) -> str:
 
 
 def _splits_table(card: ASTModelCardData) -> str:
+    """A row for each split, a column for what is known of any."""
+    formats = {"clips": ("clips", str), "seconds": ("duration", _duration)}
+    formats = {key: form for key, form in formats.items() if any(key in split for split in card.splits.values())}
     rows = [
-        (_code(name), split.get("clips", ""), _duration(split["seconds"]) if "seconds" in split else "")
+        [_code(name), *(form(split[key]) if key in split else "" for key, (_, form) in formats.items())]
         for name, split in card.splits.items()
     ]
-    return _table(("split", "clips", "duration"), rows)
+    return _table(["split", *(title for title, _ in formats.values())], rows if formats else [])
 
 
 def _label_counts_table(card: ASTModelCardData) -> str:
@@ -154,10 +170,6 @@ def _flatten(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]
         name = prefix + _words(key)
         rows += _flatten(value, f"{name}: ") if isinstance(value, dict) else [(name, _number(value))]
     return rows
-
-
-def _metric_name(key: str) -> str:
-    return METRICS[key][1] if key in METRICS else _words(key).capitalize()
 
 
 def _words(key: str) -> str:

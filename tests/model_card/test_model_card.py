@@ -99,6 +99,7 @@ def test_metadata_survives_the_round_trip(checkpoint):
     assert card.data.base_model == RUN_SUMMARY["base_model"]
     assert card.data.datasets == [RUN_SUMMARY["data"]["hub_id"]]
 
+    edit_json(checkpoint / "run_summary.json", "evaluation", "metrics", "steps_per_second", value=3.0)
     results = ASTModelCardData.from_checkpoint(checkpoint).eval_results()
     assert card.data.eval_results == results
     assert model_index_to_eval_results(eval_results_to_model_index("drums", results)) == ("drums", results)
@@ -236,6 +237,14 @@ def test_durations_in_units_of_people(checkpoint, seconds, text):
     assert f"The training took {text}." in render_model_card(checkpoint)
 
 
+def test_splits_have_columns_for_what_is_known(checkpoint):
+    splits = {"train": {"clips": 5}, "test": {}}
+    edit_json(checkpoint / "run_summary.json", "data", "splits", value=splits)
+    assert "| split | clips |\n| --- | ---: |\n| `train` | 5 |\n| `test` |  |\n" in render_model_card(checkpoint)
+    edit_json(checkpoint / "run_summary.json", "data", "splits", "train", "clips")
+    assert "| split |" not in render_model_card(checkpoint)
+
+
 def test_labels_in_the_order_of_the_logits(checkpoint):
     labels = [f"label_{i}" for i in range(12)]
     edit_json(checkpoint / "run_summary.json", "labels", value=labels)
@@ -247,6 +256,16 @@ def test_labels_in_the_order_of_the_logits(checkpoint):
 def test_features_that_are_not_normalised_have_no_statistics(checkpoint):
     edit_json(checkpoint / "preprocessor_config.json", "do_normalize", value=False)
     assert "normalised" not in render_model_card(checkpoint)
+
+
+def test_scores_with_both_ways_of_padding(checkpoint):
+    longest = {"loss": 0.75, "accuracy": 0.5}
+    edit_json(checkpoint / "run_summary.json", "evaluation", "metrics_padding_longest", value=longest)
+    card = render_model_card(checkpoint)
+    assert '| metric | value | value with padding="longest" |' in card
+    assert "| Accuracy | 0.6923 | 0.5000 |\n| F1 (macro) | 0.5152 |  |" in card
+    accuracies = [result for result in ModelCard(card).data.eval_results if result.metric_type == "accuracy"]
+    assert [result.metric_value for result in accuracies] == [0.6923]  # the way the saved checkpoint pads
 
 
 def test_training_from_random_weights(checkpoint):
@@ -275,7 +294,7 @@ def test_a_converted_checkpoint(checkpoint):
     assert "## Training" not in card
     assert "| parameters | 345 |" in card
     assert "add up to 1" not in card
-    # Transformers releases before 5 take softmax unless told otherwise
+    # older Transformers releases take softmax unless told otherwise
     assert 'function_to_apply="sigmoid"' in get_snippets(card, "python")[0]
 
 

@@ -1,0 +1,81 @@
+"""Recipes, flags over them, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from finetune.arguments import merged_recipe, parse_arguments
+
+RECIPES = sorted((Path(__file__).parents[2] / "finetune" / "recipes").glob("*.yaml"))
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"dataset_name: clips\noutput_dir: {tmp_path}/run\nlearning_rate: 3e-4\nnum_train_epochs: 7\n"
+        "ignore_labels: [tom, 'hat open']\nnormalization: [-6.5, 5.5]\nlr_scheduler_kwargs: {min_lr: 1.0e-6}\n"
+        "lr_scheduler_type: cosine_with_min_lr\n"
+    )
+    return str(path)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_shipped_recipes_parse_and_begin_with_their_command(path, tmp_path):
+    parse_arguments([str(path), "--output_dir", str(tmp_path)])
+    assert path.read_text().splitlines()[0] == f"# ast-finetune finetune/recipes/{path.name}"
+
+
+def test_flags_override_the_recipe(recipe):
+    _, data, _, training = parse_arguments([recipe, "--num_train_epochs", "3", "--ignore_labels", "bell"])
+    assert training.num_train_epochs == 3
+    assert training.learning_rate == 3e-4  # YAML reads "3e-4" as a string
+    assert data.ignore_labels == ["bell"]
+    assert data.normalization_statistics() == (-6.5, 5.5)
+    assert training.lr_scheduler_kwargs == {"min_lr": 1e-6}
+
+
+def test_the_merged_recipe_runs_again_to_the_same_fields(recipe, tmp_path):
+    argv = [recipe, "--max_time_mask", "12", "--overwrite_output_dir"]
+    arguments = parse_arguments(argv)
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(merged_recipe(argv, arguments)))
+    for first, second in zip(arguments, parse_arguments([str(again)]), strict=True):
+        differing = {name for name, value in vars(first).items() if value != vars(second)[name]}
+        assert differing <= {"overwrite_output_dir", "distributed_state"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--learning_rte", "1"], "Unknown field 'learning_rte' .* Did you mean learning_rate"),
+        (["--dataset_name", "x"], "Pass --output_dir"),
+        (["--output_dir", "x"], "Pass --dataset_name"),
+        (["--output_dir", "x", "--dataset_name", "x", "--normalization", "measure"], "expected measured, checkpoint"),
+        (["--output_dir", "x", "--dataset_name", "x", "--normalization", "1"], "expected measured, checkpoint"),
+        (["--output_dir", "x", "--dataset_name", "x", "--eval_fraction", "2"], "not between 0 and 1"),
+        (
+            ["--output_dir", "x", "--dataset_name", "x", "--model_name_or_path", "m", "--max_length", "96"],
+            "max_length describe a new model, but model_name_or_path='m'",
+        ),
+    ],
+)
+def test_wrong_fields_are_answered_in_words(argv, message):
+    with pytest.raises(ValueError, match=message):
+        parse_arguments(argv)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("epochs: 3", "Unknown field 'epochs'"), ("- a\n- b", "no 'field: value' lines"), ("a: [", "not valid YAML")],
+)
+def test_wrong_recipes_are_answered_in_words(tmp_path, text, message):
+    (tmp_path / "recipe.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        parse_arguments([str(tmp_path / "recipe.yaml")])
+
+
+def test_a_missing_recipe_is_named():
+    with pytest.raises(FileNotFoundError, match="nowhere.yaml is not there"):
+        parse_arguments(["nowhere.yaml"])

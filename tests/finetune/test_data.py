@@ -1,0 +1,300 @@
+"""Folders, tables and columns of users, right and wrong."""
+
+import csv
+import shutil
+
+import datasets
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from finetune.arguments import DataArguments
+from finetune.augmentation import Augmentation
+from finetune.data import ASTDataset, DataError, check_splits, load_splits
+from finetune.sampling import EpochSampler
+from modeling_ast.audio import AudioError
+
+DRUM_LABELS = ["bell", "crash", "handdrum", "hat_closed", "hat_open", "kick", "ride", "snare", "tom"]
+
+
+def load(source, **fields):
+    data = DataArguments(dataset_name=str(source), **fields)
+    splits, method = load_splits(data, seed=0)
+    return check_splits(splits, data, 16_000), method
+
+
+@pytest.fixture
+def write_clip():
+    generator = np.random.default_rng(0)
+
+    def write(path, seconds=0.2, sampling_rate=16_000):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, generator.uniform(-0.5, 0.5, int(seconds * sampling_rate)), sampling_rate)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def class_folders(tmp_path, write_clip):
+    """Two classes of ten clips each; a file name with "test" in it is no split."""
+    for label in ("cat", "dog"):
+        for index in range(10):
+            write_clip(tmp_path / "pets" / label / f"test_{index}.wav")
+    return tmp_path / "pets"
+
+
+@pytest.fixture
+def table(class_folders):
+    """A CSV beside the class folders with a split column."""
+    rows = [
+        {"file_name": f"{label}/test_{index}.wav", "label": label, "split": "train" if index < 7 else "test"}
+        for label in ("cat", "dog")
+        for index in range(10)
+    ]
+
+    def write(rows=rows, name="clips.csv"):
+        path = class_folders / name
+        with open(path, "w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+        return path
+
+    write.rows = rows
+    return write
+
+
+def test_the_drums_are_split_by_recording_source(drum_rows):
+    splits, _ = load("finetune/sample_data/drums")
+    assert splits["train"].features["audio"] == datasets.Audio(decode=False)
+    assert splits["train"].features["label"].names == DRUM_LABELS
+    assert set(splits["eval"]["source"]) == {"FluidR3"}
+    assert "FluidR3" not in splits["train"]["source"]
+    assert len(splits["train"]) + len(splits["eval"]) == len(drum_rows)
+
+
+def test_class_folders_without_a_split_get_a_stratified_one(class_folders):
+    splits, method = load(class_folders, eval_fraction=0.2)
+    assert (len(splits["train"]), len(splits["eval"])) == (16, 4)
+    assert sorted(splits["eval"]["label"]) == [0, 0, 1, 1]
+    assert "one clip in 5 held out" in method
+    assert load(class_folders)[0]["eval"]["audio"][:] == splits["eval"]["audio"][:], "the same seed, the same split"
+
+
+def test_class_folders_below_split_folders(class_folders, tmp_path):
+    for split, digits in (("train", "0123456"), ("test", "789")):
+        for label in ("cat", "dog"):
+            (tmp_path / "sorted" / split / label).mkdir(parents=True)
+            for digit in digits:
+                shutil.copy(class_folders / label / f"test_{digit}.wav", tmp_path / "sorted" / split / label)
+    splits, _ = load(tmp_path / "sorted")
+    assert (len(splits["train"]), len(splits["eval"])) == (14, 6)
+    assert splits["train"].features["label"].names == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet", "parquet with bytes"])
+def test_tables_of_every_kind(table, class_folders, kind):
+    frame = pd.DataFrame(table.rows)
+    suffix = kind.split()[0]
+    path = class_folders / f"clips.{suffix}"
+    if kind == "parquet with bytes":
+        content = [(class_folders / name).read_bytes() for name in frame.pop("file_name")]
+        frame["audio"] = [{"bytes": one, "path": None} for one in content]
+    if suffix == "parquet":
+        frame.to_parquet(path)
+    elif suffix == "jsonl":
+        frame.to_json(path, orient="records", lines=True)
+    else:
+        frame.to_csv(path, sep="\t" if suffix == "tsv" else ",", index=False)
+    splits, _ = load(path)
+    assert (len(splits["train"]), len(splits["eval"])) == (14, 6)
+    item = ASTDataset(splits["eval"], 16_000, 16_000)[0]
+    assert item["label"] == 0
+    expected = soundfile.read(class_folders / "cat" / "test_7.wav", dtype="float32")[0]
+    np.testing.assert_array_equal(item["waveform"], expected)
+
+
+def test_labels_that_look_like_numbers_or_nothing_stay_text(table):
+    rows = [row | {"label": "NA" if row["label"] == "cat" else "007"} for row in table.rows]
+    splits, _ = load(table(rows))
+    assert splits["train"].features["label"].names == ["007", "NA"]
+
+
+def test_groups_stay_on_one_side(table):
+    rows = [
+        {name: row[name] for name in ("file_name", "label")} | {"take": str(i % 5)} for i, row in enumerate(table.rows)
+    ]
+    splits, method = load(table(rows), group_column_name="take")
+    assert not set(splits["train"]["take"]) & set(splits["eval"]["take"])
+    assert "'take' kept together" in method
+
+
+def test_ignored_labels_are_left_out(table):
+    rows = table.rows + [table.rows[0] | {"label": "noise", "split": "test"}]
+    splits, _ = load(table(rows), ignore_labels=["noise"])
+    assert splits["eval"].features["label"].names == ["cat", "dog"]
+
+
+def test_a_folder_without_audio(tmp_path):
+    with pytest.raises(DataError, match=r"holds no audio file .* Pass another --dataset_name"):
+        load(tmp_path)
+
+
+def test_clips_outside_class_folders(class_folders, write_clip):
+    write_clip(class_folders / "stray.wav")
+    with pytest.raises(DataError, match=r"stray.wav lies in no class folder. Expected .*CLASS/stray.wav"):
+        load(class_folders)
+
+
+def test_a_path_that_is_not_there(tmp_path):
+    with pytest.raises(DataError, match="Pass --dataset_name with a folder, a table or a Hub id"):
+        load(tmp_path / "nowhere.csv")
+
+
+def test_a_table_naming_a_missing_file(table):
+    with pytest.raises(DataError, match=r"names 2 file\(s\) that are not there: .*gone_0.wav.*gone_1.wav"):
+        load(table(table.rows + [table.rows[0] | {"file_name": f"cat/gone_{index}.wav"} for index in range(2)]))
+
+
+def test_a_table_without_rows(tmp_path):
+    (tmp_path / "empty.csv").write_text("file_name,label\n")
+    with pytest.raises(DataError, match="has no rows"):
+        load(tmp_path / "empty.csv")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"label_column_name": "class"},
+            r"label_column_name='class' is not in the data set; it has 'file_name', 'label'",
+        ),
+        (
+            {"eval_split_name": "validation"},
+            r"the data has 'train' \(14 clips\), 'test' \(6 clips\). Pass --eval_split_name",
+        ),
+    ],
+)
+def test_a_column_or_split_that_is_not_there(table, fields, message):
+    with pytest.raises(DataError, match=message):
+        load(table(), **fields)
+
+
+def test_no_audio_column(table):
+    rows = [{"sound": row["file_name"], "label": row["label"]} for row in table.rows]
+    with pytest.raises(DataError, match="audio_column_name='audio' is not in the data set; it has 'sound', 'label'"):
+        load(table(rows))
+    assert load(table(rows), audio_column_name="sound")
+
+
+def test_a_group_column_that_is_not_there(class_folders):
+    with pytest.raises(DataError, match="group_column_name='speaker' is not in the data set"):
+        load(class_folders, group_column_name="speaker")
+
+
+def test_one_class_only(class_folders):
+    shutil.rmtree(class_folders / "dog")
+    with pytest.raises(DataError, match="All clips have the label cat"):
+        load(class_folders)
+
+
+def test_one_class_only_in_training(table):
+    rows = [row for row in table.rows if row["label"] == "cat" or row["split"] == "test"]
+    with pytest.raises(DataError, match="All training clips have the label cat"):
+        load(table(rows))
+
+
+def test_a_label_missing_in_the_training_split(table, class_folders, write_clip):
+    write_clip(class_folders / "cow" / "moo.wav")
+    rows = table.rows + [{"file_name": "cow/moo.wav", "label": "cow", "split": "test"}]
+    with pytest.raises(DataError, match="cow: no training clip has this label.* --ignore_labels cow"):
+        load(table(rows))
+
+
+def test_too_few_clips_to_split(tmp_path, write_clip):
+    for label in ("a", "b"):
+        write_clip(tmp_path / label / "only.wav")
+    with pytest.raises(DataError, match="too few to hold out"):
+        load(tmp_path)
+
+
+def test_identical_audio_in_both_splits(table, class_folders):
+    shutil.copy(class_folders / "cat" / "test_0.wav", class_folders / "cat" / "copy.wav")
+    rows = table.rows + [{"file_name": "cat/copy.wav", "label": "cat", "split": "test"}]
+    with pytest.raises(
+        DataError, match=r"1 clip\(s\) are in the training and .*test_0.wav = .*copy.wav.*--drop_duplicate"
+    ):
+        load(table(rows))
+    splits, _ = load(table(rows), drop_duplicate_audio=True)
+    assert len(splits["train"]) == 13
+    assert not any("test_0.wav" in audio["path"] and "cat" in audio["path"] for audio in splits["train"]["audio"])
+
+
+def test_bad_files_are_named_up_front(class_folders, write_clip):
+    (class_folders / "cat" / "empty.wav").write_bytes(b"")
+    (class_folders / "cat" / "text.wav").write_text("this is no audio")
+    soundfile.write(class_folders / "dog" / "nan.wav", np.full(8000, np.nan), 16_000, subtype="FLOAT")
+    write_clip(class_folders / "dog" / "short.wav", seconds=0.02)
+    with pytest.raises(DataError) as error:
+        load(class_folders)
+    assert "4 of 24 clips" in str(error.value)
+    for name in ("empty.wav", "text.wav", "nan.wav", "short.wav lasts 20 ms, a frame needs 25 ms"):
+        assert name in str(error.value)
+
+
+def test_200_clips_are_looked_at_unless_all_are_asked_for(tmp_path, write_clip):
+    for label in ("a", "b"):
+        for index in range(150):
+            write_clip(tmp_path / label / f"{index}.wav", seconds=0.04)
+    (tmp_path / "a" / "bad.wav").write_bytes(b"x" * 50)
+    with pytest.raises(DataError, match="1 of 301 clips"):
+        load(tmp_path, check_audio=True)
+    for index in range(150):
+        (tmp_path / "a" / f"{index}.wav").write_bytes(bytes([index]) * 50)
+    with pytest.raises(DataError, match="of 200 clips"):
+        load(tmp_path)
+
+
+def test_a_bad_file_met_later_is_named(class_folders):
+    splits, _ = load(class_folders)
+    path = splits["train"]["audio"][0]["path"]
+    with open(path, "wb") as file:
+        file.write(b"")
+    with pytest.raises(AudioError, match="test_"):
+        ASTDataset(splits["train"], 16_000, 16_000)[0]
+
+
+def test_rates_and_channels_come_out_as_mono_at_the_model_rate(tmp_path):
+    for label, rate in (("a", 8_000), ("b", 44_100)):
+        (tmp_path / label).mkdir()
+        for index in range(5):
+            samples = np.random.default_rng(index + rate).uniform(-0.5, 0.5, (rate // 2, 2))
+            soundfile.write(tmp_path / label / f"{index}.wav", samples, rate)
+    splits, _ = load(tmp_path)
+    dataset = ASTDataset(splits["train"], 16_000, 16_000)
+    assert {item["waveform"].shape for item in (dataset[index] for index in range(len(dataset)))} == {(8_000,)}
+
+
+def test_mixed_items_carry_soft_labels_and_depend_only_on_seed_epoch_and_index(class_folders):
+    splits, _ = load(class_folders)
+    always = Augmentation(mixup_probability=1.0)
+    dataset = ASTDataset(splits["train"], 16_000, 16_000, always, seed=1)
+    first, again, later = dataset[0, 3], dataset[0, 3], dataset[1, 3]
+    np.testing.assert_array_equal(first["waveform"], again["waveform"])
+    assert not np.array_equal(first["waveform"], later["waveform"])
+    assert first["label"].sum() == pytest.approx(1)
+    assert first["label"].dtype == np.float32
+    assert dataset[3]["label"] in (0, 1), "without an epoch nothing is augmented"
+
+
+def test_the_epoch_sampler_visits_every_clip_once_in_an_order_of_seed_and_epoch():
+    sampler = EpochSampler(50, seed=1)
+    sampler.set_epoch(2)
+    order = list(sampler)
+    assert {epoch for epoch, _ in order} == {2}
+    assert sorted(index for _, index in order) == list(range(50))
+    assert list(sampler) == order
+    sampler.set_epoch(3)
+    assert [index for _, index in sampler] != [index for _, index in order]

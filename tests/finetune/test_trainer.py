@@ -1,0 +1,177 @@
+"""The trainer: gradients under accumulation, resuming, whole checkpoints, and the collator in a plain `Trainer`."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import Trainer, TrainingArguments
+
+from finetune.arguments import ASTTrainingArguments, DataArguments
+from finetune.augmentation import Augmentation
+from finetune.collator import ASTDataCollator
+from finetune.data import ASTDataset, load_splits
+from finetune.trainer import UNFINISHED, ASTTrainer
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+
+AUGMENTATION = Augmentation(
+    mixup_probability=0.5, max_frequency_mask=24, max_time_mask=24, noise_strength=0.1, max_roll=10
+)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    loaded, _ = load_splits(DataArguments(dataset_name="finetune/sample_data/drums"), seed=0)
+    return {"train": loaded["train"].select(range(0, 353, 15)), "eval": loaded["eval"].select(range(0, 84, 12))}
+
+
+@pytest.fixture
+def build(splits, tiny_sizes, tmp_path):
+    """A trainer on 24 drum clips; every call starts from the same weights."""
+
+    def build_trainer(augmentation=None, folder="run", hidden_dropout_prob=0.0, **arguments):
+        torch.manual_seed(0)
+        config = ASTConfig(**tiny_sizes, num_labels=9, problem_type="single_label_classification")
+        config.hidden_dropout_prob = hidden_dropout_prob
+        extractor = ASTFeatureExtractor(max_length=96, mean=-6.5, std=5.5)
+        defaults = {"num_train_epochs": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "use_cpu": True}
+        return ASTTrainer(
+            model=ASTForAudioClassification(config),
+            args=ASTTrainingArguments(output_dir=str(tmp_path / folder), disable_tqdm=True, **defaults | arguments),
+            train_dataset=ASTDataset(splits["train"], 16_000, 16_000, augmentation, seed=0),
+            eval_dataset=ASTDataset(splits["eval"], 16_000, 16_000),
+            data_collator=ASTDataCollator(extractor, compute_features=False),
+            feature_extractor=extractor,
+            augmentation=augmentation,
+        )
+
+    return build_trainer
+
+
+def gradients_of_the_first_step(trainer) -> dict[str, torch.Tensor]:
+    kept = {}
+    step = trainer.create_optimizer().step
+
+    def keep(*args, **kwargs):
+        kept.update({name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()})
+        return step(*args, **kwargs)
+
+    trainer.optimizer.step = keep
+    trainer.train()
+    return kept
+
+
+def test_two_accumulated_batches_give_the_gradients_of_the_double_batch(build):
+    common = {"max_steps": 1, "max_grad_norm": 0.0, "save_strategy": "no"}
+    double = gradients_of_the_first_step(build(per_device_train_batch_size=8, **common))
+    accumulated = gradients_of_the_first_step(
+        build(per_device_train_batch_size=4, gradient_accumulation_steps=2, **common)
+    )
+    assert double
+    for name, gradient in double.items():
+        torch.testing.assert_close(accumulated[name], gradient, atol=1e-7, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("stop_at", [3, 6], ids=["in an epoch", "between epochs"])
+def test_a_resumed_run_ends_with_the_weights_of_the_uninterrupted_one(build, tmp_path, stop_at):
+    settings = {"save_strategy": "steps", "save_steps": 3, "save_total_limit": None, "dataloader_num_workers": 1}
+    whole = build(AUGMENTATION, "whole", hidden_dropout_prob=0.1, **settings)
+    whole.train()
+    resumed = build(AUGMENTATION, "resumed", hidden_dropout_prob=0.1, **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{stop_at}"))
+    assert resumed.state.global_step == whole.state.global_step == 12
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(resumed.model.state_dict()[name], value), name
+
+
+def test_worker_count_changes_nothing(build):
+    alone, helped = build(AUGMENTATION, "a"), build(AUGMENTATION, "b", dataloader_num_workers=2)
+    alone.train()
+    helped.train()
+    for name, value in alone.model.state_dict().items():
+        assert torch.equal(helped.model.state_dict()[name], value), name
+
+
+def test_only_training_batches_are_augmented(build):
+    trainer = build(AUGMENTATION)
+    plain = build()
+    training = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    assert training["labels"].shape == (4, 9), "mixup makes soft labels"
+    first = trainer._prepare_inputs(next(iter(trainer.get_eval_dataloader())))
+    second = plain._prepare_inputs(next(iter(plain.get_eval_dataloader())))
+    assert torch.equal(first["input_values"], second["input_values"])
+    assert not first["labels"].is_floating_point()
+
+
+def test_masks_are_raw_zeros_before_normalising(build):
+    trainer = build(Augmentation(max_frequency_mask=128))
+    inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    masked = (0 + 6.5) / (2 * 5.5)
+    columns = (inputs["input_values"] - masked).abs().amax(dim=1) < 1e-6  # (batch, mel bins)
+    assert columns.any()
+
+
+def test_a_checkpoint_gets_its_name_only_when_it_is_whole(build, tmp_path, monkeypatch):
+    trainer = build(num_train_epochs=1)
+    monkeypatch.setattr(trainer, "_save_rng_state", lambda folder: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        trainer.train()
+    assert (tmp_path / "run" / UNFINISHED / "checkpoint-6" / "model.safetensors").exists()
+    assert not list((tmp_path / "run").glob("checkpoint-*"))
+    whole = build(num_train_epochs=2)
+    whole.train()
+    assert [path.name for path in (tmp_path / "run").glob("*")] == ["checkpoint-12"]
+    kept = {path.name for path in (tmp_path / "run" / "checkpoint-12").iterdir()}
+    assert {"model.safetensors", "optimizer.pt", "trainer_state.json", "preprocessor_config.json"} <= kept
+
+
+def test_the_best_checkpoint_is_found_under_its_final_name(build, tmp_path):
+    trainer = build(
+        eval_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="loss",
+        greater_is_better=False,
+    )
+    trainer.train()
+    best = trainer.state.best_model_checkpoint
+    assert best == str(tmp_path / "run" / f"checkpoint-{trainer.state.best_global_step}")
+    state = json.loads((tmp_path / "run" / "checkpoint-12" / "trainer_state.json").read_text())
+    assert state["best_model_checkpoint"] == best
+    weights = load_file(f"{best}/model.safetensors")
+    assert all(torch.equal(trainer.model.state_dict()[name], value) for name, value in weights.items())
+
+
+def test_the_collator_serves_a_plain_trainer(splits, tiny_sizes, tmp_path):
+    torch.manual_seed(0)
+    extractor = ASTFeatureExtractor(max_length=96, mean=-6.5, std=5.5)
+    trainer = Trainer(
+        model=ASTForAudioClassification(ASTConfig(**tiny_sizes, num_labels=9)),
+        args=TrainingArguments(
+            str(tmp_path), remove_unused_columns=False, num_train_epochs=4, per_device_train_batch_size=8,
+            learning_rate=3e-3, report_to="none", use_cpu=True, save_strategy="no", logging_strategy="epoch",
+            disable_tqdm=True,
+        ),
+        train_dataset=splits["train"],
+        eval_dataset=splits["eval"],
+        data_collator=ASTDataCollator(extractor),
+    )  # fmt: skip
+    trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    assert losses[-1] < losses[0]
+    prediction = trainer.predict(splits["eval"])
+    assert prediction.predictions.shape == (7, 9)
+    np.testing.assert_array_equal(prediction.label_ids, splits["eval"]["label"][:])
+
+
+def test_the_collator_computes_what_the_feature_extractor_does(splits):
+    extractor = ASTFeatureExtractor(max_length=64, mean=-6.5, std=5.5)
+    rows = [splits["train"][index] for index in range(6)]
+    waveforms = [ASTDataset(splits["train"], 16_000, 10**6)[index]["waveform"] for index in range(6)]
+    for padding in ("max_length", "longest"):
+        extractor.padding = padding
+        expected = extractor(waveforms, sampling_rate=16_000, return_tensors="pt")
+        batch = ASTDataCollator(extractor)(rows)
+        torch.testing.assert_close(batch["input_values"], expected.input_values)
+    assert torch.equal(batch["attention_mask"], expected.attention_mask.bool())
