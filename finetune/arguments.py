@@ -216,8 +216,14 @@ def all_flags(argv: list[str]) -> list[str]:
         if name not in {None, "help"} | known_fields():
             refuse_unknown_field(name, "command line")
     if argv and not argv[0].startswith("-"):
-        return recipe_as_flags(Path(argv[0])) + argv[1:]
+        return recipe_as_flags(local_or_shipped(argv[0])) + argv[1:]
     return argv
+
+
+def local_or_shipped(name: str) -> Path:
+    """A path as given or, if it is not there, below the folder this package is installed in (recipes, sample data)."""
+    shipped = Path(__file__).parents[1] / name
+    return shipped if shipped.exists() and not Path(name).exists() else Path(name)
 
 
 def _field_of(flag: str) -> str | None:

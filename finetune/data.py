@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from modeling_ast.audio import AUDIO_SUFFIXES, AudioError, read_audio
 from modeling_ast.log_mel import FRAME_LENGTH_MS, frame_length
 
-from .arguments import DataArguments
+from .arguments import DataArguments, local_or_shipped
 from .augmentation import Augmentation, mix_waveforms
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -48,7 +48,7 @@ def load_splits(data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, s
     Raises:
         DataError: if there is no audio, a file or column is missing, a split is empty or cannot be made.
     """
-    source = Path(data.dataset_name)
+    source = local_or_shipped(data.dataset_name)
     if source.is_dir():
         table = next((source / name for name in METADATA_FILES if (source / name).is_file()), None)
         columns = _read_class_folders(source, data) if table is None else _read_table(table, data)

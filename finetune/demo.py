@@ -36,7 +36,9 @@ def main() -> int:
     ours = [{answer["label"]: answer["score"] for answer in classifier(clip, top_k=None)} for clip in clips]
     stock = scores_of_stock_transformers(folder, clips)
 
-    print(f"\nHeld-out clips, given as paths to this port's pipeline and as arrays to stock Transformers ({folder}):\n")
+    print(
+        f"\nHeld-out clips, given as paths to this port's pipeline and as arrays to stock Transformers ({folder}):\n"
+    )
     print(f"{'clip':30}{'truth':12}{'this port':34}{'stock Transformers':34}largest difference")
     worst = 0.0
     for row, here, there in zip(rows, ours, stock, strict=True):

@@ -1,7 +1,8 @@
 """Scores of audio classification as an `evaluate.Metric` that needs no download.
 
 Macro averages over classes, by scikit-learn's definitions; d-prime as in the AudioSet papers. A class without a
-positive (or without a negative) clip has no average precision or area under the curve: it is left out and counted.
+positive (or without a negative) clip has no average precision or area under the curve and is left out of these means;
+[`per_class_table`] tells which.
 """
 
 import datasets
@@ -28,7 +29,7 @@ class ASTMetrics(evaluate.Metric):
     - references of shape `(clips,)`: label indices, or of shape `(clips, labels)`: multi-hot.
 
     and returns a dictionary of floats: `accuracy` (of multi-hot references: the top label is the first true one, as in
-    the original code), `f1_macro`, `mean_average_precision`, `roc_auc_macro`, `d_prime`, and `classes_left_out`.
+    the original code), `f1_macro`, `mean_average_precision`, `roc_auc_macro` and `d_prime`.
 
     Source: scikit-learn for all but d-prime, which is sqrt(2) times the normal quantile of the area under the curve
     (Hershey et al. 2017, and `stats.py` of the released code).
@@ -61,7 +62,6 @@ class ASTMetrics(evaluate.Metric):
             "mean_average_precision": float(np.nanmean(average_precisions)),
             "roc_auc_macro": area,
             "d_prime": float(np.sqrt(2) * norm.ppf(area)),
-            "classes_left_out": float(np.isnan(areas).sum()),
         }
 
 

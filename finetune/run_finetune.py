@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         )
 
         model, origin = build_model(model_args, labels)
-        print_stage(3, f"model: {model.num_parameters() / 1e6:.1f} M parameters, {len(labels)} labels, {origin}")
+        print_stage(3, f"model: {model.num_parameters():,} parameters, {len(labels)} labels, {origin}")
         feature_extractor.padding = data_args.padding
         trainer = build_trainer(
             model, feature_extractor, train_dataset, eval_dataset, augmentation_args, training_args
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     summary = run_summary.origin_section(argv) | {
         "seed": training_args.seed,
         "license": data_args.license,
-        "base_model": model_args.model_name_or_path,
+        "base_model": run_summary.hub_id_or_none(model_args.model_name_or_path),
         "data": run_summary.data_section(data_args, splits, split_method),
         "labels": labels,
         "problem_type": PROBLEM_TYPE,
@@ -310,7 +310,8 @@ def publish(trainer: ASTTrainer, recipe: dict, summary: dict):
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
     write_atomically(folder / RECIPE_NAME, f"# ast-finetune {RECIPE_NAME}\n{text}".encode())
     run_summary.write_run_summary(folder, summary)
-    plot_training_curve(summary["history"], folder / TRAINING_CURVE_NAME)
+    if summary["history"]:  # empty with --logging_strategy no
+        plot_training_curve(summary["history"], folder / TRAINING_CURVE_NAME)
     plot_confusion_matrix(summary["evaluation"]["confusion_matrix"], summary["labels"], folder / CONFUSION_MATRIX_NAME)
     _plot_example(trainer, summary["labels"], folder / SPECTROGRAM_NAME)
     write_model_card(folder)

@@ -15,7 +15,13 @@ import torch
 
 from model_card.render import write_atomically
 
-from .arguments import GEOMETRY_FIELDS, ASTTrainingArguments, AugmentationArguments, DataArguments
+from .arguments import (
+    GEOMETRY_FIELDS,
+    ASTTrainingArguments,
+    AugmentationArguments,
+    DataArguments,
+    local_or_shipped,
+)
 
 RUN_SUMMARY_NAME = "run_summary.json"
 PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate")
@@ -30,12 +36,16 @@ def origin_section(argv: list[str]) -> dict:
     }
 
 
+def hub_id_or_none(name: str | None) -> str | None:
+    """`name` if it is an id on the Hub; folders and files of this machine are nobody else's business."""
+    return None if name is None or local_or_shipped(name).exists() else name
+
+
 def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method: str) -> dict:
     """Where the clips came from, how they were split, how many there are of each label."""
-    is_local = Path(args.dataset_name).exists()
     section = {
-        "name": Path(args.dataset_name).stem if is_local else args.dataset_name,
-        "hub_id": None if is_local else args.dataset_name,
+        "name": hub_id_or_none(args.dataset_name) or Path(args.dataset_name).stem,
+        "hub_id": hub_id_or_none(args.dataset_name),
         "audio_column": args.audio_column_name,
         "label_column": args.label_column_name,
         "split_method": split_method,

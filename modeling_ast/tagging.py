@@ -153,11 +153,13 @@ class AudioTagger:
             set, and the files after it are tagged all the same.
 
         Raises:
-            TaggingError: if `hop` or `threshold` does not fit the model.
+            TaggingError: if `hop` is no part of a window, `threshold` is not between 0 and 1, or the model has no labels.
         """
         hop_samples = self._hop_samples(hop) if timeline else self.window_samples
         if timeline and self.problem_type == "regression":
             raise TaggingError("This model is a regression: it has no labels to place on a time line.")
+        if threshold is not None and not 0 <= threshold <= 1:
+            raise TaggingError(f"threshold={threshold} is not a score. Pass --threshold between 0 and 1.")
         if threshold is None:
             threshold = MULTI_LABEL_THRESHOLD if self.problem_type == "multi_label_classification" else 0.0
         return self._tag_in_groups(files, top_k, batch_size, hop_samples, threshold if timeline else None)

@@ -348,10 +348,13 @@ def test_feature_extractor_of_another_length_is_refused(single_label, tmp_path):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
-def test_device():
+def test_device(capsys, single_label, clips):
     with pytest.raises(TaggingError, match="no device 'cuda' here; torch finds: .*cpu"):
         choose_device("cuda")
     assert choose_device("cpu").type == "cpu"
+    with pytest.raises(SystemExit):
+        run_tagging.main([str(clips[0]), "--model_name_or_path", str(single_label), "--device", "cuda"])
+    assert "no device 'cuda' here" in capsys.readouterr().err
 
 
 # The command line
@@ -451,6 +454,7 @@ def test_output_is_written_whole_or_not_at_all(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_tagging.write_lines(lines(), output)
     assert output.read_text() == "before"
+    assert os.listdir(tmp_path) == ["tags.txt"]
     run_tagging.write_lines(["new"], output)
     assert output.read_text() == "new\n"
     assert os.listdir(tmp_path) == ["tags.txt"]
@@ -464,6 +468,8 @@ def test_output_is_written_whole_or_not_at_all(tmp_path):
         (["{clips}", "--threshold", "0.1"], "--threshold is about segments. Add --timeline"),
         (["{clips}", "--top_k", "0"], "'0' is not a whole number from 1 on"),
         (["{clips}", "--timeline", "--hop", "30"], "hop=30.0 s does not fit"),
+        (["{clips}", "--timeline", "--threshold", "50"], "threshold=50.0 is not a score"),
+        (["{clips}", "--timeline", "--threshold", "-1"], "threshold=-1.0 is not a score"),
         (["{clips}", "--format", "audacity"], "one file for each audio file and there are 4"),
         (["{clips}", "--output", "{clips}"], "is a folder. Pass the name of a file in it"),
         (["{clips}", "--output", "{clips}/none/tags.txt"], "there is no folder"),

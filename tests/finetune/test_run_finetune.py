@@ -1,0 +1,174 @@
+"""`ast-finetune` from the command line: what lands in the folder, and what is answered before training."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from safetensors.torch import load_file
+from transformers import pipeline
+
+from finetune.demo import scores_of_stock_transformers
+from finetune.run_finetune import main
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, register, unregister
+
+TINY = {
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
+    "frequency_stride": 16, "time_stride": 16, "max_length": 96,
+    "num_train_epochs": 2, "per_device_train_batch_size": 16, "learning_rate": 1.0e-3, "disable_tqdm": True,
+    "mixup_probability": 0.5, "max_time_mask": 24, "use_cpu": True,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory, drum_rows):
+    """A table of 59 training and 21 test clips of the drums, with all labels."""
+    folder = tmp_path_factory.mktemp("clips")
+    training, test = ([row for row in drum_rows if row["split"] == split] for split in ("train", "test"))
+    with open(folder / "some_drums.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, ["path", "label", "split", "license"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(training[::6] + test[::4])
+    return folder / "some_drums.csv"
+
+
+@pytest.fixture
+def recipe(clips, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(TINY | {"dataset_name": str(clips), "output_dir": str(tmp_path / "run")}))
+    return str(path)
+
+
+def test_a_run_leaves_a_publishable_folder_that_stock_transformers_reads_alike(recipe, tmp_path, drum_rows, capsys):
+    assert main([recipe]) == 0
+    folder = tmp_path / "run"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "run_summary.json", "recipe.yaml",
+        "training_curve.png", "confusion_matrix.png", "spectrogram.png", "checkpoint-8",
+    }  # fmt: skip
+    summary = json.loads((folder / "run_summary.json").read_text())
+    test_clips = summary["data"]["splits"]["test"]["clips"]
+    last_line = capsys.readouterr().out.splitlines()[-1]
+    assert (
+        last_line
+        == f"[6/6] {folder}: accuracy {summary['evaluation']['metrics']['accuracy']:.3f} on {test_clips} clips"
+    )
+    assert summary["evaluation"]["protocol"] == "scored once, after the last epoch"
+    assert np.sum(summary["evaluation"]["confusion_matrix"]) == test_clips
+    assert [row["epoch"] for row in summary["history"]] == [1, 2]
+    assert summary["data"]["hub_id"] is None
+
+    stored = ASTFeatureExtractor.from_pretrained(folder)
+    assert (stored.mean, stored.std) == (summary["features"]["mean"], summary["features"]["std"])
+    assert stored.padding == "max_length"
+
+    paths = [row["path"] for row in drum_rows if row["split"] == "test"][:6:2]
+    register()
+    try:
+        classifier = pipeline("audio-classification", model=str(folder))
+        ours = [{one["label"]: one["score"] for one in classifier(path, top_k=None)} for path in paths]
+    finally:
+        unregister()
+    for here, there in zip(ours, scores_of_stock_transformers(folder, paths), strict=True):
+        assert here.keys() == there.keys()
+        assert max(abs(here[label] - there[label]) for label in here) < 1e-5
+
+
+def test_the_saved_recipe_gives_the_same_weights_again(recipe, tmp_path):
+    assert main([recipe, "--seed", "3"]) == 0
+    assert main([str(tmp_path / "run" / "recipe.yaml"), "--output_dir", str(tmp_path / "again")]) == 0
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "again"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_folder_with_a_run_is_kept_unless_told_otherwise(recipe, tmp_path, capsys):
+    assert main([recipe, "--num_train_epochs", "1"]) == 0
+    weights = (tmp_path / "run" / "model.safetensors").read_bytes()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+
+    assert main([recipe]) == 2
+    assert "already holds a run" in (message := capsys.readouterr().err)
+    assert "--overwrite_output_dir" in message
+    assert "--resume_from_checkpoint" in message
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == weights
+
+    assert main([recipe, "--resume_from_checkpoint", "true"]) == 0
+    resumed = json.loads((tmp_path / "run" / "run_summary.json").read_text())
+    assert [row["epoch"] for row in resumed["history"]] == [1, 2]
+
+    assert main([recipe, "--overwrite_output_dir", "--num_train_epochs", "1"]) == 0
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-4"]
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--resume_from_checkpoint", "true"], "There is nothing to resume from"),
+        (["--label_column_name", "class"], "label_column_name='class' is not in the data set"),
+        (["--dataset_name", "nowhere.csv"], "nowhere.csv is not there"),
+        (["--normalization", "checkpoint"], "without a checkpoint"),
+        (["--mixup_probability", "2"], "share of the clips"),
+        (["--num_attention_heads", "5"], "not a multiple of num_attention_heads=5"),
+        (["--learning_rte", "1"], "Did you mean learning_rate"),
+    ],
+)
+def test_wrong_input_is_answered_before_training_in_one_message(recipe, tmp_path, capsys, flags, message):
+    assert main([recipe, *flags]) == 2
+    output = capsys.readouterr()
+    assert output.err.startswith("ast-finetune: ")
+    assert message in output.err
+    assert "training:" not in output.out
+
+
+def test_a_bad_file_met_in_training_stops_the_run_with_its_name(tmp_path, capsys, monkeypatch):
+    for label, offset in (("a", 0), ("b", 1)):
+        (tmp_path / "clips" / label).mkdir(parents=True)
+        for index in range(10):
+            samples = np.random.default_rng(2 * index + offset).uniform(-0.5, 0.5, 8000)
+            soundfile.write(tmp_path / "clips" / label / f"{index}.wav", samples, 16_000)
+    victim = tmp_path / "clips" / "a" / "0.wav"
+    # The look up front misses the file, as it may in a data set of more than 200 clips.
+    monkeypatch.setattr("finetune.data._check_files", lambda *_: victim.write_bytes(b""))
+    settings = TINY | {
+        "dataset_name": str(tmp_path / "clips"),
+        "output_dir": str(tmp_path / "run"),
+        "normalization": [0, 1],
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    assert main([str(tmp_path / "recipe.yaml")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("ast-finetune: training stopped.")
+    assert str(victim) in error
+
+
+@pytest.mark.parametrize("same_labels", [True, False])
+def test_a_checkpoint_keeps_its_classifier_only_for_the_same_labels(recipe, tmp_path, capsys, same_labels):
+    labels = ["bell", "crash", "handdrum", "hat_closed", "hat_open", "kick", "ride", "snare", "tom"]
+    names = dict(enumerate(labels if same_labels else labels[::-1]))
+    config = ASTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, max_length=96)
+    config.id2label, config.label2id = names, {name: index for index, name in names.items()}
+    ASTForAudioClassification(config).save_pretrained(tmp_path / "start")
+    ASTFeatureExtractor(max_length=96, mean=-5.0, std=4.0).save_pretrained(tmp_path / "start")
+    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_length")
+    fields = yaml.safe_load(Path(recipe).read_text()) | {"learning_rate": 0.0, "normalization": "checkpoint"}
+    fields = {name: value for name, value in fields.items() if name not in (*sizes, "frequency_stride", "time_stride")}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields | {"model_name_or_path": str(tmp_path / "start")}))
+    assert main([str(tmp_path / "recipe.yaml"), "--num_train_epochs", "1"]) == 0
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("start", "run"))
+    kept = {name for name in before if torch.equal(before[name], after[name])}
+    new = set() if same_labels else {"classifier.dense.weight"}
+    assert kept == before.keys() - new
+    assert ASTFeatureExtractor.from_pretrained(tmp_path / "run").mean == -5.0
+
+
+def test_training_with_longest_padding_is_scored_both_ways(recipe, tmp_path):
+    assert main([recipe, "--padding", "longest"]) == 0
+    evaluation = json.loads((tmp_path / "run" / "run_summary.json").read_text())["evaluation"]
+    assert evaluation["metrics"]["loss"] != evaluation["metrics_padding_longest"]["loss"]
+    assert ASTFeatureExtractor.from_pretrained(tmp_path / "run").padding == "max_length"
