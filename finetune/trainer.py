@@ -45,7 +45,8 @@ class ASTTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset=None) -> EpochSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        sampler = EpochSampler(len(dataset), self.args.data_seed or self.args.seed)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        sampler = EpochSampler(len(dataset), seed)
         # Accelerate passes the epoch on to samplers, but not through every nesting of its own wrappers.
         self.add_callback(_SetEpoch(sampler))
         return sampler

@@ -410,7 +410,8 @@ class ASTModel(ASTPreTrainedModel):
     def _token_mask(self, real_time_patches: torch.Tensor, frames: int) -> torch.Tensor:
         config = self.config
         frequency, _ = config.patch_grid
-        steps = torch.arange(time_patches(frames, config.patch_size, config.time_stride), device=self.device)
+        num_steps = time_patches(frames, config.patch_size, config.time_stride)
+        steps = torch.arange(num_steps, device=real_time_patches.device)
         real = steps[None, :] < real_time_patches[:, None]  # (batch, time)
         class_tokens = real.new_ones(real.shape[0], NUM_CLASS_TOKENS)
         return torch.cat((class_tokens, real.repeat(1, frequency)), dim=1)  # (batch, 2 + patches)

@@ -460,6 +460,11 @@ def test_output_is_written_whole_or_not_at_all(tmp_path):
     assert os.listdir(tmp_path) == ["tags.txt"]
 
 
+def test_file_names_that_are_not_utf8_are_written_as_they_are(tmp_path):
+    run_tagging.write_lines([os.fsdecode(b"t\xf6ne.wav")], tmp_path / "tags.txt")
+    assert (tmp_path / "tags.txt").read_bytes() == b"t\xf6ne.wav\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
