@@ -18,8 +18,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoin
 from transformers.utils import logging
 
 from model_card.figures import plot_confusion_matrix, plot_spectrogram_with_prediction, plot_training_curve
-from model_card.render import write_atomically, write_model_card
+from model_card.render import write_model_card
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.atomic_files import open_atomically
 from modeling_ast.audio import AudioError
 from modeling_ast.log_mel import num_samples
 from modeling_ast.tagging import scores_from_logits
@@ -308,7 +309,8 @@ def publish(trainer: ASTTrainer, recipe: dict, summary: dict):
     folder = Path(trainer.args.output_dir)
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; recipe.yaml says the same and is safe to read
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
-    write_atomically(folder / RECIPE_NAME, f"# ast-finetune {RECIPE_NAME}\n{text}".encode())
+    with open_atomically(folder / RECIPE_NAME) as file:
+        file.write(f"# ast-finetune {RECIPE_NAME}\n{text}".encode())
     run_summary.write_run_summary(folder, summary)
     if summary["history"]:  # empty with --logging_strategy no
         plot_training_curve(summary["history"], folder / TRAINING_CURVE_NAME)

@@ -13,7 +13,7 @@ from pathlib import Path
 import datasets
 import torch
 
-from model_card.render import write_atomically
+from modeling_ast.atomic_files import open_atomically
 
 from .arguments import (
     GEOMETRY_FIELDS,
@@ -130,7 +130,8 @@ def write_run_summary(folder: Path, summary: dict) -> Path:
     """Write the summary; what is not a number becomes null, as JSON knows no NaN."""
     path = folder / RUN_SUMMARY_NAME
     text = json.dumps(_without_nan(summary), indent=2, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, f"{text}\n".encode())
+    with open_atomically(path) as file:
+        file.write(f"{text}\n".encode())
     return path
 
 

@@ -4,7 +4,6 @@ Drawn with Matplotlib's `Figure` objects, never with pyplot: no window, no globa
 drawn as they are, a `$` in them starts no formula.
 """
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from modeling_ast.atomic_files import open_atomically
+
 from .card_data import FRAME_SHIFT, METRICS
-from .render import write_atomically
 
 DPI = 120
 MOST_PIXELS = 4800  # a side of a confusion matrix; hundreds of labels would take gigabytes at full resolution
@@ -197,7 +197,6 @@ def _shorten(label: str) -> str:
 
 
 def _save(figure: Figure, path: str | Path, dpi: float = DPI) -> Figure:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.1)
-    write_atomically(Path(path), buffer.getvalue())
+    with open_atomically(path) as file:
+        figure.savefig(file, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.1)
     return figure

@@ -4,7 +4,6 @@ The words are in `card_template.md`, the facts in [`ASTModelCardData`]; here fac
 """
 
 import json
-import os
 import re
 import shlex
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from modeling_ast.atomic_files import open_atomically
 
 from .card_data import METRICS, ASTModelCardData
 
@@ -80,26 +81,9 @@ def write_model_card(checkpoint_dir: str | Path) -> Path:
     """
     text = render_model_card(checkpoint_dir)
     path = Path(checkpoint_dir) / "README.md"
-    write_atomically(path, text.encode())
+    with open_atomically(path) as file:
+        file.write(text.encode())
     return path
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that at every moment either the old one or the new one is there, whole.
-
-    Args:
-        path (`Path`): file to write; its folder must exist.
-        content (`bytes`): all of the file.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -9,10 +9,11 @@ import csv
 import dataclasses
 import io
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from .atomic_files import open_atomically
 
 FORMATS = ("text", "jsonl", "csv", "audacity", "raven")
 # Formats with one file for each audio file.
@@ -181,14 +182,9 @@ def leave_out_failed(results: Iterable, failed: list) -> Iterator:
 
 def write_lines(lines: Iterable[str], destination: Path) -> None:
     """Write a text file that appears under its name only when it is complete."""
-    temporary = destination.with_name(f".{destination.name}.{os.getpid()}.tmp")
-    try:
-        # File names that are not valid UTF-8 are written back as the bytes they are.
-        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        os.replace(temporary, destination)
-    finally:
-        temporary.unlink(missing_ok=True)
+    # File names that are not valid UTF-8 are written back as the bytes they are.
+    with open_atomically(destination, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
 def format_results(results: Iterable, output_format: str, timeline: bool, sampling_rate: int) -> Iterator[str]:
