@@ -1,6 +1,7 @@
 """The trainer: gradients under accumulation, resuming, whole checkpoints, and the collator in a plain `Trainer`."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_the_best_checkpoint_is_found_under_its_final_name(build, tmp_path):
     trainer.train()
     best = trainer.state.best_model_checkpoint
     assert best == str(tmp_path / "run" / f"checkpoint-{trainer.state.best_global_step}")
-    state = json.loads((tmp_path / "run" / "checkpoint-12" / "trainer_state.json").read_text())
+    state = json.loads(Path(best, "trainer_state.json").read_text())  # written while it had its temporary name
     assert state["best_model_checkpoint"] == best
     weights = load_file(f"{best}/model.safetensors")
     assert all(torch.equal(trainer.model.state_dict()[name], value) for name, value in weights.items())
