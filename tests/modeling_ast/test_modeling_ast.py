@@ -219,6 +219,12 @@ def test_labels_of_the_wrong_kind_are_refused(problem_type, labels):
         classification_loss(torch.zeros(2, 3), labels, problem_type)
 
 
+def test_the_loss_of_half_precision_logits_is_computed_in_float32():
+    logits = torch.randn(2, 3, generator=torch.Generator().manual_seed(6)).bfloat16()
+    loss = classification_loss(logits, torch.tensor([1, 2]), "single_label_classification")
+    assert loss.dtype is torch.float32
+
+
 @pytest.mark.parametrize(
     ("labels", "problem_type"),
     [
