@@ -15,8 +15,11 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Lock
 
 import yaml
+
+from modeling_ast.atomic_files import open_atomically
 
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 
@@ -35,16 +38,20 @@ def main():
     rows = training_rows()
     kits = sorted({row["source"] for row in rows})
     results = json.loads(args.results.read_text()) if args.results.exists() else {}
-    args.results.parent.mkdir(parents=True, exist_ok=True)
+    for output in (args.results, args.table):
+        output.parent.mkdir(parents=True, exist_ok=True)
+    lock = Lock()
 
     def train(job: tuple[str, str]):
         name, kit = job
         settings = choices["base"] | choices["candidates"][name]
         key = json.dumps([settings, kit, args.seed], sort_keys=True)
         if key not in results:
-            results[key] = score_on_kit(settings, rows, kit, args.seed)
-            args.results.write_text(json.dumps(results, indent=1))
-            print(f"{name}, {kit}: {results[key]}", flush=True)
+            score = score_on_kit(settings, rows, kit, args.seed)
+            with lock, open_atomically(args.results, "w") as file:
+                results[key] = score
+                json.dump(results, file, indent=1)
+            print(f"{name}, {kit}: {score}", flush=True)
         return name, kit, results[key]
 
     jobs = [(name, kit) for name in choices["candidates"] for kit in kits]

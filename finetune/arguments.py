@@ -3,6 +3,7 @@
 `HfArgumentParser` makes the flags; a recipe is a YAML file with the same names. Flags override the recipe.
 """
 
+import argparse
 import dataclasses
 import difflib
 import json
@@ -55,6 +56,12 @@ class ModelArguments:
             raise ValueError(
                 f"{', '.join(given)} describe a new model, but model_name_or_path={self.model_name_or_path!r} has "
                 "sizes of its own. Leave out either these or --model_name_or_path."
+            )
+
+        too_small = [name for name in given if getattr(self, name) < 1]
+        if too_small:
+            raise ValueError(
+                f"{too_small[0]}={getattr(self, too_small[0])} is less than 1. Pass a whole number from 1."
             )
 
     def geometry(self) -> dict[str, int]:
@@ -115,8 +122,8 @@ class DataArguments:
     def __post_init__(self):
         if not self.dataset_name:
             raise ValueError("No data was given. Pass --dataset_name FOLDER, a table, or a Hub id.")
-        if not 0 < self.eval_fraction < 1:
-            raise ValueError(f"eval_fraction={self.eval_fraction} is not between 0 and 1. Pass for example 0.2.")
+        if not 0 < self.eval_fraction <= 0.5:
+            raise ValueError(f"eval_fraction={self.eval_fraction} is not above 0 and up to 0.5. Pass for example 0.2.")
         self.normalization_statistics()
 
     def normalization_statistics(self) -> tuple[float, float] | None:
@@ -134,6 +141,8 @@ class DataArguments:
                 f"normalization={' '.join(self.normalization)!r} was given, expected measured, checkpoint, or mean and "
                 "standard deviation. Pass for example --normalization -4.27 4.57."
             ) from None
+        if std <= 0:
+            raise ValueError(f"normalization has the standard deviation {std}, expected one above 0.")
         return mean, std
 
 
@@ -179,6 +188,26 @@ class ASTTrainingArguments(TrainingArguments):
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
 
 
+COMMON_TRAINING_FIELDS = {
+    "num_train_epochs",
+    "max_steps",
+    "per_device_train_batch_size",
+    "per_device_eval_batch_size",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "seed",
+    "bf16",
+    "dataloader_num_workers",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+    "resume_from_checkpoint",
+    "torch_compile",
+    "use_cpu",
+}
 ARGUMENT_GROUPS = (ModelArguments, DataArguments, AugmentationArguments, ASTTrainingArguments)
 
 
@@ -196,13 +225,32 @@ def parse_arguments(
         prog="ast-finetune",
         usage="ast-finetune [RECIPE.yaml] [--field value ...]",
         description="Fine-tune an Audio Spectrogram Transformer on your own clips. Flags override the recipe.",
+        epilog="Example: ast-finetune --dataset_name clips --output_dir runs/mine --model_name_or_path user/checkpoint. "
+        "Every field of transformers.TrainingArguments is a flag too; --help_all lists them.",
         allow_abbrev=False,
     )
+    parser.add_argument("--help_all", action="help", help="list the flags of TrainingArguments too")
     flags = all_flags(argv)
+    if "--help_all" not in argv:
+        hide_rare_flags(parser)
     *groups, rest = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True)
     if rest:
         raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
+    _, _, augmentation, training = groups
+    if augmentation.mixup_probability and training.label_smoothing_factor:
+        raise ValueError(
+            "Both mixup_probability and label_smoothing_factor were given; Trainer smooths hard labels only. Pass one."
+        )
     return tuple(groups)
+
+
+def hide_rare_flags(parser: HfArgumentParser):
+    """Leave this kit's fields and the common ones of `TrainingArguments` in the help."""
+    ours = {item.name for group in ARGUMENT_GROUPS[:-1] for item in dataclasses.fields(group)}
+    ours |= {name for name in ASTTrainingArguments.__annotations__ if name != "label_names"}
+    for action in parser._actions:
+        if action.dest not in ours | COMMON_TRAINING_FIELDS | {"help", "help_all"}:
+            action.help = argparse.SUPPRESS
 
 
 def all_flags(argv: list[str]) -> list[str]:
@@ -213,17 +261,22 @@ def all_flags(argv: list[str]) -> list[str]:
     """
     for flag in argv:
         name = _field_of(flag)
-        if name not in {None, "help"} | known_fields():
+        if name not in {None, "help", "help_all"} | known_fields():
             refuse_unknown_field(name, "command line")
+        if flag.endswith((".yaml", ".yml")) and flag is not argv[0]:
+            raise ValueError(
+                f"The recipe {flag} stands after a flag. Pass it first: ast-finetune {flag} --field value."
+            )
     if argv and not argv[0].startswith("-"):
         return recipe_as_flags(local_or_shipped(argv[0])) + argv[1:]
     return argv
 
 
 def local_or_shipped(name: str) -> Path:
-    """A path as given or, if it is not there, below the folder this package is installed in (recipes, sample data)."""
-    shipped = Path(__file__).parents[1] / name
-    return shipped if shipped.exists() and not Path(name).exists() else Path(name)
+    """A path as given or, if it is not there, the recipe or sample data of that name that this package ships."""
+    path = Path(name)
+    shipped = Path(__file__).parents[1] / path
+    return shipped if path.parts[:1] == ("finetune",) and shipped.exists() and not path.exists() else path
 
 
 def _field_of(flag: str) -> str | None:
@@ -258,6 +311,10 @@ def recipe_as_flags(recipe: Path) -> list[str]:
             refuse_unknown_field(name, str(recipe))
         if value is None:
             continue
+        if isinstance(value, list) and any(isinstance(item, bool) for item in value):
+            raise ValueError(
+                f"{recipe}: YAML reads words like no and off in {name} as truth values. Put them in quotes."
+            )
         if isinstance(value, dict):
             values = [json.dumps(value)]
         else:
@@ -278,13 +335,31 @@ def refuse_unknown_field(name: str, place: str):
     raise ValueError(f"Unknown field {name!r} ({place}). {hint}")
 
 
-def merged_recipe(argv: list[str], groups: tuple) -> dict:
+def merged_recipe(argv: list[str]) -> dict:
     """What recipe and flags together said, as a recipe that can be saved and run again.
 
     Args:
-        argv (`list[str]`): the command line.
-        groups (`tuple`): what [`parse_arguments`] made of it.
+        argv (`list[str]`): the command line; see [`parse_arguments`].
     """
-    given = {_field_of(flag) for flag in all_flags(argv)} - {"overwrite_output_dir", "resume_from_checkpoint"}
-    fields = {name: value for group in groups for name, value in vars(group).items() if name in given}
-    return {name: getattr(value, "value", value) for name, value in fields.items()}  # an enumeration's plain string
+    merged: dict[str, list[str]] = {}
+    values: list[str] = []
+    for word in all_flags(argv):
+        name = _field_of(word)
+        if name is None:
+            values.append(word)
+        else:  # a later flag replaces an earlier one with all its values
+            values = merged[name] = ["false"] if word.startswith(("--no_", "--no-")) else []
+            if "=" in word:
+                values.append(word.split("=", 1)[1])
+    plain = {name: [_plain(value) for value in values] or [True] for name, values in merged.items()}
+    return {
+        name: values[0] if len(values) == 1 else values
+        for name, values in plain.items()
+        if name not in ("overwrite_output_dir", "resume_from_checkpoint")
+    }
+
+
+def _plain(value: str):
+    """The number or truth value that a word stands for, where it reads back as the same word."""
+    read = yaml.safe_load(value) if value.strip() else value
+    return read if isinstance(read, (int, float)) and str(read).lower() == value.lower() else value

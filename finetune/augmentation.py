@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
+AUGMENTATION_STREAM = 2  # sets these random numbers apart from other uses of the same seed and epoch
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -30,6 +32,8 @@ class Augmentation:
         for name, value in asdict(self).items():
             if value < 0:
                 raise ValueError(f"{name}={value} is negative. Pass 0 to turn it off.")
+        if self.mixup_alpha == 0:
+            raise ValueError("mixup_alpha=0 makes no Beta distribution. Pass --mixup_probability 0 to turn mixup off.")
 
     def draw(self, seed: int, epoch: int, index: int, num_clips: int) -> "Draws":
         """All random numbers for one clip in one epoch.
@@ -40,7 +44,7 @@ class Augmentation:
             index (`int`): the clip's place in the training set.
             num_clips (`int`): size of the training set, from which the mixup partner is drawn uniformly.
         """
-        generator = np.random.default_rng((seed, epoch, index))
+        generator = np.random.default_rng((AUGMENTATION_STREAM, seed, epoch, index))
         mixed = generator.random() < self.mixup_probability
         partner, weight = int(generator.integers(num_clips)), float(generator.beta(self.mixup_alpha, self.mixup_alpha))
         return Draws(
@@ -53,26 +57,34 @@ class Augmentation:
             noise_seed=int(generator.integers(2**63 - 1)),
         )
 
-    def mask(self, features: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+    def mask(self, features: torch.Tensor, frames: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         """One frequency and one time mask per clip, set to raw 0 (before normalising), as in the original.
 
         Args:
             features (`torch.Tensor` of shape `(batch, frames, mel bins)`): log-mel features, not normalised.
+            frames (`torch.Tensor` of shape `(batch,)`): frames of each clip that the time mask may fall on.
             draws (`torch.Tensor` of shape `(batch, 4)`): uniform numbers: width and start of the frequency mask, width
                 and start of the time mask.
         """
-        _, frames, bins = features.shape
-        masked_bins = _span(draws[:, 0], draws[:, 1], self.max_frequency_mask, bins)  # (batch, bins)
-        masked_frames = _span(draws[:, 2], draws[:, 3], self.max_time_mask, frames)  # (batch, frames)
+        _, width, bins = features.shape
+        all_bins = torch.full_like(frames, bins)
+        masked_bins = _span(draws[:, 0], draws[:, 1], self.max_frequency_mask, all_bins, bins)  # (batch, bins)
+        masked_frames = _span(draws[:, 2], draws[:, 3], self.max_time_mask, frames, width)  # (batch, frames)
         return features.masked_fill(masked_bins[:, None, :] | masked_frames[:, :, None], 0.0)
 
     def disturb(
-        self, features: torch.Tensor, strengths: torch.Tensor, seeds: torch.Tensor, rolls: torch.Tensor
+        self,
+        features: torch.Tensor,
+        frames: torch.Tensor,
+        strengths: torch.Tensor,
+        seeds: torch.Tensor,
+        rolls: torch.Tensor,
     ) -> torch.Tensor:
         """Uniform noise of random strength, then a roll along time, on normalised features.
 
         Args:
             features (`torch.Tensor` of shape `(batch, frames, mel bins)`): normalised features.
+            frames (`torch.Tensor` of shape `(batch,)`): frames of each clip that roll; those after them stay.
             strengths (`torch.Tensor` of shape `(batch,)`): upper end of each clip's noise.
             seeds (`torch.Tensor` of shape `(batch,)`, int64): seed of each clip's noise.
             rolls (`torch.Tensor` of shape `(batch,)`, int64): frames by which each clip moves on.
@@ -87,8 +99,9 @@ class Augmentation:
             )
             features = features + noise * strengths[:, None, None]
         if self.max_roll:
-            frames = features.shape[1]
-            source = (torch.arange(frames, device=features.device) - rolls[:, None]) % frames  # (batch, frames)
+            positions = torch.arange(features.shape[1], device=features.device)
+            rolled = (positions - rolls[:, None]) % frames[:, None]  # (batch, frames)
+            source = torch.where(positions < frames[:, None], rolled, positions)
             features = features.take_along_dim(source[:, :, None], dim=1)
         return features
 
@@ -126,9 +139,11 @@ def mix_waveforms(waveform: np.ndarray, partner: np.ndarray, weight: float) -> n
     return (mixed - mixed.mean()).astype(np.float32)
 
 
-def _span(width_draw: torch.Tensor, start_draw: torch.Tensor, widest: int, size: int) -> torch.Tensor:
-    """Positions of a masked span, `(batch, size)`, drawn as `torchaudio.functional.mask_along_axis` draws them."""
-    width = width_draw * min(widest, size)
-    start = (start_draw * (size - width)).long()
-    positions = torch.arange(size, device=width.device)
+def _span(
+    width_draw: torch.Tensor, start_draw: torch.Tensor, widest: int, sizes: torch.Tensor, num_positions: int
+) -> torch.Tensor:
+    """Masked span within each clip's size, `(batch, positions)`, as `torchaudio.functional.mask_along_axis` draws it."""
+    width = width_draw * sizes.clamp(max=widest)
+    start = (start_draw * (sizes - width)).long()
+    positions = torch.arange(num_positions, device=width.device)
     return (positions >= start[:, None]) & (positions < (start + width.long())[:, None])

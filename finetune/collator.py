@@ -89,11 +89,15 @@ def model_inputs(
         batch["waveforms"], batch["lengths"], max_length, None if to_longest else max_length
     )
     augmented = augmentation is not None and "masks" in batch
+    # The original masks and rolls the padded clip; without a common length only a clip's own frames are its own.
+    augmented_frames = frames if to_longest else torch.full_like(frames, features.shape[1])
     if augmented:
-        features = augmentation.mask(features, batch["masks"])
+        features = augmentation.mask(features, augmented_frames, batch["masks"])
     features = feature_extractor.normalize(features)
     if augmented:
-        features = augmentation.disturb(features, batch["noise_strengths"], batch["noise_seeds"], batch["rolls"])
+        features = augmentation.disturb(
+            features, augmented_frames, batch["noise_strengths"], batch["noise_seeds"], batch["rolls"]
+        )
     inputs = {"input_values": features, "labels": batch["labels"]}
     if to_longest:
         inputs["attention_mask"] = frame_mask(frames, features.shape[1])

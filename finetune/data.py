@@ -5,6 +5,8 @@ name of a split. What is wrong with the data is said before training, in words t
 """
 
 import hashlib
+import itertools
+import math
 import os
 import random
 from collections import Counter, defaultdict
@@ -14,7 +16,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from torch.utils.data import Dataset
 
 from modeling_ast.audio import AUDIO_SUFFIXES, AudioError, read_audio
@@ -26,6 +28,7 @@ from .augmentation import Augmentation, mix_waveforms
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 PATH_COLUMNS = ("file_name", "path", "file", "filename")  # tried when the audio column is not in a table
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+DEFAULT_SPLIT_COLUMN = "split"
 CLIPS_CHECKED = 200  # decoded up front without --check_audio
 NAMES_SHOWN = 5  # of the files or labels listed in a message
 
@@ -54,8 +57,10 @@ def load_splits(data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, s
         columns = _read_class_folders(source, data) if table is None else _read_table(table, data)
     elif source.is_file():
         columns = _read_table(source, data)
-    elif source.suffix in TABLE_SUFFIXES or data.dataset_name.startswith((".", "/", "~")):
-        raise DataError(f"{data.dataset_name} is not there. Pass --dataset_name with a folder, a table or a Hub id.")
+    elif source.suffix in TABLE_SUFFIXES or len(source.parts) != 2 or data.dataset_name.startswith((".", "/", "~")):
+        raise DataError(
+            f"{data.dataset_name} is not there. Pass --dataset_name with a folder, a table, or a Hub id like user/name."
+        )
     else:
         return _load_hub_splits(data)
     return _split_columns(columns, data, seed)
@@ -64,19 +69,26 @@ def load_splits(data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, s
 def _read_class_folders(root: Path, data: DataArguments) -> dict[str, list]:
     """Clips below a folder per class, perhaps below a folder per split."""
     split_folders = [root / data.train_split_name, root / data.eval_split_name]
-    has_splits = all(folder.is_dir() for folder in split_folders)
+    present = [folder.name for folder in split_folders if folder.is_dir()]
+    if len(present) == 1:
+        found = sorted(path.name for path in root.iterdir() if path.is_dir())
+        raise DataError(
+            f"{root} holds the folders {_some(found)}: {present[0]!r} looks like a split, but its other half is missing. "
+            "Name both with --train_split_name and --eval_split_name."
+        )
     columns: dict[str, list] = defaultdict(list)
-    for base in split_folders if has_splits else [root]:
+    for base in split_folders if present else [root]:
         for path in _audio_files(base):
             label, *rest = path.relative_to(base).parts
-            if not rest:
+            if len(rest) != 1:
+                where = f"{len(rest)} folders deep" if rest else "in no class folder"
                 raise DataError(
-                    f"{path} lies in no class folder. Expected {base}/CLASS/{path.name}: move it, or pass a table of "
-                    "files and labels as --dataset_name."
+                    f"{path} lies {where}. Expected {base}/CLASS/{path.name}: move it, or pass a table of files and labels "
+                    "as --dataset_name."
                 )
             columns["audio"].append(str(path))
             columns["label"].append(label)
-            if has_splits:
+            if present:
                 columns["split"].append(base.name)
     if not columns:
         raise DataError(
@@ -116,8 +128,17 @@ def _read_table(table: Path, data: DataArguments) -> dict[str, list]:
     if audio_name is None:
         raise _missing_column("audio_column_name", data.audio_column_name, columns)
     _require_column("label_column_name", data.label_column_name, columns)
-    renamed = {audio_name: "audio", data.label_column_name: "label", data.split_column_name: "split"}
-    columns = {renamed.get(name, name): values for name, values in columns.items()}
+    if data.split_column_name != DEFAULT_SPLIT_COLUMN:
+        _require_column("split_column_name", data.split_column_name, columns)
+    chosen = {"audio": audio_name, "label": data.label_column_name, "split": data.split_column_name}
+    others = {name: values for name, values in columns.items() if name not in {*chosen, *chosen.values()}}
+    columns = {name: columns[given] for name, given in chosen.items() if given in columns} | others
+    for name in ("audio", "label"):
+        empty = [row for row, value in enumerate(columns[name], 1) if _is_empty(value)]
+        if empty:
+            raise DataError(
+                f"{table}: row(s) {_some(empty)} have nothing in the column {chosen[name]!r}. Fill them in or remove them."
+            )
     columns["audio"] = [_resolve_audio(value, table.parent) for value in columns["audio"]]
 
     missing = [path for path in columns["audio"] if isinstance(path, str) and not os.path.isfile(path)]
@@ -137,22 +158,24 @@ def _resolve_audio(value, folder: Path):
 
 
 def _split_columns(columns: dict[str, list], data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, str]:
-    keep = [label not in data.ignore_labels for label in map(_single_label, columns["label"])]
-    columns = {
-        name: [value for value, kept in zip(values, keep, strict=True) if kept] for name, values in columns.items()
-    }
-    labels = [str(label) for label in columns["label"]]
-    names = sorted(set(labels))
-    if len(names) < 2:
+    labels = [_single_label(label) for label in columns["label"]]
+    _require_labels(data.ignore_labels, labels)
+    columns = _select(columns | {"label": labels}, [label not in data.ignore_labels for label in labels])
+    if len(set(columns["label"])) < 2:
         raise DataError(
-            f"All clips have the label {_some(names)}. A classifier needs two classes or more: give each its own folder, "
-            f"or name the right column with --label_column_name (now {data.label_column_name!r})."
+            f"All clips have the label {_some(sorted(set(columns['label'])))}. A classifier needs two classes or more: "
+            "give each its own folder, or name the right column with --label_column_name "
+            f"(now {data.label_column_name!r})."
         )
     if "split" in columns:
         sides = _named_sides(columns["split"], data)
         method = f"as the column {data.split_column_name!r} or the folders of the data set say"
     else:
-        sides, method = _made_sides(columns, labels, data, seed)
+        sides, method = _made_sides(columns, data, seed)
+    # What is in neither split, and a label that is only there, is not this run's concern.
+    columns = _select(columns | {"side": sides}, [side is not None for side in sides])
+    sides, labels = columns.pop("side"), columns["label"]
+    names = sorted(set(labels))
 
     # The mixed types of a table's other columns are nobody's concern here: they come along as text.
     table = {"audio": columns["audio"], "label": labels}
@@ -177,26 +200,27 @@ def _named_sides(split_column: list, data: DataArguments) -> list[str | None]:
     return [sides.get(name) for name in split_column]
 
 
-def _made_sides(columns: dict, labels: list[str], data: DataArguments, seed: int) -> tuple[list[str], str]:
+def _made_sides(columns: dict[str, list], data: DataArguments, seed: int) -> tuple[list[str], str]:
     """A stratified split that keeps groups on one side."""
+    labels = columns["label"]
     if data.group_column_name:
         _require_column("group_column_name", data.group_column_name, columns)
-        groups = columns[data.group_column_name]
-    else:
-        groups = list(range(len(labels)))
-    folds = max(2, round(1 / data.eval_fraction))
-    fewest = min(Counter(labels).values())
-    if len(set(groups)) < folds or fewest < 2:
+    try:
+        if data.group_column_name:
+            folds = StratifiedGroupKFold(n_splits=round(1 / data.eval_fraction), shuffle=True, random_state=seed)
+            held_out = next(folds.split(labels, labels, columns[data.group_column_name]))[1].tolist()
+        else:
+            rows = range(len(labels))
+            held_out = train_test_split(rows, test_size=data.eval_fraction, stratify=labels, random_state=seed)[1]
+    except ValueError as error:  # scikit-learn counts the groups and the members of each class
         raise DataError(
-            f"{len(labels)} clips in {len(set(groups))} group(s), {fewest} in the smallest class, are too few to hold "
-            f"out a share of {data.eval_fraction}. Add clips, leave the class out with --ignore_labels, or give the data "
-            f"folders {data.train_split_name}/ and {data.eval_split_name}/."
-        )
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    _, held_out = next(splitter.split(labels, labels, groups))
-    held_out = set(held_out.tolist())
-    kept_together = f", the column {data.group_column_name!r} kept together" if data.group_column_name else ""
-    method = f"one clip in {folds} held out at random, stratified by label{kept_together} (seed {seed})"
+            f"{len(labels)} clips ({_counted(Counter(labels))}) are too few to hold out a share of {data.eval_fraction}: "
+            f"{error} Add clips, leave a class out with --ignore_labels, or give the data folders "
+            f"{data.train_split_name}/ and {data.eval_split_name}/."
+        ) from error
+    held_out = set(held_out)
+    together = f", the column {data.group_column_name!r} kept together" if data.group_column_name else ""
+    method = f"{len(held_out)} of {len(labels)} clips held out at random, stratified by label{together} (seed {seed})"
     return ["eval" if row in held_out else "train" for row in range(len(labels))], method
 
 
@@ -208,46 +232,55 @@ def _load_hub_splits(data: DataArguments) -> tuple[datasets.DatasetDict, str]:
             f"{data.dataset_name} is neither a folder or table here nor a data set that the Hub gives ({error}). Check "
             "--dataset_name."
         ) from error
-    chosen = {}
+    chosen, labels, found = {}, {}, set()
     for side, flag, name in (
         ("train", "train_split_name", data.train_split_name),
         ("eval", "eval_split_name", data.eval_split_name),
     ):
         if name not in loaded:
             raise DataError(f"{data.dataset_name} has no split {name!r}; it has {_some(list(loaded))}. Pass --{flag}.")
-        split = loaded[name]
-        _require_column("audio_column_name", data.audio_column_name, split.column_names)
-        _require_column("label_column_name", data.label_column_name, split.column_names)
-        split = split.rename_columns({data.audio_column_name: "audio", data.label_column_name: "label"})
+        wanted = {"audio": data.audio_column_name, "label": data.label_column_name}
+        for column, given in wanted.items():
+            _require_column(f"{column}_column_name", given, loaded[name].column_names)
+        in_the_way = [name for name in set(wanted) & set(loaded[name].column_names) if wanted[name] != name]
+        split = loaded[name].remove_columns(in_the_way)
+        split = split.rename_columns({given: column for column, given in wanted.items() if given != column})
         split = split.cast_column("audio", datasets.Audio(decode=False))
-        if not isinstance(split.features["label"], datasets.ClassLabel):
-            split = split.class_encode_column("label")
-        names = split.features["label"].names
-        chosen[side] = split.filter(
-            lambda label, names=names: names[label] not in data.ignore_labels, input_columns="label"
-        )
-    if chosen["train"].features["label"].names != chosen["eval"].features["label"].names:
-        raise DataError(
-            f"The splits of {data.dataset_name} have different label names. Give them one ClassLabel feature."
-        )
+        feature = split.features["label"]
+        to_text = feature.int2str if isinstance(feature, datasets.ClassLabel) else _single_label
+        texts = [to_text(label) for label in split["label"]]
+        found |= set(texts)
+        kept = [row for row, text in enumerate(texts) if text not in data.ignore_labels]
+        chosen[side], labels[side] = split.select(kept), [texts[row] for row in kept]
+    _require_labels(data.ignore_labels, found)
+    names = sorted({*labels["train"], *labels["eval"]})
+    for side, split in chosen.items():
+        indices = [names.index(text) for text in labels[side]]
+        feature = datasets.ClassLabel(names=names)
+        chosen[side] = split.remove_columns("label").add_column("label", indices, feature=feature)
     return datasets.DatasetDict(chosen), "as the data set on the Hub says"
 
 
-def check_splits(splits: datasets.DatasetDict, data: DataArguments, sampling_rate: int) -> datasets.DatasetDict:
+def check_splits(
+    splits: datasets.DatasetDict, data: DataArguments, sampling_rate: int, max_samples: int
+) -> tuple[datasets.DatasetDict, list[str]]:
     """Refuse splits that would give a wrong score, and files that cannot be trained on.
 
     Args:
         splits (`datasets.DatasetDict`): from [`load_splits`].
         data ([`DataArguments`]): its `drop_duplicate_audio` and `check_audio` are obeyed.
         sampling_rate (`int`): rate the model hears, in Hz.
+        max_samples (`int`): samples that the model hears of a clip.
 
     Returns:
-        The splits, without duplicates in training if that was asked for.
+        The splits, without duplicates in training if that was asked for, and in words what the user should know.
 
     Raises:
-        DataError: for a scored label without training clips, one class only, identical audio on both sides, or files
-            that cannot be decoded, are empty or hold NaN (of up to 200 clips; of all with `check_audio`).
+        DataError: for a scored label without training clips, one class only, files that are byte for byte on both
+            sides, or files that cannot be decoded, are empty or hold NaN (of up to 200 clips; of all with
+            `check_audio`).
     """
+    splits, num_dropped = _without_shared_audio(splits, data)
     names = splits["train"].features["label"].names
     trained = set(splits["train"].unique("label"))
     if len(trained) < 2:
@@ -261,48 +294,64 @@ def check_splits(splits: datasets.DatasetDict, data: DataArguments, sampling_rat
             f"{_some(untrained)}: no training clip has this label, but the scored split does. Move clips into the "
             f"training split, or pass --ignore_labels {' '.join(untrained)}."
         )
-    splits = _without_shared_audio(splits, data)
-    _check_files(splits, data, sampling_rate)
-    return splits
+    num_checked, num_longer = _check_files(splits, data, sampling_rate, max_samples)
+    notes = [f"{num_dropped} clip(s) also in the scored split were left out of training"] if num_dropped else []
+    if num_longer:
+        notes.append(
+            f"{num_longer} of {num_checked} clips looked at are longer than the {max_samples / sampling_rate:.2f} s that "
+            "the model hears; the rest of them is cut"
+        )
+    return splits, notes
 
 
-def _without_shared_audio(splits: datasets.DatasetDict, data: DataArguments) -> datasets.DatasetDict:
-    training = list(splits["train"]["audio"])
-    scored = list(splits["eval"]["audio"])
-    scored_sizes = {_size(audio) for audio in scored}
+def _without_shared_audio(splits: datasets.DatasetDict, data: DataArguments) -> tuple[datasets.DatasetDict, int]:
+    """Find files that are in both splits byte for byte; return the splits without them, and how many there were."""
+    training, scored = splits["train"], splits["eval"]
+    training_sizes = [_size(row["audio"]) for row in training]
+    scored_sizes = [_size(row["audio"]) for row in scored]
     # Only files of one size can be identical: large data sets are not read through for this.
-    suspects = [row for row, audio in enumerate(training) if _size(audio) in scored_sizes]
-    training_sizes = {_size(training[row]) for row in suspects}
-    digests = {_digest(audio): _name(audio) for audio in scored if _size(audio) in training_sizes}
-    shared = {row: digests[digest] for row in suspects if (digest := _digest(training[row])) in digests}
+    common = set(training_sizes) & set(scored_sizes)
+    digests = {}
+    for row, size in enumerate(scored_sizes):
+        if size in common:
+            audio = scored[row]["audio"]
+            digests[_digest(audio)] = _name(audio)
+    shared = {}
+    for row, size in enumerate(training_sizes):
+        if size in common and (digest := _digest(training[row]["audio"])) in digests:
+            shared[row] = digests[digest]
     if not shared:
-        return splits
+        return splits, 0
     if data.drop_duplicate_audio:
-        kept = [row for row in range(len(training)) if row not in shared]
-        return datasets.DatasetDict(splits | {"train": splits["train"].select(kept)})
-    pairs = [f"{_name(training[row])} = {twin}" for row, twin in shared.items()]
+        kept = training.select([row for row in range(len(training)) if row not in shared])
+        return datasets.DatasetDict(splits | {"train": kept}), len(shared)
+    pairs = [f"{_name(training[row]['audio'])} = {twin}" for row, twin in shared.items()]
     raise DataError(
         f"{len(shared)} clip(s) are in the training and in the scored split: {_some(pairs)}. The score would be too good. "
         "Remove them, or pass --drop_duplicate_audio to leave them out of training."
     )
 
 
-def _check_files(splits: datasets.DatasetDict, data: DataArguments, sampling_rate: int):
-    clips = [audio for split in splits.values() for audio in split["audio"]]
-    if not data.check_audio and len(clips) > CLIPS_CHECKED:
-        clips = random.Random(0).sample(clips, CLIPS_CHECKED)
-    faults = []
-    for audio in clips:
+def _check_files(
+    splits: datasets.DatasetDict, data: DataArguments, sampling_rate: int, max_samples: int
+) -> tuple[int, int]:
+    """Decode a sample of the clips, or all; return how many, and how many of them the model cannot hear to the end."""
+    rows = [(side, row) for side, split in splits.items() for row in range(len(split))]
+    if not data.check_audio and len(rows) > CLIPS_CHECKED:
+        rows = random.Random(0).sample(rows, CLIPS_CHECKED)
+    faults, num_longer = [], 0
+    for side, row in rows:
         try:
-            read_clip(audio, sampling_rate)
+            num_longer += len(read_clip(splits[side][row]["audio"], sampling_rate)) > max_samples
         except AudioError as error:
             faults.append(str(error))
     if faults:
         listed = "\n  ".join(faults)
         raise DataError(
-            f"{len(faults)} of {len(clips)} clips looked at cannot be used:\n  {listed}\nRepair or remove them; "
+            f"{len(faults)} of {len(rows)} clips looked at cannot be used:\n  {listed}\nRepair or remove them; "
             "--check_audio looks at every clip."
         )
+    return len(rows), num_longer
 
 
 def read_clip(audio: dict, sampling_rate: int) -> np.ndarray:
@@ -380,23 +429,29 @@ class ASTDataset(Dataset):
         return (self._read(index)[0] for index in indices)
 
 
-def describe_split(split: datasets.Dataset, seconds: float) -> dict:
-    """Clips, seconds and clips per label, for the run summary."""
-    names = split.features["label"].names
-    counts = Counter(split["label"])
-    return {
-        "clips": len(split),
-        "seconds": round(seconds, 1),
-        "label_counts": {name: counts[index] for index, name in enumerate(names)},
-    }
-
-
 def _single_label(value) -> str:
     if isinstance(value, (list, tuple, dict, np.ndarray)):
         raise DataError(
             f"The label column holds {value!r}, expected one label per clip. Name another with --label_column_name."
         )
     return str(value)
+
+
+def _require_labels(wanted: list[str], found):
+    unknown = sorted(set(wanted) - set(found))
+    if unknown:
+        raise DataError(
+            f"ignore_labels names {_some(unknown)}, which no clip has; there are {_some(sorted(set(found)))}. Correct "
+            "--ignore_labels."
+        )
+
+
+def _select(columns: dict[str, list], kept: list[bool]) -> dict[str, list]:
+    return {name: list(itertools.compress(values, kept)) for name, values in columns.items()}
+
+
+def _is_empty(value) -> bool:
+    return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
 
 
 def _require_column(flag: str, name: str, columns):

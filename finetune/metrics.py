@@ -1,8 +1,7 @@
 """Scores of audio classification as an `evaluate.Metric` that needs no download.
 
 Macro averages over classes, by scikit-learn's definitions; d-prime as in the AudioSet papers. A class without a
-positive (or without a negative) clip has no average precision or area under the curve and is left out of these means;
-[`per_class_table`] tells which.
+positive clip has none of these scores and is left out of their means; [`per_class_table`] tells which.
 """
 
 import datasets
@@ -54,11 +53,10 @@ class ASTMetrics(evaluate.Metric):
         scores, truth = np.asarray(predictions), as_multi_hot(np.asarray(references), len(predictions[0]))
         average_precisions, areas = ranking_scores(scores, truth)
         area = float(np.nanmean(areas)) if not np.isnan(areas).all() else float("nan")
+        f1 = f1_score(truth, decide(scores, self.config_name == "multi_label"), average=None, zero_division=0.0)
         return {
             "accuracy": float((scores.argmax(axis=1) == truth.argmax(axis=1)).mean()),
-            "f1_macro": float(
-                f1_score(truth, decide(scores, self.config_name == "multi_label"), average="macro", zero_division=0.0)
-            ),
+            "f1_macro": float(f1[truth.any(axis=0)].mean()),
             "mean_average_precision": float(np.nanmean(average_precisions)),
             "roc_auc_macro": area,
             "d_prime": float(np.sqrt(2) * norm.ppf(area)),

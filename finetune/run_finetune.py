@@ -3,6 +3,8 @@
 The stages of [`main`] stand below it in the order in which they are called; each can be imported and used alone.
 """
 
+import json
+import os
 import shutil
 import sys
 from dataclasses import asdict
@@ -14,7 +16,8 @@ import torch
 import yaml
 from accelerate import PartialState
 from transformers import EvalPrediction, set_seed
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from transformers.utils import logging
 
 from model_card.figures import plot_confusion_matrix, plot_spectrogram_with_prediction, plot_training_curve
@@ -39,20 +42,18 @@ from .collator import ASTDataCollator, model_inputs
 from .data import ASTDataset, check_splits, load_splits
 from .metrics import ASTMetrics, confusion, per_class_table
 from .normalization import MAX_CLIPS, measure_normalization
-from .trainer import UNFINISHED, ASTTrainer
+from .trainer import IDENTITY_NAME, UNFINISHED, ASTTrainer, sync
 
 RECIPE_NAME = "recipe.yaml"
 TRAINING_CURVE_NAME = "training_curve.png"
 CONFUSION_MATRIX_NAME = "confusion_matrix.png"
 SPECTROGRAM_NAME = "spectrogram.png"
-# What a run leaves in its folder beside checkpoint-N: what tells that there is one, and what overwriting removes.
-PRODUCTS = (
+RUN_MARKS = (run_summary.RUN_SUMMARY_NAME, RECIPE_NAME)  # tell, like checkpoint-N, that a folder holds a run
+PRODUCTS = (  # what a run leaves beside them
     "config.json",
     "model.safetensors",
     "preprocessor_config.json",
     "README.md",
-    run_summary.RUN_SUMMARY_NAME,
-    RECIPE_NAME,
     TRAINING_CURVE_NAME,
     CONFUSION_MATRIX_NAME,
     SPECTROGRAM_NAME,
@@ -69,28 +70,32 @@ def main(argv: list[str] | None = None) -> int:
     try:  # what is wrong with the input is found here, before training
         arguments = model_args, data_args, augmentation_args, training_args = parse_arguments(argv)
         set_seed(training_args.seed)
-        resume_from = prepare_output_dir(training_args)
-        splits, split_method = load_splits(data_args, training_args.seed)
-        labels = splits["train"].features["label"].names
-        print_stage(
-            1, f"data: {len(splits['train'])} training clips, {len(splits['eval'])} to score, split {split_method}"
-        )
-
+        resume_from = check_output_dir(training_args, model_args, data_args)
         feature_extractor = build_feature_extractor(model_args)
-        splits = check_splits(splits, data_args, feature_extractor.sampling_rate)
+        splits, split_method, notes = prepare_data(data_args, feature_extractor, training_args.seed)
+        sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
+        print_stage(1, "; ".join([f"data: {sizes}, split {split_method}", *notes]))
+
         train_dataset, eval_dataset = build_datasets(splits, feature_extractor, augmentation_args, training_args.seed)
         normalization = set_normalization(feature_extractor, train_dataset, model_args, data_args, training_args.seed)
         print_stage(
             2, f"features: mean {feature_extractor.mean:.4f}, std {feature_extractor.std:.4f}, {normalization}"
         )
 
+        labels = splits["train"].features["label"].names
         model, origin = build_model(model_args, labels)
         print_stage(3, f"model: {model.num_parameters():,} parameters, {len(labels)} labels, {origin}")
         feature_extractor.padding = data_args.padding
+        summary = describe_run(argv, arguments, splits, split_method, feature_extractor, normalization, model)
         trainer = build_trainer(
             model, feature_extractor, train_dataset, eval_dataset, augmentation_args, training_args
         )
-    except (ValueError, OSError) as error:
+        trainer.identity = run_summary.identity(summary, splits)
+        if resume_from:
+            refuse_another_run(Path(resume_from), trainer.identity)
+        else:
+            clear_output_dir(training_args)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"ast-finetune: {error}", file=sys.stderr)
         return 2
     try:
@@ -98,31 +103,21 @@ def main(argv: list[str] | None = None) -> int:
         outcome = trainer.train(resume_from_checkpoint=resume_from)
         evaluation = evaluate(trainer, labels, data_args)
         print_stage(5, "score: " + "  ".join(f"{name} {value:.3f}" for name, value in evaluation["metrics"].items()))
-    except AudioError as error:  # a file that the look up front did not meet
-        print(f"ast-finetune: training stopped. {error}", file=sys.stderr)
+    except (AudioError, DivergedError) as error:  # a bad file that the look up front did not meet; NaN
+        message = str(error).rpartition(f"{AudioError.__name__}: ")[2].strip()  # a loader's worker adds its traceback
+        print(f"ast-finetune: training stopped. {message}", file=sys.stderr)
         return 1
-
-    summary = run_summary.origin_section(argv) | {
-        "seed": training_args.seed,
-        "license": data_args.license,
-        "base_model": run_summary.hub_id_or_none(model_args.model_name_or_path),
-        "data": run_summary.data_section(data_args, splits, split_method),
-        "labels": labels,
-        "problem_type": PROBLEM_TYPE,
-        "features": run_summary.features_section(feature_extractor, normalization),
-        "model": run_summary.model_section(model),
-        "training": run_summary.training_section(training_args, augmentation_args, data_args),
-        "history": run_summary.history_section(trainer.state.log_history),
-        "evaluation": evaluation,
-        "environment": run_summary.environment_section(training_args),
-        "time": run_summary.time_section(outcome.metrics),
-    }
-    publish(trainer, merged_recipe(argv, arguments), summary)
-    print_stage(
-        6,
-        f"{training_args.output_dir}: accuracy {evaluation['metrics']['accuracy']:.3f} on {evaluation['clips']} clips",
-    )
+    summary |= {"history": run_summary.history_section(trainer.state.log_history), "evaluation": evaluation}
+    if not resume_from:  # a resumed run knows only its own share of the time
+        summary["time"] = run_summary.time_section(outcome.metrics)
+    publish(trainer, merged_recipe(argv), summary)
+    score = f"accuracy {evaluation['metrics']['accuracy']:.3f} on {evaluation['clips']} clips"
+    print_stage(6, f"{training_args.output_dir}: {score}")
     return 0
+
+
+class DivergedError(RuntimeError):
+    """Training ended in a model whose scores are not numbers."""
 
 
 def print_stage(number: int, message: str):
@@ -131,46 +126,111 @@ def print_stage(number: int, message: str):
         print(f"[{number}/6] {message}", flush=True)
 
 
-def prepare_output_dir(args: ASTTrainingArguments) -> str | None:
-    """Make the output folder; refuse one that holds a run unless it is to be replaced or resumed.
+def check_output_dir(args: ASTTrainingArguments, model_args: ModelArguments, data_args: DataArguments) -> str | None:
+    """Refuse an output folder in which something would be lost. Nothing is removed yet.
 
     Args:
         args ([`ASTTrainingArguments`]): its `output_dir`, `overwrite_output_dir` and `resume_from_checkpoint`.
+        model_args ([`ModelArguments`]): where the start checkpoint lies.
+        data_args ([`DataArguments`]): where the clips lie.
 
     Returns:
         The checkpoint folder to resume from, if that was asked for.
 
     Raises:
-        ValueError: if the folder holds a run, or there is nothing to resume from.
+        ValueError: if the folder holds a run, something else that the run would replace, or what the run is made
+            from; if there is nothing to resume from.
     """
     folder = Path(args.output_dir)
-    checkpoints = list(folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"))
-    held = [path for path in (folder / name for name in PRODUCTS) if path.exists()] + checkpoints
-    resume = args.resume_from_checkpoint
-    if resume:
-        if args.overwrite_output_dir:
-            raise ValueError("Both resume_from_checkpoint and overwrite_output_dir were given. Pass only one of them.")
-        wanted = get_last_checkpoint(folder) if checkpoints and resume.lower() == "true" else resume
-        if not Path(wanted).is_dir():
-            raise ValueError(
-                f"There is nothing to resume from: {folder} holds no {PREFIX_CHECKPOINT_DIR}-N, and {resume!r} is no "
-                "folder. Pass --resume_from_checkpoint true, or a checkpoint folder, or leave it out."
-            )
-        return wanted
-    if held and not args.overwrite_output_dir:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file. Pass another --output_dir.")
+    if args.resume_from_checkpoint:
+        return _checkpoint_to_resume(args, folder)
+    run = [folder / name for name in RUN_MARKS if (folder / name).exists()] + checkpoints_in(folder)
+    strangers = [folder / name for name in PRODUCTS if (folder / name).exists()]
+    if run and not args.overwrite_output_dir:
         raise ValueError(
-            f"{folder} already holds a run ({held[0].name} is there). Pass --overwrite_output_dir to replace it, "
+            f"{folder} already holds a run ({run[0].name} is there). Pass --overwrite_output_dir to replace it, "
             "--resume_from_checkpoint true to go on with it, or another --output_dir."
         )
+    if strangers and not run:
+        raise ValueError(
+            f"{folder} holds a {strangers[0].name} that is not from a run of this kit and would be replaced. Pass another "
+            "--output_dir."
+        )
+    for source in (model_args.model_name_or_path, data_args.dataset_name):
+        if run and source and Path(source).exists() and Path(source).resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"{source} lies in the output folder {folder}, whose run would be removed first. Pass another --output_dir."
+            )
+    return None
+
+
+def _checkpoint_to_resume(args: ASTTrainingArguments, folder: Path) -> str:
+    if args.overwrite_output_dir:
+        raise ValueError("Both resume_from_checkpoint and overwrite_output_dir were given. Pass only one of them.")
+    wanted = Path(args.resume_from_checkpoint)
+    if args.resume_from_checkpoint.lower() == "true":
+        wanted = checkpoints_in(folder)[-1] if checkpoints_in(folder) else folder / f"{PREFIX_CHECKPOINT_DIR}-N"
+    if not (wanted / TRAINER_STATE_NAME).is_file():
+        raise ValueError(
+            f"There is nothing to resume from: {wanted} holds no {TRAINER_STATE_NAME}. Pass --resume_from_checkpoint true "
+            f"for the last {PREFIX_CHECKPOINT_DIR}-N in {folder}, or such a folder, or leave it out."
+        )
+    return str(wanted)
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The folders `checkpoint-N` of a run, in the order of their steps."""
+    found = [path for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.split("-")[1].isdigit()]
+    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
+
+
+def refuse_another_run(checkpoint: Path, identity: dict):
+    """Compare what a checkpoint was trained on with what this run would go on with.
+
+    Raises:
+        ValueError: if data, split, seed, sizes or augmentation differ; the message says which.
+    """
+    path = checkpoint / IDENTITY_NAME
+    recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    changed = [name for name in identity if recorded.get(name) != json.loads(json.dumps(identity[name]))]
+    if changed:
+        raise ValueError(
+            f"{checkpoint} is from a run with other {', '.join(changed)}; going on would mix the two. Pass the flags and "
+            "data of that run, or start anew without --resume_from_checkpoint."
+        )
+
+
+def clear_output_dir(args: ASTTrainingArguments):
+    """Make the output folder and remove the run that it holds, and nothing else."""
+    folder = Path(args.output_dir)
     if PartialState().is_main_process:
-        for path in [*held, folder / UNFINISHED]:
+        for path in [*(folder / name for name in (*RUN_MARKS, *PRODUCTS, UNFINISHED)), *checkpoints_in(folder)]:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
     PartialState().wait_for_everyone()
-    return None
+
+
+def prepare_data(
+    data_args: DataArguments, feature_extractor: ASTFeatureExtractor, seed: int
+) -> tuple[datasets.DatasetDict, str, list[str]]:
+    """Load, split and check the clips.
+
+    Returns:
+        The splits, in words how they were made, and what else the user should know.
+
+    Raises:
+        DataError: see [`load_splits`] and [`check_splits`].
+    """
+    splits, split_method = load_splits(data_args, seed)
+    sampling_rate = feature_extractor.sampling_rate
+    longest = num_samples(feature_extractor.max_length, sampling_rate)
+    splits, notes = check_splits(splits, data_args, sampling_rate, longest)
+    return splits, split_method, notes
 
 
 def build_feature_extractor(args: ModelArguments) -> ASTFeatureExtractor:
@@ -249,6 +309,30 @@ def build_model(args: ModelArguments, labels: list[str]) -> tuple[ASTForAudioCla
     return model, f"from {start} with a new classifier"
 
 
+def describe_run(
+    argv: list[str],
+    arguments: tuple,
+    splits: datasets.DatasetDict,
+    split_method: str,
+    feature_extractor: ASTFeatureExtractor,
+    normalization: str,
+    model: ASTForAudioClassification,
+) -> dict:
+    """What is known of a run before it is trained, as sections of the run summary."""
+    model_args, data_args, augmentation_args, training_args = arguments
+    return run_summary.origin_section(argv, model_args.model_name_or_path) | {
+        "seed": training_args.seed,
+        "license": data_args.license,
+        "data": run_summary.data_section(data_args, splits, split_method),
+        "labels": splits["train"].features["label"].names,
+        "problem_type": PROBLEM_TYPE,
+        "features": run_summary.features_section(feature_extractor, normalization),
+        "model": run_summary.model_section(model),
+        "training": run_summary.training_section(training_args, augmentation_args, data_args),
+        "environment": run_summary.environment_section(training_args),
+    }
+
+
 def build_trainer(
     model: ASTForAudioClassification,
     feature_extractor: ASTFeatureExtractor,
@@ -303,11 +387,15 @@ def evaluate(trainer: ASTTrainer, labels: list[str], data_args: DataArguments) -
 
 def publish(trainer: ASTTrainer, recipe: dict, summary: dict):
     """Write weights, settings, recipe, run summary, pictures and card into the output folder."""
-    trainer.save_model()
+    folder = Path(trainer.args.output_dir)
+    trainer.save_model(str(folder / UNFINISHED))
     if not trainer.is_world_process_zero():
         return
-    folder = Path(trainer.args.output_dir)
-    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; recipe.yaml says the same and is safe to read
+    for path in (folder / UNFINISHED).iterdir():  # each file appears whole, in place of an older one
+        if path.name != "training_args.bin":  # a pickle; recipe.yaml says the same and is safe to read
+            sync(path)
+            os.replace(path, folder / path.name)
+    shutil.rmtree(folder / UNFINISHED)
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
     with open_atomically(folder / RECIPE_NAME) as file:
         file.write(f"# ast-finetune {RECIPE_NAME}\n{text}".encode())
@@ -339,6 +427,8 @@ def _plot_example(trainer: ASTTrainer, labels: list[str], path: Path):
 
 
 def _scores(logits) -> np.ndarray:
+    if not np.isfinite(logits).all():
+        raise DivergedError("The model's scores are not numbers. Lower --learning_rate or pass --max_grad_norm 1.")
     return scores_from_logits(torch.as_tensor(logits), PROBLEM_TYPE).numpy()
 
 

@@ -1,5 +1,6 @@
 """`run_summary.json`: what a run was given and what came out, the only source of the numbers on the model card."""
 
+import hashlib
 import json
 import math
 import platform
@@ -27,12 +28,27 @@ RUN_SUMMARY_NAME = "run_summary.json"
 PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate")
 
 
-def origin_section(argv: list[str]) -> dict:
-    """Which version of the kit was called, how and when."""
+def origin_section(argv: list[str], start: str | None) -> dict:
+    """Which version of the kit was called how and when, and what was trained further.
+
+    Args:
+        argv (`list[str]`): the command line. What made it go on with, or replace, another run is left out.
+        start (`str`, *optional*): the checkpoint that was trained further.
+    """
+    kept, words = [], iter(argv)
+    for word in words:
+        if word == "--resume_from_checkpoint":
+            next(words, None)
+        elif word != "--overwrite_output_dir" and not word.startswith("--resume_from_checkpoint="):
+            kept.append(word)
+    base = hub_id_or_none(start)
+    if start and not base:
+        base = f"./{Path(start).name}"  # the card calls it a local checkpoint; its place is nobody else's business
     return {
-        "kit_version": metadata.version("ast-kit"),
+        "kit_version": _version("ast-kit"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["ast-finetune", *argv]),
+        "command": shlex.join(["ast-finetune", *kept]),
+        "base_model": base,
     }
 
 
@@ -55,7 +71,8 @@ def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method
         },
     }
     if "license" in splits["train"].column_names:
-        section["license"] = sorted({name for split in splits.values() for name in split.unique("license")})
+        licenses = {name for split in splits.values() for name in split.unique("license")}
+        section["license"] = sorted(filter(None, licenses))
     return section
 
 
@@ -97,6 +114,35 @@ def training_section(
     }
 
 
+def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
+    """What two runs must have in common for one to go on with the other's checkpoint.
+
+    Args:
+        summary (`dict`): the sections that are known before training.
+        splits (`datasets.DatasetDict`): the clips, of which names and labels count, not the folder they lie in.
+    """
+    clips = {side: _digest_of_clips(split) for side, split in splits.items()}
+    training = {name: value for name, value in summary["training"].items() if name != "epochs"}
+    return {
+        "seed": summary["seed"],
+        "labels": summary["labels"],
+        "training clips": clips["train"],
+        "scored clips": clips["eval"],
+        "features": summary["features"],
+        "model sizes": summary["model"],
+        "training settings": training,
+    }
+
+
+def _digest_of_clips(split: datasets.Dataset) -> str:
+    digest = hashlib.sha256()
+    for row in split:
+        audio = row["audio"]
+        name = Path(audio["path"]).name.encode() if audio["path"] else audio["bytes"]
+        digest.update(name + b"\0%d\0" % row["label"])
+    return digest.hexdigest()
+
+
 def history_section(log_history: list[dict]) -> list[dict]:
     """One row per logged point of the epoch axis, training and evaluation values together."""
     rows: dict[float, dict] = {}
@@ -111,11 +157,19 @@ def environment_section(args: ASTTrainingArguments) -> dict:
     """Versions, device and threads."""
     return {
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in PACKAGES},
+        **{name: _version(name) for name in PACKAGES},
         "device": args.device.type,
         "threads": torch.get_num_threads(),
         "processes": args.world_size,
     }
+
+
+def _version(package: str) -> str | None:
+    """Version of an installed package; None for a checkout that runs without being installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def time_section(metrics: dict[str, float]) -> dict:

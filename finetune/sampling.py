@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import numpy as np
 from torch.utils.data import Sampler
 
+ORDER_STREAM = 1  # sets these random numbers apart from other uses of the same seed and epoch
+
 
 class EpochSampler(Sampler):
     """Yields (epoch, index) in an order that is a function of (seed, epoch), so that no worker holds a stale epoch."""
@@ -15,11 +17,12 @@ class EpochSampler(Sampler):
         self.epoch = 0
 
     def set_epoch(self, epoch: int):
+        """Choose the order of the next pass."""
         self.epoch = epoch
 
     def __len__(self) -> int:
         return self.num_clips
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.num_clips)
+        order = np.random.default_rng((ORDER_STREAM, self.seed, self.epoch)).permutation(self.num_clips)
         return iter([(self.epoch, int(index)) for index in order])

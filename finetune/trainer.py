@@ -1,5 +1,6 @@
 """`Trainer` for AST: features and augmentation on the training device, draws that survive a resume, whole checkpoints."""
 
+import json
 import math
 import os
 import shutil
@@ -16,7 +17,9 @@ from .augmentation import Augmentation
 from .collator import model_inputs
 from .sampling import EpochSampler
 
-UNFINISHED = "unfinished"  # folder in the output folder; its name never looks like a checkpoint's
+# Folder in the output folder for what is being written; its name never looks like a checkpoint's.
+UNFINISHED = ".unfinished"
+IDENTITY_NAME = "run_identity.json"
 
 
 class ASTTrainer(Trainer):
@@ -25,6 +28,8 @@ class ASTTrainer(Trainer):
     Args:
         feature_extractor ([`ASTFeatureExtractor`]): computes the features; saved with every checkpoint.
         augmentation ([`Augmentation`], *optional*): applied to training batches.
+        identity (`dict`, *optional*): what a resumed run has to have in common with this one; written into every
+            checkpoint as `run_identity.json`.
         kwargs: as [`~transformers.Trainer`]. The training set has to take the (epoch, index) items of
             [`EpochSampler`], as [`ASTDataset`] does.
 
@@ -33,11 +38,17 @@ class ASTTrainer(Trainer):
     """
 
     def __init__(
-        self, *args, feature_extractor: ASTFeatureExtractor, augmentation: Augmentation | None = None, **kwargs
+        self,
+        *args,
+        feature_extractor: ASTFeatureExtractor,
+        augmentation: Augmentation | None = None,
+        identity: dict | None = None,
+        **kwargs,
     ):
         super().__init__(*args, processing_class=feature_extractor, **kwargs)
         self.feature_extractor = feature_extractor
         self.augmentation = augmentation
+        self.identity = identity
         self._saving_into: str | None = None
         self.remove_callback(ProgressCallback)
         if not self.args.disable_tqdm:
@@ -77,18 +88,20 @@ class ASTTrainer(Trainer):
             self.state.best_model_checkpoint = str(run_dir / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
         if self.is_world_process_zero():
             self.state.save_to_json(str(unfinished / name / TRAINER_STATE_NAME))
+            if self.identity is not None:
+                (unfinished / name / IDENTITY_NAME).write_text(json.dumps(self.identity, indent=1), encoding="utf-8")
             for path in (unfinished / name).rglob("*"):
-                _sync(path)
+                sync(path)
             shutil.rmtree(run_dir / name, ignore_errors=True)
             os.replace(unfinished / name, run_dir / name)
-            _sync(run_dir)
+            sync(run_dir)
             unfinished.rmdir()
         if self.args.should_save:
             rotate_checkpoints(
                 output_dir=str(run_dir),
                 save_total_limit=self.args.save_total_limit,
                 best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=True,
+                use_mtime=False,  # by step; by time any folder named checkpoint-... would count
             )
 
 
@@ -112,7 +125,8 @@ class _SetEpoch(TrainerCallback):
         self.sampler.set_epoch(int(state.epoch))
 
 
-def _sync(path: Path):
+def sync(path: Path):
+    """Wait until a file or folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -20,6 +20,8 @@ AUDIO_SUFFIXES = frozenset((
 ))
 # fmt: on
 
+SOUNDFILE_FORMATS = frozenset(("WAV", "FLAC", "OGG", "MP3", "AIFF", "CAF"))
+
 FFMPEG_COMMANDS = {
     "Debian, Ubuntu": "sudo apt-get install ffmpeg",
     "macOS": "brew install ffmpeg",
@@ -190,6 +192,11 @@ def _decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
     try:
         return _decode_with_torchcodec(content)
     except _FFmpegMissingError as error:
+        if audio_format in SOUNDFILE_FORMATS:
+            raise AudioError(
+                f"{described} cannot be decoded: soundfile says '{soundfile_words}'. The file is probably damaged: export or "
+                "download it again. (An unusual codec within it would need FFmpeg; ast-doctor shows whether it is there.)"
+            ) from error
         commands = "; ".join(f"{system}: {command}" for system, command in FFMPEG_COMMANDS.items())
         raise AudioError(
             f"{described} cannot be decoded: soundfile says '{soundfile_words}', and torchcodec, which reads what "

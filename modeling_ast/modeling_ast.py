@@ -23,6 +23,7 @@ from .position_embeddings import positions_for_grid, time_patches
 
 logger = logging.get_logger(__name__)
 
+FAULTS_SHOWN = 5  # of the tensors that do not fit, in the message about them
 NUM_CLASS_TOKENS = 2  # class and distillation token, as in DeiT
 
 
@@ -314,7 +315,8 @@ class ASTPreTrainedModel(PreTrainedModel):
             hint = "For a new classifier pass num_labels=... or ignore_mismatched_sizes=True."
         elif any("position_embeddings" in key for key in mismatched):
             hint = "Load it with the max_length, strides and num_mel_bins of its own config.json."
-        raise ValueError(f"{name} does not fit the model: {'; '.join(faults)}. {hint}")
+        more = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
+        raise ValueError(f"{name} does not fit the model: {'; '.join(faults[:FAULTS_SHOWN])}{more}. {hint}")
 
 
 class ASTModel(ASTPreTrainedModel):

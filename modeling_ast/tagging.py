@@ -94,6 +94,7 @@ class AudioTagger:
         """
         check_model_name(model_name_or_path)
         import torch
+        from safetensors import SafetensorError
 
         from .feature_extraction_ast import ASTFeatureExtractor
         from .modeling_ast import ASTForAudioClassification
@@ -104,7 +105,7 @@ class AudioTagger:
             model, loading_info = ASTForAudioClassification.from_pretrained(
                 model_name_or_path, dtype=torch.float32, output_loading_info=True
             )
-        except OSError as error:
+        except (OSError, ValueError, SafetensorError) as error:
             name = str(model_name_or_path)
             if not Path(name).is_dir():
                 name = f"There is no folder {name} here, and as a Hub id it"

@@ -37,10 +37,11 @@ def test_flags_override_the_recipe(recipe):
 
 
 def test_the_merged_recipe_runs_again_to_the_same_fields(recipe, tmp_path):
-    argv = [recipe, "--max_time_mask", "12", "--overwrite_output_dir"]
+    argv = [recipe, "--max_time_mask", "12", "--overwrite_output_dir", "--report_to", "none", "--bf16", "false"]
+    argv += ["--accelerator_config", '{"split_batches": false}', "--ignore_labels", "no", "off", "007"]
     arguments = parse_arguments(argv)
     again = tmp_path / "again.yaml"
-    again.write_text(yaml.safe_dump(merged_recipe(argv, arguments)))
+    again.write_text(yaml.safe_dump(merged_recipe(argv)))
     for first, second in zip(arguments, parse_arguments([str(again)]), strict=True):
         differing = {name for name, value in vars(first).items() if value != vars(second)[name]}
         assert differing <= {"overwrite_output_dir", "distributed_state"}
@@ -54,7 +55,23 @@ def test_the_merged_recipe_runs_again_to_the_same_fields(recipe, tmp_path):
         (["--output_dir", "x"], "Pass --dataset_name"),
         (["--output_dir", "x", "--dataset_name", "x", "--normalization", "measure"], "expected measured, checkpoint"),
         (["--output_dir", "x", "--dataset_name", "x", "--normalization", "1"], "expected measured, checkpoint"),
-        (["--output_dir", "x", "--dataset_name", "x", "--eval_fraction", "2"], "not between 0 and 1"),
+        (["--output_dir", "x", "--dataset_name", "x", "--eval_fraction", "2"], "not above 0 and up to 0.5"),
+        (["--output_dir", "x", "--dataset_name", "x", "--normalization", "-4", "0"], "standard deviation 0"),
+        (["--output_dir", "x", "--dataset_name", "x", "--time_stride", "0"], "time_stride=0 is less than 1"),
+        (["--seed", "1", "recipe.yaml"], "Pass it first: ast-finetune recipe.yaml"),
+        (
+            [
+                "--output_dir",
+                "x",
+                "--dataset_name",
+                "x",
+                "--mixup_probability",
+                "1",
+                "--label_smoothing_factor",
+                "0.1",
+            ],
+            "Trainer smooths hard labels only",
+        ),
         (
             ["--output_dir", "x", "--dataset_name", "x", "--model_name_or_path", "m", "--max_length", "96"],
             "max_length describe a new model, but model_name_or_path='m'",
@@ -68,7 +85,12 @@ def test_wrong_fields_are_answered_in_words(argv, message):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("epochs: 3", "Unknown field 'epochs'"), ("- a\n- b", "no 'field: value' lines"), ("a: [", "not valid YAML")],
+    [
+        ("ignore_labels: [no, off]", "Put them in quotes"),
+        ("epochs: 3", "Unknown field 'epochs'"),
+        ("- a\n- b", "no 'field: value' lines"),
+        ("a: [", "not valid YAML"),
+    ],
 )
 def test_wrong_recipes_are_answered_in_words(tmp_path, text, message):
     (tmp_path / "recipe.yaml").write_text(text)

@@ -42,7 +42,7 @@ def test_draws_have_the_original_distributions():
 def test_masks_are_those_of_torchaudio_for_the_same_random_numbers(monkeypatch):
     features = torch.randn(64, 96, 128, generator=torch.Generator().manual_seed(0)) + 5
     draws = torch.rand(64, 4, generator=torch.Generator().manual_seed(1))
-    masked = EVERYTHING.mask(features, draws)
+    masked = EVERYTHING.mask(features, torch.full((64,), 96), draws)
     for row in range(64):
         numbers = iter(draws[row])
         monkeypatch.setattr(torch, "rand", lambda *size, numbers=numbers, **_: next(numbers).reshape(size))
@@ -53,19 +53,28 @@ def test_masks_are_those_of_torchaudio_for_the_same_random_numbers(monkeypatch):
 
 
 def test_a_mask_wider_than_the_clip_stays_within_it():
-    masked = Augmentation(max_time_mask=500).mask(torch.ones(1, 20, 128), torch.tensor([[0.0, 0.0, 0.999, 0.5]]))
-    assert 0 < masked.sum() < 20 * 128
+    draws = torch.tensor([[0.0, 0.0, 0.999, 0.5], [0.0, 0.0, 0.5, 0.999]])
+    masked = Augmentation(max_time_mask=500).mask(torch.ones(2, 20, 128), torch.tensor([20, 6]), draws)
+    assert 0 < masked[0].sum() < 20 * 128
+    assert masked[1, :, 0].tolist() == [1, 1, 0, 0, 0, 1] + [1] * 14, "three of its six frames, none of the padding"
 
 
 def test_noise_and_roll():
     features = torch.arange(6.0)[None, :, None].expand(2, 6, 3).clone()
     strengths, seeds, rolls = torch.tensor([0.0, 0.1]), torch.tensor([1, 2]), torch.tensor([2, -1])
-    disturbed = EVERYTHING.disturb(features, strengths, seeds, rolls)
+    all_frames = torch.tensor([6, 6])
+    disturbed = EVERYTHING.disturb(features, all_frames, strengths, seeds, rolls)
     assert torch.equal(disturbed[0], torch.from_numpy(np.roll(features[0].numpy(), 2, axis=0)))
     noise = disturbed[1].roll(1, 0) - features[1]
     assert 0 <= noise.min() < noise.max() < 0.1
-    alone = EVERYTHING.disturb(features[1:], strengths[1:], seeds[1:], rolls[1:])
+    alone = EVERYTHING.disturb(features[1:], all_frames[1:], strengths[1:], seeds[1:], rolls[1:])
     assert torch.equal(alone[0], disturbed[1]), "a clip's noise does not depend on its batch"
+
+
+def test_padding_does_not_roll_into_the_clip():
+    features = torch.arange(6.0)[None, :, None].expand(1, 6, 3).clone()
+    rolled = EVERYTHING.disturb(features, torch.tensor([4]), torch.zeros(1), torch.tensor([1]), torch.tensor([1]))
+    assert rolled[0, :, 0].tolist() == [3, 0, 1, 2, 4, 5]
 
 
 @pytest.mark.parametrize("partner_length", [300, 500, 800])
@@ -80,7 +89,11 @@ def test_mixup_by_the_original_rule(partner_length):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"mixup_probability": 1.5}, "share of the clips"), ({"max_time_mask": -1}, "max_time_mask=-1 is negative")],
+    [
+        ({"mixup_probability": 1.5}, "share of the clips"),
+        ({"max_time_mask": -1}, "max_time_mask=-1 is negative"),
+        ({"mixup_alpha": 0}, "mixup_probability 0 to turn mixup off"),
+    ],
 )
 def test_impossible_strengths_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):

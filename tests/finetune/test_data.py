@@ -21,7 +21,8 @@ DRUM_LABELS = ["bell", "crash", "handdrum", "hat_closed", "hat_open", "kick", "r
 def load(source, **fields):
     data = DataArguments(dataset_name=str(source), **fields)
     splits, method = load_splits(data, seed=0)
-    return check_splits(splits, data, 16_000), method
+    splits, notes = check_splits(splits, data, 16_000, 16_000)
+    return splits, "; ".join([method, *notes])
 
 
 @pytest.fixture
@@ -79,7 +80,7 @@ def test_class_folders_without_a_split_get_a_stratified_one(class_folders):
     splits, method = load(class_folders, eval_fraction=0.2)
     assert (len(splits["train"]), len(splits["eval"])) == (16, 4)
     assert sorted(splits["eval"]["label"]) == [0, 0, 1, 1]
-    assert "one clip in 5 held out" in method
+    assert "4 of 20 clips held out" in method
     assert load(class_folders)[0]["eval"]["audio"][:] == splits["eval"]["audio"][:], "the same seed, the same split"
 
 
@@ -131,10 +132,120 @@ def test_groups_stay_on_one_side(table):
     assert "'take' kept together" in method
 
 
+@pytest.mark.parametrize("fraction", [0.3, 0.4])
+def test_the_share_that_is_held_out_is_the_one_asked_for(class_folders, fraction):
+    assert len(load(class_folders, eval_fraction=fraction)[0]["eval"]) == 20 * fraction
+
+
+def test_hidden_files_and_folders_are_passed_over(class_folders, write_clip):
+    write_clip(class_folders / "cat" / ".hidden.wav")
+    write_clip(class_folders / ".cache" / "old.wav")
+    splits, _ = load(class_folders)
+    assert sum(map(len, splits.values())) == 20
+
+
+def test_the_chosen_columns_win_over_others_of_the_usual_names(table):
+    rows = [
+        row | {"species": row["label"], "label": "pet", "fold": row["split"], "split": "train"} for row in table.rows
+    ]
+    splits, _ = load(table(rows), label_column_name="species", split_column_name="fold")
+    assert splits["train"].features["label"].names == ["cat", "dog"]
+    assert (len(splits["train"]), len(splits["eval"])) == (14, 6)
+
+
+def test_a_label_of_an_unused_split_is_no_class(table):
+    rows = table.rows + [table.rows[0] | {"label": "cow", "split": "validation"}]
+    assert load(table(rows))[0]["train"].features["label"].names == ["cat", "dog"]
+
+
+def test_clips_that_are_cut_are_counted(class_folders, write_clip):
+    write_clip(class_folders / "cat" / "long.wav", seconds=1.5)
+    assert "1 of 21 clips looked at are longer than the 1.00 s" in load(class_folders)[1]
+
+
+@pytest.fixture
+def hub(class_folders, monkeypatch):
+    """Stands for the Hub: `load_dataset` gives the class folders with labels of the kind asked for."""
+
+    def publish(labels_of_split, label_type):
+        splits = {}
+        for split, labels in labels_of_split.items():
+            paths = [str(class_folders / label / f"test_{i}.wav") for i, label in enumerate(labels) if label != "cow"]
+            features = datasets.Features({"sound": datasets.Audio(decode=False), "label": label_type})
+            rows = {
+                "sound": paths + [paths[0]] * labels.count("cow"),
+                "label": [one for one in labels if one != "cow"],
+            }
+            rows["label"] += ["cow"] * labels.count("cow")
+            splits[split] = datasets.Dataset.from_dict(rows, features)
+        monkeypatch.setattr(datasets, "load_dataset", lambda name, config: datasets.DatasetDict(splits))
+
+    return publish
+
+
+LABEL_TYPES = [datasets.Value("string"), datasets.ClassLabel(names=["dog", "cow", "cat"])]
+
+
+@pytest.mark.parametrize("label_type", LABEL_TYPES, ids=["strings", "ClassLabel"])
+def test_a_hub_data_set(hub, label_type):
+    hub({"train": ["cat", "dog", "cat", "dog"], "test": ["x", "x", "x", "x", "dog", "cat", "cow"][4:]}, label_type)
+    splits, method = load("user/pets", audio_column_name="sound", ignore_labels=["cow"], drop_duplicate_audio=True)
+    assert method.startswith("as the data set on the Hub says")
+    assert splits["eval"].features["label"].names == ["cat", "dog"]
+    assert splits["eval"]["label"][:] == [1, 0]
+    assert splits["train"].features["audio"] == datasets.Audio(decode=False)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({}, "audio_column_name='audio' is not in the data set; it has 'sound', 'label'"),
+        ({"audio_column_name": "sound", "eval_split_name": "dev"}, "has no split 'dev'; it has train, test"),
+    ],
+)
+def test_a_hub_data_set_with_other_names(hub, fields, message):
+    hub({"train": ["cat", "dog"], "test": ["dog", "cat"]}, datasets.Value("string"))
+    with pytest.raises(DataError, match=message):
+        load("user/pets", **fields)
+
+
+def test_a_hub_data_set_that_cannot_be_had(monkeypatch):
+    def fail(name, config):
+        raise ConnectionError("offline")
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(DataError, match=r"user/pets is neither .* nor a data set that the Hub gives \(offline\)"):
+        load("user/pets")
+
+
 def test_ignored_labels_are_left_out(table):
     rows = table.rows + [table.rows[0] | {"label": "noise", "split": "test"}]
     splits, _ = load(table(rows), ignore_labels=["noise"])
     assert splits["eval"].features["label"].names == ["cat", "dog"]
+
+
+def test_ignoring_a_label_that_is_not_there(class_folders):
+    with pytest.raises(DataError, match="ignore_labels names dgo, which no clip has; there are cat, dog"):
+        load(class_folders, ignore_labels=["dgo"])
+
+
+@pytest.mark.parametrize("cell", [{"label": ""}, {"file_name": ""}])
+def test_empty_cells(table, cell):
+    with pytest.raises(DataError, match=rf"row\(s\) 21 have nothing in the column '{next(iter(cell))}'"):
+        load(table(table.rows + [table.rows[0] | cell]))
+
+
+def test_one_of_two_split_folders(class_folders, tmp_path):
+    shutil.copytree(class_folders, tmp_path / "data" / "train")
+    shutil.copytree(class_folders, tmp_path / "data" / "validation")
+    with pytest.raises(DataError, match="'train' looks like a split.* --train_split_name and --eval_split_name"):
+        load(tmp_path / "data")
+
+
+def test_clips_below_class_folders(class_folders, write_clip):
+    write_clip(class_folders / "fold1" / "dog" / "deep.wav")
+    with pytest.raises(DataError, match="deep.wav lies 2 folders deep"):
+        load(class_folders)
 
 
 def test_a_folder_without_audio(tmp_path):
@@ -149,7 +260,7 @@ def test_clips_outside_class_folders(class_folders, write_clip):
 
 
 def test_a_path_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match="Pass --dataset_name with a folder, a table or a Hub id"):
+    with pytest.raises(DataError, match="Pass --dataset_name with a folder, a table, or a Hub id like user/name"):
         load(tmp_path / "nowhere.csv")
 
 
@@ -227,9 +338,20 @@ def test_identical_audio_in_both_splits(table, class_folders):
         DataError, match=r"1 clip\(s\) are in the training and .*test_0.wav = .*copy.wav.*--drop_duplicate"
     ):
         load(table(rows))
-    splits, _ = load(table(rows), drop_duplicate_audio=True)
+    splits, notes = load(table(rows), drop_duplicate_audio=True)
     assert len(splits["train"]) == 13
+    assert "1 clip(s) also in the scored split were left out of training" in notes
     assert not any("test_0.wav" in audio["path"] and "cat" in audio["path"] for audio in splits["train"]["audio"])
+
+
+def test_duplicates_are_dropped_before_labels_are_compared(table, class_folders, write_clip):
+    cow = write_clip(class_folders / "cow" / "moo.wav")
+    shutil.copy(cow, cow.with_name("moo2.wav"))
+    rows = table.rows + [
+        {"file_name": f"cow/{n}.wav", "label": "cow", "split": s} for n, s in (("moo", "train"), ("moo2", "test"))
+    ]
+    with pytest.raises(DataError, match="cow: no training clip has this label"):
+        load(table(rows), drop_duplicate_audio=True)
 
 
 def test_bad_files_are_named_up_front(class_folders, write_clip):
@@ -252,7 +374,7 @@ def test_200_clips_are_looked_at_unless_all_are_asked_for(tmp_path, write_clip):
     with pytest.raises(DataError, match="1 of 301 clips"):
         load(tmp_path, check_audio=True)
     for index in range(150):
-        (tmp_path / "a" / f"{index}.wav").write_bytes(bytes([index]) * 50)
+        (tmp_path / "a" / f"{index}.wav").write_bytes(f"{index:050d}".encode())
     with pytest.raises(DataError, match="of 200 clips"):
         load(tmp_path)
 

@@ -38,7 +38,7 @@ def test_single_label_scores_equal_scikit_learn(table):
     computed = ASTMetrics().compute(predictions=scores, references=truth)
     assert computed["accuracy"] == accuracy_score(truth, scores.argmax(axis=1))
     labels = f1_score(truth, scores.argmax(axis=1), average=None, labels=range(4), zero_division=0.0)
-    assert computed["f1_macro"] == pytest.approx(labels.mean())
+    assert computed["f1_macro"] == pytest.approx(labels[:3].mean()), "the class without clips is left out"
 
 
 def test_a_class_without_clips_has_no_ranking_scores_and_does_not_spoil_the_mean(table):

@@ -100,10 +100,52 @@ def test_a_folder_with_a_run_is_kept_unless_told_otherwise(recipe, tmp_path, cap
     assert main([recipe, "--resume_from_checkpoint", "true"]) == 0
     resumed = json.loads((tmp_path / "run" / "run_summary.json").read_text())
     assert [row["epoch"] for row in resumed["history"]] == [1, 2]
+    assert "time" not in resumed
+    assert resumed["command"] == f"ast-finetune {recipe}"
 
     assert main([recipe, "--overwrite_output_dir", "--num_train_epochs", "1"]) == 0
     assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-4"]
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--seed", "7"], "other seed"),
+        (["--hidden_size", "64"], "other model sizes"),
+        (["--ignore_labels", "bell"], "other labels, training clips"),
+    ],
+)
+def test_a_resume_with_other_data_or_settings_is_refused(recipe, capsys, flags, message):
+    assert main([recipe, "--num_train_epochs", "1"]) == 0
+    assert main([recipe, "--resume_from_checkpoint", "true", *flags]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_faulty_call_with_overwrite_removes_nothing(recipe, tmp_path, clips, capsys):
+    assert main([recipe, "--num_train_epochs", "1"]) == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert main([recipe, "--overwrite_output_dir", "--label_column_name", "class"]) == 2
+    moved = tmp_path / "run" / "clips.csv"
+    moved.write_text(clips.read_text())
+    assert main([recipe, "--overwrite_output_dir", "--dataset_name", str(moved)]) == 2
+    assert "lies in the output folder" in capsys.readouterr().err
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(recipe, tmp_path, capsys):
+    (tmp_path / "run" / "checkpoint-notes").mkdir(parents=True)
+    (tmp_path / "run" / "README.md").write_text("mine")
+    assert main([recipe, "--overwrite_output_dir"]) == 2
+    assert "holds a README.md that is not from a run of this kit" in capsys.readouterr().err
+    (tmp_path / "run" / "README.md").unlink()
+    assert main([recipe, "--overwrite_output_dir", "--num_train_epochs", "1"]) == 0
+    assert (tmp_path / "run" / "checkpoint-notes").is_dir()
+
+
+def test_a_training_that_diverged_says_so(recipe, capsys):
+    assert main([recipe, "--learning_rate", "1e30", "--max_grad_norm", "0"]) == 1
+    assert "scores are not numbers. Lower --learning_rate" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -126,7 +168,8 @@ def test_wrong_input_is_answered_before_training_in_one_message(recipe, tmp_path
     assert "training:" not in output.out
 
 
-def test_a_bad_file_met_in_training_stops_the_run_with_its_name(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_bad_file_met_in_training_stops_the_run_with_its_name(tmp_path, capsys, monkeypatch, workers):
     for label, offset in (("a", 0), ("b", 1)):
         (tmp_path / "clips" / label).mkdir(parents=True)
         for index in range(10):
@@ -134,7 +177,7 @@ def test_a_bad_file_met_in_training_stops_the_run_with_its_name(tmp_path, capsys
             soundfile.write(tmp_path / "clips" / label / f"{index}.wav", samples, 16_000)
     victim = tmp_path / "clips" / "a" / "0.wav"
     # The look up front misses the file, as it may in a data set of more than 200 clips.
-    monkeypatch.setattr("finetune.data._check_files", lambda *_: victim.write_bytes(b""))
+    monkeypatch.setattr("finetune.data._check_files", lambda *_: (victim.write_bytes(b""), 0))
     settings = TINY | {
         "dataset_name": str(tmp_path / "clips"),
         "output_dir": str(tmp_path / "run"),
@@ -143,8 +186,8 @@ def test_a_bad_file_met_in_training_stops_the_run_with_its_name(tmp_path, capsys
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
     assert main([str(tmp_path / "recipe.yaml")]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("ast-finetune: training stopped.")
-    assert str(victim) in error
+    assert error.startswith(f"ast-finetune: training stopped. {victim}")
+    assert "Traceback" not in error
 
 
 @pytest.mark.parametrize("same_labels", [True, False])
@@ -165,6 +208,7 @@ def test_a_checkpoint_keeps_its_classifier_only_for_the_same_labels(recipe, tmp_
     new = set() if same_labels else {"classifier.dense.weight"}
     assert kept == before.keys() - new
     assert ASTFeatureExtractor.from_pretrained(tmp_path / "run").mean == -5.0
+    assert "from the local checkpoint `./start`" in (tmp_path / "run" / "README.md").read_text()
 
 
 def test_training_with_longest_padding_is_scored_both_ways(recipe, tmp_path):

@@ -1,5 +1,7 @@
 """`register()` and `unregister()`: whose classes the Auto classes and the pipeline return."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -62,7 +64,7 @@ def test_the_pipeline_decodes_paths_and_bytes_without_the_ffmpeg_program(
     classifier = pipeline("audio-classification", model=checkpoint)
     with open(path, "rb") as file:
         content = file.read()
-    for given in (path, content, drum_clips[0], {"array": drum_clips[0], "sampling_rate": 16_000}):
+    for given in (path, Path(path), content, drum_clips[0], {"array": drum_clips[0], "sampling_rate": 16_000}):
         answers = classifier(given, top_k=None)
         assert [answer["label"] for answer in answers] == [answer["label"] for answer in expected]
         for answer, wanted in zip(answers, expected, strict=True):
