@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format bench setup setup-dev system-packages clean
+.PHONY: help demo test test-all lint format setup setup-dev system-packages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -19,7 +19,8 @@ $(VENV)/installed: setup.cfg pyproject.toml
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@start=$$(date +%s); $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]' && \
+	  echo "Set-up of the test tools took $$(( $$(date +%s) - start )) s."
 	@touch $@
 
 setup: $(VENV)/installed  ## create .venv and install the project
@@ -37,8 +38,7 @@ system-packages:
 demo: setup  ## train a small AST on the shipped drum clips, then use it
 	@start=$$(date +%s); \
 	$(BIN)/ast-finetune finetune/recipes/drums.yaml --overwrite_output_dir && \
-	$(BIN)/python -m finetune.demo runs/drums && \
-	echo "The job took $$(( $$(date +%s) - start )) s."
+	$(BIN)/python -m finetune.demo runs/drums --started_at $$start
 
 test: setup-dev system-packages  ## the default tests
 	@$(BIN)/python -m pytest -q -m "not long"

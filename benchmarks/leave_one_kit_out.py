@@ -30,7 +30,7 @@ def main():
     parser.add_argument(
         "--results", type=Path, default=Path("runs/drums_choices.json"), help="where trainings are kept"
     )
-    parser.add_argument("--table", type=Path, default=Path("docs/drums_choices.md"), help="Markdown table to write")
+    parser.add_argument("--table", type=Path, default=Path("runs/drums_choices.md"), help="Markdown table to write")
     parser.add_argument("--seed", type=int, default=0, help="seed of every training")
     args = parser.parse_args()
 

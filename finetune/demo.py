@@ -8,6 +8,7 @@ import csv
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from transformers import pipeline
@@ -25,7 +26,11 @@ def main() -> int:
     """Print a table of held-out clips; fail if the two disagree."""
     parser = argparse.ArgumentParser(description="Compare a drums checkpoint with stock Transformers.")
     parser.add_argument("checkpoint_dir", type=Path, help="folder that ast-finetune wrote")
-    folder = parser.parse_args().checkpoint_dir
+    parser.add_argument(
+        "--started_at", type=float, help="when the job began, in seconds since 1970, to print its time"
+    )
+    args = parser.parse_args()
+    folder = args.checkpoint_dir
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
@@ -48,9 +53,11 @@ def main() -> int:
     if worst > TOLERANCE:
         print(f"\nThe two disagree by {worst:.1e}, more than {TOLERANCE:.0e}.", file=sys.stderr)
         return 1
+    if args.started_at:
+        print(f"\nThe job took {time.time() - args.started_at:.0f} s, set-up not counted.")
     evaluation = json.loads((folder / RUN_SUMMARY_NAME).read_text(encoding="utf-8"))["evaluation"]
     print(
-        f"\nThe checkpoint lies in {folder}: accuracy {evaluation['metrics']['accuracy']:.3f} on the {evaluation['clips']} "
+        f"The checkpoint lies in {folder}: accuracy {evaluation['metrics']['accuracy']:.3f} on the {evaluation['clips']} "
         "clips of a drum kit it never heard."
     )
     return 0

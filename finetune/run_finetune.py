@@ -415,7 +415,8 @@ def _plot_example(trainer: ASTTrainer, labels: list[str], path: Path):
     with torch.inference_mode():
         logits = trainer.model.eval()(inputs["input_values"]).logits
     scores = [
-        {"label": label, "score": float(score)} for label, score in zip(labels, _scores(logits.cpu())[0], strict=True)
+        {"label": label, "score": float(score)}
+        for label, score in zip(labels, _scores(logits.cpu().numpy())[0], strict=True)
     ]
     plot_spectrogram_with_prediction(
         inputs["input_values"][0].cpu().numpy(),
@@ -426,10 +427,10 @@ def _plot_example(trainer: ASTTrainer, labels: list[str], path: Path):
     )
 
 
-def _scores(logits) -> np.ndarray:
+def _scores(logits: np.ndarray) -> np.ndarray:
     if not np.isfinite(logits).all():
         raise DivergedError("The model's scores are not numbers. Lower --learning_rate or pass --max_grad_norm 1.")
-    return scores_from_logits(torch.as_tensor(logits), PROBLEM_TYPE).numpy()
+    return scores_from_logits(torch.from_numpy(logits), PROBLEM_TYPE).numpy()
 
 
 def _named_metrics(metrics: dict[str, float]) -> dict[str, float]:
