@@ -408,23 +408,16 @@ def publish(trainer: ASTTrainer, recipe: dict, summary: dict):
 
 
 def _plot_example(trainer: ASTTrainer, labels: list[str], path: Path):
-    """Spectrogram and prediction of the first held-out clip."""
+    """Spectrogram, without padding, and prediction of the first held-out clip."""
     example = trainer.eval_dataset[0]
     batch = trainer._prepare_input(trainer.data_collator([example]))
-    inputs = model_inputs(batch, trainer.feature_extractor)
     with torch.inference_mode():
-        logits = trainer.model.eval()(inputs["input_values"]).logits
-    scores = [
-        {"label": label, "score": float(score)}
-        for label, score in zip(labels, _scores(logits.cpu().numpy())[0], strict=True)
-    ]
-    plot_spectrogram_with_prediction(
-        inputs["input_values"][0].cpu().numpy(),
-        scores,
-        path,
-        labels[example["label"]],
-        trainer.eval_dataset.sampling_rate,
-    )
+        inputs = model_inputs(batch, trainer.feature_extractor)
+        logits = trainer.model.eval()(inputs["input_values"]).logits.cpu().numpy()
+        log_mel, _ = trainer.feature_extractor.log_mel(batch["waveforms"], batch["lengths"])
+    scores = [{"label": label, "score": float(score)} for label, score in zip(labels, _scores(logits)[0], strict=True)]
+    truth, sampling_rate = labels[example["label"]], trainer.eval_dataset.sampling_rate
+    plot_spectrogram_with_prediction(log_mel[0].cpu().numpy(), scores, path, truth, sampling_rate)
 
 
 def _scores(logits: np.ndarray) -> np.ndarray:
