@@ -7,6 +7,7 @@ converted here as they are there.
 
 import io
 import os
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
@@ -20,6 +21,7 @@ AUDIO_SUFFIXES = frozenset((
 ))
 # fmt: on
 
+UNKNOWN_WAV_SIZE = 0x7FFF_0000  # sox writes 0x7ffff000 and less a header, FFmpeg 0xffffffff
 SOUNDFILE_FORMATS = frozenset(("WAV", "FLAC", "OGG", "MP3", "AIFF", "CAF"))
 
 FFMPEG_COMMANDS = {
@@ -76,8 +78,8 @@ def read_audio(
         `np.ndarray` of shape `(samples,)` and type float32: mono, full scale at -1 and 1.
 
     Raises:
-        AudioError: if there is no such file, it is empty or damaged, no decoder for its format is installed, or its
-            samples are not finite.
+        AudioError: if there is no such file, it is empty, cannot be decoded or is a WAV that was cut off, no decoder
+            for its format is installed, or its samples are not finite.
         TypeError: if `source` is of another type.
 
     Source: `torchaudio.functional.resample` with its defaults, as in the audio classification pipeline of Transformers.
@@ -85,6 +87,7 @@ def read_audio(
     content, name = _read_bytes(source, name)
     if not content:
         raise AudioError(f"{name} is empty (0 bytes). Copy or download it again, or leave it out.")
+    _refuse_cut_off_wav(content, name)
     samples, file_rate = _decode(content, name)  # (samples, channels)
     waveform = samples.mean(axis=1)  # (samples,)
     if waveform.size == 0:
@@ -165,6 +168,24 @@ def _read_bytes(source, name: str | None) -> tuple[bytes, str]:
         raise AudioError(f"There is no file {path}, looked for as {path.absolute()}. Check the spelling.") from None
     except OSError as error:
         raise AudioError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _refuse_cut_off_wav(content: bytes, name: str):
+    """Compare what a WAV file says of its length with what is there: libsndfile reads half a download without a word."""
+    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+        return
+    offset = 12
+    while offset + 8 <= len(content):
+        chunk, size = struct.unpack_from("<4sI", content, offset)
+        if chunk == b"data":
+            present = len(content) - offset - 8
+            # Programs that write to a pipe cannot know the size and put 0 or a huge number there.
+            if present < size < UNKNOWN_WAV_SIZE:
+                raise AudioError(
+                    f"{name} is cut off: {present} of its {size} bytes of samples are there. Copy or download it again."
+                )
+            return
+        offset += 8 + size + size % 2  # chunks are padded to even sizes
 
 
 def _decode(content: bytes, name: str) -> tuple[np.ndarray, int]:

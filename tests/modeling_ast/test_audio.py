@@ -127,6 +127,24 @@ def test_unusable_files_are_named(tmp_path, content, words):
         read_audio(path)
 
 
+def test_half_a_download_is_an_error(tmp_path):
+    path = tmp_path / "half.wav"
+    soundfile.write(path, np.zeros(16_000, np.float32), 16_000)
+    whole = path.read_bytes()
+    assert len(read_audio(whole)) == 16_000
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(AudioError, match=r"half.wav is cut off: \d+ of its 32000 bytes"):
+        read_audio(path)
+
+
+def test_a_wav_of_unknown_length_is_read_to_its_end():
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.zeros(16_000, np.float32), 16_000, format="WAV")
+    content = buffer.getvalue()
+    at = content.index(b"data") + 4
+    assert len(read_audio(content[:at] + b"\xff\xff\xff\xff" + content[at + 4 :])) == 16_000
+
+
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(AudioError, match=r"There is no file .*gone.wav"):
         read_audio(tmp_path / "gone.wav")
