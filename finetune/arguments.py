@@ -249,6 +249,8 @@ def hide_rare_flags(parser: HfArgumentParser):
     ours = {item.name for group in ARGUMENT_GROUPS[:-1] for item in dataclasses.fields(group)}
     ours |= {name for name in ASTTrainingArguments.__annotations__ if name != "label_names"}
     for action in parser._actions:
+        if "--help" not in action.option_strings:
+            action.option_strings = action.option_strings[:1]  # --with-dashes still works and need not be shown
         if action.dest not in ours | COMMON_TRAINING_FIELDS | {"help", "help_all"}:
             action.help = argparse.SUPPRESS
 

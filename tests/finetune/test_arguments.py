@@ -101,3 +101,22 @@ def test_wrong_recipes_are_answered_in_words(tmp_path, text, message):
 def test_a_missing_recipe_is_named():
     with pytest.raises(FileNotFoundError, match="nowhere.yaml is not there"):
         parse_arguments(["nowhere.yaml"])
+
+
+def test_help_shows_this_kit_first_and_the_rest_on_request(capsys):
+    texts = []
+    for flag in ("--help", "--help_all"):
+        with pytest.raises(SystemExit) as stop:
+            parse_arguments([flag])
+        assert stop.value.code == 0
+        texts.append(capsys.readouterr().out)
+    short, long = texts
+    for flag in ("--dataset_name", "--mixup_probability", "--overwrite_output_dir", "--num_train_epochs"):
+        assert flag in short
+    assert "--ddp_bucket_cap_mb" not in short
+    assert "--ddp_bucket_cap_mb" in long
+
+
+def test_dashes_stand_for_underscores():
+    _, data, _, training = parse_arguments(["--output-dir", "x", "--dataset-name", "y", "--num-train-epochs=2"])
+    assert (training.output_dir, data.dataset_name, training.num_train_epochs) == ("x", "y", 2)
