@@ -37,7 +37,7 @@ system-packages:
 
 demo: setup  ## train a small AST on the shipped drum clips, then use it
 	@start=$$(date +%s); \
-	$(BIN)/ast-finetune finetune/recipes/drums.yaml --overwrite_output_dir && \
+	$(BIN)/ast-finetune finetune/recipes/drums.yaml --license cc-by-sa-3.0 --overwrite_output_dir && \
 	$(BIN)/python -m finetune.demo runs/drums --started_at $$start
 
 test: setup-dev system-packages  ## the default tests

@@ -6,6 +6,7 @@
 import argparse
 import dataclasses
 import difflib
+import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,6 +125,10 @@ class DataArguments:
             raise ValueError("No data was given. Pass --dataset_name FOLDER, a table, or a Hub id.")
         if not 0 < self.eval_fraction <= 0.5:
             raise ValueError(f"eval_fraction={self.eval_fraction} is not above 0 and up to 0.5. Pass for example 0.2.")
+        if self.train_split_name == self.eval_split_name:
+            raise ValueError(
+                f"train_split_name and eval_split_name are both {self.train_split_name!r}. Pass two different splits."
+            )
         self.normalization_statistics()
 
     def normalization_statistics(self) -> tuple[float, float] | None:
@@ -208,6 +213,7 @@ COMMON_TRAINING_FIELDS = {
     "torch_compile",
     "use_cpu",
 }
+NOT_RECORDED = ("overwrite_output_dir", "resume_from_checkpoint", "hub_token", "push_to_hub_token")
 ARGUMENT_GROUPS = (ModelArguments, DataArguments, AugmentationArguments, ASTTrainingArguments)
 
 
@@ -261,13 +267,13 @@ def all_flags(argv: list[str]) -> list[str]:
     Raises:
         ValueError: for a flag of an unknown field; see also [`recipe_as_flags`].
     """
-    for flag in argv:
-        name = _field_of(flag)
+    for previous, word in itertools.pairwise(["", *argv]):
+        name = _field_of(word)
         if name not in {None, "help", "help_all"} | known_fields():
             refuse_unknown_field(name, "command line")
-        if flag.endswith((".yaml", ".yml")) and flag is not argv[0]:
+        if word.endswith((".yaml", ".yml")) and previous and _field_of(previous) is None:
             raise ValueError(
-                f"The recipe {flag} stands after a flag. Pass it first: ast-finetune {flag} --field value."
+                f"The recipe {word} stands after a flag. Pass it first: ast-finetune {word} --field value."
             )
     if argv and not argv[0].startswith("-"):
         return recipe_as_flags(local_or_shipped(argv[0])) + argv[1:]
@@ -311,7 +317,7 @@ def recipe_as_flags(recipe: Path) -> list[str]:
     for name, value in fields.items():
         if name not in known_fields():
             refuse_unknown_field(name, str(recipe))
-        if value is None:
+        if value is None or value == []:
             continue
         if isinstance(value, list) and any(isinstance(item, bool) for item in value):
             raise ValueError(
@@ -323,6 +329,18 @@ def recipe_as_flags(recipe: Path) -> list[str]:
             values = [str(item) for item in value] if isinstance(value, list) else [str(value)]
         flags += [f"--{name}", *values]
     return flags
+
+
+def recorded_arguments(argv: list[str]) -> list[str]:
+    """The command line without what [`merged_recipe`] leaves out, for the run summary."""
+    kept, leave_out = [], False
+    for word in argv:
+        name = _field_of(word)
+        if name is not None:
+            leave_out = name in NOT_RECORDED
+        if not leave_out:
+            kept.append(word)
+    return kept
 
 
 def known_fields() -> set[str]:
@@ -340,6 +358,8 @@ def refuse_unknown_field(name: str, place: str):
 def merged_recipe(argv: list[str]) -> dict:
     """What recipe and flags together said, as a recipe that can be saved and run again.
 
+    What concerns this call only is left out: replacing or resuming a run, and secrets.
+
     Args:
         argv (`list[str]`): the command line; see [`parse_arguments`].
     """
@@ -355,13 +375,14 @@ def merged_recipe(argv: list[str]) -> dict:
                 values.append(word.split("=", 1)[1])
     plain = {name: [_plain(value) for value in values] or [True] for name, values in merged.items()}
     return {
-        name: values[0] if len(values) == 1 else values
-        for name, values in plain.items()
-        if name not in ("overwrite_output_dir", "resume_from_checkpoint")
+        name: values[0] if len(values) == 1 else values for name, values in plain.items() if name not in NOT_RECORDED
     }
 
 
 def _plain(value: str):
     """The number or truth value that a word stands for, where it reads back as the same word."""
-    read = yaml.safe_load(value) if value.strip() else value
+    try:
+        read = yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
     return read if isinstance(read, (int, float)) and str(read).lower() == value.lower() else value

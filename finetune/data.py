@@ -28,7 +28,7 @@ from .augmentation import Augmentation, mix_waveforms
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 PATH_COLUMNS = ("file_name", "path", "file", "filename")  # tried when the audio column is not in a table
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
-DEFAULT_SPLIT_COLUMN = "split"
+DEFAULT_AUDIO_COLUMN, DEFAULT_SPLIT_COLUMN = "audio", "split"  # of DataArguments
 CLIPS_CHECKED = 200  # decoded up front without --check_audio
 NAMES_SHOWN = 5  # of the files or labels listed in a message
 
@@ -123,9 +123,9 @@ def _read_table(table: Path, data: DataArguments) -> dict[str, list]:
 
     columns = {name: frame[name].tolist() for name in frame.columns}
     audio_name = data.audio_column_name
-    if audio_name not in columns:
+    if audio_name == DEFAULT_AUDIO_COLUMN and audio_name not in columns:
         audio_name = next((name for name in PATH_COLUMNS if name in columns), None)
-    if audio_name is None:
+    if audio_name not in columns:
         raise _missing_column("audio_column_name", data.audio_column_name, columns)
     _require_column("label_column_name", data.label_column_name, columns)
     if data.split_column_name != DEFAULT_SPLIT_COLUMN:
@@ -153,8 +153,16 @@ def _read_table(table: Path, data: DataArguments) -> dict[str, list]:
 def _resolve_audio(value, folder: Path):
     """A path below the table's folder, or the bytes of a `{"bytes", "path"}` value."""
     if isinstance(value, dict):
-        return value if value.get("bytes") is not None else _resolve_audio(value["path"], folder)
-    return {"bytes": value, "path": None} if isinstance(value, bytes) else str(folder / value)
+        content = value.get("bytes")
+        return _resolve_audio(value.get("path"), folder) if content is None else {"bytes": content, "path": None}
+    if isinstance(value, bytes):
+        return {"bytes": value, "path": None}
+    if isinstance(value, str):
+        return str(folder / value)
+    raise DataError(
+        f"The audio column holds {value!r}, expected the path of a file, or its bytes. Name another with "
+        "--audio_column_name."
+    )
 
 
 def _split_columns(columns: dict[str, list], data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, str]:
@@ -168,8 +176,16 @@ def _split_columns(columns: dict[str, list], data: DataArguments, seed: int) -> 
             f"(now {data.label_column_name!r})."
         )
     if "split" in columns:
+        if data.group_column_name:
+            raise DataError(
+                "group_column_name was given, but the data set says itself how it is split. Leave out "
+                f"--group_column_name, or remove the column {data.split_column_name!r}."
+            )
         sides = _named_sides(columns["split"], data)
         method = f"as the column {data.split_column_name!r} or the folders of the data set say"
+        others = Counter(name for name, side in zip(columns["split"], sides, strict=True) if side is None)
+        if others:
+            method += f", without {_counted(others)}"
     else:
         sides, method = _made_sides(columns, data, seed)
     # What is in neither split, and a label that is only there, is not this run's concern.
@@ -197,6 +213,11 @@ def _named_sides(split_column: list, data: DataArguments) -> list[str | None]:
             raise DataError(
                 f"No clip is in the split {name!r}; the data has {_counted(found)}. Pass --{flag} with one of these."
             )
+    empty = [row for row, name in enumerate(split_column, 1) if _is_empty(name)]
+    if empty:
+        raise DataError(
+            f"Row(s) {_some(empty)} have nothing in the column {data.split_column_name!r}. Fill them in or remove them."
+        )
     return [sides.get(name) for name in split_column]
 
 
@@ -225,6 +246,8 @@ def _made_sides(columns: dict[str, list], data: DataArguments, seed: int) -> tup
 
 
 def _load_hub_splits(data: DataArguments) -> tuple[datasets.DatasetDict, str]:
+    if data.group_column_name:
+        raise DataError("group_column_name does not apply to a data set on the Hub, which has splits. Leave it out.")
     try:
         loaded = datasets.load_dataset(data.dataset_name, data.dataset_config_name)
     except (FileNotFoundError, ConnectionError, OSError) as error:
@@ -248,6 +271,8 @@ def _load_hub_splits(data: DataArguments) -> tuple[datasets.DatasetDict, str]:
         split = split.cast_column("audio", datasets.Audio(decode=False))
         feature = split.features["label"]
         to_text = feature.int2str if isinstance(feature, datasets.ClassLabel) else _single_label
+        if None in split["label"]:
+            raise DataError(f"The split {name!r} of {data.dataset_name} has clips without a label. Remove them.")
         texts = [to_text(label) for label in split["label"]]
         found |= set(texts)
         kept = [row for row, text in enumerate(texts) if text not in data.ignore_labels]
@@ -307,8 +332,8 @@ def check_splits(
 def _without_shared_audio(splits: datasets.DatasetDict, data: DataArguments) -> tuple[datasets.DatasetDict, int]:
     """Find files that are in both splits byte for byte; return the splits without them, and how many there were."""
     training, scored = splits["train"], splits["eval"]
-    training_sizes = [_size(row["audio"]) for row in training]
-    scored_sizes = [_size(row["audio"]) for row in scored]
+    training_sizes = [audio_size(row["audio"]) for row in training]
+    scored_sizes = [audio_size(row["audio"]) for row in scored]
     # Only files of one size can be identical: large data sets are not read through for this.
     common = set(training_sizes) & set(scored_sizes)
     digests = {}
@@ -464,7 +489,8 @@ def _missing_column(flag: str, name: str, columns) -> DataError:
     return DataError(f"{flag}={name!r} is not in the data set; it has {found}. Pass --{flag} with one of these.")
 
 
-def _size(audio: dict) -> int:
+def audio_size(audio: dict) -> int:
+    """Bytes of an undecoded audio value."""
     return len(audio["bytes"]) if audio["bytes"] is not None else os.path.getsize(audio["path"])
 
 

@@ -26,7 +26,7 @@ from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 from modeling_ast.atomic_files import open_atomically
 from modeling_ast.audio import AudioError
 from modeling_ast.log_mel import num_samples
-from modeling_ast.tagging import scores_from_logits
+from modeling_ast.tagging import check_model_name, scores_from_logits
 
 from . import run_summary
 from .arguments import (
@@ -48,8 +48,9 @@ RECIPE_NAME = "recipe.yaml"
 TRAINING_CURVE_NAME = "training_curve.png"
 CONFUSION_MATRIX_NAME = "confusion_matrix.png"
 SPECTROGRAM_NAME = "spectrogram.png"
-RUN_MARKS = (run_summary.RUN_SUMMARY_NAME, RECIPE_NAME)  # tell, like checkpoint-N, that a folder holds a run
-PRODUCTS = (  # what a run leaves beside them
+# What a run leaves in its folder beside checkpoint-N and the run summary, which tell that there is one.
+PRODUCTS = (
+    RECIPE_NAME,
     "config.json",
     "model.safetensors",
     "preprocessor_config.json",
@@ -69,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     datasets.disable_progress_bars()
     try:  # what is wrong with the input is found here, before training
         arguments = model_args, data_args, augmentation_args, training_args = parse_arguments(argv)
+        recipe = merged_recipe(argv)
         set_seed(training_args.seed)
         resume_from = check_output_dir(training_args, model_args, data_args)
         feature_extractor = build_feature_extractor(model_args)
@@ -87,12 +89,12 @@ def main(argv: list[str] | None = None) -> int:
         print_stage(3, f"model: {model.num_parameters():,} parameters, {len(labels)} labels, {origin}")
         feature_extractor.padding = data_args.padding
         summary = describe_run(argv, arguments, splits, split_method, feature_extractor, normalization, model)
+        identity = run_summary.identity(summary, splits)
         trainer = build_trainer(
-            model, feature_extractor, train_dataset, eval_dataset, augmentation_args, training_args
+            model, feature_extractor, train_dataset, eval_dataset, augmentation_args, training_args, identity
         )
-        trainer.identity = run_summary.identity(summary, splits)
         if resume_from:
-            refuse_another_run(Path(resume_from), trainer.identity)
+            refuse_another_run(Path(resume_from), identity)
         else:
             clear_output_dir(training_args)
     except (ValueError, OSError, ImportError, RuntimeError) as error:
@@ -110,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     summary |= {"history": run_summary.history_section(trainer.state.log_history), "evaluation": evaluation}
     if not resume_from:  # a resumed run knows only its own share of the time
         summary["time"] = run_summary.time_section(outcome.metrics)
-    publish(trainer, merged_recipe(argv), summary)
+    publish(trainer, recipe, summary)
     score = f"accuracy {evaluation['metrics']['accuracy']:.3f} on {evaluation['clips']} clips"
     print_stage(6, f"{training_args.output_dir}: {score}")
     return 0
@@ -144,9 +146,10 @@ def check_output_dir(args: ASTTrainingArguments, model_args: ModelArguments, dat
     folder = Path(args.output_dir)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file. Pass another --output_dir.")
-    if args.resume_from_checkpoint:
-        return _checkpoint_to_resume(args, folder)
-    run = [folder / name for name in RUN_MARKS if (folder / name).exists()] + checkpoints_in(folder)
+    resume_from = _checkpoint_to_resume(args, folder) if args.resume_from_checkpoint else None
+    if resume_from and Path(resume_from).resolve().parent == folder.resolve():
+        return resume_from
+    run = [path for path in (folder / run_summary.RUN_SUMMARY_NAME, *checkpoints_in(folder)) if path.exists()]
     strangers = [folder / name for name in PRODUCTS if (folder / name).exists()]
     if run and not args.overwrite_output_dir:
         raise ValueError(
@@ -163,7 +166,7 @@ def check_output_dir(args: ASTTrainingArguments, model_args: ModelArguments, dat
             raise ValueError(
                 f"{source} lies in the output folder {folder}, whose run would be removed first. Pass another --output_dir."
             )
-    return None
+    return resume_from
 
 
 def _checkpoint_to_resume(args: ASTTrainingArguments, folder: Path) -> str:
@@ -206,7 +209,10 @@ def clear_output_dir(args: ASTTrainingArguments):
     """Make the output folder and remove the run that it holds, and nothing else."""
     folder = Path(args.output_dir)
     if PartialState().is_main_process:
-        for path in [*(folder / name for name in (*RUN_MARKS, *PRODUCTS, UNFINISHED)), *checkpoints_in(folder)]:
+        for path in [
+            *(folder / name for name in (run_summary.RUN_SUMMARY_NAME, *PRODUCTS, UNFINISHED)),
+            *checkpoints_in(folder),
+        ]:
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -236,6 +242,7 @@ def prepare_data(
 def build_feature_extractor(args: ModelArguments) -> ASTFeatureExtractor:
     """The checkpoint's feature extractor, or one of the sizes of a new model."""
     if args.model_name_or_path:
+        check_model_name(args.model_name_or_path)
         return ASTFeatureExtractor.from_pretrained(args.model_name_or_path)
     sizes = {name: size for name, size in args.geometry().items() if name in ("max_length", "num_mel_bins")}
     return ASTFeatureExtractor(**sizes)
@@ -328,7 +335,7 @@ def describe_run(
         "problem_type": PROBLEM_TYPE,
         "features": run_summary.features_section(feature_extractor, normalization),
         "model": run_summary.model_section(model),
-        "training": run_summary.training_section(training_args, augmentation_args, data_args),
+        "training": run_summary.training_section(training_args, augmentation_args, data_args, model),
         "environment": run_summary.environment_section(training_args),
     }
 
@@ -340,8 +347,9 @@ def build_trainer(
     eval_dataset: ASTDataset,
     augmentation: AugmentationArguments,
     args: ASTTrainingArguments,
+    identity: dict,
 ) -> ASTTrainer:
-    """The trainer, with the kit's metrics for evaluations in training."""
+    """The trainer, with the kit's metrics for evaluations in training; see [`ASTTrainer`] for `identity`."""
     metrics = ASTMetrics()
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -356,6 +364,7 @@ def build_trainer(
         compute_metrics=compute_metrics,
         feature_extractor=feature_extractor,
         augmentation=Augmentation(**asdict(augmentation)),
+        identity=identity,
     )
 
 

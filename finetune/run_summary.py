@@ -22,7 +22,9 @@ from .arguments import (
     AugmentationArguments,
     DataArguments,
     local_or_shipped,
+    recorded_arguments,
 )
+from .data import audio_size
 
 RUN_SUMMARY_NAME = "run_summary.json"
 PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate")
@@ -32,22 +34,16 @@ def origin_section(argv: list[str], start: str | None) -> dict:
     """Which version of the kit was called how and when, and what was trained further.
 
     Args:
-        argv (`list[str]`): the command line. What made it go on with, or replace, another run is left out.
+        argv (`list[str]`): the command line; see [`recorded_arguments`] for what is left out.
         start (`str`, *optional*): the checkpoint that was trained further.
     """
-    kept, words = [], iter(argv)
-    for word in words:
-        if word == "--resume_from_checkpoint":
-            next(words, None)
-        elif word != "--overwrite_output_dir" and not word.startswith("--resume_from_checkpoint="):
-            kept.append(word)
     base = hub_id_or_none(start)
     if start and not base:
         base = f"./{Path(start).name}"  # the card calls it a local checkpoint; its place is nobody else's business
     return {
         "kit_version": _version("ast-kit"),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["ast-finetune", *kept]),
+        "command": shlex.join(["ast-finetune", *recorded_arguments(argv)]),
         "base_model": base,
     }
 
@@ -94,11 +90,12 @@ def model_section(model) -> dict:
 
 
 def training_section(
-    args: ASTTrainingArguments, augmentation: AugmentationArguments, data_args: DataArguments
+    args: ASTTrainingArguments, augmentation: AugmentationArguments, data_args: DataArguments, model
 ) -> dict:
     """The settings that decide what is learned."""
     return {
         "epochs": args.num_train_epochs,
+        "max_steps": args.max_steps if args.max_steps > 0 else None,
         "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
         "gradient_accumulation_steps": args.gradient_accumulation_steps,
         "optimizer": getattr(args.optim, "value", args.optim),
@@ -107,6 +104,12 @@ def training_section(
         "warmup_steps": args.warmup_steps,
         "weight_decay": args.weight_decay,
         "max_grad_norm": args.max_grad_norm,
+        "adam_beta1": args.adam_beta1,
+        "adam_beta2": args.adam_beta2,
+        "adam_epsilon": args.adam_epsilon,
+        "hidden_dropout_prob": model.config.hidden_dropout_prob,
+        "attention_probs_dropout_prob": model.config.attention_probs_dropout_prob,
+        "data_seed": args.data_seed,
         "label_smoothing_factor": args.label_smoothing_factor,
         "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         "padding": data_args.padding,
@@ -119,10 +122,10 @@ def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
 
     Args:
         summary (`dict`): the sections that are known before training.
-        splits (`datasets.DatasetDict`): the clips, of which names and labels count, not the folder they lie in.
+        splits (`datasets.DatasetDict`): the clips, of which names, sizes and labels count, not where they lie.
     """
     clips = {side: _digest_of_clips(split) for side, split in splits.items()}
-    training = {name: value for name, value in summary["training"].items() if name != "epochs"}
+    training = {name: value for name, value in summary["training"].items() if name not in ("epochs", "max_steps")}
     return {
         "seed": summary["seed"],
         "labels": summary["labels"],
@@ -138,8 +141,8 @@ def _digest_of_clips(split: datasets.Dataset) -> str:
     digest = hashlib.sha256()
     for row in split:
         audio = row["audio"]
-        name = Path(audio["path"]).name.encode() if audio["path"] else audio["bytes"]
-        digest.update(name + b"\0%d\0" % row["label"])
+        name = Path(audio["path"]).name.encode() if audio["path"] else b""
+        digest.update(name + b"\0%d %d\0" % (audio_size(audio), row["label"]))
     return digest.hexdigest()
 
 

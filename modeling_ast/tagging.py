@@ -5,6 +5,7 @@ their scores are put together is said in [`AudioTagger.tag_files`].
 """
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -201,7 +202,7 @@ class AudioTagger:
     def _hop_samples(self, hop: float | None) -> int:
         if hop is None:
             return self.window_samples // 2
-        hop_samples = round(hop * self.sampling_rate)
+        hop_samples = round(hop * self.sampling_rate) if math.isfinite(hop) else 0
         if not 0 < hop_samples <= self.window_samples:
             raise TaggingError(
                 f"hop={hop} s does not fit windows of {self.window_samples / self.sampling_rate:g} s: larger hops would "
@@ -344,9 +345,14 @@ def check_model_name(model_name_or_path: str | os.PathLike) -> None:
             f"The model folder {folder} has no {' and no '.join(missing)}. A model folder contains {contents}, as "
             "ast-finetune writes them."
         )
-    model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    try:
+        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    except ValueError as error:
+        raise TaggingError(
+            f"{folder}/config.json is not valid JSON ({error}). Copy or save the model again."
+        ) from error
     if model_type != "audio-spectrogram-transformer":
         raise TaggingError(
-            f"{folder} holds a model of type {model_type!r}; ast-tag takes 'audio-spectrogram-transformer'. Pass the "
+            f"{folder} holds a model of type {model_type!r}; this kit takes 'audio-spectrogram-transformer'. Pass the "
             "folder of an AST model."
         )

@@ -58,6 +58,7 @@ def test_the_merged_recipe_runs_again_to_the_same_fields(recipe, tmp_path):
         (["--output_dir", "x", "--dataset_name", "x", "--eval_fraction", "2"], "not above 0 and up to 0.5"),
         (["--output_dir", "x", "--dataset_name", "x", "--normalization", "-4", "0"], "standard deviation 0"),
         (["--output_dir", "x", "--dataset_name", "x", "--time_stride", "0"], "time_stride=0 is less than 1"),
+        (["--output_dir", "x", "--dataset_name", "x", "--eval_split_name", "train"], "Pass two different splits"),
         (["--seed", "1", "recipe.yaml"], "Pass it first: ast-finetune recipe.yaml"),
         (
             [
@@ -81,6 +82,12 @@ def test_the_merged_recipe_runs_again_to_the_same_fields(recipe, tmp_path):
 def test_wrong_fields_are_answered_in_words(argv, message):
     with pytest.raises(ValueError, match=message):
         parse_arguments(argv)
+
+
+def test_a_list_may_be_empty(recipe):
+    path = Path(recipe)
+    path.write_text(path.read_text().replace("[tom, 'hat open']", "[]"))
+    assert parse_arguments([recipe])[1].ignore_labels == []
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,20 @@ def test_the_chosen_columns_win_over_others_of_the_usual_names(table):
 
 def test_a_label_of_an_unused_split_is_no_class(table):
     rows = table.rows + [table.rows[0] | {"label": "cow", "split": "validation"}]
-    assert load(table(rows))[0]["train"].features["label"].names == ["cat", "dog"]
+    splits, method = load(table(rows))
+    assert splits["train"].features["label"].names == ["cat", "dog"]
+    assert "without 'validation' (1 clips)" in method
+
+
+def test_groups_have_no_say_where_there_is_a_split(table):
+    with pytest.raises(DataError, match="Leave out --group_column_name, or remove the column 'split'"):
+        load(table(), group_column_name="file_name")
+
+
+def test_audio_that_is_neither_a_path_nor_bytes(class_folders):
+    (class_folders / "clips.jsonl").write_text('{"audio": 5, "label": "cat"}\n')
+    with pytest.raises(DataError, match="The audio column holds 5"):
+        load(class_folders / "clips.jsonl")
 
 
 def test_clips_that_are_cut_are_counted(class_folders, write_clip):
@@ -229,9 +242,9 @@ def test_ignoring_a_label_that_is_not_there(class_folders):
         load(class_folders, ignore_labels=["dgo"])
 
 
-@pytest.mark.parametrize("cell", [{"label": ""}, {"file_name": ""}])
+@pytest.mark.parametrize("cell", [{"label": ""}, {"file_name": ""}, {"split": ""}])
 def test_empty_cells(table, cell):
-    with pytest.raises(DataError, match=rf"row\(s\) 21 have nothing in the column '{next(iter(cell))}'"):
+    with pytest.raises(DataError, match=rf"(?i)row\(s\) 21 have nothing in the column '{next(iter(cell))}'"):
         load(table(table.rows + [table.rows[0] | cell]))
 
 

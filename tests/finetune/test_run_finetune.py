@@ -133,6 +133,28 @@ def test_a_faulty_call_with_overwrite_removes_nothing(recipe, tmp_path, clips, c
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+def test_a_run_repeated_from_its_own_recipe_in_its_own_folder(recipe, tmp_path):
+    flags = ["--num_train_epochs", "1", "--license", "[my] licence", "--hub_token", "hf_secret"]
+    assert main([recipe, *flags]) == 0
+    weights = load_file(tmp_path / "run" / "model.safetensors")
+    assert main([str(tmp_path / "run" / "recipe.yaml"), "--overwrite_output_dir"]) == 0
+    again = load_file(tmp_path / "run" / "model.safetensors")
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+    assert yaml.safe_load((tmp_path / "run" / "recipe.yaml").read_text())["license"] == "[my] licence"
+    texts = [path.read_text() for path in (tmp_path / "run").iterdir() if path.suffix in (".yaml", ".json", ".md")]
+    assert not any("hf_secret" in text for text in texts)
+
+
+def test_resuming_into_another_folder_spares_what_it_holds(recipe, tmp_path, capsys):
+    assert main([recipe, "--num_train_epochs", "1"]) == 0
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "README.md").write_text("mine")
+    resume = ["--resume_from_checkpoint", str(tmp_path / "run" / "checkpoint-4"), "--output_dir"]
+    assert main([recipe, *resume, str(tmp_path / "other")]) == 2
+    assert "holds a README.md" in capsys.readouterr().err
+    assert main([recipe, *resume, str(tmp_path / "new")]) == 0
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(recipe, tmp_path, capsys):
     (tmp_path / "run" / "checkpoint-notes").mkdir(parents=True)
     (tmp_path / "run" / "README.md").write_text("mine")
@@ -154,6 +176,7 @@ def test_a_training_that_diverged_says_so(recipe, capsys):
         (["--resume_from_checkpoint", "true"], "There is nothing to resume from"),
         (["--label_column_name", "class"], "label_column_name='class' is not in the data set"),
         (["--dataset_name", "nowhere.csv"], "nowhere.csv is not there"),
+        (["--audio_column_name", "wav"], "audio_column_name='wav' is not in the data set; it has 'path', 'label'"),
         (["--normalization", "checkpoint"], "without a checkpoint"),
         (["--mixup_probability", "2"], "share of the clips"),
         (["--num_attention_heads", "5"], "not a multiple of num_attention_heads=5"),
