@@ -345,7 +345,6 @@ class ASTModel(ASTPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs,
     ) -> BaseModelOutputWithPooling:
         r"""
         Args:
@@ -355,7 +354,6 @@ class ASTModel(ASTPreTrainedModel):
                 padding at its end. A patch takes part only if all its frames do.
             output_attentions (`bool`, *optional*): also return every layer's attention weights, computed eagerly.
             output_hidden_states (`bool`, *optional*): also return the embeddings and every layer's output.
-            kwargs: `return_dict`.
 
         Returns:
             [`BaseModelOutputWithPooling`] with `last_hidden_state` of shape `(batch, 2 + patches, hidden)`: the two
@@ -509,7 +507,6 @@ class ASTForAudioClassification(ASTPreTrainedModel):
         labels: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
-        **kwargs,
     ) -> SequenceClassifierOutput:
         r"""
         Args:
@@ -518,7 +515,6 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             labels (`torch.Tensor`, *optional*): see [`classification_loss`].
             output_attentions (`bool`, *optional*): see [`ASTModel.forward`].
             output_hidden_states (`bool`, *optional*): see [`ASTModel.forward`].
-            kwargs: `return_dict`.
 
         Returns:
             [`SequenceClassifierOutput`] with `logits` of shape `(batch, num_labels)` and, if labels were given, the

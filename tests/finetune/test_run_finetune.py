@@ -183,7 +183,7 @@ def test_a_training_that_diverged_says_so(recipe, capsys):
         (["--learning_rte", "1"], "Did you mean learning_rate"),
     ],
 )
-def test_wrong_input_is_answered_before_training_in_one_message(recipe, tmp_path, capsys, flags, message):
+def test_wrong_input_is_answered_before_training_in_one_message(recipe, capsys, flags, message):
     assert main([recipe, *flags]) == 2
     output = capsys.readouterr()
     assert output.err.startswith("ast-finetune: ")
@@ -205,6 +205,7 @@ def test_a_bad_file_met_in_training_stops_the_run_with_its_name(tmp_path, capsys
         "dataset_name": str(tmp_path / "clips"),
         "output_dir": str(tmp_path / "run"),
         "normalization": [0, 1],
+        "dataloader_num_workers": workers,
     }
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
     assert main([str(tmp_path / "recipe.yaml")]) == 1
@@ -214,7 +215,7 @@ def test_a_bad_file_met_in_training_stops_the_run_with_its_name(tmp_path, capsys
 
 
 @pytest.mark.parametrize("same_labels", [True, False])
-def test_a_checkpoint_keeps_its_classifier_only_for_the_same_labels(recipe, tmp_path, capsys, same_labels):
+def test_a_checkpoint_keeps_its_classifier_only_for_the_same_labels(recipe, tmp_path, same_labels):
     labels = ["bell", "crash", "handdrum", "hat_closed", "hat_open", "kick", "ride", "snare", "tom"]
     names = dict(enumerate(labels if same_labels else labels[::-1]))
     config = ASTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, max_length=96)
