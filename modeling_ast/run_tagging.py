@@ -55,7 +55,6 @@ def main(argv: list[str] | None = None) -> int:
     try:
         files = find_audio_files(args.audio)
         destinations = plan_output(args.output, args.format, files)
-        quiet_loading()
         tagger = AudioTagger.from_pretrained(args.model_name_or_path, args.device)
         results = tagger.tag_files(files, args.top_k, args.batch_size, args.timeline, args.hop, args.threshold)
         # Results that are printed show the progress themselves; disable=None shows a bar only on a terminal.
@@ -79,13 +78,6 @@ def main(argv: list[str] | None = None) -> int:
 
 class OutputError(ValueError):
     """An `--output` that cannot be written to; the message says what to pass instead."""
-
-
-def quiet_loading():
-    """Turn off Transformers' progress bar of loading a model, which is over before one can read it."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
 
 
 def make_parser() -> argparse.ArgumentParser:
