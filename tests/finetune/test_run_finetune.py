@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -161,6 +162,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(recipe, tmp_path, caps
     assert main([recipe, "--overwrite_output_dir"]) == 2
     assert "holds a README.md that is not from a run of this kit" in capsys.readouterr().err
     (tmp_path / "run" / "README.md").unlink()
+    os.utime(tmp_path / "run" / "checkpoint-notes", (0, 0))  # the oldest, if age decided what is removed
     assert main([recipe, "--overwrite_output_dir", "--num_train_epochs", "1"]) == 0
     assert (tmp_path / "run" / "checkpoint-notes").is_dir()
 

@@ -11,7 +11,7 @@ from transformers import Trainer, TrainingArguments
 
 from finetune.arguments import ASTTrainingArguments, DataArguments
 from finetune.augmentation import Augmentation
-from finetune.collator import ASTDataCollator
+from finetune.collator import ASTDataCollator, model_inputs
 from finetune.data import ASTDataset, load_splits
 from finetune.trainer import UNFINISHED, ASTTrainer
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
@@ -176,3 +176,23 @@ def test_the_collator_computes_what_the_feature_extractor_does(splits):
         batch = ASTDataCollator(extractor)(rows)
         torch.testing.assert_close(batch["input_values"], expected.input_values)
     assert torch.equal(batch["attention_mask"], expected.attention_mask.bool())
+
+
+def test_the_original_length_is_rolled_and_masked_as_a_whole(splits):
+    clip = ASTDataset(splits["train"], 16_000, 3200)[0]["waveform"]  # 18 frames
+    batch = {
+        "waveforms": torch.from_numpy(clip)[None],
+        "lengths": torch.tensor([len(clip)]),
+        "labels": torch.tensor([0]),
+        "masks": torch.zeros(1, 4),
+        "noise_strengths": torch.zeros(1),
+        "noise_seeds": torch.zeros(1, dtype=torch.int64),
+        "rolls": torch.tensor([5]),
+    }
+    extractor = ASTFeatureExtractor(max_length=40)
+    plain = model_inputs(batch, extractor)["input_values"][0]
+    rolled = model_inputs(batch, extractor, Augmentation(max_roll=10))["input_values"][0]
+    assert torch.equal(rolled, plain.roll(5, dims=0))
+    extractor.padding = "longest"
+    rolled = model_inputs(batch, extractor, Augmentation(max_roll=10))["input_values"][0]
+    assert torch.equal(rolled[:18], plain[:18].roll(5, dims=0))
