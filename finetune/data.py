@@ -189,8 +189,8 @@ def _split_columns(columns: dict[str, list], data: DataArguments, seed: int) -> 
     else:
         sides, method = _made_sides(columns, data, seed)
     # What is in neither split, and a label that is only there, is not this run's concern.
-    columns = _select(columns | {"side": sides}, [side is not None for side in sides])
-    sides, labels = columns.pop("side"), columns["label"]
+    columns = _select(columns, [side is not None for side in sides])
+    sides, labels = [side for side in sides if side is not None], columns["label"]
     names = sorted(set(labels))
 
     # The mixed types of a table's other columns are nobody's concern here: they come along as text.

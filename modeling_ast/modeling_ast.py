@@ -40,6 +40,7 @@ class ASTPatchEmbeddings(nn.Module):
         )
 
     def forward(self, input_values: torch.Tensor) -> torch.Tensor:
+        """`(batch, frames, mel bins)` to `(batch, hidden, frequency, time)`."""
         images = input_values.transpose(1, 2).unsqueeze(1)  # (batch, 1, mel bins, frames)
         return self.projection(images)  # (batch, hidden, frequency, time)
 
@@ -60,6 +61,7 @@ class ASTEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_values: torch.Tensor, real_time_patches: torch.Tensor | None = None) -> torch.Tensor:
+        """`(batch, frames, mel bins)` to `(batch, 2 + patches, hidden)`; see [`positions_for_grid`]."""
         patches = self.patch_embeddings(input_values)
         class_positions = self.position_embeddings[:, :NUM_CLASS_TOKENS]
         position_grid = self.position_embeddings[0, NUM_CLASS_TOKENS:].unflatten(0, self.config.patch_grid)
@@ -115,6 +117,7 @@ class ASTSelfAttention(nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, attn_implementation: str
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """`(batch, tokens, hidden)` to the same, and the weights `(batch, heads, tokens, tokens)` if eager."""
         heads = (*hidden_states.shape[:-1], -1, self.head_dim)
         query, key, value = (
             projection(hidden_states).view(heads).transpose(1, 2)  # (batch, heads, tokens, head_dim)
@@ -142,6 +145,7 @@ class ASTSelfOutput(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(batch, tokens, hidden)` to the same."""
         return self.dropout(self.dense(hidden_states))
 
 
@@ -156,6 +160,7 @@ class ASTAttention(nn.Module):
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, attn_implementation: str
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As [`ASTSelfAttention.forward`]."""
         context, weights = self.attention(hidden_states, attention_mask, attn_implementation)
         return self.output(context), weights
 
@@ -169,6 +174,7 @@ class ASTIntermediate(nn.Module):
         self.activation = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(batch, tokens, hidden)` to `(batch, tokens, intermediate)`."""
         return self.activation(self.dense(hidden_states))
 
 
@@ -181,6 +187,7 @@ class ASTOutput(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """`(batch, tokens, intermediate)` to `(batch, tokens, hidden)`."""
         return self.dropout(self.dense(hidden_states))
 
 
@@ -198,6 +205,7 @@ class ASTLayer(GradientCheckpointingLayer):
     def forward(
         self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, attn_implementation: str
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As [`ASTSelfAttention.forward`]."""
         attended, weights = self.attention(self.layernorm_before(hidden_states), attention_mask, attn_implementation)
         hidden_states = hidden_states + attended
         hidden_states = hidden_states + self.output(self.intermediate(self.layernorm_after(hidden_states)))
@@ -219,6 +227,7 @@ class ASTEncoder(nn.Module):
         output_attentions: bool,
         output_hidden_states: bool,
     ) -> BaseModelOutput:
+        """`(batch, tokens, hidden)` through all layers; see [`ASTModel.forward`] for what else is returned."""
         all_hidden_states = (hidden_states,)
         all_attentions = ()
         for layer in self.layer:
@@ -336,6 +345,7 @@ class ASTModel(ASTPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> ASTPatchEmbeddings:
+        """The layer that makes tokens of the input, as Transformers asks for it."""
         return self.embeddings.patch_embeddings
 
     @can_return_tuple
@@ -435,6 +445,7 @@ class ASTMLPHead(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """`(batch, hidden)` to `(batch, num_labels)`."""
         return self.dense(self.layernorm(pooled))
 
 
