@@ -433,3 +433,8 @@ def test_the_epoch_sampler_visits_every_clip_once_in_an_order_of_seed_and_epoch(
     assert list(sampler) == order
     sampler.set_epoch(3)
     assert [index for _, index in sampler] != [index for _, index in order]
+
+
+def test_other_columns_come_along_whatever_they_are_called(table):
+    splits, _ = load(table([row | {"side": "left"} for row in table.rows]))
+    assert set(splits["train"]["side"]) == {"left"}
