@@ -14,9 +14,8 @@ from pathlib import Path
 from transformers import pipeline
 from transformers.utils import logging
 
+from model_card.run_summary import RUN_SUMMARY_NAME
 from modeling_ast import register
-
-from .run_summary import RUN_SUMMARY_NAME
 
 DRUMS = Path(__file__).parent / "sample_data" / "drums"
 TOLERANCE = 1e-5  # on probabilities; both sides compute in float32

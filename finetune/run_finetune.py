@@ -22,8 +22,9 @@ from transformers.utils import logging
 
 from model_card.figures import plot_confusion_matrix, plot_spectrogram_with_prediction, plot_training_curve
 from model_card.render import write_model_card
+from model_card.run_summary import RUN_SUMMARY_NAME, features_section, write_run_summary
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
-from modeling_ast.atomic_files import open_atomically
+from modeling_ast.atomic_files import open_atomically, sync
 from modeling_ast.audio import AudioError
 from modeling_ast.log_mel import num_samples
 from modeling_ast.tagging import check_model_name, scores_from_logits
@@ -42,7 +43,7 @@ from .collator import ASTDataCollator, model_inputs
 from .data import ASTDataset, check_splits, load_splits
 from .metrics import ASTMetrics, confusion, per_class_table
 from .normalization import MAX_CLIPS, measure_normalization
-from .trainer import IDENTITY_NAME, UNFINISHED, ASTTrainer, sync
+from .trainer import IDENTITY_NAME, UNFINISHED, ASTTrainer
 
 RECIPE_NAME = "recipe.yaml"
 TRAINING_CURVE_NAME = "training_curve.png"
@@ -149,7 +150,7 @@ def check_output_dir(args: ASTTrainingArguments, model_args: ModelArguments, dat
     resume_from = _checkpoint_to_resume(args, folder) if args.resume_from_checkpoint else None
     if resume_from and Path(resume_from).resolve().parent == folder.resolve():
         return resume_from
-    run = [path for path in (folder / run_summary.RUN_SUMMARY_NAME, *checkpoints_in(folder)) if path.exists()]
+    run = [path for path in (folder / RUN_SUMMARY_NAME, *checkpoints_in(folder)) if path.exists()]
     strangers = [folder / name for name in PRODUCTS if (folder / name).exists()]
     if run and not args.overwrite_output_dir:
         raise ValueError(
@@ -210,7 +211,7 @@ def clear_output_dir(args: ASTTrainingArguments):
     folder = Path(args.output_dir)
     if PartialState().is_main_process:
         for path in [
-            *(folder / name for name in (run_summary.RUN_SUMMARY_NAME, *PRODUCTS, UNFINISHED)),
+            *(folder / name for name in (RUN_SUMMARY_NAME, *PRODUCTS, UNFINISHED)),
             *checkpoints_in(folder),
         ]:
             if path.is_dir():
@@ -309,11 +310,8 @@ def build_model(args: ModelArguments, labels: list[str]) -> tuple[ASTForAudioCla
     if not start:
         return ASTForAudioClassification(ASTConfig(**args.geometry(), **settings)), "random weights"
     trained_labels = ASTConfig.from_pretrained(start).id2label
-    model = ASTForAudioClassification.from_pretrained(start, num_labels=len(names), dtype=torch.float32, **settings)
-    if trained_labels == names:
-        return model, f"from {start} with its classifier"
-    model.reset_classifier()
-    return model, f"from {start} with a new classifier"
+    model = ASTForAudioClassification.from_pretrained(start, dtype=torch.float32, **settings)
+    return model, f"from {start} with {'its' if trained_labels == names else 'a new'} classifier"
 
 
 def describe_run(
@@ -333,7 +331,7 @@ def describe_run(
         "data": run_summary.data_section(data_args, splits, split_method),
         "labels": splits["train"].features["label"].names,
         "problem_type": PROBLEM_TYPE,
-        "features": run_summary.features_section(feature_extractor, normalization),
+        "features": features_section(feature_extractor, normalization),
         "model": run_summary.model_section(model),
         "training": run_summary.training_section(training_args, augmentation_args, data_args, model),
         "environment": run_summary.environment_section(training_args),
@@ -408,7 +406,7 @@ def publish(trainer: ASTTrainer, recipe: dict, summary: dict):
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
     with open_atomically(folder / RECIPE_NAME) as file:
         file.write(f"# ast-finetune {RECIPE_NAME}\n{text}".encode())
-    run_summary.write_run_summary(folder, summary)
+    write_run_summary(folder, summary)
     if summary["history"]:  # empty with --logging_strategy no
         plot_training_curve(summary["history"], folder / TRAINING_CURVE_NAME)
     plot_confusion_matrix(summary["evaluation"]["confusion_matrix"], summary["labels"], folder / CONFUSION_MATRIX_NAME)

@@ -1,20 +1,15 @@
-"""`run_summary.json`: what a run was given and what came out, the only source of the numbers on the model card."""
+"""The sections of `run_summary.json` that a training writes: what it was given and what came out."""
 
 import hashlib
-import json
-import math
 import platform
-import shlex
 from collections import Counter
 from dataclasses import asdict
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 import datasets
 import torch
 
-from modeling_ast.atomic_files import open_atomically
+from model_card import run_summary
 
 from .arguments import (
     GEOMETRY_FIELDS,
@@ -26,7 +21,6 @@ from .arguments import (
 )
 from .data import audio_size
 
-RUN_SUMMARY_NAME = "run_summary.json"
 PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate")
 
 
@@ -40,12 +34,7 @@ def origin_section(argv: list[str], start: str | None) -> dict:
     base = hub_id_or_none(start)
     if start and not base:
         base = f"./{Path(start).name}"  # the card calls it a local checkpoint; its place is nobody else's business
-    return {
-        "kit_version": _version("ast-kit"),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(["ast-finetune", *recorded_arguments(argv)]),
-        "base_model": base,
-    }
+    return run_summary.origin_section(["ast-finetune", *recorded_arguments(argv)], base)
 
 
 def hub_id_or_none(name: str | None) -> str | None:
@@ -76,12 +65,6 @@ def _describe_split(split: datasets.Dataset) -> dict:
     counts = Counter(split["label"])
     names = split.features["label"].names
     return {"clips": len(split), "label_counts": {name: counts[index] for index, name in enumerate(names)}}
-
-
-def features_section(feature_extractor, normalization: str) -> dict:
-    """What the model hears."""
-    names = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std")
-    return {name: getattr(feature_extractor, name) for name in names} | {"normalization": normalization}
 
 
 def model_section(model) -> dict:
@@ -160,19 +143,11 @@ def environment_section(args: ASTTrainingArguments) -> dict:
     """Versions, device and threads."""
     return {
         "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
+        **run_summary.versions(PACKAGES),
         "device": args.device.type,
         "threads": torch.get_num_threads(),
         "processes": args.world_size,
     }
-
-
-def _version(package: str) -> str | None:
-    """Version of an installed package; None for a checkout that runs without being installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def time_section(metrics: dict[str, float]) -> dict:
@@ -181,20 +156,3 @@ def time_section(metrics: dict[str, float]) -> dict:
         "training_seconds": metrics["train_runtime"],
         "train_samples_per_second": metrics["train_samples_per_second"],
     }
-
-
-def write_run_summary(folder: Path, summary: dict) -> Path:
-    """Write the summary; what is not a number becomes null, as JSON knows no NaN."""
-    path = folder / RUN_SUMMARY_NAME
-    text = json.dumps(_without_nan(summary), indent=2, ensure_ascii=False, allow_nan=False)
-    with open_atomically(path) as file:
-        file.write(f"{text}\n".encode())
-    return path
-
-
-def _without_nan(value):
-    if isinstance(value, dict):
-        return {name: _without_nan(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

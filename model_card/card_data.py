@@ -14,6 +14,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError, safe_open
 
+from .run_summary import RUN_SUMMARY_NAME
+
 FRAME_LENGTH, FRAME_SHIFT = 0.025, 0.010  # seconds; the Kaldi filter bank of Gong et al. 2021
 
 # key in `run_summary.json` -> (metric type in the model index, name for people)
@@ -49,6 +51,9 @@ _SECTIONS = {
     "evaluation": dict,
     "environment": dict,
     "time": dict,
+    "conversion": dict,
+    "agreement": dict,
+    "published": dict,
 }
 
 
@@ -71,6 +76,13 @@ class ASTModelCardData:
         split_method (`str`, *optional*): how the data were split.
         splits (`dict[str, dict]`): for each split its `clips`, `seconds` and `label_counts`.
         normalization (`str`, *optional*): how `mean` and `std` were got.
+        source (`str`, *optional*): name of the file or checkpoint that this one was converted from.
+        source_address (`str`, *optional*): where its authors keep it.
+        sha256 (`dict[str, str]`): of the source's files, by name.
+        agreement (`dict[str, Any]`): `largest_difference`, `tolerance` and `outputs` of the check against the source.
+        unused_tensors (`list[str]`): tensors of the source that AST does not use.
+        notes (`list[str]`): what else a converter has to say.
+        published (`dict[str, Any]`): the source's scores as its authors published them, and `by` whom.
         training (`dict[str, Any]`): hyper-parameters, nested as the recipe has them.
         history (`list[dict[str, float]]`): log rows with `epoch`, `loss` and more.
         eval_split (`str`, *optional*): the split the scores are from.
@@ -112,6 +124,13 @@ class ASTModelCardData:
     split_method: str | None = None
     splits: dict[str, dict] = field(default_factory=dict)
     normalization: str | None = None
+    source: str | None = None
+    source_address: str | None = None
+    sha256: dict[str, str] = field(default_factory=dict)
+    agreement: dict[str, Any] = field(default_factory=dict)
+    unused_tensors: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    published: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, float]] = field(default_factory=list)
     eval_split: str | None = None
@@ -161,13 +180,15 @@ class ASTModelCardData:
                 "Type ast-model-card runs/drums, or ast-finetune RECIPE.yaml to make a checkpoint first."
             )
         config = _known(_read_json(folder / "config.json", "save_pretrained() writes it beside the weights"))
-        recorded_summary = _read_json(folder / "run_summary.json", "ast-finetune writes it beside the weights")
+        recorded_summary = _read_json(
+            folder / RUN_SUMMARY_NAME, "ast-finetune and ast-convert write it beside the weights"
+        )
         summary = _known(recorded_summary)
         for section, kind in _SECTIONS.items():
             if not isinstance(summary.get(section, kind()), kind):
                 raise ValueError(
-                    f"{folder / 'run_summary.json'}: {section!r} is {summary[section]!r}, expected a JSON "
-                    f"{'object' if kind is dict else 'array'}. Run ast-finetune again to have the file written anew."
+                    f"{folder / RUN_SUMMARY_NAME}: {section!r} is {summary[section]!r}, expected a JSON "
+                    f"{'object' if kind is dict else 'array'}. Run what made the checkpoint again to have the file written anew."
                 )
         extractor = folder / "preprocessor_config.json"
         features = _known(_read_json(extractor, "save_pretrained() writes it")) if extractor.exists() else {}
@@ -184,6 +205,7 @@ class ASTModelCardData:
 
         data, evaluation = summary.get("data", {}), summary.get("evaluation", {})
         time, licenses = summary.get("time", {}), data.get("license", [])
+        conversion, digest = summary.get("conversion", {}), summary.get("sha256", {})
         return cls(
             name=folder.name,
             license=summary.get("license"),
@@ -200,6 +222,13 @@ class ASTModelCardData:
             split_method=data.get("split_method"),
             splits=data.get("splits", {}),
             normalization=recorded.get("normalization"),
+            source=summary.get("source"),
+            source_address=summary.get("source_address"),
+            sha256=digest if isinstance(digest, dict) else {summary.get("source"): digest},
+            agreement=summary.get("agreement", {}),
+            unused_tensors=conversion.get("left_out", []),
+            notes=conversion.get("notes", []),
+            published=summary.get("published", {}),
             training=summary.get("training", {}),
             history=summary.get("history", []),
             eval_split=evaluation.get("split"),

@@ -57,6 +57,8 @@ def render_model_card(checkpoint_dir: str | Path) -> str:
         splits=_splits_table(card),
         label_counts=_label_counts_table(card),
         architecture=_table(("", "value"), _architecture(card)),
+        published={METRICS[key][1]: f"{card.published[key]:.4f}" for key in METRICS if key in card.published},
+        conversion=_table(("", "value"), _conversion(card)),
         recipe=_table(
             ("setting", "value"), _flatten(card.training | ({} if card.seed is None else {"seed": card.seed}))
         ),
@@ -140,6 +142,24 @@ def _label_counts_table(card: ASTModelCardData) -> str:
 def _architecture(card: ASTModelCardData) -> list[tuple[str, str]]:
     parameters = {} if card.parameters is None else {"parameters": f"{card.parameters:,}"}
     return _flatten(parameters | card.geometry)
+
+
+def _conversion(card: ASTModelCardData) -> list[tuple[str, str]]:
+    """What a converted checkpoint was made of, and how well the two agree."""
+    if card.source is None:
+        return []
+    facts = {"source": _code(card.source)}
+    if card.source_address:
+        facts["address"] = f"<{card.source_address}>"
+    facts |= {f"SHA-256 of {_code(name)}": _code(digest) for name, digest in card.sha256.items() if digest}
+    if "largest_difference" in card.agreement:
+        kind = card.agreement.get("outputs", "outputs")
+        facts[f"largest difference of the {kind} to the source's"] = f"{card.agreement['largest_difference']:.1e}"
+    if "tolerance" in card.agreement:
+        facts["tolerance"] = f"{card.agreement['tolerance']:.1e}"
+    if card.unused_tensors:
+        facts["left out, unused by AST"] = ", ".join(_code(name) for name in card.unused_tensors)
+    return list(facts.items())
 
 
 def _versions(card: ASTModelCardData) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
-"""Files that appear under their name only when they are complete."""
+"""Files and folders that appear under their name only when they are complete."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,3 +31,42 @@ def open_atomically(path: str | os.PathLike, mode: str = "wb", **kwargs) -> Iter
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def make_folder_atomically(path: str | os.PathLike) -> Iterator[Path]:
+    """Fill a new folder that nobody sees before it is complete.
+
+    Args:
+        path (`str` or `os.PathLike`): folder to make; it must not exist, or be empty. Missing parents are made.
+
+    Yields:
+        The folder to fill, of the same name, inside a temporary one beside `path`. Its files are synced and it is renamed
+        at the end of the block, or removed if the block raises.
+
+    Raises:
+        FileExistsError: if there is already something at `path`.
+    """
+    path = Path(os.path.abspath(path))
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise FileExistsError(f"{path} already exists. Name another one, or remove it first.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        folder = temporary / path.name
+        folder.mkdir(parents=True)
+        yield folder
+        for file in folder.iterdir():
+            sync(file)
+        os.replace(folder, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sync(path: str | os.PathLike):
+    """Wait until a file or folder is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -8,6 +8,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.utils import logging
 
+from .patch_grid import patches_along
+
 logger = logging.get_logger(__name__)
 
 NUM_AUDIOSET_LABELS = 527
@@ -86,6 +88,16 @@ class ASTConfig(PreTrainedConfig):
                 "multi_label_classification (sigmoid scores). Pass problem_type to choose otherwise."
             )
 
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs):
+        """As the stock method; labels among `kwargs` replace those that a missing `problem_type` is concluded from."""
+        return_unused_kwargs = kwargs.pop("return_unused_kwargs", False)
+        given = config_dict.get("problem_type") or kwargs.get("problem_type")
+        config, unused = super().from_dict(config_dict, return_unused_kwargs=True, **kwargs)
+        if not given and not config._has_audioset_labels():
+            config.problem_type = None
+        return (config, unused) if return_unused_kwargs else config
+
     def _has_audioset_labels(self) -> bool:
         if self.num_labels != NUM_AUDIOSET_LABELS:
             return False
@@ -96,6 +108,6 @@ class ASTConfig(PreTrainedConfig):
     def patch_grid(self) -> tuple[int, int]:
         """Patches along frequency and along time of an input of `max_length` frames."""
         return (
-            (self.num_mel_bins - self.patch_size) // self.frequency_stride + 1,
-            (self.max_length - self.patch_size) // self.time_stride + 1,
+            patches_along(self.num_mel_bins, self.patch_size, self.frequency_stride),
+            patches_along(self.max_length, self.patch_size, self.time_stride),
         )

@@ -5,6 +5,8 @@ the class inside Transformers in that inputs of any length are taken, padding ca
 fit is an error instead of a warning, and class tokens and positions of a new model start as in timm's ViT.
 """
 
+import copy
+import os
 from collections.abc import Callable
 
 import torch
@@ -19,12 +21,17 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import can_return_tuple, logging
 
 from .configuration_ast import ASTConfig
-from .position_embeddings import positions_for_grid, time_patches
+from .patch_grid import patches_along
+from .position_embeddings import move_position_grid, positions_for_grid
 
 logger = logging.get_logger(__name__)
 
 FAULTS_SHOWN = 5  # of the tensors that do not fit, in the message about them
 NUM_CLASS_TOKENS = 2  # class and distillation token, as in DeiT
+GEOMETRY_FIELDS = ("max_length", "num_mel_bins", "frequency_stride", "time_stride")  # what the position table is for
+LABEL_FIELDS = ("num_labels", "id2label", "label2id")
+# What says where a checkpoint lies, among the arguments of `from_pretrained`.
+_PLACE_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
 
 class ASTPatchEmbeddings(nn.Module):
@@ -275,35 +282,119 @@ class ASTPreTrainedModel(PreTrainedModel):
         cls,
         pretrained_model_name_or_path,
         *model_args,
+        config: ASTConfig | str | os.PathLike | None = None,
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
         **kwargs,
     ):
         r"""
-        As `PreTrainedModel.from_pretrained`, but a checkpoint that does not fit is an error. Only the classifier may
-        be new: when the checkpoint has none, or when other labels were asked for.
+        As `PreTrainedModel.from_pretrained`, but a checkpoint is loaded as it is or not at all, and changed afterwards:
+        positions are moved to another geometry by the paper's rule, and other labels get a new classifier. Both are
+        logged. Nothing else is ever initialised anew.
 
         Args:
-            ignore_mismatched_sizes (`bool`, defaults to `False`): allow a new classifier for another number of
-                labels. Implied by `num_labels`, `id2label` or `label2id`. Other mismatched tensors stay an error.
+            config ([`ASTConfig`] or path, *optional*): the wanted configuration, where it is not the checkpoint's own.
+                It may differ from that in geometry and labels as the arguments below may.
+            ignore_mismatched_sizes (`bool`, defaults to `False`): also allow a new classifier where the weights of the
+                checkpoint's do not fit its `config.json`. Other mismatched tensors stay an error.
             output_loading_info (`bool`, defaults to `False`): also return the lists of missing, unexpected and
                 mismatched tensors.
+            max_length, num_mel_bins, frequency_stride, time_stride (`int`, *optional*): another geometry than the
+                checkpoint's; see [`resize_patch_grid`].
+            num_labels, id2label, label2id (*optional*): other labels than the checkpoint's. Its classifier is kept if
+                they are the same names in the same order, otherwise the model gets a new one.
+            kwargs: as the stock method; fields of the configuration override the checkpoint's.
 
         Raises:
             ValueError: if a tensor other than the classifier's is missing, unexpected or of another shape.
         """
-        new_labels = ignore_mismatched_sizes or any(name in kwargs for name in ("num_labels", "id2label", "label2id"))
+        wanted = {name: kwargs.pop(name) for name in (*GEOMETRY_FIELDS, *LABEL_FIELDS) if name in kwargs}
+        new_classifier_allowed = ignore_mismatched_sizes or any(name in wanted for name in LABEL_FIELDS)
+        own = _own_config_dict(pretrained_model_name_or_path, kwargs)
+        labels_decide_problem_type = config is None and not own.get("problem_type") and "problem_type" not in kwargs
+        if config is not None and not isinstance(config, ASTConfig):
+            config = ASTConfig.from_pretrained(config)
+        if config is not None and own:
+            wanted = {name: getattr(config, name) for name in (*GEOMETRY_FIELDS, "id2label")} | wanted
+            config = _with_geometry_and_labels(config, ASTConfig.from_dict(dict(own)))
         model, loading_info = super().from_pretrained(
             pretrained_model_name_or_path,
             *model_args,
-            ignore_mismatched_sizes=True,
+            config=config,
+            ignore_mismatched_sizes=True,  # so that the message below can name them all
             output_loading_info=True,
             **kwargs,
         )
-        model._refuse_unfit_checkpoint(pretrained_model_name_or_path, loading_info, new_labels)
+        model._refuse_unfit_checkpoint(pretrained_model_name_or_path, loading_info, new_classifier_allowed)
+
+        geometry = {name: wanted[name] for name in GEOMETRY_FIELDS if wanted.get(name) is not None}
+        if any(getattr(model.config, name) != value for name, value in geometry.items()):
+            model.resize_patch_grid(**geometry)
+        id2label = _wanted_id2label(wanted, model.config.id2label)
+        if id2label != model.config.id2label:
+            if labels_decide_problem_type:  # what was concluded from the old labels is not true of the new ones
+                model.config.problem_type = None
+            model._replace_labels(id2label)
         return (model, loading_info) if output_loading_info else model
 
-    def _refuse_unfit_checkpoint(self, name, loading_info: dict, new_labels: bool):
+    @torch.no_grad()
+    def resize_patch_grid(
+        self,
+        max_length: int | None = None,
+        num_mel_bins: int | None = None,
+        frequency_stride: int | None = None,
+        time_stride: int | None = None,
+    ):
+        """Make this a checkpoint for inputs of another length, mel-bin count or patch stride, to be trained further.
+
+        Positions are moved by the paper's rule, see [`move_position_grid`]; all other weights stay as they are. The
+        feature extractor needs the same `max_length` and `num_mel_bins`.
+
+        Args:
+            max_length (`int`, *optional*): frames; the present value if not given, as with the others.
+            num_mel_bins (`int`, *optional*): mel bins.
+            frequency_stride (`int`, *optional*): distance of two patches in mel bins.
+            time_stride (`int`, *optional*): distance of two patches in frames.
+
+        Raises:
+            ValueError: if an input would be smaller than one patch, a stride below 1, or the positions are offloaded.
+        """
+        changes = {
+            "max_length": max_length,
+            "num_mel_bins": num_mel_bins,
+            "frequency_stride": frequency_stride,
+            "time_stride": time_stride,
+        }
+        changes = {name: value for name, value in changes.items() if value is not None}
+        resized = ASTConfig.from_dict(self.config.to_dict() | changes)  # checks the values
+        embeddings = getattr(self, self.base_model_prefix, self).embeddings
+        table = embeddings.position_embeddings
+        if table.is_meta:
+            raise ValueError(
+                "The position table is offloaded, so it cannot be moved to another patch grid. Load the checkpoint without "
+                "device_map, call resize_patch_grid and save it."
+            )
+        old_grid = self.config.patch_grid
+        grid = move_position_grid(table[0, NUM_CLASS_TOKENS:].unflatten(0, old_grid), resized.patch_grid)
+        moved = torch.cat((table[0, :NUM_CLASS_TOKENS], grid.flatten(0, 1)))[None]
+        embeddings.position_embeddings = nn.Parameter(moved, requires_grad=table.requires_grad)
+        for name, value in changes.items():
+            setattr(self.config, name, value)
+        embeddings.patch_embeddings.projection.stride = (resized.frequency_stride, resized.time_stride)
+        logger.warning(
+            "Positions were moved from a %d x %d to a %d x %d patch grid (frequency x time) by the paper's rule, for %s; "
+            "train the model before you rely on it.",
+            *old_grid,
+            *resized.patch_grid,
+            ", ".join(f"{name}={value}" for name, value in changes.items()),
+        )
+
+    def _replace_labels(self, id2label: dict[int, str]):
+        """Take other labels; a model with a classifier overrides this to get a new one."""
+        self.config.id2label = id2label
+        self.config.label2id = {label: index for index, label in id2label.items()}
+
+    def _refuse_unfit_checkpoint(self, name, loading_info: dict, new_classifier_allowed: bool):
         missing = set(loading_info["missing_keys"])
         classifier = {key for key in self.state_dict() if key.startswith("classifier.")}
         if classifier <= missing:  # a checkpoint of the bare model: the whole classifier is new
@@ -315,17 +406,50 @@ class ASTPreTrainedModel(PreTrainedModel):
         faults += [
             f"{key} has shape {found}, the configuration needs {needed}"
             for key, (found, needed) in sorted(mismatched.items())
-            if key not in resized_classifier or not new_labels
+            if key not in resized_classifier or not new_classifier_allowed
         ]
         if not faults:
             return
         hint = "Check that config.json and the weights belong together."
-        if resized_classifier and not new_labels and set(mismatched) == resized_classifier:
+        if resized_classifier and not new_classifier_allowed and set(mismatched) == resized_classifier:
             hint = "For a new classifier pass num_labels=... or ignore_mismatched_sizes=True."
-        elif any("position_embeddings" in key for key in mismatched):
-            hint = "Load it with the max_length, strides and num_mel_bins of its own config.json."
         more = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
         raise ValueError(f"{name} does not fit the model: {'; '.join(faults[:FAULTS_SHOWN])}{more}. {hint}")
+
+
+def _own_config_dict(name_or_path, kwargs: dict) -> dict:
+    """What the `config.json` beside the weights says; empty where there is none, as with an adapter."""
+    if name_or_path is None:
+        return {}
+    place = {name: kwargs[name] for name in _PLACE_ARGUMENTS if name in kwargs}
+    try:
+        return ASTConfig.get_config_dict(name_or_path, **place)[0]
+    except OSError:
+        return {}
+
+
+def _with_geometry_and_labels(config: ASTConfig, own: ASTConfig) -> ASTConfig:
+    """A copy of `config` under which a checkpoint whose configuration is `own` can be loaded as it is."""
+    config = copy.deepcopy(config)
+    for name in (*GEOMETRY_FIELDS, "id2label", "label2id"):
+        setattr(config, name, getattr(own, name))
+    return config
+
+
+def _wanted_id2label(wanted: dict, own: dict[int, str]) -> dict[int, str]:
+    """The labels asked for by `num_labels`, `id2label` or `label2id`; the checkpoint's own where none says otherwise."""
+    count, id2label = wanted.get("num_labels"), wanted.get("id2label")
+    if id2label is None and wanted.get("label2id") is not None:
+        id2label = {index: label for label, index in wanted["label2id"].items()}
+    if id2label is None:
+        return own if count in (None, len(own)) else {index: f"LABEL_{index}" for index in range(count)}
+    id2label = {int(index): label for index, label in id2label.items()}
+    if sorted(id2label) != list(range(len(id2label))) or count not in (None, len(id2label)):
+        raise ValueError(
+            f"id2label has {len(id2label)} labels with indices {min(id2label)} to {max(id2label)}, expected 0 to "
+            f"{(count or len(id2label)) - 1}, each once. Pass num_labels and id2label that fit each other, or only one."
+        )
+    return dict(sorted(id2label.items()))
 
 
 class ASTModel(ASTPreTrainedModel):
@@ -380,7 +504,7 @@ class ASTModel(ASTPreTrainedModel):
         real_time_patches = None
         if attention_mask is not None:
             frames = attention_mask.sum(dim=1)
-            real_time_patches = time_patches(frames, config.patch_size, config.time_stride).clamp(min=1)
+            real_time_patches = patches_along(frames, config.patch_size, config.time_stride).clamp(min=1)
         embeddings = self.embeddings(input_values.to(self.dtype), real_time_patches)
 
         token_mask = None
@@ -420,7 +544,7 @@ class ASTModel(ASTPreTrainedModel):
     def _token_mask(self, real_time_patches: torch.Tensor, frames: int) -> torch.Tensor:
         config = self.config
         frequency, _ = config.patch_grid
-        num_steps = time_patches(frames, config.patch_size, config.time_stride)
+        num_steps = patches_along(frames, config.patch_size, config.time_stride)
         steps = torch.arange(num_steps, device=real_time_patches.device)
         real = steps[None, :] < real_time_patches[:, None]  # (batch, time)
         class_tokens = real.new_ones(real.shape[0], NUM_CLASS_TOKENS)
@@ -507,8 +631,21 @@ class ASTForAudioClassification(ASTPreTrainedModel):
 
     def reset_classifier(self):
         """Give the model a new classifier with initial weights, for labels other than those it was trained on."""
+        self.num_labels = self.config.num_labels
         self.classifier = ASTMLPHead(self.config).to(self.device, self.dtype)
         self.classifier.apply(self._init_weights)
+
+    def _replace_labels(self, id2label: dict[int, str]):
+        old = self.config.num_labels
+        super()._replace_labels(id2label)
+        self.reset_classifier()
+        logger.warning(
+            "The classifier is new, for %d labels in place of the checkpoint's %d, problem_type=%s; train it before you "
+            "rely on it. To only rename the labels of a trained classifier set config.id2label after loading.",
+            len(id2label),
+            old,
+            self.config.problem_type,
+        )
 
     @can_return_tuple
     def forward(

@@ -1,16 +1,15 @@
-"""Positions of AST's patch grid (frequency x time) at run time, for clips of any length.
+"""Positions of AST's patch grid (frequency x time), by two rules on purpose.
 
-A shorter clip uses the prefix of the trained time axis, where the model saw short clips in training (they were padded
-at the end); a longer one stretches it linearly. Each clip of a batch is treated by its own length with tensor
-operations only, so that a clip gets the positions it would get alone.
+At run time ([`positions_for_grid`]) a shorter clip uses the prefix of the trained time axis, where the model saw short
+clips in training (they were padded at the end); a longer one stretches it linearly. Each clip of a batch is treated by
+its own length with tensor operations only, so that a clip gets the positions it would get alone.
+
+A new checkpoint of another geometry ([`move_position_grid`]) follows the paper: the middle is cut out of an axis that
+gets shorter, an axis that gets longer is stretched.
 """
 
 import torch
-
-
-def time_patches(frames, patch_size: int, stride: int):
-    """Number of patches that lie completely within `frames` frames; works on integers and on integer tensors."""
-    return (frames - patch_size) // stride + 1
+from torch import nn
 
 
 def positions_for_grid(
@@ -45,3 +44,31 @@ def positions_for_grid(
         position_grid[:, lower], position_grid[:, upper], weight
     )  # (frequency, batch, time, hidden)
     return stretched.transpose(0, 1)
+
+
+def move_position_grid(position_grid: torch.Tensor, new_grid: tuple[int, int]) -> torch.Tensor:
+    """Positions for a checkpoint with another grid of patches, to be trained further there.
+
+    Args:
+        position_grid (`torch.Tensor` of shape `(frequency, time, hidden)`): the trained positions of the patches.
+        new_grid (`tuple[int, int]`): patches along frequency and along time of the new checkpoint.
+
+    Returns:
+        `torch.Tensor` of shape `(*new_grid, hidden)`, in the dtype of the given one.
+
+    Source: section 2.2 of the paper and `ASTModel.__init__` of the released code: time first, then frequency; an axis
+    is cut from its middle where the new one is not longer, else stretched bilinearly.
+    """
+    frequency, time = new_grid
+    grid = position_grid.permute(2, 0, 1)[None].float()  # (1, hidden, frequency, time)
+    grid = _cut_or_stretch(grid, dim=3, size=time)
+    grid = _cut_or_stretch(grid, dim=2, size=frequency)
+    return grid[0].permute(1, 2, 0).to(position_grid.dtype)
+
+
+def _cut_or_stretch(grid: torch.Tensor, dim: int, size: int) -> torch.Tensor:
+    trained = grid.shape[dim]
+    if size <= trained:
+        return grid.narrow(dim, trained // 2 - size // 2, size)
+    new_size = [size if axis == dim else grid.shape[axis] for axis in (2, 3)]
+    return nn.functional.interpolate(grid, size=new_size, mode="bilinear", align_corners=False)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
     "modeling_ast": set(),
     "model_card": {"modeling_ast"},
+    "conversion": {"modeling_ast", "model_card"},
     "finetune": {"modeling_ast", "model_card"},
 }
 LIBRARIES_NOT_TO_SHADOW = {"evaluate", "datasets", "accelerate", "ast", "torch", "transformers"}

@@ -282,8 +282,9 @@ def test_a_converted_checkpoint(checkpoint):
         "license": "bsd-3-clause",
         "source": "audioset_10_10_0.4593.pth",
         "sha256": "0" * 64,
-        "agreement": {"tolerance": 2e-5},
-        "published": {"mean_average_precision": 0.459},
+        "agreement": {"largest_difference": 3.25e-6, "tolerance": 2e-5, "outputs": "logits"},
+        "published": {"mean_average_precision": 0.459, "by": "the authors", "weight_averaged": True},
+        "conversion": {"left_out": ["v.head.weight"], "notes": ["Unverified."]},
     }
     (checkpoint / "run_summary.json").write_text(json.dumps(summary))
     (checkpoint / "training_curve.png").unlink()
@@ -293,6 +294,16 @@ def test_a_converted_checkpoint(checkpoint):
     assert "any number of 3 labels" in card
     assert "## Training" not in card
     assert "| parameters | 345 |" in card
+    assert "It was converted from `audioset_10_10_0.4593.pth`, a checkpoint of the original code." in card
+    assert (
+        "Published by the authors for the checkpoint of this name and not measured here: Mean average precision (macro) "
+        "0.4590, weights averaged over epochs."
+    ) in card
+    assert not ModelCard(card).data.eval_results, "somebody else's score is not this run's"
+    assert "\n- Unverified.\n" in card
+    assert f"| SHA-256 of `audioset_10_10_0.4593.pth` | `{'0' * 64}` |" in card
+    assert "| largest difference of the logits to the source's | 3.3e-06 |\n| tolerance | 2.0e-05 |" in card
+    assert "| left out, unused by AST | `v.head.weight` |" in card
     assert "add up to 1" not in card
     # older Transformers releases take softmax unless told otherwise
     assert 'function_to_apply="sigmoid"' in get_snippets(card, "python")[0]
@@ -394,7 +405,7 @@ def break_file(name: str, content: str | None):
     [
         (shutil.rmtree, r"drums' is not a folder; expected .* Type ast-model-card runs/drums"),
         (break_file("config.json", None), r"drums has no config\.json; save_pretrained\(\) writes it"),
-        (break_file("run_summary.json", None), r"drums has no run_summary\.json; ast-finetune writes it"),
+        (break_file("run_summary.json", None), r"drums has no run_summary\.json; ast-finetune and ast-convert write it"),
         (break_file("run_summary.json", '{"seed": 0,'), r"run_summary\.json is not valid JSON \(.*line 1.*\)"),
         (break_file("config.json", "[1, 2]"), r"config\.json holds \[1, 2\], expected a JSON object"),
         (break_file("preprocessor_config.json", ""), r"preprocessor_config\.json is not valid JSON"),

@@ -87,9 +87,11 @@ def test_a_checkpoint_that_does_not_fit_is_an_error(stock_folder, change, messag
         ASTForAudioClassification.from_pretrained(stock_folder)
 
 
-def test_positions_of_another_length_are_an_error_even_if_mismatches_are_ignored(stock_folder):
-    with pytest.raises(ValueError, match="position_embeddings has shape.*Load it with the max_length"):
-        ASTForAudioClassification.from_pretrained(stock_folder, max_length=200, ignore_mismatched_sizes=True)
+def test_positions_that_do_not_fit_the_configuration_are_an_error_even_if_mismatches_are_ignored(stock_folder):
+    config = json.loads((stock_folder / "config.json").read_text())
+    (stock_folder / "config.json").write_text(json.dumps(config | {"max_length": 200}))
+    with pytest.raises(ValueError, match="position_embeddings has shape.*config.json and the weights belong together"):
+        ASTForAudioClassification.from_pretrained(stock_folder, ignore_mismatched_sizes=True)
 
 
 def test_a_new_classifier_has_to_be_asked_for(stock_folder):

@@ -1,0 +1,362 @@
+"""Original AST checkpoints to Hub checkpoints and back.
+
+What the tensors do not say (strides, frames, labels, statistics) is taken from what the user typed, else from the table
+of released checkpoints, else from what fits; every conclusion is reported with the flag that overrides it.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from model_card.run_summary import origin_section
+from modeling_ast import ASTConfig, ASTForAudioClassification, ASTModel
+from modeling_ast.atomic_files import open_atomically
+
+from .checkpoint_folder import CheckpointDescription, write_checkpoint
+from .errors import ConversionError
+from .geometry import HEAD_DIM, HIDDEN_SIZES, NUM_LAYERS, PATCH_SIZE, PatchGeometry, infer_geometry
+from .labels import read_labels
+from .original_checkpoint import OriginalCheckpoint, read_original, sha256_of, without_prefix
+from .original_datasets import AUDIOSET, ORIGINAL_DATASETS, OriginalDataset
+from .released_checkpoints import RELEASED, ReleasedCheckpoint
+from .tensor_files import read_hub_checkpoint, read_state_dict
+from .verification import CLASSIFIER_EPS, TRANSFORMER_EPS, compare, expected_outputs, spectrogram
+from .weight_map import AST_PREFIX, DATA_PARALLEL_PREFIX, hub_names, hub_to_original, original_to_hub
+
+ORIGINAL_LICENSE = "bsd-3-clause"  # of the released code and weights, AST's and SSAST's
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What the user typed; whatever is `None` is found out.
+
+    Args:
+        model_size (`str`, *optional*): one of `HIDDEN_SIZES`.
+        frequency_stride, time_stride (`int`, *optional*): distance of two patches in mel bins and in frames.
+        max_length (`int`, *optional*): frames.
+        num_mel_bins (`int`, *optional*): mel bins.
+        labels (`str`, *optional*): see [`read_labels`].
+        problem_type (`str`, *optional*): as in a Transformers configuration.
+        normalization (`Sequence[float]`, *optional*): mean and standard deviation of the log-mel features.
+        license (`str`, *optional*): licence of the weights, a Hub licence id.
+    """
+
+    model_size: str | None = None
+    frequency_stride: int | None = None
+    time_stride: int | None = None
+    max_length: int | None = None
+    num_mel_bins: int | None = None
+    labels: str | None = None
+    problem_type: str | None = None
+    normalization: Sequence[float] | None = None
+    license: str | None = None
+
+    def geometry_flags(self) -> dict[str, int]:
+        """The strides and sizes that were typed."""
+        names = ("frequency_stride", "time_stride", "max_length", "num_mel_bins")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+def convert_checkpoint(
+    path: str | os.PathLike,
+    output_dir: str | os.PathLike,
+    overrides: Overrides = Overrides(),
+    released: ReleasedCheckpoint | None = None,
+    command: Sequence[str] = ("ast-convert",),
+    report: Callable[[str], None] = print,
+) -> None:
+    """Convert a `.pth` of the original AST code, or an SSAST patch model, to a verified Hub checkpoint.
+
+    Args:
+        path (`str` or `os.PathLike`): the file.
+        output_dir (`str` or `os.PathLike`): folder to make.
+        overrides ([`Overrides`]): what the user typed.
+        released ([`ReleasedCheckpoint`], *optional*): which released checkpoint it is; found by the file's name if not
+            given.
+        command (`Sequence[str]`): the command line, for the card.
+        report (`Callable`): takes lines for the user.
+
+    Raises:
+        ConversionError: if the file cannot be converted; nothing is left behind then.
+        FileExistsError: if the folder already holds something.
+    """
+    path = Path(path)
+    source = read_original(path)
+    digest = sha256_of(path)
+    report(f"[1/3] source: {path.name}, {path.stat().st_size / 1e6:.1f} MB, SHA-256 {digest}")
+    if source.left_out:
+        report(f"      left out, unused by AST: {', '.join(source.left_out)}")
+    released = released or RELEASED.get(path.stem)
+    if released:
+        _refuse_other_than_released(path, source, released)
+
+    model_size = _model_size(path, source, overrides, released)
+    geometry, how = _geometry(source, overrides, released)
+    frequency, time = geometry.grid
+    report(
+        f"[2/3] {model_size}; strides {geometry.frequency_stride} x {geometry.time_stride}, {geometry.max_length} frames, "
+        f"{geometry.num_mel_bins} mel bins, {frequency} x {time} patches ({how})"
+    )
+    description = _describe(source, geometry, overrides, released, report)
+    description.summary = {
+        **origin_section(command, base_model=None),
+        "license": overrides.license or (released.license if released else ORIGINAL_LICENSE),
+        "source": path.name,
+        "sha256": digest,
+        **({"source_address": released.address, "published": _published(released)} if released else {}),
+        "model": {"size": model_size},
+        "conversion": {"left_out": source.left_out, "notes": _notes(source)},
+    }
+    agreement = write_checkpoint(output_dir, source.tensors, description)
+    unverified = (
+        " (against this kit's reading of SSAST's code; not against its outputs)" if source.is_pretraining else ""
+    )
+    report(f"[3/3] verified: {agreement}{unverified}")
+
+
+def convert_to_original(
+    name_or_dir: str,
+    output_path: str | os.PathLike,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Write a Hub checkpoint as the `.pth` that the original code saves, with `module.` before its names.
+
+    The four unused ImageNet-head tensors are left out; the original loads the file with `strict=False`.
+
+    Args:
+        name_or_dir (`str`): folder or Hub id, saved by this kit or by Transformers, old and new.
+        output_path (`str` or `os.PathLike`): file to write.
+        report (`Callable`): takes lines for the user.
+
+    Raises:
+        ConversionError: if it is no AST, or one of a size that the original code does not have.
+        FileExistsError: if the file already exists.
+    """
+    output_path = Path(output_path)
+    if output_path.exists():
+        raise FileExistsError(f"{output_path} already exists. Name another file, or remove it first.")
+    config, tensors, _ = read_hub_checkpoint(name_or_dir)
+    config = _original_config(name_or_dir, config)
+    tensors = hub_names(tensors)
+    if not any(name.startswith(AST_PREFIX) for name in tensors):  # the bare model saves itself without the prefix
+        tensors = {AST_PREFIX + name: tensor for name, tensor in tensors.items()}
+    classifier = any(name.startswith("classifier.") for name in tensors)
+    original = hub_to_original(tensors, classifier)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in original.values())
+    report(f"[1/3] source: {name_or_dir}, {len(tensors)} tensors, {size / 1e6:.1f} MB")
+
+    output_path.parent.mkdir(parents=True, exist_ok=True)
+    with open_atomically(output_path) as file:
+        torch.save({DATA_PARALLEL_PREFIX + name: tensor for name, tensor in original.items()}, file)
+        file.flush()
+        again = original_to_hub(without_prefix(read_state_dict(file.name)), classifier)
+        changed = [name for name, tensor in tensors.items() if not torch.equal(again[name], tensor)]
+        if changed:
+            raise ConversionError(
+                f"{', '.join(changed[:5])} did not survive the way there and back. Nothing was kept."
+            )
+    report(f"[2/3] written, read again and mapped back: all {len(tensors)} tensors are bit-equal")
+    report(f"[3/3] {_agreement_of_original(config, tensors, original, classifier)}")
+
+
+def _refuse_other_than_released(path: Path, source: OriginalCheckpoint, released: ReleasedCheckpoint) -> None:
+    geometry = _released_geometry(released)
+    found = (source.num_labels, source.num_patches, source.hidden_size)
+    expected = (released.num_labels, geometry.num_patches, HIDDEN_SIZES[released.model_size])
+    if found != expected:
+        raise ConversionError(
+            f"{path} is taken for the released {released.name}, but has {found[0]} labels, {found[1]} patches and width "
+            f"{found[2]} where that has {expected[0]}, {expected[1]} and {expected[2]}. If it is another checkpoint, give "
+            "it another file name."
+        )
+
+
+def _released_geometry(released: ReleasedCheckpoint) -> PatchGeometry:
+    return PatchGeometry(released.frequency_stride, released.time_stride, released.max_length)
+
+
+def _model_size(
+    path: Path, source: OriginalCheckpoint, overrides: Overrides, released: ReleasedCheckpoint | None
+) -> str:
+    if not source.model_sizes:
+        widths = ", ".join(f"{name} {width}" for name, width in HIDDEN_SIZES.items())
+        raise ConversionError(
+            f"{path} is {source.hidden_size} wide; the original's models are {widths}. Give one of its checkpoints."
+        )
+    if overrides.model_size and overrides.model_size not in source.model_sizes:
+        raise ConversionError(
+            f"--model_size {overrides.model_size} is {HIDDEN_SIZES[overrides.model_size]} wide, {path} is "
+            f"{source.hidden_size}: {' or '.join(source.model_sizes)}. Leave the flag out."
+        )
+    return overrides.model_size or (released.model_size if released else " or ".join(source.model_sizes))
+
+
+def _geometry(
+    source: OriginalCheckpoint, overrides: Overrides, released: ReleasedCheckpoint | None
+) -> tuple[PatchGeometry, str]:
+    """The geometry, and in words how it was found."""
+    flags = overrides.geometry_flags()
+    if not flags and released:
+        return _released_geometry(released), f"as released as {released.name}"
+    if not flags and source.pretraining_geometry:
+        if source.pretraining_geometry.num_patches != source.num_patches:
+            raise ConversionError(
+                f"The file says {source.pretraining_geometry.as_flags()}, which makes "
+                f"{source.pretraining_geometry.num_patches} patches, but its position table has {source.num_patches}. "
+                "Give an unbroken checkpoint."
+            )
+        return source.pretraining_geometry, "as the file says"
+    geometry = infer_geometry(source.num_patches, **flags)
+    if {"frequency_stride", "time_stride", "max_length"} <= flags.keys():
+        return geometry, "as typed"
+    return (
+        geometry,
+        f"found from {source.num_patches} patches; otherwise pass --frequency_stride --time_stride --max_length",
+    )
+
+
+def _describe(
+    source: OriginalCheckpoint,
+    geometry: PatchGeometry,
+    overrides: Overrides,
+    released: ReleasedCheckpoint | None,
+    report: Callable[[str], None],
+) -> CheckpointDescription:
+    """Labels, problem type and statistics, each reported with what it was concluded from."""
+    dataset = _dataset(source, geometry, overrides, released)
+    labels = problem_type = None
+    if source.num_labels is None:
+        if overrides.labels or overrides.problem_type:
+            raise ConversionError(
+                "The checkpoint has no classifier, so --labels and --problem_type have no meaning. Leave them out; "
+                "fine-tuning gives it one."
+            )
+        report("      no classifier: fine-tune it, or load it as ASTModel")
+    else:
+        labels, how = _labels(source.num_labels, overrides, dataset, released)
+        problem_type = overrides.problem_type or (dataset.problem_type if dataset else "single_label_classification")
+        how_type = "" if overrides.problem_type or dataset else ", assumed; otherwise pass --problem_type"
+        report(f"      {len(labels)} labels ({how}), {problem_type}{how_type}")
+
+    mean, std = overrides.normalization or ((dataset.mean, dataset.std) if dataset else (AUDIOSET.mean, AUDIOSET.std))
+    if overrides.normalization:
+        normalization = "as given when it was converted"
+    elif dataset or source.is_pretraining:
+        normalization = f"those of {(dataset or AUDIOSET).title}, from the released code"
+    else:
+        normalization = "those of AudioSet, assumed when it was converted, as the file says none"
+        report(
+            f"      mean {mean}, std {std}: AudioSet's, assumed; otherwise pass --normalization MEAN STD, the dataset_mean "
+            "and dataset_std it was trained with"
+        )
+    return CheckpointDescription(geometry, labels, problem_type, mean, std, normalization)
+
+
+def _dataset(
+    source: OriginalCheckpoint, geometry: PatchGeometry, overrides: Overrides, released: ReleasedCheckpoint | None
+) -> OriginalDataset | None:
+    """Which of the authors' data sets the checkpoint was trained on, where that can be told."""
+    if overrides.labels:
+        return ORIGINAL_DATASETS.get(overrides.labels)
+    if released:
+        return ORIGINAL_DATASETS[released.labels]
+    for dataset in ORIGINAL_DATASETS.values():
+        # 527 labels are AudioSet's at any length; 35 or 50 may be anybody's unless the recipe's length fits, too.
+        if source.num_labels == dataset.num_labels and (
+            dataset is AUDIOSET or geometry.max_length == dataset.max_length
+        ):
+            return dataset
+    return None
+
+
+def _labels(
+    num_labels: int, overrides: Overrides, dataset: OriginalDataset | None, released: ReleasedCheckpoint | None
+) -> tuple[list[str], str]:
+    """The labels, and in words where they are from."""
+    if overrides.labels is None and dataset is None:
+        return [f"LABEL_{index}" for index in range(num_labels)], "numbered: the file has no names; pass --labels FILE"
+    name = overrides.labels or dataset.name
+    labels = read_labels(name)
+    if len(labels) != num_labels:
+        raise ConversionError(
+            f"--labels {name} has {len(labels)} names, the classifier {num_labels} outputs. Give a table of {num_labels}."
+        )
+    if overrides.labels or released:
+        return labels, dataset.title if dataset else Path(name).name
+    return labels, f"{dataset.title}, concluded from their number; otherwise pass --labels FILE"
+
+
+def _published(released: ReleasedCheckpoint) -> dict:
+    return {
+        released.metric: released.published_score,
+        "by": "the authors (Gong et al. 2021)",
+        "weight_averaged": released.weight_averaged,
+        "on_the_hub": released.hub_id,
+    }
+
+
+def _notes(source: OriginalCheckpoint) -> list[str]:
+    if not source.is_pretraining:
+        return []
+    return [
+        "SSAST's self-supervised pretraining (Gong et al., AAAI 2022): there is no classifier yet, fine-tune it.",
+        "Unverified against SSAST's own outputs: tensors and forward pass are AST's as far as its code tells.",
+    ]
+
+
+def _original_config(name_or_dir: str, config: dict) -> ASTConfig:
+    """The configuration, if the original code can build that model."""
+    if config.get("model_type") != ASTConfig.model_type:
+        raise ConversionError(
+            f"{name_or_dir} is a {config.get('model_type')!r}, expected {ASTConfig.model_type!r}. Give an AST checkpoint."
+        )
+    config = ASTConfig.from_dict(config)
+    needed = {
+        "num_hidden_layers": NUM_LAYERS,
+        "num_attention_heads": config.hidden_size // HEAD_DIM,
+        "intermediate_size": 4 * config.hidden_size,
+        "patch_size": PATCH_SIZE,
+        "qkv_bias": True,
+        "hidden_act": "gelu",
+    }
+    other = [
+        f"{name}={getattr(config, name)} (not {value})"
+        for name, value in needed.items()
+        if getattr(config, name) != value
+    ]
+    if config.hidden_size not in HIDDEN_SIZES.values():
+        other.insert(
+            0, f"hidden_size={config.hidden_size} (not {', '.join(map(str, sorted(set(HIDDEN_SIZES.values()))))})"
+        )
+    if other:
+        raise ConversionError(
+            f"{name_or_dir} has {'; '.join(other)}: the original code has no such model ({', '.join(HIDDEN_SIZES)} only), "
+            "so it could not load the file. Keep the checkpoint as it is."
+        )
+    return config
+
+
+@torch.no_grad()
+def _agreement_of_original(
+    config: ASTConfig, tensors: dict[str, torch.Tensor], original: dict[str, torch.Tensor], classifier: bool
+) -> str:
+    """How the original's forward pass on the written tensors compares with the port's on the checkpoint's, in words."""
+    geometry = PatchGeometry(config.frequency_stride, config.time_stride, config.max_length, config.num_mel_bins)
+    expected = expected_outputs(original, geometry)
+    model = (ASTForAudioClassification if classifier else ASTModel)(config).eval()
+    if not classifier:
+        tensors = {name.removeprefix(AST_PREFIX): tensor for name, tensor in tensors.items()}
+    model.load_state_dict(tensors)
+    outputs = model(spectrogram(geometry))
+    actual, kind = (outputs.logits, "logits") if classifier else (outputs.pooler_output, "pooled output")
+    epsilons = (config.layer_norm_eps, config.classifier_layer_norm_eps or config.layer_norm_eps)
+    if epsilons == (TRANSFORMER_EPS, CLASSIFIER_EPS):
+        return f"verified: {compare(actual, expected, kind)}"
+    difference = (actual - expected).abs().max().item()
+    return (
+        f"the original computes with LayerNorm epsilons {TRANSFORMER_EPS} and {CLASSIFIER_EPS}, this checkpoint with "
+        f"{epsilons[0]} and {epsilons[1]}: largest difference of the {kind} {difference:.1e}"
+    )

@@ -1,0 +1,187 @@
+"""An AST to be trained, from a DeiT that was trained on ImageNet: where the paper's trainings start (section 2.2).
+
+The colour channels of the patch filter are summed, positions are moved from the square image grid to the spectrogram's,
+and the classifier is new. Reads both layouts in which DeiT checkpoints are kept, Transformers' and timm's.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from math import isqrt
+from pathlib import Path
+
+import torch
+
+from model_card.run_summary import origin_section
+from modeling_ast.modeling_ast import NUM_CLASS_TOKENS
+from modeling_ast.position_embeddings import move_position_grid
+
+from .checkpoint_folder import CheckpointDescription, write_checkpoint
+from .errors import ConversionError
+from .geometry import HIDDEN_SIZES, PATCH_SIZE, PatchGeometry
+from .original_checkpoint import sha256_of
+from .original_datasets import AUDIOSET
+from .tensor_files import read_hub_checkpoint, read_state_dict
+from .weight_map import AST_PREFIX, IMAGENET_HEADS, hub_names, hub_to_original, original_to_hub
+
+DEIT_LICENSE = "apache-2.0"  # of the weights that Touvron et al. 2021 released
+# Width of the model and patches along a side of its images -> the size's name.
+MODEL_SIZES = {(192, 14): "tiny224", (384, 14): "small224", (768, 14): "base224", (768, 24): "base384"}
+CLASSIFIER_STD = 0.02  # `initializer_range` of AST on the Hub
+_DEIT_PREFIX = "deit."
+_HUB_HEADS = ("cls_classifier.", "distillation_classifier.", "classifier.", "pooler.")
+
+
+def start_from_imagenet(
+    source: str,
+    output_dir: str | os.PathLike,
+    geometry: PatchGeometry,
+    labels: Sequence[str],
+    model_size: str | None = None,
+    problem_type: str | None = None,
+    normalization: Sequence[float] | None = None,
+    license: str | None = None,
+    seed: int = 0,
+    command: Sequence[str] = ("ast-convert",),
+    report: Callable[[str], None] = print,
+) -> None:
+    """Make an AST checkpoint of an ImageNet DeiT, with a new classifier.
+
+    Args:
+        source (`str`): folder or Hub id of a distilled DeiT in the Transformers layout, or a `.pth` or `.safetensors`
+            file in timm's.
+        output_dir (`str` or `os.PathLike`): folder to make.
+        geometry ([`PatchGeometry`]): strides, frames and mel bins of the AST.
+        labels (`Sequence[str]`): names of its outputs in order.
+        model_size (`str`, *optional*): one of `HIDDEN_SIZES`, to be sure of it; told from the shapes.
+        problem_type (`str`, *optional*): as in a Transformers configuration.
+        normalization (`Sequence[float]`, *optional*): mean and standard deviation of the log-mel features.
+        license (`str`, *optional*): licence of the weights, a Hub licence id; DeiT's if not given.
+        seed (`int`, defaults to 0): of the classifier's weights.
+        command (`Sequence[str]`): the command line, for the card.
+        report (`Callable`): takes lines for the user.
+
+    Raises:
+        ConversionError: if the source is no distilled DeiT of one of the four sizes; nothing is left behind then.
+        FileExistsError: if the folder already holds something.
+    """
+    image_tensors, files = read_image_model(source)
+    name = source if not Path(source).exists() else Path(source).name
+    digests = {file.name: sha256_of(file) for file in files}
+    digest = next(iter(digests.values())) if len(digests) == 1 else digests
+    report(f"[1/3] source: {name}, SHA-256 {digest}")
+
+    found = _model_size(source, image_tensors, model_size)
+    side = isqrt(image_tensors["v.pos_embed"].shape[1] - NUM_CLASS_TOKENS)
+    frequency, time = geometry.grid
+    report(
+        f"[2/3] {found}; positions moved from {side} x {side} to {frequency} x {time} patches (strides "
+        f"{geometry.frequency_stride} x {geometry.time_stride}, {geometry.max_length} frames, {geometry.num_mel_bins} mel "
+        f"bins), patch filter summed over colours, new classifier for {len(labels)} labels"
+    )
+    mean, std = normalization or (AUDIOSET.mean, AUDIOSET.std)
+    statistics = "as given" if normalization else "AudioSet's, to be replaced by those of the data it is trained on"
+    description = CheckpointDescription(geometry, list(labels), problem_type, mean, std, statistics)
+    description.summary = {
+        **origin_section(command, base_model=source if not Path(source).exists() else f"./{name}"),
+        "seed": seed,
+        "license": license or DEIT_LICENSE,
+        "source": name,
+        "sha256": digest,
+        "model": {"size": found},
+        "conversion": {
+            "left_out": [],
+            "notes": ["A start for training: the transformer knows images, and the classifier is new and untrained."],
+        },
+    }
+    tensors = spectrogram_model(image_tensors, geometry) | new_classifier(image_tensors, len(labels), seed)
+    del image_tensors
+    agreement = write_checkpoint(output_dir, tensors, description)
+    report(f"[3/3] verified: {agreement}")
+
+
+def read_image_model(source: str) -> tuple[dict[str, torch.Tensor], list[Path]]:
+    """Read a distilled DeiT.
+
+    Args:
+        source (`str`): see [`start_from_imagenet`].
+
+    Returns:
+        Its tensors by the names that AST's original gives them, without classifiers, and the files they are from.
+
+    Raises:
+        ConversionError: if it is none.
+    """
+    path = Path(source)
+    if path.is_file():
+        tensors = {f"v.{name}": tensor for name, tensor in read_state_dict(path).items()}
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in IMAGENET_HEADS}
+        _refuse_without_distillation(source, "v.dist_token" in tensors)
+        original_to_hub(tensors, classifier=False)  # names every unknown and missing tensor
+        return tensors, [path]
+    config, tensors, files = read_hub_checkpoint(source)
+    if config.get("model_type") != "deit":
+        raise ConversionError(
+            f"{source} is a {config.get('model_type')!r}, expected 'deit'. Give a distilled DeiT such as "
+            "facebook/deit-base-distilled-patch16-384, from which AST starts."
+        )
+    tensors = {name.removeprefix(_DEIT_PREFIX): tensor for name, tensor in tensors.items()}
+    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_HUB_HEADS)}
+    _refuse_without_distillation(source, "embeddings.distillation_token" in tensors)
+    return hub_to_original(hub_names({AST_PREFIX + name: tensor for name, tensor in tensors.items()}), False), files
+
+
+def spectrogram_model(image_tensors: dict[str, torch.Tensor], geometry: PatchGeometry) -> dict[str, torch.Tensor]:
+    """The transformer of an AST from that of an image model: one input channel, positions on the spectrogram's grid.
+
+    Args:
+        image_tensors (`dict[str, torch.Tensor]`): from [`read_image_model`].
+        geometry ([`PatchGeometry`]): of the AST.
+
+    Returns:
+        `dict[str, torch.Tensor]` by the original's names, without a classifier.
+
+    Source: section 2.2 of the paper; `ASTModel.__init__` of the released code.
+    """
+    table = image_tensors["v.pos_embed"][0]
+    side = isqrt(len(table) - NUM_CLASS_TOKENS)
+    grid = move_position_grid(table[NUM_CLASS_TOKENS:].unflatten(0, (side, side)), geometry.grid)
+    return image_tensors | {
+        "v.patch_embed.proj.weight": image_tensors["v.patch_embed.proj.weight"].sum(dim=1, keepdim=True),
+        "v.pos_embed": torch.cat((table[:NUM_CLASS_TOKENS], grid.flatten(0, 1)))[None],
+    }
+
+
+def new_classifier(tensors: dict[str, torch.Tensor], num_labels: int, seed: int) -> dict[str, torch.Tensor]:
+    """An untrained classifier by the original's names, a function of the seed alone."""
+    norm = tensors["v.norm.weight"]
+    weight = torch.empty(num_labels, len(norm)).normal_(
+        0, CLASSIFIER_STD, generator=torch.Generator().manual_seed(seed)
+    )
+    return {
+        "mlp_head.0.weight": torch.ones_like(norm),
+        "mlp_head.0.bias": torch.zeros_like(norm),
+        "mlp_head.1.weight": weight.to(norm.dtype),
+        "mlp_head.1.bias": norm.new_zeros(num_labels),
+    }
+
+
+def _model_size(source: str, tensors: dict[str, torch.Tensor], wanted: str | None) -> str:
+    hidden, patches = tensors["v.pos_embed"].shape[-1], tensors["v.pos_embed"].shape[1] - NUM_CLASS_TOKENS
+    found = MODEL_SIZES.get((hidden, isqrt(patches))) if isqrt(patches) ** 2 == patches else None
+    filters = tuple(tensors["v.patch_embed.proj.weight"].shape)
+    if found is None or filters != (hidden, 3, PATCH_SIZE, PATCH_SIZE):
+        raise ConversionError(
+            f"{source} is {hidden} wide with {patches} patches and a patch filter of shape {filters}; AST starts from "
+            f"{', '.join(HIDDEN_SIZES)} with filters of shape (width, 3, {PATCH_SIZE}, {PATCH_SIZE}). Give such a DeiT."
+        )
+    if wanted not in (None, found):
+        raise ConversionError(f"--model_size {wanted} was typed, but {source} is {found}. Leave the flag out.")
+    return found
+
+
+def _refuse_without_distillation(source: str, distilled: bool) -> None:
+    if not distilled:
+        raise ConversionError(
+            f"{source} has no distillation token, and AST has two class tokens. Give a distilled DeiT such as "
+            "facebook/deit-base-distilled-patch16-384 (in timm: deit_base_distilled_patch16_384)."
+        )

@@ -1,0 +1,124 @@
+"""What a `.pth` of the original AST, or of SSAST, holds: its tensors and what can be told from their shapes."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+
+import torch
+
+from .errors import ConversionError
+from .geometry import HIDDEN_SIZES, PATCH_SIZE, PatchGeometry
+from .tensor_files import read_state_dict
+from .weight_map import DATA_PARALLEL_PREFIX, IMAGENET_HEADS
+
+# What SSAST's pretraining adds (Gong et al., AAAI 2022): two heads, the mask token, and the size of its input.
+SSAST_HEADS = tuple(
+    f"{head}.{layer}.{kind}"
+    for head in ("cpredlayer", "gpredlayer")
+    for layer in (0, 2)
+    for kind in ("weight", "bias")
+)
+SSAST_TENSORS = (*SSAST_HEADS, "mask_embed", "p_input_fdim", "p_input_tdim")
+
+
+@dataclass(frozen=True)
+class OriginalCheckpoint:
+    """The tensors of an original checkpoint.
+
+    Args:
+        tensors (`dict[str, torch.Tensor]`): by the original's names, without `module.` and without what is left out.
+        left_out (`list[str]`): tensors of the file that AST does not use.
+        pretraining_geometry ([`PatchGeometry`], *optional*): that of an SSAST pretraining, whose file says it.
+    """
+
+    tensors: dict[str, torch.Tensor]
+    left_out: list[str]
+    pretraining_geometry: PatchGeometry | None = None
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the tokens."""
+        return self.tensors["v.pos_embed"].shape[-1]
+
+    @property
+    def num_patches(self) -> int:
+        """Length of the position table without its two class tokens."""
+        return self.tensors["v.pos_embed"].shape[1] - 2
+
+    @property
+    def num_labels(self) -> int | None:
+        """Outputs of the classifier, if there is one."""
+        classifier = self.tensors.get("mlp_head.1.weight")
+        return None if classifier is None else classifier.shape[0]
+
+    @property
+    def is_pretraining(self) -> bool:
+        """Whether this is what SSAST's self-supervised pretraining saves."""
+        return self.pretraining_geometry is not None
+
+    @property
+    def model_sizes(self) -> list[str]:
+        """The original's names of this width; empty if it has none."""
+        return [name for name, width in HIDDEN_SIZES.items() if width == self.hidden_size]
+
+
+def read_original(path: str | os.PathLike) -> OriginalCheckpoint:
+    """Read a checkpoint that the original AST code, or SSAST's, saved.
+
+    Args:
+        path (`str` or `os.PathLike`): `.pth` file, with or without `module.` before its names.
+
+    Returns:
+        [`OriginalCheckpoint`].
+
+    Raises:
+        ConversionError: if the file is none; see also [`read_state_dict`].
+    """
+    tensors = without_prefix(read_state_dict(path))
+    if "patch_embed.proj.weight" in tensors:
+        raise ConversionError(
+            f"{path} is an image model in timm's layout, not an AST. To start an AST from it type ast-convert "
+            f"--imagenet_start {path} OUTPUT_DIR --max_length 1024 --num_labels N."
+        )
+    table = tensors.get("v.pos_embed")
+    if table is None or table.dim() != 3:
+        shown = ", ".join(list(tensors)[:5])
+        raise ConversionError(
+            f"{path} holds no AST: its tensors begin with {shown}; expected v.cls_token, v.pos_embed and so on. Give a "
+            "checkpoint of the original AST code."
+        )
+    _refuse_other_patches(path, tensors)
+    ours = {name: tensor for name, tensor in tensors.items() if name not in (*IMAGENET_HEADS, *SSAST_TENSORS)}
+    left_out = [name for name in tensors if name not in ours]
+    geometry = None
+    if {"p_input_fdim", "p_input_tdim"} <= tensors.keys():
+        frames, mel_bins = int(tensors["p_input_tdim"]), int(tensors["p_input_fdim"])
+        geometry = PatchGeometry(PATCH_SIZE, PATCH_SIZE, frames, mel_bins)  # pretraining allows no overlap
+    return OriginalCheckpoint(ours, left_out, geometry)
+
+
+def without_prefix(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Take `module.` from the names, which a model saved inside `torch.nn.DataParallel` has."""
+    return {name.removeprefix(DATA_PARALLEL_PREFIX): tensor for name, tensor in tensors.items()}
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _refuse_other_patches(path: str | os.PathLike, tensors: dict[str, torch.Tensor]) -> None:
+    filters = tensors.get("v.patch_embed.proj.weight")
+    patch = tuple(filters.shape[2:]) if filters is not None else None
+    if patch not in (None, (PATCH_SIZE, PATCH_SIZE)):
+        raise ConversionError(
+            f"{path} has patches of {' x '.join(map(str, patch))} (mel bins x frames), a frame model of SSAST; AST has "
+            f"{PATCH_SIZE} x {PATCH_SIZE} only, and neither this port nor Transformers can run others. Give a patch model, "
+            "such as SSAST-Base-Patch-400.pth."
+        )
+    if "v.dist_token" not in tensors and "v.cls_token" in tensors:
+        raise ConversionError(
+            f"{path} has one class token (v.dist_token is missing), AST has two: it comes from an image model without "
+            "distillation (base_nokd in SSAST). Give a checkpoint of the size tiny, small or base."
+        )

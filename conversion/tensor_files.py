@@ -1,0 +1,171 @@
+"""Reads tensors from files: `.pth` of any age without running what is in it, safetensors, and Hub folders.
+
+`torch.load(..., weights_only=True)` with no fallback: a file that needs more is refused.
+"""
+
+import json
+import os
+import pickle
+import re
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from .errors import ConversionError
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in this order of preference; both may be sharded
+WRAPPERS = ("model", "state_dict")  # DeiT's release and many training scripts put the tensors below such a key
+
+
+def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """Read the state dict in a `.pth` (zip, or the format before torch 1.6) or safetensors file.
+
+    Args:
+        path (`str` or `os.PathLike`): the file.
+
+    Returns:
+        `dict[str, torch.Tensor]` on the CPU; tensors of zip files are mapped from the file, not copied.
+
+    Raises:
+        ConversionError: if the file holds something else, is cut off, or would run code; the message says what it is.
+    """
+    path = Path(path)
+    _refuse_by_appearance(path)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read raises
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise ConversionError(_why_not_unpickled(path, str(error))) from None
+    except (RuntimeError, EOFError, LookupError, ValueError, SafetensorError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".") or "it ends too early"
+        raise ConversionError(
+            f"{path} ({path.stat().st_size:,} bytes) is cut off or damaged: {reason}. Copy or download it again."
+        ) from None
+    return _state_dict_in(path, content)
+
+
+def read_hub_checkpoint(name_or_dir: str) -> tuple[dict, dict[str, torch.Tensor], list[Path]]:
+    """Read configuration and tensors of a checkpoint in the Transformers layout, sharded or not.
+
+    Args:
+        name_or_dir (`str`): a folder, or an id on the Hub, whose files are then downloaded to its cache.
+
+    Returns:
+        The content of `config.json`, the tensors by the names in the files, and the files with the weights.
+
+    Raises:
+        ConversionError: if there is no such checkpoint or a file of it cannot be read.
+    """
+    folder = Path(name_or_dir)
+    if not folder.exists():
+        folder = _download(name_or_dir)
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise ConversionError(
+            f"{name_or_dir} has no config.json, expected a checkpoint folder as save_pretrained() writes it. A single "
+            "file of tensors is given as ast-convert FILE.pth OUTPUT_DIR."
+        )
+    files = _weight_files(folder)
+    if not files:
+        raise ConversionError(
+            f"{name_or_dir} has no weights, expected {' or '.join(WEIGHT_FILES)} beside its config.json."
+        )
+    tensors = {name: tensor for file in files for name, tensor in read_state_dict(file).items()}
+    return _read_json(config_file), tensors, files
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    for name in WEIGHT_FILES:
+        index_file = folder / f"{name}.index.json"
+        if index_file.is_file():
+            return [folder / shard for shard in sorted(set(_read_json(index_file)["weight_map"].values()))]
+        if (folder / name).is_file():
+            return [folder / name]
+    return []
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConversionError(f"{path} is not valid JSON ({error}). Put an unbroken copy there.") from None
+
+
+def _download(hub_id: str) -> Path:
+    patterns = ["config.json"]
+    for name in WEIGHT_FILES:
+        stem, suffix = name.split(".")
+        patterns += [f"{stem}*.{suffix}", f"{name}.index.json"]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=patterns))
+    except HFValidationError:
+        raise ConversionError(
+            f"{hub_id} is neither a folder nor an id on the Hub. Give a folder that holds config.json, or user/name."
+        ) from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ConversionError(
+            f"{hub_id} is no folder here and could not be had from the Hub: {reason}. Check the name and the "
+            "connection, or give a folder."
+        ) from None
+
+
+def _refuse_by_appearance(path: Path) -> None:
+    """Say what a file is that torch would only call unreadable."""
+    if path.is_dir():
+        raise ConversionError(
+            f"{path} is a folder, expected a file with the tensors of the original AST. For a checkpoint of the Hub "
+            "type ast-convert --to_original FOLDER OUTPUT.pth."
+        )
+    if not path.is_file():
+        raise ConversionError(
+            f"There is no file {path}. Give a .pth file, or ast-convert --released NAME OUTPUT_DIR to download one."
+        )
+    with open(path, "rb") as file:
+        start = file.read(512).lstrip().lower()
+    if not start:
+        raise ConversionError(f"{path} is empty, expected a .pth file. Copy or download it again.")
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<script")):
+        raise ConversionError(
+            f"{path} is a web page, not a checkpoint: the download was answered with a page. Download the file itself, "
+            "for a released one with ast-convert --released NAME OUTPUT_DIR."
+        )
+
+
+def _why_not_unpickled(path: Path, message: str) -> str:
+    refused = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", message) or re.search(r"GLOBAL (\S+)", message)
+    if refused:
+        return (
+            f"{path} holds Python objects besides tensors ({refused.group(1)}), and loading them could run any code, so "
+            "nothing was loaded. Ask its author for the tensors alone: torch.save(model.state_dict(), FILE)."
+        )
+    return f"{path} is not a file that torch.save wrote, or it is damaged. Give a .pth file with a state dict."
+
+
+def _state_dict_in(path: Path, content) -> dict[str, torch.Tensor]:
+    if isinstance(content, dict) and {"state", "param_groups"} <= content.keys():
+        raise ConversionError(
+            f"{path} is the state of an optimiser, not a model. The original AST saves the model beside it, as "
+            "best_audio_model.pth or audio_model.N.pth; give that file."
+        )
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    if not isinstance(content, dict) or not content:
+        raise ConversionError(f"{path} holds {type(content).__name__} {content!r:.60}, expected a dict of tensors.")
+    others = [str(name) for name, tensor in content.items() if not isinstance(tensor, torch.Tensor)]
+    if others:
+        raise ConversionError(
+            f"{path} holds entries that are no tensors: {', '.join(others[:5])}. Expected a state dict, as "
+            "torch.save(model.state_dict(), FILE) writes it."
+        )
+    return dict(content)
