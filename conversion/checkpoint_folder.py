@@ -67,6 +67,7 @@ def write_checkpoint(
     with make_folder_atomically(output_dir) as folder:
         if not classifier:  # as the bare model saves itself
             hub_tensors = {name.removeprefix(AST_PREFIX): tensor for name, tensor in hub_tensors.items()}
+        hub_tensors = {name: tensor.contiguous() for name, tensor in hub_tensors.items()}
         save_file(hub_tensors, folder / WEIGHTS_NAME, metadata={"format": "pt"})
         config.save_pretrained(folder)
         geometry = description.geometry

@@ -14,6 +14,7 @@ import torch
 from model_card.run_summary import origin_section
 from modeling_ast import ASTConfig, ASTForAudioClassification, ASTModel
 from modeling_ast.atomic_files import open_atomically
+from modeling_ast.patch_grid import GEOMETRY_FIELDS
 
 from .checkpoint_folder import CheckpointDescription, write_checkpoint
 from .errors import ConversionError
@@ -56,8 +57,7 @@ class Overrides:
 
     def geometry_flags(self) -> dict[str, int]:
         """The strides and sizes that were typed."""
-        names = ("frequency_stride", "time_stride", "max_length", "num_mel_bins")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        return {name: getattr(self, name) for name in GEOMETRY_FIELDS if getattr(self, name) is not None}
 
 
 def convert_checkpoint(

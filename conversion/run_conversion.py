@@ -7,14 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from modeling_ast.patch_grid import GEOMETRY_FIELDS
+
 from .geometry import HIDDEN_SIZES, PatchGeometry
 from .original_datasets import ORIGINAL_DATASETS
 from .released_checkpoints import RELEASED
 
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
-GEOMETRY_FLAGS = ("frequency_stride", "time_stride", "max_length", "num_mel_bins")
 # Which flags mean something, by what is converted.
-_TO_HUB = {"model_size", *GEOMETRY_FLAGS, "labels", "problem_type", "normalization", "license"}
+_TO_HUB = {"model_size", *GEOMETRY_FIELDS, "labels", "problem_type", "normalization", "license"}
 FLAGS_OF_MODE = {
     "checkpoint": _TO_HUB,
     "released": {"download_dir", "license"},

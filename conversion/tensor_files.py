@@ -45,7 +45,7 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ConversionError(_why_not_unpickled(path, str(error))) from None
-    except (RuntimeError, EOFError, LookupError, ValueError, SafetensorError) as error:
+    except (RuntimeError, EOFError, LookupError, ValueError, OSError, SafetensorError) as error:
         reason = str(error).partition("\n")[0].rstrip(".") or "it ends too early"
         raise ConversionError(
             f"{path} ({path.stat().st_size:,} bytes) is cut off or damaged: {reason}. Copy or download it again."

@@ -241,11 +241,11 @@ def prepare_data(
 
 
 def build_feature_extractor(args: ModelArguments) -> ASTFeatureExtractor:
-    """The checkpoint's feature extractor, or one of the sizes of a new model."""
+    """The checkpoint's feature extractor, or one of a new model, for inputs of the sizes that were given."""
+    sizes = {name: size for name, size in args.sizes().items() if name in ("max_length", "num_mel_bins")}
     if args.model_name_or_path:
         check_model_name(args.model_name_or_path)
-        return ASTFeatureExtractor.from_pretrained(args.model_name_or_path)
-    sizes = {name: size for name, size in args.geometry().items() if name in ("max_length", "num_mel_bins")}
+        return ASTFeatureExtractor.from_pretrained(args.model_name_or_path, **sizes)
     return ASTFeatureExtractor(**sizes)
 
 
@@ -308,9 +308,9 @@ def build_model(args: ModelArguments, labels: list[str]) -> tuple[ASTForAudioCla
     }
     start = args.model_name_or_path
     if not start:
-        return ASTForAudioClassification(ASTConfig(**args.geometry(), **settings)), "random weights"
+        return ASTForAudioClassification(ASTConfig(**args.sizes(), **settings)), "random weights"
     trained_labels = ASTConfig.from_pretrained(start).id2label
-    model = ASTForAudioClassification.from_pretrained(start, dtype=torch.float32, **settings)
+    model = ASTForAudioClassification.from_pretrained(start, dtype=torch.float32, **settings, **args.sizes())
     return model, f"from {start} with {'its' if trained_labels == names else 'a new'} classifier"
 
 

@@ -12,7 +12,7 @@ import torch
 from model_card import run_summary
 
 from .arguments import (
-    GEOMETRY_FIELDS,
+    SIZE_FIELDS,
     ASTTrainingArguments,
     AugmentationArguments,
     DataArguments,
@@ -69,7 +69,7 @@ def _describe_split(split: datasets.Dataset) -> dict:
 
 def model_section(model) -> dict:
     """Parameters and sizes."""
-    return {"parameters": model.num_parameters()} | {name: getattr(model.config, name) for name in GEOMETRY_FIELDS}
+    return {"parameters": model.num_parameters()} | {name: getattr(model.config, name) for name in SIZE_FIELDS}
 
 
 def training_section(

@@ -43,7 +43,8 @@ class ASTConfig(PreTrainedConfig):
             `None`. The original code uses 1e-6 in the transformer and 1e-5 in the head, stock Transformers one for both.
 
     Raises:
-        ValueError: if `num_attention_heads` does not divide `hidden_size`, or the input is smaller than one patch.
+        ValueError: if `num_attention_heads` does not divide `hidden_size`, the input is smaller than one patch, or a stride
+            is below 1.
 
     A checkpoint with the 527 AudioSet labels and no `problem_type` is taken as multi-label: its scores are independent
     (sigmoid), while stock Transformers applies a softmax to them.
@@ -81,6 +82,9 @@ class ASTConfig(PreTrainedConfig):
                     f"{name}={getattr(self, name)} is less than one patch of {self.patch_size}. Set {name} to "
                     f"{self.patch_size} or more."
                 )
+        for name in ("frequency_stride", "time_stride"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is less than 1. Set {name} to 1 or more.")
         if self.problem_type is None and self._has_audioset_labels():
             self.problem_type = "multi_label_classification"
             logger.warning_once(

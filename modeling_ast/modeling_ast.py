@@ -21,14 +21,13 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import can_return_tuple, logging
 
 from .configuration_ast import ASTConfig
-from .patch_grid import patches_along
+from .patch_grid import GEOMETRY_FIELDS, patches_along
 from .position_embeddings import move_position_grid, positions_for_grid
 
 logger = logging.get_logger(__name__)
 
 FAULTS_SHOWN = 5  # of the tensors that do not fit, in the message about them
 NUM_CLASS_TOKENS = 2  # class and distillation token, as in DeiT
-GEOMETRY_FIELDS = ("max_length", "num_mel_bins", "frequency_stride", "time_stride")  # what the position table is for
 LABEL_FIELDS = ("num_labels", "id2label", "label2id")
 # What says where a checkpoint lies, among the arguments of `from_pretrained`.
 _PLACE_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")

@@ -1,4 +1,7 @@
-"""How many patches lie along an axis of a spectrogram; light, for everything that has to know."""
+"""How a spectrogram is cut into patches; light, for everything that has to know."""
+
+# Fields of the configuration that say it, and for which the position table was made.
+GEOMETRY_FIELDS = ("frequency_stride", "time_stride", "max_length", "num_mel_bins")
 
 
 def patches_along(size, patch_size: int, stride: int):

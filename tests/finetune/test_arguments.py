@@ -74,8 +74,8 @@ def test_the_merged_recipe_runs_again_to_the_same_fields(recipe, tmp_path):
             "Trainer smooths hard labels only",
         ),
         (
-            ["--output_dir", "x", "--dataset_name", "x", "--model_name_or_path", "m", "--max_length", "96"],
-            "max_length describe a new model, but model_name_or_path='m'",
+            ["--output_dir", "x", "--dataset_name", "x", "--model_name_or_path", "m", "--hidden_size", "96"],
+            "hidden_size describe a new model, but model_name_or_path='m'",
         ),
     ],
 )

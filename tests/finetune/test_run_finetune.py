@@ -13,6 +13,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import pipeline
 
+from finetune.arguments import SIZE_FIELDS
 from finetune.demo import scores_of_stock_transformers
 from finetune.run_finetune import main
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, register, unregister
@@ -224,9 +225,8 @@ def test_a_checkpoint_keeps_its_classifier_only_for_the_same_labels(recipe, tmp_
     config.id2label, config.label2id = names, {name: index for index, name in names.items()}
     ASTForAudioClassification(config).save_pretrained(tmp_path / "start")
     ASTFeatureExtractor(max_length=96, mean=-5.0, std=4.0).save_pretrained(tmp_path / "start")
-    sizes = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_length")
     fields = yaml.safe_load(Path(recipe).read_text()) | {"learning_rate": 0.0, "normalization": "checkpoint"}
-    fields = {name: value for name, value in fields.items() if name not in (*sizes, "frequency_stride", "time_stride")}
+    fields = {name: value for name, value in fields.items() if name not in SIZE_FIELDS}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields | {"model_name_or_path": str(tmp_path / "start")}))
     assert main([str(tmp_path / "recipe.yaml"), "--num_train_epochs", "1"]) == 0
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("start", "run"))
@@ -235,6 +235,24 @@ def test_a_checkpoint_keeps_its_classifier_only_for_the_same_labels(recipe, tmp_
     assert kept == before.keys() - new
     assert ASTFeatureExtractor.from_pretrained(tmp_path / "run").mean == -5.0
     assert "from the local checkpoint `./start`" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_a_checkpoint_is_trained_at_another_length(recipe, tmp_path, capsys):
+    config = ASTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, max_length=96)
+    ASTForAudioClassification(config).save_pretrained(tmp_path / "start")
+    ASTFeatureExtractor(max_length=96).save_pretrained(tmp_path / "start")
+    fields = {
+        name: value for name, value in yaml.safe_load(Path(recipe).read_text()).items() if name not in SIZE_FIELDS
+    }
+    fields |= {"learning_rate": 0.0, "model_name_or_path": str(tmp_path / "start"), "max_length": 64}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields))
+    assert main([str(tmp_path / "recipe.yaml"), "--num_train_epochs", "1"]) == 0
+    before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("start", "run"))
+    positions = "audio_spectrogram_transformer.embeddings.position_embeddings"
+    grids = [tensors[positions][0, 2:].unflatten(0, (12, -1)) for tensors in (before, after)]
+    assert torch.equal(grids[1], grids[0][:, 2:7])  # the middle 5 of 9
+    assert ASTFeatureExtractor.from_pretrained(tmp_path / "run").max_length == 64
+    assert ASTForAudioClassification.from_pretrained(tmp_path / "run").config.max_length == 64
 
 
 def test_training_with_longest_padding_is_scored_both_ways(recipe, tmp_path):

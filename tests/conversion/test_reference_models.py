@@ -1,0 +1,56 @@
+"""The 16 models that the original code computed, converted and run: by this port, by stock Transformers, and back.
+
+The outside truth is `tests/reference`, outputs of YuanGongND/ast on seeded weights.
+"""
+
+import pytest
+
+from benchmarks.conversion_agreement import (
+    convert_case,
+    port_differences,
+    reference_cases,
+    stock_differences,
+    way_back_is_bit_equal,
+)
+
+ORIGINAL_TOLERANCE = 2e-5  # float32 rounding of another order of operations, logits of magnitude 1 to 5
+POSITION_TOLERANCE = 1e-6  # values of magnitude 0.2; interpolation may be compiled differently elsewhere
+STOCK_TOLERANCE = 1e-4  # stock Transformers has one LayerNorm epsilon where the original has two
+CASES = reference_cases()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reference")
+    yield folder
+    for path in sorted(folder.rglob("*"), reverse=True):  # gigabytes, which pytest would keep for three runs
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def test_there_are_16_models_of_three_kinds():
+    kinds = [case.kind for case in CASES.values()]
+    assert (kinds.count("checkpoint"), kinds.count("imagenet_start"), kinds.count("audioset_start")) == (8, 5, 3)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_logits_and_positions_equal_the_originals(name, folder):
+    logits, positions = port_differences(CASES[name], convert_case(CASES[name], folder))
+    assert logits < ORIGINAL_TOLERANCE
+    assert (positions is None) == (CASES[name].kind == "checkpoint")
+    assert positions is None or positions < POSITION_TOLERANCE
+
+
+def test_converted_folders_in_stock_transformers_agree_with_the_original(folder):
+    for case in CASES.values():
+        if not (folder / case.name).exists():  # a test run alone
+            convert_case(case, folder)
+    differences = stock_differences(CASES.values(), folder)
+    assert differences.keys() == CASES.keys()
+    assert max(differences.values()) < STOCK_TOLERANCE, differences
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.kind == "checkpoint"])
+def test_the_way_back_is_bit_equal_on_every_tensor(name, folder):
+    if not (folder / name).exists():
+        convert_case(CASES[name], folder)
+    assert way_back_is_bit_equal(CASES[name], folder)
