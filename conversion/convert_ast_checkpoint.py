@@ -150,7 +150,12 @@ def convert_to_original(
 
     output_path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomically(output_path) as file:
-        torch.save({DATA_PARALLEL_PREFIX + name: tensor for name, tensor in original.items()}, file)
+        try:
+            torch.save({DATA_PARALLEL_PREFIX + name: tensor for name, tensor in original.items()}, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk, behind torch's failure to finish the archive
+                raise error.__context__ from None
+            raise
         file.flush()
         again = original_to_hub(without_prefix(read_state_dict(file.name)), classifier)
         changed = [name for name, tensor in tensors.items() if not torch.equal(again[name], tensor)]

@@ -1,6 +1,7 @@
 """`ast-convert`: original AST checkpoints to Hub checkpoints and back, and starts from ImageNet, verified."""
 
 import argparse
+import errno
 import os
 import shlex
 import sys
@@ -149,7 +150,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments, recorded_command(argv)
         )
     except (ConversionError, OSError, SafetensorError) as error:
-        print(f"ast-convert: {' '.join(str(error).split())}", file=sys.stderr)
+        reason = " ".join(str(error).split())
+        if os.strerror(errno.ENOSPC) in reason and not isinstance(error, ConversionError):
+            reason = f"{arguments.output} was not written: {reason}. Make room, or name a place on another disk."
+        print(f"ast-convert: {reason}", file=sys.stderr)
         return 1
     print(arguments.output)
     return 0

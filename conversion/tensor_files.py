@@ -101,12 +101,14 @@ def _read_json(path: Path) -> dict:
 
 
 def _download(hub_id: str) -> Path:
-    patterns = ["config.json"]
-    for name in WEIGHT_FILES:
-        stem, suffix = name.split(".")
-        patterns += [f"{stem}*.{suffix}", f"{name}.index.json"]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns))
+        for name in WEIGHT_FILES:  # one after the other: most repositories have both, and each is the whole model
+            stem, suffix = name.split(".")
+            patterns = ["config.json", f"{stem}*.{suffix}", f"{name}.index.json"]
+            folder = Path(snapshot_download(hub_id, allow_patterns=patterns))
+            if _weight_files(folder):
+                break
+        return folder
     except HFValidationError:
         raise ConversionError(
             f"{hub_id} is neither a folder nor an id on the Hub. Give a folder that holds config.json, or user/name."

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from conversion.run_conversion import parse_arguments as parse_conversion_arguments
 from finetune.arguments import parse_arguments as parse_finetune_arguments
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, unregister
 from modeling_ast.run_tagging import make_parser as make_tagging_parser
@@ -20,7 +21,9 @@ COMMANDS = re.findall(r"^    (ast-\S+ .+?(?:\\\n.+?)*)$", README, re.MULTILINE)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_parse(command, tmp_path):
     name, *arguments = shlex.split(command.replace("\\\n", " "))
-    if name == "ast-tag":
+    if name == "ast-convert":
+        parse_conversion_arguments(arguments)
+    elif name == "ast-tag":
         make_tagging_parser().parse_args(arguments)
     elif "--model_name_or_path" in arguments:
         parse_finetune_arguments(arguments)
@@ -29,7 +32,7 @@ def test_commands_parse(command, tmp_path):
 
 
 def test_there_are_commands():
-    assert {command.split()[0] for command in COMMANDS} == {"ast-finetune", "ast-tag"}
+    assert {command.split()[0] for command in COMMANDS} == {"ast-finetune", "ast-tag", "ast-convert"}
 
 
 def test_python_blocks_run(tmp_path, tiny_sizes, capsys):

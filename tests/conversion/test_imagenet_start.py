@@ -1,7 +1,10 @@
 """`ast-convert --imagenet_start`: DeiT in both layouts and all four sizes; its numbers are in test_reference_models."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -194,3 +197,24 @@ def test_a_vit_of_transformers_is_refused(convert, tmp_path):
     )
     assert code == 1
     assert "is a 'vit', expected 'deit'. Give a distilled DeiT such as facebook/deit-base-distilled-patch16-384" in err
+
+
+def test_a_hub_id_is_looked_up_in_the_cache_of_the_hub(timm_weights, stock_deit, convert, tmp_path):
+    repository = tmp_path / "cache" / "models--facebook--deit-tiny-distilled-patch16-224"
+    stock_deit.save_pretrained(repository / "snapshots" / "0123abcd")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0123abcd")
+    command = [
+        sys.executable, "-m", "conversion.run_conversion", "--imagenet_start", "facebook/deit-tiny-distilled-patch16-224",
+        tmp_path / "ast", "--max_length", "128", "--num_labels", "35",
+    ]  # fmt: skip
+    environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    torch.save(timm_weights, tmp_path / "deit.pth")
+    expected, actual = (
+        start(convert, tmp_path / "deit.pth", tmp_path / "b"),
+        load_file(tmp_path / "ast/model.safetensors"),
+    )
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    card = (tmp_path / "ast" / "README.md").read_text()
+    assert "base_model: facebook/deit-tiny-distilled-patch16-224" in card

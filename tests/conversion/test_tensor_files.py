@@ -4,19 +4,26 @@ A refusal is one line that names the file, what it is and what to do; nothing in
 """
 
 import contextlib
+import http.server
 import io
+import json
 import pickle
+import random
+import re
 import struct
+import threading
 import warnings
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from huggingface_hub import close_session, constants
+from safetensors.torch import load_file, save_file
+from transformers import ASTConfig, ASTForAudioClassification
 
 from conversion.errors import ConversionError
-from conversion.tensor_files import read_state_dict
+from conversion.tensor_files import read_hub_checkpoint, read_state_dict
 
 FORMATS = {"zip": True, "legacy": False}  # torch.save's `_use_new_zipfile_serialization`
 DAMAGED = r"is cut off or damaged: .*\. Copy or download it again\."
@@ -167,7 +174,7 @@ def _with_pickle_changed(content, old, new):
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_reading_is_quiet(tmp_path, form):
-    save(state_dict(), tmp_path / "model.pth", form, pickle_protocol=4)  # of which torch warns
+    save(state_dict(), tmp_path / "model.pth", form, pickle_protocol=3)  # of which torch warns
     (tmp_path / "bare.pth").write_bytes(pickle.dumps({"epoch": 3}, protocol=4))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -272,7 +279,7 @@ def surprises(path, contents):
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_file_cut_off_at_any_byte_is_called_cut_off(tmp_path, form):
     content = written({"weight": torch.randn(60, 30), "numbers": torch.arange(7)}, form)
-    assert len(content) > 6000  # beyond the 4 KB from which torch looks for the end of a zip elsewhere
+    assert len(content) > 6000  # torch fails in another place where more than 4 KB are left of a zip
     lengths = {*range(1, 700), *range(700, len(content), 67), len(content) - 1}
     assert surprises(tmp_path / "model.pth", {length: content[:length] for length in sorted(lengths)}) == {}
 
@@ -335,7 +342,7 @@ def zipped(records):
         zipped({"archive/model.pth": b"PK"}),
         zipped({"archive/data.pkl": pickle.dumps({}), "archive/version": "3\n"}),
         zipped({"archive/data.pkl": b"", "archive/version": "3\n", "archive/byteorder": "little"}),
-        b"audio spectrogram transformer\n",
+        b"hello world\n",
         b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n",
         b'{"error": "not found"}',
         bytes(1000),  # space that a download reserved and never filled
@@ -645,7 +652,7 @@ def test_an_unknown_id_with_the_network_off_is_answered_in_words():
     assert words.endswith("Check the name and the connection, or give a folder.")
 
 
-@pytest.mark.parametrize("name", ["/no/such/folder", "../gone", "a/b/c", "two words", "runs/"])
+@pytest.mark.parametrize("name", ["/no/such/folder", "../gone", "a/b/c", "two words", "no-such-folder/"])
 def test_what_can_be_no_id_is_not_looked_for_on_the_hub(name):
     words = refusal(name, read_hub_checkpoint)
     assert "is neither a folder nor an id on the Hub. Give a folder that holds config.json, or user/name." in words

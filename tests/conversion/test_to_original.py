@@ -124,3 +124,14 @@ def test_an_existing_file_is_left_alone(stock_model, convert, tmp_path):
     assert code == 1
     assert "already exists. Name another file, or remove it first." in err
     assert (tmp_path / "ast.pth").read_text() == "precious"
+
+
+def test_a_full_disk_is_answered_in_one_line_and_leaves_nothing(stock_model, convert, tmp_path, small_disk):
+    stock_model.save_pretrained(tmp_path / "hub")
+    disk = small_disk(5)
+    code, _, err = convert("--to_original", tmp_path / "hub", disk / "ast.pth")
+    assert code == 1
+    assert re.fullmatch(r"ast-convert: \S+ast.pth was not written: .*No space left on device.* Make room.*\n", err), (
+        err
+    )
+    assert not list(disk.iterdir())
