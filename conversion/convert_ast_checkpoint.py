@@ -168,19 +168,14 @@ def convert_to_original(
 
 
 def _refuse_other_than_released(path: Path, source: OriginalCheckpoint, released: ReleasedCheckpoint) -> None:
-    geometry = _released_geometry(released)
     found = (source.num_labels, source.num_patches, source.hidden_size)
-    expected = (released.num_labels, geometry.num_patches, HIDDEN_SIZES[released.model_size])
+    expected = (released.dataset.num_labels, released.geometry.num_patches, HIDDEN_SIZES[released.model_size])
     if found != expected:
         raise ConversionError(
             f"{path} is taken for the released {released.name}, but has {found[0]} labels, {found[1]} patches and width "
             f"{found[2]} where that has {expected[0]}, {expected[1]} and {expected[2]}. If it is another checkpoint, give "
             "it another file name."
         )
-
-
-def _released_geometry(released: ReleasedCheckpoint) -> PatchGeometry:
-    return PatchGeometry(released.frequency_stride, released.time_stride, released.max_length)
 
 
 def _model_size(
@@ -205,7 +200,7 @@ def _geometry(
     """The geometry, and in words how it was found."""
     flags = overrides.geometry_flags()
     if not flags and released:
-        return _released_geometry(released), f"as released as {released.name}"
+        return released.geometry, f"as released as {released.name}"
     if not flags and source.pretraining_geometry:
         if source.pretraining_geometry.num_patches != source.num_patches:
             raise ConversionError(
@@ -267,7 +262,7 @@ def _dataset(
     if overrides.labels:
         return ORIGINAL_DATASETS.get(overrides.labels)
     if released:
-        return ORIGINAL_DATASETS[released.labels]
+        return released.dataset
     for dataset in ORIGINAL_DATASETS.values():
         # 527 labels are AudioSet's at any length; 35 or 50 may be anybody's unless the recipe's length fits, too.
         if source.num_labels == dataset.num_labels and (

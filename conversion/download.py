@@ -1,0 +1,182 @@
+"""Fetches a released checkpoint, and continues where an earlier attempt stopped.
+
+The bytes go to `NAME.pth.part`, which gets its name when it is whole. `huggingface_hub`'s HTTP session is used, so that
+proxies and certificates are those of every other download; it sends no token by itself. Its `http_get` is not: it hands
+bytes on 10 MB at a time, so that a connection which is cut sooner never gets anywhere, gives up when a connection is
+reset, and does not judge an answer before fetching it.
+"""
+
+import os
+import re
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from huggingface_hub import is_offline_mode
+from huggingface_hub.errors import HTTPError  # of whichever HTTP client huggingface_hub is built on
+from huggingface_hub.utils import get_session, tqdm
+
+from modeling_ast.atomic_files import sync
+
+from .errors import ConversionError
+from .released_checkpoints import ReleasedCheckpoint
+
+SIGNATURES = (b"PK\x03\x04", b"\x80")  # what torch.save writes: a zip archive, or a pickle before torch 1.6
+TIMEOUT = 10.0  # seconds for the connection and between two pieces of the answer
+PAUSE = 1.0  # seconds between two requests
+FUTILE_REQUESTS = 3  # in a row that bring no byte, after which a call gives up
+TEMPORARY_STATUS = (408, 416, 429, 500, 502, 503, 504)
+
+
+class _CutOffError(Exception):
+    """A request did not bring the rest of the file; the next one may."""
+
+
+def download_checkpoint(row: ReleasedCheckpoint, folder: Path, report: Callable[[str], None] = print) -> Path:
+    """Download a released checkpoint unless it is there already.
+
+    Args:
+        row ([`ReleasedCheckpoint`]): which one.
+        folder (`Path`): where the file goes; made if there is none.
+        report (`Callable`): takes lines for the user.
+
+    Returns:
+        `Path` of the whole file, `folder/NAME.pth`.
+
+    Raises:
+        ConversionError: if there is no connection, or the server has something else than the checkpoint. What arrived
+            is kept, and the next call continues it.
+        OSError: if the file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, part = folder / f"{row.name}.pth", folder / f"{row.name}.pth.part"
+    if path.exists():
+        fault = _fault_of(path, row)
+        if not fault:
+            report(f"      {path} is already there and is used as it is")
+            return path
+        report(f"      {path} is there, but {fault}; it is downloaded again")
+    if is_offline_mode():
+        raise ConversionError(
+            f"{row.name} is to be downloaded, but HF_HUB_OFFLINE is set and forbids every connection. Type unset "
+            f"HF_HUB_OFFLINE TRANSFORMERS_OFFLINE and try again. {_by_hand(row)}"
+        )
+    _fill(part, row)
+    fault = _fault_of(part, row)
+    if fault:
+        part.unlink()
+        raise ConversionError(f"{row.name} was downloaded, but {fault}. It was removed; try again. {_by_hand(row)}")
+    sync(part)
+    os.replace(part, path)
+    return path
+
+
+def _fill(part: Path, row: ReleasedCheckpoint) -> None:
+    """Make requests until the file is whole, or nothing comes any more."""
+    futile = 0
+    with tqdm(desc=row.name, unit="B", unit_scale=True, disable=None) as bar:
+        while True:
+            before = _size(part)
+            try:
+                return _fetch_rest(part, row, bar)
+            except _CutOffError as error:
+                problem = str(error)
+            except HTTPError as error:
+                problem = f"there is no connection to {urlsplit(row.address).hostname} ({error})"
+            futile = 0 if _size(part) > before else futile + 1
+            if futile == FUTILE_REQUESTS:
+                raise ConversionError(
+                    f"{row.name} could not be downloaded: {problem}. The same command continues with the "
+                    f"{_size(part):,} bytes that are here. {_by_hand(row)}"
+                )
+            time.sleep(PAUSE)
+
+
+def _fetch_rest(part: Path, row: ReleasedCheckpoint, bar: tqdm) -> None:
+    """Make one request for what the part file lacks.
+
+    Raises:
+        _CutOffError: if the file is not whole after it.
+        ConversionError: if the server has something else than the checkpoint.
+    """
+    start = _size(part)
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    with get_session().stream("GET", row.address, headers=headers, timeout=TIMEOUT, follow_redirects=True) as response:
+        if response.status_code == 416 and start:  # it is as long as the file, or longer: of another version, or whole
+            if not _fault_of(part, row) and response.headers.get("Content-Range") == f"bytes */{start}":
+                return
+            part.unlink()
+        continued = response.status_code == 206
+        if continued:
+            piece = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
+            if piece is None or int(piece[1]) != start:
+                part.unlink(missing_ok=True)
+                raise _CutOffError(f"{response.url.host} answered with another piece than was asked for")
+            length = int(piece[2])
+        else:
+            length = int(response.headers.get("Content-Length", 0)) or None
+        _refuse_wrong_answer(response, row, length)
+        bar.reset(total=length)
+        bar.n = start if continued else 0
+        bar.refresh()
+        with open(part, "ab" if continued else "wb") as file:
+            for chunk in response.iter_raw():
+                file.write(chunk)
+                bar.update(len(chunk))
+                if file.tell() > row.largest_bytes:
+                    break
+    if _size(part) < (length or row.smallest_bytes):
+        of_all = f" of {length:,}" if length else ""
+        raise _CutOffError(f"{response.url.host} ended the file after {_size(part):,}{of_all} bytes")
+
+
+def _refuse_wrong_answer(response, row: ReleasedCheckpoint, length: int | None) -> None:
+    """Judge an answer by its head, before its body is fetched."""
+    host, status = response.url.host, f"HTTP {response.status_code}"
+    if response.status_code in TEMPORARY_STATUS:
+        raise _CutOffError(f"{host} answers {status}")
+    if response.status_code not in (200, 206):
+        raise ConversionError(
+            f"{row.name} cannot be downloaded: {host} answers {status} to {row.address}. {_by_hand(row)}"
+        )
+    kind = response.headers.get("Content-Type", "")
+    if kind.lower().startswith("text/"):
+        raise ConversionError(
+            f"{row.name} cannot be downloaded: {host} answers with a page ({kind}) instead of the file. The address may "
+            f"have moved, or the network asks for a log-in first. {_by_hand(row)}"
+        )
+    if length is not None and not row.smallest_bytes <= length <= row.largest_bytes:
+        raise ConversionError(
+            f"{row.name} cannot be downloaded: what {host} offers has {length:,} bytes, and the checkpoint has "
+            f"{row.smallest_bytes:,} to {row.largest_bytes:,}. {_by_hand(row)}"
+        )
+
+
+def _fault_of(path: Path, row: ReleasedCheckpoint) -> str:
+    """Why a file cannot be the whole checkpoint; empty if it can."""
+    size = _size(path)
+    with open(path, "rb") as file:
+        first = file.read(4)
+    if not first.startswith(SIGNATURES):
+        return f"it begins with {first!r}, which nothing that torch.save writes does"
+    if not row.smallest_bytes <= size <= row.largest_bytes:
+        return f"it has {size:,} bytes, and the checkpoint has {row.smallest_bytes:,} to {row.largest_bytes:,}"
+    if first.startswith(b"PK"):
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+        except zipfile.BadZipFile as error:
+            return f"it is a broken zip archive ({error})"
+        if damaged:
+            return f"its checksum of {damaged} is wrong"
+    return ""
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _by_hand(row: ReleasedCheckpoint) -> str:
+    return f"You can also download {row.address} in a browser and type ast-convert FILE.pth OUTPUT_DIR."
