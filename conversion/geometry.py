@@ -92,14 +92,15 @@ def infer_geometry(
         if frequency_stride is None or time_stride is None
         else [(frequency_stride, time_stride)]
     )
-    strides = list(dict.fromkeys(strides))
+    strides = sorted(dict.fromkeys(strides), key=lambda pair: pair[0] != pair[1])
     for pair, length in product(strides, [max_length] if max_length else USUAL_LENGTHS):
         geometry = PatchGeometry(*pair, length, num_mel_bins)
         if geometry.num_patches == num_patches:
             return geometry
     asked = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
     usual = " or ".join(map(str, sorted(USUAL_LENGTHS)))
-    nearest = _nearest(num_patches, num_mel_bins, **given)
+    all_typed = all(value is not None for value in given.values())
+    nearest = _nearest(num_patches, num_mel_bins, **dict.fromkeys(given) if all_typed else given)
     answers = "; ".join(f"{answer.as_flags()} ({answer.num_patches} patches)" for answer in nearest)
     raise ConversionError(
         f"The position table has {num_patches} patches, which "
@@ -112,16 +113,15 @@ def _nearest(
     num_patches: int, num_mel_bins: int, frequency_stride: int | None, time_stride: int | None, max_length: int | None
 ) -> list[PatchGeometry]:
     """Geometries near a number of patches: exact before inexact, square before oblong, usual before odd lengths."""
-    answers = set()
+    answers = {}  # one for each grid at given strides: its usual length where there is one
     for pair in product(
         [frequency_stride] if frequency_stride else PAPER_STRIDES, [time_stride] if time_stride else PAPER_STRIDES
     ):
         frequency, _ = PatchGeometry(*pair, PATCH_SIZE, num_mel_bins).grid
         steps = max(1, round(num_patches / frequency))
-        answers |= {
-            PatchGeometry(*pair, length, num_mel_bins)
-            for length in ([max_length] if max_length else [*USUAL_LENGTHS, PATCH_SIZE + (steps - 1) * pair[1]])
-        }
+        for length in [max_length] if max_length else [*USUAL_LENGTHS, PATCH_SIZE + (steps - 1) * pair[1]]:
+            answer = PatchGeometry(*pair, length, num_mel_bins)
+            answers.setdefault((pair, answer.grid), answer)
 
     def distance(answer: PatchGeometry) -> tuple:
         return (
@@ -132,4 +132,4 @@ def _nearest(
             answer.time_stride,
         )
 
-    return sorted(answers, key=distance)[:ANSWERS_SHOWN]
+    return sorted(answers.values(), key=distance)[:ANSWERS_SHOWN]

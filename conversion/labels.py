@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import io
 import json
 from pathlib import Path
 
@@ -56,14 +57,21 @@ def read_labels(name_or_file: str) -> list[str]:
 
 
 def _from_csv(text: str) -> list[tuple[int, str]]:
-    rows = list(csv.DictReader(text.splitlines()))
-    columns = list(rows[0]) if rows else []
+    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    reader.fieldnames = [column.strip().lower() for column in reader.fieldnames or []]
+    columns, rows = reader.fieldnames, list(reader)
     name_column = next((column for column in NAME_COLUMNS if column in columns), None)
     if name_column is None:
         raise ConversionError(
             f"it has the columns {', '.join(map(str, columns)) or 'of no row'}, expected one of "
             f"{', '.join(NAME_COLUMNS)}, and perhaps index. Add that header line."
         )
+    for row in rows:
+        if None in row or None in row.values():
+            raise ConversionError(
+                f"the row {', '.join(str(cell) for cell in row.values())} has not {len(columns)} cells. Put names with a "
+                "comma into quotes."
+            )
     return [(int(row["index"]) if "index" in columns else place, row[name_column]) for place, row in enumerate(rows)]
 
 
@@ -71,9 +79,14 @@ def _from_json(content) -> list[tuple[int, str]]:
     if isinstance(content, dict) and "id2label" in content:
         content = content["id2label"]
     if isinstance(content, list):
-        return [(place, str(name)) for place, name in enumerate(content)]
+        content = dict(enumerate(content))
     if not isinstance(content, dict):
         raise ConversionError(f"it holds {content!r:.60}, expected a list or an object of label names.")
+    others = [value for value in content.values() if not isinstance(value, str | int)]
+    if others:
+        raise ConversionError(f"it holds {others[0]!r:.60}, expected names.")
+    if all(isinstance(index, int) for index in content):
+        return [(index, str(name)) for index, name in content.items()]
     if all(isinstance(index, int) for index in content.values()):
         return [(index, name) for name, index in content.items()]
     return [(int(index), str(name)) for index, name in content.items()]

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from safetensors import SafetensorError
+from huggingface_hub.errors import HFValidationError, HTTPError
 from safetensors.torch import load_file
 
 from .errors import ConversionError
@@ -45,11 +44,8 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ConversionError(_why_not_unpickled(path, str(error))) from None
-    except (RuntimeError, EOFError, LookupError, ValueError, OSError, SafetensorError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".") or "it ends too early"
-        raise ConversionError(
-            f"{path} ({path.stat().st_size:,} bytes) is cut off or damaged: {reason}. Copy or download it again."
-        ) from None
+    except Exception as error:  # broken bytes make torch raise anything: AssertionError, struct.error, TypeError ...
+        raise ConversionError(_damaged(path, str(error))) from None
     return _state_dict_in(path, content)
 
 
@@ -85,19 +81,32 @@ def read_hub_checkpoint(name_or_dir: str) -> tuple[dict, dict[str, torch.Tensor]
 
 def _weight_files(folder: Path) -> list[Path]:
     for name in WEIGHT_FILES:
+        if (folder / name).is_file():  # before an index, which Transformers leaves behind when it saves over shards
+            return [folder / name]
         index_file = folder / f"{name}.index.json"
         if index_file.is_file():
-            return [folder / shard for shard in sorted(set(_read_json(index_file)["weight_map"].values()))]
-        if (folder / name).is_file():
-            return [folder / name]
+            shards = _read_json(index_file).get("weight_map")
+            if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
+                raise ConversionError(f"{index_file} has no weight_map of file names. Put an unbroken copy there.")
+            files = [folder / shard for shard in sorted(set(shards.values()))]
+            missing = [str(file) for file in files if not file.is_file()]
+            if missing:
+                raise ConversionError(
+                    f"There is no file {', '.join(missing)}, which {index_file.name} names. Copy or download the "
+                    "whole checkpoint again."
+                )
+            return files
     return []
 
 
 def _read_json(path: Path) -> dict:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ConversionError(f"{path} is not valid JSON ({error}). Put an unbroken copy there.") from None
+    if not isinstance(content, dict):
+        raise ConversionError(f"{path} holds {content!r:.60}, expected an object. Put an unbroken copy there.")
+    return content
 
 
 def _download(hub_id: str) -> Path:
@@ -113,7 +122,7 @@ def _download(hub_id: str) -> Path:
         raise ConversionError(
             f"{hub_id} is neither a folder nor an id on the Hub. Give a folder that holds config.json, or user/name."
         ) from None
-    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+    except (HTTPError, OSError, ValueError) as error:  # ValueError: an answer that is no JSON
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ConversionError(
             f"{hub_id} is no folder here and could not be had from the Hub: {reason}. Check the name and the "
@@ -143,14 +152,30 @@ def _refuse_by_appearance(path: Path) -> None:
         )
 
 
+def _damaged(path: Path, reason: str) -> str:
+    reason = reason.partition("\n")[0].rstrip(".")
+    if " " not in reason or "weights_only" in reason:  # nothing that helps, or torch's advice to load it unsafely
+        reason = "it does not hold what its beginning promises"
+    return f"{path} ({path.stat().st_size:,} bytes) is cut off or damaged: {reason}. Copy or download it again."
+
+
 def _why_not_unpickled(path: Path, message: str) -> str:
     refused = re.search(r"Unsupported (?:global: GLOBAL|class) (\S+)", message) or re.search(r"GLOBAL (\S+)", message)
     if refused:
+        if _ends_with(path, refused.group(1).rpartition(".")[2]):  # half the name of a class that torch knows
+            return _damaged(path, "it ends too early")
         return (
             f"{path} holds Python objects besides tensors ({refused.group(1)}), and loading them could run any code, so "
             "nothing was loaded. Ask its author for the tensors alone: torch.save(model.state_dict(), FILE)."
         )
     return f"{path} is not a file that torch.save wrote, or it is damaged. Give a .pth file with a state dict."
+
+
+def _ends_with(path: Path, name: str) -> bool:
+    with open(path, "rb") as file:
+        file.seek(-min(512, path.stat().st_size), os.SEEK_END)
+        end = file.read()
+    return end.endswith(name.encode()) or end[:-1].endswith(name.encode())  # a cut name is read without its last byte
 
 
 def _state_dict_in(path: Path, content) -> dict[str, torch.Tensor]:
@@ -163,8 +188,13 @@ def _state_dict_in(path: Path, content) -> dict[str, torch.Tensor]:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not content:
-        raise ConversionError(f"{path} holds {type(content).__name__} {content!r:.60}, expected a dict of tensors.")
-    others = [str(name) for name, tensor in content.items() if not isinstance(tensor, torch.Tensor)]
+        shown = " ".join(repr(content).split())
+        raise ConversionError(f"{path} holds {type(content).__name__} {shown:.60}, expected a dict of tensors.")
+    others = [
+        " ".join(str(name).split())
+        for name, tensor in content.items()
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor)
+    ]
     if others:
         raise ConversionError(
             f"{path} holds entries that are no tensors: {', '.join(others[:5])}. Expected a state dict, as "

@@ -60,7 +60,8 @@ def move_position_grid(position_grid: torch.Tensor, new_grid: tuple[int, int]) -
     is cut from its middle where the new one is not longer, else stretched bilinearly.
     """
     frequency, time = new_grid
-    grid = position_grid.permute(2, 0, 1)[None].float()  # (1, hidden, frequency, time)
+    precise = torch.promote_types(position_grid.dtype, torch.float32)
+    grid = position_grid.permute(2, 0, 1)[None].to(precise)  # (1, hidden, frequency, time)
     grid = _cut_or_stretch(grid, dim=3, size=time)
     grid = _cut_or_stretch(grid, dim=2, size=frequency)
     return grid[0].permute(1, 2, 0).to(position_grid.dtype)

@@ -277,6 +277,30 @@ def test_wrong_tensors_are_named_and_leave_nothing(make_original, convert, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_a_size_that_is_not_the_file_s_is_refused(make_original, convert, tmp_path):
+    path = make_original()
+    code, _, err = convert(path, tmp_path / "ast", "--model_size", "small224")
+    assert code == 1
+    assert f"--model_size small224 is 384 wide, {path} is 192: tiny224. Leave the flag out." in err
+    code, _, err = convert(make_original(change=narrow), tmp_path / "ast")
+    assert code == 1
+    assert "is 128 wide; the original's models are tiny224 192, small224 384, base224 768, base384 768" in err
+
+
+def narrow(weights: dict):
+    weights["v.pos_embed"] = weights["v.pos_embed"][..., :128]
+
+
+def test_tensors_in_another_memory_order_are_converted(make_original, convert, tmp_path, tiny_weights):
+    def transposed_in_memory(weights):
+        for name in ("mlp_head.1.weight", "v.blocks.0.attn.qkv.weight"):
+            weights[name] = weights[name].T.contiguous().T
+
+    assert convert(make_original(change=transposed_in_memory), tmp_path / "ast")[0] == 0
+    tensors = load_file(tmp_path / "ast" / "model.safetensors")
+    assert torch.equal(tensors["classifier.dense.weight"], tiny_weights["mlp_head.1.weight"])
+
+
 def test_a_checkpoint_that_does_not_agree_is_not_kept(make_original, convert, tmp_path, monkeypatch):
     from conversion import checkpoint_folder
 
@@ -375,6 +399,16 @@ def test_an_ssast_patch_model_becomes_a_model_without_classifier(make_original, 
     assert "Unverified against SSAST's own outputs" in text
     assert "It has no classifier yet" in text
     assert 'pipeline("audio-classification"' not in text
+
+
+def test_an_ssast_file_that_contradicts_itself_is_refused(make_original, convert, tmp_path):
+    def other_length(weights):
+        ssast(weights)
+        weights["p_input_tdim"] = torch.tensor(512)
+
+    code, _, err = convert(make_original(change=other_length), tmp_path / "ssast")
+    assert code == 1
+    assert "which makes 256 patches, but its position table has 512" in err
 
 
 def test_an_ssast_frame_model_is_refused_in_words(make_original, convert, tmp_path):

@@ -101,6 +101,16 @@ class Payload:
 # Good files
 
 
+@pytest.mark.parametrize("form", FORMATS)
+def test_what_a_module_calls_its_state_dict_comes_back_as_a_plain_dict(tmp_path, form):
+    expected = torch.nn.BatchNorm1d(3).state_dict()
+    assert type(expected) is not dict
+    tensors = read_state_dict(save(expected, tmp_path / "model.pth", form))
+    assert type(tensors) is dict
+    assert list(tensors) == list(expected)
+    assert_same_bits(tensors, expected)
+
+
 @pytest.mark.parametrize("as_path", [str, Path])
 @pytest.mark.parametrize("form", FORMATS)
 def test_both_formats_come_back_bit_for_bit(tmp_path, form, as_path):

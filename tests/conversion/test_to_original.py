@@ -103,6 +103,8 @@ def edit(folder, **changes):
         (lambda folder: edit(folder, model_type="vit"), "is a 'vit', expected 'audio-spectrogram-transformer'"),
         (lambda folder: edit(folder, hidden_act="relu"), r"hidden_act=relu \(not gelu\)"),
         (lambda folder: edit(folder, patch_size=8), r"patch_size=8 \(not 16\)"),
+        (lambda folder: edit(folder, qkv_bias=False), r"qkv_bias=False \(not True\)"),
+        (lambda folder: edit(folder, intermediate_size=700), r"intermediate_size=700 \(not 768\)"),
         (lambda folder: (folder / "config.json").unlink(), "has no config.json"),
         (lambda folder: (folder / "model.safetensors").unlink(), "has no weights, expected model.safetensors or"),
     ],
@@ -114,6 +116,24 @@ def test_what_is_no_original_ast_is_refused(stock_model, convert, tmp_path, chan
     assert code == 1
     assert err.count("\n") == 1
     assert re.search(message, err), err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hub"]
+
+
+def test_a_file_that_does_not_read_back_is_not_kept(stock_model, convert, tmp_path, monkeypatch):
+    from conversion import convert_ast_checkpoint
+
+    stock_model.save_pretrained(tmp_path / "hub")
+    read = convert_ast_checkpoint.read_state_dict
+
+    def read_damaged(path):
+        tensors = read(path)
+        tensors["module.v.norm.bias"] = tensors["module.v.norm.bias"] + 1
+        return tensors
+
+    monkeypatch.setattr(convert_ast_checkpoint, "read_state_dict", read_damaged)
+    code, _, err = convert("--to_original", tmp_path / "hub", tmp_path / "ast.pth")
+    assert code == 1
+    assert "audio_spectrogram_transformer.layernorm.bias did not survive the way there and back" in err
     assert [entry.name for entry in tmp_path.iterdir()] == ["hub"]
 
 
