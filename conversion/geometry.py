@@ -103,7 +103,7 @@ def infer_geometry(
     nearest = _nearest(num_patches, num_mel_bins, **dict.fromkeys(given) if all_typed else given)
     answers = "; ".join(f"{answer.as_flags()} ({answer.num_patches} patches)" for answer in nearest)
     raise ConversionError(
-        f"The position table has {num_patches} patches, which "
+        f"The position table has {num_patches} patches, which at {num_mel_bins} mel bins "
         f"{asked or f'no square stride with {usual} frames'} "
         f"{'does not make' if asked else 'makes'}. Pass the flags the model was trained with. Nearest: {answers}."
     )

@@ -50,7 +50,7 @@ def read_labels(name_or_file: str) -> list[str]:
             "the order of the outputs."
         )
     doubled = sorted({name for name in labels if labels.count(name) > 1})
-    if not labels or doubled or "" in labels:
+    if not labels or doubled or not all(name.strip() for name in labels):
         fault = f"{', '.join(doubled[:5])} more than once" if doubled else "no label or an empty one"
         raise ConversionError(f"{path} holds {fault}. Give every output a name of its own.")
     return labels

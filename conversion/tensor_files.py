@@ -3,6 +3,7 @@
 `torch.load(..., weights_only=True)` with no fallback: a file that needs more is refused.
 """
 
+import codecs
 import json
 import os
 import pickle
@@ -142,14 +143,17 @@ def _refuse_by_appearance(path: Path) -> None:
             f"There is no file {path}. Give a .pth file, or ast-convert --released NAME OUTPUT_DIR to download one."
         )
     with open(path, "rb") as file:
-        start = file.read(512).lstrip().lower()
+        start = file.read(4096).removeprefix(codecs.BOM_UTF8).lstrip().lower()
     if not start:
         raise ConversionError(f"{path} is empty, expected a .pth file. Copy or download it again.")
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<script")):
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<script", b"<!--")):
         raise ConversionError(
             f"{path} is a web page, not a checkpoint: the download was answered with a page. Download the file itself, "
             "for a released one with ast-convert --released NAME OUTPUT_DIR."
         )
+
+    if start.startswith(b"version https://git-lfs"):
+        raise ConversionError(f"{path} is a git-lfs pointer, not the file it stands for. Type git lfs pull beside it.")
 
 
 def _damaged(path: Path, reason: str) -> str:
@@ -168,7 +172,7 @@ def _why_not_unpickled(path: Path, message: str) -> str:
             f"{path} holds Python objects besides tensors ({refused.group(1)}), and loading them could run any code, so "
             "nothing was loaded. Ask its author for the tensors alone: torch.save(model.state_dict(), FILE)."
         )
-    return f"{path} is not a file that torch.save wrote, or it is damaged. Give a .pth file with a state dict."
+    return f"{path} is not a file that torch.save writes by default, or it is damaged. Give a .pth file with a state dict."
 
 
 def _ends_with(path: Path, name: str) -> bool:

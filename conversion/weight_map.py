@@ -192,12 +192,19 @@ def hub_to_original(tensors: dict[str, torch.Tensor], classifier: bool = True) -
 
 
 def hub_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename what Transformers 5 saved under its names in memory; other names stay as they are."""
+    """Rename what Transformers 5 saved under its names in memory; the Hub's names stay as they are.
+
+    Raises:
+        ConversionError: if a tensor is there under both names.
+    """
     renamed = {}
     for name, tensor in tensors.items():
+        new_name = name
         for pattern, replacement in _TRANSFORMERS_5_NAMES:
-            name = re.sub(pattern, replacement, name)
-        renamed[name] = tensor
+            new_name = re.sub(pattern, replacement, new_name)
+        if new_name in renamed:
+            raise ConversionError(f"{new_name} is there twice, also as {name}. Give an unbroken checkpoint.")
+        renamed[new_name] = tensor
     return renamed
 
 

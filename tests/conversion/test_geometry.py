@@ -160,7 +160,7 @@ def test_other_mel_bins(stride, max_length, patches):
 def test_what_is_typed_is_contradicted_by_the_table():
     words = refusal(1212, frequency_stride=16, time_stride=16, max_length=1024)
     assert words.startswith(
-        "The position table has 1212 patches, which --frequency_stride 16 --time_stride 16 --max_length 1024 does not make."
+        "The position table has 1212 patches, which at 128 mel bins --frequency_stride 16 --time_stride 16 --max_length 1024 does not make."
     )
     assert answers_in(words)[0] == ({"frequency_stride": 10, "time_stride": 10, "max_length": 1024}, 1212)
 
@@ -171,7 +171,7 @@ def test_what_is_typed_is_contradicted_by_the_table():
 def test_the_refusal_says_what_was_tried_and_what_to_type():
     words = refusal(84)
     assert words.startswith(
-        "The position table has 84 patches, which no square stride with 128 or 512 or 1024 frames makes. Pass the flags "
+        "The position table has 84 patches, which at 128 mel bins no square stride with 128 or 512 or 1024 frames makes. Pass the flags "
         "the model was trained with. Nearest: --frequency_stride 10 --time_stride 10 --max_length 76 (84 patches); "
     )
     assert words.endswith(" patches).")

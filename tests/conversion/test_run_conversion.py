@@ -149,7 +149,7 @@ def test_a_patch_count_without_a_usual_answer_lists_the_nearest(make_original, c
     code, _, err = convert(path, tmp_path / "ast")
     assert code == 1
     assert err.count("--max_length") == 3
-    assert "216 patches, which no square stride with 128 or 512 or 1024 frames makes" in err
+    assert "216 patches, which at 128 mel bins no square stride with 128 or 512 or 1024 frames makes" in err
     assert convert(path, tmp_path / "ast", *FLAGS_300)[0] == 0
     assert ASTForAudioClassification.from_pretrained(tmp_path / "ast").config.patch_grid == (12, 18)
 

@@ -27,7 +27,7 @@ from conversion.tensor_files import read_hub_checkpoint, read_state_dict
 
 FORMATS = {"zip": True, "legacy": False}  # torch.save's `_use_new_zipfile_serialization`
 DAMAGED = r"is cut off or damaged: .*\. Copy or download it again\."
-NOT_TORCH = r"is not a file that torch\.save wrote, or it is damaged\. Give a \.pth file with a state dict\."
+NOT_TORCH = r"is not a file that torch\.save writes by default, or it is damaged\. Give a \.pth file with a state dict\."
 UNREADABLE = f"({DAMAGED}|{NOT_TORCH})"
 OPTIMISER = (
     r"is the state of an optimiser, not a model\..*best_audio_model\.pth or audio_model\.N\.pth; give that file\."
@@ -237,7 +237,7 @@ def test_code_in_a_bare_pickle_of_any_protocol_is_not_run(tmp_path, protocol):
     path.write_bytes(pickle.dumps(Payload(marker), protocol=protocol))
     words = refusal(path)
     assert not marker.exists()
-    assert "Python objects besides tensors" in words or "is not a file that torch.save wrote" in words
+    assert "Python objects besides tensors" in words or "is not a file that torch.save writes by default" in words
     pickle.loads(path.read_bytes())
     assert marker.exists(), "the payload is a dud, so the test shows nothing"
 
@@ -353,7 +353,6 @@ def zipped(records):
         zipped({"archive/data.pkl": pickle.dumps({}), "archive/version": "3\n"}),
         zipped({"archive/data.pkl": b"", "archive/version": "3\n", "archive/byteorder": "little"}),
         b"hello world\n",
-        b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n",
         b'{"error": "not found"}',
         bytes(1000),  # space that a download reserved and never filled
         b"PK",
@@ -366,7 +365,6 @@ def zipped(records):
         "half_a_checkpoint",
         "empty_pickle",
         "text",
-        "git_lfs",
         "json",
         "zeros",
         "2_bytes",
@@ -711,3 +709,17 @@ def test_a_hub_that_does_not_deliver_is_answered_in_words(hub, answer):
 def test_a_hub_that_is_not_there_is_answered_in_words(hub, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert "could not be had from the Hub" in refusal("nobody/no-such-model", read_hub_checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xef\xbb\xbf<!-- saved --><html>", "is a web page"),
+        (b" " * 600 + b"<HTML>", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "is a git-lfs pointer.*git lfs pull"),
+    ],
+)
+def test_what_downloads_leave_in_place_of_a_file_is_named(tmp_path, content, message):
+    (tmp_path / "model.pth").write_bytes(content)
+    with pytest.raises(ConversionError, match=message):
+        read_state_dict(tmp_path / "model.pth")

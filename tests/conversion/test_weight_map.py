@@ -388,3 +388,9 @@ def test_other_stock_models_with_the_names_in_memory(tmp_path, model_class, conf
     in_memory = load_file(tmp_path / "in_memory" / "model.safetensors")
     assert ordinary.keys() != in_memory.keys()
     assert_same_bits(hub_names(in_memory), ordinary)
+
+
+def test_a_tensor_under_both_names_is_refused():
+    both = ("x.layers.0.attention.q_proj.weight", "x.encoder.layer.0.attention.attention.query.weight")
+    with pytest.raises(ConversionError, match="is there twice, also as"):
+        hub_names({name: torch.zeros(1) for name in both})
