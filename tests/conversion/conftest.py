@@ -53,6 +53,7 @@ def convert(capsys):
     from conversion.run_conversion import main
 
     def run(*arguments) -> tuple[int, str, str]:
+        capsys.readouterr()  # what the test itself printed
         code = main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return code, captured.out, captured.err

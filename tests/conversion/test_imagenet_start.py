@@ -143,6 +143,14 @@ def test_the_classifier_is_new_and_a_function_of_the_seed(timm_weights, convert,
     assert torch.equal(runs[0]["classifier.layernorm.weight"], torch.ones(192))
 
 
+def test_half_precision_is_kept(timm_weights, convert, tmp_path):
+    torch.save({name: tensor.half() for name, tensor in timm_weights.items()}, tmp_path / "deit.pth")
+    tensors = start(convert, tmp_path / "deit.pth", tmp_path / "ast", "--seed", 3)
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
+    assert json.loads((tmp_path / "ast" / "config.json").read_text())["dtype"] == "float16"
+    assert json.loads((tmp_path / "ast" / "run_summary.json").read_text())["seed"] == 3
+
+
 def test_strides_labels_and_the_card(timm_weights, convert, tmp_path):
     torch.save(timm_weights, tmp_path / "deit.pth")
     code, out, _ = convert(

@@ -27,7 +27,9 @@ from conversion.tensor_files import read_hub_checkpoint, read_state_dict
 
 FORMATS = {"zip": True, "legacy": False}  # torch.save's `_use_new_zipfile_serialization`
 DAMAGED = r"is cut off or damaged: .*\. Copy or download it again\."
-NOT_TORCH = r"is not a file that torch\.save writes by default, or it is damaged\. Give a \.pth file with a state dict\."
+NOT_TORCH = (
+    r"is not a file that torch\.save writes by default, or it is damaged\. Give a \.pth file with a state dict\."
+)
 UNREADABLE = f"({DAMAGED}|{NOT_TORCH})"
 OPTIMISER = (
     r"is the state of an optimiser, not a model\..*best_audio_model\.pth or audio_model\.N\.pth; give that file\."

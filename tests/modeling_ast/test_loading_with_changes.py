@@ -216,3 +216,26 @@ def test_offloaded_positions_are_refused_in_words(folder):
     model = ASTForAudioClassification.from_pretrained(folder).to("meta")
     with pytest.raises(ValueError, match="position table is offloaded.*without device_map"):
         model.resize_patch_grid(max_length=200)
+
+
+def test_frozen_positions_stay_frozen(folder):
+    model = ASTForAudioClassification.from_pretrained(folder).requires_grad_(False)
+    model.resize_patch_grid(max_length=200)
+    assert not model.audio_spectrogram_transformer.embeddings.position_embeddings.requires_grad
+
+
+def test_a_checkpoint_in_a_subfolder_is_changed_through_the_auto_class(folder, registered):
+    model = AutoModelForAudioClassification.from_pretrained(folder.parent, subfolder=folder.name, max_length=60)
+    assert positions(model).shape == (32, 12, 5)
+    assert list(model.config.id2label.values()) == list(LABELS)
+
+
+def test_the_configuration_may_be_a_path(folder, tmp_path):
+    ASTConfig.from_pretrained(folder, max_length=60).save_pretrained(tmp_path / "config")
+    model = ASTForAudioClassification.from_pretrained(folder, config=str(tmp_path / "config"))
+    assert positions(model).shape == (32, 12, 5)
+
+
+def test_labels_are_kept_in_the_order_of_their_indices(folder):
+    model = ASTForAudioClassification.from_pretrained(folder, id2label={"1": "high", "0": "low"})
+    assert list(model.config.id2label.items()) == [(0, "low"), (1, "high")]
