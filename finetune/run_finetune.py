@@ -310,8 +310,11 @@ def build_model(args: ModelArguments, labels: list[str]) -> tuple[ASTForAudioCla
     if not start:
         return ASTForAudioClassification(ASTConfig(**args.sizes(), **settings)), "random weights"
     trained_labels = ASTConfig.from_pretrained(start).id2label
-    model = ASTForAudioClassification.from_pretrained(start, dtype=torch.float32, **settings, **args.sizes())
-    return model, f"from {start} with {'its' if trained_labels == names else 'a new'} classifier"
+    model, loading_info = ASTForAudioClassification.from_pretrained(
+        start, dtype=torch.float32, output_loading_info=True, **settings, **args.sizes()
+    )
+    kept = trained_labels == names and "classifier.dense.weight" not in loading_info["missing_keys"]
+    return model, f"from {start} with {'its' if kept else 'a new'} classifier"
 
 
 def describe_run(

@@ -3,7 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -38,7 +38,7 @@ def make_folder_atomically(path: str | os.PathLike) -> Iterator[Path]:
     """Fill a new folder that nobody sees before it is complete.
 
     Args:
-        path (`str` or `os.PathLike`): folder to make; it must not exist, or be empty. Missing parents are made.
+        path (`str` or `os.PathLike`): folder to make, see [`refuse_existing`]. Missing parents are made.
 
     Yields:
         The folder to fill, of the same name, inside a temporary one beside `path`. Its files are synced and it is renamed
@@ -47,20 +47,45 @@ def make_folder_atomically(path: str | os.PathLike) -> Iterator[Path]:
     Raises:
         FileExistsError: if there is already something at `path`.
     """
-    path = Path(os.path.abspath(path))
+    refuse_existing(path)
+    path = Path(os.path.realpath(path))
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with make_parents(path):
+        try:
+            folder = temporary / path.name
+            folder.mkdir(parents=True)
+            yield folder
+            for file in folder.iterdir():
+                sync(file)
+            os.replace(folder, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_existing(path: str | os.PathLike):
+    """Raise a `FileExistsError` unless a new folder can be put at `path`: nothing is there, or an empty folder."""
+    path = Path(path)
+    if os.path.ismount(path):
+        raise FileExistsError(
+            f"{path} is a mount point, which cannot be replaced. Name a folder in it: {path / 'ast'}"
+        )
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise FileExistsError(f"{path} already exists. Name another one, or remove it first.")
+
+
+@contextmanager
+def make_parents(path: str | os.PathLike) -> Iterator[None]:
+    """Make the missing parents of `path`, and remove them again, as far as they are empty, if the block raises."""
+    path = Path(path)
+    missing = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        folder = temporary / path.name
-        folder.mkdir(parents=True)
-        yield folder
-        for file in folder.iterdir():
-            sync(file)
-        os.replace(folder, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        yield
+    except BaseException:
+        for parent in missing:
+            with suppress(OSError):
+                parent.rmdir()
+        raise
 
 
 def sync(path: str | os.PathLike):

@@ -94,7 +94,10 @@ class ASTConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
-        """As the stock method; labels among `kwargs` replace those that a missing `problem_type` is concluded from."""
+        """As the stock method, but `label2id` alone says the labels too, and what a missing `problem_type` is concluded
+        from are the labels that the configuration ends up with."""
+        if kwargs.get("label2id") and kwargs.get("id2label") is None:
+            kwargs["id2label"] = {index: label for label, index in kwargs["label2id"].items()}
         return_unused_kwargs = kwargs.pop("return_unused_kwargs", False)
         given = config_dict.get("problem_type") or kwargs.get("problem_type")
         config, unused = super().from_dict(config_dict, return_unused_kwargs=True, **kwargs)

@@ -308,14 +308,19 @@ class ASTPreTrainedModel(PreTrainedModel):
             ValueError: if a tensor other than the classifier's is missing, unexpected or of another shape.
         """
         wanted = {name: kwargs.pop(name) for name in (*GEOMETRY_FIELDS, *LABEL_FIELDS) if name in kwargs}
-        new_classifier_allowed = ignore_mismatched_sizes or any(name in wanted for name in LABEL_FIELDS)
+        labels_given = any(name in wanted for name in LABEL_FIELDS)
         own = _own_config_dict(pretrained_model_name_or_path, kwargs)
         labels_decide_problem_type = config is None and not own.get("problem_type") and "problem_type" not in kwargs
-        if config is not None and not isinstance(config, ASTConfig):
+        if isinstance(config, (str, os.PathLike)):
             config = ASTConfig.from_pretrained(config)
+        elif config is not None and not isinstance(config, ASTConfig):  # that of stock Transformers
+            config = ASTConfig.from_dict(config.to_dict())
         if config is not None and own:
-            wanted = {name: getattr(config, name) for name in (*GEOMETRY_FIELDS, "id2label")} | wanted
-            config = _with_geometry_and_labels(config, ASTConfig.from_dict(dict(own)))
+            own_config = ASTConfig.from_dict(dict(own))
+            wanted = {name: getattr(config, name) for name in GEOMETRY_FIELDS} | wanted
+            if not labels_given and config.id2label != own_config.id2label:
+                wanted["id2label"], labels_given = config.id2label, True
+            config = _with_geometry_and_labels(config, own_config)
         model, loading_info = super().from_pretrained(
             pretrained_model_name_or_path,
             *model_args,
@@ -324,16 +329,17 @@ class ASTPreTrainedModel(PreTrainedModel):
             output_loading_info=True,
             **kwargs,
         )
-        model._refuse_unfit_checkpoint(pretrained_model_name_or_path, loading_info, new_classifier_allowed)
-
-        geometry = {name: wanted[name] for name in GEOMETRY_FIELDS if wanted.get(name) is not None}
-        if any(getattr(model.config, name) != value for name, value in geometry.items()):
-            model.resize_patch_grid(**geometry)
+        model._refuse_unfit_checkpoint(
+            pretrained_model_name_or_path, loading_info, ignore_mismatched_sizes or labels_given
+        )
+        model.resize_patch_grid(**{name: wanted.get(name) for name in GEOMETRY_FIELDS})
         id2label = _wanted_id2label(wanted, model.config.id2label)
         if id2label != model.config.id2label:
             if labels_decide_problem_type:  # what was concluded from the old labels is not true of the new ones
                 model.config.problem_type = None
-            model._replace_labels(id2label)
+            model._replace_labels(
+                id2label, had_classifier="classifier.dense.weight" not in loading_info["missing_keys"]
+            )
         return (model, loading_info) if output_loading_info else model
 
     @torch.no_grad()
@@ -364,34 +370,30 @@ class ASTPreTrainedModel(PreTrainedModel):
             "frequency_stride": frequency_stride,
             "time_stride": time_stride,
         }
-        changes = {name: value for name, value in changes.items() if value is not None}
+        changes = {name: value for name, value in changes.items() if value not in (None, getattr(self.config, name))}
+        if not changes:
+            return
         resized = ASTConfig.from_dict(self.config.to_dict() | changes)  # checks the values
         embeddings = getattr(self, self.base_model_prefix, self).embeddings
-        table = embeddings.position_embeddings
-        if table.is_meta:
-            raise ValueError(
-                "The position table is offloaded, so it cannot be moved to another patch grid. Load the checkpoint without "
-                "device_map, call resize_patch_grid and save it."
-            )
-        old_grid = self.config.patch_grid
-        grid = move_position_grid(table[0, NUM_CLASS_TOKENS:].unflatten(0, old_grid), resized.patch_grid)
-        moved = torch.cat((table[0, :NUM_CLASS_TOKENS], grid.flatten(0, 1)))[None]
-        embeddings.position_embeddings = nn.Parameter(moved, requires_grad=table.requires_grad)
+        old_grid, new_grid = self.config.patch_grid, resized.patch_grid
+        if new_grid != old_grid:
+            embeddings.position_embeddings = _moved_positions(embeddings.position_embeddings, old_grid, new_grid)
         for name, value in changes.items():
             setattr(self.config, name, value)
         embeddings.patch_embeddings.projection.stride = (resized.frequency_stride, resized.time_stride)
-        logger.warning(
-            "Positions were moved from a %d x %d to a %d x %d patch grid (frequency x time) by the paper's rule, for %s; "
-            "train the model before you rely on it.",
-            *old_grid,
-            *resized.patch_grid,
-            ", ".join(f"{name}={value}" for name, value in changes.items()),
-        )
+        if new_grid != old_grid or {"frequency_stride", "time_stride"} & changes.keys():
+            logger.warning(
+                "The patch grid is %d x %d (frequency x time) in place of %d x %d, positions moved by the paper's rule, for "
+                "%s; train the model before you rely on it.",
+                *new_grid,
+                *old_grid,
+                ", ".join(f"{name}={value}" for name, value in changes.items()),
+            )
 
-    def _replace_labels(self, id2label: dict[int, str]):
+    def _replace_labels(self, id2label: dict[int, str], had_classifier: bool):
         """Take other labels; a model with a classifier overrides this to get a new one."""
         self.config.id2label = id2label
-        self.config.label2id = {label: index for index, label in id2label.items()}
+        self.config.label2id = _inverted(id2label)
 
     def _refuse_unfit_checkpoint(self, name, loading_info: dict, new_classifier_allowed: bool):
         missing = set(loading_info["missing_keys"])
@@ -437,18 +439,38 @@ def _with_geometry_and_labels(config: ASTConfig, own: ASTConfig) -> ASTConfig:
 
 def _wanted_id2label(wanted: dict, own: dict[int, str]) -> dict[int, str]:
     """The labels asked for by `num_labels`, `id2label` or `label2id`; the checkpoint's own where none says otherwise."""
-    count, id2label = wanted.get("num_labels"), wanted.get("id2label")
-    if id2label is None and wanted.get("label2id") is not None:
-        id2label = {index: label for label, index in wanted["label2id"].items()}
+    count, id2label, label2id = (wanted.get(name) for name in LABEL_FIELDS)
+    if id2label is None and label2id is not None:
+        id2label = {index: label for label, index in label2id.items()}
     if id2label is None:
-        return own if count in (None, len(own)) else {index: f"LABEL_{index}" for index in range(count)}
-    id2label = {int(index): label for index, label in id2label.items()}
-    if sorted(id2label) != list(range(len(id2label))) or count not in (None, len(id2label)):
+        id2label = own if count in (None, len(own)) else {index: f"LABEL_{index}" for index in range(count)}
+    id2label = {int(index): label for index, label in sorted(id2label.items(), key=lambda item: int(item[0]))}
+    consistent = count in (None, len(id2label)) and (
+        label2id is None or {label: int(index) for label, index in label2id.items()} == _inverted(id2label)
+    )
+    if not id2label or list(id2label) != list(range(len(id2label))) or not consistent:
+        given = ", ".join(f"{name}={wanted[name]!r:.60}" for name in LABEL_FIELDS if wanted.get(name) is not None)
         raise ValueError(
-            f"id2label has {len(id2label)} labels with indices {min(id2label)} to {max(id2label)}, expected 0 to "
-            f"{(count or len(id2label)) - 1}, each once. Pass num_labels and id2label that fit each other, or only one."
+            f"{given} do not name labels with the indices 0, 1, 2 ..., each once. Pass num_labels, id2label and label2id "
+            "that fit each other, or only one of them."
         )
-    return dict(sorted(id2label.items()))
+    return id2label
+
+
+def _inverted(id2label: dict[int, str]) -> dict[str, int]:
+    return {label: index for index, label in id2label.items()}
+
+
+def _moved_positions(table: nn.Parameter, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> nn.Parameter:
+    """The position table of shape `(1, 2 + patches, hidden)` for another patch grid."""
+    if table.is_meta:
+        raise ValueError(
+            "The position table is offloaded, so it cannot be moved to another patch grid. Load the checkpoint without "
+            "device_map, call resize_patch_grid and save it."
+        )
+    grid = move_position_grid(table[0, NUM_CLASS_TOKENS:].unflatten(0, old_grid), new_grid)
+    moved = torch.cat((table[0, :NUM_CLASS_TOKENS], grid.flatten(0, 1)))[None]
+    return nn.Parameter(moved, requires_grad=table.requires_grad)
 
 
 class ASTModel(ASTPreTrainedModel):
@@ -633,17 +655,21 @@ class ASTForAudioClassification(ASTPreTrainedModel):
         self.num_labels = self.config.num_labels
         self.classifier = ASTMLPHead(self.config).to(self.device, self.dtype)
         self.classifier.apply(self._init_weights)
+        self.classifier.train(self.training)
 
-    def _replace_labels(self, id2label: dict[int, str]):
-        old = self.config.num_labels
-        super()._replace_labels(id2label)
+    def _replace_labels(self, id2label: dict[int, str], had_classifier: bool):
+        before = (
+            f"in place of the checkpoint's {self.config.num_labels}" if had_classifier else "the checkpoint has none"
+        )
+        super()._replace_labels(id2label, had_classifier)
         self.reset_classifier()
+        rename = " To only rename the labels of a trained classifier set config.id2label after loading."
         logger.warning(
-            "The classifier is new, for %d labels in place of the checkpoint's %d, problem_type=%s; train it before you "
-            "rely on it. To only rename the labels of a trained classifier set config.id2label after loading.",
+            "The classifier is new, for %d labels (%s), problem_type=%s; train it before you rely on it.%s",
             len(id2label),
-            old,
+            before,
             self.config.problem_type,
+            rename if had_classifier else "",
         )
 
     @can_return_tuple

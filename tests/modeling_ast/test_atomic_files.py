@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from modeling_ast.atomic_files import make_folder_atomically, open_atomically
+from modeling_ast.atomic_files import make_folder_atomically, open_atomically, refuse_existing
 
 
 def test_a_folder_appears_when_its_files_are_on_the_disk(tmp_path, monkeypatch):
@@ -23,7 +23,24 @@ def test_a_folder_appears_when_its_files_are_on_the_disk(tmp_path, monkeypatch):
 def test_a_folder_whose_filling_fails_leaves_nothing(tmp_path):
     with pytest.raises(FileNotFoundError), make_folder_atomically(tmp_path / "new") as folder:
         (folder / "missing" / "weights").write_text("1")
+    with pytest.raises(FileNotFoundError), make_folder_atomically(tmp_path / "parent" / "of" / "new") as folder:
+        (folder / "missing" / "weights").write_text("1")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_empty_folder_is_replaced_also_through_a_link(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "empty")
+    with make_folder_atomically(tmp_path / "link") as folder:
+        (folder / "weights").write_text("1")
+    assert (tmp_path / "empty" / "weights").read_text() == "1"
+    assert (tmp_path / "link").is_symlink()
+
+
+def test_a_mount_point_is_refused_in_words(tmp_path, monkeypatch):
+    monkeypatch.setattr(os.path, "ismount", lambda path: True)
+    with pytest.raises(FileExistsError, match="is a mount point, which cannot be replaced. Name a folder in it"):
+        refuse_existing(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])

@@ -7,6 +7,9 @@ import pytest
 import torch
 from torch.nn.functional import interpolate
 from transformers import AutoModel, AutoModelForAudioClassification
+from transformers.models.audio_spectrogram_transformer.configuration_audio_spectrogram_transformer import (
+    ASTConfig as StockConfig,
+)
 
 from modeling_ast import ASTConfig, ASTForAudioClassification, ASTModel, register, unregister
 
@@ -138,27 +141,58 @@ def test_other_labels_get_a_classifier_that_is_new_as_a_whole(folder, registered
     assert after.classifier.dense.weight.std() < 0.1, "initial weights, not the checkpoint's"
     kept, loaded = everything_else(before), everything_else(after)
     assert all(torch.equal(kept[name], loaded[name]) for name in kept)
-    assert f"The classifier is new, for {len(names)} labels in place of the checkpoint's 3" in log.text
+    assert f"The classifier is new, for {len(names)} labels (in place of the checkpoint's 3)" in log.text
+    assert not after.classifier.training, "as the rest of a loaded model"
 
 
-def test_label2id_alone_says_the_labels(folder):
-    model = ASTForAudioClassification.from_pretrained(folder, label2id={"low": 0, "high": 1})
+@pytest.mark.parametrize("loader", [ASTForAudioClassification, AutoModelForAudioClassification])
+def test_label2id_alone_says_the_labels(folder, registered, loader):
+    model = loader.from_pretrained(folder, label2id={"low": 0, "high": 1})
     assert model.config.id2label == {0: "low", 1: "high"}
 
 
-@pytest.mark.parametrize("labels", [{"num_labels": 4, "id2label": {0: "a", 1: "b"}}, {"id2label": {0: "a", 2: "b"}}])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {"num_labels": 4, "id2label": {0: "a", 1: "b"}},
+        {"id2label": {0: "a", 2: "b"}},
+        {"id2label": {}},
+        {"id2label": {}, "num_labels": 3},
+        {"num_labels": 0},
+        {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 1, "b": 0}},
+    ],
+)
 def test_labels_that_contradict_themselves_are_refused(folder, labels):
-    with pytest.raises(ValueError, match="id2label has 2 labels with indices 0 to [12], expected 0 to [13]"):
+    with pytest.raises(
+        ValueError, match="do not name labels with the indices 0, 1, 2 ..., each once. Pass num_labels"
+    ):
         ASTForAudioClassification.from_pretrained(folder, **labels)
+
+
+@pytest.mark.parametrize("labels", [{"num_labels": 2}, {"label2id": {"a": 0, "b": 1}}, {"id2label": {0: "a", 1: "b"}}])
+@pytest.mark.parametrize("loader", [ASTForAudioClassification, AutoModelForAudioClassification])
+def test_labels_beside_a_configuration_win(folder, registered, loader, labels):
+    model = loader.from_pretrained(folder, config=ASTConfig.from_pretrained(folder), **labels)
+    assert model(torch.zeros(1, 96, 128)).logits.shape == (1, 2)
+    assert len(model.config.id2label) == len(model.config.label2id) == 2
+
+
+def test_a_stock_configuration_is_taken(folder):
+    config = StockConfig.from_pretrained(folder, max_length=60)
+    model = ASTForAudioClassification.from_pretrained(folder, config=config)
+    assert positions(model).shape == (32, 12, 5)
 
 
 def test_the_log_says_what_was_moved(folder, log):
     ASTForAudioClassification.from_pretrained(folder, max_length=200)
-    assert "Positions were moved from a 12 x 9 to a 12 x 19 patch grid" in log.text
-    assert "max_length=200" in log.text
+    assert "The patch grid is 12 x 19 (frequency x time) in place of 12 x 9, positions moved" in log.text
+    assert "for max_length=200;" in log.text
     log.clear()
     ASTForAudioClassification.from_pretrained(folder, max_length=96)  # its own
-    assert "moved" not in log.text
+    model = ASTForAudioClassification.from_pretrained(folder, max_length=97)  # no other patches
+    assert model.config.max_length == 97
+    model.resize_patch_grid()
+    assert "patch grid" not in log.text
     assert "classifier" not in log.text
 
 
@@ -176,6 +210,8 @@ def test_through_the_auto_class_a_broken_checkpoint_is_still_an_error(folder, re
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="classifier.dense.bias has shape"):
         AutoModelForAudioClassification.from_pretrained(folder)
+    model = AutoModelForAudioClassification.from_pretrained(folder, num_labels=4)  # unless a new one is asked for
+    assert model(torch.zeros(1, 96, 128)).logits.shape == (1, 4)
 
 
 def test_what_is_concluded_from_audioset_labels_is_not_kept_for_other_labels(tiny_sizes, tmp_path, registered):
@@ -206,10 +242,11 @@ def test_impossible_geometries_are_refused(folder, geometry, message):
         ASTForAudioClassification.from_pretrained(folder, **geometry)
 
 
-def test_a_bare_checkpoint_gets_a_classifier_for_the_labels_asked_for(folder, tmp_path):
+def test_a_bare_checkpoint_gets_a_classifier_for_the_labels_asked_for(folder, tmp_path, log):
     ASTModel.from_pretrained(folder).save_pretrained(tmp_path / "bare")
     model = ASTForAudioClassification.from_pretrained(tmp_path / "bare", id2label={0: "a", 1: "b", 2: "c", 3: "d"})
     assert model(torch.zeros(1, 96, 128)).logits.shape == (1, 4)
+    assert "The classifier is new, for 4 labels (the checkpoint has none)" in log.text
 
 
 def test_offloaded_positions_are_refused_in_words(folder):
