@@ -1,14 +1,16 @@
 """Writes a converted checkpoint: weights, settings, run summary and card, verified before anybody sees the folder."""
 
+import functools
 import os
 from dataclasses import dataclass, field
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import save_file
 
 from model_card.render import write_model_card
 from model_card.run_summary import features_section, versions, write_run_summary
-from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
 from modeling_ast.atomic_files import make_folder_atomically
 
 from .errors import ConversionError
@@ -17,6 +19,8 @@ from .verification import CLASSIFIER_EPS, TRANSFORMER_EPS, Agreement, expected_o
 from .weight_map import AST_PREFIX, original_to_hub
 
 WEIGHTS_NAME = "model.safetensors"
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+FAULTS_SHOWN = 5  # of the tensors that do not fit, in the message about them
 PACKAGES = ("torch", "transformers", "safetensors")
 
 
@@ -62,13 +66,13 @@ def write_checkpoint(
     """
     classifier = description.labels is not None
     hub_tensors = original_to_hub(tensors, classifier)
+    refuse_odd_numbers(tensors)
     config = build_config(tensors, description)
-    _refuse_misshapen(hub_tensors, config)
+    refuse_misfits(hub_tensors, config)
     with make_folder_atomically(output_dir) as folder:
         if not classifier:  # as the bare model saves itself
             hub_tensors = {name.removeprefix(AST_PREFIX): tensor for name, tensor in hub_tensors.items()}
-        hub_tensors = {name: tensor.contiguous() for name, tensor in hub_tensors.items()}
-        save_file(hub_tensors, folder / WEIGHTS_NAME, metadata={"format": "pt"})
+        save_file(_for_safetensors(hub_tensors), folder / WEIGHTS_NAME, metadata={"format": "pt"})
         config.save_pretrained(folder)
         geometry = description.geometry
         feature_extractor = ASTFeatureExtractor(
@@ -104,35 +108,60 @@ def build_config(tensors: dict[str, torch.Tensor], description: CheckpointDescri
         id2label = dict(enumerate(description.labels))
         label2id = {label: index for index, label in id2label.items()}
         settings = {"id2label": id2label, "label2id": label2id, "problem_type": description.problem_type}
-    return ASTConfig(
-        architectures=["ASTForAudioClassification" if classifier else "ASTModel"],
-        hidden_size=hidden_size,
-        num_hidden_layers=sum(name.endswith(".norm1.weight") for name in tensors),
-        num_attention_heads=hidden_size // HEAD_DIM,
-        intermediate_size=tensors["v.blocks.0.mlp.fc1.weight"].shape[0],
-        patch_size=PATCH_SIZE,
-        frequency_stride=geometry.frequency_stride,
-        time_stride=geometry.time_stride,
-        max_length=geometry.max_length,
-        num_mel_bins=geometry.num_mel_bins,
-        layer_norm_eps=TRANSFORMER_EPS,
-        classifier_layer_norm_eps=CLASSIFIER_EPS,
-        dtype=tensors["v.pos_embed"].dtype,
-        **settings,
-    )
+    try:
+        return ASTConfig(
+            architectures=["ASTForAudioClassification" if classifier else "ASTModel"],
+            hidden_size=hidden_size,
+            num_hidden_layers=sum(name.endswith(".norm1.weight") for name in tensors),
+            num_attention_heads=hidden_size // HEAD_DIM,
+            intermediate_size=4 * hidden_size,
+            patch_size=PATCH_SIZE,
+            frequency_stride=geometry.frequency_stride,
+            time_stride=geometry.time_stride,
+            max_length=geometry.max_length,
+            num_mel_bins=geometry.num_mel_bins,
+            layer_norm_eps=TRANSFORMER_EPS,
+            classifier_layer_norm_eps=CLASSIFIER_EPS,
+            dtype=functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors.values())),
+            **settings,
+        )
+    except (ValueError, StrictDataclassError) as error:
+        raise ConversionError(str(error)) from None
 
 
-def _refuse_misshapen(hub_tensors: dict[str, torch.Tensor], config: ASTConfig) -> None:
+def refuse_misfits(hub_tensors: dict[str, torch.Tensor], config: ASTConfig) -> None:
+    """Raise a `ConversionError` if tensors have other shapes than the configuration's model, or odd kinds of numbers."""
+    classifier = any(name.startswith("classifier.") for name in hub_tensors)
     with torch.device("meta"):
-        expected = ASTForAudioClassification(config)
-    shapes = {name: tuple(tensor.shape) for name, tensor in expected.state_dict().items()}
+        expected = ASTForAudioClassification(config) if classifier else ASTModel(config)
+    prefix = "" if classifier else AST_PREFIX
+    shapes = {prefix + name: tuple(tensor.shape) for name, tensor in expected.state_dict().items()}
     faults = [
         f"{name} has shape {tuple(tensor.shape)}, expected {shapes[name]}"
         for name, tensor in hub_tensors.items()
         if tuple(tensor.shape) != shapes[name]
     ]
+    _raise_faults("The tensors do not fit the model", faults, "Give an unbroken checkpoint.")
+
+
+def refuse_odd_numbers(tensors: dict[str, torch.Tensor]) -> None:
+    """Raise a `ConversionError` if a tensor is not of the floats that a model can be loaded with."""
+    faults = [f"{name} is {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in FLOATS]
+    _raise_faults(
+        "Not every tensor holds floats", faults, "Give a checkpoint in float16, bfloat16, float32 or float64."
+    )
+
+
+def _raise_faults(what: str, faults: list[str], advice: str) -> None:
     if faults:
-        more = f" and {len(faults) - 5} more" if len(faults) > 5 else ""
-        raise ConversionError(
-            f"Shapes do not fit each other: {'; '.join(faults[:5])}{more}. Give an unbroken checkpoint."
-        )
+        more = f" and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
+        raise ConversionError(f"{what}: {'; '.join(faults[:FAULTS_SHOWN])}{more}. {advice}")
+
+
+def _for_safetensors(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Dense in memory, and none the same memory as another."""
+    seen, owned = set(), {}
+    for name, tensor in tensors.items():
+        owned[name] = tensor.clone() if tensor.data_ptr() in seen else tensor.contiguous()
+        seen.add(tensor.data_ptr())
+    return owned

@@ -6,25 +6,32 @@ of released checkpoints, else from what fits; every conclusion is reported with 
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from model_card.run_summary import origin_section
 from modeling_ast import ASTConfig, ASTForAudioClassification, ASTModel
-from modeling_ast.atomic_files import open_atomically
+from modeling_ast.atomic_files import make_parents, open_atomically, refuse_existing
 from modeling_ast.patch_grid import GEOMETRY_FIELDS
 
-from .checkpoint_folder import CheckpointDescription, write_checkpoint
+from .checkpoint_folder import CheckpointDescription, refuse_misfits, refuse_odd_numbers, write_checkpoint
 from .errors import ConversionError
-from .geometry import HEAD_DIM, HIDDEN_SIZES, NUM_LAYERS, PATCH_SIZE, PatchGeometry, infer_geometry
+from .geometry import HIDDEN_SIZES, PatchGeometry, infer_geometry
 from .labels import read_labels
-from .original_checkpoint import OriginalCheckpoint, read_original, sha256_of, without_prefix
+from .original_checkpoint import (
+    OriginalCheckpoint,
+    read_original,
+    refuse_other_architecture,
+    sha256_of,
+    without_prefix,
+)
 from .original_datasets import AUDIOSET, ORIGINAL_DATASETS, OriginalDataset
 from .released_checkpoints import RELEASED, ReleasedCheckpoint
 from .tensor_files import read_hub_checkpoint, read_state_dict
-from .verification import CLASSIFIER_EPS, TRANSFORMER_EPS, compare, expected_outputs, spectrogram
+from .verification import CLASSIFIER_EPS, TRANSFORMER_EPS, compare, expected_outputs, kind_of_outputs, outputs_of
 from .weight_map import AST_PREFIX, DATA_PARALLEL_PREFIX, hub_names, hub_to_original, original_to_hub
 
 ORIGINAL_LICENSE = "bsd-3-clause"  # of the released code and weights, AST's and SSAST's
@@ -84,6 +91,7 @@ def convert_checkpoint(
         FileExistsError: if the folder already holds something.
     """
     path = Path(path)
+    refuse_existing(output_dir)
     source = read_original(path)
     digest = sha256_of(path)
     report(f"[1/3] source: {path.name}, {path.stat().st_size / 1e6:.1f} MB, SHA-256 {digest}")
@@ -101,9 +109,12 @@ def convert_checkpoint(
         f"{geometry.num_mel_bins} mel bins, {frequency} x {time} patches ({how})"
     )
     description = _describe(source, geometry, overrides, released, report)
+    license_id = overrides.license or (released.license if released else ORIGINAL_LICENSE)
+    if not overrides.license:
+        report(f"      licence {license_id}, that of the original code and weights; otherwise pass --license")
     description.summary = {
         **origin_section(command, base_model=None),
-        "license": overrides.license or (released.license if released else ORIGINAL_LICENSE),
+        "license": license_id,
         "source": path.name,
         "sha256": digest,
         **({"source_address": released.address, "published": _published(released)} if released else {}),
@@ -118,9 +129,7 @@ def convert_checkpoint(
 
 
 def convert_to_original(
-    name_or_dir: str,
-    output_path: str | os.PathLike,
-    report: Callable[[str], None] = print,
+    name_or_dir: str, output_path: str | os.PathLike, report: Callable[[str], None] = print
 ) -> None:
     """Write a Hub checkpoint as the `.pth` that the original code saves, with `module.` before its names.
 
@@ -132,7 +141,8 @@ def convert_to_original(
         report (`Callable`): takes lines for the user.
 
     Raises:
-        ConversionError: if it is no AST, or one of a size that the original code does not have.
+        ConversionError: if it is no AST, or one of a size that the original code does not have; nothing is left behind
+            then.
         FileExistsError: if the file already exists.
     """
     output_path = Path(output_path)
@@ -145,11 +155,12 @@ def convert_to_original(
         tensors = {AST_PREFIX + name: tensor for name, tensor in tensors.items()}
     classifier = any(name.startswith("classifier.") for name in tensors)
     original = hub_to_original(tensors, classifier)
+    refuse_odd_numbers(tensors)
+    refuse_misfits(tensors, config)
     size = sum(tensor.numel() * tensor.element_size() for tensor in original.values())
     report(f"[1/3] source: {name_or_dir}, {len(tensors)} tensors, {size / 1e6:.1f} MB")
 
-    output_path.parent.mkdir(parents=True, exist_ok=True)
-    with open_atomically(output_path) as file:
+    with make_parents(output_path), open_atomically(output_path) as file:
         try:
             torch.save({DATA_PARALLEL_PREFIX + name: tensor for name, tensor in original.items()}, file)
         except RuntimeError as error:
@@ -158,13 +169,19 @@ def convert_to_original(
             raise
         file.flush()
         again = original_to_hub(without_prefix(read_state_dict(file.name)), classifier)
-        changed = [name for name, tensor in tensors.items() if not torch.equal(again[name], tensor)]
+        changed = [name for name, tensor in tensors.items() if not _same_bits(again[name], tensor)]
         if changed:
             raise ConversionError(
                 f"{', '.join(changed[:5])} did not survive the way there and back. Nothing was kept."
             )
-    report(f"[2/3] written, read again and mapped back: all {len(tensors)} tensors are bit-equal")
-    report(f"[3/3] {_agreement_of_original(config, tensors, original, classifier)}")
+        report(f"[2/3] written, read again and mapped back: all {len(tensors)} tensors are bit-equal")
+        report(f"[3/3] {_agreement_of_original(config, tensors, original, classifier)}")
+
+
+def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Equality of the bytes, under which NaN equals itself."""
+    bits = [tensor.contiguous().view(torch.uint8) for tensor in (one, other)]
+    return one.dtype == other.dtype and torch.equal(*bits)
 
 
 def _refuse_other_than_released(path: Path, source: OriginalCheckpoint, released: ReleasedCheckpoint) -> None:
@@ -199,16 +216,15 @@ def _geometry(
 ) -> tuple[PatchGeometry, str]:
     """The geometry, and in words how it was found."""
     flags = overrides.geometry_flags()
-    if not flags and released:
-        return released.geometry, f"as released as {released.name}"
-    if not flags and source.pretraining_geometry:
-        if source.pretraining_geometry.num_patches != source.num_patches:
-            raise ConversionError(
-                f"The file says {source.pretraining_geometry.as_flags()}, which makes "
-                f"{source.pretraining_geometry.num_patches} patches, but its position table has {source.num_patches}. "
-                "Give an unbroken checkpoint."
-            )
-        return source.pretraining_geometry, "as the file says"
+    known = released.geometry if released else source.pretraining_geometry
+    if known and replace(known, **flags).num_patches == source.num_patches:
+        how = f"as released as {released.name}" if released else "as the file says"
+        return replace(known, **flags), f"{how}, and as typed" if flags else how
+    if known and not flags:
+        raise ConversionError(
+            f"The file says {known.as_flags()}, which makes {known.num_patches} patches, but its position table has "
+            f"{source.num_patches}. Give an unbroken checkpoint."
+        )
     geometry = infer_geometry(source.num_patches, **flags)
     if {"frequency_stride", "time_stride", "max_length"} <= flags.keys():
         return geometry, "as typed"
@@ -226,67 +242,89 @@ def _describe(
     report: Callable[[str], None],
 ) -> CheckpointDescription:
     """Labels, problem type and statistics, each reported with what it was concluded from."""
-    dataset = _dataset(source, geometry, overrides, released)
+    given_labels = None if overrides.labels is None else read_labels(overrides.labels)
+    dataset = _dataset(source, geometry, given_labels, released)
     labels = problem_type = None
     if source.num_labels is None:
-        if overrides.labels or overrides.problem_type:
+        if given_labels or overrides.problem_type:
             raise ConversionError(
                 "The checkpoint has no classifier, so --labels and --problem_type have no meaning. Leave them out; "
                 "fine-tuning gives it one."
             )
         report("      no classifier: fine-tune it, or load it as ASTModel")
     else:
-        labels, how = _labels(source.num_labels, overrides, dataset, released)
-        problem_type = overrides.problem_type or (dataset.problem_type if dataset else "single_label_classification")
-        how_type = "" if overrides.problem_type or dataset else ", assumed; otherwise pass --problem_type"
-        report(f"      {len(labels)} labels ({how}), {problem_type}{how_type}")
-
-    mean, std = overrides.normalization or ((dataset.mean, dataset.std) if dataset else (AUDIOSET.mean, AUDIOSET.std))
-    if overrides.normalization:
-        normalization = "as given when it was converted"
-    elif dataset or source.is_pretraining:
-        normalization = f"those of {(dataset or AUDIOSET).title}, from the released code"
-    else:
-        normalization = "those of AudioSet, assumed when it was converted, as the file says none"
-        report(
-            f"      mean {mean}, std {std}: AudioSet's, assumed; otherwise pass --normalization MEAN STD, the dataset_mean "
-            "and dataset_std it was trained with"
-        )
-    return CheckpointDescription(geometry, labels, problem_type, mean, std, normalization)
+        labels, how = _labels(source.num_labels, overrides.labels, given_labels, dataset, released)
+        report(f"      {len(labels)} labels ({how})")
+        problem_type, how = _problem_type(source.num_labels, overrides, dataset)
+        report(f"      {problem_type} ({how})")
+    mean, std, how = _normalization(source, overrides, dataset)
+    report(
+        f"      mean {mean}, std {std} ({how}{'' if overrides.normalization else '; otherwise pass --normalization'})"
+    )
+    return CheckpointDescription(geometry, labels, problem_type, mean, std, how)
 
 
 def _dataset(
-    source: OriginalCheckpoint, geometry: PatchGeometry, overrides: Overrides, released: ReleasedCheckpoint | None
+    source: OriginalCheckpoint,
+    geometry: PatchGeometry,
+    given_labels: list[str] | None,
+    released: ReleasedCheckpoint | None,
 ) -> OriginalDataset | None:
     """Which of the authors' data sets the checkpoint was trained on, where that can be told."""
-    if overrides.labels:
-        return ORIGINAL_DATASETS.get(overrides.labels)
+    if given_labels:
+        return next((known for known in ORIGINAL_DATASETS.values() if read_labels(known.name) == given_labels), None)
     if released:
         return released.dataset
     for dataset in ORIGINAL_DATASETS.values():
         # 527 labels are AudioSet's at any length; 35 or 50 may be anybody's unless the recipe's length fits, too.
-        if source.num_labels == dataset.num_labels and (
-            dataset is AUDIOSET or geometry.max_length == dataset.max_length
-        ):
+        usual_length = dataset is AUDIOSET or geometry.max_length == dataset.max_length
+        if source.num_labels == dataset.num_labels and usual_length:
             return dataset
     return None
 
 
 def _labels(
-    num_labels: int, overrides: Overrides, dataset: OriginalDataset | None, released: ReleasedCheckpoint | None
+    num_labels: int,
+    given: str | None,
+    given_labels: list[str] | None,
+    dataset: OriginalDataset | None,
+    released: ReleasedCheckpoint | None,
 ) -> tuple[list[str], str]:
     """The labels, and in words where they are from."""
-    if overrides.labels is None and dataset is None:
+    if given_labels:
+        if len(given_labels) != num_labels:
+            raise ConversionError(
+                f"--labels {given} has {len(given_labels)} names, the classifier {num_labels} outputs. Give a table of "
+                f"{num_labels}."
+            )
+        return given_labels, dataset.title if dataset else Path(given).name
+    if dataset is None:
         return [f"LABEL_{index}" for index in range(num_labels)], "numbered: the file has no names; pass --labels FILE"
-    name = overrides.labels or dataset.name
-    labels = read_labels(name)
-    if len(labels) != num_labels:
-        raise ConversionError(
-            f"--labels {name} has {len(labels)} names, the classifier {num_labels} outputs. Give a table of {num_labels}."
-        )
-    if overrides.labels or released:
-        return labels, dataset.title if dataset else Path(name).name
-    return labels, f"{dataset.title}, concluded from their number; otherwise pass --labels FILE"
+    labels = read_labels(dataset.name)
+    return labels, dataset.title if released else f"{dataset.title}, by their number; otherwise pass --labels FILE"
+
+
+def _problem_type(num_labels: int, overrides: Overrides, dataset: OriginalDataset | None) -> tuple[str, str]:
+    """The problem type, and in words why."""
+    if overrides.problem_type:
+        return overrides.problem_type, "as typed"
+    if dataset:
+        return dataset.problem_type, f"as {dataset.title} is; otherwise pass --problem_type"
+    if num_labels == 1:  # one logit can only be a yes or no
+        return "multi_label_classification", "of one output; otherwise pass --problem_type"
+    return "single_label_classification", "assumed; otherwise pass --problem_type"
+
+
+def _normalization(
+    source: OriginalCheckpoint, overrides: Overrides, dataset: OriginalDataset | None
+) -> tuple[float, float, str]:
+    """Mean and standard deviation of the features, and in words where they are from."""
+    if overrides.normalization:
+        return *overrides.normalization, "as given when it was converted"
+    if dataset or source.is_pretraining:
+        known = dataset or AUDIOSET
+        return known.mean, known.std, f"those of {known.title}, from the released code"
+    return AUDIOSET.mean, AUDIOSET.std, "those of AudioSet, assumed when it was converted, as the file says none"
 
 
 def _published(released: ReleasedCheckpoint) -> dict:
@@ -313,29 +351,13 @@ def _original_config(name_or_dir: str, config: dict) -> ASTConfig:
         raise ConversionError(
             f"{name_or_dir} is a {config.get('model_type')!r}, expected {ASTConfig.model_type!r}. Give an AST checkpoint."
         )
-    config = ASTConfig.from_dict(config)
-    needed = {
-        "num_hidden_layers": NUM_LAYERS,
-        "num_attention_heads": config.hidden_size // HEAD_DIM,
-        "intermediate_size": 4 * config.hidden_size,
-        "patch_size": PATCH_SIZE,
-        "qkv_bias": True,
-        "hidden_act": "gelu",
-    }
-    other = [
-        f"{name}={getattr(config, name)} (not {value})"
-        for name, value in needed.items()
-        if getattr(config, name) != value
-    ]
-    if config.hidden_size not in HIDDEN_SIZES.values():
-        other.insert(
-            0, f"hidden_size={config.hidden_size} (not {', '.join(map(str, sorted(set(HIDDEN_SIZES.values()))))})"
-        )
-    if other:
+    try:
+        config = ASTConfig.from_dict(config)
+    except (ValueError, TypeError, StrictDataclassError) as error:
         raise ConversionError(
-            f"{name_or_dir} has {'; '.join(other)}: the original code has no such model ({', '.join(HIDDEN_SIZES)} only), "
-            "so it could not load the file. Keep the checkpoint as it is."
-        )
+            f"{name_or_dir} has a faulty config.json: {error}. Put an unbroken copy there."
+        ) from None
+    refuse_other_architecture(name_or_dir, config)
     return config
 
 
@@ -343,20 +365,27 @@ def _original_config(name_or_dir: str, config: dict) -> ASTConfig:
 def _agreement_of_original(
     config: ASTConfig, tensors: dict[str, torch.Tensor], original: dict[str, torch.Tensor], classifier: bool
 ) -> str:
-    """How the original's forward pass on the written tensors compares with the port's on the checkpoint's, in words."""
+    """Compare the original's forward pass on the written tensors with the port's on the checkpoint's, in words.
+
+    Raises:
+        ConversionError: if the two disagree although both compute with the original's epsilons.
+    """
     geometry = PatchGeometry(config.frequency_stride, config.time_stride, config.max_length, config.num_mel_bins)
     expected = expected_outputs(original, geometry)
+    epsilons = (config.layer_norm_eps, config.classifier_layer_norm_eps or config.layer_norm_eps)
+    config.layer_norm_eps, config.classifier_layer_norm_eps = TRANSFORMER_EPS, CLASSIFIER_EPS
     model = (ASTForAudioClassification if classifier else ASTModel)(config).eval()
     if not classifier:
         tensors = {name.removeprefix(AST_PREFIX): tensor for name, tensor in tensors.items()}
     model.load_state_dict(tensors)
-    outputs = model(spectrogram(geometry))
-    actual, kind = (outputs.logits, "logits") if classifier else (outputs.pooler_output, "pooled output")
-    epsilons = (config.layer_norm_eps, config.classifier_layer_norm_eps or config.layer_norm_eps)
+    verified = f"verified: {compare(outputs_of(model, geometry), expected, kind_of_outputs(classifier))}"
     if epsilons == (TRANSFORMER_EPS, CLASSIFIER_EPS):
-        return f"verified: {compare(actual, expected, kind)}"
-    difference = (actual - expected).abs().max().item()
+        return verified
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = epsilons[name.startswith("classifier.")]
+    difference = (outputs_of(model, geometry) - expected).abs().max().item()
     return (
-        f"the original computes with LayerNorm epsilons {TRANSFORMER_EPS} and {CLASSIFIER_EPS}, this checkpoint with "
-        f"{epsilons[0]} and {epsilons[1]}: largest difference of the {kind} {difference:.1e}"
+        f"{verified}. With its own LayerNorm epsilons, {epsilons[0]} and {epsilons[1]}, the checkpoint differs by "
+        f"{difference:.1e} from the original's with {TRANSFORMER_EPS} and {CLASSIFIER_EPS}"
     )

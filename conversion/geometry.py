@@ -16,6 +16,7 @@ HIDDEN_SIZES = {"tiny224": 192, "small224": 384, "base224": 768, "base384": 768}
 NUM_LAYERS = 12  # of all of them
 HEAD_DIM = 64  # of all of them
 PATCH_SIZE = 16
+NUM_MEL_BINS = 128  # of all released models
 PAPER_STRIDES = (10, 12, 14, 16)  # of the released checkpoints
 SQUARE_STRIDES = (*PAPER_STRIDES, *(stride for stride in range(PATCH_SIZE, 0, -1) if stride not in PAPER_STRIDES))
 USUAL_LENGTHS = (1024, 512, 128)  # frames: the recipes for AudioSet, ESC-50 and Speech Commands
@@ -31,12 +32,22 @@ class PatchGeometry:
         time_stride (`int`): distance of two patches in frames.
         max_length (`int`): frames.
         num_mel_bins (`int`): mel bins.
+
+    Raises:
+        ConversionError: if a stride is below 1 or an input smaller than one patch.
     """
 
     frequency_stride: int
     time_stride: int
     max_length: int
-    num_mel_bins: int = 128
+    num_mel_bins: int = NUM_MEL_BINS
+
+    def __post_init__(self):
+        for item in fields(self):
+            value = getattr(self, item.name)
+            smallest = PATCH_SIZE if item.name in ("max_length", "num_mel_bins") else 1
+            if value < smallest:
+                raise ConversionError(f"--{item.name} {value} is too small. Pass {smallest} or more.")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -63,7 +74,7 @@ def infer_geometry(
     frequency_stride: int | None = None,
     time_stride: int | None = None,
     max_length: int | None = None,
-    num_mel_bins: int = 128,
+    num_mel_bins: int = NUM_MEL_BINS,
 ) -> PatchGeometry:
     """Find strides and length that make this number of patches.
 
@@ -83,10 +94,7 @@ def infer_geometry(
         ConversionError: if none fits; the message names the three nearest answers and their flags.
     """
     given = {"frequency_stride": frequency_stride, "time_stride": time_stride, "max_length": max_length}
-    for name, value in {**given, "num_mel_bins": num_mel_bins}.items():
-        smallest = PATCH_SIZE if name in ("max_length", "num_mel_bins") else 1
-        if value is not None and value < smallest:
-            raise ConversionError(f"--{name} {value} is too small. Pass {smallest} or more.")
+    PatchGeometry(*(PATCH_SIZE if value is None else value for value in given.values()), num_mel_bins)  # checks them
     strides = (
         [(frequency_stride or stride, time_stride or stride) for stride in SQUARE_STRIDES]
         if frequency_stride is None or time_stride is None

@@ -10,24 +10,24 @@ from math import isqrt
 from pathlib import Path
 
 import torch
+from transformers import DeiTConfig
 
 from model_card.run_summary import origin_section
+from modeling_ast.atomic_files import refuse_existing
 from modeling_ast.modeling_ast import NUM_CLASS_TOKENS
 from modeling_ast.position_embeddings import move_position_grid
 
 from .checkpoint_folder import CheckpointDescription, write_checkpoint
 from .errors import ConversionError
 from .geometry import HIDDEN_SIZES, PATCH_SIZE, PatchGeometry
-from .original_checkpoint import sha256_of
+from .original_checkpoint import refuse_other_architecture, sha256_of
 from .original_datasets import AUDIOSET
 from .tensor_files import read_hub_checkpoint, read_state_dict
-from .weight_map import AST_PREFIX, IMAGENET_HEADS, hub_names, hub_to_original, original_to_hub
+from .weight_map import IMAGENET_HEADS, hub_names, hub_to_original, original_to_hub
 
 DEIT_LICENSE = "apache-2.0"  # of the weights that Touvron et al. 2021 released
-# Width of the model and patches along a side of its images -> the size's name.
-MODEL_SIZES = {(192, 14): "tiny224", (384, 14): "small224", (768, 14): "base224", (768, 24): "base384"}
+IMAGE_GRIDS = {"tiny224": 14, "small224": 14, "base224": 14, "base384": 24}  # patches along a side of the image
 CLASSIFIER_STD = 0.02  # `initializer_range` of AST on the Hub
-_DEIT_PREFIX = "deit."
 _HUB_HEADS = ("cls_classifier.", "distillation_classifier.", "classifier.", "pooler.")
 
 
@@ -64,15 +64,18 @@ def start_from_imagenet(
         ConversionError: if the source is no distilled DeiT of one of the four sizes; nothing is left behind then.
         FileExistsError: if the folder already holds something.
     """
+    refuse_existing(output_dir)
     image_tensors, files = read_image_model(source)
     name = source if not Path(source).exists() else Path(source).name
     digests = {file.name: sha256_of(file) for file in files}
-    digest = next(iter(digests.values())) if len(digests) == 1 else digests
-    report(f"[1/3] source: {name}, SHA-256 {digest}")
+    report(f"[1/3] source: {name}")
+    for file_name, digest in digests.items():
+        report(f"      SHA-256 of {file_name}: {digest}")
 
     found = _model_size(source, image_tensors, model_size)
     side = isqrt(image_tensors["v.pos_embed"].shape[1] - NUM_CLASS_TOKENS)
     frequency, time = geometry.grid
+    license_id = license or DEIT_LICENSE
     report(
         f"[2/3] {found}; positions moved from {side} x {side} to {frequency} x {time} patches (strides "
         f"{geometry.frequency_stride} x {geometry.time_stride}, {geometry.max_length} frames, {geometry.num_mel_bins} mel "
@@ -80,13 +83,16 @@ def start_from_imagenet(
     )
     mean, std = normalization or (AUDIOSET.mean, AUDIOSET.std)
     statistics = "as given" if normalization else "AudioSet's, to be replaced by those of the data it is trained on"
+    report(f"      mean {mean}, std {std} ({statistics}{'' if normalization else '; otherwise pass --normalization'})")
+    if not license:
+        report(f"      licence {license_id}, that of DeiT's weights; otherwise pass --license")
     description = CheckpointDescription(geometry, list(labels), problem_type, mean, std, statistics)
     description.summary = {
         **origin_section(command, base_model=source if not Path(source).exists() else f"./{name}"),
         "seed": seed,
-        "license": license or DEIT_LICENSE,
+        "license": license_id,
         "source": name,
-        "sha256": digest,
+        "sha256": digests,
         "model": {"size": found},
         "conversion": {
             "left_out": [],
@@ -113,21 +119,28 @@ def read_image_model(source: str) -> tuple[dict[str, torch.Tensor], list[Path]]:
     """
     path = Path(source)
     if path.is_file():
-        tensors = {f"v.{name}": tensor for name, tensor in read_state_dict(path).items()}
-        tensors = {name: tensor for name, tensor in tensors.items() if name not in IMAGENET_HEADS}
+        tensors = read_state_dict(path)
+        if any(name.startswith(("v.", "module.v.")) for name in tensors):
+            raise ConversionError(
+                f"{source} is an AST already, not an image model. Type ast-convert {source} OUTPUT_DIR, and fine-tune that."
+            )
+        tensors = {f"v.{name}": tensor for name, tensor in tensors.items()}
         _refuse_without_distillation(source, "v.dist_token" in tensors)
         original_to_hub(tensors, classifier=False)  # names every unknown and missing tensor
-        return tensors, [path]
+        return {name: tensor for name, tensor in tensors.items() if name not in IMAGENET_HEADS}, [path]
     config, tensors, files = read_hub_checkpoint(source)
     if config.get("model_type") != "deit":
         raise ConversionError(
             f"{source} is a {config.get('model_type')!r}, expected 'deit'. Give a distilled DeiT such as "
             "facebook/deit-base-distilled-patch16-384, from which AST starts."
         )
-    tensors = {name.removeprefix(_DEIT_PREFIX): tensor for name, tensor in tensors.items()}
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_HUB_HEADS)}
-    _refuse_without_distillation(source, "embeddings.distillation_token" in tensors)
-    return hub_to_original(hub_names({AST_PREFIX + name: tensor for name, tensor in tensors.items()}), False), files
+    refuse_other_architecture(source, DeiTConfig.from_dict(config))
+    prefix = "deit." if any(name.startswith("deit.") for name in tensors) else ""  # the bare model has none
+    tensors = {
+        name: tensor for name, tensor in tensors.items() if not name.removeprefix(prefix).startswith(_HUB_HEADS)
+    }
+    _refuse_without_distillation(source, f"{prefix}embeddings.distillation_token" in tensors)
+    return hub_to_original(hub_names(tensors), False, prefix, "a DeiT in the Transformers layout"), files
 
 
 def spectrogram_model(image_tensors: dict[str, torch.Tensor], geometry: PatchGeometry) -> dict[str, torch.Tensor]:
@@ -166,13 +179,16 @@ def new_classifier(tensors: dict[str, torch.Tensor], num_labels: int, seed: int)
 
 
 def _model_size(source: str, tensors: dict[str, torch.Tensor], wanted: str | None) -> str:
-    hidden, patches = tensors["v.pos_embed"].shape[-1], tensors["v.pos_embed"].shape[1] - NUM_CLASS_TOKENS
-    found = MODEL_SIZES.get((hidden, isqrt(patches))) if isqrt(patches) ** 2 == patches else None
-    filters = tuple(tensors["v.patch_embed.proj.weight"].shape)
+    table, filters = (tuple(tensors[name].shape) for name in ("v.pos_embed", "v.patch_embed.proj.weight"))
+    hidden = table[-1] if table else 0
+    found = None
+    for size, side in IMAGE_GRIDS.items():
+        if HIDDEN_SIZES[size] == hidden and table == (1, NUM_CLASS_TOKENS + side * side, hidden):
+            found = size
     if found is None or filters != (hidden, 3, PATCH_SIZE, PATCH_SIZE):
         raise ConversionError(
-            f"{source} is {hidden} wide with {patches} patches and a patch filter of shape {filters}; AST starts from "
-            f"{', '.join(HIDDEN_SIZES)} with filters of shape (width, 3, {PATCH_SIZE}, {PATCH_SIZE}). Give such a DeiT."
+            f"{source} has a position table of shape {table} and a patch filter of shape {filters}; AST starts from "
+            f"{', '.join(HIDDEN_SIZES)}, with filters of shape (width, 3, {PATCH_SIZE}, {PATCH_SIZE}). Give such a DeiT."
         )
     if wanted not in (None, found):
         raise ConversionError(f"--model_size {wanted} was typed, but {source} is {found}. Leave the flag out.")

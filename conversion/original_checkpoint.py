@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
+from modeling_ast.modeling_ast import NUM_CLASS_TOKENS
+
 from .errors import ConversionError
-from .geometry import HIDDEN_SIZES, PATCH_SIZE, PatchGeometry
+from .geometry import HEAD_DIM, HIDDEN_SIZES, NUM_LAYERS, PATCH_SIZE, PatchGeometry
 from .tensor_files import read_state_dict
 from .weight_map import DATA_PARALLEL_PREFIX, IMAGENET_HEADS
 
@@ -43,7 +45,7 @@ class OriginalCheckpoint:
     @property
     def num_patches(self) -> int:
         """Length of the position table without its two class tokens."""
-        return self.tensors["v.pos_embed"].shape[1] - 2
+        return self.tensors["v.pos_embed"].shape[1] - NUM_CLASS_TOKENS
 
     @property
     def num_labels(self) -> int | None:
@@ -81,18 +83,19 @@ def read_original(path: str | os.PathLike) -> OriginalCheckpoint:
             f"--imagenet_start {path} OUTPUT_DIR --max_length 1024 --num_labels N."
         )
     table = tensors.get("v.pos_embed")
-    if table is None or table.dim() != 3:
+    if table is None:
         shown = ", ".join(list(tensors)[:5])
         raise ConversionError(
             f"{path} holds no AST: its tensors begin with {shown}; expected v.cls_token, v.pos_embed and so on. Give a "
             "checkpoint of the original AST code."
         )
+    _refuse_other_ranks(path, tensors)
     _refuse_other_patches(path, tensors)
     ours = {name: tensor for name, tensor in tensors.items() if name not in (*IMAGENET_HEADS, *SSAST_TENSORS)}
     left_out = [name for name in tensors if name not in ours]
     geometry = None
     if {"p_input_fdim", "p_input_tdim"} <= tensors.keys():
-        frames, mel_bins = int(tensors["p_input_tdim"]), int(tensors["p_input_fdim"])
+        frames, mel_bins = (_number(path, tensors, name) for name in ("p_input_tdim", "p_input_fdim"))
         geometry = PatchGeometry(PATCH_SIZE, PATCH_SIZE, frames, mel_bins)  # pretraining allows no overlap
     return OriginalCheckpoint(ours, left_out, geometry)
 
@@ -106,6 +109,55 @@ def sha256_of(path: str | os.PathLike) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _refuse_other_ranks(path: str | os.PathLike, tensors: dict[str, torch.Tensor]) -> None:
+    """Refuse what cannot tell width, patches and labels; other shapes are compared with the model's later."""
+    for name, expected in {
+        "v.pos_embed": f"(1, {NUM_CLASS_TOKENS} + patches, width)",
+        "v.patch_embed.proj.weight": f"(width, 1, {PATCH_SIZE}, {PATCH_SIZE})",
+        "mlp_head.1.weight": "(labels, width)",
+    }.items():
+        shape = tuple(tensors[name].shape) if name in tensors else None
+        empty = shape is not None and (0 in shape or (name == "v.pos_embed" and shape[1:2] <= (NUM_CLASS_TOKENS,)))
+        if shape is not None and (len(shape) != expected.count(",") + 1 or empty):
+            raise ConversionError(
+                f"{path}: {name} has shape {shape}, expected {expected}. Give an unbroken checkpoint."
+            )
+
+
+def _number(path: str | os.PathLike, tensors: dict[str, torch.Tensor], name: str) -> int:
+    value = tensors[name]
+    if value.numel() != 1 or not torch.isfinite(value).all():
+        raise ConversionError(
+            f"{path}: {name} is {value.tolist()!r:.60}, expected one number. Give an unbroken checkpoint."
+        )
+    return int(value)
+
+
+def refuse_other_architecture(name: str | os.PathLike, config) -> None:
+    """Raise a `ConversionError` if the original code has no model like this configuration of AST or DeiT."""
+    needed = {
+        "num_hidden_layers": NUM_LAYERS,
+        "num_attention_heads": config.hidden_size // HEAD_DIM,
+        "intermediate_size": 4 * config.hidden_size,
+        "patch_size": PATCH_SIZE,
+        "qkv_bias": True,
+        "hidden_act": "gelu",
+    }
+    other = [
+        f"{field}={getattr(config, field)} (not {value})"
+        for field, value in needed.items()
+        if getattr(config, field) != value
+    ]
+    if config.hidden_size not in HIDDEN_SIZES.values():
+        widths = ", ".join(str(width) for width in sorted(set(HIDDEN_SIZES.values())))
+        other.insert(0, f"hidden_size={config.hidden_size} (not {widths})")
+    if other:
+        raise ConversionError(
+            f"{name} has {'; '.join(other)}: the original code has no such model, only {', '.join(HIDDEN_SIZES)}. Keep "
+            "the checkpoint as it is."
+        )
 
 
 def _refuse_other_patches(path: str | os.PathLike, tensors: dict[str, torch.Tensor]) -> None:

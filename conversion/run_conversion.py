@@ -2,8 +2,10 @@
 
 import argparse
 import errno
+import math
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +18,12 @@ from .released_checkpoints import RELEASED
 
 PROBLEM_TYPES = ("single_label_classification", "multi_label_classification")
 # Which flags mean something, by what is converted.
-_TO_HUB = {"model_size", *GEOMETRY_FIELDS, "labels", "problem_type", "normalization", "license"}
+_CONVERSION_FLAGS = ("model_size", *GEOMETRY_FIELDS, "labels", "problem_type", "normalization", "license")
+RECORDED_FLAGS = (*_CONVERSION_FLAGS, "num_labels", "seed")  # on the card
 FLAGS_OF_MODE = {
-    "checkpoint": _TO_HUB,
+    "checkpoint": set(_CONVERSION_FLAGS),
     "released": {"download_dir", "license"},
-    "imagenet_start": _TO_HUB | {"num_labels", "seed"},
+    "imagenet_start": set(RECORDED_FLAGS),
     "to_original": set(),
 }
 IMAGENET_STRIDE = 10  # of the paper's best models
@@ -92,7 +95,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         `argparse.Namespace` with `mode`, `source` and `output` besides the flags.
     """
     parser = build_parser()
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_intermixed_args(argv)
     modes = [mode for mode in ("released", "imagenet_start", "to_original") if getattr(arguments, mode) is not None]
     arguments.mode = modes[0] if modes else "checkpoint"
     expected = 1 if modes else 2
@@ -115,17 +118,33 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error("--imagenet_start needs either --num_labels N or --labels FILE")
         if arguments.num_labels is not None and arguments.num_labels < 1:
             parser.error(f"--num_labels {arguments.num_labels} is too small, expected 1 or more")
-    if arguments.normalization and not arguments.normalization[1] > 0:
-        parser.error(f"--normalization has a standard deviation of {arguments.normalization[1]}, expected one above 0")
+    if arguments.normalization:
+        mean, std = arguments.normalization
+        if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
+            parser.error(f"--normalization {mean} {std}: expected two numbers, the standard deviation above 0")
+    empty = [name for name in ("labels", "license", "download_dir") if getattr(arguments, name) == ""]
+    if empty:
+        parser.error(f"--{empty[0]} is empty; give it a value or leave it out")
+    if arguments.seed is not None and not 0 <= arguments.seed < 2**63:
+        parser.error(f"--seed {arguments.seed}: expected a whole number from 0 to 2**63 - 1")
     return arguments
 
 
-def recorded_command(argv: Sequence[str]) -> list[str]:
-    """The command line for the card: of what lies on this machine only the names, no folders."""
-    return [
-        "ast-convert",
-        *(Path(word).name if Path(word).is_absolute() or os.path.exists(word) else word for word in argv),
-    ]
+def recorded_command(arguments: argparse.Namespace) -> list[str]:
+    """The command line for the card: of what lies on this machine only the names, no folders.
+
+    Args:
+        arguments (`argparse.Namespace`): from [`parse_arguments`].
+    """
+    source = Path(arguments.source).resolve().name if os.path.exists(arguments.source) else arguments.source
+    command = ["ast-convert", *([] if arguments.mode == "checkpoint" else [f"--{arguments.mode}"]), source]
+    command.append(Path(arguments.output).resolve().name)
+    for name in RECORDED_FLAGS:
+        value = getattr(arguments, name)
+        if value is not None:
+            values = value if isinstance(value, list) else [value]
+            command += [f"--{name}", *(Path(str(item)).name if name == "labels" else str(item) for item in values)]
+    return command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -137,7 +156,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         `int`: 0, or 1 after a wrong input, which is answered on the error stream.
     """
-    argv = sys.argv[1:] if argv is None else argv
     arguments = parse_arguments(argv)
     from safetensors import SafetensorError
     from transformers.utils import logging
@@ -145,52 +163,56 @@ def main(argv: Sequence[str] | None = None) -> int:
     from .errors import ConversionError
 
     logging.disable_progress_bar()
+    run = {"to_original": _to_original, "imagenet_start": _imagenet_start}.get(arguments.mode, _to_hub)
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half written is removed
     try:
-        {"to_original": _to_original, "imagenet_start": _imagenet_start}.get(arguments.mode, _to_hub)(
-            arguments, recorded_command(argv)
-        )
+        run(arguments)
     except (ConversionError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         if os.strerror(errno.ENOSPC) in reason and not isinstance(error, ConversionError):
             reason = f"{arguments.output} was not written: {reason}. Make room, or name a place on another disk."
         print(f"ast-convert: {reason}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"ast-convert: interrupted; {arguments.output} was not written.", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     print(arguments.output)
     return 0
 
 
-def _to_hub(arguments: argparse.Namespace, command: list[str]) -> None:
+def _to_hub(arguments: argparse.Namespace) -> None:
     from .convert_ast_checkpoint import Overrides, convert_checkpoint
 
     released, path = None, arguments.source
     if arguments.mode == "released":
         import torch
 
+        from modeling_ast.atomic_files import refuse_existing
+
         from .download import download_checkpoint
         from .released_checkpoints import released_checkpoint
 
         released = released_checkpoint(arguments.source)
+        refuse_existing(arguments.output)
         path = download_checkpoint(released, Path(arguments.download_dir or Path(torch.hub.get_dir()) / "checkpoints"))
-    overrides = Overrides(**{name: getattr(arguments, name) for name in _TO_HUB})
-    convert_checkpoint(path, arguments.output, overrides, released, command)
+    overrides = Overrides(**{name: getattr(arguments, name) for name in _CONVERSION_FLAGS})
+    convert_checkpoint(path, arguments.output, overrides, released, recorded_command(arguments))
 
 
-def _to_original(arguments: argparse.Namespace, command: list[str]) -> None:
+def _to_original(arguments: argparse.Namespace) -> None:
     from .convert_ast_checkpoint import convert_to_original
 
     convert_to_original(arguments.source, arguments.output)
 
 
-def _imagenet_start(arguments: argparse.Namespace, command: list[str]) -> None:
+def _imagenet_start(arguments: argparse.Namespace) -> None:
     from .imagenet_start import start_from_imagenet
     from .labels import read_labels
 
-    geometry = PatchGeometry(
-        arguments.frequency_stride or IMAGENET_STRIDE,
-        arguments.time_stride or IMAGENET_STRIDE,
-        arguments.max_length,
-        arguments.num_mel_bins or 128,
-    )
+    flags = {name: getattr(arguments, name) for name in GEOMETRY_FIELDS if getattr(arguments, name) is not None}
+    geometry = PatchGeometry(**{"frequency_stride": IMAGENET_STRIDE, "time_stride": IMAGENET_STRIDE, **flags})
     dataset = ORIGINAL_DATASETS.get(arguments.labels)
     names = [f"LABEL_{index}" for index in range(arguments.num_labels or 0)]
     start_from_imagenet(
@@ -203,7 +225,7 @@ def _imagenet_start(arguments: argparse.Namespace, command: list[str]) -> None:
         normalization=arguments.normalization,
         license=arguments.license,
         seed=arguments.seed or 0,
-        command=command,
+        command=recorded_command(arguments),
     )
 
 

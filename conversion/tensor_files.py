@@ -38,13 +38,15 @@ def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     path = Path(path)
     _refuse_by_appearance(path)
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read raises
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ConversionError(_why_not_unpickled(path, str(error))) from None
+    except MemoryError:
+        raise
     except Exception as error:  # broken bytes make torch raise anything: AssertionError, struct.error, TypeError ...
         raise ConversionError(_damaged(path, str(error))) from None
     return _state_dict_in(path, content)
@@ -157,6 +159,10 @@ def _refuse_by_appearance(path: Path) -> None:
 
 
 def _damaged(path: Path, reason: str) -> str:
+    if "TorchScript" in reason:
+        return (
+            f"{path} is a TorchScript program, not tensors. Ask its author for torch.save(model.state_dict(), FILE)."
+        )
     reason = reason.partition("\n")[0].rstrip(".")
     if " " not in reason or "weights_only" in reason:  # nothing that helps, or torch's advice to load it unsafely
         reason = "it does not hold what its beginning promises"
@@ -203,5 +209,11 @@ def _state_dict_in(path: Path, content) -> dict[str, torch.Tensor]:
         raise ConversionError(
             f"{path} holds entries that are no tensors: {', '.join(others[:5])}. Expected a state dict, as "
             "torch.save(model.state_dict(), FILE) writes it."
+        )
+    odd = [name for name, tensor in content.items() if tensor.layout != torch.strided or tensor.is_meta]
+    if odd:
+        raise ConversionError(
+            f"{path} holds sparse tensors or tensors without data: {', '.join(odd[:5])}. Expected dense ones; save it with "
+            "tensor.to_dense() for each."
         )
     return dict(content)

@@ -102,7 +102,7 @@ def original_forward(
 
 def expected_outputs(tensors: dict[str, torch.Tensor], geometry: PatchGeometry) -> torch.Tensor:
     """What the original makes of the spectrogram that [`verify`] shows the port."""
-    return original_forward(tensors, spectrogram(geometry), geometry.frequency_stride, geometry.time_stride)
+    return original_forward(tensors, _spectrogram(geometry), geometry.frequency_stride, geometry.time_stride)
 
 
 @torch.no_grad()
@@ -125,9 +125,18 @@ def verify(
     """
     model_class = ASTForAudioClassification if classifier else ASTModel
     model = model_class.from_pretrained(checkpoint_dir, dtype=torch.float32, local_files_only=True).eval()
-    outputs = model(spectrogram(geometry))
-    actual, kind = (outputs.logits, "logits") if classifier else (outputs.pooler_output, "pooled output")
-    return compare(actual, expected, kind)
+    return compare(outputs_of(model, geometry), expected, kind_of_outputs(classifier))
+
+
+def outputs_of(model: ASTForAudioClassification | ASTModel, geometry: PatchGeometry) -> torch.Tensor:
+    """What the port makes of the spectrogram that [`expected_outputs`] shows the original."""
+    outputs = model(_spectrogram(geometry))
+    return outputs.logits if isinstance(model, ASTForAudioClassification) else outputs.pooler_output
+
+
+def kind_of_outputs(classifier: bool) -> str:
+    """What is compared, in words."""
+    return "logits" if classifier else "pooled output"
 
 
 def compare(actual: torch.Tensor, expected: torch.Tensor, outputs: str) -> Agreement:
@@ -147,7 +156,7 @@ def compare(actual: torch.Tensor, expected: torch.Tensor, outputs: str) -> Agree
     return agreement
 
 
-def spectrogram(geometry: PatchGeometry) -> torch.Tensor:
+def _spectrogram(geometry: PatchGeometry) -> torch.Tensor:
     """Random normalised features with the statistics that AST was trained on, mean 0 and standard deviation 0.5."""
     generator = torch.Generator().manual_seed(INPUT_SEED)
     return torch.randn(1, geometry.max_length, geometry.num_mel_bins, generator=generator) * 0.5

@@ -173,12 +173,19 @@ def original_to_hub(tensors: dict[str, torch.Tensor], classifier: bool = True) -
     }
 
 
-def hub_to_original(tensors: dict[str, torch.Tensor], classifier: bool = True) -> dict[str, torch.Tensor]:
+def hub_to_original(
+    tensors: dict[str, torch.Tensor],
+    classifier: bool = True,
+    prefix: str = AST_PREFIX,
+    model: str = "AST on the Hub",
+) -> dict[str, torch.Tensor]:
     """The inverse of [`original_to_hub`], bit for bit, from the same table.
 
     Args:
         tensors (`dict[str, torch.Tensor]`): by the Hub's names; see [`hub_names`] for those in other use.
         classifier (`bool`, defaults to `True`): whether AST's classifier must be among them.
+        prefix (`str`): what the names of the transformer begin with; a DeiT's differ, a bare model's have none.
+        model (`str`): what the tensors should be of, for the message.
 
     Returns:
         `dict[str, torch.Tensor]` by the original's names, without `module.` and without the unused ImageNet heads.
@@ -186,9 +193,12 @@ def hub_to_original(tensors: dict[str, torch.Tensor], classifier: bool = True) -
     Raises:
         ConversionError: if a tensor is unknown or missing; all of them are named.
     """
-    table = list(rows(_num_layers(tensors, r"\.encoder\.layer\.(\d+)\."), classifier))
-    _check_names(set(tensors), {name for row in table for name in row.hub}, "AST on the Hub")
-    return {row.original: row.merge(*(tensors[name] for name in row.hub)) for row in table}
+    table = {
+        row.original: (row, [name.replace(AST_PREFIX, prefix) for name in row.hub])
+        for row in rows(_num_layers(tensors, r"(?:^|\.)encoder\.layer\.(\d+)\."), classifier)
+    }
+    _check_names(set(tensors), {name for _, names in table.values() for name in names}, model)
+    return {original: row.merge(*(tensors[name] for name in names)) for original, (row, names) in table.items()}
 
 
 def hub_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -78,6 +78,7 @@ class ASTModelCardData:
         normalization (`str`, *optional*): how `mean` and `std` were got.
         source (`str`, *optional*): name of the file or checkpoint that this one was converted from.
         source_address (`str`, *optional*): where its authors keep it.
+        model_size (`str`, *optional*): the original's name for the size of the model.
         sha256 (`dict[str, str]`): of the source's files, by name.
         agreement (`dict[str, Any]`): `largest_difference`, `tolerance` and `outputs` of the check against the source.
         unused_tensors (`list[str]`): tensors of the source that AST does not use.
@@ -126,6 +127,7 @@ class ASTModelCardData:
     normalization: str | None = None
     source: str | None = None
     source_address: str | None = None
+    model_size: str | None = None
     sha256: dict[str, str] = field(default_factory=dict)
     agreement: dict[str, Any] = field(default_factory=dict)
     unused_tensors: list[str] = field(default_factory=list)
@@ -224,6 +226,7 @@ class ASTModelCardData:
             normalization=recorded.get("normalization"),
             source=summary.get("source"),
             source_address=summary.get("source_address"),
+            model_size=summary.get("model", {}).get("size"),
             sha256=digest if isinstance(digest, dict) else {summary.get("source"): digest},
             agreement=summary.get("agreement", {}),
             unused_tensors=conversion.get("left_out", []),

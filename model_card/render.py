@@ -59,9 +59,7 @@ def render_model_card(checkpoint_dir: str | Path) -> str:
         architecture=_table(("", "value"), _architecture(card)),
         published={METRICS[key][1]: f"{card.published[key]:.4f}" for key in METRICS if key in card.published},
         conversion=_table(("", "value"), _conversion(card)),
-        recipe=_table(
-            ("setting", "value"), _flatten(card.training | ({} if card.seed is None else {"seed": card.seed}))
-        ),
+        recipe=_table(("setting", "value"), _recipe(card)),
         losses=[row["loss"] for row in card.history if "loss" in row],
         versions=_table(("", "value"), _versions(card)),
     )
@@ -144,6 +142,13 @@ def _architecture(card: ASTModelCardData) -> list[tuple[str, str]]:
     return _flatten(parameters | card.geometry)
 
 
+def _recipe(card: ASTModelCardData) -> list[tuple[str, str]]:
+    """The settings of the training, if there was one."""
+    if not card.training:
+        return []
+    return _flatten(card.training | ({} if card.seed is None else {"seed": card.seed}))
+
+
 def _conversion(card: ASTModelCardData) -> list[tuple[str, str]]:
     """What a converted checkpoint was made of, and how well the two agree."""
     if card.source is None:
@@ -151,10 +156,16 @@ def _conversion(card: ASTModelCardData) -> list[tuple[str, str]]:
     facts = {"source": _code(card.source)}
     if card.source_address:
         facts["address"] = f"<{card.source_address}>"
+    if card.model_size:
+        facts["size"] = card.model_size
+    if "on_the_hub" in card.published:
+        facts["converted by its authors"] = "<https://huggingface.co/" + card.published["on_the_hub"] + ">"
     facts |= {f"SHA-256 of {_code(name)}": _code(digest) for name, digest in card.sha256.items() if digest}
     if "largest_difference" in card.agreement:
         kind = card.agreement.get("outputs", "outputs")
-        facts[f"largest difference of the {kind} to the source's"] = f"{card.agreement['largest_difference']:.1e}"
+        facts[f"largest difference of the {kind} from an independent forward pass of the source's tensors"] = (
+            f"{card.agreement['largest_difference']:.1e}"
+        )
     if "tolerance" in card.agreement:
         facts["tolerance"] = f"{card.agreement['tolerance']:.1e}"
     if card.unused_tensors:

@@ -167,6 +167,7 @@ def test_strides_labels_and_the_card(timm_weights, convert, tmp_path):
     assert "the classifier is new and untrained" in card
     assert "It derives from the local checkpoint `./deit.pth`." in card
     assert str(tmp_path) not in card
+    assert "## Training" not in card, "nothing was trained"
 
 
 def without_distillation(weights):
@@ -178,7 +179,10 @@ def without_distillation(weights):
     [
         (without_distillation, "has no distillation token, and AST has two class tokens"),
         (lambda weights: {**weights, "extra": torch.zeros(1)}, r"unknown \(1\): v.extra"),
-        (lambda weights: {**weights, "pos_embed": weights["pos_embed"][:, :-1]}, "192 wide with 195 patches"),
+        (
+            lambda weights: {**weights, "pos_embed": weights["pos_embed"][:, :-1]},
+            r"position table of shape \(1, 197, 192\)",
+        ),
         (
             lambda weights: {**weights, "patch_embed.proj.weight": weights["patch_embed.proj.weight"][:, :1]},
             r"patch filter of shape \(192, 1, 16, 16\)",
@@ -194,6 +198,54 @@ def test_other_image_models_are_refused_and_leave_nothing(timm_weights, convert,
     assert err.count("\n") == 1
     assert re.search(message, err), err
     assert [entry.name for entry in tmp_path.iterdir()] == ["deit.pth"]
+
+
+@pytest.mark.parametrize("changes", [{"num_attention_heads": 12}, {"hidden_act": "relu"}])
+def test_a_deit_that_computes_otherwise_is_refused(stock_deit, convert, tmp_path, changes):
+    stock_deit.save_pretrained(tmp_path / "deit")
+    config = json.loads((tmp_path / "deit" / "config.json").read_text())
+    (tmp_path / "deit" / "config.json").write_text(json.dumps(config | changes))
+    code, _, err = convert(
+        "--imagenet_start", tmp_path / "deit", tmp_path / "ast", "--max_length", 64, "--num_labels", 2
+    )
+    assert code == 1
+    assert "the original code has no such model" in err
+
+
+def test_an_ast_is_no_image_model(make_original, convert, tmp_path):
+    code, _, err = convert(
+        "--imagenet_start", make_original(), tmp_path / "ast", "--max_length", 64, "--num_labels", 2
+    )
+    assert code == 1
+    assert "is an AST already, not an image model" in err
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--max_length", 5),
+        ("--max_length", 128, "--time_stride", 0),
+        ("--max_length", 128, "--frequency_stride", -3),
+        ("--max_length", 128, "--num_mel_bins", 8),
+    ],
+)
+def test_impossible_sizes_are_refused(timm_weights, convert, tmp_path, flags):
+    torch.save(timm_weights, tmp_path / "deit.pth")
+    code, _, err = convert("--imagenet_start", tmp_path / "deit.pth", tmp_path / "ast", "--num_labels", 2, *flags)
+    assert code == 1
+    assert re.search(r"^ast-convert: --\w+ -?\d+ is too small. Pass \d+ or more.$", err), err
+
+
+def test_missing_tensors_are_named_as_in_the_file(stock_deit, convert, tmp_path):
+    stock_deit.save_pretrained(tmp_path / "deit")
+    weights = load_file(tmp_path / "deit" / "model.safetensors")
+    del weights["deit.layernorm.bias"]
+    save_file(weights, tmp_path / "deit" / "model.safetensors", metadata={"format": "pt"})
+    code, _, err = convert(
+        "--imagenet_start", tmp_path / "deit", tmp_path / "ast", "--max_length", 64, "--num_labels", 2
+    )
+    assert code == 1
+    assert "not the tensors of a DeiT in the Transformers layout. missing (1): deit.layernorm.bias" in err
 
 
 def test_a_vit_of_transformers_is_refused(convert, tmp_path):

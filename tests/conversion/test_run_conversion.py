@@ -4,6 +4,8 @@ import json
 import os
 import pickle
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -67,7 +69,7 @@ def test_the_card_reads_well(make_original, convert, tmp_path):
     assert card.data.license == "bsd-3-clause"
     assert "# ast\n" in text
     assert "It was converted from `best_audio_model.pth`, a checkpoint of the original code." in text
-    assert "largest difference of the logits to the source's" in text
+    assert "largest difference of the logits from an independent forward pass" in text
     assert "those of AudioSet, from the released code" in text
     assert str(tmp_path) not in text
 
@@ -104,15 +106,19 @@ def test_the_paper_s_recipes_are_known_by_their_shapes(
     features = read(tmp_path / "ast", "preprocessor_config.json")
     assert (config["id2label"]["0"], config["problem_type"]) == (first, problem_type)
     assert (features["mean"], features["std"]) == statistics
-    assert f"{labels} labels ({title}, concluded from their number; otherwise pass --labels FILE)" in out
+    assert f"{labels} labels ({title}, by their number; otherwise pass --labels FILE)" in out
 
 
 def test_what_is_assumed_is_said(make_original, convert, tmp_path):
     _, out, _ = convert(make_original(labels=50), tmp_path / "ast")  # 50 labels, but not ESC-50's length
     assert read(tmp_path / "ast", "config.json")["id2label"]["49"] == "LABEL_49"
     assert "50 labels (numbered: the file has no names; pass --labels FILE)" in out
-    assert "single_label_classification, assumed; otherwise pass --problem_type" in out
-    assert "AudioSet's, assumed; otherwise pass --normalization MEAN STD" in out
+    assert "single_label_classification (assumed; otherwise pass --problem_type)" in out
+    assert (
+        "those of AudioSet, assumed when it was converted, as the file says none; otherwise pass --normalization"
+        in out
+    )
+    assert "licence bsd-3-clause, that of the original code and weights; otherwise pass --license" in out
     assert "assumed when it was converted" in (tmp_path / "ast" / "README.md").read_text()
 
 
@@ -131,10 +137,72 @@ def test_flags_override_what_is_found_out(make_original, convert, tmp_path):
     summary = read(tmp_path / "ast", "run_summary.json")
     assert summary["license"] == "cc0-1.0"
     assert summary["features"]["normalization"] == "as given when it was converted"
-    assert summary["command"].endswith("--labels names.json --problem_type multi_label_classification --normalization "
-                                       "-5.5 3.25 --license cc0-1.0 --frequency_stride 10 --time_stride 10 "
-                                       "--max_length 135 --model_size tiny224")  # fmt: skip
+    assert summary["command"] == (
+        "ast-convert best_audio_model.pth ast --model_size tiny224 --frequency_stride 10 --time_stride 10 --max_length 135 "
+        "--labels names.json --problem_type multi_label_classification --normalization -5.5 3.25 --license cc0-1.0"
+    )
     assert "(as typed)" in out
+
+
+def test_the_original_s_own_label_file_says_the_data_set(make_original, convert, tmp_path):
+    table = Path(__file__).parents[2] / "conversion" / "label_tables" / "audioset.csv"
+    shutil.copy(table, tmp_path / "class_labels_indices.csv")
+    _, out, _ = convert(make_original(), tmp_path / "ast", "--labels", tmp_path / "class_labels_indices.csv")
+    assert read(tmp_path / "ast", "config.json")["problem_type"] == "multi_label_classification"
+    assert "527 labels (AudioSet)" in out
+    assert "those of AudioSet, from the released code" in out
+
+
+def test_flags_may_stand_between_the_paths(make_original, convert, tmp_path):
+    path = make_original(patches=144, labels=35)
+    assert convert(path, "--max_length", 135, tmp_path / "ast")[0] == 0
+
+
+def test_no_folder_of_this_machine_is_recorded(make_original, convert, tmp_path, monkeypatch):
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "names.csv").write_text("label\n" + "\n".join(f"name {index}" for index in range(35)))
+    monkeypatch.chdir(tmp_path / "private")
+    labels = f"--labels={tmp_path / 'private' / 'names.csv'}"
+    assert convert(make_original(patches=144, labels=35), "../public/ast", labels)[0] == 0
+    summary = read(tmp_path / "public" / "ast", "run_summary.json")
+    assert summary["command"] == "ast-convert best_audio_model.pth ast --labels names.csv"
+
+
+def test_one_output_is_a_yes_or_no(make_original, convert, tmp_path):
+    _, out, _ = convert(make_original(labels=1), tmp_path / "ast")
+    assert read(tmp_path / "ast", "config.json")["problem_type"] == "multi_label_classification"
+    code, _, err = convert(make_original(labels=1), tmp_path / "b", "--problem_type", "single_label_classification")
+    assert code == 1
+    assert "requires `num_labels > 1`" in err
+
+
+def test_missing_parents_are_made_and_removed_again(make_original, convert, tmp_path):
+    code, _, _ = convert(make_original(change=narrow), tmp_path / "a" / "b" / "ast")
+    assert code == 1
+    assert not list(tmp_path.iterdir())
+    assert convert(make_original(), tmp_path / "a" / "b" / "ast")[0] == 0
+
+
+@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_conversion_leaves_nothing(make_original, tmp_path, stop):
+    # The child stops itself where the weights are written and the settings are not.
+    script = (
+        "import os, sys, time\n"
+        "from conversion import checkpoint_folder, run_conversion\n"
+        "save = checkpoint_folder.save_file\n"
+        "def save_and_stop(*arguments, **options):\n"
+        "    save(*arguments, **options)\n"
+        f"    os.kill(os.getpid(), {int(stop)})\n"
+        "    time.sleep(30)\n"
+        "checkpoint_folder.save_file = save_and_stop\n"
+        "sys.exit(run_conversion.main(sys.argv[1:]))\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, make_original(), tmp_path / "ast"], capture_output=True, text=True
+    )
+    assert run.returncode == 130
+    assert run.stderr == f"ast-convert: interrupted; {tmp_path / 'ast'} was not written.\n"
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_mel_bins_are_typed(make_original, convert, tmp_path):
@@ -266,6 +334,12 @@ def test_a_wrong_file_gets_one_line_and_leaves_nothing(convert, tmp_path, make, 
             lambda weights: weights.update({"v.patch_embed.proj.weight": torch.zeros(192, 1, 128, 2)}),
             r"patches of 128 x 2 \(mel bins x frames\), a frame model of SSAST",
         ),
+        (lambda weights: weights.update({"v.norm.bias": torch.zeros(192, dtype=torch.int64)}), "v.norm.bias is torch.int64"),
+        (lambda weights: weights.update({"v.norm.bias": torch.zeros(192).to_sparse()}), "sparse tensors.*module.v.norm.bias"),
+        (lambda weights: weights.update({"mlp_head.1.weight": torch.tensor(1.0)[None][:1]}), r"mlp_head.1.weight has shape \(1,\)"),
+        (lambda weights: weights.update({"mlp_head.1.weight": torch.zeros(0, 192)}), r"mlp_head.1.weight has shape \(0, 192\)"),
+        (lambda weights: weights.update({"v.pos_embed": torch.zeros(1, 2, 192)}), r"v.pos_embed has shape \(1, 2, 192\), expected"),
+        (lambda weights: weights.update({"v.blocks.0.mlp.fc1.weight": torch.zeros(1)}), r"intermediate.dense.weight has shape \(1,\)"),
         (lambda weights: weights.update({"v.norm.bias": torch.full((192,), torch.nan)}), "does not agree with the original.*nan"),
     ],
 )  # fmt: skip
@@ -289,6 +363,22 @@ def test_a_size_that_is_not_the_file_s_is_refused(make_original, convert, tmp_pa
 
 def narrow(weights: dict):
     weights["v.pos_embed"] = weights["v.pos_embed"][..., :128]
+
+
+def test_tensors_that_share_memory_are_converted(make_original, convert, tmp_path):
+    path = make_original()
+    weights = torch.load(path)
+    weights["module.v.blocks.1.norm1.bias"] = weights["module.v.blocks.0.norm1.bias"]
+    torch.save(weights, path)
+    assert convert(path, tmp_path / "ast")[0] == 0
+
+
+def test_the_widest_dtype_is_the_checkpoint_s(make_original, convert, tmp_path):
+    def mixed(weights):
+        weights["v.pos_embed"] = weights["v.pos_embed"].half()
+
+    assert convert(make_original(change=mixed), tmp_path / "ast")[0] == 0
+    assert read(tmp_path / "ast", "config.json")["dtype"] == "float32"
 
 
 def test_tensors_in_another_memory_order_are_converted(make_original, convert, tmp_path, tiny_weights):
@@ -339,7 +429,10 @@ def test_a_full_disk_is_answered_in_one_line_and_leaves_nothing(make_original, c
         (["--imagenet_start", "a", "b", "--num_labels", "5"], "needs --max_length N"),
         (["--imagenet_start", "a", "b", "--max_length", "5"], "needs either --num_labels N or --labels FILE"),
         (["--imagenet_start", "a", "b", "--max_length", "5", "--num_labels", "0"], "--num_labels 0 is too small"),
-        (["a.pth", "b", "--normalization", "1", "0"], "standard deviation of 0.0, expected one above 0"),
+        (["a.pth", "b", "--normalization", "1", "0"], "--normalization 1.0 0.0: expected two numbers, the standard"),
+        (["a.pth", "b", "--normalization", "nan", "1"], "--normalization nan 1.0: expected two numbers"),
+        (["a.pth", "b", "--labels", ""], "--labels is empty; give it a value or leave it out"),
+        (["--imagenet_start", "a", "b", "--max_length", "9", "--num_labels", "2", "--seed", "9" * 30], "from 0 to 2"),
         (["a.pth", "b", "--model_size", "huge"], "invalid choice: 'huge'"),
         (["--released", "a", "--to_original", "b", "c"], "not allowed with argument"),
     ],
@@ -409,6 +502,29 @@ def test_an_ssast_file_that_contradicts_itself_is_refused(make_original, convert
     code, _, err = convert(make_original(change=other_length), tmp_path / "ssast")
     assert code == 1
     assert "which makes 256 patches, but its position table has 512" in err
+
+
+def test_flags_change_single_fields_of_what_a_file_says(make_original, convert, tmp_path):
+    def odd_length(weights):
+        ssast(weights)
+        weights["v.pos_embed"] = weights["v.pos_embed"][:, : 2 + 8 * 60]
+        weights["p_input_tdim"] = torch.tensor(960)
+
+    path = make_original(change=odd_length)
+    _, out, _ = convert(path, tmp_path / "a", "--num_mel_bins", 128)
+    assert "960 frames, 128 mel bins, 8 x 60 patches (as the file says, and as typed)" in out
+
+
+@pytest.mark.parametrize("value", [torch.tensor([1024, 1024]), torch.tensor(float("nan"))])
+def test_an_ssast_file_with_a_faulty_length_is_refused(make_original, convert, tmp_path, value):
+    def faulty(weights):
+        ssast(weights)
+        weights["p_input_tdim"] = value
+
+    code, _, err = convert(make_original(change=faulty), tmp_path / "ssast")
+    assert code == 1
+    assert "p_input_tdim is" in err
+    assert "expected one number" in err
 
 
 def test_an_ssast_frame_model_is_refused_in_words(make_original, convert, tmp_path):

@@ -725,3 +725,14 @@ def test_what_downloads_leave_in_place_of_a_file_is_named(tmp_path, content, mes
     (tmp_path / "model.pth").write_bytes(content)
     with pytest.raises(ConversionError, match=message):
         read_state_dict(tmp_path / "model.pth")
+
+
+def test_a_torchscript_program_is_named(tmp_path):
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "model.pth")
+    with pytest.raises(ConversionError, match="is a TorchScript program, not tensors"):
+        read_state_dict(tmp_path / "model.pth")
+
+
+def test_the_suffix_may_be_written_in_capitals(tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "model.SAFETENSORS")
+    assert torch.equal(read_state_dict(tmp_path / "model.SAFETENSORS")["a"], torch.ones(2))

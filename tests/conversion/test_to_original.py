@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers.models.audio_spectrogram_transformer import modeling_audio_spectrogram_transformer as stock
 from transformers.models.audio_spectrogram_transformer.configuration_audio_spectrogram_transformer import (
     ASTConfig as StockConfig,
@@ -61,7 +61,8 @@ def test_what_stock_transformers_saved_becomes_an_original(stock_model, convert,
 def test_stock_epsilons_are_reported_against_the_originals(stock_model, convert, tmp_path):
     stock_model.save_pretrained(tmp_path / "hub")
     _, out, _ = convert("--to_original", tmp_path / "hub", tmp_path / "ast.pth")
-    assert "LayerNorm epsilons 1e-06 and 1e-05, this checkpoint with 1e-12 and 1e-12: largest difference" in out
+    assert "verified: largest difference of the logits" in out
+    assert "With its own LayerNorm epsilons, 1e-12 and 1e-12, the checkpoint differs by" in out
 
 
 def test_there_and_back_through_stock_transformers_is_bit_equal(make_original, convert, tmp_path):
@@ -144,6 +145,39 @@ def test_an_existing_file_is_left_alone(stock_model, convert, tmp_path):
     assert code == 1
     assert "already exists. Name another file, or remove it first." in err
     assert (tmp_path / "ast.pth").read_text() == "precious"
+
+
+@pytest.mark.parametrize("number", [float("inf"), float("nan")])
+def test_what_is_not_a_number_is_not_kept(stock_model, convert, tmp_path, number):
+    stock_model.save_pretrained(tmp_path / "hub")
+    weights = load_file(tmp_path / "hub" / "model.safetensors")
+    weights["audio_spectrogram_transformer.layernorm.bias"][3] = number
+    save_file(weights, tmp_path / "hub" / "model.safetensors", metadata={"format": "pt"})
+    code, out, err = convert("--to_original", tmp_path / "hub", tmp_path / "new" / "ast.pth")
+    assert code == 1
+    assert "all 203 tensors are bit-equal" in out
+    assert "does not agree with the original" in err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hub"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_length": 200}, "position_embeddings has shape"),
+        ({"id2label": {"0": "a"}, "label2id": {"a": 0}}, "classifier.dense.weight has shape"),
+        ({"num_attention_heads": 5}, "faulty config.json: hidden_size=192 is not a multiple"),
+        ({"hidden_size": "big"}, "faulty config.json: Validation error for field 'hidden_size'"),
+        ({"time_stride": 0}, "faulty config.json: time_stride=0 is less than 1"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused(stock_model, convert, tmp_path, changes, message):
+    stock_model.save_pretrained(tmp_path / "hub")
+    edit(tmp_path / "hub", **changes)
+    code, _, err = convert("--to_original", tmp_path / "hub", tmp_path / "ast.pth")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert message in err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hub"]
 
 
 def test_a_full_disk_is_answered_in_one_line_and_leaves_nothing(stock_model, convert, tmp_path, small_disk):
