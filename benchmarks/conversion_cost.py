@@ -46,6 +46,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=3, help="processes for each format; the median counts")
     runs = parser.parse_args().runs
+    if runs < 1:
+        parser.error(f"--runs {runs} is too few, expected 1 or more")
     weights = {f"module.{name}": tensor for name, tensor in original_weights(AUDIOSET_TABLE).items()}
     print("| format | file, MB | seconds | peak above imports, MB | times the file |\n|---|---|---|---|---|")
     missed = []

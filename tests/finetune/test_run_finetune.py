@@ -13,9 +13,9 @@ import yaml
 from safetensors.torch import load_file
 from transformers import pipeline
 
-from finetune.arguments import SIZE_FIELDS
+from finetune.arguments import SIZE_FIELDS, ModelArguments
 from finetune.demo import scores_of_stock_transformers
-from finetune.run_finetune import main
+from finetune.run_finetune import build_model, main
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, register, unregister
 
 TINY = {
@@ -235,6 +235,16 @@ def test_a_checkpoint_keeps_its_classifier_only_for_the_same_labels(recipe, tmp_
     assert kept == before.keys() - new
     assert ASTFeatureExtractor.from_pretrained(tmp_path / "run").mean == -5.0
     assert "from the local checkpoint `./start`" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_a_checkpoint_without_a_classifier_is_said_to_get_a_new_one(tiny_sizes, tmp_path):
+    names = {0: "a", 1: "b"}
+    whole = ASTForAudioClassification(ASTConfig(**tiny_sizes, id2label=names))
+    whole.save_pretrained(tmp_path / "whole")
+    whole.audio_spectrogram_transformer.save_pretrained(tmp_path / "bare")  # with the labels in its config.json
+    for folder, classifier in (("whole", "its"), ("bare", "a new")):
+        _, start = build_model(ModelArguments(model_name_or_path=str(tmp_path / folder)), list(names.values()))
+        assert start == f"from {tmp_path / folder} with {classifier} classifier"
 
 
 def test_a_checkpoint_is_trained_at_another_length(recipe, tmp_path, capsys):
