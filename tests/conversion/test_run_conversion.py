@@ -187,7 +187,8 @@ def test_missing_parents_are_made_and_removed_again(make_original, convert, tmp_
 def test_an_interrupted_conversion_leaves_nothing(make_original, tmp_path, stop):
     # The child stops itself where the weights are written and the settings are not.
     script = (
-        "import os, sys, time\n"
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job may have been told to ignore it
         "from conversion import checkpoint_folder, run_conversion\n"
         "save = checkpoint_folder.save_file\n"
         "def save_and_stop(*arguments, **options):\n"
