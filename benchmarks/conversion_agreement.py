@@ -21,9 +21,10 @@ import numpy as np
 import torch
 from transformers.utils import logging
 
-from conversion.convert_ast_checkpoint import Overrides, convert_checkpoint, convert_to_original
+from conversion.convert_ast_checkpoint import Overrides, convert_checkpoint
 from conversion.geometry import PatchGeometry
 from conversion.imagenet_start import start_from_imagenet
+from conversion.to_original import convert_to_original
 from modeling_ast import ASTForAudioClassification
 
 REFERENCE = Path(__file__).parents[1] / "tests" / "reference"

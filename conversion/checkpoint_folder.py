@@ -130,7 +130,7 @@ def build_config(tensors: dict[str, torch.Tensor], description: CheckpointDescri
 
 
 def refuse_misfits(hub_tensors: dict[str, torch.Tensor], config: ASTConfig) -> None:
-    """Raise a `ConversionError` if tensors have other shapes than the configuration's model, or odd kinds of numbers."""
+    """Raise a `ConversionError` if tensors have other shapes than the configuration's model."""
     classifier = any(name.startswith("classifier.") for name in hub_tensors)
     with torch.device("meta"):
         expected = ASTForAudioClassification(config) if classifier else ASTModel(config)

@@ -1,7 +1,7 @@
-"""Original AST checkpoints to Hub checkpoints and back.
+"""Original AST checkpoints to Hub checkpoints.
 
 What the tensors do not say (strides, frames, labels, statistics) is taken from what the user typed, else from the table
-of released checkpoints, else from what fits; every conclusion is reported with the flag that overrides it.
+of released checkpoints, else concluded from shapes, and then reported with the flag that overrides it.
 """
 
 import os
@@ -9,30 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from huggingface_hub.errors import StrictDataclassError
-
 from model_card.run_summary import origin_section
-from modeling_ast import ASTConfig, ASTForAudioClassification, ASTModel
-from modeling_ast.atomic_files import make_parents, open_atomically, refuse_existing
+from modeling_ast.atomic_files import refuse_existing
 from modeling_ast.patch_grid import GEOMETRY_FIELDS
 
-from .checkpoint_folder import CheckpointDescription, refuse_misfits, refuse_odd_numbers, write_checkpoint
+from .checkpoint_folder import CheckpointDescription, write_checkpoint
 from .errors import ConversionError
 from .geometry import HIDDEN_SIZES, PatchGeometry, infer_geometry
-from .labels import read_labels
+from .labels import dataset_of, read_labels
 from .original_checkpoint import (
     OriginalCheckpoint,
     read_original,
-    refuse_other_architecture,
     sha256_of,
-    without_prefix,
 )
 from .original_datasets import AUDIOSET, ORIGINAL_DATASETS, OriginalDataset
 from .released_checkpoints import RELEASED, ReleasedCheckpoint
-from .tensor_files import read_hub_checkpoint, read_state_dict
-from .verification import CLASSIFIER_EPS, TRANSFORMER_EPS, compare, expected_outputs, kind_of_outputs, outputs_of
-from .weight_map import AST_PREFIX, DATA_PARALLEL_PREFIX, hub_names, hub_to_original, original_to_hub
 
 ORIGINAL_LICENSE = "bsd-3-clause"  # of the released code and weights, AST's and SSAST's
 
@@ -128,62 +119,6 @@ def convert_checkpoint(
     report(f"[3/3] verified: {agreement}{unverified}")
 
 
-def convert_to_original(
-    name_or_dir: str, output_path: str | os.PathLike, report: Callable[[str], None] = print
-) -> None:
-    """Write a Hub checkpoint as the `.pth` that the original code saves, with `module.` before its names.
-
-    The four unused ImageNet-head tensors are left out; the original loads the file with `strict=False`.
-
-    Args:
-        name_or_dir (`str`): folder or Hub id, saved by this kit or by Transformers, old and new.
-        output_path (`str` or `os.PathLike`): file to write.
-        report (`Callable`): takes lines for the user.
-
-    Raises:
-        ConversionError: if it is no AST, or one of a size that the original code does not have; nothing is left behind
-            then.
-        FileExistsError: if the file already exists.
-    """
-    output_path = Path(output_path)
-    if output_path.exists():
-        raise FileExistsError(f"{output_path} already exists. Name another file, or remove it first.")
-    config, tensors, _ = read_hub_checkpoint(name_or_dir)
-    config = _original_config(name_or_dir, config)
-    tensors = hub_names(tensors)
-    if not any(name.startswith(AST_PREFIX) for name in tensors):  # the bare model saves itself without the prefix
-        tensors = {AST_PREFIX + name: tensor for name, tensor in tensors.items()}
-    classifier = any(name.startswith("classifier.") for name in tensors)
-    original = hub_to_original(tensors, classifier)
-    refuse_odd_numbers(tensors)
-    refuse_misfits(tensors, config)
-    size = sum(tensor.numel() * tensor.element_size() for tensor in original.values())
-    report(f"[1/3] source: {name_or_dir}, {len(tensors)} tensors, {size / 1e6:.1f} MB")
-
-    with make_parents(output_path), open_atomically(output_path) as file:
-        try:
-            torch.save({DATA_PARALLEL_PREFIX + name: tensor for name, tensor in original.items()}, file)
-        except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # a full disk, behind torch's failure to finish the archive
-                raise error.__context__ from None
-            raise
-        file.flush()
-        again = original_to_hub(without_prefix(read_state_dict(file.name)), classifier)
-        changed = [name for name, tensor in tensors.items() if not _same_bits(again[name], tensor)]
-        if changed:
-            raise ConversionError(
-                f"{', '.join(changed[:5])} did not survive the way there and back. Nothing was kept."
-            )
-        report(f"[2/3] written, read again and mapped back: all {len(tensors)} tensors are bit-equal")
-        report(f"[3/3] {_agreement_of_original(config, tensors, original, classifier)}")
-
-
-def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Equality of the bytes, under which NaN equals itself."""
-    bits = [tensor.contiguous().view(torch.uint8) for tensor in (one, other)]
-    return one.dtype == other.dtype and torch.equal(*bits)
-
-
 def _refuse_other_than_released(path: Path, source: OriginalCheckpoint, released: ReleasedCheckpoint) -> None:
     found = (source.num_labels, source.num_patches, source.hidden_size)
     expected = (released.dataset.num_labels, released.geometry.num_patches, HIDDEN_SIZES[released.model_size])
@@ -271,10 +206,10 @@ def _dataset(
     released: ReleasedCheckpoint | None,
 ) -> OriginalDataset | None:
     """Which of the authors' data sets the checkpoint was trained on, where that can be told."""
-    if given_labels:
-        return next((known for known in ORIGINAL_DATASETS.values() if read_labels(known.name) == given_labels), None)
     if released:
         return released.dataset
+    if given_labels and source.num_labels != AUDIOSET.num_labels:  # own names speak against another's data set
+        return dataset_of(given_labels)
     for dataset in ORIGINAL_DATASETS.values():
         # 527 labels are AudioSet's at any length; 35 or 50 may be anybody's unless the recipe's length fits, too.
         usual_length = dataset is AUDIOSET or geometry.max_length == dataset.max_length
@@ -297,7 +232,7 @@ def _labels(
                 f"--labels {given} has {len(given_labels)} names, the classifier {num_labels} outputs. Give a table of "
                 f"{num_labels}."
             )
-        return given_labels, dataset.title if dataset else Path(given).name
+        return given_labels, Path(given).name
     if dataset is None:
         return [f"LABEL_{index}" for index in range(num_labels)], "numbered: the file has no names; pass --labels FILE"
     labels = read_labels(dataset.name)
@@ -343,49 +278,3 @@ def _notes(source: OriginalCheckpoint) -> list[str]:
         "SSAST's self-supervised pretraining (Gong et al., AAAI 2022): there is no classifier yet, fine-tune it.",
         "Unverified against SSAST's own outputs: tensors and forward pass are AST's as far as its code tells.",
     ]
-
-
-def _original_config(name_or_dir: str, config: dict) -> ASTConfig:
-    """The configuration, if the original code can build that model."""
-    if config.get("model_type") != ASTConfig.model_type:
-        raise ConversionError(
-            f"{name_or_dir} is a {config.get('model_type')!r}, expected {ASTConfig.model_type!r}. Give an AST checkpoint."
-        )
-    try:
-        config = ASTConfig.from_dict(config)
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise ConversionError(
-            f"{name_or_dir} has a faulty config.json: {error}. Put an unbroken copy there."
-        ) from None
-    refuse_other_architecture(name_or_dir, config)
-    return config
-
-
-@torch.no_grad()
-def _agreement_of_original(
-    config: ASTConfig, tensors: dict[str, torch.Tensor], original: dict[str, torch.Tensor], classifier: bool
-) -> str:
-    """Compare the original's forward pass on the written tensors with the port's on the checkpoint's, in words.
-
-    Raises:
-        ConversionError: if the two disagree although both compute with the original's epsilons.
-    """
-    geometry = PatchGeometry(config.frequency_stride, config.time_stride, config.max_length, config.num_mel_bins)
-    expected = expected_outputs(original, geometry)
-    epsilons = (config.layer_norm_eps, config.classifier_layer_norm_eps or config.layer_norm_eps)
-    config.layer_norm_eps, config.classifier_layer_norm_eps = TRANSFORMER_EPS, CLASSIFIER_EPS
-    model = (ASTForAudioClassification if classifier else ASTModel)(config).eval()
-    if not classifier:
-        tensors = {name.removeprefix(AST_PREFIX): tensor for name, tensor in tensors.items()}
-    model.load_state_dict(tensors)
-    verified = f"verified: {compare(outputs_of(model, geometry), expected, kind_of_outputs(classifier))}"
-    if epsilons == (TRANSFORMER_EPS, CLASSIFIER_EPS):
-        return verified
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.LayerNorm):
-            module.eps = epsilons[name.startswith("classifier.")]
-    difference = (outputs_of(model, geometry) - expected).abs().max().item()
-    return (
-        f"{verified}. With its own LayerNorm epsilons, {epsilons[0]} and {epsilons[1]}, the checkpoint differs by "
-        f"{difference:.1e} from the original's with {TRANSFORMER_EPS} and {CLASSIFIER_EPS}"
-    )

@@ -6,6 +6,7 @@ bytes on 10 MB at a time, so that a connection which is cut sooner never gets an
 reset, and does not judge an answer before fetching it.
 """
 
+import errno
 import os
 import re
 import time
@@ -16,7 +17,8 @@ from urllib.parse import urlsplit
 
 from huggingface_hub import is_offline_mode
 from huggingface_hub.errors import HTTPError  # of whichever HTTP client huggingface_hub is built on
-from huggingface_hub.utils import get_session, tqdm
+from huggingface_hub.utils import get_session
+from tqdm.auto import tqdm
 
 from modeling_ast.atomic_files import sync
 
@@ -26,7 +28,7 @@ from .released_checkpoints import ReleasedCheckpoint
 SIGNATURES = (b"PK\x03\x04", b"\x80")  # what torch.save writes: a zip archive, or a pickle before torch 1.6
 TIMEOUT = 10.0  # seconds for the connection and between two pieces of the answer
 PAUSE = 1.0  # seconds between two requests
-FUTILE_REQUESTS = 3  # in a row that bring no byte, after which a call gives up
+FUTILE_REQUESTS = 3  # in a row that bring the file no further than it was, after which a call gives up
 TEMPORARY_STATUS = (408, 416, 429, 500, 502, 503, 504)
 
 
@@ -46,9 +48,9 @@ def download_checkpoint(row: ReleasedCheckpoint, folder: Path, report: Callable[
         `Path` of the whole file, `folder/NAME.pth`.
 
     Raises:
-        ConversionError: if there is no connection, or the server has something else than the checkpoint. What arrived
-            is kept, and the next call continues it.
-        OSError: if the file cannot be written.
+        ConversionError: if there is no connection, the disk is full, or the server has something else than the
+            checkpoint. What arrived of it is kept, and the next call continues it.
+        OSError: if the file cannot be written for another reason.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, part = folder / f"{row.name}.pth", folder / f"{row.name}.pth.part"
@@ -63,29 +65,39 @@ def download_checkpoint(row: ReleasedCheckpoint, folder: Path, report: Callable[
             f"{row.name} is to be downloaded, but HF_HUB_OFFLINE is set and forbids every connection. Type unset "
             f"HF_HUB_OFFLINE TRANSFORMERS_OFFLINE and try again. {_by_hand(row)}"
         )
-    _fill(part, row)
+    report(f"      downloading {row.address} to {path}")
+    try:
+        _fill(part, row)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise ConversionError(
+            f"{folder} is full: {row.name} needs up to {row.largest_bytes:,} bytes there, {_size(part):,} are written and "
+            "will be continued. Make room, or name another folder with --download_dir."
+        ) from None
     fault = _fault_of(part, row)
     if fault:
-        part.unlink()
+        _discard(part)
         raise ConversionError(f"{row.name} was downloaded, but {fault}. It was removed; try again. {_by_hand(row)}")
     sync(part)
     os.replace(part, path)
+    _discard(part)  # what is left of it
     return path
 
 
 def _fill(part: Path, row: ReleasedCheckpoint) -> None:
     """Make requests until the file is whole, or nothing comes any more."""
-    futile = 0
+    furthest = futile = 0
     with tqdm(desc=row.name, unit="B", unit_scale=True, disable=None) as bar:
         while True:
-            before = _size(part)
+            furthest = max(furthest, _size(part))
             try:
                 return _fetch_rest(part, row, bar)
             except _CutOffError as error:
                 problem = str(error)
             except HTTPError as error:
-                problem = f"there is no connection to {urlsplit(row.address).hostname} ({error})"
-            futile = 0 if _size(part) > before else futile + 1
+                problem = f"the connection to {urlsplit(row.address).hostname} failed ({error})"
+            futile = 0 if _size(part) > furthest else futile + 1
             if futile == FUTILE_REQUESTS:
                 raise ConversionError(
                     f"{row.name} could not be downloaded: {problem}. The same command continues with the "
@@ -102,22 +114,31 @@ def _fetch_rest(part: Path, row: ReleasedCheckpoint, bar: tqdm) -> None:
         ConversionError: if the server has something else than the checkpoint.
     """
     start = _size(part)
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if _version_of(part).exists():  # another version of the file is then sent from its beginning
+            headers["If-Range"] = _version_of(part).read_text(encoding="ascii")
     with get_session().stream("GET", row.address, headers=headers, timeout=TIMEOUT, follow_redirects=True) as response:
         if response.status_code == 416 and start:  # it is as long as the file, or longer: of another version, or whole
             if not _fault_of(part, row) and response.headers.get("Content-Range") == f"bytes */{start}":
                 return
-            part.unlink()
+            _discard(part)
         continued = response.status_code == 206
         if continued:
             piece = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
             if piece is None or int(piece[1]) != start:
-                part.unlink(missing_ok=True)
+                _discard(part)
                 raise _CutOffError(f"{response.url.host} answered with another piece than was asked for")
             length = int(piece[2])
         else:
             length = int(response.headers.get("Content-Length", 0)) or None
         _refuse_wrong_answer(response, row, length)
+        if not continued:
+            _discard(part)
+            version = response.headers.get("ETag", "")
+            if version.isascii() and version.startswith('"'):  # a weak one may not be used here (RFC 9110)
+                _version_of(part).write_text(version, encoding="ascii")
         bar.reset(total=length)
         bar.n = start if continued else 0
         bar.refresh()
@@ -172,6 +193,16 @@ def _fault_of(path: Path, row: ReleasedCheckpoint) -> str:
         if damaged:
             return f"its checksum of {damaged} is wrong"
     return ""
+
+
+def _version_of(part: Path) -> Path:
+    """Where it is noted which version of the file, by its ETag, a part belongs to."""
+    return part.with_name(f"{part.name}.etag")
+
+
+def _discard(part: Path) -> None:
+    part.unlink(missing_ok=True)
+    _version_of(part).unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:

@@ -17,10 +17,11 @@ from modeling_ast.atomic_files import refuse_existing
 from modeling_ast.modeling_ast import NUM_CLASS_TOKENS
 from modeling_ast.position_embeddings import move_position_grid
 
-from .checkpoint_folder import CheckpointDescription, write_checkpoint
+from .checkpoint_folder import CheckpointDescription, refuse_odd_numbers, write_checkpoint
 from .errors import ConversionError
 from .geometry import HIDDEN_SIZES, PATCH_SIZE, PatchGeometry
-from .original_checkpoint import refuse_other_architecture, sha256_of
+from .labels import dataset_of
+from .original_checkpoint import read_architecture, sha256_of
 from .original_datasets import AUDIOSET
 from .tensor_files import read_hub_checkpoint, read_state_dict
 from .weight_map import IMAGENET_HEADS, hub_names, hub_to_original, original_to_hub
@@ -66,7 +67,8 @@ def start_from_imagenet(
     """
     refuse_existing(output_dir)
     image_tensors, files = read_image_model(source)
-    name = source if not Path(source).exists() else Path(source).name
+    refuse_odd_numbers(image_tensors)
+    name = source if not Path(source).exists() else Path(source).absolute().name
     digests = {file.name: sha256_of(file) for file in files}
     report(f"[1/3] source: {name}")
     for file_name, digest in digests.items():
@@ -81,8 +83,13 @@ def start_from_imagenet(
         f"{geometry.frequency_stride} x {geometry.time_stride}, {geometry.max_length} frames, {geometry.num_mel_bins} mel "
         f"bins), patch filter summed over colours, new classifier for {len(labels)} labels"
     )
-    mean, std = normalization or (AUDIOSET.mean, AUDIOSET.std)
-    statistics = "as given" if normalization else "AudioSet's, to be replaced by those of the data it is trained on"
+    dataset = dataset_of(list(labels))
+    problem_type = problem_type or (dataset.problem_type if dataset else None)
+    mean, std = normalization or ((dataset or AUDIOSET).mean, (dataset or AUDIOSET).std)
+    statistics = "as given"
+    if not normalization:
+        replaced = "" if dataset else ", to be replaced by those of the data it is trained on"
+        statistics = f"those of {(dataset or AUDIOSET).title}, from the released code{replaced}"
     report(f"      mean {mean}, std {std} ({statistics}{'' if normalization else '; otherwise pass --normalization'})")
     if not license:
         report(f"      licence {license_id}, that of DeiT's weights; otherwise pass --license")
@@ -128,13 +135,8 @@ def read_image_model(source: str) -> tuple[dict[str, torch.Tensor], list[Path]]:
         _refuse_without_distillation(source, "v.dist_token" in tensors)
         original_to_hub(tensors, classifier=False)  # names every unknown and missing tensor
         return {name: tensor for name, tensor in tensors.items() if name not in IMAGENET_HEADS}, [path]
-    config, tensors, files = read_hub_checkpoint(source)
-    if config.get("model_type") != "deit":
-        raise ConversionError(
-            f"{source} is a {config.get('model_type')!r}, expected 'deit'. Give a distilled DeiT such as "
-            "facebook/deit-base-distilled-patch16-384, from which AST starts."
-        )
-    refuse_other_architecture(source, DeiTConfig.from_dict(config))
+    content, tensors, files = read_hub_checkpoint(source)
+    read_architecture(source, DeiTConfig, content, "facebook/deit-base-distilled-patch16-384")
     prefix = "deit." if any(name.startswith("deit.") for name in tensors) else ""  # the bare model has none
     tensors = {
         name: tensor for name, tensor in tensors.items() if not name.removeprefix(prefix).startswith(_HUB_HEADS)
@@ -167,7 +169,8 @@ def spectrogram_model(image_tensors: dict[str, torch.Tensor], geometry: PatchGeo
 def new_classifier(tensors: dict[str, torch.Tensor], num_labels: int, seed: int) -> dict[str, torch.Tensor]:
     """An untrained classifier by the original's names, a function of the seed alone."""
     norm = tensors["v.norm.weight"]
-    weight = torch.empty(num_labels, len(norm)).normal_(
+    hidden_size = tensors["v.pos_embed"].shape[-1]
+    weight = torch.empty(num_labels, hidden_size).normal_(
         0, CLASSIFIER_STD, generator=torch.Generator().manual_seed(seed)
     )
     return {

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from .errors import ConversionError
-from .original_datasets import ORIGINAL_DATASETS
+from .original_datasets import ORIGINAL_DATASETS, OriginalDataset
 
 NAME_COLUMNS = ("display_name", "label", "name")
 
@@ -54,6 +54,11 @@ def read_labels(name_or_file: str) -> list[str]:
         fault = f"{', '.join(doubled[:5])} more than once" if doubled else "no label or an empty one"
         raise ConversionError(f"{path} holds {fault}. Give every output a name of its own.")
     return labels
+
+
+def dataset_of(labels: list[str]) -> OriginalDataset | None:
+    """The authors' data set that has these labels in this order, if one does."""
+    return next((dataset for name, dataset in ORIGINAL_DATASETS.items() if read_labels(name) == labels), None)
 
 
 def _from_csv(text: str) -> list[tuple[int, str]]:

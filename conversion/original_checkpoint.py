@@ -5,6 +5,8 @@ import os
 from dataclasses import dataclass
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedConfig
 
 from modeling_ast.modeling_ast import NUM_CLASS_TOKENS
 
@@ -91,17 +93,27 @@ def read_original(path: str | os.PathLike) -> OriginalCheckpoint:
         )
     _refuse_other_ranks(path, tensors)
     _refuse_other_patches(path, tensors)
-    ours = {name: tensor for name, tensor in tensors.items() if name not in (*IMAGENET_HEADS, *SSAST_TENSORS)}
-    left_out = [name for name in tensors if name not in ours]
-    geometry = None
-    if {"p_input_fdim", "p_input_tdim"} <= tensors.keys():
+    geometry, unused = None, IMAGENET_HEADS
+    if {"p_input_fdim", "p_input_tdim"} <= tensors.keys() and "mlp_head.0.weight" not in tensors:
+        unused = (*IMAGENET_HEADS, *SSAST_TENSORS)
         frames, mel_bins = (_number(path, tensors, name) for name in ("p_input_tdim", "p_input_fdim"))
         geometry = PatchGeometry(PATCH_SIZE, PATCH_SIZE, frames, mel_bins)  # pretraining allows no overlap
-    return OriginalCheckpoint(ours, left_out, geometry)
+    ours = {name: tensor for name, tensor in tensors.items() if name not in unused}
+    return OriginalCheckpoint(ours, [name for name in tensors if name in unused], geometry)
 
 
 def without_prefix(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Take `module.` from the names, which a model saved inside `torch.nn.DataParallel` has."""
+    """Take `module.` from the names, which a model saved inside `torch.nn.DataParallel` has.
+
+    Raises:
+        ConversionError: if a tensor is there both with and without it.
+    """
+    doubled = [name for name in tensors if DATA_PARALLEL_PREFIX + name in tensors]
+    if doubled:
+        raise ConversionError(
+            f"{', '.join(doubled[:5])} is there with and without {DATA_PARALLEL_PREFIX} before it. Give an unbroken "
+            "checkpoint."
+        )
     return {name.removeprefix(DATA_PARALLEL_PREFIX): tensor for name, tensor in tensors.items()}
 
 
@@ -128,15 +140,40 @@ def _refuse_other_ranks(path: str | os.PathLike, tensors: dict[str, torch.Tensor
 
 def _number(path: str | os.PathLike, tensors: dict[str, torch.Tensor], name: str) -> int:
     value = tensors[name]
-    if value.numel() != 1 or not torch.isfinite(value).all():
+    if value.numel() != 1 or value.is_complex() or not torch.isfinite(value).all():
         raise ConversionError(
             f"{path}: {name} is {value.tolist()!r:.60}, expected one number. Give an unbroken checkpoint."
         )
     return int(value)
 
 
-def refuse_other_architecture(name: str | os.PathLike, config) -> None:
-    """Raise a `ConversionError` if the original code has no model like this configuration of AST or DeiT."""
+def read_architecture(
+    name: str | os.PathLike, config_class: type[PreTrainedConfig], content: dict, example: str
+) -> PreTrainedConfig:
+    """The configuration of an AST or a DeiT, if the original code has a model like it.
+
+    Args:
+        name (`str` or `os.PathLike`): of the checkpoint, for messages.
+        config_class (`type[PreTrainedConfig]`): of its configuration.
+        content (`dict`): of its `config.json`.
+        example (`str`): a checkpoint that would do, for messages.
+
+    Raises:
+        ConversionError: if the content is faulty, is of another kind of model, or of another architecture.
+    """
+    if content.get("model_type") != config_class.model_type:
+        raise ConversionError(
+            f"{name} is a {content.get('model_type')!r}, expected {config_class.model_type!r}. Give one such as {example}."
+        )
+    try:
+        config = config_class.from_dict(content)
+    except (ValueError, AttributeError, TypeError, ZeroDivisionError, StrictDataclassError) as error:
+        raise ConversionError(f"{name} has a faulty config.json: {error}. Put an unbroken copy there.") from None
+    _refuse_other_architecture(name, config)
+    return config
+
+
+def _refuse_other_architecture(name: str | os.PathLike, config: PreTrainedConfig) -> None:
     needed = {
         "num_hidden_layers": NUM_LAYERS,
         "num_attention_heads": config.hidden_size // HEAD_DIM,

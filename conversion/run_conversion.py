@@ -12,7 +12,7 @@ from pathlib import Path
 
 from modeling_ast.patch_grid import GEOMETRY_FIELDS
 
-from .geometry import HIDDEN_SIZES, PatchGeometry
+from .geometry import HIDDEN_SIZES, LARGEST, PatchGeometry
 from .original_datasets import ORIGINAL_DATASETS
 from .released_checkpoints import RELEASED
 
@@ -22,7 +22,7 @@ _CONVERSION_FLAGS = ("model_size", *GEOMETRY_FIELDS, "labels", "problem_type", "
 RECORDED_FLAGS = (*_CONVERSION_FLAGS, "num_labels", "seed")  # on the card
 FLAGS_OF_MODE = {
     "checkpoint": set(_CONVERSION_FLAGS),
-    "released": {"download_dir", "license"},
+    "released": {"download_dir", *_CONVERSION_FLAGS},
     "imagenet_start": set(RECORDED_FLAGS),
     "to_original": set(),
 }
@@ -36,7 +36,8 @@ def build_parser() -> argparse.ArgumentParser:
         usage=(
             "ast-convert CHECKPOINT.pth OUTPUT_DIR [flags]\n"
             "       ast-convert --released NAME OUTPUT_DIR\n"
-            "       ast-convert --imagenet_start HUB_ID_OR_DIR_OR_PTH OUTPUT_DIR --max_length N --num_labels N [flags]\n"
+            "       ast-convert --imagenet_start HUB_ID_OR_DIR_OR_PTH OUTPUT_DIR --max_length N "
+            "(--num_labels N | --labels FILE) [flags]\n"
             "       ast-convert --to_original CHECKPOINT_DIR OUTPUT.pth"
         ),
         description="Convert checkpoints of the original AST code (and SSAST's 16x16 patch models) to Hub checkpoints "
@@ -116,8 +117,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error("--imagenet_start needs --max_length N, in frames of 10 ms (1024 for 10.24 s)")
         if (arguments.num_labels is None) == (arguments.labels is None):
             parser.error("--imagenet_start needs either --num_labels N or --labels FILE")
-        if arguments.num_labels is not None and arguments.num_labels < 1:
-            parser.error(f"--num_labels {arguments.num_labels} is too small, expected 1 or more")
+        if arguments.num_labels is not None and not 1 <= arguments.num_labels <= LARGEST:
+            parser.error(f"--num_labels {arguments.num_labels}: expected 1 to {LARGEST}")
     if arguments.normalization:
         mean, std = arguments.normalization
         if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
@@ -136,7 +137,7 @@ def recorded_command(arguments: argparse.Namespace) -> list[str]:
     Args:
         arguments (`argparse.Namespace`): from [`parse_arguments`].
     """
-    source = Path(arguments.source).resolve().name if os.path.exists(arguments.source) else arguments.source
+    source = Path(arguments.source).absolute().name if os.path.exists(arguments.source) else arguments.source
     command = ["ast-convert", *([] if arguments.mode == "checkpoint" else [f"--{arguments.mode}"]), source]
     command.append(Path(arguments.output).resolve().name)
     for name in RECORDED_FLAGS:
@@ -202,7 +203,7 @@ def _to_hub(arguments: argparse.Namespace) -> None:
 
 
 def _to_original(arguments: argparse.Namespace) -> None:
-    from .convert_ast_checkpoint import convert_to_original
+    from .to_original import convert_to_original
 
     convert_to_original(arguments.source, arguments.output)
 
@@ -213,7 +214,6 @@ def _imagenet_start(arguments: argparse.Namespace) -> None:
 
     flags = {name: getattr(arguments, name) for name in GEOMETRY_FIELDS if getattr(arguments, name) is not None}
     geometry = PatchGeometry(**{"frequency_stride": IMAGENET_STRIDE, "time_stride": IMAGENET_STRIDE, **flags})
-    dataset = ORIGINAL_DATASETS.get(arguments.labels)
     names = [f"LABEL_{index}" for index in range(arguments.num_labels or 0)]
     start_from_imagenet(
         arguments.source,
@@ -221,7 +221,7 @@ def _imagenet_start(arguments: argparse.Namespace) -> None:
         geometry,
         read_labels(arguments.labels) if arguments.labels else names,
         model_size=arguments.model_size,
-        problem_type=arguments.problem_type or (dataset.problem_type if dataset else None),
+        problem_type=arguments.problem_type,
         normalization=arguments.normalization,
         license=arguments.license,
         seed=arguments.seed or 0,

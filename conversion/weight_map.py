@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from .errors import ConversionError
+from .geometry import NUM_LAYERS
 
 AST_PREFIX = "audio_spectrogram_transformer."
 DATA_PARALLEL_PREFIX = "module."  # the original saves the model inside `torch.nn.DataParallel`
@@ -47,7 +48,13 @@ def merge_qkv(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> to
 
     Returns:
         `torch.Tensor` of shape `(3 * hidden_size, ...)`.
+
+    Raises:
+        ConversionError: if their shapes or dtypes differ.
     """
+    kinds = {(tuple(tensor.shape), tensor.dtype) for tensor in (query, key, value)}
+    if len(kinds) > 1 or query.dim() == 0:
+        raise ConversionError(f"Query, key and value of a layer differ: {kinds}. Give an unbroken checkpoint.")
     return torch.cat((query, key, value), dim=0)
 
 
@@ -221,7 +228,7 @@ def hub_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 def _num_layers(tensors: dict[str, torch.Tensor], pattern: str) -> int:
     found = (re.search(pattern, name) for name in tensors)
     highest = max((int(match.group(1)) for match in found if match), default=0)
-    return min(1 + highest, max(1, len(tensors)))  # one absurd number must not make millions of rows
+    return max(NUM_LAYERS, min(1 + highest, len(tensors)))  # one absurd number must not make millions of rows
 
 
 def _check_names(given: set[str], expected: set[str], model: str) -> None:

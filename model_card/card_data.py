@@ -302,7 +302,7 @@ class ASTModelCardData:
         return ModelCardData(
             license=self.license.lower() if self.license else None,
             library_name="transformers",
-            pipeline_tag="audio-classification",
+            pipeline_tag="audio-classification" if self.labels else "feature-extraction",
             tags=["audio-spectrogram-transformer", "audio-tagging"],
             base_model=self.base_model_id,
             datasets=[self.dataset_id] if self.dataset_id else None,

@@ -159,7 +159,7 @@ def _conversion(card: ASTModelCardData) -> list[tuple[str, str]]:
     if card.model_size:
         facts["size"] = card.model_size
     if "on_the_hub" in card.published:
-        facts["converted by its authors"] = "<https://huggingface.co/" + card.published["on_the_hub"] + ">"
+        facts["the same weights on the Hub"] = "<https://huggingface.co/" + card.published["on_the_hub"] + ">"
     facts |= {f"SHA-256 of {_code(name)}": _code(digest) for name, digest in card.sha256.items() if digest}
     if "largest_difference" in card.agreement:
         kind = card.agreement.get("outputs", "outputs")

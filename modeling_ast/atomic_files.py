@@ -69,6 +69,8 @@ def refuse_existing(path: str | os.PathLike):
         raise FileExistsError(
             f"{path} is a mount point, which cannot be replaced. Name a folder in it: {path / 'ast'}"
         )
+    if any(parent.is_file() for parent in path.parents):
+        raise FileExistsError(f"A part of {path} is a file, not a folder. Name another place.")
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise FileExistsError(f"{path} already exists. Name another one, or remove it first.")
 

@@ -12,6 +12,7 @@ from .patch_grid import patches_along
 
 logger = logging.get_logger(__name__)
 
+LABEL_FIELDS = ("num_labels", "id2label", "label2id")
 NUM_AUDIOSET_LABELS = 527
 # First and last display name in the released class_labels_indices.csv, enough to tell the AudioSet label list.
 AUDIOSET_FIRST_AND_LAST_LABEL = ("Speech", "Field recording")
@@ -94,10 +95,18 @@ class ASTConfig(PreTrainedConfig):
 
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
-        """As the stock method, but `label2id` alone says the labels too, and what a missing `problem_type` is concluded
-        from are the labels that the configuration ends up with."""
-        if kwargs.get("label2id") and kwargs.get("id2label") is None:
-            kwargs["id2label"] = {index: label for label, index in kwargs["label2id"].items()}
+        """As the stock method, but labels among `kwargs` have to fit each other, `label2id` alone says them too, and what
+        a missing `problem_type` is concluded from are the labels that the configuration ends up with.
+
+        Raises:
+            ValueError: if `num_labels`, `id2label` and `label2id` contradict each other.
+        """
+        kwargs = {name: value for name, value in kwargs.items() if value is not None}
+        labels = {name: kwargs.pop(name) for name in LABEL_FIELDS if name in kwargs}
+        if labels:
+            own = config_dict.get("id2label") or {index: f"LABEL_{index}" for index in range(2)}
+            kwargs["id2label"] = wanted_id2label(labels, {int(index): label for index, label in own.items()})
+            kwargs["label2id"] = {label: index for index, label in kwargs["id2label"].items()}
         return_unused_kwargs = kwargs.pop("return_unused_kwargs", False)
         given = config_dict.get("problem_type") or kwargs.get("problem_type")
         config, unused = super().from_dict(config_dict, return_unused_kwargs=True, **kwargs)
@@ -118,3 +127,36 @@ class ASTConfig(PreTrainedConfig):
             patches_along(self.num_mel_bins, self.patch_size, self.frequency_stride),
             patches_along(self.max_length, self.patch_size, self.time_stride),
         )
+
+
+def wanted_id2label(wanted: dict, own: dict[int, str]) -> dict[int, str]:
+    """The labels asked for, or the checkpoint's own where nothing says otherwise.
+
+    Args:
+        wanted (`dict`): any of `num_labels`, `id2label` and `label2id`; `None` is not given.
+        own (`dict[int, str]`): the checkpoint's `id2label`.
+
+    Returns:
+        `dict[int, str]`, in the order of the indices.
+
+    Raises:
+        ValueError: if they contradict each other, or the indices are not 0, 1, 2 ...
+    """
+    count, id2label, label2id = (wanted.get(name) for name in LABEL_FIELDS)
+    if id2label is None and label2id is not None:
+        id2label = {index: label for label, index in label2id.items()}
+    if id2label is None:
+        id2label = own if count in (None, len(own)) else {index: f"LABEL_{index}" for index in range(count)}
+    id2label = dict(enumerate(id2label)) if isinstance(id2label, (list, tuple)) else id2label
+    id2label = {int(index): label for index, label in sorted(id2label.items(), key=lambda item: int(item[0]))}
+    names = {label: index for index, label in id2label.items()}
+    consistent = count in (None, len(id2label)) and (
+        label2id is None or {label: int(index) for label, index in label2id.items()} == names
+    )
+    if not id2label or list(id2label) != list(range(len(id2label))) or not consistent:
+        given = ", ".join(f"{name}={wanted[name]!r:.60}" for name in LABEL_FIELDS if wanted.get(name) is not None)
+        raise ValueError(
+            f"{given} do not name labels with the indices 0, 1, 2 ..., each once. Pass num_labels, id2label and label2id "
+            "that fit each other, or only one of them."
+        )
+    return id2label

@@ -20,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPo
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import can_return_tuple, logging
 
-from .configuration_ast import ASTConfig
+from .configuration_ast import LABEL_FIELDS, ASTConfig, wanted_id2label
 from .patch_grid import GEOMETRY_FIELDS, patches_along
 from .position_embeddings import move_position_grid, positions_for_grid
 
@@ -28,7 +28,6 @@ logger = logging.get_logger(__name__)
 
 FAULTS_SHOWN = 5  # of the tensors that do not fit, in the message about them
 NUM_CLASS_TOKENS = 2  # class and distillation token, as in DeiT
-LABEL_FIELDS = ("num_labels", "id2label", "label2id")
 # What says where a checkpoint lies, among the arguments of `from_pretrained`.
 _PLACE_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
@@ -333,7 +332,7 @@ class ASTPreTrainedModel(PreTrainedModel):
             pretrained_model_name_or_path, loading_info, ignore_mismatched_sizes or labels_given
         )
         model.resize_patch_grid(**{name: wanted.get(name) for name in GEOMETRY_FIELDS})
-        id2label = _wanted_id2label(wanted, model.config.id2label)
+        id2label = wanted_id2label(wanted, model.config.id2label)
         if id2label != model.config.id2label:
             if labels_decide_problem_type:  # what was concluded from the old labels is not true of the new ones
                 model.config.problem_type = None
@@ -393,7 +392,7 @@ class ASTPreTrainedModel(PreTrainedModel):
     def _replace_labels(self, id2label: dict[int, str], had_classifier: bool):
         """Take other labels; a model with a classifier overrides this to get a new one."""
         self.config.id2label = id2label
-        self.config.label2id = _inverted(id2label)
+        self.config.label2id = {label: index for index, label in id2label.items()}
 
     def _refuse_unfit_checkpoint(self, name, loading_info: dict, new_classifier_allowed: bool):
         missing = set(loading_info["missing_keys"])
@@ -435,30 +434,6 @@ def _with_geometry_and_labels(config: ASTConfig, own: ASTConfig) -> ASTConfig:
     for name in (*GEOMETRY_FIELDS, "id2label", "label2id"):
         setattr(config, name, getattr(own, name))
     return config
-
-
-def _wanted_id2label(wanted: dict, own: dict[int, str]) -> dict[int, str]:
-    """The labels asked for by `num_labels`, `id2label` or `label2id`; the checkpoint's own where none says otherwise."""
-    count, id2label, label2id = (wanted.get(name) for name in LABEL_FIELDS)
-    if id2label is None and label2id is not None:
-        id2label = {index: label for label, index in label2id.items()}
-    if id2label is None:
-        id2label = own if count in (None, len(own)) else {index: f"LABEL_{index}" for index in range(count)}
-    id2label = {int(index): label for index, label in sorted(id2label.items(), key=lambda item: int(item[0]))}
-    consistent = count in (None, len(id2label)) and (
-        label2id is None or {label: int(index) for label, index in label2id.items()} == _inverted(id2label)
-    )
-    if not id2label or list(id2label) != list(range(len(id2label))) or not consistent:
-        given = ", ".join(f"{name}={wanted[name]!r:.60}" for name in LABEL_FIELDS if wanted.get(name) is not None)
-        raise ValueError(
-            f"{given} do not name labels with the indices 0, 1, 2 ..., each once. Pass num_labels, id2label and label2id "
-            "that fit each other, or only one of them."
-        )
-    return id2label
-
-
-def _inverted(id2label: dict[int, str]) -> dict[str, int]:
-    return {label: index for index, label in id2label.items()}
 
 
 def _moved_positions(table: nn.Parameter, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> nn.Parameter:

@@ -23,8 +23,14 @@ def tiny_weights() -> dict[str, torch.Tensor]:
     }
 
 
-@pytest.fixture(scope="session")
-def make_original(tiny_weights, tmp_path_factory):
+@pytest.fixture
+def two_layers(monkeypatch):
+    """Let two layers be a whole model; the original's twelve are in the reference models."""
+    monkeypatch.setattr("conversion.weight_map.NUM_LAYERS", 2)
+
+
+@pytest.fixture
+def make_original(tiny_weights, two_layers, tmp_path_factory):
     """Save a variant of the small checkpoint: `make_original(name, patches=..., labels=..., prefix=..., **save)`."""
 
     def make(

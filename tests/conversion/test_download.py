@@ -43,6 +43,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.stall_at = None  # send nothing more from this byte on, and keep the connection
         self.serves_ranges = True
         self.tells_length = True
+        self.etag = None
         self.content_type = "application/binary"
         self.shift_of_pieces = 0  # a faulty server sends another piece than was asked for
         self.requests = []  # (method, path, headers)
@@ -89,6 +90,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         self.send_response(200 if start is None else 206)
         self.send_header("Content-Type", server.content_type)
+        if server.etag:
+            self.send_header("ETag", server.etag)
         if start is not None:
             start += server.shift_of_pieces
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
@@ -104,6 +107,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _range_start(self) -> int | None:
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         if asked is None or not self.server.serves_ranges:
+            return None
+        if self.headers.get("If-Range") not in (None, self.server.etag):
             return None
         return int(asked[1])
 
@@ -261,7 +266,7 @@ def test_connection_that_is_cut_again_and_again(row, server, tmp_path):
 def test_a_silent_connection_is_given_up_and_continued(row, server, tmp_path, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", 0.2)
     server.stall_at = 300_000
-    with pytest.raises(ConversionError, match=r"there is no connection to 127.0.0.1 \(.*timed out.*300,000 bytes"):
+    with pytest.raises(ConversionError, match=r"the connection to 127.0.0.1 failed \(.*timed out.*300,000 bytes"):
         download_checkpoint(row, tmp_path)
     server.stall_at = None
     download_checkpoint(row, tmp_path)
@@ -439,7 +444,7 @@ def test_refused_connection(row, tmp_path):
         address = f"http://127.0.0.1:{taken.getsockname()[1]}/file"
         with pytest.raises(ConversionError) as caught:
             download_checkpoint(dataclasses.replace(row, address=address), tmp_path)
-    assert "there is no connection to 127.0.0.1 (" in str(caught.value)
+    assert "the connection to 127.0.0.1 failed (" in str(caught.value)
     assert f"You can also download {address} in a browser and type ast-convert FILE.pth OUTPUT_DIR" in str(
         caught.value
     )
@@ -451,7 +456,9 @@ def test_unknown_host(row, tmp_path, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     row = dataclasses.replace(row, address="http://host.invalid/file")
-    with pytest.raises(ConversionError, match=r"no connection to host.invalid \(.*Name or service not known\)"):
+    with pytest.raises(
+        ConversionError, match=r"the connection to host.invalid failed \(.*Name or service not known\)"
+    ):
         download_checkpoint(row, tmp_path)
 
 
@@ -460,7 +467,7 @@ def test_host_that_says_nothing(row, tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
         started = time.monotonic()
-        with pytest.raises(ConversionError, match=r"no connection to 127.0.0.1 \(.*timed out"):
+        with pytest.raises(ConversionError, match=r"the connection to 127.0.0.1 failed \(.*timed out"):
             download_checkpoint(dataclasses.replace(row, address=address), tmp_path)
     assert time.monotonic() - started < 2
 
@@ -472,15 +479,42 @@ def test_offline_mode_is_explained(row, server, tmp_path, monkeypatch):
     assert not server.requests
 
 
-def test_a_full_disk_keeps_what_fits(row, server, tmp_path, small_disk):
+def test_a_full_disk_is_named_and_keeps_what_fits(row, server, tmp_path, small_disk):
     disk = small_disk(0.5)
-    with pytest.raises(OSError, match="No space left on device"):
+    with pytest.raises(
+        ConversionError, match=f"{disk} is full: .* Make room, or name another folder with --download_dir"
+    ):
         download_checkpoint(row, disk)
     part = disk / f"{NAME}.pth.part"
     assert ARCHIVE.startswith(part.read_bytes())
     (tmp_path / part.name).write_bytes(part.read_bytes())
     download_checkpoint(row, tmp_path)
     assert (tmp_path / f"{NAME}.pth").read_bytes() == ARCHIVE
+
+
+def test_another_version_of_an_old_file_is_not_joined(row, server, tmp_path):
+    server.body, server.etag = b"\x80" + b"a" * 800_000, '"first"'
+    leave_part(row, server, tmp_path, 400_000)
+    server.body, server.etag = b"\x80" + b"b" * 800_000, '"second"'
+    download_checkpoint(row, tmp_path)
+    assert read_only_file(tmp_path) == server.body
+
+
+@pytest.mark.parametrize(
+    "server_is",
+    [
+        {"always_cut_at": 400_000, "shift_of_pieces": 1},
+        {"serves_ranges": False, "cuts": [200_000, 400_000] * 20},
+        {"body": b'{"error": "gone"}' * 10, "tells_length": False},
+    ],
+    ids=["wrong pieces", "no ranges", "an error message"],
+)
+def test_a_download_that_gets_nowhere_ends(row, server, tmp_path, server_is):
+    for name, value in server_is.items():
+        setattr(server, name, value)
+    with pytest.raises(ConversionError):
+        download_checkpoint(row, tmp_path)
+    assert len(server.ranges) < 10
 
 
 def test_a_released_name_is_downloaded_converted_and_published(server, convert, tmp_path, monkeypatch, make_original):
@@ -493,6 +527,7 @@ def test_a_released_name_is_downloaded_converted_and_published(server, convert, 
     assert code == 0
     assert (tmp_path / "downloads" / f"{row.name}.pth").read_bytes() == server.body
     assert server.ranges == [None, "bytes=1-", "bytes=3000001-"]
+    assert f"downloading {row.address} to" in out
     assert "10 x 85 patches (as released as audioset_12_12_0.4467)" in out
     summary = json.loads((tmp_path / "ast" / "run_summary.json").read_text())
     assert summary["source_address"] == row.address

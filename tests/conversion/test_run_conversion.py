@@ -149,7 +149,7 @@ def test_the_original_s_own_label_file_says_the_data_set(make_original, convert,
     shutil.copy(table, tmp_path / "class_labels_indices.csv")
     _, out, _ = convert(make_original(), tmp_path / "ast", "--labels", tmp_path / "class_labels_indices.csv")
     assert read(tmp_path / "ast", "config.json")["problem_type"] == "multi_label_classification"
-    assert "527 labels (AudioSet)" in out
+    assert "527 labels (class_labels_indices.csv)" in out
     assert "those of AudioSet, from the released code" in out
 
 
@@ -189,7 +189,8 @@ def test_an_interrupted_conversion_leaves_nothing(make_original, tmp_path, stop)
     script = (
         "import os, signal, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job may have been told to ignore it
-        "from conversion import checkpoint_folder, run_conversion\n"
+        "from conversion import checkpoint_folder, run_conversion, weight_map\n"
+        "weight_map.NUM_LAYERS = 2\n"
         "save = checkpoint_folder.save_file\n"
         "def save_and_stop(*arguments, **options):\n"
         "    save(*arguments, **options)\n"
@@ -246,7 +247,7 @@ def test_a_released_checkpoint_is_published_by_its_authors(make_original, conver
     assert "authors" in summary["published"]["by"]
     assert "evaluation" not in summary, "nothing was measured here"
     text = (tmp_path / "ast" / "README.md").read_text()
-    assert "Published by the authors (Gong et al. 2021) for the checkpoint of this name and not measured here" in text
+    assert "Published by the authors (Gong et al. 2021) for `audioset_12_12_0.4467.pth` and not measured here" in text
     assert not ModelCard(text).data.eval_results
 
 
@@ -352,6 +353,39 @@ def test_wrong_tensors_are_named_and_leave_nothing(make_original, convert, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_a_file_without_its_last_layers_is_incomplete(make_original, convert, tmp_path, monkeypatch):
+    path = make_original()  # two layers
+    monkeypatch.setattr("conversion.weight_map.NUM_LAYERS", 12)
+    code, _, err = convert(path, tmp_path / "ast")
+    assert code == 1
+    assert "missing (120): v.blocks.10.attn.proj.bias" in err
+
+
+def test_names_with_and_without_prefix_are_refused(make_original, convert, tmp_path):
+    path = make_original()
+    weights = torch.load(path)
+    torch.save(weights | {"v.pos_embed": weights["module.v.pos_embed"]}, path)
+    code, _, err = convert(path, tmp_path / "ast")
+    assert code == 1
+    assert "v.pos_embed is there with and without module. before it" in err
+
+
+def test_pretraining_tensors_are_unknown_in_a_classifier(make_original, convert, tmp_path):
+    code, _, err = convert(
+        make_original(change=lambda weights: weights.update(mask_embed=torch.zeros(1))), tmp_path / "ast"
+    )
+    assert code == 1
+    assert "unknown (1): mask_embed" in err
+
+
+def test_other_names_of_audioset_s_527_labels_are_still_multi_label(make_original, convert, tmp_path):
+    (tmp_path / "german.json").write_text(json.dumps([f"Klang {index}" for index in range(527)]))
+    _, out, _ = convert(make_original(), tmp_path / "ast", "--labels", tmp_path / "german.json")
+    assert "527 labels (german.json)" in out
+    assert "multi_label_classification (as AudioSet is" in out
+    assert read(tmp_path / "ast", "config.json")["id2label"]["3"] == "Klang 3"
+
+
 def test_a_size_that_is_not_the_file_s_is_refused(make_original, convert, tmp_path):
     path = make_original()
     code, _, err = convert(path, tmp_path / "ast", "--model_size", "small224")
@@ -429,7 +463,10 @@ def test_a_full_disk_is_answered_in_one_line_and_leaves_nothing(make_original, c
         (["a.pth", "b", "--num_labels", "5"], "--num_labels has no meaning for the conversion of a .pth"),
         (["--imagenet_start", "a", "b", "--num_labels", "5"], "needs --max_length N"),
         (["--imagenet_start", "a", "b", "--max_length", "5"], "needs either --num_labels N or --labels FILE"),
-        (["--imagenet_start", "a", "b", "--max_length", "5", "--num_labels", "0"], "--num_labels 0 is too small"),
+        (
+            ["--imagenet_start", "a", "b", "--max_length", "5", "--num_labels", "0"],
+            "--num_labels 0: expected 1 to 100000",
+        ),
         (["a.pth", "b", "--normalization", "1", "0"], "--normalization 1.0 0.0: expected two numbers, the standard"),
         (["a.pth", "b", "--normalization", "nan", "1"], "--normalization nan 1.0: expected two numbers"),
         (["a.pth", "b", "--labels", ""], "--labels is empty; give it a value or leave it out"),
@@ -492,6 +529,7 @@ def test_an_ssast_patch_model_becomes_a_model_without_classifier(make_original, 
     text = (tmp_path / "ssast" / "README.md").read_text()
     assert "Unverified against SSAST's own outputs" in text
     assert "It has no classifier yet" in text
+    assert "pipeline_tag: feature-extraction" in text
     assert 'pipeline("audio-classification"' not in text
 
 

@@ -121,17 +121,17 @@ def test_what_is_no_original_ast_is_refused(stock_model, convert, tmp_path, chan
 
 
 def test_a_file_that_does_not_read_back_is_not_kept(stock_model, convert, tmp_path, monkeypatch):
-    from conversion import convert_ast_checkpoint
+    from conversion import to_original
 
     stock_model.save_pretrained(tmp_path / "hub")
-    read = convert_ast_checkpoint.read_state_dict
+    read = to_original.read_state_dict
 
     def read_damaged(path):
         tensors = read(path)
         tensors["module.v.norm.bias"] = tensors["module.v.norm.bias"] + 1
         return tensors
 
-    monkeypatch.setattr(convert_ast_checkpoint, "read_state_dict", read_damaged)
+    monkeypatch.setattr(to_original, "read_state_dict", read_damaged)
     code, _, err = convert("--to_original", tmp_path / "hub", tmp_path / "ast.pth")
     assert code == 1
     assert "audio_spectrogram_transformer.layernorm.bias did not survive the way there and back" in err

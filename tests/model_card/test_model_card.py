@@ -296,7 +296,7 @@ def test_a_converted_checkpoint(checkpoint):
     assert "| parameters | 345 |" in card
     assert "It was converted from `audioset_10_10_0.4593.pth`, a checkpoint of the original code." in card
     assert (
-        "Published by the authors for the checkpoint of this name and not measured here: Mean average precision (macro) "
+        "Published by the authors for `audioset_10_10_0.4593.pth` and not measured here: Mean average precision (macro) "
         "0.4590, weights averaged over epochs."
     ) in card
     assert not ModelCard(card).data.eval_results, "somebody else's score is not this run's"

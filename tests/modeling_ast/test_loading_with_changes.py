@@ -160,6 +160,7 @@ def test_label2id_alone_says_the_labels(folder, registered, loader):
         {"id2label": {}, "num_labels": 3},
         {"num_labels": 0},
         {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 1, "b": 0}},
+        {"label2id": {"a": 0, "b": 0}},
     ],
 )
 def test_labels_that_contradict_themselves_are_refused(folder, labels):

@@ -1,0 +1,104 @@
+"""Hub checkpoints to the `.pth` that the original code saves: the way back, bit for bit."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from modeling_ast import ASTConfig, ASTForAudioClassification, ASTModel
+from modeling_ast.atomic_files import make_parents, open_atomically
+
+from .checkpoint_folder import refuse_misfits, refuse_odd_numbers
+from .errors import ConversionError
+from .geometry import PatchGeometry
+from .original_checkpoint import read_architecture, without_prefix
+from .tensor_files import read_hub_checkpoint, read_state_dict
+from .verification import CLASSIFIER_EPS, TRANSFORMER_EPS, compare, expected_outputs, kind_of_outputs, outputs_of
+from .weight_map import AST_PREFIX, DATA_PARALLEL_PREFIX, hub_names, hub_to_original, original_to_hub
+
+
+def convert_to_original(
+    name_or_dir: str, output_path: str | os.PathLike, report: Callable[[str], None] = print
+) -> None:
+    """Write a Hub checkpoint as the `.pth` that the original code saves, with `module.` before its names.
+
+    The four unused ImageNet-head tensors are left out; the original loads the file with `strict=False`.
+
+    Args:
+        name_or_dir (`str`): folder or Hub id, saved by this kit or by Transformers, old and new.
+        output_path (`str` or `os.PathLike`): file to write.
+        report (`Callable`): takes lines for the user.
+
+    Raises:
+        ConversionError: if it is no AST, or one of a size that the original code does not have; nothing is left behind
+            then.
+        FileExistsError: if the file already exists.
+    """
+    output_path = Path(output_path)
+    if output_path.exists():
+        raise FileExistsError(f"{output_path} already exists. Name another file, or remove it first.")
+    content, tensors, _ = read_hub_checkpoint(name_or_dir)
+    config = read_architecture(name_or_dir, ASTConfig, content, "MIT/ast-finetuned-audioset-10-10-0.4593")
+    tensors = hub_names(tensors)
+    if not any(name.startswith(AST_PREFIX) for name in tensors):  # the bare model saves itself without the prefix
+        tensors = {AST_PREFIX + name: tensor for name, tensor in tensors.items()}
+    classifier = any(name.startswith("classifier.") for name in tensors)
+    original = hub_to_original(tensors, classifier)
+    refuse_odd_numbers(tensors)
+    refuse_misfits(tensors, config)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in original.values())
+    report(f"[1/3] source: {name_or_dir}, {len(tensors)} tensors, {size / 1e6:.1f} MB")
+
+    with make_parents(output_path), open_atomically(output_path) as file:
+        try:
+            torch.save({DATA_PARALLEL_PREFIX + name: tensor for name, tensor in original.items()}, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # a full disk, behind torch's failure to finish the archive
+                raise error.__context__ from None
+            raise
+        file.flush()
+        again = original_to_hub(without_prefix(read_state_dict(file.name)), classifier)
+        changed = [name for name, tensor in tensors.items() if not _same_bits(again[name], tensor)]
+        if changed:
+            raise ConversionError(
+                f"{', '.join(changed[:5])} did not survive the way there and back. Nothing was kept."
+            )
+        report(f"[2/3] written, read again and mapped back: all {len(tensors)} tensors are bit-equal")
+        report(f"[3/3] {_agreement_of_original(config, tensors, original, classifier)}")
+
+
+def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Equality of the bytes, under which NaN equals itself."""
+    bits = [tensor.contiguous().view(torch.uint8) for tensor in (one, other)]
+    return one.dtype == other.dtype and torch.equal(*bits)
+
+
+@torch.no_grad()
+def _agreement_of_original(
+    config: ASTConfig, tensors: dict[str, torch.Tensor], original: dict[str, torch.Tensor], classifier: bool
+) -> str:
+    """Compare the original's forward pass on the written tensors with the port's on the checkpoint's, in words.
+
+    Raises:
+        ConversionError: if the two disagree although both compute with the original's epsilons.
+    """
+    geometry = PatchGeometry(config.frequency_stride, config.time_stride, config.max_length, config.num_mel_bins)
+    expected = expected_outputs(original, geometry)
+    epsilons = (config.layer_norm_eps, config.classifier_layer_norm_eps or config.layer_norm_eps)
+    config.layer_norm_eps, config.classifier_layer_norm_eps = TRANSFORMER_EPS, CLASSIFIER_EPS
+    model = (ASTForAudioClassification if classifier else ASTModel)(config).eval()
+    if not classifier:
+        tensors = {name.removeprefix(AST_PREFIX): tensor for name, tensor in tensors.items()}
+    model.load_state_dict(tensors)
+    verified = f"verified: {compare(outputs_of(model, geometry), expected, kind_of_outputs(classifier))}"
+    if epsilons == (TRANSFORMER_EPS, CLASSIFIER_EPS):
+        return verified
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            module.eps = epsilons[name.startswith("classifier.")]
+    difference = (outputs_of(model, geometry) - expected).abs().max().item()
+    return (
+        f"{verified}. With its own LayerNorm epsilons, {epsilons[0]} and {epsilons[1]}, the checkpoint differs by "
+        f"{difference:.1e} from the original's with {TRANSFORMER_EPS} and {CLASSIFIER_EPS}"
+    )
