@@ -523,11 +523,14 @@ def test_a_released_name_is_downloaded_converted_and_published(server, convert, 
     server.cuts = [1, 3_000_000]
     monkeypatch.setattr(type(row), "smallest_bytes", len(server.body) - 1000)  # two layers in place of twelve
     monkeypatch.setattr(released_checkpoints, "RELEASED", {row.name: row})
+    terminal = Terminal()
+    monkeypatch.setattr(download, "tqdm", partial(download.tqdm, file=terminal))
     code, out, _ = convert("--released", row.name, tmp_path / "ast", "--download_dir", tmp_path / "downloads")
     assert code == 0
     assert (tmp_path / "downloads" / f"{row.name}.pth").read_bytes() == server.body
     assert server.ranges == [None, "bytes=1-", "bytes=3000001-"]
     assert f"downloading {row.address} to" in out
+    assert f"{row.name}: 100%" in terminal.getvalue(), "the bar is drawn though those of other libraries are off"
     assert "10 x 85 patches (as released as audioset_12_12_0.4467)" in out
     summary = json.loads((tmp_path / "ast" / "run_summary.json").read_text())
     assert summary["source_address"] == row.address
