@@ -377,6 +377,13 @@ def test_pretraining_tensors_are_unknown_in_a_classifier(make_original, convert,
     assert code == 1
     assert "unknown (1): mask_embed" in err
 
+    def sized(weights):
+        weights["p_input_fdim"], weights["p_input_tdim"] = torch.tensor(128), torch.tensor(1024)
+
+    code, _, err = convert(make_original(change=sized), tmp_path / "ast")
+    assert code == 1
+    assert "unknown (2): p_input_fdim, p_input_tdim" in err
+
 
 def test_other_names_of_audioset_s_527_labels_are_still_multi_label(make_original, convert, tmp_path):
     (tmp_path / "german.json").write_text(json.dumps([f"Klang {index}" for index in range(527)]))
