@@ -15,7 +15,7 @@ from transformers import DeiTConfig
 from model_card.run_summary import origin_section
 from modeling_ast.atomic_files import refuse_existing
 from modeling_ast.modeling_ast import NUM_CLASS_TOKENS
-from modeling_ast.position_embeddings import move_position_grid
+from modeling_ast.position_embeddings import move_position_table
 
 from .checkpoint_folder import CheckpointDescription, refuse_odd_numbers, write_checkpoint
 from .errors import ConversionError
@@ -157,12 +157,11 @@ def spectrogram_model(image_tensors: dict[str, torch.Tensor], geometry: PatchGeo
 
     Source: section 2.2 of the paper; `ASTModel.__init__` of the released code.
     """
-    table = image_tensors["v.pos_embed"][0]
-    side = isqrt(len(table) - NUM_CLASS_TOKENS)
-    grid = move_position_grid(table[NUM_CLASS_TOKENS:].unflatten(0, (side, side)), geometry.grid)
+    table = image_tensors["v.pos_embed"]
+    side = isqrt(table.shape[1] - NUM_CLASS_TOKENS)
     return image_tensors | {
         "v.patch_embed.proj.weight": image_tensors["v.patch_embed.proj.weight"].sum(dim=1, keepdim=True),
-        "v.pos_embed": torch.cat((table[:NUM_CLASS_TOKENS], grid.flatten(0, 1)))[None],
+        "v.pos_embed": move_position_table(table, NUM_CLASS_TOKENS, (side, side), geometry.grid),
     }
 
 

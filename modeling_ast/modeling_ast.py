@@ -22,7 +22,7 @@ from transformers.utils import can_return_tuple, logging
 
 from .configuration_ast import LABEL_FIELDS, ASTConfig, wanted_id2label
 from .patch_grid import GEOMETRY_FIELDS, patches_along
-from .position_embeddings import move_position_grid, positions_for_grid
+from .position_embeddings import move_position_table, positions_for_grid
 
 logger = logging.get_logger(__name__)
 
@@ -351,7 +351,7 @@ class ASTPreTrainedModel(PreTrainedModel):
     ):
         """Make this a checkpoint for inputs of another length, mel-bin count or patch stride, to be trained further.
 
-        Positions are moved by the paper's rule, see [`move_position_grid`]; all other weights stay as they are. The
+        Positions are moved by the paper's rule, see [`move_position_table`]; all other weights stay as they are. The
         feature extractor needs the same `max_length` and `num_mel_bins`.
 
         Args:
@@ -375,8 +375,15 @@ class ASTPreTrainedModel(PreTrainedModel):
         resized = ASTConfig.from_dict(self.config.to_dict() | changes)  # checks the values
         embeddings = getattr(self, self.base_model_prefix, self).embeddings
         old_grid, new_grid = self.config.patch_grid, resized.patch_grid
+        table = embeddings.position_embeddings
         if new_grid != old_grid:
-            embeddings.position_embeddings = _moved_positions(embeddings.position_embeddings, old_grid, new_grid)
+            if table.is_meta:
+                raise ValueError(
+                    "The position table is offloaded, so it cannot be moved to another patch grid. Load the checkpoint "
+                    "without device_map, call resize_patch_grid and save it."
+                )
+            moved = move_position_table(table, NUM_CLASS_TOKENS, old_grid, new_grid)
+            embeddings.position_embeddings = nn.Parameter(moved, requires_grad=table.requires_grad)
         for name, value in changes.items():
             setattr(self.config, name, value)
         embeddings.patch_embeddings.projection.stride = (resized.frequency_stride, resized.time_stride)
@@ -434,18 +441,6 @@ def _with_geometry_and_labels(config: ASTConfig, own: ASTConfig) -> ASTConfig:
     for name in (*GEOMETRY_FIELDS, "id2label", "label2id"):
         setattr(config, name, getattr(own, name))
     return config
-
-
-def _moved_positions(table: nn.Parameter, old_grid: tuple[int, int], new_grid: tuple[int, int]) -> nn.Parameter:
-    """The position table of shape `(1, 2 + patches, hidden)` for another patch grid."""
-    if table.is_meta:
-        raise ValueError(
-            "The position table is offloaded, so it cannot be moved to another patch grid. Load the checkpoint without "
-            "device_map, call resize_patch_grid and save it."
-        )
-    grid = move_position_grid(table[0, NUM_CLASS_TOKENS:].unflatten(0, old_grid), new_grid)
-    moved = torch.cat((table[0, :NUM_CLASS_TOKENS], grid.flatten(0, 1)))[None]
-    return nn.Parameter(moved, requires_grad=table.requires_grad)
 
 
 class ASTModel(ASTPreTrainedModel):

@@ -4,7 +4,7 @@ At run time ([`positions_for_grid`]) a shorter clip uses the prefix of the train
 clips in training (they were padded at the end); a longer one stretches it linearly. Each clip of a batch is treated by
 its own length with tensor operations only, so that a clip gets the positions it would get alone.
 
-A new checkpoint of another geometry ([`move_position_grid`]) follows the paper: the middle is cut out of an axis that
+A new checkpoint of another geometry ([`move_position_table`]) follows the paper: the middle is cut out of an axis that
 gets shorter, an axis that gets longer is stretched.
 """
 
@@ -65,6 +65,24 @@ def move_position_grid(position_grid: torch.Tensor, new_grid: tuple[int, int]) -
     grid = _cut_or_stretch(grid, dim=3, size=time)
     grid = _cut_or_stretch(grid, dim=2, size=frequency)
     return grid[0].permute(1, 2, 0).to(position_grid.dtype)
+
+
+def move_position_table(
+    table: torch.Tensor, num_class_tokens: int, old_grid: tuple[int, int], new_grid: tuple[int, int]
+) -> torch.Tensor:
+    """The position table of a model for another patch grid; class tokens keep their positions.
+
+    Args:
+        table (`torch.Tensor` of shape `(1, class tokens + patches, hidden)`): the trained positions.
+        num_class_tokens (`int`): tokens before the patches.
+        old_grid, new_grid (`tuple[int, int]`): patches along frequency and along time, before and after.
+
+    Returns:
+        `torch.Tensor` of shape `(1, class tokens + new patches, hidden)`, see [`move_position_grid`].
+    """
+    class_positions, patches = table[0, :num_class_tokens], table[0, num_class_tokens:]
+    grid = move_position_grid(patches.unflatten(0, old_grid), new_grid)
+    return torch.cat((class_positions, grid.flatten(0, 1)))[None]
 
 
 def _cut_or_stretch(grid: torch.Tensor, dim: int, size: int) -> torch.Tensor:
