@@ -99,7 +99,18 @@ def write_checkpoint(
 
 
 def build_config(tensors: dict[str, torch.Tensor], description: CheckpointDescription) -> ASTConfig:
-    """The configuration of the original's tensors, with the original's two LayerNorm epsilons."""
+    """The configuration of the original's tensors, with the original's two LayerNorm epsilons.
+
+    Args:
+        tensors (`dict[str, torch.Tensor]`): by the original's names, in floats.
+        description ([`CheckpointDescription`]): what the tensors do not say.
+
+    Returns:
+        [`ASTConfig`].
+
+    Raises:
+        ConversionError: if labels and problem type make no model.
+    """
     hidden_size = tensors["v.pos_embed"].shape[-1]
     geometry = description.geometry
     classifier = description.labels is not None
@@ -130,7 +141,15 @@ def build_config(tensors: dict[str, torch.Tensor], description: CheckpointDescri
 
 
 def refuse_misfits(hub_tensors: dict[str, torch.Tensor], config: ASTConfig) -> None:
-    """Raise a `ConversionError` if tensors have other shapes than the configuration's model."""
+    """Compare shapes with those of the configuration's model.
+
+    Args:
+        hub_tensors (`dict[str, torch.Tensor]`): by the Hub's names, exactly those of the model.
+        config ([`ASTConfig`]): of the model.
+
+    Raises:
+        ConversionError: if shapes differ; the first of them are named.
+    """
     classifier = any(name.startswith("classifier.") for name in hub_tensors)
     with torch.device("meta"):
         expected = ASTForAudioClassification(config) if classifier else ASTModel(config)
@@ -145,7 +164,14 @@ def refuse_misfits(hub_tensors: dict[str, torch.Tensor], config: ASTConfig) -> N
 
 
 def refuse_odd_numbers(tensors: dict[str, torch.Tensor]) -> None:
-    """Raise a `ConversionError` if a tensor is not of the floats that a model can be loaded with."""
+    """Compare dtypes with those that a model can be loaded with.
+
+    Args:
+        tensors (`dict[str, torch.Tensor]`): by any names.
+
+    Raises:
+        ConversionError: if one holds no such floats; the first of them are named.
+    """
     faults = [f"{name} is {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in FLOATS]
     _raise_faults(
         "Not every tensor holds floats", faults, "Give a checkpoint in float16, bfloat16, float32 or float64."

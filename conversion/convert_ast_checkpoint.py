@@ -17,11 +17,7 @@ from .checkpoint_folder import CheckpointDescription, write_checkpoint
 from .errors import ConversionError
 from .geometry import HIDDEN_SIZES, PatchGeometry, infer_geometry
 from .labels import dataset_of, read_labels
-from .original_checkpoint import (
-    OriginalCheckpoint,
-    read_original,
-    sha256_of,
-)
+from .original_checkpoint import OriginalCheckpoint, read_original, sha256_of
 from .original_datasets import AUDIOSET, ORIGINAL_DATASETS, OriginalDataset
 from .released_checkpoints import RELEASED, ReleasedCheckpoint
 

@@ -166,7 +166,17 @@ def spectrogram_model(image_tensors: dict[str, torch.Tensor], geometry: PatchGeo
 
 
 def new_classifier(tensors: dict[str, torch.Tensor], num_labels: int, seed: int) -> dict[str, torch.Tensor]:
-    """An untrained classifier by the original's names, a function of the seed alone."""
+    """An untrained classifier, a function of its sizes and the seed alone.
+
+    Args:
+        tensors (`dict[str, torch.Tensor]`): of the transformer, whose width and dtype it takes.
+        num_labels (`int`): its outputs.
+        seed (`int`): of its weights.
+
+    Returns:
+        `dict[str, torch.Tensor]` by the original's names: LayerNorm of shape `(hidden,)`, linear layer of shape
+        `(num_labels, hidden)`.
+    """
     norm = tensors["v.norm.weight"]
     hidden_size = tensors["v.pos_embed"].shape[-1]
     weight = torch.empty(num_labels, hidden_size).normal_(

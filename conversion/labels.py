@@ -32,8 +32,8 @@ def read_labels(name_or_file: str) -> list[str]:
         close = difflib.get_close_matches(name_or_file, ORIGINAL_DATASETS, n=1)
         guess = f" Did you mean {close[0]}?" if close else ""
         raise ConversionError(
-            f"--labels {name_or_file} is neither a file nor a built-in table ({', '.join(ORIGINAL_DATASETS)}).{guess} Give a CSV "
-            "or JSON file of the names in the order of the outputs."
+            f"--labels {name_or_file} is neither a file nor a built-in table ({', '.join(ORIGINAL_DATASETS)})."
+            f"{guess} Give a CSV or JSON file of the names in the order of the outputs."
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -57,7 +57,14 @@ def read_labels(name_or_file: str) -> list[str]:
 
 
 def dataset_of(labels: list[str]) -> OriginalDataset | None:
-    """The authors' data set that has these labels in this order, if one does."""
+    """The authors' data set that has these labels.
+
+    Args:
+        labels (`list[str]`): names in the order of the outputs.
+
+    Returns:
+        [`OriginalDataset`], or `None` if these are none's labels in this order.
+    """
     return next((dataset for name, dataset in ORIGINAL_DATASETS.items() if read_labels(name) == labels), None)
 
 

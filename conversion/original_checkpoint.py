@@ -105,6 +105,12 @@ def read_original(path: str | os.PathLike) -> OriginalCheckpoint:
 def without_prefix(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Take `module.` from the names, which a model saved inside `torch.nn.DataParallel` has.
 
+    Args:
+        tensors (`dict[str, torch.Tensor]`): with it or without it.
+
+    Returns:
+        `dict[str, torch.Tensor]`, the same tensors.
+
     Raises:
         ConversionError: if a tensor is there both with and without it.
     """
@@ -157,6 +163,9 @@ def read_architecture(
         config_class (`type[PreTrainedConfig]`): of its configuration.
         content (`dict`): of its `config.json`.
         example (`str`): a checkpoint that would do, for messages.
+
+    Returns:
+        The configuration, of `config_class`.
 
     Raises:
         ConversionError: if the content is faulty, is of another kind of model, or of another architecture.

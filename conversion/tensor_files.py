@@ -153,7 +153,6 @@ def _refuse_by_appearance(path: Path) -> None:
             f"{path} is a web page, not a checkpoint: the download was answered with a page. Download the file itself, "
             "for a released one with ast-convert --released NAME OUTPUT_DIR."
         )
-
     if start.startswith(b"version https://git-lfs"):
         raise ConversionError(f"{path} is a git-lfs pointer, not the file it stands for. Type git lfs pull beside it.")
 

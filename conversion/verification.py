@@ -101,7 +101,15 @@ def original_forward(
 
 
 def expected_outputs(tensors: dict[str, torch.Tensor], geometry: PatchGeometry) -> torch.Tensor:
-    """What the original makes of the spectrogram that [`verify`] shows the port."""
+    """What the original makes of the spectrogram that [`verify`] shows the port.
+
+    Args:
+        tensors (`dict[str, torch.Tensor]`): by the original's names.
+        geometry ([`PatchGeometry`]): strides and size of the spectrogram.
+
+    Returns:
+        `torch.Tensor` of shape `(1, outputs)`, see [`original_forward`].
+    """
     return original_forward(tensors, _spectrogram(geometry), geometry.frequency_stride, geometry.time_stride)
 
 
@@ -129,7 +137,15 @@ def verify(
 
 
 def outputs_of(model: ASTForAudioClassification | ASTModel, geometry: PatchGeometry) -> torch.Tensor:
-    """What the port makes of the spectrogram that [`expected_outputs`] shows the original."""
+    """What the port makes of the spectrogram that [`expected_outputs`] shows the original.
+
+    Args:
+        model ([`ASTForAudioClassification`] or [`ASTModel`]): in evaluation mode.
+        geometry ([`PatchGeometry`]): size of the spectrogram.
+
+    Returns:
+        `torch.Tensor` of shape `(1, num_labels)`; without a classifier the pooled output of shape `(1, hidden)`.
+    """
     outputs = model(_spectrogram(geometry))
     return outputs.logits if isinstance(model, ASTForAudioClassification) else outputs.pooler_output
 
@@ -142,8 +158,15 @@ def kind_of_outputs(classifier: bool) -> str:
 def compare(actual: torch.Tensor, expected: torch.Tensor, outputs: str) -> Agreement:
     """Measure how far two outputs are apart.
 
+    Args:
+        actual, expected (`torch.Tensor` of shape `(1, outputs)`): the port's and the original's.
+        outputs (`str`): what they are, in words.
+
+    Returns:
+        [`Agreement`].
+
     Raises:
-        ConversionError: if that is too far.
+        ConversionError: if that is too far, or one of them is not a number.
     """
     largest_output = expected.abs().max().item()
     tolerance = TOLERANCE * max(1.0, largest_output / USUAL_MAGNITUDE)

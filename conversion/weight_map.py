@@ -150,6 +150,9 @@ def rows(num_layers: int, classifier: bool = True) -> Iterator[Row]:
     Args:
         num_layers (`int`): transformer layers.
         classifier (`bool`, defaults to `True`): whether the model has AST's classifier.
+
+    Yields:
+        [`Row`], one for each tensor of the original.
     """
     yield from EMBEDDINGS
     for layer in range(num_layers):
@@ -210,6 +213,12 @@ def hub_to_original(
 
 def hub_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Rename what Transformers 5 saved under its names in memory; the Hub's names stay as they are.
+
+    Args:
+        tensors (`dict[str, torch.Tensor]`): of an AST or a DeiT.
+
+    Returns:
+        `dict[str, torch.Tensor]` by the Hub's names, the same tensors.
 
     Raises:
         ConversionError: if a tensor is there under both names.

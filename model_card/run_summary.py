@@ -34,7 +34,12 @@ def origin_section(command: Sequence[str], base_model: str | None) -> dict:
 
 
 def features_section(feature_extractor, normalization: str) -> dict:
-    """What the model hears, and in words how its statistics were got."""
+    """What the model hears.
+
+    Args:
+        feature_extractor ([`ASTFeatureExtractor`]): of the checkpoint; rate in Hz, length in frames of 10 ms.
+        normalization (`str`): in words, how its mean and standard deviation were got.
+    """
     return {name: getattr(feature_extractor, name) for name in _FEATURE_FIELDS} | {"normalization": normalization}
 
 

@@ -63,7 +63,14 @@ def make_folder_atomically(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def refuse_existing(path: str | os.PathLike):
-    """Raise a `FileExistsError` unless a new folder can be put at `path`: nothing is there, or an empty folder."""
+    """Make sure that a new folder can be put somewhere: nothing is there, or an empty folder.
+
+    Args:
+        path (`str` or `os.PathLike`): where.
+
+    Raises:
+        FileExistsError: if something is there, a parent is a file, or the place is a mount point.
+    """
     path = Path(path)
     if os.path.ismount(path):
         raise FileExistsError(
@@ -77,7 +84,11 @@ def refuse_existing(path: str | os.PathLike):
 
 @contextmanager
 def make_parents(path: str | os.PathLike) -> Iterator[None]:
-    """Make the missing parents of `path`, and remove them again, as far as they are empty, if the block raises."""
+    """Make the missing parents of a path, and remove them again, as far as they are empty, if the block raises.
+
+    Args:
+        path (`str` or `os.PathLike`): whose parents are needed.
+    """
     path = Path(path)
     missing = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)

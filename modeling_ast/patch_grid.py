@@ -5,5 +5,14 @@ GEOMETRY_FIELDS = ("frequency_stride", "time_stride", "max_length", "num_mel_bin
 
 
 def patches_along(size, patch_size: int, stride: int):
-    """Patches that lie completely within `size` mel bins or frames; works on integers and on integer tensors."""
+    """Patches that lie completely within an axis.
+
+    Args:
+        size (`int` or integer `torch.Tensor`): mel bins or frames.
+        patch_size (`int`): side of a patch, in the same unit.
+        stride (`int`): distance of two patches, in the same unit.
+
+    Returns:
+        Their number, of the kind and shape of `size`.
+    """
     return (size - patch_size) // stride + 1
