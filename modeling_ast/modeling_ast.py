@@ -21,8 +21,10 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import can_return_tuple, logging
 
 from .configuration_ast import LABEL_FIELDS, ASTConfig, wanted_id2label
+from .linear import ASTLinear
 from .patch_grid import GEOMETRY_FIELDS, patches_along
 from .position_embeddings import move_position_table, positions_for_grid
+from .recomputation import recomputed_in_backward
 
 logger = logging.get_logger(__name__)
 
@@ -115,19 +117,28 @@ class ASTSelfAttention(nn.Module):
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_dim**-0.5
         self.is_causal = False
-        self.query = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.query = ASTLinear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.key = ASTLinear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
+        self.value = ASTLinear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, attn_implementation: str
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        attn_implementation: str,
+        num_queries: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`(batch, tokens, hidden)` to the same, and the weights `(batch, heads, tokens, tokens)` if eager."""
-        heads = (*hidden_states.shape[:-1], -1, self.head_dim)
+        """`(batch, tokens, hidden)` to `(batch, queries, hidden)`, and the weights `(batch, heads, queries, tokens)` if eager.
+
+        The first `num_queries` tokens ask, all if it is not given; all are asked.
+        """
+        asking = hidden_states if num_queries is None else hidden_states[:, :num_queries]
         query, key, value = (
-            projection(hidden_states).view(heads).transpose(1, 2)  # (batch, heads, tokens, head_dim)
-            for projection in (self.query, self.key, self.value)
+            projection(tokens).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (batch, heads, tokens, head_dim)
+            for projection, tokens in ((self.query, asking), (self.key, hidden_states), (self.value, hidden_states))
         )
+        if num_queries is not None and attention_mask is not None:
+            attention_mask = attention_mask[:, :, :num_queries]
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(attn_implementation, eager_attention_forward)
         context, weights = attention(
             self,
@@ -138,7 +149,7 @@ class ASTSelfAttention(nn.Module):
             dropout=self.config.attention_probs_dropout_prob if self.training else 0.0,
             scaling=self.scaling,
         )
-        return context.flatten(2), weights  # (batch, tokens, hidden)
+        return context.flatten(2), weights  # (batch, queries, hidden)
 
 
 class ASTSelfOutput(nn.Module):
@@ -146,7 +157,7 @@ class ASTSelfOutput(nn.Module):
 
     def __init__(self, config: ASTConfig):
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = ASTLinear(config.hidden_size, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -163,24 +174,28 @@ class ASTAttention(nn.Module):
         self.output = ASTSelfOutput(config)
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, attn_implementation: str
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        attn_implementation: str,
+        num_queries: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """As [`ASTSelfAttention.forward`]."""
-        context, weights = self.attention(hidden_states, attention_mask, attn_implementation)
+        context, weights = self.attention(hidden_states, attention_mask, attn_implementation, num_queries)
         return self.output(context), weights
 
 
 class ASTIntermediate(nn.Module):
-    """First half of the feed-forward layer."""
+    """First half of the feed-forward layer; the activation between the halves is applied in `ASTLayer`."""
 
     def __init__(self, config: ASTConfig):
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.dense = ASTLinear(config.hidden_size, config.intermediate_size)
         self.activation = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(batch, tokens, hidden)` to `(batch, tokens, intermediate)`."""
-        return self.activation(self.dense(hidden_states))
+        return self.dense(hidden_states)
 
 
 class ASTOutput(nn.Module):
@@ -188,7 +203,7 @@ class ASTOutput(nn.Module):
 
     def __init__(self, config: ASTConfig):
         super().__init__()
-        self.dense = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.dense = ASTLinear(config.intermediate_size, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -208,13 +223,25 @@ class ASTLayer(GradientCheckpointingLayer):
         self.layernorm_after = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None, attn_implementation: str
+        self,
+        hidden_states: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        attn_implementation: str,
+        num_queries: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """As [`ASTSelfAttention.forward`]."""
-        attended, weights = self.attention(self.layernorm_before(hidden_states), attention_mask, attn_implementation)
-        hidden_states = hidden_states + attended
-        hidden_states = hidden_states + self.output(self.intermediate(self.layernorm_after(hidden_states)))
-        return hidden_states, weights
+        """As [`ASTSelfAttention.forward`]; what is returned are the first `num_queries` tokens."""
+        normed = self.layernorm_before(hidden_states)
+        with recomputed_in_backward(normed, self.layernorm_before, hidden_states):
+            attended, weights = self.attention(normed, attention_mask, attn_implementation, num_queries)
+        hidden_states = (hidden_states if num_queries is None else hidden_states[:, :num_queries]) + attended
+
+        normed = self.layernorm_after(hidden_states)
+        with recomputed_in_backward(normed, self.layernorm_after, hidden_states):
+            widened = self.intermediate(normed)
+        activated = self.intermediate.activation(widened)
+        with recomputed_in_backward(activated, self.intermediate.activation, widened):
+            narrowed = self.output(activated)
+        return hidden_states + narrowed, weights
 
 
 class ASTEncoder(nn.Module):
@@ -231,12 +258,17 @@ class ASTEncoder(nn.Module):
         attn_implementation: str,
         output_attentions: bool,
         output_hidden_states: bool,
+        num_queries: int | None = None,
     ) -> BaseModelOutput:
-        """`(batch, tokens, hidden)` through all layers; see [`ASTModel.forward`] for what else is returned."""
+        """`(batch, tokens, hidden)` through all layers; see [`ASTModel.forward`] for what else is returned.
+
+        The last layer returns the first `num_queries` tokens, all if it is not given.
+        """
         all_hidden_states = (hidden_states,)
         all_attentions = ()
         for layer in self.layer:
-            hidden_states, weights = layer(hidden_states, attention_mask, attn_implementation)
+            layer_queries = num_queries if layer is self.layer[-1] else None
+            hidden_states, weights = layer(hidden_states, attention_mask, attn_implementation, layer_queries)
             if output_hidden_states:
                 all_hidden_states += (hidden_states,)
             if output_attentions:
@@ -470,6 +502,7 @@ class ASTModel(ASTPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        class_tokens_only: bool = False,
     ) -> BaseModelOutputWithPooling:
         r"""
         Args:
@@ -479,17 +512,26 @@ class ASTModel(ASTPreTrainedModel):
                 padding at its end. A patch takes part only if all its frames do.
             output_attentions (`bool`, *optional*): also return every layer's attention weights, computed eagerly.
             output_hidden_states (`bool`, *optional*): also return the embeddings and every layer's output.
+            class_tokens_only (`bool`, defaults to `False`): compute only what the two class tokens need of the last
+                layer. Cannot be had together with attentions or hidden states.
 
         Returns:
             [`BaseModelOutputWithPooling`] with `last_hidden_state` of shape `(batch, 2 + patches, hidden)`: the two
-            class tokens, then the patches with time running fastest; `pooler_output` of shape `(batch, hidden)`.
+            class tokens, then the patches with time running fastest, or only the class tokens if asked so;
+            `pooler_output` of shape `(batch, hidden)`.
 
         Raises:
-            ValueError: if the shape of `input_values` or `attention_mask` does not fit.
+            ValueError: if the shape of `input_values` or `attention_mask` does not fit, or outputs are asked for that
+                exclude each other.
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
         output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        if class_tokens_only and (output_attentions or output_hidden_states):
+            raise ValueError(
+                "class_tokens_only=True leaves out what output_attentions and output_hidden_states return. Pass one or "
+                "the other."
+            )
         self._check_input(input_values, attention_mask)
 
         real_time_patches = None
@@ -504,9 +546,16 @@ class ASTModel(ASTPreTrainedModel):
         # Only the eager implementation returns weights, and each implementation has its own kind of mask.
         attn_implementation = "eager" if output_attentions else config._attn_implementation
         token_mask = self._mask_for(attn_implementation, embeddings, token_mask)
-        encoded = self.encoder(embeddings, token_mask, attn_implementation, output_attentions, output_hidden_states)
+        # Flash and flex attention have masks of their own kind, made for as many queries as keys.
+        mask_has_rows = token_mask is None or (isinstance(token_mask, torch.Tensor) and token_mask.dim() == 4)
+        num_queries = NUM_CLASS_TOKENS if class_tokens_only and mask_has_rows else None
+        encoded = self.encoder(
+            embeddings, token_mask, attn_implementation, output_attentions, output_hidden_states, num_queries
+        )
 
         sequence = self.layernorm(encoded.last_hidden_state)
+        if class_tokens_only:
+            sequence = sequence[:, :NUM_CLASS_TOKENS]
         return BaseModelOutputWithPooling(
             last_hidden_state=sequence,
             pooler_output=sequence[:, :NUM_CLASS_TOKENS].mean(dim=1),
@@ -547,7 +596,11 @@ class ASTModel(ASTPreTrainedModel):
         if attn_implementation == "eager" and self.config._attn_implementation != "eager":
             lowest = torch.finfo(embeddings.dtype).min
             return torch.zeros_like(token_mask, dtype=embeddings.dtype).masked_fill(~token_mask, lowest)[:, None, None]
-        return create_bidirectional_mask(config=self.config, inputs_embeds=embeddings, attention_mask=token_mask)
+        # Whether the mask can be left out is told by its values, for which an accelerator would have to be waited for.
+        may_leave_out = token_mask.device.type == "cpu"
+        return create_bidirectional_mask(
+            self.config, embeddings, token_mask, allow_is_bidirectional_skip=may_leave_out
+        )
 
 
 class ASTMLPHead(nn.Module):
@@ -666,11 +719,15 @@ class ASTForAudioClassification(ASTPreTrainedModel):
         Raises:
             ValueError: if a shape does not fit.
         """
+        config = self.config
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         outputs = self.audio_spectrogram_transformer(
             input_values,
             attention_mask=attention_mask,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
+            class_tokens_only=not (output_attentions or output_hidden_states),
         )
         logits = self.classifier(outputs.pooler_output)
         loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)

@@ -29,7 +29,8 @@ def positions_for_grid(
     """
     trained = position_grid.shape[1]
     if real_time_patches is None:
-        if num_time_patches <= trained:
+        # A compiled graph is one for shorter and longer clips alike.
+        if num_time_patches <= trained and not torch.compiler.is_compiling():
             return position_grid[None, :, :num_time_patches]
         real_time_patches = torch.full((1,), num_time_patches, device=position_grid.device)
 
