@@ -214,6 +214,7 @@ COMMON_TRAINING_FIELDS = {
     "metric_for_best_model",
     "resume_from_checkpoint",
     "torch_compile",
+    "train_sampling_strategy",
     "use_cpu",
 }
 NOT_RECORDED = ("overwrite_output_dir", "resume_from_checkpoint", "hub_token", "push_to_hub_token")
@@ -245,10 +246,15 @@ def parse_arguments(
     *groups, rest = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True)
     if rest:
         raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
-    _, _, augmentation, training = groups
+    _, data, augmentation, training = groups
     if augmentation.mixup_probability and training.label_smoothing_factor:
         raise ValueError(
             "Both mixup_probability and label_smoothing_factor were given; Trainer smooths hard labels only. Pass one."
+        )
+    if training.train_sampling_strategy == "group_by_length" and data.padding != "longest":
+        raise ValueError(
+            "train_sampling_strategy='group_by_length' saves nothing where every clip is padded to max_length. Pass "
+            "--padding longest too."
         )
     return tuple(groups)
 

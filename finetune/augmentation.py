@@ -77,7 +77,7 @@ class Augmentation:
         features: torch.Tensor,
         frames: torch.Tensor,
         strengths: torch.Tensor,
-        seeds: torch.Tensor,
+        seeds: list[int],
         rolls: torch.Tensor,
     ) -> torch.Tensor:
         """Uniform noise of random strength, then a roll along time, on normalised features.
@@ -86,7 +86,7 @@ class Augmentation:
             features (`torch.Tensor` of shape `(batch, frames, mel bins)`): normalised features.
             frames (`torch.Tensor` of shape `(batch,)`): frames of each clip that roll; those after them stay.
             strengths (`torch.Tensor` of shape `(batch,)`): upper end of each clip's noise.
-            seeds (`torch.Tensor` of shape `(batch,)`, int64): seed of each clip's noise.
+            seeds (`list[int]`): seed of each clip's noise.
             rolls (`torch.Tensor` of shape `(batch,)`, int64): frames by which each clip moves on.
         """
         if self.noise_strength:
@@ -94,7 +94,7 @@ class Augmentation:
             noise = torch.stack(
                 [
                     torch.rand(features.shape[1:], device=features.device, generator=generator.manual_seed(seed))
-                    for seed in seeds.tolist()
+                    for seed in seeds
                 ]
             )
             features = features + noise * strengths[:, None, None]

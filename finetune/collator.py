@@ -42,7 +42,8 @@ class ASTDataCollator:
 
         Returns:
             `labels` with either `input_values` (and perhaps `attention_mask`), or `waveforms` of shape
-            `(batch, samples)`, `lengths` of shape `(batch,)` and the scalars drawn for augmentation.
+            `(batch, samples)`, `lengths` of shape `(batch,)`, whether these are all the same, and the scalars drawn for
+            augmentation.
 
         Raises:
             AudioError: if a row's audio cannot be decoded; it names the file.
@@ -54,12 +55,16 @@ class ASTDataCollator:
             "waveforms": torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True),
             "lengths": torch.tensor([len(waveform) for waveform in waveforms]),
             "labels": torch.from_numpy(np.stack([example["label"] for example in examples])),
+            "same_length": len({len(waveform) for waveform in waveforms})
+            == 1,  # known here without a look at a device
         }
         if "draws" in examples[0]:
             draws = [example["draws"] for example in examples]
             batch["masks"] = torch.from_numpy(np.stack([draw.masks for draw in draws]))
             batch["noise_strengths"] = torch.tensor([draw.noise_strength for draw in draws])
-            batch["noise_seeds"] = torch.tensor([draw.noise_seed for draw in draws])
+            batch["noise_seeds"] = [
+                draw.noise_seed for draw in draws
+            ]  # read by the host: a tensor would be waited for
             batch["rolls"] = torch.tensor([draw.roll for draw in draws])
         return model_inputs(batch, self.feature_extractor) if self.compute_features else batch
 
@@ -80,8 +85,8 @@ def model_inputs(
         augmentation ([`Augmentation`], *optional*): applied to batches that carry draws.
 
     Returns:
-        `input_values` of shape `(batch, frames, mel bins)`, `labels`, and with `padding="longest"` the
-        `attention_mask` of shape `(batch, frames)`.
+        `input_values` of shape `(batch, frames, mel bins)`, `labels`, and with `padding="longest"`, if lengths differ,
+        the `attention_mask` of shape `(batch, frames)`.
     """
     max_length = feature_extractor.max_length
     to_longest = feature_extractor.padding == "longest"
@@ -99,6 +104,6 @@ def model_inputs(
             features, augmented_frames, batch["noise_strengths"], batch["noise_seeds"], batch["rolls"]
         )
     inputs = {"input_values": features, "labels": batch["labels"]}
-    if to_longest:
+    if to_longest and not batch["same_length"]:
         inputs["attention_mask"] = frame_mask(frames, features.shape[1])
     return inputs

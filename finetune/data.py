@@ -19,7 +19,7 @@ import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from torch.utils.data import Dataset
 
-from modeling_ast.audio import AUDIO_SUFFIXES, AudioError, read_audio
+from modeling_ast.audio import AUDIO_SUFFIXES, AudioError, audio_duration, read_audio
 from modeling_ast.log_mel import FRAME_LENGTH_MS, frame_length
 
 from .arguments import DataArguments, local_or_shipped
@@ -448,6 +448,11 @@ class ASTDataset(Dataset):
     def _read(self, index: int) -> tuple[np.ndarray, int]:
         row = self.split[index]
         return read_clip(row["audio"], self.sampling_rate)[: self.max_samples], row["label"]
+
+    def lengths(self) -> np.ndarray:
+        """Samples of every clip as the model hears them, told from the files' headers: `(clips,)`."""
+        durations = [audio_duration(row["audio"]) for row in self.split.select_columns("audio")]
+        return np.minimum(np.round(np.array(durations) * self.sampling_rate).astype(np.int64), self.max_samples)
 
     def waveforms(self, indices: Iterator[int]) -> Iterator[np.ndarray]:
         """Decode these clips one after the other, without labels or augmentation."""

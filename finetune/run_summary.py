@@ -96,6 +96,7 @@ def training_section(
         "label_smoothing_factor": args.label_smoothing_factor,
         "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         "padding": data_args.padding,
+        "train_sampling_strategy": args.train_sampling_strategy,
         "augmentation": asdict(augmentation),
     }
 

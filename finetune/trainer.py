@@ -16,7 +16,7 @@ from modeling_ast.atomic_files import sync
 
 from .augmentation import Augmentation
 from .collator import model_inputs
-from .sampling import EpochSampler
+from .sampling import SAMPLING_STRATEGIES, EpochSampler
 
 # Folder in the output folder for what is being written; its name never looks like a checkpoint's.
 UNFINISHED = ".unfinished"
@@ -47,6 +47,11 @@ class ASTTrainer(Trainer):
         **kwargs,
     ):
         super().__init__(*args, processing_class=feature_extractor, **kwargs)
+        strategy = self.args.train_sampling_strategy
+        if strategy not in SAMPLING_STRATEGIES:
+            raise ValueError(
+                f"train_sampling_strategy={strategy!r} is not among {', '.join(SAMPLING_STRATEGIES)}. Pass one of these."
+            )
         self.feature_extractor = feature_extractor
         self.augmentation = augmentation
         self.identity = identity
@@ -58,7 +63,13 @@ class ASTTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None) -> EpochSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        sampler = EpochSampler(len(dataset), seed)
+        grouped = self.args.train_sampling_strategy == "group_by_length"
+        sampler = EpochSampler(
+            len(dataset),
+            seed,
+            lengths=dataset.lengths() if grouped else None,
+            group_size=self.args.train_batch_size * self.args.world_size,
+        )
         # Accelerate passes the epoch on to samplers, but not through every nesting of its own wrappers.
         self.add_callback(_SetEpoch(sampler))
         return sampler

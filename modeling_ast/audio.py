@@ -104,6 +104,36 @@ def read_audio(
     return waveform
 
 
+def audio_duration(source: str | os.PathLike | bytes | BinaryIO | dict) -> float:
+    """How long an audio file lasts, told from its header where it has one that soundfile reads.
+
+    Args:
+        source: see [`read_audio`].
+
+    Returns:
+        Seconds.
+
+    Raises:
+        AudioError, TypeError: see [`read_audio`].
+    """
+    import soundfile
+
+    is_path = isinstance(source, dict) and source.get("bytes") is None and source.get("path")
+    path = source["path"] if is_path else source
+    if isinstance(path, (str, os.PathLike)) and os.path.isfile(path):  # the header alone is read
+        header, content = os.fspath(path), None
+    else:
+        content, name = _read_bytes(source, None)
+        header = io.BytesIO(content)
+    try:
+        return soundfile.info(header).duration
+    except soundfile.SoundFileError:
+        if content is None:
+            content, name = _read_bytes(source, None)
+        samples, file_rate = _decode(content, name)
+        return len(samples) / file_rate
+
+
 def find_audio_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
     """List audio files: files as they are given, and what the folders among `paths` hold at any depth.
 

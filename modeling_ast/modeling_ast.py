@@ -8,6 +8,7 @@ fit is an error instead of a warning, and class tokens and positions of a new mo
 import copy
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -18,10 +19,11 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, SequenceClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.utils import can_return_tuple, logging
+from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .configuration_ast import LABEL_FIELDS, ASTConfig, wanted_id2label
 from .linear import ASTLinear
+from .log_mel import FRAME_SHIFT_MS
 from .patch_grid import GEOMETRY_FIELDS, patches_along
 from .position_embeddings import move_position_table, positions_for_grid
 from .recomputation import recomputed_in_backward
@@ -475,6 +477,27 @@ def _with_geometry_and_labels(config: ASTConfig, own: ASTConfig) -> ASTConfig:
     return config
 
 
+@dataclass
+class ASTEmbeddingOutput(ModelOutput):
+    """What [`ASTModel.embed`] returns.
+
+    Args:
+        class_token_mean (`torch.Tensor` of shape `(batch, hidden)`): the mean of the two class tokens, what a classifier
+            is given.
+        patch_grid (`torch.Tensor` of shape `(batch, frequency, time, hidden)`): the patches; zero where a clip is padded.
+        time_mask (`torch.Tensor` of shape `(batch, time)`, bool): which columns of the grid belong to the clip.
+        per_second (`torch.Tensor` of shape `(batch, seconds, hidden)`): the mean of the patches whose middle lies in the
+            first, second ... second; zero where a clip has none.
+        second_mask (`torch.Tensor` of shape `(batch, seconds)`, bool): which seconds belong to the clip.
+    """
+
+    class_token_mean: torch.Tensor | None = None
+    patch_grid: torch.Tensor | None = None
+    time_mask: torch.Tensor | None = None
+    per_second: torch.Tensor | None = None
+    second_mask: torch.Tensor | None = None
+
+
 class ASTModel(ASTPreTrainedModel):
     """The transformer without a head. Its pooled output is the mean of the two class tokens.
 
@@ -536,8 +559,7 @@ class ASTModel(ASTPreTrainedModel):
 
         real_time_patches = None
         if attention_mask is not None:
-            frames = attention_mask.sum(dim=1)
-            real_time_patches = patches_along(frames, config.patch_size, config.time_stride).clamp(min=1)
+            real_time_patches = self._real_time_patches(input_values, attention_mask)
         embeddings = self.embeddings(input_values.to(self.dtype), real_time_patches)
 
         token_mask = None
@@ -562,6 +584,48 @@ class ASTModel(ASTPreTrainedModel):
             hidden_states=encoded.hidden_states,
             attentions=encoded.attentions,
         )
+
+    def embed(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> ASTEmbeddingOutput:
+        r"""
+        Vectors of clips, of their patches and of their seconds, for search, clustering or a classifier of one's own.
+
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): see [`ASTModel.forward`].
+            attention_mask (`torch.Tensor` of shape `(batch, frames)`, *optional*): see [`ASTModel.forward`].
+
+        Returns:
+            [`ASTEmbeddingOutput`]; every vector is after the last LayerNorm. Gradients flow if they are enabled.
+
+        Raises:
+            ValueError: as [`ASTModel.forward`].
+        """
+        outputs = self(input_values, attention_mask=attention_mask)
+        frequency, _ = self.config.patch_grid
+        grid = outputs.last_hidden_state[:, NUM_CLASS_TOKENS:].unflatten(1, (frequency, -1))
+        steps = torch.arange(grid.shape[2], device=grid.device)
+        time_mask = steps.expand(len(grid), -1) < self._real_time_patches(input_values, attention_mask)[:, None]
+        grid = grid * time_mask[:, None, :, None]
+
+        middles = steps * self.config.time_stride + self.config.patch_size // 2  # in frames
+        seconds = middles * FRAME_SHIFT_MS // 1000
+        in_second = seconds[:, None] == torch.arange(int(seconds[-1]) + 1, device=grid.device)  # (time, seconds)
+        counts = time_mask.to(grid.dtype) @ in_second.to(grid.dtype)  # (batch, seconds)
+        per_second = torch.einsum("btd,ts->bsd", grid.mean(dim=1), in_second.to(grid.dtype))
+        return ASTEmbeddingOutput(
+            class_token_mean=outputs.pooler_output,
+            patch_grid=grid,
+            time_mask=time_mask,
+            per_second=per_second / counts.clamp(min=1)[:, :, None],
+            second_mask=counts > 0,
+        )
+
+    def _real_time_patches(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """Time patches of each clip without padding, at least one, `(batch,)`."""
+        if attention_mask is None:
+            frames = torch.full((len(input_values),), input_values.shape[1], device=input_values.device)
+        else:
+            frames = attention_mask.sum(dim=1)
+        return patches_along(frames, self.config.patch_size, self.config.time_stride).clamp(min=1)
 
     def _check_input(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None):
         config = self.config
@@ -694,6 +758,10 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             self.config.problem_type,
             rename if had_classifier else "",
         )
+
+    def embed(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> ASTEmbeddingOutput:
+        """As [`ASTModel.embed`]."""
+        return self.audio_spectrogram_transformer.embed(input_values, attention_mask)
 
     @can_return_tuple
     def forward(

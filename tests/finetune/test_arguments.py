@@ -74,6 +74,10 @@ def test_the_merged_recipe_runs_again_to_the_same_fields(recipe, tmp_path):
             "Trainer smooths hard labels only",
         ),
         (
+            ["--output_dir", "x", "--dataset_name", "x", "--train_sampling_strategy", "group_by_length"],
+            "saves nothing.*--padding longest",
+        ),
+        (
             ["--output_dir", "x", "--dataset_name", "x", "--model_name_or_path", "m", "--hidden_size", "96"],
             "hidden_size describe a new model, but model_name_or_path='m'",
         ),

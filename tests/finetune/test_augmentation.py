@@ -61,7 +61,7 @@ def test_a_mask_wider_than_the_clip_stays_within_it():
 
 def test_noise_and_roll():
     features = torch.arange(6.0)[None, :, None].expand(2, 6, 3).clone()
-    strengths, seeds, rolls = torch.tensor([0.0, 0.1]), torch.tensor([1, 2]), torch.tensor([2, -1])
+    strengths, seeds, rolls = torch.tensor([0.0, 0.1]), [1, 2], torch.tensor([2, -1])
     all_frames = torch.tensor([6, 6])
     disturbed = EVERYTHING.disturb(features, all_frames, strengths, seeds, rolls)
     assert torch.equal(disturbed[0], torch.from_numpy(np.roll(features[0].numpy(), 2, axis=0)))
@@ -73,7 +73,7 @@ def test_noise_and_roll():
 
 def test_padding_does_not_roll_into_the_clip():
     features = torch.arange(6.0)[None, :, None].expand(1, 6, 3).clone()
-    rolled = EVERYTHING.disturb(features, torch.tensor([4]), torch.zeros(1), torch.tensor([1]), torch.tensor([1]))
+    rolled = EVERYTHING.disturb(features, torch.tensor([4]), torch.zeros(1), [1], torch.tensor([1]))
     assert rolled[0, :, 0].tolist() == [3, 0, 1, 2, 4, 5]
 
 

@@ -186,8 +186,9 @@ def test_the_original_length_is_rolled_and_masked_as_a_whole(splits):
         "labels": torch.tensor([0]),
         "masks": torch.zeros(1, 4),
         "noise_strengths": torch.zeros(1),
-        "noise_seeds": torch.zeros(1, dtype=torch.int64),
+        "noise_seeds": [0],
         "rolls": torch.tensor([5]),
+        "same_length": True,
     }
     extractor = ASTFeatureExtractor(max_length=40)
     plain = model_inputs(batch, extractor)["input_values"][0]
@@ -196,3 +197,28 @@ def test_the_original_length_is_rolled_and_masked_as_a_whole(splits):
     extractor.padding = "longest"
     rolled = model_inputs(batch, extractor, Augmentation(max_roll=10))["input_values"][0]
     assert torch.equal(rolled[:18], plain[:18].roll(5, dims=0))
+
+
+def test_batches_of_one_length_need_no_mask(splits):
+    extractor = ASTFeatureExtractor(max_length=64, padding="longest")
+    collate = ASTDataCollator(extractor)
+    clips = [{"waveform": np.ones(size, np.float32), "label": 0} for size in (8000, 8000, 9000)]
+    assert "attention_mask" not in collate(clips[:2])
+    assert "attention_mask" in collate(clips)
+
+
+@pytest.mark.parametrize("strategy", ["random", "group_by_length"])
+def test_grouping_by_length_pads_less_and_visits_every_clip(build, splits, strategy):
+    trainer = build(train_sampling_strategy=strategy)
+    lengths = trainer.train_dataset.lengths()
+    assert lengths.tolist() == [len(trainer.train_dataset[index]["waveform"]) for index in range(len(lengths))]
+    order = [index for _, index in trainer._get_train_sampler()]
+    assert sorted(order) == list(range(len(lengths)))
+    padded = sum(4 * max(lengths[order[start : start + 4]]) for start in range(0, len(order), 4))
+    waste = padded / lengths.sum() - 1
+    assert (waste < 0.2) == (strategy == "group_by_length")
+
+
+def test_an_unknown_order_of_clips_is_refused(build):
+    with pytest.raises(ValueError, match="'sequential' is not among random, group_by_length"):
+        build(train_sampling_strategy="sequential")

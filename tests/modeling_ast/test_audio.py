@@ -13,7 +13,7 @@ import torch
 import torchaudio
 from datasets import Audio, Dataset
 
-from modeling_ast.audio import AudioError, find_audio_files, read_audio
+from modeling_ast.audio import AudioError, audio_duration, find_audio_files, read_audio
 
 DRUMS = Path(__file__).parents[2] / "finetune" / "sample_data" / "drums"
 LOADING_FAILS = "Could not load libtorchcodec. Likely causes:\n 1. FFmpeg is not properly installed"
@@ -252,3 +252,20 @@ def test_importing_the_module_is_light():
     code = "import sys, modeling_ast.audio; print(sorted({'torch', 'transformers', 'soundfile'} & set(sys.modules)))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", ["path", "column of paths", "column of bytes", "text"])
+def test_the_duration_of_a_file_is_told_from_its_header(tmp_path, kind):
+    path = tmp_path / "clip.flac"
+    soundfile.write(path, np.zeros((11_025, 2), np.float32), 22_050)
+    source = {
+        "path": str(path),
+        "column of paths": {"bytes": None, "path": str(path)},
+        "column of bytes": {"bytes": path.read_bytes(), "path": "elsewhere.flac"},
+        "text": b"no audio at all",
+    }[kind]
+    if kind == "text":
+        with pytest.raises(AudioError, match="holds text, not audio"):
+            audio_duration(source)
+    else:
+        assert audio_duration(source) == pytest.approx(0.5)
