@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format setup setup-dev system-packages clean
+.PHONY: help demo test test-all bench lint format setup setup-dev system-packages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -45,6 +45,9 @@ test: setup-dev system-packages  ## the default tests
 
 test-all: setup-dev system-packages  ## every test, also the long ones
 	@$(BIN)/python -m pytest -q
+
+bench: setup-dev  ## measure against stock Transformers, side by side (about half an hour on two cores)
+	@$(BIN)/python -m benchmarks.bench $(if $(DIGITS),--digits $(DIGITS))
 
 lint: setup-dev  ## check style
 	@$(BIN)/ruff check .

@@ -13,13 +13,23 @@ import torch
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType, logging
 
-from .log_mel import FRAME_LENGTH_MS, frame_length, log_mel_spectrogram, num_frames, num_samples
+from .log_mel import (
+    FRAME_LENGTH_MS,
+    frame_length,
+    log_mel_blocks,
+    log_mel_spectrogram,
+    num_frames,
+    num_samples,
+)
 
 logger = logging.get_logger(__name__)
 
 AUDIOSET_MEAN = -4.2677393  # Gong et al. 2021, released code
 AUDIOSET_STD = 4.5689974  # Gong et al. 2021, released code
 MIN_FRAMES = 16  # one patch of the model
+# Clips computed together: at most so much longer than the shortest of them, and so many samples (16 MiB) with padding.
+LONGEST_OVER_SHORTEST = 1.25
+SAMPLES_PER_GROUP = 2**22
 
 
 class ASTFeatureExtractor(SequenceFeatureExtractor):
@@ -110,39 +120,74 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             )
         padding = self._padding_strategy(self.padding if padding is None else padding)
         max_length = self.max_length if max_length is None else max_length
+        if max_length < 1:
+            raise ValueError(f"max_length={max_length} is not a number of frames of 10 ms. Pass 1 or more.")
         clips = [self._mono_waveform(clip, position) for position, clip in enumerate(_as_clips(raw_speech))]
         if not clips:
             raise ValueError("An empty list was given, expected at least one waveform.")
+        if truncation:
+            clips = [clip[: num_samples(max_length, self.sampling_rate)] for clip in clips]
+        device = clips[0].device if device is None else torch.device(device)
 
-        lengths = torch.tensor([len(clip) for clip in clips])
-        waveforms = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
-        if device is not None:
-            waveforms = waveforms.to(device)
-        pad_to = max_length if padding is PaddingStrategy.MAX_LENGTH else None
-        features, frames = self.log_mel(
-            waveforms, lengths.to(waveforms.device), max_length if truncation else None, pad_to
-        )
-        features = self.normalize(features)
-
-        if padding is PaddingStrategy.DO_NOT_PAD:
-            input_values = [
-                clip[: max(count, MIN_FRAMES)] for clip, count in zip(features, frames.tolist(), strict=True)
-            ]
-            if return_tensors is not None and len({len(clip) for clip in input_values}) > 1:
-                raise ValueError(
-                    f"Clips of {sorted({len(clip) for clip in input_values})} frames do not make one tensor with "
-                    'padding=False. Pass padding="longest", or leave return_tensors out.'
-                )
+        frames = [num_frames(len(clip), self.sampling_rate) for clip in clips]
+        sizes = [max(count, MIN_FRAMES) for count in frames]  # of the outputs
+        if padding is not PaddingStrategy.DO_NOT_PAD:
+            longest = max(sizes)
+            sizes = [max(longest, max_length) if padding is PaddingStrategy.MAX_LENGTH else longest] * len(clips)
+        elif return_tensors is not None and len(set(sizes)) > 1:
+            raise ValueError(
+                f"Clips of {sorted(set(sizes))} frames do not make one tensor with padding=False. Pass "
+                'padding="longest", or leave return_tensors out.'
+            )
+        if len(set(sizes)) == 1:
+            features = _empty((len(clips), sizes[0], self.num_mel_bins), device)
         else:
-            input_values = list(features)
-        outputs = {"input_values": input_values}
+            features = [_empty((size, self.num_mel_bins), device) for size in sizes]
+        self._compute(clips, frames, features)
+
+        outputs = {"input_values": features}
         if return_attention_mask is None:
-            padded_to_longest = padding is PaddingStrategy.LONGEST and len(frames.unique()) > 1
+            padded_to_longest = padding is PaddingStrategy.LONGEST and len(set(frames)) > 1
             return_attention_mask = self.return_attention_mask or padded_to_longest
         if return_attention_mask:
-            mask = frame_mask(frames, features.shape[1]).to(torch.int64)
-            outputs["attention_mask"] = [row[: len(clip)] for row, clip in zip(mask, input_values, strict=True)]
-        return _to_tensor_type(outputs, return_tensors)
+            mask = frame_mask(torch.tensor(frames, device=device), max(sizes)).to(torch.int64)
+            if len(set(sizes)) > 1:
+                mask = [row[:size] for row, size in zip(mask, sizes, strict=True)]
+            outputs["attention_mask"] = mask
+        return BatchFeature({name: _to_tensor_type(rows, return_tensors) for name, rows in outputs.items()})
+
+    def _compute(self, clips: list[torch.Tensor], frames: list[int], features: torch.Tensor | list[torch.Tensor]):
+        """Write normalised features and padding into place, with clips of similar length computed together.
+
+        Args:
+            clips (`list[torch.Tensor]` of shapes `(samples,)`): mono waveforms as they were given, but cut.
+            frames (`list[int]`): real frames of each.
+            features (`torch.Tensor` of shape `(batch, frames, mel bins)`, or list of `(frames, mel bins)`): written to.
+        """
+        padding_value = self.normalize(torch.tensor(self.padding_value)).item()
+        for rows in _similar_lengths([len(clip) for clip in clips]):
+            waveforms = _stacked([clips[row] for row in rows], features[0].device)
+            self._refuse_endless(waveforms, clips, rows)
+            together = isinstance(features, torch.Tensor) and rows == list(range(rows[0], rows[-1] + 1))
+            for first, block in log_mel_blocks(waveforms, self.sampling_rate, self.num_mel_bins):
+                self._normalize_in_place(block)
+                if together:
+                    features[rows[0] : rows[-1] + 1, first : first + block.shape[1]] = block
+                    continue
+                for row, values in zip(rows, block, strict=True):
+                    place = features[row][first : min(first + len(values), frames[row])]
+                    place.copy_(values[: len(place)])
+            for row in rows:
+                features[row][frames[row] :] = padding_value
+
+    @staticmethod
+    def _refuse_endless(waveforms: torch.Tensor, clips: list[torch.Tensor], rows: list[int]):
+        # A sum is finite only if all it adds up is, and needs no memory; a finite clip's sum may still overflow.
+        if waveforms.sum(dim=1).isfinite().all():
+            return
+        for row in rows:
+            if not torch.isfinite(clips[row]).all():
+                raise ValueError(f"Clip {row} holds NaN or infinite samples. Leave it out or repair it.")
 
     def log_mel(
         self,
@@ -176,32 +221,34 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
     def normalize(self, features: torch.Tensor) -> torch.Tensor:
         """`(features - mean) / (2 * std)`, to about mean 0 and standard deviation 0.5, if `do_normalize`."""
-        return (features - self.mean) / (2 * self.std) if self.do_normalize else features
+        return self._normalize_in_place(features.clone())
+
+    def _normalize_in_place(self, features: torch.Tensor) -> torch.Tensor:
+        return features.sub_(self.mean).div_(2 * self.std) if self.do_normalize else features
 
     def _mono_waveform(self, clip, position: int) -> torch.Tensor:
-        waveform = clip if isinstance(clip, torch.Tensor) else torch.from_numpy(np.array(clip))
-        if waveform.dim() != 1:
+        """The clip as a tensor, in its own type and on its own device."""
+        if isinstance(clip, np.ndarray):
+            if not clip.flags.writeable or any(stride < 0 for stride in clip.strides):  # torch takes neither
+                clip = clip.copy()
+            clip = torch.from_numpy(clip)
+        if clip.dim() != 1:
             raise ValueError(
-                f"Clip {position} has shape {tuple(waveform.shape)}, expected a mono waveform of shape (samples,). "
+                f"Clip {position} has shape {tuple(clip.shape)}, expected a mono waveform of shape (samples,). "
                 "Average its channels first, for example with audio.mean(axis=0)."
             )
-        if waveform.dtype == torch.int16:
-            waveform = waveform.to(torch.float32) / 2**15
-        elif not waveform.is_floating_point():
+        if clip.dtype != torch.int16 and not clip.is_floating_point():
             raise ValueError(
-                f"Clip {position} has dtype {waveform.dtype}, expected floats in [-1, 1] or 16-bit integers. "
+                f"Clip {position} has dtype {clip.dtype}, expected floats in [-1, 1] or 16-bit integers. "
                 "Convert it with audio.astype(numpy.float32) / largest_value."
             )
-        waveform = waveform.to(torch.float32)
         shortest = frame_length(self.sampling_rate)
-        if len(waveform) < shortest:
+        if len(clip) < shortest:
             raise ValueError(
-                f"Clip {position} has {len(waveform)} samples, one analysis window needs {shortest} "
+                f"Clip {position} has {len(clip)} samples, one analysis window needs {shortest} "
                 f"({FRAME_LENGTH_MS} ms). Leave it out or pad it with zeros."
             )
-        if not torch.isfinite(waveform).all():
-            raise ValueError(f"Clip {position} holds NaN or infinite samples. Leave it out or repair it.")
-        return waveform
+        return clip
 
     @staticmethod
     def _padding_strategy(padding: str | bool) -> PaddingStrategy:
@@ -225,8 +272,43 @@ def _as_clips(raw_speech) -> list:
     return [np.asarray(raw_speech, np.float32)]
 
 
-def _to_tensor_type(outputs: dict[str, list[torch.Tensor]], return_tensors: str | TensorType | None) -> BatchFeature:
-    if return_tensors is not None and TensorType(return_tensors) is TensorType.PYTORCH:
-        return BatchFeature({name: torch.stack(rows) for name, rows in outputs.items()})
-    arrays = {name: [row.cpu().numpy() for row in rows] for name, rows in outputs.items()}
-    return BatchFeature(arrays, tensor_type=return_tensors)
+def _similar_lengths(lengths: list[int]) -> list[list[int]]:
+    """Put the clips into groups, to be padded to their longest, in which little padding and no huge tensor arises.
+
+    Returns:
+        Lists of indices into `lengths`, each ascending; clips of one length stay in their order.
+    """
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        group = groups[-1] if groups else []
+        fits = group and lengths[index] <= LONGEST_OVER_SHORTEST * lengths[group[0]]
+        if fits and lengths[index] * (len(group) + 1) <= SAMPLES_PER_GROUP:
+            group.append(index)
+        else:
+            groups.append([index])
+    return [sorted(group) for group in groups]
+
+
+def _stacked(clips: list[torch.Tensor], device: torch.device) -> torch.Tensor:
+    """Waveforms as zero-padded float32 of shape `(batch, samples)`; a single one is not copied if it is float32."""
+    scaled = []
+    for clip in clips:
+        waveform = clip.to(device, torch.float32)
+        scaled.append(waveform.div_(2**15) if clip.dtype == torch.int16 else waveform)
+    return scaled[0][None] if len(scaled) == 1 else torch.nn.utils.rnn.pad_sequence(scaled, batch_first=True)
+
+
+def _empty(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    # NumPy asks the system for large pages where PyTorch does not, which here saves most of the time for large batches.
+    return torch.from_numpy(np.empty(shape, np.float32)) if device.type == "cpu" else torch.empty(shape, device=device)
+
+
+def _to_tensor_type(rows: torch.Tensor | list[torch.Tensor], return_tensors: str | TensorType | None):
+    """Rows as one tensor or array, or as a list of arrays if no type was asked for."""
+    if return_tensors is None:
+        return [row.cpu().numpy() for row in rows]
+    if TensorType(return_tensors) is TensorType.PYTORCH:
+        return rows
+    if TensorType(return_tensors) is TensorType.NUMPY:
+        return rows.cpu().numpy()
+    raise ValueError(f"return_tensors={return_tensors!r} is not made here. Pass 'pt' or 'np', or leave it out.")

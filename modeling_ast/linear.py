@@ -10,8 +10,9 @@ from functools import cache
 import torch
 from torch import nn
 
-# Multiplications from which the convolution's longer way to its kernel pays.
-LEAST_MULTIPLICATIONS = 10_000_000
+# From so many rows and multiplications on the convolution's longer way to its kernel pays.
+LEAST_ROWS = 64
+LEAST_MULTIPLICATIONS = 5_000_000
 
 
 @cache
@@ -48,7 +49,7 @@ def _goes_to_onednn(rows: torch.Tensor, weight: torch.Tensor) -> bool:
     # A compiled or exported graph keeps the matrix product: its compiler knows better what to do with that.
     if torch.compiler.is_compiling() or not onednn_beats_blas() or not torch.backends.mkldnn.enabled:
         return False
-    if rows.numel() * len(weight) < LEAST_MULTIPLICATIONS:
+    if rows.numel() < LEAST_ROWS * rows.shape[-1] or rows.numel() * len(weight) < LEAST_MULTIPLICATIONS:
         return False
     in_float32 = rows.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     on_cpu = rows.device.type == weight.device.type == "cpu"

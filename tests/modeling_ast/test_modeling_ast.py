@@ -274,3 +274,31 @@ def test_reset_classifier_leaves_the_transformer_alone(tiny_sizes):
     model.reset_classifier()
     changed = {name for name, value in model.state_dict().items() if not torch.equal(before[name], value)}
     assert changed == {"classifier.dense.weight", "classifier.dense.bias"}
+
+
+def test_embeddings_of_a_mixed_batch(tiny_sizes):
+    model = ASTForAudioClassification(ASTConfig(**tiny_sizes | {"max_length": 200})).eval()
+    generator = torch.Generator().manual_seed(3)
+    inputs = torch.randn(2, 350, 128, generator=generator)
+    mask = torch.arange(350) < torch.tensor([350, 140])[:, None]
+    with torch.no_grad():
+        embedding = model.embed(inputs, attention_mask=mask)
+        alone = model.embed(inputs[1:, :140])
+        tokens = model.audio_spectrogram_transformer(inputs, attention_mask=mask).last_hidden_state
+    torch.testing.assert_close(embedding.class_token_mean, tokens[:, :2].mean(dim=1))
+    frequency, time = 12, 34  # (128 - 16) / 10 + 1 and (350 - 16) / 10 + 1
+    assert embedding.patch_grid.shape == (2, frequency, time, 32)
+    torch.testing.assert_close(embedding.patch_grid[0], tokens[0, 2:].view(frequency, time, 32))
+    assert embedding.time_mask.sum(dim=1).tolist() == [34, 13]
+    assert not embedding.patch_grid[1, :, 13:].any()
+    # Middles of the patches lie at 8, 18, 28 ... frames of 10 ms: ten in each second, of the last second four.
+    assert embedding.per_second.shape == (2, 4, 32)
+    assert embedding.second_mask.tolist() == [[True] * 4, [True, True, False, False]]
+    for second, patches in enumerate((slice(0, 10), slice(10, 20), slice(20, 30), slice(30, 34))):
+        torch.testing.assert_close(
+            embedding.per_second[0, second], embedding.patch_grid[0, :, patches].mean(dim=(0, 1))
+        )
+    torch.testing.assert_close(embedding.per_second[1, 1], embedding.patch_grid[1, :, 10:13].mean(dim=(0, 1)))
+    assert not embedding.per_second[1, 2:].any()
+    for name in ("class_token_mean", "per_second"):  # the seconds after the clip's end aside
+        torch.testing.assert_close(embedding[name][1:, : alone[name].shape[1]], alone[name], atol=1e-5, rtol=1e-4)

@@ -1,0 +1,456 @@
+"""This project beside stock Transformers, row by row, in one process each: `make bench`.
+
+    python -m benchmarks.bench [--rows features_10s forward ...] [--digits FOLDER] [--output runs/bench.json]
+
+Each row does the same work on the same data alternately with both and prints the median of the ratios. The peer is stock
+Transformers set up as well as it goes: sdpa attention, inference mode, the same threads, dtype and batch, arrays instead
+of paths. base384 has random weights: no trained one is shipped. There is no row for a GPU: none was there to measure.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import tempfile
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import numpy as np
+import torch
+import transformers
+from transformers.models.audio_spectrogram_transformer import modeling_audio_spectrogram_transformer as stock
+from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
+    ASTFeatureExtractor as StockFeatureExtractor,
+)
+
+import modeling_ast.linear
+from finetune.collator import ASTDataCollator, model_inputs
+from finetune.sampling import EpochSampler
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.atomic_files import open_atomically
+from modeling_ast.audio import find_audio_files, read_audio
+from modeling_ast.log_mel import num_frames
+from modeling_ast.patch_grid import patches_along
+
+from .side_by_side import (
+    GIGA,
+    Timing,
+    alternate,
+    feature_operations,
+    forward_operations,
+    in_a_process,
+    matrix_multiply_rate,
+    seconds_of,
+)
+
+SAMPLING_RATE = 16_000
+FULL_LENGTH = 1024  # frames of base384
+DRUMS = Path("finetune/sample_data/drums")
+NUM_LABELS = 527
+
+
+@dataclass
+class Row:
+    """What one row says: the ratio to the peer, the ratios it has to have and would like to have, and what to know."""
+
+    name: str
+    must: float
+    aim: float
+    ratio: float
+    timing: Timing | None = None
+    shares: tuple[float, float] | None = None  # of the matrix-multiply rate: the peer's, ours
+    notes: list[str] = field(default_factory=list)
+    smaller_is_better: bool = False
+    faults: list[str] = field(default_factory=list)  # conditions beside the ratio that do not hold
+
+    def verdict(self) -> str:
+        """Which of the two marks was reached."""
+
+        def reaches(mark: float) -> bool:
+            return self.ratio <= mark if self.smaller_is_better else self.ratio >= mark
+
+        if self.faults or not reaches(self.must):
+            return "MISSED" + "".join(f": {fault}" for fault in self.faults)
+        return "aim" if reaches(self.aim) else "must"
+
+
+class Bench:
+    """What the rows share: the audio, base384 in both implementations, and the machine's rate."""
+
+    def __init__(self, folder: Path, rounds: int, digits: Path | None):
+        self.folder = folder
+        self.rounds = rounds
+        self.digits = digits
+        self.rate = matrix_multiply_rate()
+        recordings = [read_audio(path, SAMPLING_RATE) for path in find_audio_files(DRUMS)]
+        self.drums = recordings
+        self.recording = np.concatenate(recordings)
+        self.base384 = folder / "base384"
+        torch.manual_seed(0)
+        ASTForAudioClassification(ASTConfig(num_labels=NUM_LABELS)).save_pretrained(self.base384)
+        ASTFeatureExtractor().save_pretrained(self.base384)
+
+    def clips(self, count: int, seconds: float) -> list[np.ndarray]:
+        """Stretches of the drum recordings one after the other, of one length."""
+        size = round(seconds * SAMPLING_RATE)
+        starts = np.linspace(0, len(self.recording) - size, count).astype(int)
+        return [self.recording[start : start + size].copy() for start in starts]
+
+    def models(self, train: bool = False):
+        """base384 of stock Transformers and of this project, with the same weights."""
+        theirs = stock.ASTForAudioClassification.from_pretrained(self.base384, attn_implementation="sdpa")
+        ours = ASTForAudioClassification.from_pretrained(self.base384)
+        return theirs.train(train), ours.train(train)
+
+    def shares(self, operations: float, timing: Timing) -> tuple[float, float]:
+        """Which part of the machine's rate peer and project reach, counted by the peer's operations for both."""
+        return operations / timing.peer_seconds / self.rate, operations / timing.our_seconds / self.rate
+
+
+def features(bench: Bench, name: str, count: int, seconds: float, must: float, aim: float) -> Row:
+    """Same waveforms to the same padded tensor, at the settings of the AudioSet checkpoints."""
+    clips = bench.clips(count, seconds)
+    settings = {"sampling_rate": SAMPLING_RATE, "return_tensors": "pt"}
+    theirs, ours = StockFeatureExtractor(), ASTFeatureExtractor()
+    difference = (theirs(clips, **settings).input_values - ours(clips, **settings).input_values).abs().max().item()
+    timing = alternate(lambda: theirs(clips, **settings), lambda: ours(clips, **settings), 4 * bench.rounds)
+    operations = feature_operations(count * num_frames(len(clips[0]), SAMPLING_RATE))
+    row = Row(name, must, aim, timing.ratio, timing, bench.shares(operations, timing))
+    row.notes.append(f"largest difference {difference:.0e}")
+    unpadded = alternate(
+        lambda: theirs(clips, **settings), lambda: ours(clips, **settings, padding="longest"), 4 * bench.rounds
+    )
+    row.notes.append(f'with padding="longest" {unpadded.ratio:.1f}x')
+    return row
+
+
+@contextmanager
+def blas_only():
+    """Linear layers as on a processor on which oneDNN is not faster."""
+    decide = modeling_ast.linear.onednn_beats_blas
+    modeling_ast.linear.onednn_beats_blas = lambda: False
+    try:
+        yield
+    finally:
+        modeling_ast.linear.onednn_beats_blas = decide
+
+
+def features_10s(bench: Bench) -> Row:
+    return features(bench, "features, 16 clips of 10 s", 16, 10, must=3, aim=5)
+
+
+def features_1s(bench: Bench) -> Row:
+    return features(bench, "features, 64 clips of 1 s", 64, 1, must=5, aim=10)
+
+
+@torch.inference_mode()
+def forward(bench: Bench) -> Row:
+    """One clip of full length through base384."""
+    theirs, ours = bench.models()
+    inputs = ASTFeatureExtractor()(bench.clips(1, 10.24), sampling_rate=SAMPLING_RATE, return_tensors="pt")
+    difference = (theirs(**inputs).logits - ours(**inputs).logits).abs().max().item()
+    timing = alternate(lambda: theirs(**inputs), lambda: ours(**inputs), 2 * bench.rounds)
+    operations = forward_operations(ours.config, ours.config.patch_grid[1])
+    row = Row("base384 forward, 10.24 s clip", 1.06, 1.15, timing.ratio, timing, bench.shares(operations, timing))
+    row.notes.append(f"largest difference of the logits {difference:.0e}")
+    with blas_only():
+        without = alternate(lambda: theirs(**inputs), lambda: ours(**inputs), 2 * bench.rounds)
+    row.notes.append(f"without oneDNN's matrix products {without.ratio:.2f}x")
+    return row
+
+
+@torch.inference_mode()
+def tag_1s(bench: Bench) -> Row:
+    """One second from waveform to label, without padding; the peer cannot but pad to ten."""
+    theirs, ours = bench.models()
+    their_features, our_features = StockFeatureExtractor(), ASTFeatureExtractor(padding="longest")
+    settings = {"sampling_rate": SAMPLING_RATE, "return_tensors": "pt"}
+    (clip,) = bench.clips(1, 1)
+    timing = alternate(
+        lambda: theirs(**their_features(clip, **settings)).logits.argmax().item(),
+        lambda: ours(**our_features(clip, **settings)).logits.argmax().item(),
+        2 * bench.rounds,
+    )
+    operations = forward_operations(ours.config, ours.config.patch_grid[1])
+    row = Row("base384, 1 s clip from waveform to label", 8, 12, timing.ratio, timing)
+    row.shares = (operations / timing.peer_seconds / bench.rate, None)
+    short = forward_operations(ours.config, patches_along(98, ours.config.patch_size, ours.config.time_stride))
+    row.shares = (row.shares[0], short / timing.our_seconds / bench.rate)
+
+    trained = trained_on_drums(bench)
+    model = ASTForAudioClassification.from_pretrained(trained).eval()
+    extractor = ASTFeatureExtractor.from_pretrained(trained)
+    longest = top_labels(model, extractor, bench.drums, "longest")
+    padded = top_labels(model, extractor, bench.drums, "max_length")
+    row.notes.append(
+        f"top label as with max_length for {np.mean(longest == padded):.1%} of {len(padded)} drum clips, by the model of "
+        "the drums recipe (trained with max_length)"
+    )
+    return row
+
+
+def top_labels(model, extractor: ASTFeatureExtractor, clips: list[np.ndarray], padding: str) -> np.ndarray:
+    """The best label of each clip, `(clips,)`."""
+    tops = []
+    for start in range(0, len(clips), 32):
+        batch = extractor(clips[start : start + 32], sampling_rate=SAMPLING_RATE, return_tensors="pt", padding=padding)
+        with torch.inference_mode():
+            tops.append(model(**batch).logits.argmax(dim=1))
+    return torch.cat(tops).numpy()
+
+
+def trained_on_drums(bench: Bench) -> Path:
+    """A model of the drums recipe; trained here once if `make demo` did not leave one."""
+    if Path("runs/drums/model.safetensors").is_file():
+        return Path("runs/drums")
+    folder = bench.folder / "drums"
+    if not folder.exists():
+        from finetune.run_finetune import main as finetune
+
+        if finetune(["finetune/recipes/drums.yaml", "--output_dir", str(folder), "--disable_tqdm", "true"]):
+            raise RuntimeError("The training of the drums recipe failed, see above.")
+    return folder
+
+
+def training_step(model, optimizer, **inputs) -> float:
+    """Forward, backward, update; the loss."""
+    optimizer.zero_grad()
+    loss = model(**inputs).loss
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def train_step(bench: Bench) -> Row:
+    """A step on two clips of full length, AdamW included."""
+    inputs = ASTFeatureExtractor()(bench.clips(2, 10.24), sampling_rate=SAMPLING_RATE, return_tensors="pt")
+    inputs["labels"] = torch.nn.functional.one_hot(torch.tensor([3, 5]), NUM_LABELS).float()
+    (theirs, their_optimizer), (ours, our_optimizer) = (
+        (model, torch.optim.AdamW(model.parameters(), lr=1e-5)) for model in bench.models(train=True)
+    )
+    losses = [(training_step(theirs, their_optimizer, **inputs), training_step(ours, our_optimizer, **inputs))]
+
+    def their_step():
+        losses.append((training_step(theirs, their_optimizer, **inputs), None))
+
+    def our_step():
+        losses[-1] = (losses[-1][0], training_step(ours, our_optimizer, **inputs))
+
+    timing = alternate(their_step, our_step, bench.rounds)
+    operations = 2 * 3 * forward_operations(ours.config, ours.config.patch_grid[1])  # backwards costs twice forwards
+    row = Row(
+        "training step, base384, 10.24 s clips", 1.05, 1.2, timing.ratio, timing, bench.shares(operations, timing)
+    )
+    difference = max(abs(their_loss - our_loss) for their_loss, our_loss in losses)
+    row.notes.append(
+        f"{len(losses)} losses {losses[0][1]:.4f} ... {losses[-1][1]:.4f}, largest difference {difference:.0e}"
+    )
+    with blas_only():
+        without = alternate(their_step, our_step, bench.rounds)
+    row.notes.append(f"without oneDNN's matrix products {without.ratio:.2f}x")
+    return row
+
+
+def train_lengths(bench: Bench) -> Row:
+    """One epoch over 16 clips of lengths uniform in 1 to 10 s, batches of 4, features included."""
+    generator = np.random.default_rng(0)
+    clips = [bench.clips(1, seconds)[0] for seconds in generator.uniform(1, 10, size=16)]
+    labels = np.eye(NUM_LABELS, dtype=np.float32)[generator.integers(NUM_LABELS, size=16)]
+    (theirs, their_optimizer), (ours, our_optimizer) = (
+        (model, torch.optim.AdamW(model.parameters(), lr=1e-5)) for model in bench.models(train=True)
+    )
+    their_features, our_features = StockFeatureExtractor(), ASTFeatureExtractor(padding="longest")
+    collate = ASTDataCollator(our_features, compute_features=False)
+    sampler = EpochSampler(16, seed=0, lengths=np.array([len(clip) for clip in clips]), group_size=4)
+
+    def their_epoch():
+        for start in range(0, 16, 4):
+            inputs = their_features(clips[start : start + 4], sampling_rate=SAMPLING_RATE, return_tensors="pt")
+            target = torch.from_numpy(labels[start : start + 4])
+            training_step(theirs, their_optimizer, **inputs, labels=target)
+
+    def our_epoch():
+        order = [index for _, index in sampler]
+        for start in range(0, 16, 4):
+            items = [{"waveform": clips[index], "label": labels[index]} for index in order[start : start + 4]]
+            training_step(ours, our_optimizer, **model_inputs(collate(items), our_features))
+
+    timing = alternate(their_epoch, our_epoch, max(1, bench.rounds // 2))
+    row = Row("training on clips of 1 to 10 s, from waveform", 1.7, 2.2, timing.ratio, timing)
+    operations = 16 * 3 * forward_operations(ours.config, ours.config.patch_grid[1])
+    real = sum(
+        3 * forward_operations(ours.config, patches_along(num_frames(len(clip), SAMPLING_RATE), 16, 10))
+        for clip in clips
+    )
+    row.shares = (operations / timing.peer_seconds / bench.rate, real / timing.our_seconds / bench.rate)
+    row.notes.append(f"mean length {np.mean([len(clip) for clip in clips]) / SAMPLING_RATE:.1f} s; grouped by length")
+    with blas_only():
+        without = alternate(their_epoch, our_epoch, 1)
+    row.notes.append(f"without oneDNN's matrix products {without.ratio:.2f}x")
+    return row
+
+
+MEMORY_OF_A_STEP = """
+import gc, json, sys, torch
+from transformers.utils import logging
+logging.disable_progress_bar()
+package, folder, batch = sys.argv[1], sys.argv[2], int(sys.argv[3])
+if package == "stock":
+    from transformers import ASTForAudioClassification
+    model = ASTForAudioClassification.from_pretrained(folder, attn_implementation="sdpa").train()
+else:
+    from modeling_ast import ASTForAudioClassification
+    model = ASTForAudioClassification.from_pretrained(folder).train()
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+for parameter in model.parameters():  # the state of the optimiser is made in the first step
+    parameter.grad = torch.zeros_like(parameter)
+optimizer.step()
+optimizer.zero_grad()
+inputs = torch.randn(batch, 1024, 128)
+labels = torch.zeros(batch, model.config.num_labels)
+gc.collect()
+def status(field):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak starts anew
+before = status("VmRSS")
+model(inputs, labels=labels).loss.backward()
+optimizer.step()
+print(json.dumps({"bytes": status("VmHWM") - before}))
+"""
+
+
+def memory(bench: Bench) -> Row:
+    """Peak of a training step at batch 8 above model and optimiser, in processes of their own."""
+    theirs, ours = (
+        in_a_process(MEMORY_OF_A_STEP, package, bench.base384, 8)["bytes"] for package in ("stock", "ours")
+    )
+    row = Row("peak memory of a training step, batch 8", 0.9, 0.7, ours / theirs, smaller_is_better=True)
+    row.notes.append(f"stock {theirs / GIGA:.2f} GB, ours {ours / GIGA:.2f} GB, gradients included")
+    return row
+
+
+def int8(bench: Bench) -> Row:
+    """8-bit weights in ONNX Runtime against float32 in stock Transformers."""
+    raise NotImplementedError
+
+
+@torch.inference_mode()
+def growth(bench: Bench) -> dict:
+    """Seconds of a forward pass of ours by length of the clip and by size of the batch, features not included."""
+    _, ours = bench.models()
+
+    def forward_of(batch: int, seconds: float) -> dict:
+        frames = num_frames(round(seconds * SAMPLING_RATE), SAMPLING_RATE)
+        inputs = torch.randn(batch, frames, ours.config.num_mel_bins)
+        taken = min(seconds_of(lambda: ours(inputs)) for _ in range(2))
+        operations = batch * forward_operations(ours.config, patches_along(frames, 16, ours.config.time_stride))
+        return {"batch": batch, "clip_seconds": seconds, "seconds": taken, "share": operations / taken / bench.rate}
+
+    return {
+        "by length": [forward_of(1, seconds) for seconds in (1, 2, 5, 10, 20, 30, 60)],
+        "by batch": [forward_of(batch, 1) for batch in (1, 2, 4, 8, 16, 32)],
+    }
+
+
+ROWS = {
+    "features_10s": features_10s,
+    "features_1s": features_1s,
+    "forward": forward,
+    "tag_1s": tag_1s,
+    "train_step": train_step,
+    "train_lengths": train_lengths,
+    "int8": int8,
+    "memory": memory,
+}
+
+
+def machine(rate: float) -> dict:
+    """What the figures were measured on."""
+    return {
+        "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "matrix_multiply_gflops": rate / GIGA,
+        "onednn_beats_blas": modeling_ast.linear.onednn_beats_blas(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def print_row(row: Row):
+    """One line of the table."""
+    times, shares = "", ""
+    if row.timing:
+        times = f"{row.timing.peer_seconds * 1e3:.0f} / {row.timing.our_seconds * 1e3:.0f} ms"
+    if row.shares:
+        shares = " / ".join(f"{share:.0%}" for share in row.shares)
+    comparison = "at most " if row.smaller_is_better else ""
+    cells = (row.name, f"{comparison}{row.must}", row.aim, f"**{row.ratio:.2f}**", row.verdict(), times, shares)
+    print("| " + " | ".join(str(cell) for cell in (*cells, "; ".join(row.notes))) + " |", flush=True)
+
+
+def print_growth(measured: dict):
+    """How time grows with length and with batch."""
+    for title, points in measured.items():
+        print(f"\nForward pass, {title} (batch x seconds: time, share of the matrix-multiply rate):")
+        print(
+            ", ".join(
+                f"{point['batch']} x {point['clip_seconds']} s: {point['seconds']:.2f} s, {point['share']:.0%}"
+                for point in points
+            ),
+            flush=True,
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the rows and write the table and the JSON; 1 if a row missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="rows to run, all by default")
+    parser.add_argument("--rounds", type=int, default=5, help="pairs of measurements; quick rows take a multiple")
+    parser.add_argument("--digits", type=Path, help="folder of spoken-digit clips, tagged too in the row int8")
+    parser.add_argument("--no_growth", action="store_true", help="leave out how time grows with length and batch")
+    parser.add_argument("--output", type=Path, default=Path("runs/bench.json"))
+    args = parser.parse_args(argv)
+    if args.rounds < 1:
+        parser.error(f"--rounds {args.rounds} is too few, expected 1 or more")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), args.rounds, args.digits)
+        environment = machine(bench.rate)
+        print(
+            ", ".join(
+                f"{name} {value:.0f}" if isinstance(value, float) else f"{name} {value}"
+                for name, value in environment.items()
+            )
+        )
+        print(
+            "\n| row | must | aim | ratio | reached | stock / ours | share of matrix-multiply rate | |\n|" + "---|" * 8
+        )
+        rows = []
+        for name in args.rows:
+            rows.append(ROWS[name](bench))
+            print_row(rows[-1])
+        measured = None if args.no_growth else growth(bench)
+    if measured:
+        print_growth(measured)
+    args.output.parent.mkdir(parents=True, exist_ok=True)
+    result = {
+        "machine": environment,
+        "rows": [asdict(row) | {"reached": row.verdict()} for row in rows],
+        "growth": measured,
+    }
+    with open_atomically(args.output) as file:
+        file.write(json.dumps(result, indent=1).encode())
+    print(f"\nNo GPU was measured. {args.output} holds these figures.")
+    return int(any(row.verdict().startswith("MISSED") for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
