@@ -57,7 +57,9 @@ def torch_threads():
 @pytest.mark.parametrize("num_mel_bins", [4, 40, 200])
 def test_any_number_of_mel_bins_equals_kaldi(drum_clips, num_mel_bins):
     waveform = torch.from_numpy(drum_clips[0])
-    difference = log_mel_spectrogram(waveform[None], num_mel_bins=num_mel_bins)[0] - kaldi_fbank(waveform, num_mel_bins)
+    difference = log_mel_spectrogram(waveform[None], num_mel_bins=num_mel_bins)[0] - kaldi_fbank(
+        waveform, num_mel_bins
+    )
     assert difference.abs().max() < MAX_TOLERANCE
 
 
