@@ -185,6 +185,9 @@ class ASTTrainingArguments(TrainingArguments):
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept for resuming."})
     report_to: str = field(default="none", metadata={"help": "Where to log as well, for example tensorboard."})
     disable_tqdm: bool = field(default=False, metadata={"help": "No progress bar; print the logs instead."})
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Hide NaN losses in the log; looking for them makes an accelerator wait."}
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator chooses columns itself."})
     label_names: list[str] = field(default_factory=lambda: ["labels"], metadata={"help": "Batch keys of the labels."})
 
@@ -194,6 +197,8 @@ class ASTTrainingArguments(TrainingArguments):
         super().__post_init__()
         # Pinned memory speeds up copies to an accelerator; without one torch warns of it.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
+        if self.dataloader_pin_memory:  # and lets them go on beside the computation
+            self.accelerator_config.non_blocking = True
 
 
 COMMON_TRAINING_FIELDS = {

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
-from finetune.arguments import merged_recipe, parse_arguments
+from finetune.arguments import ASTTrainingArguments, merged_recipe, parse_arguments
 
 RECIPES = sorted((Path(__file__).parents[2] / "finetune" / "recipes").glob("*.yaml"))
 
@@ -131,3 +132,11 @@ def test_help_shows_this_kit_first_and_the_rest_on_request(capsys):
 def test_dashes_stand_for_underscores():
     _, data, _, training = parse_arguments(["--output-dir", "x", "--dataset-name", "y", "--num-train-epochs=2"])
     assert (training.output_dir, data.dataset_name, training.num_train_epochs) == ("x", "y", 2)
+
+
+@pytest.mark.parametrize("accelerator", [False, True])
+def test_batches_are_copied_beside_the_computation_where_there_is_an_accelerator(accelerator, monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
+    arguments = ASTTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    assert arguments.dataloader_pin_memory == arguments.accelerator_config.non_blocking == accelerator
+    assert not arguments.logging_nan_inf_filter, "which would read every loss from the accelerator"
