@@ -137,6 +137,6 @@ def test_dashes_stand_for_underscores():
 @pytest.mark.parametrize("accelerator", [False, True])
 def test_batches_are_copied_beside_the_computation_where_there_is_an_accelerator(accelerator, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator)
-    arguments = ASTTrainingArguments(output_dir=str(tmp_path), use_cpu=True)
+    arguments = ASTTrainingArguments(output_dir=str(tmp_path))
     assert arguments.dataloader_pin_memory == arguments.accelerator_config.non_blocking == accelerator
     assert not arguments.logging_nan_inf_filter, "which would read every loss from the accelerator"
