@@ -233,15 +233,15 @@ class ASTLayer(GradientCheckpointingLayer):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """As [`ASTSelfAttention.forward`]; what is returned are the first `num_queries` tokens."""
         normed = self.layernorm_before(hidden_states)
-        with recomputed_in_backward(normed, self.layernorm_before, hidden_states):
+        with recomputed_in_backward(normed, self.layernorm_before.forward, hidden_states):
             attended, weights = self.attention(normed, attention_mask, attn_implementation, num_queries)
         hidden_states = (hidden_states if num_queries is None else hidden_states[:, :num_queries]) + attended
 
         normed = self.layernorm_after(hidden_states)
-        with recomputed_in_backward(normed, self.layernorm_after, hidden_states):
+        with recomputed_in_backward(normed, self.layernorm_after.forward, hidden_states):
             widened = self.intermediate(normed)
         activated = self.intermediate.activation(widened)
-        with recomputed_in_backward(activated, self.intermediate.activation, widened):
+        with recomputed_in_backward(activated, self.intermediate.activation.forward, widened):
             narrowed = self.output(activated)
         return hidden_states + narrowed, weights
 
@@ -288,6 +288,7 @@ class ASTPreTrainedModel(PreTrainedModel):
     config: ASTConfig
     base_model_prefix = "audio_spectrogram_transformer"
     main_input_name = "input_values"
+    _input_embed_layer = "patch_embeddings"  # for `get_input_embeddings` and `set_input_embeddings`
     input_modalities = ("audio",)
     supports_gradient_checkpointing = True
     # The loss is a mean over the clips of a batch. Without this, `Trainer` would take it for a sum over the whole
@@ -513,10 +514,6 @@ class ASTModel(ASTPreTrainedModel):
         self.encoder = ASTEncoder(config)
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
-
-    def get_input_embeddings(self) -> ASTPatchEmbeddings:
-        """The layer that makes tokens of the input, as Transformers asks for it."""
-        return self.embeddings.patch_embeddings
 
     @can_return_tuple
     def forward(

@@ -29,8 +29,8 @@ def positions_for_grid(
     """
     trained = position_grid.shape[1]
     if real_time_patches is None:
-        # A compiled graph is one for shorter and longer clips alike.
-        if num_time_patches <= trained and not torch.compiler.is_compiling():
+        # One compiled graph is for shorter and longer clips: there not even the comparison may be made.
+        if not torch.compiler.is_compiling() and num_time_patches <= trained:
             return position_grid[None, :, :num_time_patches]
         real_time_patches = torch.full((1,), num_time_patches, device=position_grid.device)
 

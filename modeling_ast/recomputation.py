@@ -22,14 +22,18 @@ def recomputed_in_backward(
 
     Returns:
         A context manager for the operations that take `result`; does nothing without gradients, in a compiled graph,
-        whose compiler decides itself what to keep, and under the transforms of `torch.func`, which do not allow it.
+        whose compiler decides itself what to keep, under the transforms of `torch.func`, which do not allow it, and
+        where somebody else already decides what is kept, as gradient checkpointing does.
     """
     if not result.requires_grad or torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return nullcontext()
-    if not torch._C._autograd._saved_tensors_hooks_is_enabled():
+    hooks = torch._C._autograd  # PyTorch has no public way to ask these two
+    if not hooks._saved_tensors_hooks_is_enabled() or hooks._top_saved_tensors_default_hooks(False) is not None:
         return nullcontext()
     source = source.detach()
     place = result.untyped_storage().data_ptr()
+    if not place:  # a tensor without values, by which others could not be told apart
+        return nullcontext()
 
     def keep(tensor: torch.Tensor):
         if tensor.untyped_storage().data_ptr() != place:
