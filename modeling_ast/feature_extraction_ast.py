@@ -16,6 +16,8 @@ from transformers.utils import PaddingStrategy, TensorType, logging
 from .log_mel import (
     FRAME_LENGTH_MS,
     frame_length,
+    frame_shift,
+    frames_per_block,
     log_mel_blocks,
     log_mel_spectrogram,
     num_frames,
@@ -27,9 +29,7 @@ logger = logging.get_logger(__name__)
 AUDIOSET_MEAN = -4.2677393  # Gong et al. 2021, released code
 AUDIOSET_STD = 4.5689974  # Gong et al. 2021, released code
 MIN_FRAMES = 16  # one patch of the model
-# Clips computed together: at most so much longer than the shortest of them, and so many samples (16 MiB) with padding.
-LONGEST_OVER_SHORTEST = 1.25
-SAMPLES_PER_GROUP = 2**22
+LONGEST_OVER_SHORTEST = 1.25  # of clips that are computed together, so that little padding is
 
 
 class ASTFeatureExtractor(SequenceFeatureExtractor):
@@ -165,8 +165,10 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             features (`torch.Tensor` of shape `(batch, frames, mel bins)`, or list of `(frames, mel bins)`): written to.
         """
         padding_value = self.normalize(torch.tensor(self.padding_value)).item()
-        for rows in _similar_lengths([len(clip) for clip in clips]):
-            waveforms = _stacked([clips[row] for row in rows], features[0].device)
+        device = features[0].device
+        at_once = frames_per_block(device) * frame_shift(self.sampling_rate)
+        for rows in _similar_lengths([len(clip) for clip in clips], at_once):
+            waveforms = _stacked([clips[row] for row in rows], device)
             self._refuse_endless(waveforms, clips, rows)
             together = isinstance(features, torch.Tensor) and rows == list(range(rows[0], rows[-1] + 1))
             for first, block in log_mel_blocks(waveforms, self.sampling_rate, self.num_mel_bins):
@@ -272,8 +274,12 @@ def _as_clips(raw_speech) -> list:
     return [np.asarray(raw_speech, np.float32)]
 
 
-def _similar_lengths(lengths: list[int]) -> list[list[int]]:
+def _similar_lengths(lengths: list[int], most: int) -> list[list[int]]:
     """Put the clips into groups, to be padded to their longest, in which little padding and no huge tensor arises.
+
+    Args:
+        lengths (`list[int]`): samples of each clip.
+        most (`int`): samples of a group with padding, unless a single clip has more.
 
     Returns:
         Lists of indices into `lengths`, each ascending; clips of one length stay in their order.
@@ -282,7 +288,7 @@ def _similar_lengths(lengths: list[int]) -> list[list[int]]:
     for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
         group = groups[-1] if groups else []
         fits = group and lengths[index] <= LONGEST_OVER_SHORTEST * lengths[group[0]]
-        if fits and lengths[index] * (len(group) + 1) <= SAMPLES_PER_GROUP:
+        if fits and lengths[index] * (len(group) + 1) <= most:
             group.append(index)
         else:
             groups.append([index])

@@ -9,14 +9,11 @@ processor's cache.
 
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, lru_cache
+from functools import lru_cache
 from threading import get_ident
 
 import numpy as np
 import torch
-
-from .linear import linear
 
 FRAME_LENGTH_MS = 25  # Kaldi's default, as in the released code
 FRAME_SHIFT_MS = 10
@@ -24,8 +21,9 @@ LOWEST_FREQUENCY_HZ = 20.0
 PRE_EMPHASIS = 0.97
 # Frames computed at once over the whole batch: keeps the working memory small, on a CPU within its cache, whatever the
 # recordings' length.
-FRAMES_PER_BLOCK = 2048
+FRAMES_PER_BLOCK = 1024
 FRAMES_PER_BLOCK_ON_ACCELERATOR = 65_536
+FILTERS_PER_BAND = 16
 SMALLEST_ENERGY = torch.finfo(torch.float32).eps  # floor before the logarithm, in every dtype
 
 
@@ -47,6 +45,11 @@ def num_frames(num_samples, sampling_rate: int):
 def num_samples(frames: int, sampling_rate: int) -> int:
     """Fewest samples that give `frames` frames."""
     return frame_length(sampling_rate) + (frames - 1) * frame_shift(sampling_rate)
+
+
+def frames_per_block(device: torch.device) -> int:
+    """Frames computed at once over a whole batch."""
+    return FRAMES_PER_BLOCK if device.type == "cpu" else FRAMES_PER_BLOCK_ON_ACCELERATOR
 
 
 def mel_scale(frequency_hz: float) -> float:
@@ -105,8 +108,13 @@ def log_mel_spectrogram(waveforms: torch.Tensor, sampling_rate: int = 16_000, nu
 
     Source: Kaldi's `compute-fbank-feats`, as `torchaudio.compliance.kaldi.fbank` computes it.
     """
-    blocks = [block for _, block in log_mel_blocks(waveforms, sampling_rate, num_mel_bins)]
-    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+    features = None
+    for first, block in log_mel_blocks(waveforms, sampling_rate, num_mel_bins):
+        if features is None:
+            shape = (len(waveforms), num_frames(waveforms.shape[1], sampling_rate), num_mel_bins)
+            features = torch.empty(shape, dtype=block.dtype, device=block.device)
+        features[:, first : first + block.shape[1]] = block
+    return features
 
 
 def log_mel_blocks(
@@ -116,7 +124,8 @@ def log_mel_blocks(
     there at once.
 
     Yields:
-        The first frame's number, and features of shape `(batch, frames of the block, num_mel_bins)`.
+        The first frame's number, and features of shape `(batch, frames of the block, num_mel_bins)`, which may be written
+        to and are overwritten by the next block.
     """
     length, shift = frame_length(sampling_rate), frame_shift(sampling_rate)
     if waveforms.dim() != 2 or waveforms.shape[1] < length:
@@ -125,46 +134,46 @@ def log_mel_blocks(
             f"({FRAME_LENGTH_MS} ms at {sampling_rate} Hz). Pad shorter clips with zeros."
         )
     batch, total = len(waveforms), num_frames(waveforms.shape[1], sampling_rate)
-    at_once = FRAMES_PER_BLOCK if waveforms.device.type == "cpu" else FRAMES_PER_BLOCK_ON_ACCELERATOR
+    on_cpu, kind = waveforms.device.type == "cpu", (waveforms.device, waveforms.dtype)
+    at_once = frames_per_block(waveforms.device)
     step = min(total, max(1, at_once // batch))
+    sizes = (max(at_once, batch) if on_cpu else batch * step, sampling_rate, num_mel_bins)
+    space = _kept_workspace(*sizes, *kind, get_ident()) if on_cpu else _Workspace(*sizes, *kind)
+    window = _window(sampling_rate, *kind)[1:]
+    bands = _filter_bands(num_mel_bins, sampling_rate, *kind)
+    waveforms = waveforms.detach()
     for first in range(0, total, step):
         count = min(step, total - first)
+        rows = batch * count
+        centered, previous, padded = (
+            part[:rows].view(batch, count, -1) for part in (space.centered, space.previous, space.padded)
+        )
         samples = waveforms[:, first * shift : (first + count - 1) * shift + length]
         frames = samples.unfold(1, length, shift)  # (batch, count, length), a view
-        yield first, _log_mel_frames(frames, sampling_rate, num_mel_bins)
-
-
-@torch.no_grad()
-def _log_mel_frames(frames: torch.Tensor, sampling_rate: int, num_mel_bins: int) -> torch.Tensor:
-    """`(batch, frames, samples of a frame)` to `(batch, frames, mel bins)`."""
-    on_cpu = frames.device.type == "cpu"
-    kind = (frames.device, frames.dtype)
-    rows = frames.shape[0] * frames.shape[1]
-    if on_cpu:
-        space = _kept_workspace(max(rows, FRAMES_PER_BLOCK), sampling_rate, *kind, get_ident())
-    else:
-        space = _Workspace(rows, sampling_rate, *kind)
-    centered, previous, padded = (
-        part[:rows].unflatten(0, frames.shape[:2]) for part in (space.centered, space.previous, space.padded)
-    )
-    torch.sub(frames, frames.mean(dim=2, keepdim=True), out=centered)
-    # Rounded step by step as Kaldi does: almost empty mel bins are rounding errors, and come out the same only so. The
-    # first sample of an emphasized frame, which has no predecessor, is left out: the window is zero there.
-    torch.mul(centered[..., :-1], PRE_EMPHASIS, out=previous[..., 1:])
-    emphasized = torch.sub(centered[..., 1:], previous[..., 1:], out=padded[..., 1 : frames.shape[2]])
-    emphasized *= _window(sampling_rate, *kind)[1:]
-    _transform(space.padded[:rows], space.spectrum[:rows], torch.get_num_threads() if on_cpu else 1)
-    powers = torch.view_as_real(space.spectrum[:rows]).square_().flatten(1)  # real and imaginary parts in turn
-    with torch.autocast(frames.device.type, enabled=False):  # energies of 8 bits would be no features
-        bands = _filter_bands(num_mel_bins, sampling_rate, *kind)
-        energies = torch.cat([linear(powers[:, bins], filters) for bins, filters in bands], dim=1)
-    return _log(energies.clamp_(min=SMALLEST_ENERGY), on_cpu).unflatten(0, frames.shape[:2])
+        torch.sub(frames, frames.mean(dim=2, keepdim=True), out=centered)
+        # Rounded step by step as Kaldi does: almost empty mel bins are rounding errors, and come out the same only so.
+        # The first sample of an emphasized frame, which has no predecessor, is left out: the window is zero there.
+        torch.mul(centered[..., :-1], PRE_EMPHASIS, out=previous[..., 1:])
+        emphasized = torch.sub(centered[..., 1:], previous[..., 1:], out=padded[..., 1:length])
+        emphasized *= window
+        torch.fft.rfft(space.padded[:rows], out=space.spectrum[:rows])
+        squares = torch.view_as_real(space.spectrum[:rows]).square_()  # (rows, fft bins, real and imaginary part)
+        powers = squares[..., 0] + squares[..., 1]
+        energies = space.energies[:rows]
+        for bins, filters, mel_bins in bands:  # written into place, which autocast also leaves in full precision
+            torch.mm(powers[:, bins], filters, out=energies[:, mel_bins])
+        energies.clamp_(min=SMALLEST_ENERGY)
+        if on_cpu:  # NumPy's logarithm is about three times as fast as PyTorch's
+            np.log(energies.numpy(), out=energies.numpy())
+        else:
+            energies.log_()
+        yield first, energies.view(batch, count, num_mel_bins)
 
 
 class _Workspace:
     """Memory for some frames, written to again and again: fresh pages would cost more than the arithmetic."""
 
-    def __init__(self, rows: int, sampling_rate: int, device: torch.device, dtype: torch.dtype):
+    def __init__(self, rows: int, sampling_rate: int, num_mel_bins: int, device: torch.device, dtype: torch.dtype):
         length, points = frame_length(sampling_rate), fft_length(sampling_rate)
         with torch.inference_mode(False):  # or it could be used in that mode alone
             self.centered = torch.empty(rows, length, device=device, dtype=dtype)
@@ -172,37 +181,15 @@ class _Workspace:
             # The first column and all after a frame's samples are zero and stay so.
             self.padded = torch.zeros(rows, points, device=device, dtype=dtype)
             self.spectrum = torch.empty(rows, points // 2 + 1, device=device, dtype=dtype.to_complex())
+            self.energies = torch.empty(rows, num_mel_bins, device=device, dtype=dtype)
 
 
 @lru_cache(maxsize=4)
 def _kept_workspace(
-    rows: int, sampling_rate: int, device: torch.device, dtype: torch.dtype, thread: int
+    rows: int, sampling_rate: int, num_mel_bins: int, device: torch.device, dtype: torch.dtype, thread: int
 ) -> _Workspace:
     """One for each thread that computes features."""
-    return _Workspace(rows, sampling_rate, device, dtype)
-
-
-def _transform(frames: torch.Tensor, spectrum: torch.Tensor, threads: int):
-    """Fourier transform of each row. On a CPU PyTorch transforms one after the other, whatever its threads."""
-    if threads == 1:
-        torch.fft.rfft(frames, out=spectrum)
-        return
-    shares = zip(frames.tensor_split(threads), spectrum.tensor_split(threads), strict=True)
-    list(_thread_pool(threads).map(lambda share: torch.fft.rfft(share[0], out=share[1]), shares))
-
-
-def _log(energies: torch.Tensor, on_cpu: bool) -> torch.Tensor:
-    """The natural logarithm, in place."""
-    if not on_cpu:
-        return energies.log_()
-    values = energies.numpy()
-    np.log(values, out=values)  # about three times as fast as PyTorch's on a CPU
-    return energies
-
-
-@cache
-def _thread_pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="log_mel")
+    return _Workspace(rows, sampling_rate, num_mel_bins, device, dtype)
 
 
 @lru_cache(maxsize=8)
@@ -213,21 +200,22 @@ def _window(sampling_rate: int, device: torch.device, dtype: torch.dtype) -> tor
 @lru_cache(maxsize=8)
 def _filter_bands(
     num_mel_bins: int, sampling_rate: int, device: torch.device, dtype: torch.dtype
-) -> list[tuple[slice, torch.Tensor]]:
+) -> list[tuple[slice, torch.Tensor, slice]]:
     """The filters as matrices without most of their zeros.
 
-    Low filters cover few FFT bins and high ones many, so that a CPU multiplies with three small matrices; an accelerator
-    does better with one.
+    Low filters cover few FFT bins and high ones many, so that a CPU multiplies with several small matrices; an
+    accelerator does better with one.
 
     Returns:
-        For some neighbouring filters each: the part of `2 * fft bins` (real and imaginary squares in turn) that they
-        cover, and the matrix of shape `(filters, that part)`.
+        For some neighbouring filters each: the FFT bins that they cover, the matrix of shape
+        `(fft bins covered, filters)`, and which filters they are.
     """
-    filters = mel_filter_bank(num_mel_bins, sampling_rate).repeat_interleave(2, dim=0).T  # (mel bins, 2 * fft bins)
-    cuts = [num_mel_bins // 2, num_mel_bins * 3 // 4] if device.type == "cpu" else []
+    filters = mel_filter_bank(num_mel_bins, sampling_rate)
+    width = FILTERS_PER_BAND if device.type == "cpu" else num_mel_bins
     bands = []
-    for part in filters.tensor_split(cuts):
-        covered = part.any(dim=0).nonzero().flatten().tolist() or [0]
+    for first in range(0, num_mel_bins, width):
+        part = filters[:, first : first + width]
+        covered = part.any(dim=1).nonzero().flatten().tolist() or [0]
         bins = slice(covered[0], covered[-1] + 1)
-        bands.append((bins, part[:, bins].to(device, dtype).contiguous()))
+        bands.append((bins, part[bins].to(device, dtype), slice(first, first + width)))
     return bands

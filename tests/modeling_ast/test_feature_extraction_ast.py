@@ -15,7 +15,7 @@ from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_
     ASTFeatureExtractor as StockFeatureExtractor,
 )
 
-from modeling_ast import ASTFeatureExtractor, feature_extraction_ast
+from modeling_ast import ASTFeatureExtractor, log_mel
 from modeling_ast.log_mel import FRAMES_PER_BLOCK, log_mel_spectrogram, mel_filter_bank, num_frames, num_samples
 
 # Every step before the Fourier transform is rounded as Kaldi's, so that even almost empty bins come out alike.
@@ -123,7 +123,7 @@ def test_a_batch_of_several_lengths_equals_stock_transformers(drum_clips, num_me
 
 
 def test_a_list_of_very_different_lengths_gives_each_clip_the_features_it_gets_alone(drum_clips, monkeypatch):
-    monkeypatch.setattr(feature_extraction_ast, "SAMPLES_PER_GROUP", 60_000)  # so that groups end for either reason
+    monkeypatch.setattr(log_mel, "FRAMES_PER_BLOCK", 350)  # so that groups end for either reason
     clips = [np.tile(clip, repeats) for clip, repeats in zip(drum_clips, [1, 7, 1, 3] * 6, strict=False)]
     extractor = ASTFeatureExtractor(max_length=200)
     for padding in ("max_length", "longest", False):
