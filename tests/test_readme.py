@@ -11,6 +11,7 @@ import torch
 from conversion.run_conversion import parse_arguments as parse_conversion_arguments
 from finetune.arguments import parse_arguments as parse_finetune_arguments
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, unregister
+from modeling_ast.run_export import parse_arguments as parse_export_arguments
 from modeling_ast.run_tagging import make_parser as make_tagging_parser
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +24,8 @@ def test_commands_parse(command, tmp_path):
     name, *arguments = shlex.split(command.replace("\\\n", " "))
     if name == "ast-convert":
         parse_conversion_arguments(arguments)
+    elif name == "ast-export":
+        parse_export_arguments(arguments)
     elif name == "ast-tag":
         make_tagging_parser().parse_args(arguments)
     elif "--model_name_or_path" in arguments:
@@ -32,7 +35,7 @@ def test_commands_parse(command, tmp_path):
 
 
 def test_there_are_commands():
-    assert {command.split()[0] for command in COMMANDS} == {"ast-finetune", "ast-tag", "ast-convert"}
+    assert {command.split()[0] for command in COMMANDS} == {"ast-finetune", "ast-tag", "ast-convert", "ast-export"}
 
 
 def test_python_blocks_run(tmp_path, tiny_sizes, capsys):
@@ -49,6 +52,8 @@ def test_python_blocks_run(tmp_path, tiny_sizes, capsys):
     mine, stock = capsys.readouterr().out.splitlines()
     assert mine.count("score") == stock.count("score") == 2
     assert names["logits"].shape == (2, 3)
+    assert names["embedding"].per_second.shape == (1, 1, 32)
+    assert (tmp_path / "stock_adapter" / "adapter_config.json").is_file()
 
 
 def test_linked_files_are_there():

@@ -1,0 +1,532 @@
+"""ONNX export of AST, checked against PyTorch, and 8-bit weights chosen by measurement.
+
+The graph takes `input_values` of shape `(batch, frames, mel bins)` and `attention_mask` of shape `(batch, frames)` with
+any batch and any number of frames from one patch on, and returns `logits`. Positions and masks are part of the graph, so
+each clip of a padded batch gets the logits that it gets alone. The mask is int64, as the feature extractor returns it
+and as the ONNX files on the Hub take it: what the extractor gives goes in unchanged. What is needed beside the graph
+(labels, normalisation, sampling rate) is in the file's `metadata_props`.
+
+8-bit files hold the matrices of the transformer as integers; the activations are rounded while it runs, with one range
+for a whole batch, so there a clip's logits depend a little on its neighbours.
+"""
+
+import copy
+import itertools
+import json
+import logging
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .atomic_files import open_atomically
+from .audio import read_audio
+from .doctor import processor_name
+from .feature_extraction_ast import ASTFeatureExtractor
+from .modeling_ast import ASTForAudioClassification
+from .tagging import problem_type_of
+
+OPSET = 20  # the exporter's own default, the first with Gelu; ONNX Runtime reads it from 1.17 on
+# Written out, attention runs faster in ONNX Runtime than as what the exporter makes of PyTorch's fused one (0.8 and 1.0 s
+# for the 1024 frames of a base model on two cores), and 1.7 times as fast once the matrices are 8-bit.
+EXPORTED_ATTENTION = "eager"
+TOLERANCE = 1e-4  # of the logits, in proportion where they are beyond 1: float32, summed in another order
+LARGEST_FILE = 2**31 - 1  # bytes, of a protobuf message
+TRACED_FRAMES_IN_PATCHES = 2  # of the example that the exporter traces; the graph is the same for any number
+
+WEIGHT_TYPES = ("QInt8", "QUInt8")
+# The patch projection is left in float32: its 0.2 million weights are 0.2 % of a base model, their rounding made half of
+# the logits' error, and ONNX Runtime's integer convolution is slower than the float one.
+QUANTIZED_OPERATORS = ["MatMul"]
+TIMED_ROUNDS = 7
+SAME_SPEED = 0.1  # differences up to this part are noise on a machine that also does other things
+SAME_LABELS = 0.005  # likewise, of the number of clips
+
+SYNTHETIC_CLIPS = 64
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+
+
+class ExportError(ValueError):
+    """A model that cannot be exported, or packages that are not there; the message says what to do about it."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to make the weights 8-bit, and what was measured of it.
+
+    `seconds` are those of a forward pass of one clip of `max_length` frames, `speedup` and `size_ratio` compare with the
+    float32 file, `largest_difference` is of a logit to the float32 file's over all clips. `labels_kept` is on how many
+    clips the label with the highest logit stayed the same; `None` if the model is a regression.
+    """
+
+    name: str
+    weight_type: str
+    reduce_range: bool
+    num_bytes: int
+    size_ratio: float
+    seconds: float
+    speedup: float
+    largest_difference: float
+    labels_kept: int | None
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """What all candidates gave, on which clips and which machine; `chosen` is the name of the one that was written."""
+
+    chosen: str
+    candidates: list[Candidate]
+    num_clips: int
+    synthetic_clips: bool
+    float32_bytes: int
+    float32_seconds: float
+    float32_difference_to_pytorch: float
+    threads: int
+    processor: str
+    versions: dict[str, str]
+
+    @property
+    def chosen_candidate(self) -> Candidate:
+        """The candidate that was written."""
+        return next(candidate for candidate in self.candidates if candidate.name == self.chosen)
+
+
+def export_onnx(model: ASTForAudioClassification, feature_extractor: ASTFeatureExtractor, path: str | Path) -> float:
+    """Write a model as one self-contained float32 ONNX file, after comparing it with PyTorch.
+
+    Args:
+        model ([`ASTForAudioClassification`]): of any dtype, on any device; it is left as it is.
+        feature_extractor ([`ASTFeatureExtractor`]): the one that was saved with it; described in the file.
+        path (`str` or `Path`): file to write or replace, complete or not at all.
+
+    Returns:
+        The largest difference of a logit between ONNX Runtime and PyTorch, see [`check_against_pytorch`].
+
+    Raises:
+        ExportError: if the ONNX packages are missing, the model is of another class or too large for one file, or
+            ONNX Runtime gives other logits.
+    """
+    content, difference = _checked_onnx(model, feature_extractor)
+    with open_atomically(path) as file:
+        file.write(content)
+    return difference
+
+
+def export_quantized_onnx(
+    model: ASTForAudioClassification,
+    feature_extractor: ASTFeatureExtractor,
+    path: str | Path,
+    clips: Sequence[dict[str, np.ndarray]] | None = None,
+) -> QuantizationReport:
+    """Write a model as an ONNX file with 8-bit weights: the best of four, by the rule of [`choose_candidate`].
+
+    The four are signed and unsigned weights, each over the full range and over half of it. Which is best depends on the
+    processor: one without 8-bit dot products (VNNI) may overflow where the full range is used, so export on the kind of
+    machine that the file is for. Scales are per output channel, which costs no time and rounds less.
+
+    Args:
+        model, feature_extractor: as [`export_onnx`].
+        path (`str` or `Path`): file to write or replace, together with the report at [`report_path`].
+        clips (sequence of `dict`, *optional*): what the candidates are compared on, from [`clip_inputs`] or
+            [`read_clips`]; by default the sounds of [`synthetic_clips`].
+
+    Returns:
+        [`QuantizationReport`] of all candidates.
+
+    Raises:
+        ExportError: as [`export_onnx`].
+        ValueError: if `clips` is empty.
+    """
+    synthetic = clips is None
+    if synthetic:
+        sounds = synthetic_clips(feature_extractor.sampling_rate)
+        clips = [clip_inputs(sound, feature_extractor) for sound in sounds]
+    if not clips:
+        raise ValueError("clips is empty, expected at least one. Leave it out to compare on synthetic sounds.")
+
+    path = Path(path)
+    content, difference = _checked_onnx(model, feature_extractor)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        float32 = Path(folder) / "float32.onnx"
+        float32.write_bytes(content)
+        float32_bytes = len(content)
+        del content
+        settings = list(itertools.product(WEIGHT_TYPES, (False, True)))
+        files = [_quantize(float32, *setting) for setting in settings]
+        sessions = [_session(file) for file in (float32, *files)]
+        seconds = _time_sessions(sessions, model.config)
+        logits = _logits_of_clips(sessions, clips)  # (files, clips, labels)
+
+        candidates = []
+        for (weight_type, reduce_range), file, file_seconds, file_logits in zip(
+            settings, files, seconds[1:], logits[1:], strict=True
+        ):
+            kept = int((file_logits.argmax(axis=1) == logits[0].argmax(axis=1)).sum())
+            candidates.append(
+                Candidate(
+                    name=file.stem,
+                    weight_type=weight_type,
+                    reduce_range=reduce_range,
+                    num_bytes=file.stat().st_size,
+                    size_ratio=file.stat().st_size / float32_bytes,
+                    seconds=file_seconds,
+                    speedup=seconds[0] / file_seconds,
+                    largest_difference=float(np.abs(file_logits - logits[0]).max()),
+                    labels_kept=None if problem_type_of(model.config) == "regression" else kept,
+                )
+            )
+        chosen = choose_candidate(candidates, len(clips))
+        report = QuantizationReport(
+            chosen=chosen.name,
+            candidates=candidates,
+            num_clips=len(clips),
+            synthetic_clips=synthetic,
+            float32_bytes=float32_bytes,
+            float32_seconds=seconds[0],
+            float32_difference_to_pytorch=difference,
+            threads=torch.get_num_threads(),
+            processor=f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
+            versions=producing_versions(),
+        )
+        with (
+            open_atomically(report_path(path), "w", encoding="utf-8") as report_file,
+            open_atomically(path) as file,
+            open(files[candidates.index(chosen)], "rb") as source,
+        ):
+            json.dump(asdict(report), report_file, indent=2)
+            shutil.copyfileobj(source, file)
+    return report
+
+
+def choose_candidate(candidates: Sequence[Candidate], num_clips: int) -> Candidate:
+    """The candidate that keeps the most top labels; among equals the fastest; among equally fast ones the closest.
+
+    Equal is what differs by no more than noise: half a percent of the clips, a tenth of the time. Regressions have no
+    labels, so speed comes first for them.
+
+    Args:
+        candidates (sequence of [`Candidate`]): measured on the same clips, at least one.
+        num_clips (`int`): how many clips that were.
+    """
+    most = max(candidate.labels_kept or 0 for candidate in candidates)
+    faithful = [item for item in candidates if (item.labels_kept or 0) >= most - SAME_LABELS * num_clips]
+    least = min(candidate.seconds for candidate in faithful)
+    fast = [candidate for candidate in faithful if candidate.seconds <= least * (1 + SAME_SPEED)]
+    return min(fast, key=lambda candidate: candidate.largest_difference)
+
+
+def report_path(path: str | Path) -> Path:
+    """Where the report about a quantized file lies: `drums.quantization.json` beside `drums.onnx`."""
+    return Path(path).with_suffix(".quantization.json")
+
+
+def check_against_pytorch(content: bytes, model: ASTForAudioClassification) -> float:
+    """Compare an exported model with PyTorch: batches of one and three, short, of the trained length, and longer.
+
+    Each clip of a padded batch is compared with what PyTorch gives for that clip alone, without a mask, unpadded but for
+    a clip shorter than a patch.
+
+    Args:
+        content (`bytes`): the ONNX file.
+        model ([`ASTForAudioClassification`]): in float32, on the CPU, in evaluation mode.
+
+    Returns:
+        The largest difference of a logit, in proportion to it where it is beyond 1.
+
+    Raises:
+        ExportError: if that exceeds `TOLERANCE`; it names batch, clip and both logits.
+    """
+    session = _session(content)
+    config = model.config
+    patch, trained = config.patch_size, config.max_length
+    longer, shorter = trained * 3 // 2, max(98, patch)
+    batches = [(patch,), (trained,), (shorter, shorter // 2, 1), (longer, trained, 10)]  # real frames of each clip
+    generator = torch.Generator().manual_seed(0)
+    largest = 0.0
+    for lengths in batches:
+        values = torch.randn(len(lengths), max(lengths), config.num_mel_bins, generator=generator) / 2
+        mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).to(torch.int64)
+        found = _run(session, {"input_values": values.numpy(), "attention_mask": mask.numpy()})
+        for clip, frames in enumerate(lengths):
+            alone = slice(clip, clip + 1), slice(max(frames, patch))
+            with torch.inference_mode():
+                expected = model(values[alone]).logits[0]
+            expected = expected.numpy()
+            differences = np.abs(found[clip] - expected) / np.maximum(1, np.abs(expected))
+            worst = differences.argmax()
+            if not differences[worst] <= TOLERANCE:
+                raise ExportError(
+                    f"ONNX Runtime {version('onnxruntime')} and PyTorch differ by {differences[worst]:.2g}, allowed is "
+                    f"{TOLERANCE}: logit {worst} of clip {clip} ({frames} of {max(lengths)} frames, batch of "
+                    f"{len(lengths)}) is {found[clip][worst]:.6g} in place of {expected[worst]:.6g}. Nothing was "
+                    "written. Try other versions: pip install --upgrade 'ast-kit[onnx]'"
+                )
+            largest = max(largest, float(differences[worst]))
+    return largest
+
+
+def describe(model: ASTForAudioClassification, feature_extractor: ASTFeatureExtractor) -> dict[str, str]:
+    """What a user of the file needs beside the graph, as its `metadata_props`: strings, JSON where it is a table.
+
+    Args:
+        model, feature_extractor: as [`export_onnx`].
+    """
+    config = model.config
+    return {
+        "model_type": config.model_type,
+        "id2label": json.dumps(config.id2label, ensure_ascii=False),
+        "problem_type": problem_type_of(config),
+        "max_length": str(config.max_length),
+        "num_mel_bins": str(config.num_mel_bins),
+        "sampling_rate": str(feature_extractor.sampling_rate),
+        "padding": str(feature_extractor.padding),
+        "padding_value": str(feature_extractor.padding_value),
+        "do_normalize": json.dumps(feature_extractor.do_normalize),
+        "mean": str(feature_extractor.mean),
+        "std": str(feature_extractor.std),
+        "versions": json.dumps(producing_versions()),
+    }
+
+
+def producing_versions() -> dict[str, str]:
+    """Versions of the packages that make the file; without this project where it runs from a checkout."""
+    versions = {}
+    for package in ("ast-kit", "torch", "transformers", *PACKAGES):
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return versions
+
+
+def clip_inputs(waveform: np.ndarray, feature_extractor: ASTFeatureExtractor) -> dict[str, np.ndarray]:
+    """Inputs of the graph for one waveform, padded or not as the feature extractor is set.
+
+    Args:
+        waveform (`np.ndarray` of shape `(samples,)`): at the extractor's sampling rate.
+        feature_extractor ([`ASTFeatureExtractor`]): the model's own.
+
+    Returns:
+        `input_values` of shape `(1, frames, mel bins)` and `attention_mask` of shape `(1, frames)`: all ones if the
+        extractor returns none, because then the model was trained on its padding.
+
+    Raises:
+        ValueError: if the waveform is shorter than one analysis window.
+    """
+    features = feature_extractor(waveform, sampling_rate=feature_extractor.sampling_rate, return_tensors="np")
+    values = features["input_values"]
+    mask = features.get("attention_mask", np.ones(values.shape[:2], dtype=np.int64))
+    return {"input_values": values, "attention_mask": mask}
+
+
+def read_clips(files: Sequence[Path], feature_extractor: ASTFeatureExtractor) -> list[dict[str, np.ndarray]]:
+    """Decode audio files for [`export_quantized_onnx`]; of a file longer than the model's input, its beginning.
+
+    Args:
+        files (sequence of `Path`): from [`find_audio_files`].
+        feature_extractor ([`ASTFeatureExtractor`]): the model's own.
+
+    Raises:
+        AudioError: if a file cannot be decoded.
+        ExportError: if a file is shorter than one analysis window.
+    """
+    from tqdm import tqdm
+
+    clips = []
+    for file in tqdm(files, desc="Reading clips", unit="file", disable=None):
+        waveform = read_audio(file, feature_extractor.sampling_rate)
+        try:
+            clips.append(clip_inputs(waveform, feature_extractor))
+        except ValueError as error:
+            raise ExportError(f"{file} cannot be used for the comparison: {error}") from error
+    return clips
+
+
+def synthetic_clips(sampling_rate: int, count: int = SYNTHETIC_CLIPS, seed: int = 0) -> list[np.ndarray]:
+    """Noise bursts, tones, sweeps and clicks in turn: sounds to compare on where there are no recordings.
+
+    Args:
+        sampling_rate (`int`): in Hz.
+        count (`int`): how many.
+        seed (`int`): with its position, what a sound is made from.
+
+    Returns:
+        Waveforms of shape `(samples,)`, float32, 0.3 to 3 s long and of various levels.
+    """
+    clips = []
+    for position in range(count):
+        generator = np.random.default_rng((seed, position))
+        seconds = 0.3 * 10 ** generator.uniform()
+        times = np.arange(round(seconds * sampling_rate)) / sampling_rate
+        pitch = 100 * 30 ** generator.uniform()  # Hz, up to 3000
+        if position % 4 == 0:
+            sound = generator.normal(size=times.size) * np.exp(-times * generator.uniform(1, 20))
+        elif position % 4 == 1:
+            sound = sum(np.sin(2 * np.pi * pitch * harmonic * times) / harmonic for harmonic in (1, 2, 3))
+        elif position % 4 == 2:
+            rise = generator.uniform(500, 4000)  # Hz, from the first to the last sample
+            sound = np.sin(2 * np.pi * (pitch + rise * times / (2 * seconds)) * times)
+        else:
+            sound = np.exp(-500 * (times % (1 / generator.uniform(2, 20)))) * generator.normal(size=times.size)
+        level = 10 ** generator.uniform(-1.5, 0)
+        clips.append((level * sound / np.abs(sound).max()).astype(np.float32))
+    return clips
+
+
+def import_packages() -> None:
+    """Make sure that the packages are there that the rest of this project does without.
+
+    Raises:
+        ExportError: if one cannot be imported.
+    """
+    for package in PACKAGES:
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise ExportError(
+                f"The ONNX export needs {package}, which cannot be imported ({error}). Type: pip install 'ast-kit[onnx]'"
+            ) from error
+
+
+class _LogitsOnly(nn.Module):
+    """The graph's signature: two tensors in, one out."""
+
+    def __init__(self, model: ASTForAudioClassification):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """`(batch, frames, mel bins)` and `(batch, frames)` to `(batch, labels)`."""
+        return self.model(input_values, attention_mask=attention_mask).logits
+
+
+def _checked_onnx(model, feature_extractor: ASTFeatureExtractor) -> tuple[bytes, float]:
+    import_packages()
+    if not isinstance(model, ASTForAudioClassification):
+        raise ExportError(
+            f"The model is a {type(model).__module__}.{type(model).__name__}, expected this project's "
+            "ASTForAudioClassification. Load it with modeling_ast.ASTForAudioClassification.from_pretrained."
+        )
+    num_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
+    if num_bytes > LARGEST_FILE:
+        raise ExportError(
+            f"The weights take {num_bytes / 1e9:.1f} GB in float32 and one ONNX file holds 2 GB at most. Export a smaller "
+            "model."
+        )
+    model = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    content = _to_onnx(model, describe(model, feature_extractor))
+    model.set_attn_implementation("sdpa")  # as everywhere else, not what was exported
+    return content, check_against_pytorch(content, model)
+
+
+def _to_onnx(model: ASTForAudioClassification, metadata: dict[str, str]) -> bytes:
+    import onnx
+
+    config = model.config
+    model.set_attn_implementation(EXPORTED_ATTENTION)
+    values = torch.zeros(2, TRACED_FRAMES_IN_PATCHES * config.patch_size, config.num_mel_bins)
+    mask = torch.ones(values.shape[:2], dtype=torch.int64)
+    any_size = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("frames", min=config.patch_size)}
+    with _quiet():
+        program = torch.onnx.export(
+            _LogitsOnly(model),
+            (values, mask),
+            input_names=["input_values", "attention_mask"],
+            output_names=["logits"],
+            dynamic_shapes={"input_values": any_size, "attention_mask": any_size},
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    exported = program.model_proto
+    # The exporter notes for each node which lines of which files of this machine it comes from.
+    graph = exported.graph
+    for item in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        item.ClearField("metadata_props")
+    onnx.helper.set_model_props(exported, metadata)
+    return exported.SerializeToString()
+
+
+def _quantize(float32: Path, weight_type: str, reduce_range: bool) -> Path:
+    """Write a candidate beside the float32 file, named as in the report."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    file = float32.with_name(f"{weight_type}{' reduced range' if reduce_range else ''}.onnx")
+    # Its advice to run ONNX Runtime's pre-processing first is not followed: the exporter has inferred shapes and folded
+    # constants already, and with it neither size nor speed changed.
+    with _quiet():
+        quantize_dynamic(
+            float32,
+            file,
+            op_types_to_quantize=QUANTIZED_OPERATORS,
+            per_channel=True,
+            reduce_range=reduce_range,
+            weight_type=QuantType[weight_type],
+        )
+    quantized = onnx.load(file)
+    entries = {entry.key: entry.value for entry in quantized.metadata_props}
+    onnx.helper.set_model_props(quantized, entries | {"quantization": file.stem})
+    onnx.save(quantized, file)
+    return file
+
+
+def _session(model: bytes | Path):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3  # errors
+    return onnxruntime.InferenceSession(
+        model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _run(session, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    return session.run(["logits"], inputs)[0]  # (batch, labels)
+
+
+def _time_sessions(sessions: Sequence, config) -> list[float]:
+    """Seconds of a forward pass in each session: the best of several rounds, as all else only makes it slower.
+
+    The sessions take turns, so that what the machine does beside hits all alike.
+    """
+    generator = np.random.default_rng(0)
+    values = generator.normal(0, 0.5, (1, config.max_length, config.num_mel_bins)).astype(np.float32)
+    inputs = {"input_values": values, "attention_mask": np.ones(values.shape[:2], dtype=np.int64)}
+    best = [float("inf")] * len(sessions)
+    for _ in range(TIMED_ROUNDS):
+        for index, session in enumerate(sessions):
+            start = time.perf_counter()
+            _run(session, inputs)
+            best[index] = min(best[index], time.perf_counter() - start)
+    return best
+
+
+def _logits_of_clips(sessions: Sequence, clips: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
+    """Each clip alone through each session: shape `(sessions, clips, labels)`."""
+    from tqdm import tqdm
+
+    progress = tqdm(clips, desc="Comparing", unit="clip", disable=None)
+    return np.stack([[_run(session, clip)[0] for session in sessions] for clip in progress], axis=1)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep exporter and quantizer from warning of things that the check settles; through loggers of several names."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,156 @@
+"""Command line of [`modeling_ast.export_onnx`]: `ast-export CHECKPOINT_DIR OUT.onnx [--int8]`."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+GOOD_AGREEMENT = 0.99  # of the clips, below which the float32 file is recommended
+
+EPILOG = """\
+The file takes input_values (batch, frames, mel bins) and attention_mask (batch, frames; int64, 1 for frames of the clip
+and 0 for padding) and returns logits. It is compared with PyTorch before it is written; labels, sampling rate and
+normalisation are in its metadata. --int8 also writes OUT.quantization.json with all that was measured; 8-bit activations
+are rounded over a whole batch, so that a clip's logits depend a little on its neighbours."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Export the checkpoint named on the command line.
+
+    Returns:
+        0, 2 if something given cannot be used, or 130 if interrupted; wrong arguments end the program with 2.
+    """
+    args = parse_arguments(argv)
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half written is removed
+    try:
+        check_places(args)
+
+        from .audio import find_audio_files
+        from .export_onnx import export_onnx, export_quantized_onnx, import_packages, read_clips
+        from .tagging import AudioTagger
+
+        import_packages()
+        files = find_audio_files(args.clips or [])
+        loaded = AudioTagger.from_pretrained(args.checkpoint_dir, "cpu")  # checks that model and extractor fit
+        model, feature_extractor = loaded.model, loaded.feature_extractor
+        if args.int8:
+            clips = read_clips(files, feature_extractor) if files else None
+            report = export_quantized_onnx(model, feature_extractor, args.output, clips)
+            for line in format_report(report, args.output):
+                print(line)
+        else:
+            difference = export_onnx(model, feature_extractor, args.output)
+            megabytes = args.output.stat().st_size / 1e6
+            print(f"{args.output}: {megabytes:.1f} MB, largest difference to PyTorch's logits {difference:.1e}")
+    except KeyboardInterrupt:
+        print(f"ast-export: interrupted; {args.output} was not written", file=sys.stderr)
+        return 130
+    except OSError as error:
+        place = "Name a place with room for it where you may write."
+        print(f"ast-export: {args.output} was not written: {error}. {place}", file=sys.stderr)
+        return 2
+    except ValueError as error:
+        print(f"ast-export: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    return 0
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; importing nothing but the standard library.
+
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+    """
+    parser = argparse.ArgumentParser(
+        prog="ast-export",
+        description="Write a fine-tuned Audio Spectrogram Transformer as an ONNX file.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("checkpoint_dir", type=Path, metavar="CHECKPOINT_DIR", help="folder of a fine-tuned model")
+    parser.add_argument("output", type=Path, metavar="OUT.onnx", help="file to write, all or nothing")
+    parser.add_argument(
+        "--int8", action="store_true", help="8-bit weights: four ways are measured, the best is written"
+    )
+    parser.add_argument(
+        "--clips",
+        nargs="+",
+        metavar="AUDIO_OR_FOLDER",
+        help="recordings on which --int8 is compared with float32 (default: synthetic sounds)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    args = parser.parse_args(argv)
+    if args.clips and not args.int8:
+        parser.error("--clips is what --int8 is compared on. Add --int8, or leave it out.")
+    return args
+
+
+def check_places(args: argparse.Namespace) -> None:
+    """Check where to read from and write to, before anything slow is done.
+
+    Args:
+        args (`argparse.Namespace`): from [`parse_arguments`].
+
+    Raises:
+        ValueError: if the checkpoint is no folder, or the output cannot or must not be written.
+    """
+    if not args.checkpoint_dir.is_dir():
+        raise ValueError(
+            f"There is no folder {args.checkpoint_dir}. Pass one that ast-finetune or ast-convert wrote as CHECKPOINT_DIR; "
+            "a model of the Hub becomes one with: hf download user/name --local-dir CHECKPOINT_DIR"
+        )
+    output = args.output
+    if output.suffix != ".onnx":
+        raise ValueError(f"{output} does not end in .onnx. Pass for example {output.with_suffix('.onnx')}")
+    if not output.parent.is_dir():
+        raise ValueError(
+            f"There is no folder {output.parent} to write {output.name} to. Type: mkdir -p {output.parent}"
+        )
+    for path in [output, output.with_suffix(".quantization.json")] if args.int8 else [output]:
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder. Pass the name of a file, for example {path / 'model.onnx'}")
+        if path.exists() and not args.overwrite:
+            raise ValueError(f"{path} already exists. Pass --overwrite to replace it, or another name.")
+
+
+def format_report(report, output: Path) -> Iterator[str]:
+    """What was measured, as a table, and where the file lies.
+
+    Args:
+        report ([`QuantizationReport`]): of all candidates.
+        output (`Path`): the file that was written.
+
+    Yields:
+        Lines without line end.
+    """
+    sounds = f"{report.num_clips} clips"
+    if report.synthetic_clips:
+        sounds = f"{report.num_clips} synthetic clips"
+        yield f"Compared on {sounds}: noise, tones, sweeps and clicks, not what the model is for."
+        yield "Pass --clips FOLDER with recordings of your own for a number that means something."
+    yield f"Measured with {report.threads} threads on {report.processor}; another processor may choose otherwise."
+    yield f"{'weights':22}{'MB':>8}{'of float32':>12}{'seconds':>10}{'speed-up':>10}{'difference':>12}{'labels kept':>13}"
+    yield f"{'float32':22}{report.float32_bytes / 1e6:8.1f}{1:12.3f}{report.float32_seconds:10.4f}{1:10.2f}"
+    for item in report.candidates:
+        kept = "-" if item.labels_kept is None else f"{item.labels_kept}/{report.num_clips}"
+        mark = " *" if item.name == report.chosen else ""
+        yield (
+            f"{item.name + mark:22}{item.num_bytes / 1e6:8.1f}{item.size_ratio:12.3f}{item.seconds:10.4f}"
+            f"{item.speedup:10.2f}{item.largest_difference:12.1e}{kept:>13}"
+        )
+    chosen = report.chosen_candidate
+    agreement = f"largest difference to float32's logits {chosen.largest_difference:.1e} on {sounds}"
+    if chosen.labels_kept is not None:
+        if chosen.labels_kept < GOOD_AGREEMENT * report.num_clips:
+            yield "8-bit weights change what this model says. Export it without --int8 where that matters."
+        agreement = f"top label kept on {chosen.labels_kept} of {sounds}"
+    yield (
+        f"{output}: {chosen.num_bytes / 1e6:.1f} MB ({chosen.size_ratio:.3f} of float32), {chosen.speedup:.2f} times as "
+        f"fast, {agreement}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
