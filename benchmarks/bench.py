@@ -369,7 +369,9 @@ def int8(bench: Bench) -> Row:
     )
     kept = trained.chosen_candidate.labels_kept
     counts = " and ".join(f"{len(kind)} {name}" for name, kind in clips.items())
-    row.notes.append(f"trained on drums: {trained.chosen}, top label kept for {kept} of {counts} clips")
+    row.notes.append(
+        f"model of the drums recipe: {trained.chosen}, top label kept for {kept} of {len(together)} clips ({counts})"
+    )
     if kept < LABELS_KEPT * len(together):
         row.faults.append(f"fewer than {LABELS_KEPT:.0%} of the top labels kept")
     return row

@@ -163,7 +163,7 @@ def export_quantized_onnx(
         del content
         settings = list(itertools.product(WEIGHT_TYPES, (False, True)))
         files = [_quantize(float32, *setting) for setting in settings]
-        sessions = [_session(file) for file in (float32, *files)]
+        sessions = [open_session(file) for file in (float32, *files)]
         seconds = _time_sessions(sessions, model.config)
         logits = _logits_of_clips(sessions, clips)  # (files, clips, labels)
 
@@ -246,7 +246,7 @@ def check_against_pytorch(content: bytes, model: ASTForAudioClassification) -> f
     Raises:
         ExportError: if that exceeds `TOLERANCE`; it names batch, clip and both logits.
     """
-    session = _session(content)
+    session = open_session(content)
     config = model.config
     patch, trained = config.patch_size, config.max_length
     longer, shorter = trained * 3 // 2, max(98, patch)
@@ -479,7 +479,8 @@ def _quantize(float32: Path, weight_type: str, reduce_range: bool) -> Path:
     return file
 
 
-def _session(model: bytes | Path):
+def open_session(model: bytes | Path):
+    """An ONNX Runtime session on the CPU with as many threads as PyTorch has."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

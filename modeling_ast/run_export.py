@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ast-export: {args.output} was not written: {error}. {place}", file=sys.stderr)
         return 2
     except ValueError as error:
-        print(f"ast-export: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"ast-export: {error}", file=sys.stderr)
         return 2
     finally:
         signal.signal(signal.SIGTERM, handler)

@@ -234,7 +234,7 @@ def fake_runtime(monkeypatch, model, change):
         with torch.no_grad():
             return change(model(**inputs).logits, *inputs["attention_mask"].shape).numpy()
 
-    monkeypatch.setattr(export_onnx, "_session", lambda content: content)
+    monkeypatch.setattr(export_onnx, "open_session", lambda content: content)
     monkeypatch.setattr(export_onnx, "_run", infer)
 
 
@@ -290,7 +290,7 @@ def test_models_that_cannot_be_exported(monkeypatch, checkpoint, model, extracto
 
 def test_sessions_have_as_many_threads_as_torch(monkeypatch, exported):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    assert export_onnx._session(exported).get_session_options().intra_op_num_threads == 3
+    assert export_onnx.open_session(exported).get_session_options().intra_op_num_threads == 3
 
 
 # 8-bit weights
