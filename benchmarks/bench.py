@@ -111,6 +111,7 @@ class Bench:
 
     def shares(self, operations: float, timing: Timing) -> tuple[float, float]:
         """Which part of the machine's rate peer and project reach, counted by the peer's operations for both."""
+        self.rate = max(self.rate, matrix_multiply_rate())  # others may have been at work when it was measured before
         return operations / timing.peer_seconds / self.rate, operations / timing.our_seconds / self.rate
 
 

@@ -172,13 +172,12 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             self._refuse_endless(waveforms, clips, rows)
             together = isinstance(features, torch.Tensor) and rows == list(range(rows[0], rows[-1] + 1))
             for first, block in log_mel_blocks(waveforms, self.sampling_rate, self.num_mel_bins):
-                self._normalize_in_place(block)
                 if together:
-                    features[rows[0] : rows[-1] + 1, first : first + block.shape[1]] = block
+                    self._normalize_into(features[rows[0] : rows[-1] + 1, first : first + block.shape[1]], block)
                     continue
                 for row, values in zip(rows, block, strict=True):
                     place = features[row][first : min(first + len(values), frames[row])]
-                    place.copy_(values[: len(place)])
+                    self._normalize_into(place, values[: len(place)])
             for row in rows:
                 features[row][frames[row] :] = padding_value
 
@@ -223,10 +222,12 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
     def normalize(self, features: torch.Tensor) -> torch.Tensor:
         """`(features - mean) / (2 * std)`, to about mean 0 and standard deviation 0.5, if `do_normalize`."""
-        return self._normalize_in_place(features.clone())
+        return self._normalize_into(torch.empty_like(features), features)
 
-    def _normalize_in_place(self, features: torch.Tensor) -> torch.Tensor:
-        return features.sub_(self.mean).div_(2 * self.std) if self.do_normalize else features
+    def _normalize_into(self, place: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        if not self.do_normalize:
+            return place.copy_(features)
+        return torch.sub(features, self.mean, out=place).div_(2 * self.std)
 
     def _mono_waveform(self, clip, position: int) -> torch.Tensor:
         """The clip as a tensor, in its own type and on its own device."""

@@ -158,7 +158,7 @@ def log_mel_blocks(
         emphasized *= window
         torch.fft.rfft(space.padded[:rows], out=space.spectrum[:rows])
         squares = torch.view_as_real(space.spectrum[:rows]).square_()  # (rows, fft bins, real and imaginary part)
-        powers = squares[..., 0] + squares[..., 1]
+        powers = torch.add(squares[..., 0], squares[..., 1], out=space.powers[:rows])
         energies = space.energies[:rows]
         for bins, filters, mel_bins in bands:  # written into place, which autocast also leaves in full precision
             torch.mm(powers[:, bins], filters, out=energies[:, mel_bins])
@@ -181,6 +181,7 @@ class _Workspace:
             # The first column and all after a frame's samples are zero and stay so.
             self.padded = torch.zeros(rows, points, device=device, dtype=dtype)
             self.spectrum = torch.empty(rows, points // 2 + 1, device=device, dtype=dtype.to_complex())
+            self.powers = torch.empty(rows, points // 2 + 1, device=device, dtype=dtype)
             self.energies = torch.empty(rows, num_mel_bins, device=device, dtype=dtype)
 
 
