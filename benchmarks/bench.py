@@ -109,10 +109,17 @@ class Bench:
         ours = ASTForAudioClassification.from_pretrained(self.base384)
         return theirs.train(train), ours.train(train)
 
-    def shares(self, operations: float, timing: Timing) -> tuple[float, float]:
-        """Which part of the machine's rate peer and project reach, counted by the peer's operations for both."""
+    def shares(self, operations: float, timing: Timing, ours: float | None = None) -> tuple[float, float]:
+        """Which part of the machine's rate peer and project reach.
+
+        Args:
+            operations (`float`): what the peer computes, and this project too unless `ours` is given.
+            timing ([`Timing`]): how long it took.
+            ours (`float`, *optional*): what this project computes, where it leaves padding out.
+        """
         self.rate = max(self.rate, matrix_multiply_rate())  # others may have been at work when it was measured before
-        return operations / timing.peer_seconds / self.rate, operations / timing.our_seconds / self.rate
+        ours = operations if ours is None else ours
+        return operations / timing.peer_seconds / self.rate, ours / timing.our_seconds / self.rate
 
 
 def features(bench: Bench, name: str, count: int, seconds: float, must: float, aim: float) -> Row:
@@ -180,11 +187,10 @@ def tag_1s(bench: Bench) -> Row:
         2 * bench.rounds,
     )
     operations = forward_operations(ours.config, ours.config.patch_grid[1])
-    row = Row("base384, 1 s clip from waveform to label", 8, 12, timing.ratio, timing)
-    row.shares = (operations / timing.peer_seconds / bench.rate, None)
-    short = forward_operations(ours.config, patches_along(98, ours.config.patch_size, ours.config.time_stride))
-    row.shares = (row.shares[0], short / timing.our_seconds / bench.rate)
-
+    frames = num_frames(len(clip), SAMPLING_RATE)
+    short = forward_operations(ours.config, patches_along(frames, ours.config.patch_size, ours.config.time_stride))
+    shares = bench.shares(operations, timing, short)
+    row = Row("base384, 1 s clip from waveform to label", 8, 12, timing.ratio, timing, shares)
     trained = trained_on_drums(bench)
     model = ASTForAudioClassification.from_pretrained(trained).eval()
     extractor = ASTFeatureExtractor.from_pretrained(trained)
@@ -284,13 +290,13 @@ def train_lengths(bench: Bench) -> Row:
             training_step(ours, our_optimizer, **model_inputs(collate(items), our_features))
 
     timing = alternate(their_epoch, our_epoch, max(1, bench.rounds // 2))
-    row = Row("training on clips of 1 to 10 s, from waveform", 1.7, 2.2, timing.ratio, timing)
     operations = 16 * 3 * forward_operations(ours.config, ours.config.patch_grid[1])
     real = sum(
         3 * forward_operations(ours.config, patches_along(num_frames(len(clip), SAMPLING_RATE), 16, 10))
         for clip in clips
     )
-    row.shares = (operations / timing.peer_seconds / bench.rate, real / timing.our_seconds / bench.rate)
+    shares = bench.shares(operations, timing, real)
+    row = Row("training on clips of 1 to 10 s, from waveform", 1.7, 2.2, timing.ratio, timing, shares)
     row.notes.append(f"mean length {np.mean([len(clip) for clip in clips]) / SAMPLING_RATE:.1f} s; grouped by length")
     with blas_only():
         without = alternate(their_epoch, our_epoch, 1)
