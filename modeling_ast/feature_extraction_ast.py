@@ -178,8 +178,12 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
                 for row, values in zip(rows, block, strict=True):
                     place = features[row][first : min(first + len(values), frames[row])]
                     self._normalize_into(place, values[: len(place)])
-            for row in rows:
-                features[row][frames[row] :] = padding_value
+        # At the end, so that it does not drive what is computed with out of the processor's cache.
+        if isinstance(features, torch.Tensor) and len(set(frames)) == 1:
+            features[:, frames[0] :] = padding_value
+        else:
+            for row, count in enumerate(frames):
+                features[row][count:] = padding_value
 
     @staticmethod
     def _refuse_endless(waveforms: torch.Tensor, clips: list[torch.Tensor], rows: list[int]):
@@ -302,7 +306,9 @@ def _stacked(clips: list[torch.Tensor], device: torch.device) -> torch.Tensor:
     for clip in clips:
         waveform = clip.to(device, torch.float32)
         scaled.append(waveform.div_(2**15) if clip.dtype == torch.int16 else waveform)
-    return scaled[0][None] if len(scaled) == 1 else torch.nn.utils.rnn.pad_sequence(scaled, batch_first=True)
+    if len(scaled) == 1:
+        return scaled[0][None]
+    return torch.nn.utils.rnn.pad_sequence(scaled, batch_first=True)
 
 
 def _empty(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:

@@ -157,11 +157,10 @@ def log_mel_blocks(
         emphasized = torch.sub(centered[..., 1:], previous[..., 1:], out=padded[..., 1:length])
         emphasized *= window
         torch.fft.rfft(space.padded[:rows], out=space.spectrum[:rows])
-        squares = torch.view_as_real(space.spectrum[:rows]).square_()  # (rows, fft bins, real and imaginary part)
-        powers = torch.add(squares[..., 0], squares[..., 1], out=space.powers[:rows])
+        squares = torch.view_as_real(space.spectrum[:rows]).square_().flatten(1)  # real and imaginary parts in turn
         energies = space.energies[:rows]
-        for bins, filters, mel_bins in bands:  # written into place, which autocast also leaves in full precision
-            torch.mm(powers[:, bins], filters, out=energies[:, mel_bins])
+        for parts, filters, mel_bins in bands:  # written into place, which autocast also leaves in full precision
+            torch.mm(squares[:, parts], filters, out=energies[:, mel_bins])
         energies.clamp_(min=SMALLEST_ENERGY)
         if on_cpu:  # NumPy's logarithm is about three times as fast as PyTorch's
             np.log(energies.numpy(), out=energies.numpy())
@@ -181,7 +180,6 @@ class _Workspace:
             # The first column and all after a frame's samples are zero and stay so.
             self.padded = torch.zeros(rows, points, device=device, dtype=dtype)
             self.spectrum = torch.empty(rows, points // 2 + 1, device=device, dtype=dtype.to_complex())
-            self.powers = torch.empty(rows, points // 2 + 1, device=device, dtype=dtype)
             self.energies = torch.empty(rows, num_mel_bins, device=device, dtype=dtype)
 
 
@@ -208,15 +206,15 @@ def _filter_bands(
     accelerator does better with one.
 
     Returns:
-        For some neighbouring filters each: the FFT bins that they cover, the matrix of shape
-        `(fft bins covered, filters)`, and which filters they are.
+        For some neighbouring filters each: the part of `2 * fft bins` (the squares of real and imaginary parts in turn)
+        that they cover, the matrix of shape `(that part, filters)`, and which filters they are.
     """
-    filters = mel_filter_bank(num_mel_bins, sampling_rate)
+    filters = mel_filter_bank(num_mel_bins, sampling_rate).repeat_interleave(2, dim=0)
     width = FILTERS_PER_BAND if device.type == "cpu" else num_mel_bins
     bands = []
     for first in range(0, num_mel_bins, width):
-        part = filters[:, first : first + width]
-        covered = part.any(dim=1).nonzero().flatten().tolist() or [0]
-        bins = slice(covered[0], covered[-1] + 1)
-        bands.append((bins, part[bins].to(device, dtype), slice(first, first + width)))
+        band = filters[:, first : first + width]
+        covered = band.any(dim=1).nonzero().flatten().tolist() or [0]
+        parts = slice(covered[0], covered[-1] + 1)
+        bands.append((parts, band[parts].to(device, dtype), slice(first, first + width)))
     return bands
