@@ -24,7 +24,8 @@ STOCK_LAYER_NAMES = {
     "output.dense": "mlp.fc2",
 }
 _LAYER = re.compile(r"\bencoder\.layer\.(\d+)\.(" + "|".join(re.escape(name) for name in STOCK_LAYER_NAMES) + r")\b")
-_NAMED_PATTERNS = ("rank_pattern", "alpha_pattern", "layers_pattern", "layers_to_transform")
+_NAMES_ELSEWHERE = ("rank_pattern", "alpha_pattern", "layers_pattern", "exclude_modules")
+_INSTEAD = "Merge the adapter with merge_and_unload() and save the model instead; that loads in stock Transformers."
 
 
 def convert_adapter_for_stock(adapter_dir: str | os.PathLike, output_dir: str | os.PathLike) -> None:
@@ -38,7 +39,8 @@ def convert_adapter_for_stock(adapter_dir: str | os.PathLike, output_dir: str | 
     Raises:
         FileExistsError: if there is already something at `output_dir`.
         FileNotFoundError: if a file of the adapter is missing.
-        ValueError: if the adapter is for layers that this model has not, or says by pattern which ones.
+        ValueError: if it is no LoRA adapter, adapts other layers than the linear ones of the transformer, or names them
+            by pattern.
     """
     from safetensors.torch import load_file, save_file
 
@@ -49,18 +51,21 @@ def convert_adapter_for_stock(adapter_dir: str | os.PathLike, output_dir: str | 
                 f"{adapter_dir} has no {name}. Pass the folder that PeftModel.save_pretrained wrote."
             )
     config = json.loads((adapter_dir / ADAPTER_CONFIG).read_text(encoding="utf-8"))
-    given = [name for name in _NAMED_PATTERNS if config.get(name)]
+    if config.get("peft_type") != "LORA":
+        raise ValueError(f"{adapter_dir} is an adapter of type {config.get('peft_type')!r}, expected LORA. {_INSTEAD}")
+    given = [name for name in _NAMES_ELSEWHERE if config.get(name)]
     if given:
         raise ValueError(
-            f"{adapter_dir}/{ADAPTER_CONFIG} uses {', '.join(given)}, which cannot be renamed. Merge the adapter with "
-            "merge_and_unload() and save the model instead; that loads in stock Transformers."
+            f"{adapter_dir}/{ADAPTER_CONFIG} uses {', '.join(given)}, which is not renamed here. {_INSTEAD}"
         )
     config["target_modules"] = _stock_targets(config.get("target_modules"))
     weights = load_file(adapter_dir / ADAPTER_WEIGHTS)
     renamed = {_LAYER.sub(_stock_layer, name): tensor for name, tensor in weights.items()}
-    foreign = [name for name in renamed if "encoder.layer." in name]
+    foreign = [name for name in renamed if "encoder.layer." in name or ("lora_" in name and ".layers." not in name)]
     if foreign:
-        raise ValueError(f"{adapter_dir} holds {foreign[0]}, which is no linear layer of this model.")
+        raise ValueError(
+            f"{adapter_dir} adapts {foreign[0]}, which is no linear layer of this model's transformer. {_INSTEAD}"
+        )
     with make_folder_atomically(output_dir) as folder:
         (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(renamed, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
@@ -71,18 +76,17 @@ def _stock_layer(match: re.Match) -> str:
 
 
 def _stock_targets(targets: list[str] | str | None) -> list[str]:
-    """Names that end like one of this model's layers, as the names of the same layers in stock Transformers."""
+    """Layers, by their whole names or how these end, as the names of the same layers in stock Transformers."""
     stock = set()
-    for target in [targets] if isinstance(targets, str) or targets is None else targets:
-        found = {
-            theirs
-            for ours, theirs in STOCK_LAYER_NAMES.items()
-            if target is not None and f".{ours}".endswith(f".{target}")
-        }
+    for target in targets if isinstance(targets, list) else [targets]:
+        whole_name = _LAYER.sub(_stock_layer, str(target))
+        found = {theirs for ours, theirs in STOCK_LAYER_NAMES.items() if f".{ours}".endswith(f".{target}")}
+        if whole_name != str(target):
+            found = {whole_name}
         if not found:
             raise ValueError(
-                f"The adapter's target_modules has {target!r}, which names no linear layer of this model's transformer. "
-                f"Known are the ends of {', '.join(STOCK_LAYER_NAMES)}."
+                f"The adapter's target_modules has {target!r}, expected names that end like "
+                f"{', '.join(STOCK_LAYER_NAMES)}. {_INSTEAD}"
             )
         stock |= found
     return sorted(stock)

@@ -85,8 +85,6 @@ def read_audio(
     Source: `torchaudio.functional.resample` with its defaults, as in the audio classification pipeline of Transformers.
     """
     content, name = _read_bytes(source, name)
-    if not content:
-        raise AudioError(f"{name} is empty (0 bytes). Copy or download it again, or leave it out.")
     _refuse_cut_off_wav(content, name)
     samples, file_rate = _decode(content, name)  # (samples, channels)
     waveform = samples.mean(axis=1)  # (samples,)
@@ -118,8 +116,7 @@ def audio_duration(source: str | os.PathLike | bytes | BinaryIO | dict) -> float
     """
     import soundfile
 
-    is_path = isinstance(source, dict) and source.get("bytes") is None and source.get("path")
-    path = source["path"] if is_path else source
+    path = source.get("path") if isinstance(source, dict) and source.get("bytes") is None else source
     if isinstance(path, (str, os.PathLike)) and os.path.isfile(path):  # the header alone is read
         header, content = os.fspath(path), None
     else:
@@ -171,7 +168,14 @@ def _is_visible_audio(path: Path) -> bool:
 
 
 def _read_bytes(source, name: str | None) -> tuple[bytes, str]:
-    """Fetch the encoded file and the name for messages about it."""
+    """Fetch the encoded file, which is not empty, and the name for messages about it."""
+    content, name = _fetch_bytes(source, name)
+    if not content:
+        raise AudioError(f"{name} is empty (0 bytes). Copy or download it again, or leave it out.")
+    return content, name
+
+
+def _fetch_bytes(source, name: str | None) -> tuple[bytes, str]:
     if isinstance(source, dict):
         content, path = source.get("bytes"), source.get("path")
         if content is None and path is None:
@@ -179,7 +183,7 @@ def _read_bytes(source, name: str | None) -> tuple[bytes, str]:
                 f"{name or 'The audio'} is a dictionary with keys {sorted(source)} and neither 'bytes' nor 'path' is set. "
                 "Cast the column with datasets.Audio(decode=False)."
             )
-        return _read_bytes(path if content is None else content, name or path)
+        return _fetch_bytes(path if content is None else content, name or path)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return bytes(source), name or "The audio given as bytes"
     if hasattr(source, "read"):

@@ -6,6 +6,8 @@ stock Transformers. Differs from the class there in that clips of a batch are co
 sensible features can come is an error.
 """
 
+import math
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,6 +31,7 @@ logger = logging.get_logger(__name__)
 AUDIOSET_MEAN = -4.2677393  # Gong et al. 2021, released code
 AUDIOSET_STD = 4.5689974  # Gong et al. 2021, released code
 MIN_FRAMES = 16  # one patch of the model
+LARGEST_AMPLITUDE = 1e9  # beyond it energies come near the largest float32
 LONGEST_OVER_SHORTEST = 1.25  # of clips that are computed together, so that little padding is
 
 
@@ -122,11 +125,10 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         max_length = self.max_length if max_length is None else max_length
         if max_length < 1:
             raise ValueError(f"max_length={max_length} is not a number of frames of 10 ms. Pass 1 or more.")
-        clips = [self._mono_waveform(clip, position) for position, clip in enumerate(_as_clips(raw_speech))]
+        most = num_samples(max_length, self.sampling_rate) if truncation else None
+        clips = [self._mono_waveform(clip, position, most) for position, clip in enumerate(_as_clips(raw_speech))]
         if not clips:
             raise ValueError("An empty list was given, expected at least one waveform.")
-        if truncation:
-            clips = [clip[: num_samples(max_length, self.sampling_rate)] for clip in clips]
         device = clips[0].device if device is None else torch.device(device)
 
         frames = [num_frames(len(clip), self.sampling_rate) for clip in clips]
@@ -164,12 +166,12 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             frames (`list[int]`): real frames of each.
             features (`torch.Tensor` of shape `(batch, frames, mel bins)`, or list of `(frames, mel bins)`): written to.
         """
-        padding_value = self.normalize(torch.tensor(self.padding_value)).item()
+        padding_value = self.normalize(torch.tensor(float(self.padding_value))).item()
         device = features[0].device
         at_once = frames_per_block(device) * frame_shift(self.sampling_rate)
         for rows in _similar_lengths([len(clip) for clip in clips], at_once):
             waveforms = _stacked([clips[row] for row in rows], device)
-            self._refuse_endless(waveforms, clips, rows)
+            self._refuse_unbounded(waveforms, rows)
             together = isinstance(features, torch.Tensor) and rows == list(range(rows[0], rows[-1] + 1))
             for first, block in log_mel_blocks(waveforms, self.sampling_rate, self.num_mel_bins):
                 if together:
@@ -186,13 +188,18 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
                 features[row][count:] = padding_value
 
     @staticmethod
-    def _refuse_endless(waveforms: torch.Tensor, clips: list[torch.Tensor], rows: list[int]):
-        # A sum is finite only if all it adds up is, and needs no memory; a finite clip's sum may still overflow.
-        if waveforms.sum(dim=1).isfinite().all():
+    def _refuse_unbounded(waveforms: torch.Tensor, rows: list[int]):
+        # The norm is not less than the peak, takes no memory, and fails the comparison if a sample is NaN.
+        if (torch.linalg.vector_norm(waveforms, dim=1) <= LARGEST_AMPLITUDE).all():
             return
-        for row in rows:
-            if not torch.isfinite(clips[row]).all():
+        for row, waveform in zip(rows, waveforms, strict=True):
+            peak = max(waveform.max().item(), -waveform.min().item())
+            if not math.isfinite(peak):
                 raise ValueError(f"Clip {row} holds NaN or infinite samples. Leave it out or repair it.")
+            if peak > LARGEST_AMPLITUDE:
+                raise ValueError(
+                    f"Clip {row} has samples up to {peak:.1e}, expected floats in [-1, 1]. Divide it by its full scale."
+                )
 
     def log_mel(
         self,
@@ -226,24 +233,29 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
     def normalize(self, features: torch.Tensor) -> torch.Tensor:
         """`(features - mean) / (2 * std)`, to about mean 0 and standard deviation 0.5, if `do_normalize`."""
-        return self._normalize_into(torch.empty_like(features), features)
+        return (features - self.mean) / (2 * self.std) if self.do_normalize else features
 
-    def _normalize_into(self, place: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        if not self.do_normalize:
-            return place.copy_(features)
-        return torch.sub(features, self.mean, out=place).div_(2 * self.std)
+    def _normalize_into(self, place: torch.Tensor, features: torch.Tensor):
+        if self.do_normalize:
+            torch.sub(features, self.mean, out=place).div_(2 * self.std)
+        else:
+            place.copy_(features)
 
-    def _mono_waveform(self, clip, position: int) -> torch.Tensor:
-        """The clip as a tensor, in its own type and on its own device."""
-        if isinstance(clip, np.ndarray):
-            if not clip.flags.writeable or any(stride < 0 for stride in clip.strides):  # torch takes neither
-                clip = clip.copy()
-            clip = torch.from_numpy(clip)
-        if clip.dim() != 1:
+    def _mono_waveform(self, clip, position: int, most: int | None) -> torch.Tensor:
+        """The clip, or its first `most` samples, as a tensor of its own type on its own device."""
+        if clip.ndim != 1:
             raise ValueError(
                 f"Clip {position} has shape {tuple(clip.shape)}, expected a mono waveform of shape (samples,). "
                 "Average its channels first, for example with audio.mean(axis=0)."
             )
+        clip = clip[:most]
+        if isinstance(clip, np.ndarray):
+            if clip.strides[0] < 0:  # which torch does not take
+                clip = clip.copy()
+            with warnings.catch_warnings():
+                if not clip.flags.writeable:  # torch warns of it; nothing here writes to what was given
+                    warnings.simplefilter("ignore")
+                clip = torch.from_numpy(clip)
         if clip.dtype != torch.int16 and not clip.is_floating_point():
             raise ValueError(
                 f"Clip {position} has dtype {clip.dtype}, expected floats in [-1, 1] or 16-bit integers. "

@@ -59,7 +59,10 @@ def _goes_to_onednn(rows: torch.Tensor, weight: torch.Tensor) -> bool:
 
 
 class ASTLinear(nn.Linear):
-    """`torch.nn.Linear`, computed by [`linear`]."""
+    """`torch.nn.Linear`, computed by [`linear`].
+
+    Eager dynamic quantization goes by the exact type: name both, `{nn.Linear, ASTLinear}`, or take `ast-export --int8`.
+    """
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """`(..., in_features)` to `(..., out_features)`."""

@@ -10,7 +10,7 @@ processor's cache.
 import math
 from collections.abc import Iterator
 from functools import lru_cache
-from threading import get_ident
+from threading import local
 
 import numpy as np
 import torch
@@ -100,7 +100,8 @@ def log_mel_spectrogram(waveforms: torch.Tensor, sampling_rate: int = 16_000, nu
         num_mel_bins (`int`, defaults to 128): mel bins.
 
     Returns:
-        `torch.Tensor` of shape `(batch, frames, num_mel_bins)`, natural logarithm of the energy, without gradients.
+        `torch.Tensor` of shape `(batch, frames, num_mel_bins)`, natural logarithm of the energy, without gradients (a
+        compiled, exported or traced graph has them).
         Frames that reach into a clip's padding are the caller's to cut: see [`num_frames`].
 
     Raises:
@@ -125,7 +126,7 @@ def log_mel_blocks(
 
     Yields:
         The first frame's number, and features of shape `(batch, frames of the block, num_mel_bins)`, which may be written
-        to and are overwritten by the next block.
+        to. Whatever computes features next in the same thread overwrites them: use them before.
     """
     length, shift = frame_length(sampling_rate), frame_shift(sampling_rate)
     if waveforms.dim() != 2 or waveforms.shape[1] < length:
@@ -133,18 +134,21 @@ def log_mel_blocks(
             f"waveforms have shape {tuple(waveforms.shape)}, expected (batch, samples) with at least {length} samples "
             f"({FRAME_LENGTH_MS} ms at {sampling_rate} Hz). Pad shorter clips with zeros."
         )
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        yield 0, _traceable_log_mel(waveforms, sampling_rate, num_mel_bins)
+        return
     batch, total = len(waveforms), num_frames(waveforms.shape[1], sampling_rate)
     on_cpu, kind = waveforms.device.type == "cpu", (waveforms.device, waveforms.dtype)
     at_once = frames_per_block(waveforms.device)
     step = min(total, max(1, at_once // batch))
     sizes = (max(at_once, batch) if on_cpu else batch * step, sampling_rate, num_mel_bins)
-    space = _kept_workspace(*sizes, *kind, get_ident()) if on_cpu else _Workspace(*sizes, *kind)
     window = _window(sampling_rate, *kind)[1:]
     bands = _filter_bands(num_mel_bins, sampling_rate, *kind)
     waveforms = waveforms.detach()
     for first in range(0, total, step):
         count = min(step, total - first)
         rows = batch * count
+        space = _kept_workspace(*sizes, *kind) if on_cpu else _Workspace(rows, *sizes[1:], *kind)
         centered, previous, padded = (
             part[:rows].view(batch, count, -1) for part in (space.centered, space.previous, space.padded)
         )
@@ -183,12 +187,27 @@ class _Workspace:
             self.energies = torch.empty(rows, num_mel_bins, device=device, dtype=dtype)
 
 
-@lru_cache(maxsize=4)
-def _kept_workspace(
-    rows: int, sampling_rate: int, num_mel_bins: int, device: torch.device, dtype: torch.dtype, thread: int
-) -> _Workspace:
-    """One for each thread that computes features."""
-    return _Workspace(rows, sampling_rate, num_mel_bins, device, dtype)
+_of_thread = local()
+
+
+def _kept_workspace(*sizes_and_kind) -> _Workspace:
+    """The workspace of this thread, made anew if it is of another size or kind."""
+    if getattr(_of_thread, "made_for", None) != sizes_and_kind:
+        _of_thread.space, _of_thread.made_for = _Workspace(*sizes_and_kind), sizes_and_kind
+    return _of_thread.space
+
+
+def _traceable_log_mel(waveforms: torch.Tensor, sampling_rate: int, num_mel_bins: int) -> torch.Tensor:
+    """The same for a graph: one expression, nothing written to, no constant kept from outside or for later."""
+    length = frame_length(sampling_rate)
+    frames = waveforms.unfold(1, length, frame_shift(sampling_rate))  # (batch, frames, length)
+    centered = frames - frames.mean(dim=2, keepdim=True)
+    window = torch.hann_window(length, periodic=False, device=waveforms.device, dtype=waveforms.dtype)
+    emphasized = (centered[..., 1:] - centered[..., :-1] * PRE_EMPHASIS) * window[1:]
+    padded = torch.nn.functional.pad(emphasized, (1, fft_length(sampling_rate) - length))
+    spectrum = torch.view_as_real(torch.fft.rfft(padded))
+    filters = mel_filter_bank.__wrapped__(num_mel_bins, sampling_rate).to(waveforms.device, waveforms.dtype)
+    return (spectrum.square().sum(dim=-1) @ filters).clamp(min=SMALLEST_ENERGY).log()
 
 
 @lru_cache(maxsize=8)

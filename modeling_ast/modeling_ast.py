@@ -233,15 +233,15 @@ class ASTLayer(GradientCheckpointingLayer):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """As [`ASTSelfAttention.forward`]; what is returned are the first `num_queries` tokens."""
         normed = self.layernorm_before(hidden_states)
-        with recomputed_in_backward(normed, self.layernorm_before.forward, hidden_states):
+        with recomputed_in_backward(normed, self.layernorm_before, hidden_states):
             attended, weights = self.attention(normed, attention_mask, attn_implementation, num_queries)
         hidden_states = (hidden_states if num_queries is None else hidden_states[:, :num_queries]) + attended
 
         normed = self.layernorm_after(hidden_states)
-        with recomputed_in_backward(normed, self.layernorm_after.forward, hidden_states):
+        with recomputed_in_backward(normed, self.layernorm_after, hidden_states):
             widened = self.intermediate(normed)
         activated = self.intermediate.activation(widened)
-        with recomputed_in_backward(activated, self.intermediate.activation.forward, widened):
+        with recomputed_in_backward(activated, self.intermediate.activation, widened):
             narrowed = self.output(activated)
         return hidden_states + narrowed, weights
 
@@ -489,7 +489,7 @@ class ASTEmbeddingOutput(ModelOutput):
         time_mask (`torch.Tensor` of shape `(batch, time)`, bool): which columns of the grid belong to the clip.
         per_second (`torch.Tensor` of shape `(batch, seconds, hidden)`): the mean of the patches whose middle lies in the
             first, second ... second; zero where a clip has none.
-        second_mask (`torch.Tensor` of shape `(batch, seconds)`, bool): which seconds belong to the clip.
+        second_mask (`torch.Tensor` of shape `(batch, seconds)`, bool): in which seconds the middle of a patch lies.
     """
 
     class_token_mean: torch.Tensor | None = None
@@ -599,20 +599,24 @@ class ASTModel(ASTPreTrainedModel):
         outputs = self(input_values, attention_mask=attention_mask)
         frequency, _ = self.config.patch_grid
         grid = outputs.last_hidden_state[:, NUM_CLASS_TOKENS:].unflatten(1, (frequency, -1))
-        steps = torch.arange(grid.shape[2], device=grid.device)
+        num_steps = grid.shape[2]
+        steps = torch.arange(num_steps, device=grid.device)
         time_mask = steps.expand(len(grid), -1) < self._real_time_patches(input_values, attention_mask)[:, None]
         grid = grid * time_mask[:, None, :, None]
 
-        middles = steps * self.config.time_stride + self.config.patch_size // 2  # in frames
-        seconds = middles * FRAME_SHIFT_MS // 1000
-        in_second = seconds[:, None] == torch.arange(int(seconds[-1]) + 1, device=grid.device)  # (time, seconds)
-        counts = time_mask.to(grid.dtype) @ in_second.to(grid.dtype)  # (batch, seconds)
-        per_second = torch.einsum("btd,ts->bsd", grid.mean(dim=1), in_second.to(grid.dtype))
+        stride, half_patch = self.config.time_stride, self.config.patch_size // 2
+        last_second = ((num_steps - 1) * stride + half_patch) * FRAME_SHIFT_MS // 1000
+        seconds = (steps * stride + half_patch) * FRAME_SHIFT_MS // 1000  # in which the middle of a patch lies
+        in_second = seconds[:, None] == torch.arange(last_second + 1, device=grid.device)  # (time, seconds)
+        with torch.autocast(grid.device.type, enabled=False):
+            counts = time_mask.float() @ in_second.float()  # (batch, seconds)
+            sums = torch.einsum("btd,ts->bsd", grid.float().mean(dim=1), in_second.float())
+            per_second = (sums / counts.clamp(min=1)[:, :, None]).to(grid.dtype)
         return ASTEmbeddingOutput(
             class_token_mean=outputs.pooler_output,
             patch_grid=grid,
             time_mask=time_mask,
-            per_second=per_second / counts.clamp(min=1)[:, :, None],
+            per_second=per_second,
             second_mask=counts > 0,
         )
 

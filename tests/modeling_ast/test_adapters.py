@@ -40,6 +40,7 @@ def save_adapter(tiny_sizes, tmp_path):
         list(LORA_TARGET_MODULES),
         ["query", "key", "value", "attention.output.dense", "intermediate.dense"],
         ["output.dense"],  # of the attention and of the feed-forward layer
+        ["audio_spectrogram_transformer.encoder.layer.1.attention.attention.key"],
     ],
 )
 @pytest.mark.parametrize("way", ["PeftModel", "load_adapter"])
@@ -73,16 +74,26 @@ def test_what_cannot_be_converted_is_refused_in_words(save_adapter, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"has no adapter_config.json\. Pass the folder that PeftModel"):
         convert_adapter_for_stock(tmp_path, tmp_path / "stock")
     _, adapter_dir, _, _ = save_adapter(list(LORA_TARGET_MODULES), rank_pattern={"query": 2})
-    with pytest.raises(ValueError, match=r"uses rank_pattern, which cannot be renamed\. Merge"):
+    with pytest.raises(ValueError, match=r"uses rank_pattern, which is not renamed here\. Merge"):
         convert_adapter_for_stock(adapter_dir, tmp_path / "stock")
     path = adapter_dir / "adapter_config.json"
     config = json.loads(path.read_text())
     for targets in (["query", "q_proj"], ".*query"):
         path.write_text(json.dumps(config | {"rank_pattern": {}, "target_modules": targets}))
-        with pytest.raises(ValueError, match="which names no linear layer of this model's transformer"):
+        with pytest.raises(ValueError, match=r"target_modules has '.*', expected names that end like .* Merge"):
             convert_adapter_for_stock(adapter_dir, tmp_path / "stock")
+    path.write_text(json.dumps(config | {"rank_pattern": {}, "peft_type": "IA3"}))
+    with pytest.raises(ValueError, match="type 'IA3', expected LORA"):
+        convert_adapter_for_stock(adapter_dir, tmp_path / "stock")
     path.write_text(json.dumps(config | {"rank_pattern": {}}))
     (tmp_path / "stock").mkdir()
     (tmp_path / "stock" / "mine").touch()
     with pytest.raises(FileExistsError):
         convert_adapter_for_stock(adapter_dir, tmp_path / "stock")
+
+
+def test_an_adapted_classifier_is_refused(tiny_sizes, tmp_path):
+    model = ASTForAudioClassification(ASTConfig(**tiny_sizes, num_labels=3))
+    peft.get_peft_model(model, peft.LoraConfig(target_modules=["dense"])).save_pretrained(tmp_path / "adapter")
+    with pytest.raises(ValueError, match=r"adapts .*classifier\.dense.*, which is no linear layer .* Merge"):
+        convert_adapter_for_stock(tmp_path / "adapter", tmp_path / "stock")

@@ -254,7 +254,7 @@ def test_importing_the_module_is_light():
     assert shown.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("kind", ["path", "column of paths", "column of bytes", "text"])
+@pytest.mark.parametrize("kind", ["path", "column of paths", "column of bytes", "text", "nothing"])
 def test_the_duration_of_a_file_is_told_from_its_header(tmp_path, kind):
     path = tmp_path / "clip.flac"
     soundfile.write(path, np.zeros((11_025, 2), np.float32), 22_050)
@@ -263,9 +263,11 @@ def test_the_duration_of_a_file_is_told_from_its_header(tmp_path, kind):
         "column of paths": {"bytes": None, "path": str(path)},
         "column of bytes": {"bytes": path.read_bytes(), "path": "elsewhere.flac"},
         "text": b"no audio at all",
+        "nothing": b"",
     }[kind]
-    if kind == "text":
-        with pytest.raises(AudioError, match="holds text, not audio"):
+    faults = {"text": "holds text, not audio", "nothing": r"is empty \(0 bytes\)"}
+    if kind in faults:
+        with pytest.raises(AudioError, match=faults[kind]):
             audio_duration(source)
     else:
         assert audio_duration(source) == pytest.approx(0.5)

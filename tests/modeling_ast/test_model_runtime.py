@@ -246,11 +246,13 @@ def test_recomputing_leaves_every_gradient_as_it_was_bit_for_bit(make_model, mon
 def test_what_is_recomputed_is_not_kept(make_model, monkeypatch):
     model, inputs = make_model().train(), make_inputs()
     results = []
-    for layer in model.audio_spectrogram_transformer.encoder.layer:
-        for module in (layer.layernorm_before, layer.layernorm_after, layer.intermediate.activation):
-            module.register_forward_hook(
-                lambda _, __, output: results.append(StorageWeakRef(output.untyped_storage()))
-            )
+
+    def observe(recomputed):
+        def observed(result, *arguments):
+            results.append(StorageWeakRef(result.untyped_storage()))
+            return recomputed(result, *arguments)
+
+        monkeypatch.setattr(implementation, "recomputed_in_backward", observed)
 
     def gone() -> list[bool]:
         results.clear()
@@ -260,9 +262,37 @@ def test_what_is_recomputed_is_not_kept(make_model, monkeypatch):
         return expired
 
     per_layer = 3
+    observe(implementation.recomputed_in_backward)
     assert gone() == [True] * per_layer * model.config.num_hidden_layers
-    without_recomputation(monkeypatch)
+    observe(lambda *_: nullcontext())
     assert gone() == [False] * per_layer * model.config.num_hidden_layers
+
+
+@pytest.mark.parametrize("change", ["weights put in for one call", "a hook that changes the result"])
+def test_what_is_recomputed_is_what_was_computed(make_model, monkeypatch, change):
+    model, inputs = make_model().train(), make_inputs()
+    weights = {name: weight.detach() * 1.5 for name, weight in model.named_parameters()}
+    if change == "a hook that changes the result":
+        for layer in model.audio_spectrogram_transformer.encoder.layer:
+            for module in (layer.layernorm_before, layer.layernorm_after, layer.intermediate.activation):
+                module.register_forward_hook(lambda _, __, output: output * 2)
+        weights = {name: weight / 1.5 for name, weight in weights.items()}
+
+    def found() -> tuple:
+        leaves = {name: weight.clone().requires_grad_() for name, weight in weights.items()}
+        loss = functional_call(model, leaves, kwargs=dict(inputs)).loss
+        return torch.autograd.grad(loss, list(leaves.values()))
+
+    gradients_found = found()
+    without_recomputation(monkeypatch)
+    assert all(torch.equal(ours, expected) for ours, expected in zip(gradients_found, found(), strict=True))
+
+
+def test_recomputing_leaves_activations_alone_that_keep_their_own_result(make_model, monkeypatch):
+    model, inputs = make_model(hidden_act="relu").train(), make_inputs()
+    found = bytes_kept(model, inputs)
+    monkeypatch.setattr(implementation, "recomputed_in_backward", lambda *_: nullcontext())
+    assert found < bytes_kept(model, inputs)
 
 
 def test_recomputing_saves_what_the_results_take(make_model, monkeypatch):
