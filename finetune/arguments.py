@@ -194,10 +194,16 @@ class ASTTrainingArguments(TrainingArguments):
     def __post_init__(self):
         if not self.output_dir:
             raise ValueError("No output folder was given. Pass --output_dir FOLDER.")
+        own_accelerator_config = self.accelerator_config is not None
         super().__post_init__()
+        if self.accelerator_config.dispatch_batches:
+            raise ValueError(
+                "accelerator_config asks for dispatch_batches, which cannot cut batches of waveforms. Leave it out: every "
+                "process reads its own clips."
+            )
         # Pinned memory speeds up copies to an accelerator; without one torch warns of it.
         self.dataloader_pin_memory = self.dataloader_pin_memory and torch.accelerator.is_available()
-        if self.dataloader_pin_memory:  # and lets them go on beside the computation
+        if self.dataloader_pin_memory and not own_accelerator_config:  # and lets them go on beside the computation
             self.accelerator_config.non_blocking = True
 
 

@@ -35,7 +35,7 @@ class ASTDataCollator:
         self.audio_column_name = audio_column_name
         self.label_column_name = label_column_name
 
-    def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor]:
+    def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor | list[int] | bool]:
         """
         Args:
             examples (`list[dict]`): items `{"waveform", "label"[, "draws"]}`, or rows of a data set.

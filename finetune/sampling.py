@@ -18,7 +18,7 @@ class EpochSampler(Sampler):
         seed (`int`): seed of the order.
         lengths (`np.ndarray` of shape `(num_clips,)`, *optional*): length of each clip; clips of similar length are then
             visited together, for `padding="longest"`.
-        group_size (`int`, defaults to 1): clips that are visited together: those of one step over all processes.
+        group_size (`int`, defaults to 1): clips that are visited together: those of one update over all processes.
     """
 
     def __init__(self, num_clips: int, seed: int, lengths: np.ndarray | None = None, group_size: int = 1):

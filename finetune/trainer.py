@@ -32,7 +32,8 @@ class ASTTrainer(Trainer):
         identity (`dict`, *optional*): what a resumed run has to have in common with this one; written into every
             checkpoint as `run_identity.json`.
         kwargs: as [`~transformers.Trainer`]. The training set has to take the (epoch, index) items of
-            [`EpochSampler`], as [`ASTDataset`] does.
+            [`EpochSampler`], as [`ASTDataset`] does, and for `train_sampling_strategy="group_by_length"` to have its
+            method `lengths`.
 
     Differs from `Trainer` also in that a checkpoint is written under another name, synced and renamed, so that a
     half-written one is never resumed from.
@@ -64,11 +65,16 @@ class ASTTrainer(Trainer):
         dataset = self.train_dataset if train_dataset is None else train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         grouped = self.args.train_sampling_strategy == "group_by_length"
+        if grouped and not hasattr(dataset, "lengths"):
+            raise ValueError(
+                f"train_sampling_strategy='group_by_length' was given, but {type(dataset).__name__} does not tell how long "
+                "its clips are. Pass an ASTDataset, or a data set with a method lengths()."
+            )
         sampler = EpochSampler(
             len(dataset),
             seed,
             lengths=dataset.lengths() if grouped else None,
-            group_size=self.args.train_batch_size * self.args.world_size,
+            group_size=self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
         )
         # Accelerate passes the epoch on to samplers, but not through every nesting of its own wrappers.
         self.add_callback(_SetEpoch(sampler))

@@ -140,3 +140,11 @@ def test_batches_are_copied_beside_the_computation_where_there_is_an_accelerator
     arguments = ASTTrainingArguments(output_dir=str(tmp_path))
     assert arguments.dataloader_pin_memory == arguments.accelerator_config.non_blocking == accelerator
     assert not arguments.logging_nan_inf_filter, "which would read every loss from the accelerator"
+
+
+def test_what_was_asked_of_accelerate_is_obeyed_or_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    asked = ASTTrainingArguments(output_dir=str(tmp_path), accelerator_config={"non_blocking": False})
+    assert not asked.accelerator_config.non_blocking
+    with pytest.raises(ValueError, match="dispatch_batches, which cannot cut batches of waveforms"):
+        ASTTrainingArguments(output_dir=str(tmp_path), accelerator_config={"dispatch_batches": True})

@@ -219,6 +219,17 @@ def test_grouping_by_length_pads_less_and_visits_every_clip(build, splits, strat
     assert (waste < 0.2) == (strategy == "group_by_length")
 
 
+def test_clips_of_one_update_are_grouped_over_accumulation_and_processes(build, monkeypatch):
+    monkeypatch.setattr(ASTTrainingArguments, "world_size", 3)
+    trainer = build(train_sampling_strategy="group_by_length", gradient_accumulation_steps=2)
+    assert trainer._get_train_sampler().group_size == 4 * 2 * 3
+
+
+def test_a_data_set_that_does_not_know_its_lengths_is_refused(build):
+    with pytest.raises(ValueError, match=r"list does not tell how long.*lengths\(\)"):
+        build(train_sampling_strategy="group_by_length")._get_train_sampler([1, 2])
+
+
 def test_an_unknown_order_of_clips_is_refused(build):
     with pytest.raises(ValueError, match="'sequential' is not among random, group_by_length"):
         build(train_sampling_strategy="sequential")
