@@ -142,9 +142,9 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
                 'padding="longest", or leave return_tensors out.'
             )
         if len(set(sizes)) == 1:
-            features = _empty((len(clips), sizes[0], self.num_mel_bins), device)
+            features = torch.empty(len(clips), sizes[0], self.num_mel_bins, device=device)
         else:
-            features = [_empty((size, self.num_mel_bins), device) for size in sizes]
+            features = [torch.empty(size, self.num_mel_bins, device=device) for size in sizes]
         self._compute(clips, frames, features)
 
         outputs = {"input_values": features}
@@ -252,10 +252,12 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         if isinstance(clip, np.ndarray):
             if clip.strides[0] < 0:  # which torch does not take
                 clip = clip.copy()
-            with warnings.catch_warnings():
-                if not clip.flags.writeable:  # torch warns of it; nothing here writes to what was given
-                    warnings.simplefilter("ignore")
+            if clip.flags.writeable:
                 clip = torch.from_numpy(clip)
+            else:
+                with warnings.catch_warnings():  # torch warns of such arrays; nothing here writes to what was given
+                    warnings.simplefilter("ignore")
+                    clip = torch.from_numpy(clip)
         if clip.dtype != torch.int16 and not clip.is_floating_point():
             raise ValueError(
                 f"Clip {position} has dtype {clip.dtype}, expected floats in [-1, 1] or 16-bit integers. "
@@ -320,12 +322,9 @@ def _stacked(clips: list[torch.Tensor], device: torch.device) -> torch.Tensor:
         scaled.append(waveform.div_(2**15) if clip.dtype == torch.int16 else waveform)
     if len(scaled) == 1:
         return scaled[0][None]
+    if len({len(waveform) for waveform in scaled}) == 1:  # the quicker way
+        return torch.stack(scaled)
     return torch.nn.utils.rnn.pad_sequence(scaled, batch_first=True)
-
-
-def _empty(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    # NumPy asks the system for large pages where PyTorch does not, which here saves most of the time for large batches.
-    return torch.from_numpy(np.empty(shape, np.float32)) if device.type == "cpu" else torch.empty(shape, device=device)
 
 
 def _to_tensor_type(rows: torch.Tensor | list[torch.Tensor], return_tensors: str | TensorType | None):
