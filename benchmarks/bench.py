@@ -15,7 +15,7 @@ import os
 import platform
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -59,6 +59,15 @@ NUM_DIGITS = 300  # of the spoken digits
 LARGEST_SIZE, LABELS_KEPT = 0.3, 0.99  # what an 8-bit file has to keep to
 
 
+@dataclass(frozen=True)
+class Shares:
+    """Which part of the matrix-multiply rate, measured right after the row, the peer and this project reached."""
+
+    peer: float
+    ours: float
+    gflops: float
+
+
 @dataclass
 class Row:
     """What one row says: the ratio to the peer, the ratios it has to have and would like to have, and what to know."""
@@ -68,7 +77,7 @@ class Row:
     aim: float
     ratio: float
     timing: Timing | None = None
-    shares: tuple[float, float] | None = None  # of the matrix-multiply rate: the peer's, ours
+    shares: Shares | None = None
     notes: list[str] = field(default_factory=list)
     smaller_is_better: bool = False
     faults: list[str] = field(default_factory=list)  # conditions beside the ratio that do not hold
@@ -91,13 +100,12 @@ class Row:
 
 
 class Bench:
-    """What the rows share: the audio, base384 in both implementations, and the machine's rate."""
+    """What the rows share: the audio, and base384 in both implementations."""
 
     def __init__(self, folder: Path, rounds: int, digits: Path | None):
         self.folder = folder
         self.rounds = rounds
         self.digits = digits
-        self.rate = max(matrix_multiply_rate() for _ in range(3))  # others may be at work at one moment
         recordings = [read_audio(path, SAMPLING_RATE) for path in find_audio_files(DRUMS)]
         self.drums = recordings
         self.recording = np.concatenate(recordings)
@@ -123,16 +131,17 @@ class Bench:
         ours = ASTForAudioClassification.from_pretrained(self.base384)
         return theirs.train(train), ours.train(train)
 
-    def shares(self, operations: float, timing: Timing, ours: float | None = None) -> tuple[float, float]:
-        """Which part of the machine's rate peer and project reach.
+    def shares(self, operations: float, timing: Timing, ours: float | None = None) -> Shares:
+        """How much of the machine both used; the machine is asked again each time, as others use it too.
 
         Args:
             operations (`float`): what the peer computes, and this project too unless `ours` is given.
             timing ([`Timing`]): how long it took.
             ours (`float`, *optional*): what this project computes, where it leaves padding out.
         """
+        rate = matrix_multiply_rate()
         ours = operations if ours is None else ours
-        return operations / timing.peer_seconds / self.rate, ours / timing.our_seconds / self.rate
+        return Shares(operations / timing.peer_seconds / rate, ours / timing.our_seconds / rate, rate / GIGA)
 
 
 def time_patches(frames: int, config: ASTConfig) -> int:
@@ -152,7 +161,10 @@ def features(bench: Bench, name: str, count: int, seconds: float, max_length: in
     row.note_difference("features", difference, 2e-3)
     if max_length < FULL_LENGTH:
         theirs.max_length = FULL_LENGTH
-        for padding, said in (("max_length", f"padded to {FULL_LENGTH} frames by both"), ("longest", "only by stock")):
+        for padding, said in (
+            ("max_length", f"padded to {FULL_LENGTH} frames by both"),
+            ("longest", "padded by stock, not here"),
+        ):
             other = alternate(
                 lambda: theirs(clips, **settings),
                 lambda padding=padding: ours(clips, **settings, padding=padding, max_length=FULL_LENGTH),
@@ -244,7 +256,7 @@ def trained_on_drums(bench: Bench) -> Path:
     if not folder.exists():
         from finetune.run_finetune import main as finetune
 
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.inference_mode(False), torch.enable_grad(), redirect_stdout(sys.stderr):
             failed = finetune(["finetune/recipes/drums.yaml", "--output_dir", str(folder), "--disable_tqdm", "true"])
         if failed:
             raise RuntimeError("The training of the drums recipe failed, see above.")
@@ -414,13 +426,14 @@ def int8(bench: Bench) -> Row:
 def growth(bench: Bench) -> dict:
     """Seconds of a forward pass of ours by length of the clip and by size of the batch, features not included."""
     _, ours = bench.models()
+    rate = matrix_multiply_rate()
 
     def forward_of(batch: int, seconds: float) -> dict:
         frames = num_frames(round(seconds * SAMPLING_RATE), SAMPLING_RATE)
         inputs = torch.randn(batch, frames, ours.config.num_mel_bins)
         taken = min(seconds_of(lambda: ours(inputs)) for _ in range(2))
         operations = batch * forward_operations(ours.config, time_patches(frames, ours.config))
-        return {"batch": batch, "clip_seconds": seconds, "seconds": taken, "share": operations / taken / bench.rate}
+        return {"batch": batch, "clip_seconds": seconds, "seconds": taken, "share": operations / taken / rate}
 
     return {
         "by length": [forward_of(1, seconds) for seconds in (1, 2, 5, 10, 20, 30, 60)],
@@ -440,13 +453,12 @@ ROWS = {
 }
 
 
-def machine(rate: float) -> dict:
+def machine() -> dict:
     """What the figures were measured on."""
     return {
         "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "matrix_multiply_gflops": rate / GIGA,
         "onednn_beats_blas": modeling_ast.linear.onednn_beats_blas(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
@@ -459,7 +471,7 @@ def print_row(row: Row):
     if row.timing:
         times = f"{row.timing.peer_seconds * 1e3:.0f} / {row.timing.our_seconds * 1e3:.0f} ms"
     if row.shares:
-        shares = " / ".join(f"{share:.0%}" for share in row.shares)
+        shares = f"{row.shares.peer:.0%} / {row.shares.ours:.0%} of {row.shares.gflops:.0f}"
     comparison = "at most " if row.smaller_is_better else ""
     cells = (row.name, f"{comparison}{row.must}", row.aim, f"**{row.ratio:.2f}**", row.verdict(), times, shares)
     print("| " + " | ".join(str(cell) for cell in (*cells, "; ".join(row.notes))) + " |", flush=True)
@@ -493,15 +505,11 @@ def main(argv: list[str] | None = None) -> int:
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), args.rounds, args.digits)
-        environment = machine(bench.rate)
+        environment = machine()
+        print(", ".join(f"{name} {value}" for name, value in environment.items()))
         print(
-            ", ".join(
-                f"{name} {value:.0f}" if isinstance(value, float) else f"{name} {value}"
-                for name, value in environment.items()
-            )
-        )
-        print(
-            "\n| row | must | aim | ratio | reached | stock / ours | share of matrix-multiply rate | |\n|" + "---|" * 8
+            "\n| row | must | aim | ratio | reached | stock / ours | share of matrix-multiply rate, GFLOPS | |\n|"
+            + "---|" * 8
         )
         rows = []
         for name in args.rows:
