@@ -23,6 +23,7 @@ from finetune.augmentation import Augmentation
 from finetune.collator import ASTDataCollator, model_inputs
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel, linear, log_mel
 from modeling_ast import modeling_ast as implementation
+from modeling_ast.adapters import LORA_TARGET_MODULES
 from modeling_ast.linear import ASTLinear
 from modeling_ast.modeling_ast import NUM_CLASS_TOKENS
 
@@ -618,13 +619,7 @@ def test_a_copy_is_equal_and_independent(make_model, tmp_path, copied):
 
 # PEFT
 
-TARGETS = ["query", "value"]
-# What stock Transformers 5 calls the same layers in memory. An adapter made for either name loads in both.
-STOCK_TARGETS = ["q_proj", "v_proj"]
-TO_STOCK_NAMES = {
-    rf"encoder\.layer\.(\d+)\.attention\.attention\.{ours}": rf"layers.\1.attention.{theirs}"
-    for ours, theirs in zip(TARGETS, STOCK_TARGETS, strict=True)
-}
+TARGETS = list(LORA_TARGET_MODULES)
 ignore_peft_warnings = pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")
 
 
@@ -709,35 +704,12 @@ def test_a_merged_adapter_gives_the_same_logits_here_and_saved_in_stock_transfor
 
 @ignore_peft_warnings
 @pytest.mark.parametrize("way", ["PeftModel", "load_adapter"])
-def test_an_adapter_for_our_names_alone_is_refused_by_the_stock_model(peft, trained_adapter, tmp_path, way):
+def test_an_adapter_is_refused_by_the_stock_model_until_it_is_converted(peft, trained_adapter, tmp_path, way):
     _, folder, _ = trained_adapter(TARGETS)
     theirs = load_base(tmp_path, stock.ASTForAudioClassification)
     load = functools.partial(peft.PeftModel.from_pretrained, theirs) if way == "PeftModel" else theirs.load_adapter
     with pytest.raises(ValueError, match="No modules were targeted for adaptation.*check your `target_modules`"):
         load(folder)
-
-
-@ignore_peft_warnings
-@pytest.mark.parametrize("way", ["load_adapter", "from_pretrained", "PeftModel with a key mapping"])
-def test_an_adapter_for_both_names_loads_on_the_stock_model_with_the_same_logits(peft, trained_adapter, tmp_path, way):
-    _, folder, expected = trained_adapter(TARGETS + STOCK_TARGETS)
-    theirs = load_base(tmp_path, stock.ASTForAudioClassification)
-    if way == "load_adapter":
-        theirs.load_adapter(folder)
-    elif way == "from_pretrained":
-        theirs = stock.ASTForAudioClassification.from_pretrained(folder)
-    else:
-        theirs = peft.PeftModel.from_pretrained(theirs, folder, key_mapping=TO_STOCK_NAMES)
-    logits = run(theirs.eval(), make_inputs()).logits
-    torch.testing.assert_close(logits, expected, atol=ROUNDING, rtol=ROUNDING)
-
-
-@ignore_peft_warnings
-def test_peft_warns_where_it_finds_no_weights_for_the_stock_model(peft, trained_adapter, tmp_path):
-    """Without the key mapping of the test above; only the classifier is loaded then."""
-    _, folder, _ = trained_adapter(TARGETS + STOCK_TARGETS)
-    with pytest.warns(UserWarning, match="Found missing adapter keys.*q_proj.lora_A"):
-        peft.PeftModel.from_pretrained(load_base(tmp_path, stock.ASTForAudioClassification), folder)
 
 
 @ignore_peft_warnings
