@@ -46,7 +46,7 @@ test: setup-dev system-packages  ## the default tests
 test-all: setup-dev system-packages  ## every test, also the long ones
 	@$(BIN)/python -m pytest -q
 
-bench: setup-dev  ## measure against stock Transformers, side by side (about half an hour on two cores)
+bench: setup-dev  ## measure against stock Transformers, side by side (about twenty minutes on two cores)
 	@$(BIN)/python -m benchmarks.bench $(if $(DIGITS),--digits $(DIGITS))
 
 lint: setup-dev  ## check style
