@@ -494,7 +494,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the rows and write the table and the JSON; 1 if a row missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="rows to run, all by default")
-    parser.add_argument("--rounds", type=int, default=5, help="pairs of measurements; quick rows take a multiple")
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of measurements; quick rows take a multiple")
     parser.add_argument("--digits", type=Path, help="folder of spoken-digit clips, tagged too in the row int8")
     parser.add_argument("--no_growth", action="store_true", help="leave out how time grows with length and batch")
     parser.add_argument("--output", type=Path, default=Path("runs/bench.json"))
