@@ -23,7 +23,7 @@ PRE_EMPHASIS = 0.97
 # recordings' length.
 FRAMES_PER_BLOCK = 1024
 FRAMES_PER_BLOCK_ON_ACCELERATOR = 65_536
-FILTERS_PER_BAND = 16
+FILTERS_PER_BAND = 16  # that a CPU multiplies at once, see `_filter_bands`
 SMALLEST_ENERGY = torch.finfo(torch.float32).eps  # floor before the logarithm, in every dtype
 
 
