@@ -237,7 +237,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
     def _normalize_into(self, place: torch.Tensor, features: torch.Tensor):
         if self.do_normalize:
-            torch.sub(features, self.mean, out=place).div_(2 * self.std)
+            torch.add(torch.tensor(-self.mean / (2 * self.std)), features, alpha=1 / (2 * self.std), out=place)
         else:
             place.copy_(features)
 
