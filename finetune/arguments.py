@@ -1,4 +1,4 @@
-"""What a fine-tuning run can be told: four groups of fields, a YAML recipe under flags, and the merged result.
+"""What a fine-tuning run can be told: five groups of fields, a YAML recipe under flags, and the merged result.
 
 `HfArgumentParser` makes the flags; a recipe is a YAML file with the same names. Flags override the recipe.
 """
@@ -81,12 +81,29 @@ class DataArguments:
         default=None,
         metadata={
             "help": "A folder with a folder of clips per class (perhaps below train/ and test/), a folder with "
-            "metadata.csv, a CSV, TSV, JSON-lines or Parquet file, or the id of a data set on the Hub."
+            "metadata.csv, a CSV, TSV, JSON, JSON-lines or Parquet file, or the id of a data set on the Hub."
         },
+    )
+    train_file: str | None = field(
+        default=None,
+        metadata={"help": "Table of the training clips, where each split has a file of its own, as in the original."},
+    )
+    eval_file: str | None = field(default=None, metadata={"help": "Table of the clips that are scored."})
+    validation_file: str | None = field(
+        default=None, metadata={"help": "Table of the clips that choices are made on."}
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of a Hub data set."})
     train_split_name: str = field(default="train", metadata={"help": "Name of the training split."})
     eval_split_name: str = field(default="test", metadata={"help": "Name of the split that is scored."})
+    validation_split_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "Name of a split on which the epoch and thresholds are chosen; the scored split has no part in it."
+        },
+    )
+    validation_fraction: float = field(
+        default=0.0, metadata={"help": "Share of the training clips to set apart as such a split, if there is none."}
+    )
     audio_column_name: str = field(
         default="audio",
         metadata={"help": "Column with the audio; in tables also found as file_name, path or file."},
@@ -99,6 +116,18 @@ class DataArguments:
     )
     eval_fraction: float = field(
         default=0.2, metadata={"help": "Share of the clips that is held out if the data has no split of its own."}
+    )
+    label_separator: str | None = field(
+        default=None,
+        metadata={"help": "What stands between several labels of a clip in a text column, for example ';'."},
+    )
+    label_csv: str | None = field(
+        default=None,
+        metadata={"help": "The original's CSV of index, mid, display_name: which labels there are, in which order."},
+    )
+    fold_column_name: str | None = field(
+        default=None,
+        metadata={"help": "Column with the fold of each clip: trains once per fold and scores each on its own."},
     )
     ignore_labels: list[str] = field(default_factory=list, metadata={"help": "Labels whose clips are left out."})
     drop_duplicate_audio: bool = field(
@@ -114,6 +143,9 @@ class DataArguments:
             "those of --model_name_or_path, or two numbers."
         },
     )
+    normalization_clips: int = field(
+        default=2000, metadata={"help": "Training clips that 'measured' looks at; 0 for all."}
+    )
     padding: str = field(
         default="max_length",
         metadata={
@@ -124,15 +156,48 @@ class DataArguments:
     license: str | None = field(default=None, metadata={"help": "Licence of the trained model, for its card."})
 
     def __post_init__(self):
-        if not self.dataset_name:
+        files = [self.train_file, self.eval_file, self.validation_file]
+        if not self.dataset_name and not any(files):
             raise ValueError("No data was given. Pass --dataset_name FOLDER, a table, or a Hub id.")
+        if self.dataset_name and any(files):
+            raise ValueError(
+                "Both dataset_name and the file of a split were given. Pass --dataset_name, or --train_file and --eval_file."
+            )
+        if any(files) and not (self.train_file and self.eval_file):
+            raise ValueError(
+                "One split has a file of its own, another has none. Pass both --train_file and --eval_file."
+            )
+        if self.fold_column_name and any(files):
+            raise ValueError(
+                "fold_column_name needs all clips in one table. Pass --dataset_name instead of the files of splits."
+            )
+        if not 0 <= self.validation_fraction <= 0.5:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} is not from 0 to 0.5. Pass for example 0.1."
+            )
+        if self.validation_fraction and (self.validation_split_name or self.validation_file):
+            raise ValueError(
+                "The data has a validation split, and validation_fraction asks for another. Leave out one of them."
+            )
+        if self.normalization_clips < 0:
+            raise ValueError(
+                f"normalization_clips={self.normalization_clips} is negative. Pass 0 to measure all training clips."
+            )
         if not 0 < self.eval_fraction <= 0.5:
             raise ValueError(f"eval_fraction={self.eval_fraction} is not above 0 and up to 0.5. Pass for example 0.2.")
-        if self.train_split_name == self.eval_split_name:
-            raise ValueError(
-                f"train_split_name and eval_split_name are both {self.train_split_name!r}. Pass two different splits."
-            )
+        names = {
+            "train_split_name": self.train_split_name,
+            "eval_split_name": self.eval_split_name,
+            "validation_split_name": self.validation_split_name,
+        }
+        for (flag, name), (other_flag, other) in itertools.combinations(names.items(), 2):
+            if name == other:
+                raise ValueError(f"{flag} and {other_flag} are both {name!r}. Pass two different splits.")
         self.normalization_statistics()
+
+    def has_validation_split(self) -> bool:
+        """Whether choices are made on clips that are neither trained on nor scored."""
+        return bool(self.validation_split_name or self.validation_file or self.validation_fraction)
 
     def normalization_statistics(self) -> tuple[float, float] | None:
         """Mean and standard deviation if they were given as numbers.
@@ -166,6 +231,95 @@ class AugmentationArguments:
         default=0.0, metadata={"help": "Strongest uniform noise on normalised features (original: 0.1)."}
     )
     max_roll: int = field(default=0, metadata={"help": "Farthest roll along time, in frames (original: 10)."})
+
+
+@dataclass
+class OptimizationArguments:
+    """The original's optimiser and schedule beside those of `TrainingArguments`, and what is fine-tuned how fast."""
+
+    optimizer: str = field(
+        default="trainer",
+        metadata={
+            "help": "'trainer' for the one that --optim names (AdamW), 'adam' for the original's: Adam with the weight "
+            "decay in the gradients of all parameters.",
+            "choices": ["trainer", "adam"],
+        },
+    )
+    decay_after_epoch: int | None = field(
+        default=None,
+        metadata={
+            "help": "The original's schedule in place of --lr_scheduler_type: a constant rate, multiplied by decay_factor "
+            "after this epoch and every decay_every epochs from there; 0 for never."
+        },
+    )
+    decay_every: int = field(default=1, metadata={"help": "Epochs between two decays of the original's schedule."})
+    decay_factor: float = field(default=0.5, metadata={"help": "Factor of each of these decays."})
+    warmup_stair: int = field(
+        default=50,
+        metadata={"help": "In the original's schedule the rate rises every so many steps, for --warmup_steps steps."},
+    )
+    layer_decay: float = field(
+        default=1.0, metadata={"help": "Factor of the learning rate from each layer to the one below it."}
+    )
+    head_learning_rate_factor: float = field(
+        default=1.0, metadata={"help": "How many times the learning rate the classifier has."}
+    )
+    head_only_epochs: int = field(default=0, metadata={"help": "First epochs in which only the classifier learns."})
+    frozen_layers: int = field(
+        default=0, metadata={"help": "Lowest layers that, with the embeddings below them, do not learn at all."}
+    )
+    class_weights: str = field(
+        default="none",
+        metadata={
+            "help": "Weight rare labels more in the loss: 'balanced' or 'none'.",
+            "choices": ["none", "balanced"],
+        },
+    )
+    loss: str | None = field(
+        default=None,
+        metadata={
+            "help": "'cross_entropy' for one label a clip, 'binary_cross_entropy' for independent ones; as the labels are "
+            "if not given.",
+            "choices": ["cross_entropy", "binary_cross_entropy"],
+        },
+    )
+    early_stopping_patience: int | None = field(
+        default=None,
+        metadata={"help": "Evaluations without a better score on the validation split after which to stop."},
+    )
+    average_epochs: list[int] = field(
+        default_factory=list,
+        metadata={"help": "First and last epoch, from 1, whose weights are averaged; the average is what is scored."},
+    )
+    ensemble_epochs: list[int] = field(
+        default_factory=list,
+        metadata={"help": "First and last epoch whose mean scores are reported beside; their folders are kept."},
+    )
+
+    def __post_init__(self):
+        for name in ("decay_every", "warmup_stair"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} is less than 1. Pass a whole number from 1.")
+        for name in ("head_only_epochs", "frozen_layers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}={getattr(self, name)} is negative. Pass 0 to let everything learn.")
+        for name in ("decay_factor", "layer_decay"):
+            if not 0 < getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} is not above 0 and up to 1. Pass for example 0.75.")
+        if self.head_learning_rate_factor <= 0:
+            raise ValueError(
+                f"head_learning_rate_factor={self.head_learning_rate_factor} is not above 0. Pass for example 10."
+            )
+        if self.early_stopping_patience is not None and self.early_stopping_patience < 1:
+            raise ValueError(
+                f"early_stopping_patience={self.early_stopping_patience} is less than 1. Pass a whole number from 1."
+            )
+        for name in ("average_epochs", "ensemble_epochs"):
+            epochs = getattr(self, name)
+            if epochs and not (len(epochs) == 2 and 1 <= epochs[0] <= epochs[1]):
+                raise ValueError(
+                    f"{name}={epochs} is not a first and a last epoch, counted from 1. Pass for example --{name} 6 25."
+                )
 
 
 @dataclass
@@ -229,12 +383,12 @@ COMMON_TRAINING_FIELDS = {
     "use_cpu",
 }
 NOT_RECORDED = ("overwrite_output_dir", "resume_from_checkpoint", "hub_token", "push_to_hub_token")
-ARGUMENT_GROUPS = (ModelArguments, DataArguments, AugmentationArguments, ASTTrainingArguments)
+ARGUMENT_GROUPS = (ModelArguments, DataArguments, AugmentationArguments, OptimizationArguments, ASTTrainingArguments)
 
 
 def parse_arguments(
     argv: list[str],
-) -> tuple[ModelArguments, DataArguments, AugmentationArguments, ASTTrainingArguments]:
+) -> tuple[ModelArguments, DataArguments, AugmentationArguments, OptimizationArguments, ASTTrainingArguments]:
     """Read `[RECIPE.yaml] [--field value ...]`; a flag overrides the recipe's field.
 
     Raises:
@@ -257,7 +411,7 @@ def parse_arguments(
     *groups, rest = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True)
     if rest:
         raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
-    _, data, augmentation, training = groups
+    _, data, augmentation, optimization, training = groups
     if augmentation.mixup_probability and training.label_smoothing_factor:
         raise ValueError(
             "Both mixup_probability and label_smoothing_factor were given; Trainer smooths hard labels only. Pass one."
@@ -267,7 +421,27 @@ def parse_arguments(
             "train_sampling_strategy='group_by_length' saves nothing where every clip is padded to max_length. Pass "
             "--padding longest too."
         )
+    check_choices(data, optimization, training)
     return tuple(groups)
+
+
+def check_choices(data: DataArguments, optimization: OptimizationArguments, training: "ASTTrainingArguments"):
+    """What is chosen in a training is chosen on clips that are not scored, and what is averaged is trained."""
+    if optimization.early_stopping_patience and not (data.has_validation_split() and training.load_best_model_at_end):
+        raise ValueError(
+            "early_stopping_patience needs clips to stop by that are not scored afterwards. Pass --validation_fraction 0.1 "
+            "(or the split that is there), --eval_strategy epoch and --load_best_model_at_end true."
+        )
+    for name in ("average_epochs", "ensemble_epochs"):
+        epochs = getattr(optimization, name)
+        if epochs and training.max_steps <= 0 and epochs[1] > training.num_train_epochs:
+            raise ValueError(
+                f"{name}={epochs} goes beyond num_train_epochs={training.num_train_epochs:g}. Pass epochs that are trained."
+            )
+    if optimization.average_epochs and training.load_best_model_at_end:
+        raise ValueError(
+            "average_epochs and load_best_model_at_end both say which weights are kept. Pass one of them."
+        )
 
 
 def hide_rare_flags(parser: HfArgumentParser):

@@ -70,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.disable_progress_bar()  # of loading and saving; training has its own
     datasets.disable_progress_bars()
     try:  # what is wrong with the input is found here, before training
-        arguments = model_args, data_args, augmentation_args, training_args = parse_arguments(argv)
+        arguments = parse_arguments(argv)
+        model_args, data_args, augmentation_args, _, training_args = arguments
         recipe = merged_recipe(argv)
         set_seed(training_args.seed)
         resume_from = check_output_dir(training_args, model_args, data_args)
@@ -327,7 +328,7 @@ def describe_run(
     model: ASTForAudioClassification,
 ) -> dict:
     """What is known of a run before it is trained, as sections of the run summary."""
-    model_args, data_args, augmentation_args, training_args = arguments
+    model_args, data_args, augmentation_args, _, training_args = arguments
     return run_summary.origin_section(argv, model_args.model_name_or_path) | {
         "seed": training_args.seed,
         "license": data_args.license,

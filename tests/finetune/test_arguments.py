@@ -29,7 +29,7 @@ def test_shipped_recipes_parse_and_begin_with_their_command(path, tmp_path):
 
 
 def test_flags_override_the_recipe(recipe):
-    _, data, _, training = parse_arguments([recipe, "--num_train_epochs", "3", "--ignore_labels", "bell"])
+    _, data, _, _, training = parse_arguments([recipe, "--num_train_epochs", "3", "--ignore_labels", "bell"])
     assert training.num_train_epochs == 3
     assert training.learning_rate == 3e-4  # YAML reads "3e-4" as a string
     assert data.ignore_labels == ["bell"]
@@ -130,7 +130,7 @@ def test_help_shows_this_kit_first_and_the_rest_on_request(capsys):
 
 
 def test_dashes_stand_for_underscores():
-    _, data, _, training = parse_arguments(["--output-dir", "x", "--dataset-name", "y", "--num-train-epochs=2"])
+    _, data, _, _, training = parse_arguments(["--output-dir", "x", "--dataset-name", "y", "--num-train-epochs=2"])
     assert (training.output_dir, data.dataset_name, training.num_train_epochs) == ("x", "y", 2)
 
 
