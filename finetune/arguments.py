@@ -17,6 +17,8 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from modeling_ast.patch_grid import GEOMETRY_FIELDS
 
+from .sampling import SAMPLING_STRATEGIES
+
 WIDTH_FIELDS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 SIZE_FIELDS = (*WIDTH_FIELDS, *GEOMETRY_FIELDS)
 
@@ -171,6 +173,10 @@ class DataArguments:
             raise ValueError(
                 "fold_column_name needs all clips in one table. Pass --dataset_name instead of the files of splits."
             )
+        if self.fold_column_name and self.has_validation_split():
+            raise ValueError(
+                "fold_column_name scores every fold on its own clips and sets none apart. Leave out the validation split."
+            )
         if not 0 <= self.validation_fraction <= 0.5:
             raise ValueError(
                 f"validation_fraction={self.validation_fraction} is not from 0 to 0.5. Pass for example 0.1."
@@ -194,6 +200,11 @@ class DataArguments:
             if name == other:
                 raise ValueError(f"{flag} and {other_flag} are both {name!r}. Pass two different splits.")
         self.normalization_statistics()
+
+    def sources(self) -> list[str]:
+        """Where the clips and labels come from, as given."""
+        given = (self.dataset_name, self.train_file, self.eval_file, self.validation_file, self.label_csv)
+        return [source for source in given if source]
 
     def has_validation_split(self) -> bool:
         """Whether choices are made on clips that are neither trained on nor scored."""
@@ -231,6 +242,13 @@ class AugmentationArguments:
         default=0.0, metadata={"help": "Strongest uniform noise on normalised features (original: 0.1)."}
     )
     max_roll: int = field(default=0, metadata={"help": "Farthest roll along time, in frames (original: 10)."})
+    max_speed_change: float = field(
+        default=0.0,
+        metadata={
+            "help": "Largest change of speed, which moves pitch and tempo together: 0.1 draws factors from 0.9 to 1.1; not "
+            "in the original."
+        },
+    )
 
 
 @dataclass
@@ -300,6 +318,10 @@ class OptimizationArguments:
         for name in ("decay_every", "warmup_stair"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is less than 1. Pass a whole number from 1.")
+        if self.decay_after_epoch is not None and self.decay_after_epoch < 0:
+            raise ValueError(
+                f"decay_after_epoch={self.decay_after_epoch} is negative. Pass 0 for a rate that never decays."
+            )
         for name in ("head_only_epochs", "frozen_layers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} is negative. Pass 0 to let everything learn.")
@@ -339,6 +361,14 @@ class ASTTrainingArguments(TrainingArguments):
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept for resuming."})
     report_to: str = field(default="none", metadata={"help": "Where to log as well, for example tensorboard."})
     disable_tqdm: bool = field(default=False, metadata={"help": "No progress bar; print the logs instead."})
+    train_sampling_strategy: str = field(
+        default="random",
+        metadata={
+            "help": "Order of the training clips: 'random', 'group_by_length' (with --padding longest), or 'class_balanced', "
+            "which draws clips of rare labels more often, as the original does on AudioSet.",
+            "choices": list(SAMPLING_STRATEGIES),
+        },
+    )
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Hide NaN losses in the log; looking for them makes an accelerator wait."}
     )
@@ -431,6 +461,12 @@ def check_choices(data: DataArguments, optimization: OptimizationArguments, trai
         raise ValueError(
             "early_stopping_patience needs clips to stop by that are not scored afterwards. Pass --validation_fraction 0.1 "
             "(or the split that is there), --eval_strategy epoch and --load_best_model_at_end true."
+        )
+    warmup, stair = training.warmup_steps or 0, optimization.warmup_stair
+    if optimization.decay_after_epoch is not None and warmup and (warmup != int(warmup) or warmup < stair):
+        raise ValueError(
+            f"warmup_steps={warmup:g} is not a number of steps from warmup_stair={stair} on, which the original's schedule "
+            "needs. Pass for example --warmup_steps 1000, 0 for no warm-up, or a smaller --warmup_stair."
         )
     for name in ("average_epochs", "ensemble_epochs"):
         epochs = getattr(optimization, name)

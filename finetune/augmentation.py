@@ -1,16 +1,21 @@
 """Training augmentation of AST: waveform mixup, SpecAugment masks, noise and roll, in the original's order.
 
-Source: Gong et al. 2021, the released data loader. Every draw is a function of (seed, epoch, index of the clip), never
-of a global generator, so that resuming and the number of workers or processes change nothing. Scalars are drawn where
-the clip is read; what touches every value of a spectrogram is applied to the whole batch on the training device.
+Source: Gong et al. 2021, the released data loader; differs from it by the change of speed (Ko et al. 2015, "Audio
+augmentation for speech recognition"), which comes before all others. Every draw is a function of (seed, epoch, index of
+the clip, how often it came in this epoch), never of a global generator, so that resuming and the number of workers or
+processes change nothing. Scalars are drawn where the clip is read; what touches every value of a spectrogram is applied
+to the whole batch on the training device.
 """
 
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
+from torchaudio.functional import resample
 
 AUGMENTATION_STREAM = 2  # sets these random numbers apart from other uses of the same seed and epoch
+SPEED_STREAM = 3  # of its own, so that a change of speed leaves the other draws as they are
+SPEED_STEPS = 100  # speeds are multiples of 1/100: resampling by such a ratio needs a filter of a few hundred values
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Augmentation:
     max_time_mask: int = 0
     noise_strength: float = 0.0
     max_roll: int = 0
+    max_speed_change: float = 0.0
 
     def __post_init__(self):
         if not 0 <= self.mixup_probability <= 1:
@@ -32,19 +38,28 @@ class Augmentation:
         for name, value in asdict(self).items():
             if value < 0:
                 raise ValueError(f"{name}={value} is negative. Pass 0 to turn it off.")
+        if self.max_speed_change and not 1 / SPEED_STEPS <= self.max_speed_change <= 0.5:
+            raise ValueError(
+                f"max_speed_change={self.max_speed_change} is not from {1 / SPEED_STEPS} to 0.5. Pass for example "
+                "--max_speed_change 0.1, or 0 to turn it off."
+            )
         if self.mixup_alpha == 0:
             raise ValueError("mixup_alpha=0 makes no Beta distribution. Pass --mixup_probability 0 to turn mixup off.")
 
-    def draw(self, seed: int, epoch: int, index: int, num_clips: int) -> "Draws":
-        """All random numbers for one clip in one epoch.
+    def draw(self, seed: int, epoch: int, index: int, num_clips: int, visit: int = 0) -> "Draws":
+        """All random numbers for one visit to a clip in one epoch.
 
         Args:
             seed (`int`): seed of the run.
             epoch (`int`): epoch, from 0.
             index (`int`): the clip's place in the training set.
             num_clips (`int`): size of the training set, from which the mixup partner is drawn uniformly.
+            visit (`int`, defaults to 0): how often the clip came before in this epoch; each visit has its own numbers.
         """
-        generator = np.random.default_rng((AUGMENTATION_STREAM, seed, epoch, index))
+        key = (seed, epoch, index, visit) if visit else (seed, epoch, index)
+        generator = np.random.default_rng((AUGMENTATION_STREAM, *key))
+        widest = int(self.max_speed_change * SPEED_STEPS + 1e-6)  # 0.29 * 100 is 28.999...
+        speed_step = np.random.default_rng((SPEED_STREAM, *key)).integers(-widest, widest + 1)
         mixed = generator.random() < self.mixup_probability
         partner, weight = int(generator.integers(num_clips)), float(generator.beta(self.mixup_alpha, self.mixup_alpha))
         return Draws(
@@ -55,6 +70,7 @@ class Augmentation:
             # -max_roll .. max_roll - 1, as numpy.random.randint(-10, 10) in the original
             roll=int(generator.integers(-self.max_roll, self.max_roll)) if self.max_roll else 0,
             noise_seed=int(generator.integers(2**63 - 1)),
+            speed=1 + int(speed_step) / SPEED_STEPS,
         )
 
     def mask(self, features: torch.Tensor, frames: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
@@ -108,7 +124,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Draws:
-    """The random numbers of one clip in one epoch; see [`Augmentation.draw`]."""
+    """The random numbers of one visit to a clip; see [`Augmentation.draw`]."""
 
     partner: int | None
     mixing_weight: float
@@ -116,6 +132,23 @@ class Draws:
     noise_strength: float
     roll: int
     noise_seed: int
+    speed: float
+
+
+def change_speed(waveform: np.ndarray, speed: float) -> np.ndarray:
+    """Play a clip faster or slower, which moves pitch and tempo together.
+
+    Args:
+        waveform (`np.ndarray` of shape `(samples,)`, float32): the clip, at any sampling rate.
+        speed (`float`): factor of pitch and tempo, a multiple of 1/100; above 1 the clip gets shorter and higher.
+
+    Returns:
+        `np.ndarray` of shape `(samples / speed, rounded up,)`, float32. What a faster clip lacks at its end the caller
+        has if it cuts the clip to its length only afterwards.
+
+    Source: Ko et al. 2015, "Audio augmentation for speech recognition".
+    """
+    return resample(torch.from_numpy(waveform), round(speed * SPEED_STEPS), SPEED_STEPS).numpy()
 
 
 def mix_waveforms(waveform: np.ndarray, partner: np.ndarray, weight: float) -> np.ndarray:

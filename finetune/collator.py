@@ -20,7 +20,8 @@ class ASTDataCollator:
             `remove_unused_columns=False`). `False` leaves the features to [`ASTTrainer`], which computes them on the
             training device.
         audio_column_name (`str`, defaults to `"audio"`): column of `datasets.Audio(decode=False)` values, in rows.
-        label_column_name (`str`, defaults to `"label"`): column of label indices, in rows.
+        label_column_name (`str`, defaults to `"label"`): column of label indices, or of lists of them, in rows.
+        num_labels (`int`, *optional*): how many labels there are, needed for rows with lists of label indices.
     """
 
     def __init__(
@@ -29,11 +30,13 @@ class ASTDataCollator:
         compute_features: bool = True,
         audio_column_name: str = "audio",
         label_column_name: str = "label",
+        num_labels: int | None = None,
     ):
         self.feature_extractor = feature_extractor
         self.compute_features = compute_features
         self.audio_column_name = audio_column_name
         self.label_column_name = label_column_name
+        self.num_labels = num_labels
 
     def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor | list[int] | bool]:
         """
@@ -41,12 +44,13 @@ class ASTDataCollator:
             examples (`list[dict]`): items `{"waveform", "label"[, "draws"]}`, or rows of a data set.
 
         Returns:
-            `labels` with either `input_values` (and perhaps `attention_mask`), or `waveforms` of shape
-            `(batch, samples)`, `lengths` of shape `(batch,)`, whether these are all the same, and the scalars drawn for
-            augmentation.
+            `labels`, indices of shape `(batch,)` or vectors of shape `(batch, labels)`, with either `input_values` (and
+            perhaps `attention_mask`), or `waveforms` of shape `(batch, samples)`, `lengths` of shape `(batch,)`, whether
+            these are all the same, and the scalars drawn for augmentation.
 
         Raises:
             AudioError: if a row's audio cannot be decoded; it names the file.
+            ValueError: if rows have lists of labels and `num_labels` was not given.
         """
         if "waveform" not in examples[0]:
             examples = [self._read_row(row) for row in examples]
@@ -71,7 +75,20 @@ class ASTDataCollator:
     def _read_row(self, row: dict) -> dict:
         waveform = read_clip(row[self.audio_column_name], self.feature_extractor.sampling_rate)
         longest = num_samples(self.feature_extractor.max_length, self.feature_extractor.sampling_rate)
-        return {"waveform": waveform[:longest], "label": row[self.label_column_name]}
+        return {"waveform": waveform[:longest], "label": self._target(row[self.label_column_name])}
+
+    def _target(self, label: int | list[int]) -> int | np.ndarray:
+        """A label index as it is, a list of them as a multi-hot vector."""
+        if not isinstance(label, list):
+            return label
+        if self.num_labels is None:
+            raise ValueError(
+                f"The column {self.label_column_name!r} holds lists of label indices, which a batch needs as vectors of one "
+                "length. Pass num_labels=model.config.num_labels to ASTDataCollator."
+            )
+        vector = np.zeros(self.num_labels, dtype=np.float32)
+        vector[label] = 1
+        return vector
 
 
 def model_inputs(

@@ -1,289 +1,31 @@
-"""From what a user has to two checked splits: folders, tables and Hub data sets as undecoded `datasets` audio columns.
+"""Splits checked before training, and their clips as a data set to train on.
 
-Folders are read here and not by `datasets`' audiofolder builder, which takes a word like "test" in a file name for the
-name of a split. What is wrong with the data is said before training, in words that name the flag to type.
+A split is a `datasets.Dataset` with undecoded audio; see `splits.py` for where it comes from. What is wrong with the data
+is said before training, in words that name the flag to type.
 """
 
 import hashlib
-import itertools
-import math
 import os
 import random
-from collections import Counter, defaultdict
+import shlex
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import datasets
 import numpy as np
-import pandas as pd
-from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 from torch.utils.data import Dataset
 
-from modeling_ast.audio import AUDIO_SUFFIXES, AudioError, audio_duration, read_audio
+from modeling_ast.audio import AudioError, audio_duration, read_audio
 from modeling_ast.log_mel import FRAME_LENGTH_MS, frame_length
 
-from .arguments import DataArguments, local_or_shipped
-from .augmentation import Augmentation, mix_waveforms
+from .arguments import DataArguments
+from .augmentation import Augmentation, change_speed, mix_waveforms
+from .data_errors import DataError, some
+from .labels import is_multi_label, label_lists, label_names
 
-METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-PATH_COLUMNS = ("file_name", "path", "file", "filename")  # tried when the audio column is not in a table
-TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
-DEFAULT_AUDIO_COLUMN, DEFAULT_SPLIT_COLUMN = "audio", "split"  # of DataArguments
 CLIPS_CHECKED = 200  # decoded up front without --check_audio
-NAMES_SHOWN = 5  # of the files or labels listed in a message
-
-
-class DataError(ValueError):
-    """The data set cannot be trained on as it is; the message says what to type."""
-
-
-def load_splits(data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, str]:
-    """Load the clips and split them.
-
-    Args:
-        data ([`DataArguments`]): where the clips are and what the columns are called.
-        seed (`int`): seed of a split that has to be made.
-
-    Returns:
-        A `DatasetDict` with the splits `"train"` and `"eval"`, whose columns `"audio"` (undecoded `datasets.Audio`)
-        and `"label"` (`datasets.ClassLabel`) are followed by those that came along; and in words how it was split.
-
-    Raises:
-        DataError: if there is no audio, a file or column is missing, a split is empty or cannot be made.
-    """
-    source = local_or_shipped(data.dataset_name)
-    if source.is_dir():
-        table = next((source / name for name in METADATA_FILES if (source / name).is_file()), None)
-        columns = _read_class_folders(source, data) if table is None else _read_table(table, data)
-    elif source.is_file():
-        columns = _read_table(source, data)
-    elif source.suffix in TABLE_SUFFIXES or len(source.parts) != 2 or data.dataset_name.startswith((".", "/", "~")):
-        raise DataError(
-            f"{data.dataset_name} is not there. Pass --dataset_name with a folder, a table, or a Hub id like user/name."
-        )
-    else:
-        return _load_hub_splits(data)
-    return _split_columns(columns, data, seed)
-
-
-def _read_class_folders(root: Path, data: DataArguments) -> dict[str, list]:
-    """Clips below a folder per class, perhaps below a folder per split."""
-    split_folders = [root / data.train_split_name, root / data.eval_split_name]
-    present = [folder.name for folder in split_folders if folder.is_dir()]
-    if len(present) == 1:
-        found = sorted(path.name for path in root.iterdir() if path.is_dir())
-        raise DataError(
-            f"{root} holds the folders {_some(found)}: {present[0]!r} looks like a split, but its other half is missing. "
-            "Name both with --train_split_name and --eval_split_name."
-        )
-    columns: dict[str, list] = defaultdict(list)
-    for base in split_folders if present else [root]:
-        for path in _audio_files(base):
-            label, *rest = path.relative_to(base).parts
-            if len(rest) != 1:
-                where = f"{len(rest)} folders deep" if rest else "in no class folder"
-                raise DataError(
-                    f"{path} lies {where}. Expected {base}/CLASS/{path.name}: move it, or pass a table of files and labels "
-                    "as --dataset_name."
-                )
-            columns["audio"].append(str(path))
-            columns["label"].append(label)
-            if present:
-                columns["split"].append(base.name)
-    if not columns:
-        raise DataError(
-            f"{root} holds no audio file ({' '.join(sorted(AUDIO_SUFFIXES))}). Expected a folder per class with clips in "
-            "it, or a metadata.csv with the columns file_name and label. Pass another --dataset_name."
-        )
-    return columns
-
-
-def _audio_files(folder: Path) -> Iterator[Path]:
-    for directory, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
-                yield Path(directory, name)
-
-
-def _read_table(table: Path, data: DataArguments) -> dict[str, list]:
-    """Columns of a table, with audio as full paths (relative ones are below the table's folder) or bytes."""
-    suffix = table.suffix.lower()
-    if suffix in (".csv", ".tsv"):
-        # Everything as text: a label "001" or "NA" stays what it is.
-        frame = pd.read_csv(table, sep="\t" if suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
-    elif suffix in (".jsonl", ".json"):
-        frame = pd.read_json(table, lines=suffix == ".jsonl", dtype=False)
-    elif suffix == ".parquet":
-        frame = pd.read_parquet(table)
-    else:
-        raise DataError(f"{table} is no table this kit reads. Pass one of {' '.join(TABLE_SUFFIXES)}, or a folder.")
-    if frame.empty:
-        raise DataError(f"{table} has no rows. Expected one per clip, with the columns file_name and label.")
-
-    columns = {name: frame[name].tolist() for name in frame.columns}
-    audio_name = data.audio_column_name
-    if audio_name == DEFAULT_AUDIO_COLUMN and audio_name not in columns:
-        audio_name = next((name for name in PATH_COLUMNS if name in columns), None)
-    if audio_name not in columns:
-        raise _missing_column("audio_column_name", data.audio_column_name, columns)
-    _require_column("label_column_name", data.label_column_name, columns)
-    if data.split_column_name != DEFAULT_SPLIT_COLUMN:
-        _require_column("split_column_name", data.split_column_name, columns)
-    chosen = {"audio": audio_name, "label": data.label_column_name, "split": data.split_column_name}
-    others = {name: values for name, values in columns.items() if name not in {*chosen, *chosen.values()}}
-    columns = {name: columns[given] for name, given in chosen.items() if given in columns} | others
-    for name in ("audio", "label"):
-        empty = [row for row, value in enumerate(columns[name], 1) if _is_empty(value)]
-        if empty:
-            raise DataError(
-                f"{table}: row(s) {_some(empty)} have nothing in the column {chosen[name]!r}. Fill them in or remove them."
-            )
-    columns["audio"] = [_resolve_audio(value, table.parent) for value in columns["audio"]]
-
-    missing = [path for path in columns["audio"] if isinstance(path, str) and not os.path.isfile(path)]
-    if missing:
-        raise DataError(
-            f"{table} names {len(missing)} file(s) that are not there: {_some(missing)}. Paths are taken as relative to "
-            f"{table.parent}. Correct or remove these rows."
-        )
-    return columns
-
-
-def _resolve_audio(value, folder: Path):
-    """A path below the table's folder, or the bytes of a `{"bytes", "path"}` value."""
-    if isinstance(value, dict):
-        content = value.get("bytes")
-        return _resolve_audio(value.get("path"), folder) if content is None else {"bytes": content, "path": None}
-    if isinstance(value, bytes):
-        return {"bytes": value, "path": None}
-    if isinstance(value, str):
-        return str(folder / value)
-    raise DataError(
-        f"The audio column holds {value!r}, expected the path of a file, or its bytes. Name another with "
-        "--audio_column_name."
-    )
-
-
-def _split_columns(columns: dict[str, list], data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, str]:
-    labels = [_single_label(label) for label in columns["label"]]
-    _require_labels(data.ignore_labels, labels)
-    columns = _select(columns | {"label": labels}, [label not in data.ignore_labels for label in labels])
-    if len(set(columns["label"])) < 2:
-        raise DataError(
-            f"All clips have the label {_some(sorted(set(columns['label'])))}. A classifier needs two classes or more: "
-            "give each its own folder, or name the right column with --label_column_name "
-            f"(now {data.label_column_name!r})."
-        )
-    if "split" in columns:
-        if data.group_column_name:
-            raise DataError(
-                "group_column_name was given, but the data set says itself how it is split. Leave out "
-                f"--group_column_name, or remove the column {data.split_column_name!r}."
-            )
-        sides = _named_sides(columns["split"], data)
-        method = f"as the column {data.split_column_name!r} or the folders of the data set say"
-        others = Counter(name for name, side in zip(columns["split"], sides, strict=True) if side is None)
-        if others:
-            method += f", without {_counted(others)}"
-    else:
-        sides, method = _made_sides(columns, data, seed)
-    # What is in neither split, and a label that is only there, is not this run's concern.
-    columns = _select(columns, [side is not None for side in sides])
-    sides, labels = [side for side in sides if side is not None], columns["label"]
-    names = sorted(set(labels))
-
-    # The mixed types of a table's other columns are nobody's concern here: they come along as text.
-    table = {"audio": columns["audio"], "label": labels}
-    table |= {name: [str(value) for value in values] for name, values in columns.items() if name not in table}
-    features = datasets.Features({name: datasets.Value("string") for name in table})
-    features |= {"audio": datasets.Audio(decode=False), "label": datasets.ClassLabel(names=names)}
-    everything = datasets.Dataset.from_dict(table | {"label": [names.index(label) for label in labels]}, features)
-    splits = {
-        name: everything.select([row for row, side in enumerate(sides) if side == name]) for name in ("train", "eval")
-    }
-    return datasets.DatasetDict(splits), method
-
-
-def _named_sides(split_column: list, data: DataArguments) -> list[str | None]:
-    sides = {data.train_split_name: "train", data.eval_split_name: "eval"}
-    found = Counter(split_column)
-    for flag, name in (("train_split_name", data.train_split_name), ("eval_split_name", data.eval_split_name)):
-        if not found[name]:
-            raise DataError(
-                f"No clip is in the split {name!r}; the data has {_counted(found)}. Pass --{flag} with one of these."
-            )
-    empty = [row for row, name in enumerate(split_column, 1) if _is_empty(name)]
-    if empty:
-        raise DataError(
-            f"Row(s) {_some(empty)} have nothing in the column {data.split_column_name!r}. Fill them in or remove them."
-        )
-    return [sides.get(name) for name in split_column]
-
-
-def _made_sides(columns: dict[str, list], data: DataArguments, seed: int) -> tuple[list[str], str]:
-    """A stratified split that keeps groups on one side."""
-    labels = columns["label"]
-    if data.group_column_name:
-        _require_column("group_column_name", data.group_column_name, columns)
-    try:
-        if data.group_column_name:
-            folds = StratifiedGroupKFold(n_splits=round(1 / data.eval_fraction), shuffle=True, random_state=seed)
-            held_out = next(folds.split(labels, labels, columns[data.group_column_name]))[1].tolist()
-        else:
-            rows = range(len(labels))
-            held_out = train_test_split(rows, test_size=data.eval_fraction, stratify=labels, random_state=seed)[1]
-    except ValueError as error:  # scikit-learn counts the groups and the members of each class
-        raise DataError(
-            f"{len(labels)} clips ({_counted(Counter(labels))}) are too few to hold out a share of {data.eval_fraction}: "
-            f"{error} Add clips, leave a class out with --ignore_labels, or give the data folders "
-            f"{data.train_split_name}/ and {data.eval_split_name}/."
-        ) from error
-    held_out = set(held_out)
-    together = f", the column {data.group_column_name!r} kept together" if data.group_column_name else ""
-    method = f"{len(held_out)} of {len(labels)} clips held out at random, stratified by label{together} (seed {seed})"
-    return ["eval" if row in held_out else "train" for row in range(len(labels))], method
-
-
-def _load_hub_splits(data: DataArguments) -> tuple[datasets.DatasetDict, str]:
-    if data.group_column_name:
-        raise DataError("group_column_name does not apply to a data set on the Hub, which has splits. Leave it out.")
-    try:
-        loaded = datasets.load_dataset(data.dataset_name, data.dataset_config_name)
-    except (FileNotFoundError, ConnectionError, OSError) as error:
-        raise DataError(
-            f"{data.dataset_name} is neither a folder or table here nor a data set that the Hub gives ({error}). Check "
-            "--dataset_name."
-        ) from error
-    chosen, labels, found = {}, {}, set()
-    for side, flag, name in (
-        ("train", "train_split_name", data.train_split_name),
-        ("eval", "eval_split_name", data.eval_split_name),
-    ):
-        if name not in loaded:
-            raise DataError(f"{data.dataset_name} has no split {name!r}; it has {_some(list(loaded))}. Pass --{flag}.")
-        wanted = {"audio": data.audio_column_name, "label": data.label_column_name}
-        for column, given in wanted.items():
-            _require_column(f"{column}_column_name", given, loaded[name].column_names)
-        in_the_way = [name for name in set(wanted) & set(loaded[name].column_names) if wanted[name] != name]
-        split = loaded[name].remove_columns(in_the_way)
-        split = split.rename_columns({given: column for column, given in wanted.items() if given != column})
-        split = split.cast_column("audio", datasets.Audio(decode=False))
-        feature = split.features["label"]
-        to_text = feature.int2str if isinstance(feature, datasets.ClassLabel) else _single_label
-        if None in split["label"]:
-            raise DataError(f"The split {name!r} of {data.dataset_name} has clips without a label. Remove them.")
-        texts = [to_text(label) for label in split["label"]]
-        found |= set(texts)
-        kept = [row for row, text in enumerate(texts) if text not in data.ignore_labels]
-        chosen[side], labels[side] = split.select(kept), [texts[row] for row in kept]
-    _require_labels(data.ignore_labels, found)
-    names = sorted({*labels["train"], *labels["eval"]})
-    for side, split in chosen.items():
-        indices = [names.index(text) for text in labels[side]]
-        feature = datasets.ClassLabel(names=names)
-        chosen[side] = split.remove_columns("label").add_column("label", indices, feature=feature)
-    return datasets.DatasetDict(chosen), "as the data set on the Hub says"
+SPLIT_WORDS = {"train": "training", "eval": "scored", "validation": "validation"}
 
 
 def check_splits(
@@ -298,29 +40,16 @@ def check_splits(
         max_samples (`int`): samples that the model hears of a clip.
 
     Returns:
-        The splits, without duplicates in training if that was asked for, and in words what the user should know.
+        The splits, without duplicates if that was asked for, and in words what the user should know.
 
     Raises:
-        DataError: for a scored label without training clips, one class only, files that are byte for byte on both
-            sides, or files that cannot be decoded, are empty or hold NaN (of up to 200 clips; of all with
-            `check_audio`).
+        DataError: for a label without training clips (of single-label data; for multi-label data it is in the words),
+            training clips that all have the same labels, files that are byte for byte in two splits, or files that
+            cannot be decoded, are empty or hold NaN (of up to 200 clips; of all with `check_audio`).
     """
-    splits, num_dropped = _without_shared_audio(splits, data)
-    names = splits["train"].features["label"].names
-    trained = set(splits["train"].unique("label"))
-    if len(trained) < 2:
-        raise DataError(
-            f"All training clips have the label {_some([names[label] for label in trained])}. A classifier needs two "
-            "classes or more in the training split."
-        )
-    untrained = [names[label] for label in splits["eval"].unique("label") if label not in trained]
-    if untrained:
-        raise DataError(
-            f"{_some(untrained)}: no training clip has this label, but the scored split does. Move clips into the "
-            f"training split, or pass --ignore_labels {' '.join(untrained)}."
-        )
+    splits, notes = _without_shared_audio(splits, data)
+    notes += _check_labels(splits)
     num_checked, num_longer = _check_files(splits, data, sampling_rate, max_samples)
-    notes = [f"{num_dropped} clip(s) also in the scored split were left out of training"] if num_dropped else []
     if num_longer:
         notes.append(
             f"{num_longer} of {num_checked} clips looked at are longer than the {max_samples / sampling_rate:.2f} s that "
@@ -329,32 +58,86 @@ def check_splits(
     return splits, notes
 
 
-def _without_shared_audio(splits: datasets.DatasetDict, data: DataArguments) -> tuple[datasets.DatasetDict, int]:
-    """Find files that are in both splits byte for byte; return the splits without them, and how many there were."""
-    training, scored = splits["train"], splits["eval"]
-    training_sizes = [audio_size(row["audio"]) for row in training]
-    scored_sizes = [audio_size(row["audio"]) for row in scored]
-    # Only files of one size can be identical: large data sets are not read through for this.
-    common = set(training_sizes) & set(scored_sizes)
-    digests = {}
-    for row, size in enumerate(scored_sizes):
-        if size in common:
-            audio = scored[row]["audio"]
-            digests[_digest(audio)] = _name(audio)
-    shared = {}
-    for row, size in enumerate(training_sizes):
-        if size in common and (digest := _digest(training[row]["audio"])) in digests:
-            shared[row] = digests[digest]
-    if not shared:
-        return splits, 0
-    if data.drop_duplicate_audio:
-        kept = training.select([row for row in range(len(training)) if row not in shared])
-        return datasets.DatasetDict(splits | {"train": kept}), len(shared)
-    pairs = [f"{_name(training[row]['audio'])} = {twin}" for row, twin in shared.items()]
-    raise DataError(
-        f"{len(shared)} clip(s) are in the training and in the scored split: {_some(pairs)}. The score would be too good. "
-        "Remove them, or pass --drop_duplicate_audio to leave them out of training."
-    )
+def _check_labels(splits: datasets.DatasetDict) -> list[str]:
+    """Refuse labels that cannot be learned; say in words which of the model's labels no training clip has."""
+    names = label_names(splits["train"])
+    label_sets = {side: {tuple(labels) for labels in label_lists(split)} for side, split in splits.items()}
+    if len(label_sets["train"]) < 2:
+        common = [names[label] for labels in label_sets["train"] for label in labels]
+        if is_multi_label(splits["train"]):
+            raise DataError(
+                f"All training clips have the same labels ({some(common) or 'none'}). Nothing can be learned from them; "
+                "move clips with other labels into the training split."
+            )
+        raise DataError(
+            f"All training clips have the label {some(common)}. A classifier needs two classes or more in the training "
+            "split."
+        )
+    labels_of = {side: {label for labels in sets for label in labels} for side, sets in label_sets.items()}
+    if not is_multi_label(splits["train"]):
+        for side in sorted(splits.keys() - {"train"}):
+            untrained = [names[label] for label in sorted(labels_of[side] - labels_of["train"])]
+            if untrained:
+                raise DataError(
+                    f"{some(untrained)}: no training clip has this label, but the {SPLIT_WORDS[side]} split does. Move "
+                    f"clips into the training split, or pass --ignore_labels {shlex.join(untrained)}."
+                )
+    untrained = [name for label, name in enumerate(names) if label not in labels_of["train"]]
+    return [f"{len(untrained)} label(s) have no training clip: {some(untrained)}"] if untrained else []
+
+
+def _without_shared_audio(splits: datasets.DatasetDict, data: DataArguments) -> tuple[datasets.DatasetDict, list[str]]:
+    """Find files that are in two splits byte for byte; return the splits without them, and in words what was left out.
+
+    What is scored stays as it is; a clip that is there too leaves the validation split, and one of these two training.
+    """
+    digests = _digests_of_equal_sizes(splits)
+    dropped: dict[str, set[int]] = {side: set() for side in splits}
+    notes = []
+    pairs = [("validation", "eval"), ("train", "eval"), ("train", "validation")]
+    for side, other in pairs:
+        if side not in splits or other not in splits:
+            continue
+        twins = {digest: row for row, digest in digests[other].items()}
+        shared = {row: twins[digest] for row, digest in digests[side].items() if digest in twins}
+        if not shared:
+            continue
+        here, there = SPLIT_WORDS[side], SPLIT_WORDS[other]
+        if not data.drop_duplicate_audio:
+            names = [
+                f"{_name(splits[side][row]['audio'])} = {_name(splits[other][twin]['audio'])}"
+                for row, twin in shared.items()
+            ]
+            raise DataError(
+                f"{len(shared)} clip(s) are in the {here} and in the {there} split: {some(names)}. The score would be too "
+                f"good. Remove them, or pass --drop_duplicate_audio to leave them out of {here}."
+            )
+        digests[side] = {row: digest for row, digest in digests[side].items() if row not in shared}
+        dropped[side] |= shared.keys()
+        notes.append(f"{len(shared)} clip(s) also in the {there} split were left out of {here}")
+    kept = {side: [row for row in range(len(split)) if row not in dropped[side]] for side, split in splits.items()}
+    empty = [SPLIT_WORDS[side] for side, rows in kept.items() if not rows]
+    if empty:
+        raise DataError(
+            f"All clips of the {empty[0]} split are in another split too, so none is left. Give it clips of its own."
+        )
+    splits = {side: split.select(kept[side]) if dropped[side] else split for side, split in splits.items()}
+    return datasets.DatasetDict(splits), notes
+
+
+def _digests_of_equal_sizes(splits: datasets.DatasetDict) -> dict[str, dict[int, bytes]]:
+    """Digest by row of the files of each split whose size a file of another split has too.
+
+    Only files of one size can be identical: large data sets are not read through for this.
+    """
+    sizes = {
+        side: [audio_size(row["audio"]) for row in split.select_columns("audio")] for side, split in splits.items()
+    }
+    num_splits = Counter(size for of_split in sizes.values() for size in set(of_split))
+    return {
+        side: {row: _digest(splits[side][row]["audio"]) for row, size in enumerate(of_split) if num_splits[size] > 1}
+        for side, of_split in sizes.items()
+    }
 
 
 def _check_files(
@@ -402,14 +185,20 @@ def read_clip(audio: dict, sampling_rate: int) -> np.ndarray:
 
 
 class ASTDataset(Dataset):
-    """Decoded clips of a split. A training item is asked for by (epoch, index), which also seeds its augmentation.
+    """Decoded clips of a split, with their targets.
+
+    A training item is asked for by (epoch, index), which also seeds its augmentation, or by (epoch, index, visit) where
+    a clip may come several times in an epoch. Its `"label"` is an index, or a float32 vector of shape `(labels,)`:
+    multi-hot for multi-label data, one-hot with `binary_targets`, mixed in training with mixup.
 
     Args:
-        split (`datasets.Dataset`): with the columns `"audio"` (undecoded) and `"label"` (`ClassLabel`).
+        split (`datasets.Dataset`): with the columns `"audio"` (undecoded) and `"label"` (`ClassLabel`, or `List` of it).
         sampling_rate (`int`): rate to decode to, in Hz.
         max_samples (`int`): samples after which a clip is cut; the model does not hear the rest.
         augmentation ([`Augmentation`], *optional*): what to draw for items asked for with an epoch.
         seed (`int`, defaults to 0): seed of these draws.
+        binary_targets (`bool`, defaults to `False`): vectors for single-label clips too, as binary cross-entropy takes
+            them.
     """
 
     def __init__(
@@ -419,35 +208,53 @@ class ASTDataset(Dataset):
         max_samples: int,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        *,
+        binary_targets: bool = False,
     ):
         self.split = split
         self.sampling_rate = sampling_rate
         self.max_samples = max_samples
         self.augmentation = augmentation
         self.seed = seed
-        self.num_labels = split.features["label"].num_classes
+        self.num_labels = len(label_names(split))
+        self.vector_targets = binary_targets or is_multi_label(split)
 
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict:
-        epoch, index = key if isinstance(key, tuple) else (None, key)
-        waveform, label = self._read(index)
+    def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
+        epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
         if self.augmentation is None or epoch is None:
-            return {"waveform": waveform, "label": label}
-        draws = self.augmentation.draw(self.seed, epoch, index, len(self))
-        if self.augmentation.mixup_probability:
-            label = np.eye(self.num_labels, dtype=np.float32)[label]
-            if draws.partner is not None:
-                partner, partner_label = self._read(draws.partner)
-                waveform = mix_waveforms(waveform, partner, draws.mixing_weight)
-                label = draws.mixing_weight * label
-                label[partner_label] += 1 - draws.mixing_weight
+            waveform, label = self._read(index)
+            return {"waveform": waveform, "label": self._vector(label) if self.vector_targets else label}
+        draws = self.augmentation.draw(self.seed, epoch, index, len(self), *visit)
+        waveform, label = self._read(index, draws.speed)
+        if self.augmentation.mixup_probability or self.vector_targets:
+            label = self._vector(label)
+        if draws.partner is not None:
+            partner, partner_label = self._read(draws.partner)
+            weight = draws.mixing_weight
+            waveform = mix_waveforms(waveform, partner, weight)
+            label = weight * label + (1 - weight) * self._vector(partner_label)
         return {"waveform": waveform, "label": label, "draws": draws}
 
-    def _read(self, index: int) -> tuple[np.ndarray, int]:
+    def _read(self, index: int, speed: float = 1.0) -> tuple[np.ndarray, int | list[int]]:
         row = self.split[index]
-        return read_clip(row["audio"], self.sampling_rate)[: self.max_samples], row["label"]
+        waveform = read_clip(row["audio"], self.sampling_rate)
+        if speed != 1:
+            waveform = change_speed(waveform, speed)
+            # A clip of little more than one frame must not become shorter than that.
+            waveform = np.pad(waveform, (0, max(0, frame_length(self.sampling_rate) - len(waveform))))
+        return waveform[: self.max_samples], row["label"]
+
+    def _vector(self, label: int | list[int]) -> np.ndarray:
+        vector = np.zeros(self.num_labels, dtype=np.float32)
+        vector[label] = 1
+        return vector
+
+    def label_lists(self) -> list[list[int]]:
+        """Indices of the labels of every clip, told without decoding audio; one each for single-label data."""
+        return label_lists(self.split)
 
     def lengths(self) -> np.ndarray:
         """Samples of every clip as the model hears them, told from the files' headers: `(clips,)`."""
@@ -457,41 +264,6 @@ class ASTDataset(Dataset):
     def waveforms(self, indices: Iterator[int]) -> Iterator[np.ndarray]:
         """Decode these clips one after the other, without labels or augmentation."""
         return (self._read(index)[0] for index in indices)
-
-
-def _single_label(value) -> str:
-    if isinstance(value, (list, tuple, dict, np.ndarray)):
-        raise DataError(
-            f"The label column holds {value!r}, expected one label per clip. Name another with --label_column_name."
-        )
-    return str(value)
-
-
-def _require_labels(wanted: list[str], found):
-    unknown = sorted(set(wanted) - set(found))
-    if unknown:
-        raise DataError(
-            f"ignore_labels names {_some(unknown)}, which no clip has; there are {_some(sorted(set(found)))}. Correct "
-            "--ignore_labels."
-        )
-
-
-def _select(columns: dict[str, list], kept: list[bool]) -> dict[str, list]:
-    return {name: list(itertools.compress(values, kept)) for name, values in columns.items()}
-
-
-def _is_empty(value) -> bool:
-    return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
-
-
-def _require_column(flag: str, name: str, columns):
-    if name not in columns:
-        raise _missing_column(flag, name, columns)
-
-
-def _missing_column(flag: str, name: str, columns) -> DataError:
-    found = ", ".join(repr(column) for column in columns)
-    return DataError(f"{flag}={name!r} is not in the data set; it has {found}. Pass --{flag} with one of these.")
 
 
 def audio_size(audio: dict) -> int:
@@ -506,12 +278,3 @@ def _digest(audio: dict) -> bytes:
 
 def _name(audio: dict) -> str:
     return audio["path"] or "a clip without a path"
-
-
-def _some(names: list) -> str:
-    shown = ", ".join(str(name) for name in names[:NAMES_SHOWN])
-    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
-
-
-def _counted(counts: Counter) -> str:
-    return ", ".join(f"{name!r} ({count} clips)" for name, count in counts.items())

@@ -1,13 +1,17 @@
 """The sections of `run_summary.json` that a training writes: what it was given and what came out."""
 
 import hashlib
+import itertools
 import platform
+import resource
+import sys
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
 import datasets
 import torch
+from transformers.trainer_utils import TrainOutput
 
 from model_card import run_summary
 
@@ -16,11 +20,14 @@ from .arguments import (
     ASTTrainingArguments,
     AugmentationArguments,
     DataArguments,
+    OptimizationArguments,
     local_or_shipped,
     recorded_arguments,
 )
 from .data import audio_size
+from .labels import label_lists, label_names
 
+GIGA = 1e9
 PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate")
 
 
@@ -45,15 +52,12 @@ def hub_id_or_none(name: str | None) -> str | None:
 def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method: str) -> dict:
     """Where the clips came from, how they were split, how many there are of each label."""
     section = {
-        "name": hub_id_or_none(args.dataset_name) or Path(args.dataset_name).stem,
+        "name": hub_id_or_none(args.dataset_name) or Path(args.dataset_name or args.train_file).stem,
         "hub_id": hub_id_or_none(args.dataset_name),
         "audio_column": args.audio_column_name,
         "label_column": args.label_column_name,
         "split_method": split_method,
-        "splits": {
-            args.train_split_name: _describe_split(splits["train"]),
-            args.eval_split_name: _describe_split(splits["eval"]),
-        },
+        "splits": {_split_name(args, side): _describe_split(split) for side, split in splits.items()},
     }
     if "license" in splits["train"].column_names:
         licenses = {name for split in splits.values() for name in split.unique("license")}
@@ -61,9 +65,14 @@ def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method
     return section
 
 
+def _split_name(args: DataArguments, side: str) -> str:
+    names = {"train": args.train_split_name, "eval": args.eval_split_name, "validation": args.validation_split_name}
+    return names[side] or side
+
+
 def _describe_split(split: datasets.Dataset) -> dict:
-    counts = Counter(split["label"])
-    names = split.features["label"].names
+    counts = Counter(itertools.chain.from_iterable(label_lists(split)))
+    names = label_names(split)
     return {"clips": len(split), "label_counts": {name: counts[index] for index, name in enumerate(names)}}
 
 
@@ -73,7 +82,11 @@ def model_section(model) -> dict:
 
 
 def training_section(
-    args: ASTTrainingArguments, augmentation: AugmentationArguments, data_args: DataArguments, model
+    args: ASTTrainingArguments,
+    augmentation: AugmentationArguments,
+    optimization: OptimizationArguments,
+    data_args: DataArguments,
+    model,
 ) -> dict:
     """The settings that decide what is learned."""
     return {
@@ -81,7 +94,7 @@ def training_section(
         "max_steps": args.max_steps if args.max_steps > 0 else None,
         "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
         "gradient_accumulation_steps": args.gradient_accumulation_steps,
-        "optimizer": getattr(args.optim, "value", args.optim),
+        "optimizer": optimization.optimizer if optimization.optimizer != "trainer" else str(args.optim.value),
         "learning_rate": args.learning_rate,
         "lr_scheduler_type": getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type),
         "warmup_steps": args.warmup_steps,
@@ -98,6 +111,8 @@ def training_section(
         "padding": data_args.padding,
         "train_sampling_strategy": args.train_sampling_strategy,
         "augmentation": asdict(augmentation),
+        "optimization": asdict(optimization),
+        "load_best_model_at_end": args.load_best_model_at_end,
     }
 
 
@@ -108,25 +123,27 @@ def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
         summary (`dict`): the sections that are known before training.
         splits (`datasets.DatasetDict`): the clips, of which names, sizes and labels count, not where they lie.
     """
-    clips = {side: _digest_of_clips(split) for side, split in splits.items()}
+    clips = {side: digest_of_clips(split) for side, split in splits.items()}
     training = {name: value for name, value in summary["training"].items() if name not in ("epochs", "max_steps")}
     return {
         "seed": summary["seed"],
         "labels": summary["labels"],
         "training clips": clips["train"],
         "scored clips": clips["eval"],
+        "validation clips": clips.get("validation"),
         "features": summary["features"],
         "model sizes": summary["model"],
         "training settings": training,
     }
 
 
-def _digest_of_clips(split: datasets.Dataset) -> str:
+def digest_of_clips(split: datasets.Dataset) -> str:
+    """A number for the clips' names, sizes and labels, in their order."""
     digest = hashlib.sha256()
     for row in split:
         audio = row["audio"]
         name = Path(audio["path"]).name.encode() if audio["path"] else b""
-        digest.update(name + b"\0%d %d\0" % (audio_size(audio), row["label"]))
+        digest.update(name + f"\0{audio_size(audio)} {row['label']}\0".encode())
     return digest.hexdigest()
 
 
@@ -151,9 +168,23 @@ def environment_section(args: ASTTrainingArguments) -> dict:
     }
 
 
-def time_section(metrics: dict[str, float]) -> dict:
-    """Seconds and samples per second of the training, without evaluation."""
+def cost_section(outcome: TrainOutput, args: ASTTrainingArguments) -> dict:
+    """What a training cost, without evaluation: seconds, samples a second, seconds of a step, and peak memory in GB.
+
+    Memory is that of this process's accelerator or, without one, of this whole process.
+    """
+    if args.device.type == "cuda":
+        peak = torch.cuda.max_memory_allocated(args.device)
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
-        "training_seconds": metrics["train_runtime"],
-        "train_samples_per_second": metrics["train_samples_per_second"],
+        "training_seconds": outcome.metrics["train_runtime"],
+        "train_samples_per_second": outcome.metrics["train_samples_per_second"],
+        "seconds_per_step": outcome.metrics["train_runtime"] / max(outcome.global_step, 1),
+        "peak_memory_gb": peak / GIGA,
     }
+
+
+def cost_in_words(cost: dict) -> str:
+    """Time and memory of a step."""
+    return f"{cost['seconds_per_step']:.3g} s a step, {cost['peak_memory_gb']:.2f} GB at most"

@@ -1,32 +1,72 @@
-"""The order in which training clips are visited."""
+"""The order in which training clips are visited.
 
-from collections.abc import Iterator
+Source of the class-balanced draw: Gong et al. 2021, the weights that the released code computes for the full AudioSet.
+Differs from it in that, with several processes, no clip goes to two of them in one update.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
 
-SAMPLING_STRATEGIES = ("random", "group_by_length")  # those of `TrainingArguments` that there are here
+# Those of `TrainingArguments` that there are here, and the original's.
+SAMPLING_STRATEGIES = ("random", "group_by_length", "class_balanced")
 ORDER_STREAM = 1  # sets these random numbers apart from other uses of the same seed and epoch
 GROUPS_SORTED_TOGETHER = 50  # enough for groups of almost one length, few enough that each epoch has other groups
+# A clip with the label l weighs 1000 / (count of l + 0.01) for it; Gong et al. 2021, released code.
+LABEL_MASS, COUNT_OFFSET = 1000.0, 0.01
+REDRAWS = 200  # enough for all but a handful of clips that have almost all the weight; these are left to an exact draw
 
 
 class EpochSampler(Sampler):
     """Yields (epoch, index) in an order that is a function of (seed, epoch), so that no worker holds a stale epoch.
 
+    With `weights` it yields (epoch, index, visit), `visit` telling how often the index came before in this epoch.
+
     Args:
-        num_clips (`int`): size of the training set.
+        num_clips (`int`): size of the training set, and of an epoch.
         seed (`int`): seed of the order.
         lengths (`np.ndarray` of shape `(num_clips,)`, *optional*): length of each clip; clips of similar length are then
             visited together, for `padding="longest"`.
         group_size (`int`, defaults to 1): clips that are visited together: those of one update over all processes.
+        weights (`np.ndarray` of shape `(num_clips,)`, *optional*): clips are then drawn with replacement, in proportion
+            to these; see [`class_balanced_weights`].
+        distinct (`bool`, defaults to `False`): with `weights`, draw no clip twice in a group. The last group, if it is
+            smaller, counts with those of the first that Accelerate fills it up with.
+
+    Raises:
+        ValueError: if there is not one weight per clip, or fewer clips with a weight than have to be drawn together.
     """
 
-    def __init__(self, num_clips: int, seed: int, lengths: np.ndarray | None = None, group_size: int = 1):
+    def __init__(
+        self,
+        num_clips: int,
+        seed: int,
+        lengths: np.ndarray | None = None,
+        group_size: int = 1,
+        weights: np.ndarray | None = None,
+        distinct: bool = False,
+    ):
         self.num_clips = num_clips
         self.seed = seed
         self.lengths = lengths
         self.group_size = group_size
+        self.weights = weights
+        self.distinct = distinct
         self.epoch = 0
+        if weights is None:
+            return
+        if len(weights) != num_clips:
+            raise ValueError(f"{len(weights)} weights were given for {num_clips} clips, expected one for each.")
+        needed, drawable = group_size if distinct else 1, np.count_nonzero(weights)
+        if drawable < needed:
+            raise ValueError(
+                f"train_sampling_strategy='class_balanced' needs {needed} clips with a label, as many as go into one update "
+                f"over all processes, but only {drawable} of {num_clips} have one. Pass a smaller "
+                "--per_device_train_batch_size, or --train_sampling_strategy random."
+            )
+        self._cumulative_weights = np.cumsum(weights, dtype=np.float64)
 
     def set_epoch(self, epoch: int):
         """Choose the order of the next pass."""
@@ -35,12 +75,17 @@ class EpochSampler(Sampler):
     def __len__(self) -> int:
         return self.num_clips
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
+    def __iter__(self) -> Iterator[tuple[int, ...]]:
         generator = np.random.default_rng((ORDER_STREAM, self.seed, self.epoch))
+        if self.weights is not None:
+            order = self._draw(self.num_clips, generator)
+            if self.distinct:
+                order = self._with_distinct_groups(order, generator)
+            return zip(itertools.repeat(self.epoch), order.tolist(), _visits(order).tolist(), strict=False)
         order = generator.permutation(self.num_clips)
         if self.lengths is not None:
             order = self._grouped_by_length(order, generator)
-        return iter([(self.epoch, int(index)) for index in order])
+        return zip(itertools.repeat(self.epoch), order.tolist(), strict=False)
 
     def _grouped_by_length(self, order: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         together = self.group_size * GROUPS_SORTED_TOGETHER
@@ -52,3 +97,87 @@ class EpochSampler(Sampler):
         whole = [group for group in groups if len(group) == self.group_size]
         rest = [group for group in groups if len(group) < self.group_size]  # last, or all groups after it were shifted
         return np.concatenate([whole[place] for place in generator.permutation(len(whole))] + rest)
+
+    def _draw(self, size: int, generator: np.random.Generator) -> np.ndarray:
+        """Indices in proportion to their weights, with replacement: `(size,)`."""
+        points = generator.random(size) * self._cumulative_weights[-1]
+        return np.searchsorted(self._cumulative_weights, points, side="right")  # the right side: never a weight of 0
+
+    def _with_distinct_groups(self, order: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        whole = len(order) // self.group_size * self.group_size
+        groups = order[:whole].reshape(-1, self.group_size)
+        self._redraw_repeats(groups, generator)
+        rest = order[whole:]
+        if len(rest):
+            # The processes' last batches are filled up with the first clips of the epoch: they stand first here, and
+            # what stands first is not drawn again.
+            filling = groups[0, : self.group_size - len(rest)]
+            rest = np.concatenate([filling, rest])[None]
+            self._redraw_repeats(rest, generator)
+            rest = rest[0, len(filling) :]
+        return np.concatenate([groups.reshape(-1), rest])
+
+    def _redraw_repeats(self, groups: np.ndarray, generator: np.random.Generator):
+        """Replace, in place, what repeats an earlier index of its row of `(groups, group size)`.
+
+        What comes of it is the draw without replacement: each next clip in proportion to the weights of those left.
+        """
+        open_rows = np.arange(len(groups))
+        for _ in range(REDRAWS):
+            repeats = _repeats(groups[open_rows])
+            open_rows, repeats = open_rows[repeats.any(axis=1)], repeats[repeats.any(axis=1)]
+            if not len(open_rows):
+                return
+            row, column = np.nonzero(repeats)
+            groups[open_rows[row], column] = self._draw(len(row), generator)
+        for row in open_rows:
+            repeats = _repeats(groups[row][None])[0]
+            left = np.array(self.weights, dtype=np.float64)
+            left[groups[row]] = 0
+            groups[row, repeats] = generator.choice(len(left), repeats.sum(), replace=False, p=left / left.sum())
+
+
+def class_balanced_weights(label_lists: Sequence[Sequence[int]], num_labels: int) -> np.ndarray:
+    """Weight of each clip in the original's class-balanced draw: the sum over its labels of 1000 / (count + 0.01).
+
+    Args:
+        label_lists (sequence of sequences of `int`): label indices of each training clip.
+        num_labels (`int`): number of labels there are.
+
+    Returns:
+        `np.ndarray` of shape `(clips,)`, float64. A clip without a label has the weight 0 and is never drawn.
+
+    Raises:
+        ValueError: if a label is not an index below `num_labels`.
+
+    Source: Gong et al. 2021, the released code's weight file for the full AudioSet.
+    """
+    sizes = np.fromiter(map(len, label_lists), dtype=np.int64, count=len(label_lists))
+    labels = np.fromiter(itertools.chain.from_iterable(label_lists), dtype=np.int64, count=sizes.sum())
+    outside = labels[(labels < 0) | (labels >= num_labels)]
+    if len(outside):
+        raise ValueError(f"A clip has the label {outside[0]}, expected an index from 0 to {num_labels - 1}.")
+    label_weights = LABEL_MASS / (np.bincount(labels, minlength=num_labels) + COUNT_OFFSET)
+    clips = np.repeat(np.arange(len(sizes)), sizes)  # the clip that each of the labels belongs to
+    return np.bincount(clips, weights=label_weights[labels], minlength=len(sizes))
+
+
+def _repeats(rows: np.ndarray) -> np.ndarray:
+    """Whether a value stands further left in its row too: `(rows, columns)`."""
+    places = np.argsort(rows, axis=1, kind="stable")
+    ordered = np.take_along_axis(rows, places, axis=1)
+    repeats = np.zeros(rows.shape, dtype=bool)
+    np.put_along_axis(repeats, places[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    return repeats
+
+
+def _visits(order: np.ndarray) -> np.ndarray:
+    """How often each value came before: `(order,)`."""
+    places = np.argsort(order, kind="stable")
+    ordered = order[places]
+    is_first = np.ones(len(order), dtype=bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    first = np.maximum.accumulate(np.where(is_first, np.arange(len(order)), 0))
+    visits = np.empty_like(order)
+    visits[places] = np.arange(len(order)) - first
+    return visits

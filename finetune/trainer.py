@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import torch
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ProgressCallback
@@ -14,9 +15,19 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.atomic_files import sync
 
+from .arguments import OptimizationArguments
 from .augmentation import Augmentation
 from .collator import model_inputs
-from .sampling import SAMPLING_STRATEGIES, EpochSampler
+from .optimization import (
+    RATE_FACTOR,
+    EpochDecay,
+    HeadOnlyEpochs,
+    freeze_lowest_layers,
+    original_optimizer,
+    scale_learning_rates,
+    weighted_classification_loss,
+)
+from .sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
 
 # Folder in the output folder for what is being written; its name never looks like a checkpoint's.
 UNFINISHED = ".unfinished"
@@ -31,9 +42,15 @@ class ASTTrainer(Trainer):
         augmentation ([`Augmentation`], *optional*): applied to training batches.
         identity (`dict`, *optional*): what a resumed run has to have in common with this one; written into every
             checkpoint as `run_identity.json`.
+        optimization ([`OptimizationArguments`], *optional*): optimiser, schedule, learning rates by layer and frozen
+            parts; those of `Trainer` if not given. The learning rate that is logged is the one before the factors of
+            layers.
+        loss_weights (`torch.Tensor` of shape `(num_labels,)`, *optional*): from [`class_weights`]; weights of the
+            training loss. The loss of evaluations stays unweighted, to be comparable between runs.
         kwargs: as [`~transformers.Trainer`]. The training set has to take the (epoch, index) items of
-            [`EpochSampler`], as [`ASTDataset`] does, and for `train_sampling_strategy="group_by_length"` to have its
-            method `lengths`.
+            [`EpochSampler`], as [`ASTDataset`] does, for `train_sampling_strategy="group_by_length"` to have its
+            method `lengths`, and for `"class_balanced"` (whose items are (epoch, index, visit)) its method
+            `label_lists` and `num_labels`.
 
     Differs from `Trainer` also in that a checkpoint is written under another name, synced and renamed, so that a
     half-written one is never resumed from.
@@ -45,6 +62,8 @@ class ASTTrainer(Trainer):
         feature_extractor: ASTFeatureExtractor,
         augmentation: Augmentation | None = None,
         identity: dict | None = None,
+        optimization: OptimizationArguments | None = None,
+        loss_weights: torch.Tensor | None = None,
         **kwargs,
     ):
         super().__init__(*args, processing_class=feature_extractor, **kwargs)
@@ -56,6 +75,11 @@ class ASTTrainer(Trainer):
         self.feature_extractor = feature_extractor
         self.augmentation = augmentation
         self.identity = identity
+        self.optimization = OptimizationArguments() if optimization is None else optimization
+        self.loss_weights = loss_weights
+        self._steps_per_epoch: int | None = None
+        self._check_loss_weights()
+        self._freeze()
         self._saving_into: str | None = None
         self.remove_callback(ProgressCallback)
         if not self.args.disable_tqdm:
@@ -70,15 +94,103 @@ class ASTTrainer(Trainer):
                 f"train_sampling_strategy='group_by_length' was given, but {type(dataset).__name__} does not tell how long "
                 "its clips are. Pass an ASTDataset, or a data set with a method lengths()."
             )
+        balanced = self.args.train_sampling_strategy == "class_balanced"
+        if balanced and not (hasattr(dataset, "label_lists") and hasattr(dataset, "num_labels")):
+            raise ValueError(
+                f"train_sampling_strategy='class_balanced' was given, but {type(dataset).__name__} does not tell which "
+                "labels its clips have. Pass an ASTDataset, or a data set with a method label_lists() and num_labels."
+            )
         sampler = EpochSampler(
             len(dataset),
             seed,
             lengths=dataset.lengths() if grouped else None,
             group_size=self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
+            weights=class_balanced_weights(dataset.label_lists(), dataset.num_labels) if balanced else None,
+            distinct=self.args.world_size > 1,  # one process draws with replacement, as in the original
         )
         # Accelerate passes the epoch on to samplers, but not through every nesting of its own wrappers.
         self.add_callback(_SetEpoch(sampler))
         return sampler
+
+    def _check_loss_weights(self):
+        if self.loss_weights is None:
+            return
+        num_labels = self.model.config.num_labels
+        if self.loss_weights.shape != (num_labels,):
+            raise ValueError(
+                f"loss_weights has shape {tuple(self.loss_weights.shape)}, expected one weight for each of the model's "
+                f"labels: ({num_labels},). Take them from class_weights."
+            )
+        if self.args.label_smoothing_factor:
+            raise ValueError(
+                "Both weights of the classes and label_smoothing_factor were given; Trainer's smoothed loss has no weights. "
+                "Pass --class_weights none, or --label_smoothing_factor 0."
+            )
+
+    def _freeze(self):
+        optimization, args = self.optimization, self.args
+        freeze_lowest_layers(self.model, self.model.config.num_hidden_layers, optimization.frozen_layers)
+        if not (optimization.frozen_layers or optimization.head_only_epochs):
+            return
+        if args.activation_checkpointing and (args.activation_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise ValueError(
+                "Reentrant gradient checkpointing computes no gradients above frozen layers. Pass "
+                """--gradient_checkpointing_kwargs '{"use_reentrant": false}', or freeze nothing."""
+            )
+        if optimization.head_only_epochs:
+            if args.ddp_find_unused_parameters is False:
+                raise ValueError(
+                    "head_only_epochs needs ddp_find_unused_parameters, as not all parameters learn in every epoch. Leave "
+                    "--ddp_find_unused_parameters false out."
+                )
+            if self.accelerator.ddp_handler is not None:  # Trainer switches it off for gradient checkpointing
+                self.accelerator.ddp_handler.find_unused_parameters = True
+            self.add_callback(HeadOnlyEpochs(optimization.head_only_epochs))
+
+    def set_initial_training_values(self, args, dataloader) -> tuple:
+        values = super().set_initial_training_values(args, dataloader)
+        self._steps_per_epoch = values[1]
+        return values
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            num_layers, optimization = self.model.config.num_hidden_layers, self.optimization
+            freeze_lowest_layers(model, num_layers, optimization.frozen_layers)  # a model_init makes new models
+            if optimization.optimizer == "adam":
+                self.optimizer = original_optimizer(model.parameters(), self.args)
+            optimizer = super().create_optimizer(model)
+            factors = (optimization.layer_decay, optimization.head_learning_rate_factor)
+            scale_learning_rates(optimizer, model, num_layers, *factors)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        optimization = self.optimization
+        if self.lr_scheduler is None and optimization.decay_after_epoch is not None:
+            if self._steps_per_epoch is None:  # called before training
+                self.set_initial_training_values(self.args, self.get_train_dataloader())
+            self.lr_scheduler = EpochDecay(
+                self.optimizer if optimizer is None else optimizer,
+                self._steps_per_epoch,
+                optimization.decay_after_epoch,
+                optimization.decay_every,
+                optimization.decay_factor,
+                self.args.get_warmup_steps(num_training_steps),
+                optimization.warmup_stair,
+            )
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def _get_learning_rate(self) -> float:
+        return super()._get_learning_rate() / self.optimizer.param_groups[0].get(RATE_FACTOR, 1.0)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if self.loss_weights is None or not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        problem_type = self.model.config.problem_type
+        loss = weighted_classification_loss(outputs.logits, inputs["labels"], problem_type, self.loss_weights)
+        return (loss, outputs) if return_outputs else loss
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         inputs = super()._prepare_inputs(inputs)

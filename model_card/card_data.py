@@ -91,6 +91,11 @@ class ASTModelCardData:
         eval_protocol (`str`, *optional*): when it was scored.
         metrics (`dict[str, float]`): the scores, with the padding that is saved in the feature extractor.
         metrics_padding_longest (`dict[str, float]`): the scores with `padding="longest"`, where a training used it.
+        ensemble (`dict[str, Any]`): first and last of the `epochs` whose mean scores were scored too, and their `metrics`.
+        averaged_epochs (`list[int]`): first and last epoch whose weights the checkpoint is the average of.
+        last_epoch_metrics (`dict[str, float]`): the scores of the last epoch's weights, where the checkpoint is an average.
+        validation (`dict[str, Any]`): name of the `split` on which choices were made, its `clips` and `metrics`.
+        thresholds (`dict[str, float]`): for labels of a multi-label model the score from which they count.
         left_out (`list[str]`): labels without positive clips, left out of the averages.
         per_class (`list[dict[str, Any]]`): a row for each label: `label`, `precision`, `recall` and more.
         environment (`dict[str, Any]`): versions, device, threads, processes.
@@ -140,6 +145,10 @@ class ASTModelCardData:
     eval_protocol: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     metrics_padding_longest: dict[str, float] = field(default_factory=dict)
+    ensemble: dict[str, Any] = field(default_factory=dict)
+    averaged_epochs: list[int] = field(default_factory=list)
+    last_epoch_metrics: dict[str, float] = field(default_factory=dict)
+    validation: dict[str, Any] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     per_class: list[dict[str, Any]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -149,6 +158,7 @@ class ASTModelCardData:
     # Computed from the checkpoint
     labels: list[str] = field(default_factory=list)
     problem_type: str | None = None
+    thresholds: dict[str, float] = field(default_factory=dict)
     parameters: int | None = None
     geometry: dict[str, Any] = field(default_factory=dict)
     sampling_rate: int | None = None
@@ -206,6 +216,7 @@ class ASTModelCardData:
             features["mean"] = features["std"] = None
 
         data, evaluation = summary.get("data", {}), summary.get("evaluation", {})
+        _check_agreement(folder, "thresholds", evaluation.get("thresholds"), config.get("label_thresholds"))
         time, licenses = summary.get("time", {}), data.get("license", [])
         conversion, digest = summary.get("conversion", {}), summary.get("sha256", {})
         return cls(
@@ -239,6 +250,10 @@ class ASTModelCardData:
             eval_protocol=evaluation.get("protocol"),
             metrics=evaluation.get("metrics", {}),
             metrics_padding_longest=evaluation.get("metrics_padding_longest", {}),
+            ensemble=evaluation.get("ensemble", {}),
+            averaged_epochs=evaluation.get("averaged_epochs", []),
+            last_epoch_metrics=evaluation.get("last_epoch", {}).get("metrics", {}),
+            validation=evaluation.get("validation", {}),
             left_out=evaluation.get("left_out", []),
             per_class=evaluation.get("per_class", []),
             environment=summary.get("environment", {}),
@@ -246,6 +261,7 @@ class ASTModelCardData:
             train_samples_per_second=time.get("train_samples_per_second"),
             labels=labels or summary.get("labels", []),
             problem_type=config.get("problem_type", summary.get("problem_type")),
+            thresholds=config.get("label_thresholds", evaluation.get("thresholds", {})),
             parameters=_count_parameters(folder / "model.safetensors", summary.get("model", {}).get("parameters")),
             geometry={name: config[name] for name in _GEOMETRY if name in config},
             pictures=[name for name in PICTURES if (folder / name).is_file()],
@@ -256,6 +272,11 @@ class ASTModelCardData:
     def max_seconds(self) -> float | None:
         """Seconds of audio that `max_length` frames see, from the start of the first to the end of the last."""
         return None if self.max_length is None else (self.max_length - 1) * FRAME_SHIFT + FRAME_LENGTH
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether a clip may have any number of the labels."""
+        return self.problem_type == "multi_label_classification"
 
     @property
     def base_model_id(self) -> str | None:
@@ -273,14 +294,15 @@ class ASTModelCardData:
 
         Returns:
             A list of `EvalResult`, one for each of `METRICS` that is known, values rounded to 4 decimals. The loss and
-            what else a run records is only in the card's text.
+            what else a run records is only in the card's text, and so is the accuracy of a multi-label model, which is
+            of its top label and not what others call by that name.
         """
         dataset_name = self.dataset_name or self.dataset_id
         if dataset_name is None:
             return []
         results = []
         for key, (metric_type, metric_name) in METRICS.items():
-            if key not in self.metrics:
+            if key not in self.metrics or (key == "accuracy" and self.multi_label):
                 continue
             results.append(
                 EvalResult(

@@ -44,6 +44,7 @@ def render_model_card(checkpoint_dir: str | Path) -> str:
     environment.filters |= {
         "code": _code,
         "duration": _duration,
+        "epochs": _epochs,
         "fold": _fold,
         "number": _number,
         "python": lambda text: json.dumps(text, ensure_ascii=False),  # every JSON string is a Python string too
@@ -96,26 +97,52 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _metrics_table(card: ASTModelCardData) -> str:
-    """A row for each metric; a second column of values where the split was scored with both ways of padding."""
-    ways = {"value": card.metrics, 'value with padding="longest"': card.metrics_padding_longest}
+    """A row for each metric, a column for each way in which the model was scored."""
+    ways = {
+        "value": card.metrics,
+        'value with padding="longest"': card.metrics_padding_longest,
+        "last epoch's weights": card.last_epoch_metrics,
+        f"mean scores of {_epochs(card.ensemble.get('epochs'))}": card.ensemble.get("metrics"),
+        "on the validation split": card.validation.get("metrics"),
+    }
     ways = {way: metrics for way, metrics in ways.items() if metrics}
     keys = dict.fromkeys(key for metrics in ways.values() for key in metrics)
     rows = [
-        [METRICS[key][1] if key in METRICS else _words(key).capitalize()]
-        + [f"{metrics[key]:.4f}" if key in metrics else "" for metrics in ways.values()]
+        [_metric_name(key, card)] + [f"{metrics[key]:.4f}" if key in metrics else "" for metrics in ways.values()]
         for key in keys
     ]
     return _table(["metric", *ways], rows)
 
 
+def _metric_name(key: str, card: ASTModelCardData) -> str:
+    if key == "accuracy" and card.multi_label:
+        return "Accuracy of the top label"
+    return METRICS[key][1] if key in METRICS else _words(key).capitalize()
+
+
+def _epochs(first_and_last: Sequence[int] | None) -> str:
+    """A range of epochs in words, as `[6, 25]` gives it."""
+    if not first_and_last:
+        return "several epochs"
+    first, last = first_and_last[0], first_and_last[-1]
+    return f"epoch {first}" if first == last else f"epochs {first} to {last}"
+
+
 def _per_class_table(card: ASTModelCardData) -> str:
-    """A row for each label, a column for each score that any row has."""
-    columns = list(dict.fromkeys(key for row in card.per_class for key in row if key != "label"))
+    """A row for each label, a column for each score that any row has and for the threshold, if there are thresholds."""
+    per_class = card.per_class or [{"label": label} for label in card.thresholds]
+    if card.thresholds:
+        per_class = [_with_known(row, "threshold", card.thresholds.get(row.get("label"))) for row in per_class]
+    columns = list(dict.fromkeys(key for row in per_class for key in row if key != "label"))
     rows = [
         [_code(row.get("label", "")), *(_score(row[key]) if key in row else "" for key in columns)]
-        for row in card.per_class
+        for row in per_class
     ]
     return _table(["label", *(_COLUMN_NAMES.get(key, _words(key)) for key in columns)], rows)
+
+
+def _with_known(row: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    return row if value is None else row | {key: value}
 
 
 def _splits_table(card: ASTModelCardData) -> str:

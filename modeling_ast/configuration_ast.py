@@ -42,10 +42,12 @@ class ASTConfig(PreTrainedConfig):
         num_mel_bins (`int`, defaults to 128): mel bins of the input.
         classifier_layer_norm_eps (`float`, *optional*): epsilon of the classifier's LayerNorm; `layer_norm_eps` if
             `None`. The original code uses 1e-6 in the transformer and 1e-5 in the head, stock Transformers one for both.
+        label_thresholds (`dict[str, float]`, *optional*): for labels of a multi-label model the score from which they
+            count, 0.5 where a label is not named. The model's output does not depend on them; tagging obeys them.
 
     Raises:
-        ValueError: if `num_attention_heads` does not divide `hidden_size`, the input is smaller than one patch, or a stride
-            is below 1.
+        ValueError: if `num_attention_heads` does not divide `hidden_size`, the input is smaller than one patch, a stride
+            is below 1, or a threshold is not from 0 to 1 or of no label.
 
     A checkpoint with the 527 AudioSet labels and no `problem_type` is taken as multi-label: its scores are independent
     (sigmoid), while stock Transformers applies a softmax to them.
@@ -69,6 +71,7 @@ class ASTConfig(PreTrainedConfig):
     max_length: int = 1024
     num_mel_bins: int = 128
     classifier_layer_norm_eps: float | None = None
+    label_thresholds: dict[str, float | int] | None = None
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)
@@ -86,6 +89,7 @@ class ASTConfig(PreTrainedConfig):
         for name in ("frequency_stride", "time_stride"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is less than 1. Set {name} to 1 or more.")
+        self._check_label_thresholds()
         if self.problem_type is None and self._has_audioset_labels():
             self.problem_type = "multi_label_classification"
             logger.warning_once(
@@ -96,23 +100,43 @@ class ASTConfig(PreTrainedConfig):
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
         """As the stock method, but labels among `kwargs` have to fit each other, `label2id` alone says them too, and what
-        a missing `problem_type` is concluded from are the labels that the configuration ends up with.
+        a missing `problem_type` is concluded from are the labels that the configuration ends up with. Thresholds of other
+        labels are not kept.
 
         Raises:
             ValueError: if `num_labels`, `id2label` and `label2id` contradict each other.
         """
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
+        thresholds = kwargs.pop("label_thresholds", None)
         labels = {name: kwargs.pop(name) for name in LABEL_FIELDS if name in kwargs}
         if labels:
             own = config_dict.get("id2label") or {index: f"LABEL_{index}" for index in range(2)}
             kwargs["id2label"] = wanted_id2label(labels, {int(index): label for index, label in own.items()})
             kwargs["label2id"] = {label: index for index, label in kwargs["id2label"].items()}
+            if kwargs["id2label"] != {int(index): label for index, label in own.items()}:
+                config_dict = config_dict | {"label_thresholds": None}
         return_unused_kwargs = kwargs.pop("return_unused_kwargs", False)
         given = config_dict.get("problem_type") or kwargs.get("problem_type")
         config, unused = super().from_dict(config_dict, return_unused_kwargs=True, **kwargs)
         if not given and not config._has_audioset_labels():
             config.problem_type = None
+        if thresholds is not None:  # of the labels that it ends up with
+            config.label_thresholds = thresholds
+            config._check_label_thresholds()
         return (config, unused) if return_unused_kwargs else config
+
+    def _check_label_thresholds(self):
+        labels = set(self.id2label.values())
+        for label, threshold in (self.label_thresholds or {}).items():
+            if label not in labels:
+                raise ValueError(
+                    f"label_thresholds has one for {label!r}, which is not among the {len(labels)} labels. Name labels of "
+                    "id2label."
+                )
+            if not 0 <= threshold <= 1:
+                raise ValueError(
+                    f"label_thresholds has {threshold} for {label!r}, expected a score. Set it from 0 to 1."
+                )
 
     def _has_audioset_labels(self) -> bool:
         if self.num_labels != NUM_AUDIOSET_LABELS:

@@ -99,8 +99,8 @@ def make_parser() -> argparse.ArgumentParser:
         "--threshold",
         type=float,
         metavar="P",
-        help="score from which a label counts in a segment (default: 0.5 if labels are independent, otherwise the best "
-        "label of each window counts)",
+        help="score from which a label counts in a segment (default: if labels are independent, each one's threshold "
+        "in the checkpoint, or 0.5; otherwise the best label of each window counts)",
     )
     parser.add_argument("--batch_size", type=_positive_int, default=8, help="windows at a time (default: %(default)s)")
     parser.add_argument(

@@ -16,7 +16,7 @@ import numpy as np
 
 from .audio import AudioError, read_audio
 
-MULTI_LABEL_THRESHOLD = 0.5
+MULTI_LABEL_THRESHOLD = 0.5  # where a checkpoint names no other
 
 
 class TaggingError(ValueError):
@@ -147,8 +147,9 @@ class AudioTagger:
             timeline (`bool`, *optional*, defaults to `False`): whether to give segments.
             hop (`float`, *optional*): seconds between the starts of two windows of a time line; half a window by default.
             threshold (`float`, *optional*):
-                Score from which a label is active in a window: 0.5 by default if the model is multi-label. If it is
-                single-label, only the best label of a window can be active, and it always is by default.
+                Score from which a label is active in a window. By default, if the model is multi-label, each label has
+                the threshold that the checkpoint's `label_thresholds` name, or 0.5. If the model is single-label, only
+                the best label of a window can be active, and it always is by default.
 
         Returns:
             An iterator over a [`FileTags`] for each file, in the order given. A file that cannot be decoded has `error`
@@ -163,7 +164,8 @@ class AudioTagger:
         if threshold is not None and not 0 <= threshold <= 1:
             raise TaggingError(f"threshold={threshold} is not a score. Pass --threshold between 0 and 1.")
         if threshold is None:
-            threshold = MULTI_LABEL_THRESHOLD if self.problem_type == "multi_label_classification" else 0.0
+            multi_label = self.problem_type == "multi_label_classification"
+            threshold = label_thresholds(self.model.config) if multi_label else 0.0
         return self._tag_in_groups(files, top_k, batch_size, hop_samples, threshold if timeline else None)
 
     def _tag_in_groups(
@@ -172,7 +174,7 @@ class AudioTagger:
         top_k: int,
         batch_size: int,
         hop_samples: int,
-        segment_threshold: float | None,
+        segment_threshold: float | np.ndarray | None,
     ) -> Iterator[FileTags]:
         """Decode `batch_size` files, score all their windows, go on; segments unless `segment_threshold` is `None`."""
         for first in range(0, len(files), batch_size):
@@ -244,7 +246,7 @@ class AudioTagger:
         return [Tag(self.model.config.id2label[int(index)], float(scores[index])) for index in best]
 
     def _segments(
-        self, file: str, num_samples: int, starts: list[int], scores: np.ndarray, threshold: float
+        self, file: str, num_samples: int, starts: list[int], scores: np.ndarray, threshold: float | np.ndarray
     ) -> list[Segment]:
         active = scores >= threshold  # (windows, labels)
         if self.problem_type == "single_label_classification":
@@ -284,6 +286,12 @@ def problem_type_of(config) -> str:
     if config.problem_type is not None:
         return config.problem_type
     return "regression" if config.num_labels == 1 else "single_label_classification"
+
+
+def label_thresholds(config) -> np.ndarray:
+    """The score from which each label of a multi-label model counts: float64 of shape `(labels,)`, 0.5 if not chosen."""
+    chosen = getattr(config, "label_thresholds", None) or {}  # a stock configuration has no such field
+    return np.array([chosen.get(config.id2label[index], MULTI_LABEL_THRESHOLD) for index in range(config.num_labels)])
 
 
 def scores_from_logits(logits, problem_type: str):

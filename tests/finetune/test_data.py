@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -11,8 +12,11 @@ import soundfile
 
 from finetune.arguments import DataArguments
 from finetune.augmentation import Augmentation
-from finetune.data import ASTDataset, DataError, check_splits, load_splits
+from finetune.data import ASTDataset, check_splits
+from finetune.data_errors import DataError
+from finetune.labels import label_names
 from finetune.sampling import EpochSampler
+from finetune.splits import load_folds, load_splits
 from modeling_ast.audio import AudioError
 
 DRUM_LABELS = ["bell", "crash", "handdrum", "hat_closed", "hat_open", "kick", "ride", "snare", "tom"]
@@ -196,17 +200,52 @@ def hub(class_folders, monkeypatch):
     return publish
 
 
-LABEL_TYPES = [datasets.Value("string"), datasets.ClassLabel(names=["dog", "cow", "cat"])]
-
-
-@pytest.mark.parametrize("label_type", LABEL_TYPES, ids=["strings", "ClassLabel"])
-def test_a_hub_data_set(hub, label_type):
+@pytest.mark.parametrize(
+    ("label_type", "names"),
+    [
+        (datasets.Value("string"), ["cat", "dog"]),
+        (datasets.ClassLabel(names=["dog", "cow", "newt", "cat"]), ["dog", "newt", "cat"]),
+    ],
+    ids=["strings", "ClassLabel"],
+)
+def test_a_hub_data_set_and_the_order_of_its_labels(hub, label_type, names):
     hub({"train": ["cat", "dog", "cat", "dog"], "test": ["x", "x", "x", "x", "dog", "cat", "cow"][4:]}, label_type)
     splits, method = load("user/pets", audio_column_name="sound", ignore_labels=["cow"], drop_duplicate_audio=True)
     assert method.startswith("as the data set on the Hub says")
-    assert splits["eval"].features["label"].names == ["cat", "dog"]
-    assert splits["eval"]["label"][:] == [1, 0]
+    assert label_names(splits["eval"]) == names
+    assert splits["eval"]["label"][:] == [names.index("dog"), names.index("cat")]
     assert splits["train"].features["audio"] == datasets.Audio(decode=False)
+
+
+def test_columns_in_which_hub_splits_differ_stay_behind(class_folders, monkeypatch):
+    splits = {}
+    for name, digit, others in (
+        ("train", 0, {"take": [1, 2], "note": ["a", "b"], "kit": [1, 1]}),
+        ("test", 1, {"take": ["x", "y"], "kit": [2, 2]}),
+    ):
+        rows = {"audio": [str(class_folders / f"{label}/test_{digit}.wav") for label in ("cat", "dog")]}
+        split = datasets.Dataset.from_dict(rows | {"label": ["cat", "dog"]} | others)
+        splits[name] = split.cast_column("audio", datasets.Audio(decode=False))
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: datasets.DatasetDict(splits))
+    loaded, _ = load("user/pets")
+    assert loaded["train"].column_names == loaded["eval"].column_names == ["audio", "label", "kit"]
+    assert loaded["eval"]["kit"][:] == [2, 2]
+
+
+@pytest.mark.parametrize("label_type", [datasets.Value("string"), datasets.ClassLabel(names=["cat", "dog"])])
+def test_a_hub_clip_without_a_label(class_folders, monkeypatch, label_type):
+    features = datasets.Features({"audio": datasets.Audio(decode=False), "label": label_type})
+    labels = ["cat", "dog", "cat", None if label_type.dtype == "string" else -1]
+    paths = [
+        str(class_folders / name) for name in ("cat/test_0.wav", "dog/test_0.wav", "cat/test_1.wav", "dog/test_1.wav")
+    ]
+    splits = {
+        name: datasets.Dataset.from_dict({"audio": paths[part], "label": labels[part]}, features)
+        for name, part in (("train", slice(0, 2)), ("test", slice(2, 4)))
+    }
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: datasets.DatasetDict(splits))
+    with pytest.raises(DataError, match=r"Row\(s\) 2 of the split 'test' have nothing in the column 'label'"):
+        load("user/pets")
 
 
 @pytest.mark.parametrize(
@@ -452,3 +491,295 @@ def test_clips_of_similar_length_are_visited_together_in_groups_of_random_order(
 def test_other_columns_come_along_whatever_they_are_called(table):
     splits, _ = load(table([row | {"side": "left"} for row in table.rows]))
     assert set(splits["train"]["side"]) == {"left"}
+
+
+def write_table(path, rows):
+    pd.DataFrame(rows).to_csv(path, index=False)
+    return path
+
+
+def names_of(split):
+    return {str(Path(audio["path"]).relative_to(Path(audio["path"]).parents[1])) for audio in split["audio"]}
+
+
+@pytest.fixture
+def files(table, class_folders):
+    """A table of its own for each split: digits 0 to 5, 6 to 7 and 8 to 9."""
+    parts = {"train_file": range(6), "eval_file": range(6, 8), "validation_file": range(8, 10)}
+    rows = [row | {"digit": int(row["file_name"][-5])} for row in table.rows]
+    return {
+        flag: str(write_table(class_folders / f"{flag}.csv", [row for row in rows if row["digit"] in digits]))
+        for flag, digits in parts.items()
+    }
+
+
+def load_files(**fields):
+    data = DataArguments(**fields)
+    splits, method = load_splits(data, seed=0)
+    return check_splits(splits, data, 16_000, 16_000)[0], method
+
+
+def test_a_file_for_each_split(files):
+    splits, method = load_files(**files)
+    assert {side: set(split["digit"]) for side, split in splits.items()} == {
+        "train": set("012345"),
+        "eval": set("67"),
+        "validation": set("89"),
+    }
+    assert method == "as the files say", "what their split column says has no part in it"
+    del files["validation_file"]
+    assert set(load_files(**files)[0]) == {"train", "eval"}
+
+
+@pytest.mark.parametrize(("side", "told"), [("nowhere.csv", "not there"), ("", "a folder")])
+def test_the_file_of_a_split_that_is_not_there(files, class_folders, side, told):
+    files["eval_file"] = str(class_folders / side)
+    with pytest.raises(DataError, match=f"eval_file=.* is {told}. Pass --eval_file with a table"):
+        load_files(**files)
+
+
+def test_an_empty_label_is_told_with_its_file(files, class_folders, table):
+    write_table(class_folders / "eval_file.csv", [table.rows[6], table.rows[7] | {"label": ""}])
+    with pytest.raises(DataError, match=r"Row\(s\) 2 of eval_file .*eval_file.csv have nothing in the column 'label'"):
+        load_files(**files)
+
+
+def test_a_validation_split_by_name(table):
+    rows = [row | {"split": "dev"} if row["file_name"].endswith("5.wav") else row for row in table.rows]
+    splits, method = load(table(rows), validation_split_name="dev")
+    assert names_of(splits["validation"]) == {"cat/test_5.wav", "dog/test_5.wav"}
+    assert (len(splits["train"]), len(splits["eval"])) == (12, 6)
+    assert "without" not in method
+    with pytest.raises(DataError, match=r"No clip is in the split 'dve'.*'dev' \(2 clips\).*--validation_split_name"):
+        load(table(rows), validation_split_name="dve")
+
+
+def test_a_validation_folder(class_folders, tmp_path):
+    for split, digits in (("train", "0123456"), ("test", "78"), ("dev", "9")):
+        for label in ("cat", "dog"):
+            (tmp_path / "sorted" / split / label).mkdir(parents=True)
+            for digit in digits:
+                shutil.copy(class_folders / label / f"test_{digit}.wav", tmp_path / "sorted" / split / label)
+    splits, _ = load(tmp_path / "sorted", validation_split_name="dev")
+    assert names_of(splits["validation"]) == {"cat/test_9.wav", "dog/test_9.wav"}
+    with pytest.raises(
+        DataError, match="has no folder 'dve'; it holds dev, test, train. Pass --validation_split_name"
+    ):
+        load(tmp_path / "sorted", validation_split_name="dve")
+
+
+def test_a_named_validation_split_needs_data_with_splits(class_folders):
+    with pytest.raises(DataError, match="validation_split_name='dev' was given.* Pass --validation_fraction"):
+        load(class_folders, validation_split_name="dev")
+
+
+def test_a_validation_split_of_the_hub(hub):
+    hub(
+        {"train": ["cat", "dog"] * 4, "test": ["dog"] * 9 + ["cat"], "dev": ["cat"] * 9 + ["dog"]},
+        datasets.Value("string"),
+    )
+    data = DataArguments(dataset_name="user/pets", audio_column_name="sound", validation_split_name="dev")
+    splits, _ = load_splits(data, seed=0)
+    assert {side: len(split) for side, split in splits.items()} == {"train": 8, "eval": 10, "validation": 10}
+    assert splits["validation"]["label"][:] == [0] * 9 + [1]
+
+
+@pytest.mark.parametrize("own_split", [True, False])
+def test_a_share_of_the_training_clips_is_set_apart_for_validation(table, own_split):
+    rows = [{name: row[name] for name in row if own_split or name != "split"} for row in table.rows]
+    without, _ = load(table(rows))
+    splits, method = load(table(rows), validation_fraction=0.25)
+    assert names_of(splits["eval"]) == names_of(without["eval"]), "the scored split stays what it is"
+    assert not names_of(splits["validation"]) & names_of(splits["train"])
+    assert names_of(splits["validation"]) | names_of(splits["train"]) == names_of(without["train"])
+    counts = np.bincount(splits["validation"]["label"])
+    assert counts.tolist() == [2, 2], "of 14 or 16 training clips"
+    assert (
+        "a share of 0.25 of the training clips set apart for validation at random, stratified by label (seed 0"
+        in method
+    )
+    again, _ = load(table(rows), validation_fraction=0.25)
+    assert names_of(again["validation"]) == names_of(splits["validation"])
+
+
+def test_groups_stay_on_one_side_of_the_validation_split(table):
+    rows = [row | {"take": str(i % 7)} for i, row in enumerate(table.rows)]
+    splits, method = load(table(rows), validation_fraction=0.25, group_column_name="take")
+    assert splits["validation"]
+    assert not set(splits["train"]["take"]) & set(splits["validation"]["take"])
+    assert "the column 'take' kept together" in method
+
+
+def test_too_few_clips_for_a_validation_split(table):
+    rows = [row for row in table.rows if row["split"] == "test" or row["file_name"].endswith("0.wav")]
+    with pytest.raises(
+        DataError, match="2 clips .* too few to hold out a share of 0.5.* pass another --validation_fraction"
+    ):
+        load(table(rows), validation_fraction=0.5)
+
+
+def test_a_label_of_the_validation_split_missing_in_training(table, class_folders, write_clip):
+    write_clip(class_folders / "cow" / "moo.wav")
+    rows = table.rows + [{"file_name": "cow/moo.wav", "label": "cow", "split": "dev"}]
+    with pytest.raises(DataError, match="cow: no training clip has this label, but the validation split does"):
+        load(table(rows), validation_split_name="dev")
+
+
+@pytest.mark.parametrize(
+    ("left", "kept", "told"),
+    [
+        ("train", "dev", "are in the training and in the validation split"),
+        ("dev", "test", "are in the validation and in the scored split"),
+        ("train", "test", "are in the training and in the scored split"),
+    ],
+)
+def test_identical_audio_in_any_two_of_three_splits(table, class_folders, write_clip, left, kept, told):
+    again = write_clip(class_folders / "dog" / "again.wav")
+    shutil.copy(again, again.with_name("twin.wav"))
+    write_clip(class_folders / "dog" / "other.wav")
+    of_split = {"other": "dev", "again": left, "twin": kept}
+    rows = table.rows + [{"file_name": f"dog/{n}.wav", "label": "dog", "split": s} for n, s in of_split.items()]
+    with pytest.raises(DataError, match=rf"1 clip\(s\) {told}: .*again.wav = .*twin.wav.*--drop_duplicate_audio"):
+        load(table(rows), validation_split_name="dev")
+    splits, notes = load(table(rows), drop_duplicate_audio=True, validation_split_name="dev")
+    names = {name for split in splits.values() for name in names_of(split)}
+    assert len(names) == 22
+    assert "dog/again.wav" not in names
+    assert "1 clip(s) also in the" in notes
+
+
+def test_a_clip_in_all_three_splits_stays_in_the_scored_one(table, class_folders, write_clip):
+    original = write_clip(class_folders / "dog" / "again.wav")
+    write_clip(class_folders / "dog" / "other.wav")
+    rows = table.rows + [{"file_name": "dog/other.wav", "label": "dog", "split": "dev"}]
+    for split in ("train", "dev", "test"):
+        shutil.copy(original, original.with_name(f"{split}.wav"))
+        rows.append({"file_name": f"dog/{split}.wav", "label": "dog", "split": split})
+    splits, notes = load(table(rows), drop_duplicate_audio=True, validation_split_name="dev")
+    assert {side: len(split) for side, split in splits.items()} == {"train": 14, "eval": 7, "validation": 1}
+    assert "dog/test.wav" in names_of(splits["eval"])
+    assert notes.count("1 clip(s) also in the scored split were left out of") == 2
+    assert "also in the validation split" not in notes, "each clip is counted once"
+
+
+def test_a_split_of_which_no_clip_is_left(table, class_folders):
+    shutil.copy(class_folders / "dog" / "test_9.wav", class_folders / "dog" / "twin.wav")
+    rows = table.rows + [{"file_name": "dog/twin.wav", "label": "dog", "split": "dev"}]
+    with pytest.raises(DataError, match="All clips of the validation split are in another split too"):
+        load(table(rows), drop_duplicate_audio=True, validation_split_name="dev")
+
+
+def test_bad_files_of_the_validation_split_are_named(table, class_folders):
+    (class_folders / "dog" / "text.wav").write_text("this is no audio")
+    rows = table.rows + [{"file_name": "dog/text.wav", "label": "dog", "split": "dev"}]
+    with pytest.raises(DataError, match=r"1 of 21 clips looked at cannot be used:\n.*text.wav"):
+        load(table(rows), validation_split_name="dev")
+
+
+@pytest.fixture
+def fold_rows(table):
+    """Five folds of which one is called 10, across the splits of the column "split"."""
+    folds = ["10", "2", "1", "9", "3"]
+    return [row | {"fold": folds[i % 5]} for i, row in enumerate(table.rows)]
+
+
+def load_fold_pairs(source, **fields):
+    return load_folds(DataArguments(dataset_name=str(source), **fields))
+
+
+def test_each_fold_is_scored_by_a_model_of_the_others(table, fold_rows):
+    folds, method = load_fold_pairs(table(fold_rows), fold_column_name="fold")
+    assert [name for name, _ in folds] == ["1", "2", "3", "9", "10"]
+    scored = []
+    for name, splits in folds:
+        assert set(splits["eval"]["fold"]) == {name}
+        assert set(splits["train"]["fold"]) == {"1", "2", "3", "9", "10"} - {name}
+        assert len(splits["train"]) + len(splits["eval"]) == 20
+        scored += [audio["path"] for audio in splits["eval"]["audio"]]
+    assert len(set(scored)) == 20, "each clip is scored once"
+    assert "5 folds by the column 'fold'" in method
+    assert "the column 'split' has no part in it" in method
+
+
+def test_all_folds_have_the_labels_of_all(table, fold_rows):
+    rows = [row | {"label": "cow"} if row["fold"] == "9" and row["label"] == "cat" else row for row in fold_rows]
+    folds, _ = load_fold_pairs(table(rows), fold_column_name="fold")
+    assert {tuple(label_names(split)) for _, splits in folds for split in splits.values()} == {("cat", "cow", "dog")}
+    name, splits = folds[3]
+    assert name == "9"
+    assert set(splits["eval"]["label"]) == {1, 2}
+    assert set(splits["train"]["label"]) == {0, 2}
+
+
+def test_a_split_column_that_was_asked_for_keeps_its_scored_clips_out_of_the_folds(table, fold_rows):
+    rows = [{("part" if name == "split" else name): value for name, value in row.items()} for row in fold_rows]
+    folds, method = load_fold_pairs(table(rows), fold_column_name="fold", split_column_name="part")
+    assert sum(len(splits["eval"]) for _, splits in folds) == 14
+    assert "without 'test' (6 clips) of the column 'part'" in method
+    with pytest.raises(DataError, match="No clip is in the split 'learn' of the column 'part'.* --train_split_name"):
+        load_fold_pairs(table(rows), fold_column_name="fold", split_column_name="part", train_split_name="learn")
+
+
+@pytest.mark.parametrize("column", ["split", "part"])
+def test_the_split_column_may_hold_the_folds(table, fold_rows, column):
+    rows = [{name: row[name] for name in ("file_name", "label")} | {column: row["fold"]} for row in fold_rows]
+    folds, method = load_fold_pairs(table(rows), fold_column_name=column, split_column_name=column)
+    assert [name for name, _ in folds] == ["1", "2", "3", "9", "10"]
+    assert method == f"5 folds by the column {column!r}, each scored by a model of the others"
+
+
+def test_the_drum_sources_as_folds_of_a_folder_with_metadata(drum_rows):
+    folds, _ = load_fold_pairs("finetune/sample_data/drums", fold_column_name="source")
+    assert [name for name, _ in folds] == sorted({row["source"] for row in drum_rows})
+    assert sum(len(splits["eval"]) for _, splits in folds) == len(drum_rows)
+
+
+def test_folds_of_the_hub_are_made_of_all_its_splits(class_folders, monkeypatch):
+    features = {"audio": datasets.Audio(decode=False), "label": datasets.ClassLabel(names=["dog", "cat"])}
+    features = datasets.Features(features | {"fold": datasets.Value("int64")})
+    splits = {
+        name: datasets.Dataset.from_dict(
+            {
+                "audio": [str(class_folders / f"{label}/test_{i}.wav") for i in digits for label in ("cat", "dog")],
+                "label": [1, 0] * len(digits),
+                "fold": [fold for fold in folds for _ in range(2)],
+            },
+            features,
+        )
+        for name, digits, folds in (("train", (0, 1), (10, 2)), ("extra", (2,), (2,)))
+    }
+    monkeypatch.setattr(datasets, "load_dataset", lambda name, config: datasets.DatasetDict(splits))
+    folds, method = load_fold_pairs("user/pets", fold_column_name="fold")
+    assert [(name, len(splits["eval"])) for name, splits in folds] == [("2", 4), ("10", 2)]
+    assert "of the splits train, extra together" in method
+    assert names_of(folds[1][1]["eval"]) == {"cat/test_0.wav", "dog/test_0.wav"}
+    assert folds[1][1]["eval"]["label"][:] == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("fold", "fields", "message"),
+    [
+        ("1", {}, "The column 'fold' has 1 for all clips, expected two folds or more"),
+        ("1", {"fold_column_name": "part"}, "fold_column_name='part' is not in the data set; it has"),
+        ("", {}, r"Row\(s\) 1, 2, 3, 4, 5 and 15 more have nothing in the column 'fold'"),
+    ],
+)
+def test_columns_that_make_no_folds(table, fold, fields, message):
+    rows = [row | {"fold": fold} for row in table.rows]
+    with pytest.raises(DataError, match=message):
+        load_fold_pairs(table(rows), **{"fold_column_name": "fold"} | fields)
+
+
+def test_a_group_in_two_folds(table, fold_rows):
+    rows = [row | {"take": row["fold"]} for row in fold_rows]
+    assert load_fold_pairs(table(rows), fold_column_name="fold", group_column_name="take")
+    rows[0]["take"] = "9"
+    with pytest.raises(DataError, match="The column 'take' has clips of 9 in more than one fold of 'fold'"):
+        load_fold_pairs(table(rows), fold_column_name="fold", group_column_name="take")
+
+
+def test_a_fold_that_no_json_record_names_is_none(class_folders):
+    rows = [{"path": "cat/test_0.wav", "label": "cat", "fold": 1}, {"path": "dog/test_0.wav", "label": "dog"}]
+    pd.DataFrame(rows).to_json(class_folders / "clips.jsonl", orient="records", lines=True)
+    with pytest.raises(DataError, match=r"Row\(s\) 2 have nothing in the column 'fold'"):
+        load_fold_pairs(class_folders / "clips.jsonl", fold_column_name="fold")

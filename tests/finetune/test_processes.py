@@ -1,4 +1,7 @@
-"""Two processes on the CPU: one checkpoint, every clip scored once, and a resume in an epoch."""
+"""Two processes on the CPU: one checkpoint, every clip scored once, a resume in an epoch, the class-balanced draw.
+
+Run by the launcher, as one of its processes, this file trains with that draw and writes down what each process read.
+"""
 
 import json
 import shutil
@@ -6,9 +9,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+
+from finetune.arguments import ASTTrainingArguments, DataArguments
+from finetune.augmentation import Augmentation
+from finetune.collator import ASTDataCollator
+from finetune.data import ASTDataset
+from finetune.sampling import EpochSampler, class_balanced_weights
+from finetune.splits import load_splits
+from finetune.trainer import ASTTrainer
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 SETTINGS = {
     "dataset_name": "finetune/sample_data/drums",
@@ -20,13 +33,16 @@ SETTINGS = {
 }  # fmt: skip
 
 
+def launch_two(module: str, *arguments: str):
+    # `accelerate launch` starts several processes on GPUs; on a CPU it leaves that to torch's own launcher.
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", module]
+    subprocess.run([*command, *arguments], check=True, timeout=300, stdout=subprocess.DEVNULL)
+
+
 def launch(folder: Path, *flags: str) -> dict:
     recipe = folder.with_suffix(".yaml")
     recipe.write_text(yaml.safe_dump(SETTINGS | {"output_dir": str(folder)}))
-    # `accelerate launch` starts several processes on GPUs; on a CPU it leaves that to torch's own launcher.
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += ["-m", "finetune.run_finetune", str(recipe), *flags]
-    subprocess.run(command, check=True, timeout=300, stdout=subprocess.DEVNULL)
+    launch_two("finetune.run_finetune", str(recipe), *flags)
     return json.loads((folder / "run_summary.json").read_text())
 
 
@@ -44,3 +60,77 @@ def test_a_run_of_two_processes_resumed_in_mid_epoch_ends_with_the_same_weights(
     whole, resumed = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "resumed"))
     for tensor in whole:
         assert torch.equal(whole[tensor], resumed[tensor]), tensor
+
+
+SEED, BATCH, EPOCHS, RESUME_AT = 7, 4, 2, 4  # 22 clips in groups of 8 are 3 updates an epoch, the last one filled up
+
+
+class RecordedClips(ASTDataset):
+    """Training clips that write down what was asked for."""
+
+    def __getitem__(self, key):
+        self.asked_for.append(key)
+        return super().__getitem__(key)
+
+
+def recorded_clips() -> RecordedClips:
+    splits, _ = load_splits(DataArguments(dataset_name="finetune/sample_data/drums"), seed=0)
+    augmentation = Augmentation(mixup_probability=0.5, max_time_mask=8, noise_strength=0.1)
+    clips = RecordedClips(splits["train"].select(range(0, 352, 16)), 16_000, 5_200, augmentation)
+    clips.asked_for = []
+    return clips
+
+
+def train_and_record(folder: Path, resume_from: str | None = None):
+    torch.manual_seed(0)
+    extractor = ASTFeatureExtractor(max_length=32, mean=-6.5, std=5.5)
+    sizes = {name: SETTINGS[name] for name in ("hidden_size", "num_hidden_layers", "num_attention_heads")}
+    clips = recorded_clips()
+    trainer = ASTTrainer(
+        model=ASTForAudioClassification(ASTConfig(**sizes, intermediate_size=64, max_length=32, num_labels=9)),
+        args=ASTTrainingArguments(
+            output_dir=str(folder), train_sampling_strategy="class_balanced", per_device_train_batch_size=BATCH,
+            num_train_epochs=EPOCHS, seed=SEED, use_cpu=True, disable_tqdm=True, save_strategy="steps", save_steps=1,
+            save_total_limit=20,
+        ),
+        train_dataset=clips,
+        data_collator=ASTDataCollator(extractor, compute_features=False),
+        feature_extractor=extractor,
+        augmentation=clips.augmentation,
+    )  # fmt: skip
+    trainer.train(resume_from_checkpoint=resume_from)
+    (folder / f"process_{trainer.args.process_index}.json").write_text(json.dumps(clips.asked_for))
+    trainer.save_model(str(folder))
+
+
+@pytest.mark.long
+def test_two_processes_share_one_class_balanced_order_without_a_clip_twice_in_a_step(tmp_path):
+    launch_two("tests.finetune.test_processes", str(tmp_path))
+    whole, resumed = (
+        [json.loads((tmp_path / run / f"process_{rank}.json").read_text()) for rank in (0, 1)]
+        for run in ("whole", "resumed")
+    )
+    clips = recorded_clips()
+    weights = class_balanced_weights(clips.label_lists(), clips.num_labels)
+    sampler = EpochSampler(len(clips), SEED, weights=weights, group_size=2 * BATCH, distinct=True)
+    steps = len(whole[0]) // BATCH
+    assert steps == EPOCHS * 3
+    for epoch in range(EPOCHS):
+        visited = []
+        for step in range(epoch * 3, epoch * 3 + 3):
+            together = [item for rank in whole for item in rank[step * BATCH : (step + 1) * BATCH]]
+            assert len({index for _, index, _ in together}) == 2 * BATCH, f"step {step}"
+            visited += together
+        sampler.set_epoch(epoch)
+        assert visited[: len(clips)] == [list(item) for item in sampler]
+
+    assert resumed == [rank[RESUME_AT * BATCH :] for rank in whole]
+    ended, resumed_end = (load_file(tmp_path / run / "model.safetensors") for run in ("whole", "resumed"))
+    for tensor in ended:
+        assert torch.equal(ended[tensor], resumed_end[tensor]), tensor
+
+
+if __name__ == "__main__":
+    root = Path(sys.argv[1])
+    train_and_record(root / "whole")
+    train_and_record(root / "resumed", str(root / "whole" / f"checkpoint-{RESUME_AT}"))

@@ -12,7 +12,8 @@ from transformers import Trainer, TrainingArguments
 from finetune.arguments import ASTTrainingArguments, DataArguments
 from finetune.augmentation import Augmentation
 from finetune.collator import ASTDataCollator, model_inputs
-from finetune.data import ASTDataset, load_splits
+from finetune.data import ASTDataset
+from finetune.splits import load_splits
 from finetune.trainer import UNFINISHED, ASTTrainer
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 

@@ -268,6 +268,123 @@ def test_scores_with_both_ways_of_padding(checkpoint):
     assert [result.metric_value for result in accuracies] == [0.6923]  # the way the saved checkpoint pads
 
 
+MULTI_LABEL_EVALUATION = {
+    "split": "test",
+    "clips": 13,
+    "protocol": "scored once, after the last epoch",
+    "metrics": {"loss": 0.3, "accuracy": 0.5, "f1_macro": 0.75, "mean_average_precision": 0.8},
+    "last_epoch": {"metrics": {"mean_average_precision": 0.78}},
+    "ensemble": {"epochs": [2, 3], "metrics": {"f1_macro": 0.76, "mean_average_precision": 0.82}},
+    "averaged_epochs": [2, 3],
+    "validation": {"split": "valid", "clips": 9, "metrics": {"loss": 0.4, "mean_average_precision": 0.7}},
+    "thresholds": {"bell": 0.125, "hat_closed": 0.75, "snare|rim": 0.5},
+    "left_out": ["snare|rim"],
+    "per_class": RUN_SUMMARY["evaluation"]["per_class"],
+}
+MULTI_LABEL_SECTION = """\
+## Evaluation
+
+Scored on the split `test` (13 clips).
+Protocol: scored once, after the last epoch.
+The split `valid` (9 clips) was kept apart for choices and has no part in the scores.
+
+| metric | value | last epoch's weights | mean scores of epochs 2 to 3 | on the validation split |
+| --- | ---: | ---: | ---: | ---: |
+| Loss | 0.3000 |  |  | 0.4000 |
+| Accuracy of the top label | 0.5000 |  |  |  |
+| F1 (macro) | 0.7500 |  | 0.7600 |  |
+| Mean average precision (macro) | 0.8000 | 0.7800 | 0.8200 | 0.7000 |
+
+The top label of a clip is right if it is the first of the clip's labels.
+
+Without a positive clip and so left out of the averages: `snare|rim`.
+
+A label counts from its threshold on, which was chosen on the validation split for the best F1; precision, recall and F1 \
+are by these thresholds.
+
+| label | precision | recall | F1 | average precision | ROC AUC | support | threshold |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |
+| `bell` | 0.500 | 0.250 | 0.333 | 0.600 | 0.750 | 4 | 0.125 |
+| `hat_closed` | 0.800 | 0.889 | 0.842 | 0.900 | 0.917 | 9 | 0.750 |
+| `snare\\|rim` | 0.000 | 0.000 | 0.000 |  |  | 0 | 0.500 |
+
+"""
+
+
+@pytest.fixture
+def multi_label(checkpoint):
+    """The fixture as a training on several labels a clip leaves it: thresholds, and no confusion matrix."""
+    (checkpoint / "confusion_matrix.png").unlink()
+    edit_json(checkpoint / "config.json", "problem_type", value="multi_label_classification")
+    edit_json(checkpoint / "config.json", "label_thresholds", value=MULTI_LABEL_EVALUATION["thresholds"])
+    summary = RUN_SUMMARY | {"problem_type": "multi_label_classification", "evaluation": MULTI_LABEL_EVALUATION}
+    (checkpoint / "run_summary.json").write_text(json.dumps(summary))
+    return checkpoint
+
+
+def test_evaluation_of_a_multi_label_run(multi_label):
+    card = render_model_card(multi_label)
+    check_no_gaps(card)
+    start = card.index("## Evaluation")
+    assert card[start : card.index("## Inputs")] == MULTI_LABEL_SECTION
+    assert "any number of 3 labels" in card
+    assert "The saved weights are the average of those after epochs 2 to 3." in card
+    assert "when each label was heard, by the thresholds above" in card
+    assert "The scores of the labels are independent" in card
+    results = {result.metric_type: result.metric_value for result in ModelCard(card).data.eval_results}
+    assert results == {"f1": 0.75, "mean_average_precision": 0.8}, "the top label's accuracy is another thing"
+
+
+def test_any_entry_of_a_multi_label_run_may_be_missing(multi_label):
+    edit_json(multi_label / "config.json", "label_thresholds")
+    summary = json.loads((multi_label / "run_summary.json").read_text())
+    paths = [path for path in list_paths(summary) if path[0] == "evaluation"]
+    assert len(paths) > 20
+    for path in paths:
+        (multi_label / "run_summary.json").write_text(json.dumps(summary))
+        edit_json(multi_label / "run_summary.json", *path)
+        check_no_gaps(render_model_card(multi_label))
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        (("ensemble",), "mean scores of"),
+        (("ensemble", "epochs"), "mean scores of epochs 2 to 3"),
+        (("averaged_epochs",), "The saved weights are the average"),
+        (("last_epoch",), "last epoch's weights"),
+        (("validation",), "on the validation split"),
+        (("validation", "split"), "The split `valid`"),
+        (("thresholds",), "threshold"),
+        (("thresholds", "bell"), "| 0.125 |"),
+    ],
+)
+def test_an_unknown_choice_takes_its_line_along(multi_label, keys, text):
+    edit_json(multi_label / "config.json", "label_thresholds")
+    assert text in render_model_card(multi_label)
+    edit_json(multi_label / "run_summary.json", "evaluation", *keys)
+    assert text not in render_model_card(multi_label)
+
+
+def test_thresholds_are_those_of_the_checkpoint(multi_label):
+    edit_json(multi_label / "run_summary.json", "evaluation", "per_class")
+    edit_json(multi_label / "run_summary.json", "evaluation", "thresholds")
+    assert "| label | threshold |\n| --- | ---: |\n| `bell` | 0.125 |" in render_model_card(multi_label)
+    edit_json(multi_label / "run_summary.json", "evaluation", "thresholds", value={"bell": 0.5})
+    with pytest.raises(ValueError, match="'thresholds' is .* are not of the same run"):
+        render_model_card(multi_label)
+
+
+def test_averages_of_nothing_are_left_out(multi_label):
+    """Without any positive clip every score is NaN, which the summary holds as null."""
+    metrics = dict.fromkeys(MULTI_LABEL_EVALUATION["metrics"], float("nan")) | {"loss": 0.3}
+    edit_json(multi_label / "run_summary.json", "evaluation", "metrics", value=metrics)
+    card = render_model_card(multi_label)
+    check_no_gaps(card)
+    assert "| Loss | 0.3000 |" in card
+    assert not ModelCard(card).data.eval_results
+
+
 def test_training_from_random_weights(checkpoint):
     summary = RUN_SUMMARY | {"base_model": None}
     (checkpoint / "run_summary.json").write_text(json.dumps(summary))

@@ -14,7 +14,7 @@ import soundfile
 import torch
 import transformers
 
-from modeling_ast import run_tagging
+from modeling_ast import ASTConfig, run_tagging
 from modeling_ast.tagging import (
     AudioTagger,
     TaggingError,
@@ -274,6 +274,70 @@ def test_timeline_of_a_single_label_model(single_label, clips, threshold):
     assert [segment[:3] for segment in found] == [segment[:3] for segment in expected]
     np.testing.assert_allclose([s[3] for s in found], [s[3] for s in expected], atol=SCORE_TOLERANCE)
     assert [segment.start for segment in result.segments] == sorted(segment.start for segment in result.segments)
+
+
+THRESHOLDS = {"clap": 0.3, "tom-tom": 0.7}  # the kick keeps 0.5
+
+
+@pytest.fixture(scope="module")
+def with_thresholds(multi_label, tmp_path_factory):
+    """The multi-label checkpoint, saved anew by this port with thresholds for two of three labels."""
+    folder = tmp_path_factory.mktemp("thresholds")
+    tagger = AudioTagger.from_pretrained(multi_label, "cpu")
+    tagger.model.config.label_thresholds = THRESHOLDS
+    tagger.model.save_pretrained(folder)
+    tagger.feature_extractor.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("threshold", [None, 0.4])
+def test_timeline_by_the_thresholds_of_the_checkpoint_unless_one_is_given(with_thresholds, clips, threshold):
+    samples = 3 * WINDOW + 5_000
+    starts = [*range(0, samples - WINDOW, WINDOW // 2), samples - WINDOW]
+    scores = stock_scores(with_thresholds, windows_of(clips[2], starts), "sigmoid")
+    active = scores >= (threshold or np.array([0.3, 0.5, 0.7]))
+    assert (active != (scores >= 0.5)).any(axis=0)[[0, 2] if threshold is None else [0]].all()
+    expected = timeline_by_hand(scores, active, starts, samples)
+    tagger = AudioTagger.from_pretrained(with_thresholds, "cpu")
+    (result,) = tagger.tag_files(clips[2:3], timeline=True, threshold=threshold)
+    found = sorted((segment.label, segment.start, segment.end) for segment in result.segments)
+    assert found == [segment[:3] for segment in expected]
+
+
+def test_thresholds_of_a_single_label_model_are_not_obeyed(single_label, clips, tmp_path):
+    tagger = AudioTagger.from_pretrained(single_label, "cpu")
+    (before,) = tagger.tag_files(clips[2:3], timeline=True)
+    tagger.model.config.label_thresholds = dict.fromkeys(LABELS, 1.0)
+    assert list(tagger.tag_files(clips[2:3], timeline=True)) == [before]
+    assert before.segments
+
+
+def test_thresholds_are_in_the_configuration_and_leave_stock_transformers_alone(with_thresholds, multi_label, clips):
+    assert ASTConfig.from_pretrained(with_thresholds).label_thresholds == THRESHOLDS
+    assert json.loads((with_thresholds / "config.json").read_text())["label_thresholds"] == THRESHOLDS
+    windows = windows_of(clips[1], [0])
+    assert np.array_equal(stock_scores(with_thresholds, windows), stock_scores(multi_label, windows))
+    assert ASTConfig.from_pretrained(multi_label).label_thresholds is None
+
+
+def test_thresholds_of_other_labels_are_not_kept(with_thresholds):
+    def load(**labels):
+        return ASTConfig.from_pretrained(with_thresholds, **labels).label_thresholds
+
+    assert load(id2label=dict(enumerate(LABELS))) == load(num_labels=3) == load(max_length=64) == THRESHOLDS
+    assert load(num_labels=2) is load(id2label=dict(enumerate(reversed(LABELS)))) is None
+    assert load(id2label={0: "a", 1: "b"}, label_thresholds={"b": 0.2}) == {"b": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "message"),
+    [({"clip": 0.3}, "'clip', which is not among the 3 labels"), ({"clap": 30}, "30 for 'clap'.* from 0 to 1")],
+)
+def test_thresholds_that_cannot_be_meant_are_refused(with_thresholds, thresholds, message):
+    with pytest.raises(ValueError, match=message):
+        ASTConfig(id2label=dict(enumerate(LABELS)), label_thresholds=thresholds)
+    with pytest.raises(ValueError, match=message):
+        ASTConfig.from_pretrained(with_thresholds, label_thresholds=thresholds)
 
 
 def test_segment_of_a_short_file_ends_with_the_file(single_label, clips):

@@ -1,0 +1,194 @@
+"""K-fold cross-validation: one training per fold, scored on the clips of that fold.
+
+Which epoch counts is chosen, as in the ESC-50 protocol of the released code, on the mean over the folds of the curve that
+`--eval_strategy epoch` gives, and not for each fold by itself, which would flatter the score. Where nothing is scored in
+training, or something else says which weights count, the score of each fold's checkpoint stands.
+"""
+
+import json
+import statistics
+from pathlib import Path
+
+from accelerate import PartialState
+
+from model_card.run_summary import RUN_SUMMARY_NAME
+from modeling_ast.atomic_files import open_atomically
+
+from .arguments import merged_recipe, parse_arguments
+from .labels import is_multi_label
+from .output_folder import (
+    checkpoints_in,
+    refuse_another_run,
+    refuse_file,
+    refuse_occupied,
+    refuse_own_sources,
+    refuse_resume_and_overwrite,
+    remove,
+)
+from .run_summary import digest_of_clips
+from .splits import load_folds
+from .trainer import IDENTITY_NAME
+from .training_run import InputError, prepare_run, train_run
+
+RESULTS_NAME, TABLE_NAME = "cross_validation.json", "cross_validation.md"
+PREFIX_FOLD_DIR = "fold-"
+
+
+def cross_validate(argv: list[str], arguments: tuple) -> dict:
+    """Train and score every fold in `output_dir/fold-NAME`, then write the table of all.
+
+    With `--resume_from_checkpoint true` finished folds are kept and the unfinished one goes on from its last checkpoint.
+
+    Args:
+        argv (`list[str]`): the command line.
+        arguments (`tuple`): what [`parse_arguments`] makes of it.
+
+    Returns:
+        What `cross_validation.json` holds; see [`summarize_folds`].
+
+    Raises:
+        InputError: for whatever is wrong with the input; the message says what to type.
+        TrainingStoppedError: see [`train_run`].
+    """
+    _, data_args, _, _, training_args = arguments
+    folder = Path(training_args.output_dir)
+    try:
+        folds, split_method = load_folds(data_args)
+        _prepare_folder(folder, arguments, _identity(argv, folds))
+    except (ValueError, OSError) as error:
+        raise InputError(str(error)) from error
+    names, summaries = [name for name, _ in folds], []
+    for number, (name, splits) in enumerate(folds, 1):
+        fold_folder = folder / f"{PREFIX_FOLD_DIR}{_as_file_name(name)}"
+        finished = fold_folder / RUN_SUMMARY_NAME
+        _say(f"fold {name}, {number} of {len(folds)}" + (": finished before" if finished.is_file() else ""))
+        if not finished.is_file():
+            _train_fold(argv, fold_folder, splits, f"{split_method}; fold {name} is scored")
+        summaries.append(json.loads(finished.read_text(encoding="utf-8")))
+
+    metric = "mean_average_precision" if is_multi_label(folds[0][1]["train"]) else "accuracy"
+    results = summarize_folds(names, summaries, metric)
+    table = markdown_table(results)
+    if PartialState().is_main_process:
+        for name, text in ((RESULTS_NAME, json.dumps(results, indent=2)), (TABLE_NAME, table)):
+            with open_atomically(folder / name) as file:
+                file.write(f"{text}\n".encode())
+    _say(f"\n{table}\n\n{folder / TABLE_NAME}")
+    return results
+
+
+def _identity(argv: list[str], folds: list[tuple]) -> dict:
+    """What a cross-validation has in common with one that it goes on with."""
+    recipe = {name: value for name, value in merged_recipe(argv).items() if name != "output_dir"}
+    return {"recipe": recipe, "clips": {name: digest_of_clips(splits["eval"]) for name, splits in folds}}
+
+
+def _prepare_folder(folder: Path, arguments: tuple, identity: dict):
+    """Refuse a folder in which something would be lost; make it, and remove what is to be replaced."""
+    model_args, data_args, _, _, training_args = arguments
+    refuse_file(folder)
+    refuse_resume_and_overwrite(training_args)
+    if training_args.resume_from_checkpoint and training_args.resume_from_checkpoint.lower() != "true":
+        raise ValueError(
+            f"resume_from_checkpoint={training_args.resume_from_checkpoint!r} names one checkpoint, but every fold has its "
+            "own. Pass --resume_from_checkpoint true."
+        )
+    found = [path for path in (*folder.glob(f"{PREFIX_FOLD_DIR}*"), folder / RUN_SUMMARY_NAME) if path.exists()]
+    if training_args.resume_from_checkpoint:
+        if not (folder / IDENTITY_NAME).is_file():
+            raise ValueError(
+                f"There is nothing to resume from: {folder} holds no cross-validation. Leave out --resume_from_checkpoint."
+            )
+        refuse_another_run(folder, identity)
+        return
+    if (folder / RUN_SUMMARY_NAME).exists() or (found and not training_args.overwrite_output_dir):
+        refuse_occupied(folder, found[-1])
+    if found:
+        refuse_own_sources(folder, model_args, data_args)
+        remove([*found, *(folder / name for name in (RESULTS_NAME, TABLE_NAME, IDENTITY_NAME))])
+    if PartialState().is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open_atomically(folder / IDENTITY_NAME) as file:
+            file.write(json.dumps(identity, indent=1).encode())
+    PartialState().wait_for_everyone()
+
+
+def _train_fold(argv: list[str], folder: Path, splits, split_method: str):
+    arguments = parse_arguments([*argv, "--output_dir", str(folder)])
+    training_args = arguments[-1]
+    training_args.overwrite_output_dir = False
+    training_args.resume_from_checkpoint = "true" if checkpoints_in(folder) else None
+    if not training_args.resume_from_checkpoint:
+        remove([folder])  # what a fold left that was interrupted before its first checkpoint
+    train_run(prepare_run(argv, arguments, (splits, split_method)))
+
+
+def summarize_folds(names: list[str], summaries: list[dict], metric: str) -> dict:
+    """Scores of all folds at the epoch that is best on the mean of their curves.
+
+    Args:
+        names (`list[str]`): of the folds.
+        summaries (`list[dict]`): their run summaries.
+        metric (`str`): by which the epoch is chosen and the folds are scored.
+
+    Returns:
+        `metric`; `epoch`, that was chosen, or `None` where the checkpoints' own scores count; `folds`, with `fold`,
+        `clips`, `score` and `seconds` of training each; `mean` and sample `standard_deviation` of the scores; and
+        `mean_curve` over the epochs.
+
+    Source: `get_esc_result.py` of the released code for the choice of the epoch.
+    """
+    curves = [
+        {row["epoch"]: row[f"eval_{metric}"] for row in summary["history"] if f"eval_{metric}" in row}
+        for summary in summaries
+    ]
+    decided = any(summary["evaluation"].keys() & {"validation", "averaged_epochs"} for summary in summaries)
+    decided = decided or any(summary["training"]["load_best_model_at_end"] for summary in summaries)
+    epochs = sorted(set.intersection(*map(set, curves))) if not decided else []
+    mean_curve = {epoch: statistics.fmean(curve[epoch] for curve in curves) for epoch in epochs}
+    chosen = max(mean_curve, key=mean_curve.get) if mean_curve else None  # the first of equally good ones
+    scores = [
+        curve[chosen] if mean_curve else summary["evaluation"]["metrics"][metric]
+        for curve, summary in zip(curves, summaries, strict=True)
+    ]
+    return {
+        "metric": metric,
+        "epoch": chosen,
+        "folds": [
+            {
+                "fold": name,
+                "clips": summary["evaluation"]["clips"],
+                "score": score,
+                "seconds": summary.get("time", {}).get("training_seconds"),
+            }
+            for name, summary, score in zip(names, summaries, scores, strict=True)
+        ],
+        "mean": statistics.fmean(scores),
+        "standard_deviation": statistics.stdev(scores),
+        "mean_curve": [[epoch, value] for epoch, value in mean_curve.items()],
+    }
+
+
+def markdown_table(results: dict) -> str:
+    """The scores of all folds with their mean and spread; seconds are those of a training that was not interrupted."""
+    title = results["metric"].replace("_", " ")
+    rows = [f"| fold | clips | {title} | s of training |", "|---|---|---|---|"]
+    for row in results["folds"]:
+        seconds = "-" if row["seconds"] is None else f"{row['seconds']:.0f}"
+        rows.append(f"| {row['fold']} | {row['clips']} | {row['score']:.3f} | {seconds} |")
+    rows.append(
+        f"| **mean** | | **{results['mean']:.3f}** (standard deviation {results['standard_deviation']:.3f}) | |"
+    )
+    if results["epoch"] is not None:
+        epoch = f"{results['epoch']:g}"
+        rows.append(f"\nOf epoch {epoch}, the best on the mean over the folds, which makes it a little optimistic.")
+    return "\n".join(rows)
+
+
+def _as_file_name(name: str) -> str:
+    return "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in name)
+
+
+def _say(message: str):
+    if PartialState().is_main_process:
+        print(message, flush=True)

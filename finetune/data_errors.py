@@ -1,0 +1,44 @@
+"""What is wrong with a data set, in words: the error, and the lists of names that its messages hold."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable
+
+NAMES_SHOWN = 5  # of the files or labels listed in a message
+
+
+class DataError(ValueError):
+    """The data set cannot be trained on as it is; the message says what to type."""
+
+
+def some(names: list) -> str:
+    """The first names, and how many more there are."""
+    shown = ", ".join(str(name) for name in names[:NAMES_SHOWN])
+    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
+
+
+def counted(counts: Counter) -> str:
+    """Names, each with the number of its clips."""
+    shown = ", ".join(f"{name!r} ({count} clips)" for name, count in list(counts.items())[:NAMES_SHOWN])
+    return shown if len(counts) <= NAMES_SHOWN else f"{shown} and {len(counts) - NAMES_SHOWN} more"
+
+
+def missing_column(flag: str, name: str, columns: Iterable[str]) -> DataError:
+    """The error for a column that is not there."""
+    found = ", ".join(repr(column) for column in columns)
+    return DataError(f"{flag}={name!r} is not in the data set; it has {found}. Pass --{flag} with one of these.")
+
+
+def require_column(flag: str, name: str, columns: Iterable[str]):
+    """Refuse data without a column that was asked for.
+
+    Raises:
+        DataError: if it is not there; the message says which are.
+    """
+    if name not in columns:
+        raise missing_column(flag, name, columns)
+
+
+def is_empty(value) -> bool:
+    """Whether a cell holds nothing: an empty text, a null of JSON or Parquet, or what pandas puts in their place."""
+    return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))

@@ -1,0 +1,140 @@
+"""What is done with a trained model before it is saved: weights averaged, thresholds chosen, the held-out split scored.
+
+Everything that is chosen is chosen on the validation split; without one the last epoch's weights are scored as they are.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from safetensors.torch import load_file
+
+from .arguments import DataArguments, OptimizationArguments
+from .data import ASTDataset
+from .labels import is_multi_label, label_names
+from .metrics import ASTMetrics, macro_f1
+from .scoring import evaluation_section, probabilities
+from .thresholds import choose_thresholds
+from .trainer import UNFINISHED, ASTTrainer
+from .weight_averaging import average_weights, epochs_between, weights_file
+
+AVERAGED_NAME = "averaged.safetensors"
+TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "jit_compilation_time")
+
+
+def evaluate(
+    trainer: ASTTrainer, clips: dict[str, ASTDataset], data_args: DataArguments, optimization: OptimizationArguments
+) -> dict:
+    """Score the held-out split, padded as the saved checkpoint pads.
+
+    The trainer's model is left with the weights that were scored, its configuration with the thresholds that were chosen,
+    and its feature extractor padding as it will be saved.
+
+    Args:
+        trainer ([`ASTTrainer`]): after its training.
+        clips (`dict[str, ASTDataset]`): with `"eval"`, and `"validation"` if there is such a split.
+        data_args ([`DataArguments`]): names of the splits, padding of the training.
+        optimization ([`OptimizationArguments`]): epochs to average and to take the mean scores of.
+
+    Returns:
+        The section `evaluation` of the run summary. After a training with `padding="longest"` it also has the metrics
+        of that way of padding, as the two differ.
+
+    Raises:
+        DivergedError: if scores are not numbers.
+    """
+    exclusive = not is_multi_label(clips["eval"].split)
+    labels = label_names(clips["eval"].split)
+    section = {}
+    if data_args.padding == "longest":
+        section["metrics_padding_longest"] = _predict(trainer, clips["eval"], exclusive)[2]
+        trainer.feature_extractor.padding = "max_length"
+    if optimization.ensemble_epochs:
+        metrics = _epoch_ensemble(trainer, clips["eval"], exclusive, *optimization.ensemble_epochs)
+        section["ensemble"] = {"epochs": optimization.ensemble_epochs, "metrics": metrics}
+    if optimization.average_epochs:
+        section["last_epoch"] = {"metrics": _predict(trainer, clips["eval"], exclusive)[2]}
+        section["averaged_epochs"] = optimization.average_epochs
+        _load_averaged_weights(trainer, *optimization.average_epochs)
+    if "validation" in clips:
+        section |= _choices_on_validation(trainer, clips["validation"], exclusive, labels)
+        section["validation"]["split"] = data_args.validation_split_name or "validation"
+    scores, references, metrics = _predict(trainer, clips["eval"], exclusive)
+    thresholds = trainer.model.config.label_thresholds
+    if thresholds:
+        metrics["f1_macro"] = macro_f1(scores, references, np.array([thresholds[label] for label in labels]))
+    split = data_args.eval_split_name
+    protocol = protocol_in_words(trainer, optimization, "validation" in clips)
+    return evaluation_section(scores, references, labels, split, protocol, metrics, thresholds) | section
+
+
+def as_references(label_ids: np.ndarray, exclusive: bool) -> np.ndarray:
+    """Label indices of shape `(clips,)` of exclusive labels, also where they were trained on as one-hot; else as given."""
+    return label_ids.argmax(axis=1) if exclusive and label_ids.ndim == 2 else label_ids
+
+
+def protocol_in_words(trainer: ASTTrainer, optimization: OptimizationArguments, has_validation: bool) -> str:
+    """Which weights were scored, and whether the scored split had a part in choosing them."""
+    args = trainer.args
+    watched = getattr(args.eval_strategy, "value", args.eval_strategy) != "no" and not has_validation
+    if optimization.average_epochs:
+        first, last = optimization.average_epochs
+        words = f"the mean of the weights of epochs {first} to {last}"
+    elif args.load_best_model_at_end:
+        where = "the validation split" if has_validation else "this same split, which makes the score optimistic"
+        return f"the best checkpoint by {args.metric_for_best_model} on {where}"
+    else:
+        words = "the last epoch's weights" if watched else "scored once, after the last epoch"
+    return f"{words}; the split was also scored in training, but chose nothing" if watched else words
+
+
+def _predict(
+    trainer: ASTTrainer, clips: ASTDataset, exclusive: bool
+) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
+    """Scores `(clips, labels)`, references, and what was measured, without timings."""
+    prediction = trainer.predict(clips)
+    scores = probabilities(prediction.predictions, trainer.model.config.problem_type)
+    metrics = {name.removeprefix("test_"): value for name, value in prediction.metrics.items()}
+    metrics = {name: value for name, value in metrics.items() if name not in TIMINGS}
+    return scores, as_references(prediction.label_ids, exclusive), metrics
+
+
+def _epoch_ensemble(
+    trainer: ASTTrainer, clips: ASTDataset, exclusive: bool, first: int, last: int
+) -> dict[str, float]:
+    """Metrics of the mean scores of these epochs' weights; the trainer's weights are put back."""
+    weights = {name: tensor.detach().clone() for name, tensor in trainer.model.state_dict().items()}
+    folders, total = epochs_between(trainer.args.output_dir, first, last), 0.0
+    for folder in folders:
+        _load_weights(trainer, weights_file(folder))
+        scores, references, _ = _predict(trainer, clips, exclusive)
+        total = total + scores.astype(np.float64)
+    trainer.model.load_state_dict(weights)
+    return ASTMetrics(multi_label=not exclusive).compute(predictions=total / len(folders), references=references)
+
+
+def _load_averaged_weights(trainer: ASTTrainer, first: int, last: int):
+    folder = Path(trainer.args.output_dir)
+    averaged = folder / f"{UNFINISHED}_{AVERAGED_NAME}"
+    if PartialState().is_main_process:
+        average_weights([weights_file(epoch) for epoch in epochs_between(folder, first, last)], averaged)
+    PartialState().wait_for_everyone()
+    _load_weights(trainer, averaged)
+    PartialState().wait_for_everyone()
+    if PartialState().is_main_process:
+        averaged.unlink()
+
+
+def _load_weights(trainer: ASTTrainer, file: Path):
+    trainer.model.load_state_dict(load_file(file, device=str(torch.device("cpu"))))
+
+
+def _choices_on_validation(trainer: ASTTrainer, clips: ASTDataset, exclusive: bool, labels: list[str]) -> dict:
+    """Metrics of the validation split and, for independent labels, thresholds chosen there."""
+    scores, references, metrics = _predict(trainer, clips, exclusive)
+    section = {"validation": {"clips": len(clips), "metrics": metrics}}
+    if not exclusive:
+        trainer.model.config.label_thresholds = choose_thresholds(scores, references, labels)
+        section["thresholds"] = trainer.model.config.label_thresholds
+    return section

@@ -1,0 +1,69 @@
+"""What a finished training leaves in its output folder: weights, settings, recipe, run summary, pictures, card."""
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+import yaml
+
+from model_card.figures import plot_confusion_matrix, plot_spectrogram_with_prediction, plot_training_curve
+from model_card.render import write_model_card
+from model_card.run_summary import write_run_summary
+from modeling_ast.atomic_files import open_atomically, sync
+
+from .collator import model_inputs
+from .data import ASTDataset
+from .output_folder import (
+    CONFUSION_MATRIX_NAME,
+    RECIPE_NAME,
+    SPECTROGRAM_NAME,
+    TRAINING_CURVE_NAME,
+)
+from .scoring import probabilities
+from .trainer import UNFINISHED, ASTTrainer
+
+
+def publish(trainer: ASTTrainer, scored: ASTDataset, recipe: dict, summary: dict):
+    """Write everything, each file whole in place of an older one; the run summary, which tells that a run is there, last.
+
+    Args:
+        trainer ([`ASTTrainer`]): with the weights to save.
+        scored ([`ASTDataset`]): whose first clip is pictured.
+        recipe (`dict`): what was asked for, as it is saved for the next time.
+        summary (`dict`): see `model_card.run_summary`.
+    """
+    folder = Path(trainer.args.output_dir)
+    trainer.save_model(str(folder / UNFINISHED))
+    if not trainer.is_world_process_zero():
+        return
+    for path in (folder / UNFINISHED).iterdir():
+        if path.name != "training_args.bin":  # a pickle; recipe.yaml says the same and is safe to read
+            sync(path)
+            os.replace(path, folder / path.name)
+    shutil.rmtree(folder / UNFINISHED)
+    text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
+    with open_atomically(folder / RECIPE_NAME) as file:
+        file.write(f"# ast-finetune {RECIPE_NAME}\n{text}".encode())
+    if summary["history"]:  # empty with --logging_strategy no
+        plot_training_curve(summary["history"], folder / TRAINING_CURVE_NAME)
+    if "confusion_matrix" in summary["evaluation"]:
+        matrix = summary["evaluation"]["confusion_matrix"]
+        plot_confusion_matrix(matrix, summary["labels"], folder / CONFUSION_MATRIX_NAME)
+    _plot_example(trainer, scored, summary["labels"], folder / SPECTROGRAM_NAME)
+    write_run_summary(folder, summary)
+    write_model_card(folder)
+
+
+def _plot_example(trainer: ASTTrainer, scored: ASTDataset, labels: list[str], path: Path):
+    """Spectrogram, without padding, and prediction of the first held-out clip."""
+    example = scored[0]
+    batch = trainer._prepare_input(trainer.data_collator([example]))
+    with torch.inference_mode():
+        inputs = model_inputs(batch, trainer.feature_extractor)
+        logits = trainer.model.eval()(inputs["input_values"]).logits.float().cpu().numpy()
+        log_mel, _ = trainer.feature_extractor.log_mel(batch["waveforms"], batch["lengths"])
+    scores = probabilities(logits, trainer.model.config.problem_type)[0]
+    answers = [{"label": label, "score": float(score)} for label, score in zip(labels, scores, strict=True)]
+    truth = ", ".join(labels[label] for label in scored.label_lists()[0])
+    plot_spectrogram_with_prediction(log_mel[0].cpu().numpy(), answers, path, truth, scored.sampling_rate)

@@ -1,0 +1,349 @@
+"""`ast-evaluate`: scores of one checkpoint, or of several as an ensemble, on clips with labels.
+
+The labels and their order are the checkpoint's; those of the data are matched to them by name. Clips are found with the
+flags of `ast-finetune`.
+"""
+
+import csv
+import dataclasses
+import json
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+import numpy as np
+from transformers import HfArgumentParser
+from transformers.utils import logging
+
+from model_card.run_summary import package_version
+from modeling_ast import ASTConfig
+from modeling_ast.atomic_files import open_atomically
+from modeling_ast.audio import AudioError
+
+from .arguments import DataArguments, local_or_shipped
+from .data_errors import DataError, counted, some
+from .labels import is_multi_label, parse_labels, read_label_csv
+from .metrics import left_out_note
+from .scoring import DivergedError, common_labels, ensemble_scores, evaluation_section
+from .splits import Clips, load_clips, with_encoded_labels
+
+# The flags of ast-finetune that say which clips there are, with the same defaults and the same help.
+DATA_FLAGS = (
+    "dataset_name",
+    "eval_file",
+    "dataset_config_name",
+    "train_split_name",
+    "eval_split_name",
+    "validation_split_name",
+    "audio_column_name",
+    "label_column_name",
+    "split_column_name",
+    "label_separator",
+    "label_csv",
+    "ignore_labels",
+)
+ClipArguments = dataclasses.make_dataclass(
+    "ClipArguments",
+    [
+        (
+            item.name,
+            item.type,
+            field(default=item.default, default_factory=item.default_factory, metadata=item.metadata),
+        )
+        for item in dataclasses.fields(DataArguments)
+        if item.name in DATA_FLAGS
+    ],
+)
+SPLITS = ("train", "validation", "eval", "all")
+# Columns of the printed tables.
+METRICS = {
+    "accuracy": "accuracy",
+    "f1_macro": "macro F1",
+    "mean_average_precision": "mAP",
+    "roc_auc_macro": "AUC",
+    "d_prime": "d-prime",
+}
+CLASS_COLUMNS = {"precision": "precision", "recall": "recall", "f1": "F1", "average_precision": "AP", "roc_auc": "AUC"}
+SEVERAL_LABELS = ";"  # between the labels of a clip in --predictions
+
+
+@dataclass
+class EvaluationArguments:
+    """Which models, which part of the clips, and where the scores go."""
+
+    model_name_or_path: list[str] = field(
+        metadata={
+            "help": "Checkpoint folder or Hub id; of several, as of runs/mine/epochs/*, the mean of their probabilities is "
+            "scored too."
+        }
+    )
+    split: str | None = field(
+        default=None,
+        metadata={
+            "help": "Which clips: those of --train_split_name, --validation_split_name or --eval_split_name, or all. eval if "
+            "the data says how it is split, else all.",
+            "choices": [*SPLITS],
+        },
+    )
+    per_device_eval_batch_size: int = field(default=8, metadata={"help": "Clips in one pass of a model."})
+    dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that decode clips."})
+    function: str | None = field(
+        default=None,
+        metadata={
+            "help": "softmax or sigmoid, what makes probabilities of a model's outputs; as its config.json says if not given.",
+            "choices": ["softmax", "sigmoid"],
+        },
+    )
+    device: str = field(default="auto", metadata={"help": "cpu, cuda, mps, or auto for the fastest that is there."})
+    per_class: bool = field(default=False, metadata={"help": "Print a table of the classes as well."})
+    output: str | None = field(
+        default=None, metadata={"help": "JSON file for all scores, with a table of the classes."}
+    )
+    predictions: str | None = field(
+        default=None,
+        metadata={"help": "CSV file for the probabilities of every clip (their mean, of several models)."},
+    )
+
+    def __post_init__(self):
+        if self.per_device_eval_batch_size < 1:
+            raise ValueError(
+                f"per_device_eval_batch_size={self.per_device_eval_batch_size} is less than 1. Pass for example 8."
+            )
+        if self.dataloader_num_workers < 0:
+            raise ValueError(f"dataloader_num_workers={self.dataloader_num_workers} is negative. Pass 0 or more.")
+        for name in ("output", "predictions"):
+            path = getattr(self, name)
+            if path and (Path(path).is_dir() or not Path(path).parent.is_dir()):
+                raise ValueError(f"{name}={path!r} is no file in a folder that is there. Pass another --{name}.")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run from the command line; see `ast-evaluate --help`.
+
+    Returns:
+        0; 1 if a clip cannot be decoded or a model's scores are not numbers; 2 for wrong arguments.
+    """
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()  # of loading
+    datasets.disable_progress_bars()
+    try:
+        args, clip_args = parse_arguments(sys.argv[1:] if argv is None else argv)
+        labels = common_labels(args.model_name_or_path)
+        split, words = load_scored_clips(clip_args, args.split, labels)
+        print(f"{len(split)} clips, {words}", flush=True)
+        evaluations, scores = evaluate_models(args, split, words, labels)
+        write_predictions(args.predictions, split, labels, scores)
+        write_evaluations(args.output, evaluations, labels)
+    except (AudioError, DivergedError) as error:
+        message = str(error).rpartition(f"{AudioError.__name__}: ")[2].strip()  # a loader's worker adds its traceback
+        print(f"ast-evaluate: {message}", file=sys.stderr)
+        return 1
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        print(f"ast-evaluate: {error}", file=sys.stderr)
+        return 2
+    print_evaluations(evaluations, args.per_class)
+    name, evaluation = list(evaluations.items())[-1]
+    metric = "mean_average_precision" if is_multi_label(split) else "accuracy"
+    place = f"{args.output}: " if args.output else ""
+    print(f"\n{place}{name}, {METRICS[metric]} {evaluation['metrics'][metric]:.4f} on {evaluation['clips']} clips")
+    return 0
+
+
+def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments]:
+    """Read the flags.
+
+    Raises:
+        ValueError: for values that do not fit together.
+    """
+    parser = HfArgumentParser(
+        (EvaluationArguments, ClipArguments),
+        prog="ast-evaluate",
+        usage="ast-evaluate --model_name_or_path DIR [DIR ...] --dataset_name DATA [--field value ...]",
+        description="Score a checkpoint on clips with labels, or several as an ensemble.",
+        epilog="Example: ast-evaluate --model_name_or_path runs/mine/epochs/* --dataset_name clips --output scores.json. "
+        "Labels that the checkpoint has and the clips have not are named and have no part in the means.",
+        allow_abbrev=False,
+    )
+    for action in parser._actions:
+        if "--help" not in action.option_strings:
+            action.option_strings = action.option_strings[:1]  # --with-dashes still works and need not be shown
+    args, clip_args = parser.parse_args_into_dataclasses(argv)
+    if bool(clip_args.dataset_name) == bool(clip_args.eval_file):
+        given = "Both were" if clip_args.eval_file else "Neither was"
+        raise ValueError(
+            f"{given} given of dataset_name and eval_file. Pass --dataset_name DATA or --eval_file TABLE."
+        )
+    if clip_args.eval_file and args.split not in (None, "all"):
+        raise ValueError(f"All clips of eval_file={clip_args.eval_file!r} are scored. Leave out --split {args.split}.")
+    return args, clip_args
+
+
+def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str]) -> tuple[datasets.Dataset, str]:
+    """Load the clips to score.
+
+    Args:
+        args (`ClipArguments`): where the clips are and what the columns are called. Of `eval_file` all clips are taken.
+        split (`str`, *optional*): one of `SPLITS`; `"eval"` if the data says how it is split and `"all"` if not.
+        labels (`list[str]`): the checkpoint's labels, in output order.
+
+    Returns:
+        A data set with the columns `"audio"` (undecoded) and `"label"`, which counts in `labels`; and in words which
+        clips these are.
+
+    Raises:
+        DataError: if there is no such split, no clip is left, or one has a label that the checkpoint does not know.
+    """
+    fields = vars(args) | {"dataset_name": args.dataset_name or args.eval_file, "eval_file": None}
+    if split == "validation":
+        fields["validation_split_name"] = args.validation_split_name or "validation"
+    data = DataArguments(**fields)
+    clips = load_clips(data, pooled=True)
+    if args.eval_file:
+        split = "all"
+    elif split is None:
+        split = "all" if clips.splits is None else "eval"
+    rows, words = _rows_of_split(clips, split, data)
+
+    clip_labels = parse_labels(
+        clips.labels,
+        data.label_column_name,
+        separator=None if clips.original_layout else data.label_separator,
+        table=read_label_csv(local_or_shipped(data.label_csv)) if data.label_csv else None,
+        order=clips.label_order,
+        one_is_single=clips.original_layout,
+        row_name=clips.row_name,
+    )
+    kept = set(clip_labels.rows_without(data.ignore_labels))
+    rows = [row for row in rows if row in kept]
+    if not rows:
+        raise DataError(f"No clip is left of {words} without those of --ignore_labels. Leave it out.")
+    unknown = sorted({label for row in rows for label in clip_labels.lists[row]} - set(labels))
+    if unknown:
+        quoted = " ".join(f'"{name}"' if " " in name else name for name in unknown)
+        raise DataError(
+            f"The clips have {some(unknown)}, which the checkpoint does not know; its labels are {some(labels)}. Rename "
+            f"them, or pass --ignore_labels {quoted} to leave these clips out."
+        )
+    return with_encoded_labels(clips, clip_labels, rows, labels).select(rows), words
+
+
+def _rows_of_split(clips: Clips, split: str, data: DataArguments) -> tuple[list[int], str]:
+    """Rows of the clips of a split, and in words which these are."""
+    if split == "all":
+        return list(range(len(clips.labels))), "all there are"
+    flag = f"{split}_split_name"
+    name = getattr(data, flag)
+    if clips.splits is None:
+        raise DataError(
+            f"The data says of no clip which split it is in. Leave out --split {split} to score all clips, or name the column "
+            "that says it with --split_column_name."
+        )
+    rows = [row for row, value in enumerate(clips.splits) if value == name]
+    if not rows:
+        raise DataError(
+            f"No clip is in the split {name!r}; the data has {counted(Counter(clips.splits))}. Pass --{flag} with one of "
+            "these, or --split all."
+        )
+    return rows, f"the split {name!r}"
+
+
+def evaluate_models(
+    args: EvaluationArguments, split: datasets.Dataset, words: str, labels: list[str]
+) -> tuple[dict[str, dict], np.ndarray]:
+    """Score every model and, if there are several, the mean of their probabilities.
+
+    Args:
+        args ([`EvaluationArguments`]): models, batch size, device.
+        split (`datasets.Dataset`): from [`load_scored_clips`].
+        words (`str`): what these clips are called.
+        labels (`list[str]`): names in output order.
+
+    Returns:
+        A section as of [`evaluation_section`] for each model, and for the ensemble last; and the scores of the last, of
+        shape `(clips, labels)`.
+
+    Raises:
+        ScoringError: see [`ensemble_scores`].
+        DivergedError: if a model's scores are not numbers.
+        AudioError: if a clip cannot be decoded.
+    """
+    evaluations = {}
+
+    def evaluate_one(model: str, scores: np.ndarray, references: np.ndarray):
+        # Chosen for this model's own probabilities; those of the ensemble have none.
+        thresholds = None if args.function else ASTConfig.from_pretrained(model).label_thresholds
+        evaluations[model] = evaluation_section(scores, references, labels, words, thresholds=thresholds)
+
+    models = args.model_name_or_path
+    batch_size, workers = args.per_device_eval_batch_size, args.dataloader_num_workers
+    scores, references = ensemble_scores(models, split, batch_size, args.device, workers, args.function, evaluate_one)
+    if len(models) > 1:
+        evaluations[f"mean of {len(models)} models"] = evaluation_section(scores, references, labels, words)
+    return evaluations, scores
+
+
+def print_evaluations(evaluations: dict[str, dict], per_class: bool):
+    """Print a table of the models, what was left out, and the classes of the last row if asked for."""
+    print()
+    print_table(
+        ["model", *METRICS.values()],
+        [[name, *(section["metrics"][key] for key in METRICS)] for name, section in evaluations.items()],
+    )
+    evaluation = list(evaluations.values())[-1]
+    note = left_out_note(evaluation["left_out"], len(evaluation["per_class"]))
+    if note:
+        print(f"\n{note}")
+    if per_class:
+        print()
+        rows = [
+            [row["label"], row["support"], *(row[key] for key in CLASS_COLUMNS)] for row in evaluation["per_class"]
+        ]
+        print_table(["label", "clips", *CLASS_COLUMNS.values()], rows)
+
+
+def print_table(head: list[str], rows: list[list]):
+    """Print a table: the first column to the left, numbers to the right, `-` for what there is not."""
+    texts = [head] + [[_cell(value) for value in row] for row in rows]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
+    for name, *values in texts:
+        numbers = (f"{value:>{width}}" for value, width in zip(values, widths[1:], strict=True))
+        print("  ".join([f"{name:{widths[0]}}", *numbers]))
+
+
+def _cell(value: str | int | float | None) -> str:
+    if value is None or value != value:  # NaN is the one value that differs from itself
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def write_evaluations(path: str | None, evaluations: dict[str, dict], labels: list[str]):
+    """Write all scores as JSON if a file was named; what is not a number becomes null, as JSON knows no NaN."""
+    if path is None:
+        return
+    content = {
+        "kit_version": package_version("ast-kit"),
+        "labels": labels,
+        "evaluations": [{"model": name} | section for name, section in evaluations.items()],
+    }
+    plain = json.loads(json.dumps(content), parse_constant=lambda constant: None)
+    with open_atomically(path) as file:
+        file.write(f"{json.dumps(plain, indent=2, ensure_ascii=False)}\n".encode())
+
+
+def write_predictions(path: str | None, split: datasets.Dataset, labels: list[str], scores: np.ndarray):
+    """Write a CSV with a row per clip if a file was named: its file, its labels, and the probability of every label."""
+    if path is None:
+        return
+    several = is_multi_label(split)
+    with open_atomically(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["file", "truth", *labels])
+        for number, (row, values) in enumerate(zip(split, scores, strict=True), 1):
+            truth = SEVERAL_LABELS.join(labels[index] for index in (row["label"] if several else [row["label"]]))
+            writer.writerow([row["audio"]["path"] or f"clip {number}", truth, *(f"{value:.7g}" for value in values)])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,285 @@
+"""Scores of finished checkpoints on a split, alone and as an ensemble, and the section that reports them.
+
+An ensemble is the mean of its models' probabilities, as in Gong et al. 2021: models of one geometry and other seeds or
+epochs, or models of other patch strides. Each model hears the clips through the feature extractor saved with it.
+"""
+
+from collections.abc import Callable, Sequence
+
+import datasets
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.log_mel import num_samples
+from modeling_ast.tagging import AudioTagger, check_model_name, problem_type_of, scores_from_logits
+
+from .collator import ASTDataCollator, model_inputs
+from .data import ASTDataset
+from .data_errors import some
+from .labels import is_multi_label, label_names
+from .metrics import ASTMetrics, confusion, left_out, per_class_table
+
+PROBLEM_TYPES = {"softmax": "single_label_classification", "sigmoid": "multi_label_classification"}
+
+
+class ScoringError(ValueError):
+    """Models or data that cannot be scored together; the message says what to pass instead."""
+
+
+class DivergedError(RuntimeError):
+    """A model whose scores are not numbers."""
+
+
+def probabilities(logits: torch.Tensor | np.ndarray, problem_type: str) -> np.ndarray:
+    """Probabilities of every label: softmax for exclusive labels, sigmoid for independent ones.
+
+    Args:
+        logits (`torch.Tensor` or `np.ndarray` of shape `(clips, labels)`): the model's output.
+        problem_type (`str`): `"single_label_classification"` or `"multi_label_classification"`.
+
+    Returns:
+        `np.ndarray` of shape `(clips, labels)`, float32.
+
+    Raises:
+        DivergedError: if they hold NaN or infinite values.
+    """
+    scores = scores_from_logits(torch.as_tensor(logits), problem_type).cpu().numpy()
+    if not np.isfinite(scores).all():
+        raise DivergedError(
+            "The model's scores are not numbers: its training diverged. Train it with a lower --learning_rate or with "
+            "--max_grad_norm 1."
+        )
+    return scores
+
+
+def predict_scores(
+    model: ASTForAudioClassification,
+    feature_extractor: ASTFeatureExtractor,
+    dataset: ASTDataset,
+    batch_size: int,
+    device: str | torch.device | None = None,
+    num_workers: int = 0,
+    function: str | None = None,
+    description: str | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of a model on a data set, with features computed on its device as in training.
+
+    Nothing is augmented, and clips are padded as the feature extractor says.
+
+    Args:
+        model ([`ASTForAudioClassification`]): the model; it is moved to the device and left in evaluation mode.
+        feature_extractor ([`ASTFeatureExtractor`]): the one that belongs to it.
+        dataset ([`ASTDataset`]): clips at its sampling rate; see [`checkpoint_dataset`].
+        batch_size (`int`): clips in one pass of the model.
+        device (`str` or `torch.device`, *optional*): where to compute; where the model is if not given.
+        num_workers (`int`, defaults to 0): processes that decode.
+        function (`str`, *optional*): `"softmax"` or `"sigmoid"`; what the configuration's `problem_type` asks for if not
+            given.
+        description (`str`, *optional*): what a progress bar is headed with; no bar if not given, or away from a terminal.
+
+    Returns:
+        Scores of shape `(clips, labels)`, float32, and references as the data set has them: label indices of shape
+        `(clips,)` or multi-hot of shape `(clips, labels)`.
+
+    Raises:
+        ScoringError: for another `function`, or a regression.
+        DivergedError: if the scores are not numbers.
+        AudioError: if a clip cannot be decoded.
+    """
+    problem_type = _problem_type(model.config, function)
+    device = model.device if device is None else torch.device(device)
+    model = model.to(device).eval()
+    batches = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=ASTDataCollator(feature_extractor, compute_features=False),
+    )
+    hide = True if description is None else None  # None: shown on a terminal
+    logits, references = [], []
+    for batch in tqdm(batches, desc=description, unit="batch", disable=hide):
+        batch = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
+        with torch.inference_mode():
+            inputs = model_inputs(batch, feature_extractor)
+            references.append(inputs.pop("labels").cpu().numpy())
+            logits.append(model(**inputs).logits.float().cpu())
+    return probabilities(torch.cat(logits), problem_type), np.concatenate(references)
+
+
+def checkpoint_dataset(split: datasets.Dataset, feature_extractor: ASTFeatureExtractor) -> ASTDataset:
+    """The clips of a split as a checkpoint hears them: at its sampling rate, cut to its length."""
+    longest = num_samples(feature_extractor.max_length, feature_extractor.sampling_rate)
+    return ASTDataset(split, feature_extractor.sampling_rate, longest)
+
+
+def label_order(config: ASTConfig) -> list[str]:
+    """A checkpoint's labels in output order."""
+    return [config.id2label[index] for index in range(config.num_labels)]
+
+
+def common_labels(models: Sequence[str]) -> list[str]:
+    """The labels of several checkpoints in the first one's order, from their configurations alone.
+
+    Args:
+        models (sequence of `str`): checkpoint folders or Hub ids.
+
+    Raises:
+        ScoringError: if no model was given, or they have not all the same labels.
+        TaggingError: if one is no checkpoint of this kind of model.
+    """
+    if not models:
+        raise ScoringError("No model was given. Pass --model_name_or_path with one or several.")
+    for model in models:
+        check_model_name(model)
+    orders = [label_order(ASTConfig.from_pretrained(model)) for model in models]
+    for model, order in zip(models[1:], orders[1:], strict=True):
+        _refuse_other_labels(model, order, orders[0])
+    return orders[0]
+
+
+def _refuse_other_labels(model: str, own: list[str], labels: list[str]):
+    only, lacking = sorted(set(own) - set(labels)), sorted(set(labels) - set(own))
+    if only or lacking:
+        differences = [f"it alone has {some(only)}"] if only else []
+        differences += [f"it lacks {some(lacking)}"] if lacking else []
+        raise ScoringError(
+            f"{model} has other labels than the rest: {', '.join(differences)}. The mean of scores needs the same labels. Pass "
+            "--model_name_or_path with models that were trained on the same ones."
+        )
+
+
+def checkpoint_scores(
+    model_name_or_path: str,
+    split: datasets.Dataset,
+    batch_size: int,
+    device: str = "auto",
+    num_workers: int = 0,
+    function: str | None = None,
+    description: str | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Load a checkpoint, score a split with it, and let go of it.
+
+    Args:
+        model_name_or_path (`str`): checkpoint folder or Hub id.
+        split (`datasets.Dataset`): clips whose labels are those of the checkpoint, in any order.
+        device (`str`, defaults to `"auto"`): `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest that is there.
+        batch_size, num_workers, function, description: see [`predict_scores`].
+
+    Returns:
+        Scores of shape `(clips, labels)`, float32, columns in the order of the *split's* labels, and references.
+
+    Raises:
+        ScoringError: if the checkpoint's labels are not those of the split, or its scores are of another kind than the
+            split's labels.
+        TaggingError: if it cannot be loaded.
+    """
+    tagger = AudioTagger.from_pretrained(model_name_or_path, device)  # refuses what has no trained classifier
+    model, feature_extractor = tagger.model, tagger.feature_extractor
+    labels, own = label_names(split), label_order(model.config)
+    _refuse_other_labels(model_name_or_path, own, labels)
+    if function is None and is_multi_label(split) and tagger.problem_type == PROBLEM_TYPES["softmax"]:
+        raise ScoringError(
+            f"The clips have any number of labels, but {model_name_or_path} takes its labels as exclusive "
+            f"(problem_type {tagger.problem_type}), so that its scores add up to 1. Pass a multi-label model, or --function "
+            "sigmoid to take each output for itself."
+        )
+    dataset = checkpoint_dataset(split, feature_extractor)
+    scores, references = predict_scores(
+        model, feature_extractor, dataset, batch_size, tagger.device, num_workers, function, description
+    )
+    return scores[:, [own.index(label) for label in labels]], references
+
+
+def ensemble_scores(
+    models: Sequence[str],
+    split: datasets.Dataset,
+    batch_size: int,
+    device: str = "auto",
+    num_workers: int = 0,
+    function: str | None = None,
+    each: Callable[[str, np.ndarray, np.ndarray], None] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean of several checkpoints' probabilities; one of them is in memory at a time.
+
+    They may differ in strides, length, normalisation, padding and sampling rate, and in the order of their labels.
+
+    Args:
+        models (sequence of `str`): checkpoint folders or Hub ids.
+        split (`datasets.Dataset`): clips whose labels are those of the checkpoints.
+        each (`callable`, *optional*): called with a model's name, its scores and the references, as soon as it is scored.
+        batch_size, device, num_workers, function: see [`checkpoint_scores`].
+
+    Returns:
+        Scores of shape `(clips, labels)`, float64, and references. Of a single model the scores are its own.
+
+    Raises:
+        ScoringError: if no model was given; see also [`checkpoint_scores`].
+    """
+    common_labels(models)  # found out before hours are spent on the first
+    total = 0.0
+    for number, model in enumerate(models, 1):
+        description = f"model {number} of {len(models)}"
+        scores, references = checkpoint_scores(model, split, batch_size, device, num_workers, function, description)
+        if each is not None:
+            each(model, scores, references)
+        total = total + scores.astype(np.float64)
+    return total / len(models), references
+
+
+def evaluation_section(
+    scores: np.ndarray,
+    references: np.ndarray,
+    labels: Sequence[str],
+    split: str,
+    protocol: str | None = None,
+    metrics: dict[str, float] | None = None,
+    thresholds: dict[str, float] | None = None,
+) -> dict:
+    """The section `evaluation` of the run summary, which the model card reads.
+
+    Args:
+        scores (`np.ndarray` of shape `(clips, labels)`): probabilities.
+        references (`np.ndarray`): label indices of shape `(clips,)`, or multi-hot of shape `(clips, labels)`.
+        labels (sequence of `str`): names in output order.
+        split (`str`): what the scored clips are called.
+        protocol (`str`, *optional*): in words, which weights were scored and how they were chosen.
+        metrics (`dict[str, float]`, *optional*): if they were computed already, perhaps with a loss.
+        thresholds (`dict[str, float]`, *optional*): of multi-hot references, the score from which each label counts as
+            found in precision, recall and F1; 0.5 if not given.
+
+    Returns:
+        A dictionary of plain values; `left_out` names the labels without clips, which no mean includes.
+        `confusion_matrix` is there for exclusive labels only.
+    """
+    multi_label = references.ndim == 2
+    thresholds = thresholds if multi_label else None
+    if metrics is None:
+        levels = [thresholds[label] for label in labels] if thresholds else None
+        metric = ASTMetrics(multi_label=multi_label)
+        metrics = metric.compute(predictions=scores, references=references, thresholds=levels)
+    table = per_class_table(scores, references, list(labels), thresholds or None)
+    section = {
+        "split": split,
+        "clips": len(scores),
+        **({"protocol": protocol} if protocol else {}),
+        "metrics": metrics,
+        "left_out": left_out(references, list(labels)),
+        "per_class": table,
+    }
+    if not multi_label:
+        section["confusion_matrix"] = confusion(scores, references, len(labels))
+    return section
+
+
+def _problem_type(config, function: str | None) -> str:
+    if function is not None and function not in PROBLEM_TYPES:
+        raise ScoringError(f"function={function!r} is not among {', '.join(PROBLEM_TYPES)}. Pass one of these.")
+    problem_type = PROBLEM_TYPES[function] if function else problem_type_of(config)
+    if problem_type not in PROBLEM_TYPES.values():
+        raise ScoringError(
+            f"The model's problem_type is {problem_type!r}: it has no labels to score. Pass a model that classifies."
+        )
+    return problem_type

@@ -1,0 +1,427 @@
+"""From a folder, tables or a Hub data set to its splits or folds, as undecoded `datasets` audio columns.
+
+What is wrong with the data is said before training, in words that name the flag to type.
+"""
+
+import bisect
+import itertools
+import re
+from collections import Counter
+from dataclasses import dataclass
+
+import datasets
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
+
+from .arguments import DataArguments, local_or_shipped
+from .data_errors import DataError, counted, is_empty, require_column, some
+from .labels import ClipLabels, class_names, label_feature, label_texts, parse_labels, read_label_csv
+from .tables import DEFAULT_SPLIT_COLUMN, TABLE_SUFFIXES, ClipTable, read_folder, read_table
+
+SIDES = ("train", "eval", "validation")
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips of a run in one table, labels apart and as they stand in the data.
+
+    Args:
+        rows (`datasets.Dataset`): `"audio"`, undecoded, and the columns that came along.
+        labels (`list`): what the label column holds, with names in place of a `ClassLabel`'s indices.
+        splits (`list[str]`, *optional*): the split of each clip, where the data says it.
+        split_words (`str`): in words, what says it.
+        parts (`dict[str, int]`): clips of each file or Hub split of which the rows are made, in their order.
+        split_column (`bool`): whether it is a column of the rows, `"split"`.
+        label_order (`list[str]`, *optional*): names of the Hub's `ClassLabel`.
+        original_layout (`bool`): whether all of it is the original's JSON.
+    """
+
+    rows: datasets.Dataset
+    labels: list
+    splits: list[str] | None
+    split_words: str
+    parts: dict[str, int]
+    split_column: bool = False
+    label_order: list[str] | None = None
+    original_layout: bool = False
+
+    def row_name(self, row: int) -> str:
+        """What to call a row in a message: its number in its file, from 1."""
+        starts = list(itertools.accumulate(self.parts.values(), initial=0))
+        part = bisect.bisect_right(starts, row) - 1
+        number = row - starts[part] + 1
+        return str(number) if len(self.parts) == 1 else f"{number} of {list(self.parts)[part]}"
+
+
+def load_splits(data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, str]:
+    """Load the clips and split them.
+
+    Args:
+        data ([`DataArguments`]): where the clips are, what the columns are called, and which splits there are.
+        seed (`int`): seed of a split that has to be made.
+
+    Returns:
+        A `DatasetDict` with the splits `"train"`, `"eval"` and, if asked for, `"validation"`, whose columns `"audio"`
+        (undecoded `datasets.Audio`) and `"label"` (`datasets.ClassLabel`, or for multi-label data `datasets.List` of it)
+        are followed by those that came along; and in words how it was split.
+
+    Raises:
+        DataError: if there is no audio, a file or column is missing, labels cannot be read, a split is empty or cannot
+            be made.
+    """
+    clips = load_clips(data, pooled=False)
+    labels, kept = _read_labels(clips, data)
+    if clips.splits is not None:
+        if data.group_column_name and not data.validation_fraction:
+            column = f", or remove the column {data.split_column_name!r}" if clips.split_column else ""
+            raise DataError(
+                "group_column_name was given, but the data set says itself how it is split. Leave out "
+                f"--group_column_name{column}."
+            )
+        sides = _named_sides(clips, kept, data)
+        method = clips.split_words
+        others = Counter(clips.splits[row] for row, side in sides.items() if side is None)
+        if others:
+            method += f", without {counted(others)}"
+    else:
+        if data.validation_split_name:
+            raise DataError(
+                f"validation_split_name={data.validation_split_name!r} was given, but the data says of no clip which split "
+                "it is in. Pass --validation_fraction 0.1 instead, or a table with a column of splits."
+            )
+        held_out, how = _held_out(kept, labels, clips, data.eval_fraction, "eval_fraction", data, seed)
+        sides = {row: "eval" if row in held_out else "train" for row in kept}
+        method = f"{len(held_out)} of {len(kept)} clips held out at random{how}"
+    sides, words = _set_validation_apart(sides, labels, clips, data, seed)
+    # What is in no split, and a label that is only there, is not this run's concern.
+    chosen = [row for row, side in sides.items() if side is not None]
+    everything = with_encoded_labels(clips, labels, chosen, labels.names(chosen, data.ignore_labels))
+    return _select_sides(everything, sides), method + words
+
+
+def load_folds(data: DataArguments) -> tuple[list[tuple[str, datasets.DatasetDict]], str]:
+    """Load the clips for cross-validation: one pair of splits for each value of the fold column.
+
+    Args:
+        data ([`DataArguments`]): its `fold_column_name` names the column. Splits that the data has besides are pooled; if
+            `split_column_name` is given too, only clips of its training split take part.
+
+    Returns:
+        Name and splits of each fold in natural order (10 after 9), as [`load_splits`] returns them: `"eval"` are the
+        clips of the fold, `"train"` all others. All folds have the same labels in the same order. And in words how the
+        folds were made.
+
+    Raises:
+        DataError: as [`load_splits`]; if there are less than two folds, a clip has none, or a group is in two.
+    """
+    clips = load_clips(data, pooled=True)
+    labels, kept = _read_labels(clips, data)
+    kept, split_words = _rows_of_folds(clips, kept, data)
+    fold_of = _folds(clips, kept, data)
+    folds = sorted(set(fold_of.values()), key=_natural_order)
+    everything = with_encoded_labels(clips, labels, kept, labels.names(kept, data.ignore_labels))
+    pairs = [
+        (fold, _select_sides(everything, {row: "eval" if fold_of[row] == fold else "train" for row in kept}))
+        for fold in folds
+    ]
+    method = f"{len(folds)} folds by the column {data.fold_column_name!r}, each scored by a model of the others"
+    return pairs, method + split_words
+
+
+def _natural_order(name: str) -> list:
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", name))]
+
+
+def _rows_of_folds(clips: Clips, kept: list[int], data: DataArguments) -> tuple[list[int], str]:
+    """Clips that take part in the folds, and in words what became of the splits that the data has besides."""
+    if clips.splits is None or data.fold_column_name == data.split_column_name:
+        return kept, ""
+    present = Counter(clips.splits[row] for row in kept)
+    if not clips.split_column:
+        return kept, f", of the splits {some(list(present))} together" if len(present) > 1 else ""
+    column = data.split_column_name
+    if column == DEFAULT_SPLIT_COLUMN:
+        return kept, f"; the column {column!r} has no part in it"
+    if not present[data.train_split_name]:
+        raise DataError(
+            f"No clip is in the split {data.train_split_name!r} of the column {column!r}; the data has {counted(present)}. "
+            "Pass --train_split_name with one of these, or leave out --split_column_name to use all clips."
+        )
+    others = Counter({name: count for name, count in present.items() if name != data.train_split_name})
+    words = f"; without {counted(others)} of the column {column!r}" if others else ""
+    return [row for row in kept if clips.splits[row] == data.train_split_name], words
+
+
+def _folds(clips: Clips, kept: list[int], data: DataArguments) -> dict[int, str]:
+    """The fold of each clip that takes part."""
+    name = data.fold_column_name
+    column = "split" if name == data.split_column_name and clips.split_column else name
+    require_column("fold_column_name", column, clips.rows.column_names)
+    values = clips.rows[column][:]
+    empty = [clips.row_name(row) for row in kept if is_empty(values[row])]
+    if empty:
+        raise DataError(
+            f"Row(s) {some(empty)} have nothing in the column {name!r}. Fill in their folds or remove them."
+        )
+    fold_of = {row: str(values[row]) for row in kept}
+    if len(set(fold_of.values())) < 2:
+        raise DataError(
+            f"The column {name!r} has {some(sorted(set(fold_of.values())))} for all clips, expected two folds or more. Name "
+            "another with --fold_column_name."
+        )
+    if data.group_column_name:
+        groups = _groups(clips, data)
+        first_fold: dict[str, str] = {}
+        torn = [groups[row] for row in kept if first_fold.setdefault(groups[row], fold_of[row]) != fold_of[row]]
+        if torn:
+            raise DataError(
+                f"The column {data.group_column_name!r} has clips of {some(list(dict.fromkeys(torn)))} in more than one fold "
+                f"of {name!r}. Move them into one, or leave out --group_column_name."
+            )
+    return fold_of
+
+
+def load_clips(data: DataArguments, pooled: bool) -> Clips:
+    """All clips as the user has them, labels not yet read.
+
+    Args:
+        data ([`DataArguments`]): where they are and what the columns are called.
+        pooled (`bool`): whether all splits of a data set on the Hub are wanted, not only those that are named.
+
+    Raises:
+        DataError: if there are none.
+    """
+    if data.train_file:
+        return _load_files(data)
+    source = local_or_shipped(data.dataset_name)
+    if source.is_dir():
+        return _from_tables({data.dataset_name: read_folder(source, data)}, data)
+    if source.is_file():
+        return _from_tables({data.dataset_name: read_table(source, data)}, data)
+    if source.suffix in TABLE_SUFFIXES or len(source.parts) != 2 or data.dataset_name.startswith((".", "/", "~")):
+        raise DataError(
+            f"{data.dataset_name} is not there. Pass --dataset_name with a folder, a table, or a Hub id like user/name."
+        )
+    return _load_hub(data, pooled)
+
+
+def _load_files(data: DataArguments) -> Clips:
+    """Tables of which each is a split."""
+    tables, splits = {}, []
+    for side in SIDES:
+        flag = f"{side}_file"
+        path = getattr(data, flag)
+        if path is None:
+            continue
+        source = local_or_shipped(path)
+        if not source.is_file():
+            raise DataError(
+                f"{flag}={path!r} is {'a folder' if source.is_dir() else 'not there'}. Pass --{flag} with a table "
+                f"({' '.join(TABLE_SUFFIXES)})."
+            )
+        # The same file twice is found as identical clips later.
+        tables[f"{flag} {path}"] = table = read_table(source, data)
+        splits += [side] * len(table.columns["audio"])
+    return _from_tables(tables, data, splits)
+
+
+def _from_tables(tables: dict[str, ClipTable], data: DataArguments, splits: list[str] | None = None) -> Clips:
+    """Join tables; a column that only some of them have stays behind."""
+    common = set.intersection(*(set(table.columns) for table in tables.values()))
+    first = next(iter(tables.values()))
+    columns = {
+        name: [value for table in tables.values() for value in table.columns[name]]
+        for name in first.columns
+        if name in common
+    }
+    labels = columns.pop("label")
+    if splits is None:
+        splits = columns.get("split")
+        split_column = splits is not None
+        words = f"as the column {data.split_column_name!r} or the folders of the data set say"
+    else:
+        split_column, words = False, "as the files say"
+    # The mixed types of a table's other columns are nobody's concern here: they come along as text.
+    texts = {
+        name: ["" if is_empty(value) else str(value) for value in values]
+        for name, values in columns.items()
+        if name != "audio"
+    }
+    features = datasets.Features(
+        {"audio": datasets.Audio(decode=False)} | dict.fromkeys(texts, datasets.Value("string"))
+    )
+    rows = datasets.Dataset.from_dict({"audio": columns["audio"]} | texts, features)
+    parts = {name: len(table.columns["audio"]) for name, table in tables.items()}
+    original_layout = all(table.original_layout for table in tables.values())
+    return Clips(rows, labels, splits, words, parts, split_column, original_layout=original_layout)
+
+
+def _load_hub(data: DataArguments, pooled: bool) -> Clips:
+    """Splits of a data set on the Hub: those that are named, or all of them."""
+    try:
+        loaded = datasets.load_dataset(data.dataset_name, data.dataset_config_name)
+    except (FileNotFoundError, ConnectionError, OSError) as error:
+        raise DataError(
+            f"{data.dataset_name} is neither a folder or table here nor a data set that the Hub gives ({error}). Check "
+            "--dataset_name."
+        ) from error
+    wanted = list(loaded) if pooled else list(_split_names(data).values())
+    for side, name in _split_names(data).items():
+        if name in wanted and name not in loaded:
+            raise DataError(
+                f"{data.dataset_name} has no split {name!r}; it has {some(list(loaded))}. Pass --{side}_split_name."
+            )
+    tables, labels, features = [], [], []
+    for name in wanted:
+        split = _named_columns(loaded[name], data)
+        features.append(split.features["label"])
+        labels += label_texts(split["label"][:], split.features["label"])
+        tables.append(split.remove_columns("label"))
+    # A column that not every split has, or has in another type, stays behind.
+    common = [
+        name
+        for name, feature in tables[0].features.items()
+        if all(table.features.get(name) == feature for table in tables)
+    ]
+    rows = datasets.concatenate_datasets([table.select_columns(common) for table in tables])
+    orders = [class_names(feature) for feature in features]
+    order = None if None in orders else list(dict.fromkeys(name for names in orders for name in names))
+    splits = [name for name, table in zip(wanted, tables, strict=True) for _ in range(len(table))]
+    parts = {f"the split {name!r}": len(table) for name, table in zip(wanted, tables, strict=True)}
+    return Clips(rows, labels, splits, "as the data set on the Hub says", parts, label_order=order)
+
+
+def _named_columns(split: datasets.Dataset, data: DataArguments) -> datasets.Dataset:
+    """A split of the Hub with its columns called "audio", undecoded, and "label"."""
+    wanted = {"audio": data.audio_column_name, "label": data.label_column_name}
+    for column, given in wanted.items():
+        require_column(f"{column}_column_name", given, split.column_names)
+    in_the_way = [name for name in set(wanted) & set(split.column_names) if wanted[name] != name]
+    split = split.remove_columns(in_the_way)
+    split = split.rename_columns({given: column for column, given in wanted.items() if given != column})
+    return split.cast_column("audio", datasets.Audio(decode=False))
+
+
+def _split_names(data: DataArguments) -> dict[str, str]:
+    """What the splits are called in the data."""
+    if data.train_file:
+        return {side: side for side in SIDES if getattr(data, f"{side}_file")}
+    names = {side: getattr(data, f"{side}_split_name") for side in SIDES}
+    return {side: name for side, name in names.items() if name}
+
+
+def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[int]]:
+    """Labels of all clips, and the clips that have none of the labels to ignore."""
+    labels = parse_labels(
+        clips.labels,
+        data.label_column_name,
+        separator=None if clips.original_layout else data.label_separator,
+        table=read_label_csv(local_or_shipped(data.label_csv)) if data.label_csv else None,
+        order=clips.label_order,
+        one_is_single=clips.original_layout,
+        row_name=clips.row_name,
+    )
+    kept = labels.rows_without(data.ignore_labels)
+    found = {label for row in kept for label in labels.lists[row]}
+    if not found:
+        raise DataError(
+            f"No clip has a label. Name the right column with --label_column_name (now {data.label_column_name!r})."
+        )
+    if not labels.multi_label and len(found) < 2:
+        raise DataError(
+            f"All clips have the label {some(sorted(found))}. A classifier needs two classes or more: give each its own "
+            f"folder, or name the right column with --label_column_name (now {data.label_column_name!r})."
+        )
+    return labels, kept
+
+
+def _named_sides(clips: Clips, kept: list[int], data: DataArguments) -> dict[int, str | None]:
+    """The side of each clip as the data says it, `None` for those of other splits."""
+    names = _split_names(data)
+    found = Counter(clips.splits[row] for row in kept)
+    for side, name in names.items():
+        if not found[name]:
+            raise DataError(
+                f"No clip is in the split {name!r}; the data has {counted(found)}. Pass --{side}_"
+                f"{'file with other clips' if data.train_file else 'split_name with one of these'}."
+            )
+    empty = [clips.row_name(row) for row in kept if is_empty(clips.splits[row])]
+    if empty:
+        raise DataError(
+            f"Row(s) {some(empty)} have nothing in the column {data.split_column_name!r}. Fill them in or remove them."
+        )
+    sides = {name: side for side, name in names.items()}
+    return {row: sides.get(clips.splits[row]) for row in kept}
+
+
+def _set_validation_apart(
+    sides: dict[int, str | None], labels: ClipLabels, clips: Clips, data: DataArguments, seed: int
+) -> tuple[dict[int, str | None], str]:
+    """Take `validation_fraction` of the training clips for validation; say in words how."""
+    if not data.validation_fraction:
+        return sides, ""
+    training = [row for row, side in sides.items() if side == "train"]
+    chosen, how = _held_out(training, labels, clips, data.validation_fraction, "validation_fraction", data, seed)
+    sides = {row: "validation" if row in chosen else side for row, side in sides.items()}
+    return (
+        sides,
+        f"; a share of {data.validation_fraction} of the training clips set apart for validation at random{how}",
+    )
+
+
+def _held_out(
+    rows: list[int],
+    labels: ClipLabels,
+    clips: Clips,
+    fraction: float,
+    flag: str,
+    data: DataArguments,
+    seed: int,
+) -> tuple[set[int], str]:
+    """Draw a share of the clips, keeping groups together; stratified for single-label data. Say in words how."""
+    texts = None if labels.multi_label else [labels.lists[row][0] for row in rows]
+    try:
+        if data.group_column_name:
+            groups = _groups(clips, data)
+            folds = (GroupKFold if texts is None else StratifiedGroupKFold)(
+                n_splits=round(1 / fraction), shuffle=True, random_state=seed
+            )
+            places = next(folds.split(rows, texts, [groups[row] for row in rows]))[1].tolist()
+        else:
+            places = train_test_split(range(len(rows)), test_size=fraction, stratify=texts, random_state=seed)[1]
+    except ValueError as error:  # scikit-learn counts the groups and the members of each class
+        if isinstance(error, DataError):
+            raise
+        members = f" ({counted(Counter(texts))})" if texts else ""
+        remedy = (
+            f"give the data folders {data.train_split_name}/ and {data.eval_split_name}/"
+            if flag == "eval_fraction"
+            else f"pass another --{flag}"
+        )
+        raise DataError(
+            f"{len(rows)} clips{members} are too few to hold out a share of {fraction}: {error} Add clips, leave a class "
+            f"out with --ignore_labels, or {remedy}."
+        ) from error
+    stratified = "" if labels.multi_label else ", stratified by label"
+    together = f", the column {data.group_column_name!r} kept together" if data.group_column_name else ""
+    return {rows[place] for place in places}, f"{stratified}{together} (seed {seed})"
+
+
+def _groups(clips: Clips, data: DataArguments) -> list:
+    require_column("group_column_name", data.group_column_name, clips.rows.column_names)
+    return clips.rows[data.group_column_name][:]
+
+
+def with_encoded_labels(clips: Clips, labels: ClipLabels, chosen: list[int], names: list[str]) -> datasets.Dataset:
+    """All rows with the label column, which is empty for clips of no split: selecting first would copy the audio."""
+    features = datasets.Features({"label": label_feature(names, labels.multi_label)})
+    column = datasets.Dataset.from_dict({"label": labels.encode(chosen, names)}, features)
+    others = [name for name in clips.rows.column_names if name != "audio"]
+    return datasets.concatenate_datasets([clips.rows, column], axis=1).select_columns(["audio", "label", *others])
+
+
+def _select_sides(everything: datasets.Dataset, sides: dict[int, str | None]) -> datasets.DatasetDict:
+    rows: dict[str, list[int]] = {side: [] for side in SIDES}
+    for row, side in sides.items():
+        if side is not None:
+            rows[side].append(row)
+    return datasets.DatasetDict({side: everything.select(chosen) for side, chosen in rows.items() if chosen})

@@ -1,0 +1,215 @@
+"""Clips as lists of columns: from a folder per class, from tables of every kind, and from the original's JSON layout.
+
+Folders are read here and not by `datasets`' audiofolder builder, which takes a word like "test" in a file name for the
+name of a split.
+"""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from modeling_ast.audio import AUDIO_SUFFIXES
+
+from .arguments import DataArguments
+from .data_errors import DataError, is_empty, missing_column, require_column, some
+
+METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+PATH_COLUMNS = ("file_name", "path", "file", "filename")  # tried when the audio column is not in a table
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+DEFAULT_AUDIO_COLUMN, DEFAULT_SPLIT_COLUMN = "audio", "split"  # of DataArguments
+ORIGINAL_LIST, ORIGINAL_KEYS, ORIGINAL_SEPARATOR = "data", ("wav", "labels"), ","  # Gong et al. 2021, released code
+
+
+@dataclass(frozen=True)
+class ClipTable:
+    """Clips of a folder or table.
+
+    Args:
+        columns (`dict[str, list]`): `"audio"` (full paths, or `{"bytes", "path"}`), `"label"` as it stands in the table,
+            perhaps `"split"`, and the columns that came along under their own names.
+        original_layout (`bool`, defaults to `False`): whether it is the original's JSON, whose labels are lists.
+    """
+
+    columns: dict[str, list]
+    original_layout: bool = False
+
+
+def read_folder(root: Path, data: DataArguments) -> ClipTable:
+    """Clips of a folder: by its metadata file if there is one, else below a folder per class.
+
+    Raises:
+        DataError: if there is no audio, or a clip or split folder is not where it is expected.
+    """
+    table = next((root / name for name in METADATA_FILES if (root / name).is_file()), None)
+    return _read_class_folders(root, data) if table is None else read_table(table, data)
+
+
+def _read_class_folders(root: Path, data: DataArguments) -> ClipTable:
+    """Clips below a folder per class, perhaps below a folder per split."""
+    split_folders = _split_folders(root, data)
+    columns: dict[str, list] = defaultdict(list)
+    for base in split_folders or [root]:
+        for path in _audio_files(base):
+            label, *rest = path.relative_to(base).parts
+            if len(rest) != 1:
+                where = f"{len(rest)} folders deep" if rest else "in no class folder"
+                raise DataError(
+                    f"{path} lies {where}. Expected {base}/CLASS/{path.name}: move it, or pass a table of files and labels "
+                    "as --dataset_name."
+                )
+            columns["audio"].append(str(path))
+            columns["label"].append(label)
+            if split_folders:
+                columns["split"].append(base.name)
+    if not columns:
+        raise DataError(
+            f"{root} holds no audio file ({' '.join(sorted(AUDIO_SUFFIXES))}). Expected a folder per class with clips in "
+            "it, or a metadata.csv with the columns file_name and label. Pass another --dataset_name."
+        )
+    return ClipTable(columns)
+
+
+def _split_folders(root: Path, data: DataArguments) -> list[Path]:
+    """The folders of the splits, none if the classes lie in the root itself."""
+    wanted = {"train_split_name": data.train_split_name, "eval_split_name": data.eval_split_name}
+    present = [name for name in wanted.values() if (root / name).is_dir()]
+    found = sorted(path.name for path in root.iterdir() if path.is_dir())
+    if len(present) == 1:
+        raise DataError(
+            f"{root} holds the folders {some(found)}: {present[0]!r} looks like a split, but its other half is missing. "
+            "Name both with --train_split_name and --eval_split_name."
+        )
+    validation = data.validation_split_name
+    if present and validation and not (root / validation).is_dir():
+        raise DataError(
+            f"{root} has no folder {validation!r}; it holds {some(found)}. Pass --validation_split_name with one of these."
+        )
+    return [root / name for name in [*present, *filter(None, [validation])]] if present else []
+
+
+def _audio_files(folder: Path) -> Iterator[Path]:
+    for directory, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
+                yield Path(directory, name)
+
+
+def read_table(table: Path, data: DataArguments) -> ClipTable:
+    """Columns of a table, with audio as full paths (relative ones are below the table's folder) or bytes.
+
+    Args:
+        table (`Path`): CSV, TSV, JSON, JSON-lines or Parquet file, or a JSON file of the original's layout.
+        data ([`DataArguments`]): what the columns are called; the original's layout has names of its own.
+
+    Raises:
+        DataError: if it is no such table, is empty, lacks a column, or names files that are not there.
+    """
+    columns, original_layout = _read_columns(table)
+    audio_name, label_name = ORIGINAL_KEYS if original_layout else (data.audio_column_name, data.label_column_name)
+    if audio_name == DEFAULT_AUDIO_COLUMN and audio_name not in columns:
+        audio_name = next((name for name in PATH_COLUMNS if name in columns), None)
+    if audio_name not in columns:
+        raise missing_column("audio_column_name", data.audio_column_name, columns)
+    require_column("label_column_name", label_name, columns)
+    if data.split_column_name != DEFAULT_SPLIT_COLUMN:
+        require_column("split_column_name", data.split_column_name, columns)
+    chosen = {"audio": audio_name, "label": label_name, "split": data.split_column_name}
+    others = {name: values for name, values in columns.items() if name not in {*chosen, *chosen.values()}}
+    columns = {name: columns[given] for name, given in chosen.items() if given in columns} | others
+    empty = [row for row, value in enumerate(columns["audio"], 1) if is_empty(value)]
+    if empty:
+        raise DataError(
+            f"{table}: row(s) {some(empty)} have nothing in the column {audio_name!r}. Fill them in or remove them."
+        )
+    columns["audio"] = [_resolve_audio(value, table.parent) for value in columns["audio"]]
+
+    missing = [path for path in columns["audio"] if isinstance(path, str) and not os.path.isfile(path)]
+    if missing:
+        raise DataError(
+            f"{table} names {len(missing)} file(s) that are not there: {some(missing)}. Paths are taken as relative to "
+            f"{table.parent}. Correct or remove these rows."
+        )
+    return ClipTable(columns, original_layout)
+
+
+def _read_columns(table: Path) -> tuple[dict[str, list], bool]:
+    """All columns as they stand in the table, and whether it is of the original's layout."""
+    suffix = table.suffix.lower()
+    if suffix == ".json":
+        records = _original_records(table)
+        if records is not None:
+            return records, True
+    if suffix in (".csv", ".tsv"):
+        # Everything as text: a label "001" or "NA" stays what it is.
+        frame = pd.read_csv(table, sep="\t" if suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
+    elif suffix in (".jsonl", ".json"):
+        frame = pd.read_json(table, lines=suffix == ".jsonl", dtype=False)
+    elif suffix == ".parquet":
+        frame = pd.read_parquet(table)
+    else:
+        raise DataError(f"{table} is no table this kit reads. Pass one of {' '.join(TABLE_SUFFIXES)}, or a folder.")
+    if frame.empty:
+        raise _no_rows(table)
+    return {name: frame[name].tolist() for name in frame.columns}, False
+
+
+def _original_records(table: Path) -> dict[str, list] | None:
+    """Columns of the original's JSON, labels as lists; `None` for a list of records or an object of columns."""
+    try:
+        content = json.loads(table.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(
+            f"{table} is no JSON: {error}. Objects on lines of their own belong in a .jsonl file."
+        ) from error
+    if not isinstance(content, dict):
+        return None
+    expected = f'Expected the original\'s {{"{ORIGINAL_LIST}": [{{"wav": PATH, "labels": "LABEL,LABEL"}}, ...]}}'
+    if ORIGINAL_LIST not in content:
+        if all(isinstance(column, dict) or _is_plain_list(column) for column in content.values()):
+            return None
+        raise DataError(f"{table} has {some([*map(repr, content)])} in place of {ORIGINAL_LIST!r}. {expected}.")
+    records = content[ORIGINAL_LIST]
+    if not isinstance(records, list):
+        raise DataError(f"{table} has under {ORIGINAL_LIST!r} no list of clips. {expected}.")
+    if not records:
+        raise _no_rows(table)
+    for place, record in enumerate(records, 1):
+        texts = isinstance(record, dict) and all(isinstance(record.get(key), str) for key in ORIGINAL_KEYS)
+        if not texts:
+            raise DataError(f"Entry {place} of {ORIGINAL_LIST!r} in {table} is {record!r:.120}. {expected}.")
+    # A key that only some of the clips have is nothing to go by.
+    common = set.intersection(*map(set, records))
+    columns = {name: [record[name] for record in records] for name in records[0] if name in common}
+    columns["labels"] = [
+        [label.strip() for label in labels.split(ORIGINAL_SEPARATOR) if label.strip()] for labels in columns["labels"]
+    ]
+    return columns
+
+
+def _is_plain_list(column) -> bool:
+    return isinstance(column, list) and not any(isinstance(value, dict) and "wav" in value for value in column)
+
+
+def _no_rows(table: Path) -> DataError:
+    return DataError(f"{table} has no rows. Expected one per clip, with the columns file_name and label.")
+
+
+def _resolve_audio(value, folder: Path):
+    """A path below the table's folder, or the bytes of a `{"bytes", "path"}` value."""
+    if isinstance(value, dict):
+        content = value.get("bytes")
+        return _resolve_audio(value.get("path"), folder) if content is None else {"bytes": content, "path": None}
+    if isinstance(value, bytes):
+        return {"bytes": value, "path": None}
+    if isinstance(value, str):
+        return str(folder / value)
+    raise DataError(
+        f"The audio column holds {value!r}, expected the path of a file, or its bytes. Name another with "
+        "--audio_column_name."
+    )

@@ -1,0 +1,378 @@
+"""One training, from what was asked for to a publishable checkpoint folder.
+
+[`prepare_run`] finds everything that is wrong with the input and changes nothing but the output folder; [`train_run`] does
+the rest. Their stages stand below them in the order in which they are called; each can be imported and used alone.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import datasets
+import numpy as np
+import torch
+from accelerate import PartialState
+from transformers import EarlyStoppingCallback, EvalPrediction, set_seed
+
+from model_card.run_summary import features_section
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.audio import AudioError
+from modeling_ast.log_mel import num_frames, num_samples
+from modeling_ast.tagging import check_model_name
+
+from . import run_summary
+from .arguments import (
+    ASTTrainingArguments,
+    DataArguments,
+    ModelArguments,
+    OptimizationArguments,
+    merged_recipe,
+)
+from .augmentation import Augmentation
+from .collator import ASTDataCollator, model_inputs
+from .data import ASTDataset, check_splits
+from .evaluation import as_references, evaluate
+from .labels import is_multi_label, label_names
+from .metrics import ASTMetrics, left_out_note, mean_loss
+from .normalization import measure_normalization, normalized_batch_warning, refuse_waveform_statistics
+from .optimization import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, class_weights
+from .output_folder import check_output_dir, clear_output_dir, refuse_another_run
+from .publishing import publish
+from .scoring import DivergedError, probabilities
+from .splits import load_splits
+from .trainer import ASTTrainer
+from .weight_averaging import AveragingError, EpochFolders, remove_epochs
+
+CLIPS_LOOKED_AT = 64  # whose normalised features are compared with what the model expects
+SINGLE_LABEL, MULTI_LABEL = "single_label_classification", "multi_label_classification"
+
+
+class InputError(ValueError):
+    """What was asked for cannot be done; nothing was trained."""
+
+
+class TrainingStoppedError(RuntimeError):
+    """The training ended early: a bad file, or scores that are not numbers."""
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A training that only has to be started."""
+
+    trainer: ASTTrainer
+    clips: dict[str, ASTDataset]
+    data_args: DataArguments
+    optimization: OptimizationArguments
+    recipe: dict
+    summary: dict
+    resume_from: str | None
+
+
+def prepare_run(
+    argv: list[str], arguments: tuple, loaded: tuple[datasets.DatasetDict, str] | None = None
+) -> PreparedRun:
+    """Check the input, load the clips, build the model and its trainer, make the output folder.
+
+    Args:
+        argv (`list[str]`): the command line, for the saved recipe and the summary.
+        arguments (`tuple`): what [`parse_arguments`] makes of it.
+        loaded (`tuple`, *optional*): splits and how they were made, if they are not to be loaded here.
+
+    Raises:
+        InputError: for whatever is wrong with the input; the message says what to type.
+    """
+    model_args, data_args, augmentation_args, optimization_args, training_args = arguments
+    try:
+        recipe = merged_recipe(argv)
+        set_seed(training_args.seed)
+        resume_from = check_output_dir(training_args, model_args, data_args)
+        feature_extractor = build_feature_extractor(model_args)
+        splits, split_method, notes = prepare_data(data_args, feature_extractor, training_args.seed, loaded)
+        sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
+        if "validation" in splits:
+            sizes += f", {len(splits['validation'])} to choose on"
+        print_stage(1, "; ".join([f"data: {sizes}, split {split_method}", *notes]))
+
+        problem_type = problem_type_of_labels(splits["train"], optimization_args.loss)
+        augmentation = Augmentation(**asdict(augmentation_args))
+        clips = build_datasets(splits, feature_extractor, augmentation, training_args.seed, problem_type)
+        normalization = set_normalization(feature_extractor, clips["train"], model_args, data_args, training_args.seed)
+        warning = normalization_warning(feature_extractor, clips["train"], training_args.seed)
+        words = f"features: mean {feature_extractor.mean:.4f}, std {feature_extractor.std:.4f}, {normalization}"
+        print_stage(2, f"{words}; {warning}" if warning else words)
+
+        labels = label_names(splits["train"])
+        model, origin = build_model(model_args, labels, problem_type)
+        print_stage(3, f"model: {model.num_parameters():,} parameters, {len(labels)} labels, {origin}")
+        feature_extractor.padding = data_args.padding
+        summary = describe_run(argv, arguments, splits, split_method, feature_extractor, normalization, model)
+        identity = run_summary.identity(summary, splits)
+        trainer = build_trainer(
+            model, feature_extractor, clips, augmentation, optimization_args, training_args, identity
+        )
+        if resume_from:
+            refuse_another_run(Path(resume_from), identity)
+        else:
+            clear_output_dir(Path(training_args.output_dir))
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        raise InputError(str(error)) from error
+    return PreparedRun(trainer, clips, data_args, optimization_args, recipe, summary, resume_from)
+
+
+def train_run(run: PreparedRun) -> dict:
+    """Train, score, and write the checkpoint folder.
+
+    Returns:
+        The run summary.
+
+    Raises:
+        TrainingStoppedError: for a file that cannot be decoded and was not met before, or a training that diverged.
+    """
+    trainer, args = run.trainer, run.trainer.args
+    try:
+        length = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
+        print_stage(4, f"training: {length} on {args.device}")
+        outcome = trainer.train(resume_from_checkpoint=run.resume_from)
+        cost = run_summary.cost_section(outcome, args)
+        evaluation = evaluate(trainer, run.clips, run.data_args, run.optimization)
+    except (AudioError, AveragingError, DivergedError) as error:
+        message = str(error).rpartition(f"{AudioError.__name__}: ")[2].strip()  # a loader's worker adds its traceback
+        raise TrainingStoppedError(message) from error
+    scores = "  ".join(f"{name} {value:.3f}" for name, value in evaluation["metrics"].items())
+    left_out = left_out_note(evaluation["left_out"], len(run.summary["labels"]))
+    words = [f"score: {scores}", run_summary.cost_in_words(cost), *([left_out] if left_out else [])]
+    print_stage(5, "; ".join(words))
+    summary = run.summary | {
+        "history": run_summary.history_section(trainer.state.log_history),
+        "evaluation": evaluation,
+    }
+    if not run.resume_from:  # a resumed run knows only its own share of the time
+        summary["time"] = cost
+    publish(trainer, run.clips["eval"], run.recipe, summary)
+    if not run.optimization.ensemble_epochs and PartialState().is_main_process:
+        remove_epochs(args.output_dir)  # those that were kept for their average
+    name = "mean_average_precision" if is_multi_label(run.clips["eval"].split) else "accuracy"
+    score = f"{name.replace('_', ' ')} {evaluation['metrics'][name]:.3f} on {evaluation['clips']} clips"
+    print_stage(6, f"{args.output_dir}: {score}")
+    return summary
+
+
+def print_stage(number: int, message: str):
+    """One numbered line per stage, printed by the main process only."""
+    if PartialState().is_main_process:
+        print(f"[{number}/6] {message}", flush=True)
+
+
+def prepare_data(
+    data_args: DataArguments,
+    feature_extractor: ASTFeatureExtractor,
+    seed: int,
+    loaded: tuple[datasets.DatasetDict, str] | None = None,
+) -> tuple[datasets.DatasetDict, str, list[str]]:
+    """Load, split and check the clips.
+
+    Returns:
+        The splits, in words how they were made, and what else the user should know.
+
+    Raises:
+        DataError: see [`load_splits`] and [`check_splits`].
+    """
+    splits, split_method = loaded or load_splits(data_args, seed)
+    sampling_rate = feature_extractor.sampling_rate
+    longest = num_samples(feature_extractor.max_length, sampling_rate)
+    splits, notes = check_splits(splits, data_args, sampling_rate, longest)
+    return splits, split_method, notes
+
+
+def build_feature_extractor(args: ModelArguments) -> ASTFeatureExtractor:
+    """The checkpoint's feature extractor, or one of a new model, for inputs of the sizes that were given."""
+    sizes = {name: size for name, size in args.sizes().items() if name in ("max_length", "num_mel_bins")}
+    if args.model_name_or_path:
+        check_model_name(args.model_name_or_path)
+        return ASTFeatureExtractor.from_pretrained(args.model_name_or_path, **sizes)
+    return ASTFeatureExtractor(**sizes)
+
+
+def problem_type_of_labels(split: datasets.Dataset, loss: str | None) -> str:
+    """The kind of problem that labels and loss make.
+
+    Raises:
+        ValueError: if clips have several labels and the loss is for exclusive ones.
+    """
+    multi_label = is_multi_label(split)
+    if multi_label and loss == "cross_entropy":
+        raise ValueError(
+            "loss='cross_entropy' was given, but clips have several labels each. Pass --loss binary_cross_entropy, or "
+            "leave it out."
+        )
+    return MULTI_LABEL if multi_label or loss == "binary_cross_entropy" else SINGLE_LABEL
+
+
+def build_datasets(
+    splits: datasets.DatasetDict,
+    feature_extractor: ASTFeatureExtractor,
+    augmentation: Augmentation,
+    seed: int,
+    problem_type: str,
+) -> dict[str, ASTDataset]:
+    """A data set for each split; that of the training clips is augmented."""
+    sampling_rate = feature_extractor.sampling_rate
+    longest = num_samples(feature_extractor.max_length, sampling_rate)
+    return {
+        name: ASTDataset(
+            split,
+            sampling_rate,
+            longest,
+            augmentation if name == "train" else None,
+            seed,
+            binary_targets=problem_type == MULTI_LABEL,
+        )
+        for name, split in splits.items()
+    }
+
+
+def set_normalization(
+    feature_extractor: ASTFeatureExtractor,
+    train_dataset: ASTDataset,
+    model_args: ModelArguments,
+    data_args: DataArguments,
+    seed: int,
+) -> str:
+    """Set mean and standard deviation of the feature extractor as asked for; say in words how they were got.
+
+    Raises:
+        ValueError: if those of a checkpoint are wanted and there is none, if they are those of waveforms instead of
+            features, or the clips are all silent.
+    """
+    given = data_args.normalization_statistics()
+    if given:
+        feature_extractor.mean, feature_extractor.std = given
+        words, origin = "as given", "--normalization"
+    elif data_args.normalization == ["checkpoint"]:
+        if not model_args.model_name_or_path:
+            raise ValueError(
+                "normalization='checkpoint' was given without a checkpoint. Pass --model_name_or_path, or "
+                "--normalization measured."
+            )
+        words, origin = f"taken from {model_args.model_name_or_path}", model_args.model_name_or_path
+    else:
+        chosen = np.random.default_rng(seed).permutation(len(train_dataset))
+        chosen = chosen[: data_args.normalization_clips or len(chosen)]
+        measured = measure_normalization(train_dataset.waveforms(sorted(chosen.tolist())), feature_extractor)
+        feature_extractor.mean, feature_extractor.std = measured.mean, measured.std
+        of_all = f"{measured.clips} of {len(train_dataset)} training clips"
+        words, origin = f"measured on {of_all} ({measured.frames} unpadded frames)", "the training clips"
+    refuse_waveform_statistics(feature_extractor.mean, feature_extractor.std, origin)
+    return words
+
+
+def normalization_warning(feature_extractor: ASTFeatureExtractor, train_dataset: ASTDataset, seed: int) -> str | None:
+    """What to say if normalised training clips are far from mean 0 and standard deviation 0.5."""
+    chosen = np.random.default_rng(seed).permutation(len(train_dataset))[:CLIPS_LOOKED_AT]
+    clips = [{"waveform": waveform, "label": 0} for waveform in train_dataset.waveforms(chosen.tolist())]
+    batch = ASTDataCollator(feature_extractor, compute_features=False)(clips)
+    features = model_inputs(batch, feature_extractor)["input_values"]
+    frames = num_frames(batch["lengths"], feature_extractor.sampling_rate).clamp(max=feature_extractor.max_length)
+    return normalized_batch_warning(features, frames)
+
+
+def build_model(
+    args: ModelArguments, labels: list[str], problem_type: str = SINGLE_LABEL
+) -> tuple[ASTForAudioClassification, str]:
+    """A new model, or a checkpoint, with a new classifier unless its labels are these in this order.
+
+    Returns:
+        The model, and in words where it comes from.
+    """
+    names = dict(enumerate(labels))
+    settings = {
+        "id2label": names,
+        "label2id": {name: index for index, name in names.items()},
+        "problem_type": problem_type,
+        "hidden_dropout_prob": args.hidden_dropout_prob,
+        "attention_probs_dropout_prob": args.attention_probs_dropout_prob,
+        "attn_implementation": args.attn_implementation,
+    }
+    start = args.model_name_or_path
+    if not start:
+        return ASTForAudioClassification(ASTConfig(**args.sizes(), **settings)), "random weights"
+    trained_labels = ASTConfig.from_pretrained(start).id2label
+    model, loading_info = ASTForAudioClassification.from_pretrained(
+        start, dtype=torch.float32, output_loading_info=True, **settings, **args.sizes()
+    )
+    model.config.label_thresholds = None  # those of the weights it starts from
+    kept = trained_labels == names and "classifier.dense.weight" not in loading_info["missing_keys"]
+    return model, f"from {start} with {'its' if kept else 'a new'} classifier"
+
+
+def describe_run(
+    argv: list[str],
+    arguments: tuple,
+    splits: datasets.DatasetDict,
+    split_method: str,
+    feature_extractor: ASTFeatureExtractor,
+    normalization: str,
+    model: ASTForAudioClassification,
+) -> dict:
+    """What is known of a run before it is trained, as sections of the run summary."""
+    model_args, data_args, augmentation_args, optimization_args, training_args = arguments
+    return run_summary.origin_section(argv, model_args.model_name_or_path) | {
+        "seed": training_args.seed,
+        "license": data_args.license,
+        "data": run_summary.data_section(data_args, splits, split_method),
+        "labels": label_names(splits["train"]),
+        "problem_type": model.config.problem_type,
+        "features": features_section(feature_extractor, normalization),
+        "model": run_summary.model_section(model),
+        "training": run_summary.training_section(
+            training_args, augmentation_args, optimization_args, data_args, model
+        ),
+        "environment": run_summary.environment_section(training_args),
+    }
+
+
+def build_trainer(
+    model: ASTForAudioClassification,
+    feature_extractor: ASTFeatureExtractor,
+    clips: dict[str, ASTDataset],
+    augmentation: Augmentation,
+    optimization: OptimizationArguments,
+    args: ASTTrainingArguments,
+    identity: dict,
+) -> ASTTrainer:
+    """The trainer, with the kit's metrics for evaluations in training, on the validation split if there is one.
+
+    See [`ASTTrainer`] for `identity`.
+    """
+    exclusive = not is_multi_label(clips["train"].split)
+    metrics = ASTMetrics(multi_label=not exclusive)
+
+    def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+        scores = probabilities(prediction.predictions, model.config.problem_type)
+        references = as_references(prediction.label_ids, exclusive)
+        # `Trainer` takes the mean over batches, in which clips that fill up the last one of several processes count too.
+        loss = mean_loss(prediction.predictions, prediction.label_ids, model.config.problem_type)
+        return {"loss": loss} | metrics.compute(predictions=scores, references=references)
+
+    weights = None
+    if optimization.class_weights == "balanced":
+        loss = BINARY_CROSS_ENTROPY if model.config.problem_type == MULTI_LABEL else CROSS_ENTROPY
+        weights = class_weights(clips["train"].label_lists(), clips["train"].num_labels, loss)
+    trainer = ASTTrainer(
+        model=model,
+        args=args,
+        train_dataset=clips["train"],
+        eval_dataset=clips.get("validation", clips["eval"]),
+        data_collator=ASTDataCollator(feature_extractor, compute_features=False),
+        compute_metrics=compute_metrics,
+        feature_extractor=feature_extractor,
+        augmentation=augmentation,
+        optimization=optimization,
+        loss_weights=weights,
+        identity=identity,
+    )
+    if optimization.early_stopping_patience:
+        trainer.add_callback(EarlyStoppingCallback(optimization.early_stopping_patience))
+    kept_epochs = [*optimization.average_epochs, *optimization.ensemble_epochs]
+    if kept_epochs:
+        trainer.add_callback(EpochFolders(trainer, min(kept_epochs), max(kept_epochs)))
+    return trainer

@@ -1,0 +1,152 @@
+"""Cross-validation: folds by a column, the epoch chosen on the mean curve, an interrupted one gone on with."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import yaml
+from safetensors.torch import load_file
+
+from finetune.cross_validation import markdown_table, summarize_folds
+from finetune.run_finetune import main
+from finetune.trainer import ASTTrainer
+
+TINY = {
+    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+    "frequency_stride": 16, "time_stride": 16, "max_length": 96,
+    "num_train_epochs": 3, "per_device_train_batch_size": 16, "learning_rate": 2.0e-3, "disable_tqdm": True,
+    "use_cpu": True, "fold_column_name": "kit", "eval_strategy": "epoch", "mixup_probability": 0.5,
+}  # fmt: skip
+KITS = ("BJA_Pacific", "SonicPi", "avl_Black_Pearl")
+LABELS = ("hat_closed", "kick", "snare")
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory, drum_rows):
+    """Clips of three kits with three labels, every kit with a fold of its own."""
+    path = tmp_path_factory.mktemp("folds") / "clips.csv"
+    rows = [row for row in drum_rows if row["source"] in KITS and row["label"] in LABELS]
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "kit"])
+        writer.writerows([row["path"], row["label"], row["source"]] for row in rows[::3])
+    return path
+
+
+@pytest.fixture
+def recipe(table, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(TINY | {"dataset_name": str(table), "output_dir": str(tmp_path / "folds")}))
+    return str(path)
+
+
+def results_in(folder) -> dict:
+    return json.loads((folder / "cross_validation.json").read_text())
+
+
+def without_seconds(results: dict) -> dict:
+    return results | {"folds": [row | {"seconds": None} for row in results["folds"]]}
+
+
+def test_every_fold_is_scored_by_a_model_that_never_heard_it_at_the_epoch_of_the_mean_curve(
+    recipe, table, tmp_path, capsys
+):
+    assert main([recipe]) == 0
+    results = results_in(tmp_path / "folds")
+    with open(table, newline="") as file:
+        kits = [row["kit"] for row in csv.DictReader(file)]
+    curves = []
+    for row in results["folds"]:
+        summary = json.loads((tmp_path / "folds" / f"fold-{row['fold']}" / "run_summary.json").read_text())
+        assert row["clips"] == summary["evaluation"]["clips"] == kits.count(row["fold"])
+        assert summary["data"]["splits"]["train"]["clips"] == len(kits) - kits.count(row["fold"])
+        curves.append([point["eval_accuracy"] for point in summary["history"]])
+    mean_curve = np.mean(curves, axis=0)
+    assert [value for _, value in results["mean_curve"]] == pytest.approx(mean_curve)
+    chosen = int(mean_curve.argmax())
+    assert results["epoch"] == chosen + 1
+    scores = [curve[chosen] for curve in curves]
+    assert [row["score"] for row in results["folds"]] == scores
+    assert results["mean"] == pytest.approx(np.mean(scores))
+    assert results["standard_deviation"] == pytest.approx(np.std(scores, ddof=1))
+    assert (tmp_path / "folds" / "cross_validation.md").read_text() == markdown_table(results) + "\n"
+    assert "fold SonicPi, 2 of 3" in capsys.readouterr().out
+
+
+def test_an_interrupted_cross_validation_goes_on_to_the_same_result(recipe, tmp_path, capsys, monkeypatch):
+    assert main([recipe, "--output_dir", str(tmp_path / "whole")]) == 0
+    save, saves = ASTTrainer._save_checkpoint, []
+
+    def save_and_stop(self, *args):
+        save(self, *args)
+        saves.append(self.state.global_step)
+        if len(saves) == 5:  # after the second epoch of the second fold
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ASTTrainer, "_save_checkpoint", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        main([recipe])
+    monkeypatch.undo()
+    first = tmp_path / "folds" / "fold-BJA_Pacific"
+    finished = (first / "model.safetensors").stat().st_mtime_ns
+    assert main([recipe]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert main([recipe, "--resume_from_checkpoint", "true", "--learning_rate", "1e-4"]) == 2
+    assert "from a run with other recipe" in capsys.readouterr().err
+    assert main([recipe, "--resume_from_checkpoint", "true"]) == 0
+    assert "fold BJA_Pacific, 1 of 3: finished before" in capsys.readouterr().out
+    assert (first / "model.safetensors").stat().st_mtime_ns == finished
+    assert without_seconds(results_in(tmp_path / "folds")) == without_seconds(results_in(tmp_path / "whole"))
+    for kit in KITS:
+        ours, theirs = (load_file(tmp_path / run / f"fold-{kit}" / "model.safetensors") for run in ("folds", "whole"))
+        assert all((ours[name] == theirs[name]).all() for name in theirs)
+
+
+def test_without_evaluations_in_training_the_last_epoch_counts(recipe, tmp_path):
+    assert main([recipe, "--eval_strategy", "no", "--num_train_epochs", "1"]) == 0
+    results = results_in(tmp_path / "folds")
+    assert results["epoch"] is None
+    assert results["mean_curve"] == []
+    for row in results["folds"]:
+        summary = json.loads((tmp_path / "folds" / f"fold-{row['fold']}" / "run_summary.json").read_text())
+        assert row["score"] == summary["evaluation"]["metrics"]["accuracy"]
+
+
+def test_overwriting_replaces_the_folds_and_spares_what_else_is_there(recipe, tmp_path, capsys):
+    folder = tmp_path / "folds"
+    (folder / "fold-old").mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    assert main([recipe, "--num_train_epochs", "1"]) == 2
+    assert "fold-old is there" in capsys.readouterr().err
+    assert main([recipe, "--num_train_epochs", "1", "--overwrite_output_dir"]) == 0
+    assert sorted(path.name for path in folder.glob("fold-*")) == [f"fold-{kit}" for kit in KITS]
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--fold_column_name", "speaker"], "fold_column_name='speaker' is not in the data set"),
+        (["--resume_from_checkpoint", "true"], "There is nothing to resume from"),
+        (["--resume_from_checkpoint", "runs/x/checkpoint-3"], "Pass --resume_from_checkpoint true"),
+        (["--resume_from_checkpoint", "true", "--overwrite_output_dir"], "Pass only one of them"),
+        (["--validation_fraction", "0.1"], "Leave out the validation split"),
+    ],
+)
+def test_wrong_input_is_answered_before_any_training(recipe, tmp_path, capsys, flags, message):
+    assert main([recipe, *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "folds").exists()
+
+
+def test_the_epoch_is_not_chosen_on_scored_clips_where_something_else_has_chosen():
+    history = [{"epoch": 1.0, "eval_accuracy": 0.9}, {"epoch": 2.0, "eval_accuracy": 0.1}]
+    summary = {
+        "history": history,
+        "training": {"load_best_model_at_end": False},
+        "evaluation": {"clips": 10, "metrics": {"accuracy": 0.5}, "averaged_epochs": [1, 2]},
+    }
+    results = summarize_folds(["a", "b"], [summary, summary], "accuracy")
+    assert results["epoch"] is None
+    assert results["mean"] == 0.5

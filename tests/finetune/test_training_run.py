@@ -1,0 +1,253 @@
+"""What a training does beyond epochs: choices on a validation split, averaged epochs, several labels a clip, other losses."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from sklearn.metrics import average_precision_score
+from transformers import AutoConfig
+from transformers.models.audio_spectrogram_transformer import modeling_audio_spectrogram_transformer as stock
+
+from benchmarks.stock_start import compare, save_stock_checkpoint
+from finetune.arguments import parse_arguments
+from finetune.labels import label_names
+from finetune.run_finetune import main
+from finetune.scoring import checkpoint_dataset, predict_scores
+from finetune.training_run import prepare_run
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.tagging import label_thresholds
+
+TINY = {
+    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+    "frequency_stride": 16, "time_stride": 16, "max_length": 96,
+    "num_train_epochs": 4, "per_device_train_batch_size": 16, "learning_rate": 2.0e-3, "disable_tqdm": True, "use_cpu": True,
+}  # fmt: skip
+MIDS = {"hat_closed": "/m/1", "kick": "/m/0", "snare": "/m/2", "whistle": "/m/3"}  # of the last there is no clip
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory, drum_rows):
+    """The original's JSON files and label CSV; every third clip is said to hold a kick too."""
+    folder = tmp_path_factory.mktemp("original")
+    rows = [row for row in drum_rows if row["label"] in MIDS]
+    sides = {
+        "train": [row for row in rows if row["split"] == "train"][::3],
+        "valid": [row for row in rows if row["split"] == "train"][1::6],
+        "eval": [row for row in rows if row["split"] == "test"][::2],
+    }
+    for name, chosen in sides.items():
+        records = [
+            {"wav": row["path"], "labels": ",".join({MIDS[row["label"]], *(["/m/0"] if number % 3 == 0 else [])})}
+            for number, row in enumerate(chosen)
+        ]
+        (folder / f"{name}.json").write_text(json.dumps({"data": records}))
+    lines = [
+        "index,mid,display_name",
+        *(f"{mid[-1]},{mid},{name}" for name, mid in sorted(MIDS.items(), key=lambda i: i[1])),
+    ]
+    (folder / "labels.csv").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture
+def multi_label(layout, tmp_path):
+    files = {
+        "train_file": "train.json",
+        "validation_file": "valid.json",
+        "eval_file": "eval.json",
+        "label_csv": "labels.csv",
+    }
+    recipe = TINY | {name: str(layout / file) for name, file in files.items()} | {"output_dir": str(tmp_path / "run")}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return str(tmp_path / "recipe.yaml")
+
+
+@pytest.fixture
+def exclusive(tmp_path, drum_rows):
+    """A folder of three classes, with a recipe that sets validation clips apart."""
+    rows = [row for row in drum_rows if row["label"] in MIDS]
+    for row in rows[::4]:
+        (tmp_path / "clips" / row["label"]).mkdir(parents=True, exist_ok=True)
+        shutil.copy(row["path"], tmp_path / "clips" / row["label"])
+    recipe = TINY | {
+        "dataset_name": str(tmp_path / "clips"),
+        "output_dir": str(tmp_path / "run"),
+        "validation_fraction": 0.2,
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return str(tmp_path / "recipe.yaml")
+
+
+def summary_in(folder) -> dict:
+    return json.loads((folder / "run_summary.json").read_text())
+
+
+def test_clips_with_several_labels_from_the_originals_layout(multi_label, tmp_path, capsys):
+    assert main([multi_label, "--train_sampling_strategy", "class_balanced", "--mixup_probability", "0.5"]) == 0
+    folder = tmp_path / "run"
+    summary = summary_in(folder)
+    evaluation = summary["evaluation"]
+    assert summary["labels"] == sorted(MIDS, key=MIDS.get)  # in the order of the label CSV
+    assert summary["problem_type"] == "multi_label_classification"
+    assert evaluation["left_out"] == ["whistle"]
+    assert "confusion_matrix" not in evaluation
+    assert "1 of 4 classes have no clip in the scored split" in capsys.readouterr().out
+
+    run = prepare_run(
+        [multi_label, "--output_dir", "other"], parse_arguments([multi_label, "--output_dir", str(tmp_path / "x")])
+    )
+    clips = run.clips["eval"]
+    model = stock.ASTForAudioClassification.from_pretrained(folder).eval()
+    inputs = run.trainer.data_collator([clips[row] for row in range(len(clips))])
+    extractor = ASTFeatureExtractor.from_pretrained(folder)
+    waveforms = [wave[:length].numpy() for wave, length in zip(inputs["waveforms"], inputs["lengths"], strict=True)]
+    with torch.inference_mode():
+        logits = model(**extractor(waveforms, sampling_rate=16_000, return_tensors="pt")).logits
+    truth = inputs["labels"].numpy()
+    expected = [average_precision_score(truth[:, label], logits[:, label]) for label in range(3)]
+    assert evaluation["metrics"]["mean_average_precision"] == pytest.approx(np.mean(expected), abs=1e-6)
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, inputs["labels"]).item()
+    assert evaluation["metrics"]["loss"] == pytest.approx(loss, abs=1e-5)
+
+
+def test_thresholds_are_chosen_on_the_validation_clips_and_saved_for_tagging(multi_label, tmp_path):
+    assert main([multi_label]) == 0
+    folder = tmp_path / "run"
+    config = ASTConfig.from_pretrained(folder)
+    evaluation = summary_in(folder)["evaluation"]
+    assert config.label_thresholds == evaluation["thresholds"]
+    assert set(config.label_thresholds) == set(MIDS)
+    assert any(value != 0.5 for value in config.label_thresholds.values())
+    assert label_thresholds(config).tolist() == [config.label_thresholds[config.id2label[index]] for index in range(4)]
+    assert AutoConfig.from_pretrained(folder).num_labels == 4  # stock Transformers reads it all the same
+    assert evaluation["validation"]["clips"] != evaluation["clips"]
+
+    # Trained further, the new weights do not inherit the old thresholds unless new ones are chosen.
+    again = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    for name in ("validation_file", "hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"):
+        del again[name]
+    again |= {"model_name_or_path": str(folder), "output_dir": str(tmp_path / "further"), "num_train_epochs": 1}
+    (tmp_path / "again.yaml").write_text(yaml.safe_dump(again))
+    assert main([str(tmp_path / "again.yaml")]) == 0
+    assert ASTConfig.from_pretrained(tmp_path / "further").label_thresholds is None
+
+
+def test_averaged_epochs_are_what_is_saved_and_scored(multi_label, tmp_path):
+    assert main([multi_label, "--average_epochs", "2", "4", "--ensemble_epochs", "3", "4"]) == 0
+    folder = tmp_path / "run"
+    evaluation = summary_in(folder)["evaluation"]
+    epochs = [load_file(folder / "epochs" / f"epoch-{number}" / "model.safetensors") for number in (2, 3, 4)]
+    for name, saved in load_file(folder / "model.safetensors").items():
+        mean = torch.stack([epoch[name].double() for epoch in epochs]).mean(dim=0)
+        assert torch.equal(saved, mean.to(saved.dtype)), name
+
+    run = prepare_run([multi_label], parse_arguments([multi_label, "--output_dir", str(tmp_path / "x")]))
+    split = run.clips["eval"].split
+
+    def scores_of(path):
+        extractor = ASTFeatureExtractor.from_pretrained(path)
+        return predict_scores(
+            ASTForAudioClassification.from_pretrained(path), extractor, checkpoint_dataset(split, extractor), 8
+        )
+
+    def mean_average_precision(scores, truth):
+        return np.mean([average_precision_score(truth[:, label], scores[:, label]) for label in range(3)])
+
+    for path, section in ((folder, evaluation), (folder / "epochs" / "epoch-4", evaluation["last_epoch"])):
+        scores, truth = scores_of(path)
+        assert section["metrics"]["mean_average_precision"] == pytest.approx(mean_average_precision(scores, truth))
+    mean = np.mean([scores_of(folder / "epochs" / f"epoch-{number}")[0] for number in (3, 4)], axis=0)
+    ensemble = evaluation["ensemble"]["metrics"]["mean_average_precision"]
+    assert ensemble == pytest.approx(mean_average_precision(mean, truth))
+    assert label_names(split) == summary_in(folder)["labels"]
+
+
+def test_epochs_kept_for_their_average_alone_are_removed(multi_label, tmp_path):
+    assert main([multi_label, "--average_epochs", "1", "2", "--num_train_epochs", "2"]) == 0
+    assert not (tmp_path / "run" / "epochs").exists()
+
+
+def test_the_best_epoch_is_chosen_on_the_validation_clips_and_training_stops_early(exclusive, tmp_path):
+    flags = ["--eval_strategy", "epoch", "--load_best_model_at_end", "true", "--metric_for_best_model", "loss"]
+    flags += ["--learning_rate", "0.05", "--num_train_epochs", "12", "--early_stopping_patience", "2"]
+    assert main([exclusive, *flags]) == 0
+    summary = summary_in(tmp_path / "run")
+    losses = [row["eval_loss"] for row in summary["history"] if "eval_loss" in row]
+    assert len(losses) < 12
+    assert len(losses) == 1 + int(np.argmin(losses)) + 2
+    validation = summary["evaluation"]["validation"]
+    assert validation["metrics"]["loss"] == pytest.approx(min(losses), abs=1e-6)
+    assert summary["evaluation"]["protocol"] == "the best checkpoint by loss on the validation split"
+    assert summary["data"]["splits"]["validation"]["clips"] == validation["clips"]
+
+
+def test_one_label_a_clip_is_trained_with_binary_cross_entropy_if_that_is_asked_for(exclusive, tmp_path):
+    assert main([exclusive, "--loss", "binary_cross_entropy", "--mixup_probability", "0.5"]) == 0
+    evaluation = summary_in(tmp_path / "run")["evaluation"]
+    assert ASTConfig.from_pretrained(tmp_path / "run").problem_type == "multi_label_classification"
+    matrix = np.array(evaluation["confusion_matrix"])
+    assert evaluation["metrics"]["accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
+    assert "thresholds" not in evaluation
+
+
+def test_class_weights_weigh_the_training_loss_alone(exclusive, tmp_path):
+    run = prepare_run([exclusive], parse_arguments([exclusive, "--class_weights", "balanced"]))
+    counts = np.bincount(run.clips["train"].split["label"])
+    assert run.trainer.loss_weights.tolist() == pytest.approx((counts.sum() / (3 * counts)).tolist())
+
+
+def test_several_labels_and_exclusive_classes_do_not_go_together(multi_label, capsys):
+    assert main([multi_label, "--loss", "cross_entropy"]) == 2
+    assert "clips have several labels each. Pass --loss binary_cross_entropy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--normalization", "0.001", "0.08"], "are those of a waveform"),
+        (["--early_stopping_patience", "2"], "Pass --validation_fraction 0.1"),
+        (["--average_epochs", "2", "5"], "Pass epochs that are trained"),
+        (["--average_epochs", "3"], "not a first and a last epoch"),
+        (["--decay_after_epoch", "2", "--warmup_steps", "20"], "from warmup_stair=50 on"),
+        (["--decay_after_epoch", "-1"], "is negative"),
+    ],
+)
+def test_what_does_not_fit_together_is_said_before_training(exclusive, tmp_path, capsys, flags, message):
+    assert main([exclusive, *flags]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_frozen_layers_than_there_are_is_an_error(exclusive, capsys):
+    assert main([exclusive, "--frozen_layers", "7"]) == 2
+    assert "frozen_layers=7" in capsys.readouterr().err
+
+
+def test_statistics_that_do_not_fit_the_clips_are_warned_of(exclusive, capsys):
+    prepare_run([exclusive], parse_arguments([exclusive, "--normalization", "-4.27", "12"]))
+    assert "do not fit these clips. Pass --normalization measured" in capsys.readouterr().out
+    prepare_run([exclusive], parse_arguments([exclusive]))
+    assert "do not fit" not in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_stock_transformers_starts_with_the_loss_it_has_there(tmp_path, exclusive, tiny_sizes, capsys):
+    save_stock_checkpoint(tmp_path / "start", **(tiny_sizes | {"max_length": 1024}))
+    assert "problem_type" not in json.loads((tmp_path / "start" / "config.json").read_text())
+    difference = compare(tmp_path / "start", tmp_path / "clips", tmp_path, steps=2)
+    output = capsys.readouterr().out
+    assert difference < 1e-5
+    assert "with a new classifier" in output
+    assert "s a step" in output
+    assert "GB at most" in output
+    assert summary_in(tmp_path / "run")["training"]["learning_rate"] == 1e-5
+    assert ASTConfig.from_pretrained(tmp_path / "run").max_length == 128
+
+
+def test_the_validation_clips_are_a_part_of_what_a_resumed_run_must_have_in_common(exclusive, tmp_path, capsys):
+    assert main([exclusive, "--num_train_epochs", "1"]) == 0
+    assert main([exclusive, "--resume_from_checkpoint", "true", "--validation_fraction", "0.3"]) == 2
+    assert "validation clips" in capsys.readouterr().err
