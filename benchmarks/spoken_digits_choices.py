@@ -1,16 +1,17 @@
-"""Scores candidates for the spoken-digits recipe on training speakers; the speaker they are chosen for is never heard.
+"""Scores candidates for the spoken-digits recipe on training speakers; the speaker they are chosen for is never scored.
 
     python -m benchmarks.spoken_digits_choices FOLDER
 
-Speakers go in pairs. Each candidate is trained without a pair; its score on one of the two tells what is right for the fold
-that holds out the other one, whose clips had no part in it. Finished trainings are kept in the results file, so that a
-second call goes on where the first ended.
+Speakers go in pairs. Each candidate is trained without a pair and scored on each of the two. For the fold that holds out a
+speaker the mean over the other five counts, so that his own clips are in no score that chooses. Finished trainings are kept
+in the results file, so that a second call goes on where the first ended.
 """
 
 import argparse
 import csv
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -35,10 +36,11 @@ def main():
         "--results", type=Path, default=Path("runs/spoken_digits_choices.json"), help="where scores are kept"
     )
     args = parser.parse_args()
+    digits = args.digits.resolve()
     candidates = yaml.safe_load(CHOICES.read_text())["candidates"]
     base = {name: value for name, value in yaml.safe_load(RECIPE.read_text()).items() if name not in NOT_IN_THE_CHOICE}
-    with open(args.digits / "metadata.csv", newline="", encoding="utf-8") as file:
-        rows = [row | {"file_name": str(args.digits / row["file_name"])} for row in csv.DictReader(file)]
+    with open(digits / "metadata.csv", newline="", encoding="utf-8") as file:
+        rows = [row | {"file_name": str(digits / row["file_name"])} for row in csv.DictReader(file)]
     results = json.loads(args.results.read_text()) if args.results.exists() else {}
     args.results.parent.mkdir(parents=True, exist_ok=True)
     lock = Lock()
@@ -89,20 +91,24 @@ def call(module: str, *words):
 
 
 def markdown_table(candidates: dict, finished: list[tuple[str, dict[str, float]]]) -> str:
-    """A row per candidate; a column for each held-out speaker with the score of the other one of the pair."""
-    partner = {speaker: other for pair in PAIRS for speaker, other in (pair, pair[::-1])}
+    """A row per candidate: the score on each speaker and, after it, the mean over the other five, which chooses for him."""
     scores = {name: {} for name in candidates}
     for name, accuracies in finished:
         scores[name] |= accuracies
-    best = {speaker: max(candidates, key=lambda name: scores[name][partner[speaker]]) for speaker in partner}
-    lines = ["| candidate | " + " | ".join(f"for {speaker}, on {partner[speaker]}" for speaker in partner) + " |"]
-    lines.append("|---" * (len(partner) + 1) + "|")
+    speakers = [speaker for pair in PAIRS for speaker in pair]
+
+    def others(name: str, speaker: str) -> float:
+        return statistics.fmean(score for other, score in scores[name].items() if other != speaker)
+
+    best = {speaker: max(candidates, key=lambda name: others(name, speaker)) for speaker in speakers}
+    lines = ["| candidate | " + " | ".join(f"{speaker}, the others" for speaker in speakers) + " | all |"]
+    lines.append("|---" * (len(speakers) + 2) + "|")
     for name in candidates:
-        cells = [f"{scores[name][partner[speaker]]:.3f}" for speaker in partner]
-        cells = [
-            f"**{cell}**" if best[speaker] == name else cell for speaker, cell in zip(partner, cells, strict=True)
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        cells = []
+        for speaker in speakers:
+            mean = f"{others(name, speaker):.3f}"
+            cells.append(f"{scores[name][speaker]:.3f}, " + (f"**{mean}**" if best[speaker] == name else mean))
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {statistics.fmean(scores[name].values()):.3f} |")
     return "\n".join(lines)
 
 

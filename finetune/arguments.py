@@ -462,6 +462,15 @@ def check_choices(data: DataArguments, optimization: OptimizationArguments, trai
             "early_stopping_patience needs clips to stop by that are not scored afterwards. Pass --validation_fraction 0.1 "
             "(or the split that is there), --eval_strategy epoch and --load_best_model_at_end true."
         )
+    if optimization.ensemble_epochs and optimization.early_stopping_patience:
+        raise ValueError(
+            "early_stopping_patience may end the training before the last of ensemble_epochs. Pass one of them."
+        )
+    if (optimization.average_epochs or optimization.ensemble_epochs) and training.max_steps > 0:
+        raise ValueError(
+            "average_epochs and ensemble_epochs count whole epochs, max_steps does not. Pass --num_train_epochs instead."
+        )
+    refuse_ignored(data, optimization, training)
     warmup, stair = training.warmup_steps or 0, optimization.warmup_stair
     if optimization.decay_after_epoch is not None and warmup and (warmup != int(warmup) or warmup < stair):
         raise ValueError(
@@ -470,7 +479,7 @@ def check_choices(data: DataArguments, optimization: OptimizationArguments, trai
         )
     for name in ("average_epochs", "ensemble_epochs"):
         epochs = getattr(optimization, name)
-        if epochs and training.max_steps <= 0 and epochs[1] > training.num_train_epochs:
+        if epochs and epochs[1] > training.num_train_epochs:
             raise ValueError(
                 f"{name}={epochs} goes beyond num_train_epochs={training.num_train_epochs:g}. Pass epochs that are trained."
             )
@@ -478,6 +487,28 @@ def check_choices(data: DataArguments, optimization: OptimizationArguments, trai
         raise ValueError(
             "average_epochs and load_best_model_at_end both say which weights are kept. Pass one of them."
         )
+
+
+def refuse_ignored(data: DataArguments, optimization: OptimizationArguments, training: "ASTTrainingArguments"):
+    """Raise a `ValueError` for a field that another one leaves without effect."""
+
+    def changed(group, name: str) -> bool:
+        (item,) = (item for item in dataclasses.fields(group) if item.name == name)
+        return getattr(group, name) != item.default
+
+    for name in ("decay_every", "decay_factor", "warmup_stair"):
+        if optimization.decay_after_epoch is None and changed(optimization, name):
+            raise ValueError(
+                f"{name} belongs to the original's schedule. Pass --decay_after_epoch too, or leave it out."
+            )
+    if optimization.decay_after_epoch is not None and changed(training, "lr_scheduler_type"):
+        raise ValueError(
+            "lr_scheduler_type and decay_after_epoch both say how the learning rate falls. Pass one of them."
+        )
+    if optimization.optimizer != "trainer" and changed(training, "optim"):
+        raise ValueError(f"optim and optimizer={optimization.optimizer} both name an optimiser. Pass one of them.")
+    if data.fold_column_name and changed(data, "eval_fraction"):
+        raise ValueError("eval_fraction holds clips out, fold_column_name scores every fold. Pass one of them.")
 
 
 def hide_rare_flags(parser: HfArgumentParser):

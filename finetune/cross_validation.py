@@ -7,6 +7,7 @@ training, or something else says which weights count, the score of each fold's c
 
 import json
 import statistics
+from collections import Counter
 from pathlib import Path
 
 from accelerate import PartialState
@@ -14,7 +15,8 @@ from accelerate import PartialState
 from model_card.run_summary import RUN_SUMMARY_NAME
 from modeling_ast.atomic_files import open_atomically
 
-from .arguments import merged_recipe, parse_arguments
+from .arguments import ASTTrainingArguments, merged_recipe, parse_arguments
+from .data_errors import some
 from .labels import is_multi_label
 from .output_folder import (
     checkpoints_in,
@@ -32,6 +34,8 @@ from .training_run import InputError, prepare_run, train_run
 
 RESULTS_NAME, TABLE_NAME = "cross_validation.json", "cross_validation.md"
 PREFIX_FOLD_DIR = "fold-"
+# What may be another when a cross-validation is gone on with: it changes no result.
+FREE_FIELDS = ("output_dir", "disable_tqdm", "dataloader_num_workers", "report_to", "save_total_limit")
 
 
 def cross_validate(argv: list[str], arguments: tuple) -> dict:
@@ -53,13 +57,15 @@ def cross_validate(argv: list[str], arguments: tuple) -> dict:
     _, data_args, _, _, training_args = arguments
     folder = Path(training_args.output_dir)
     try:
+        _check_choices(training_args)
         folds, split_method = load_folds(data_args)
+        _refuse_equal_folders([name for name, _ in folds])
         _prepare_folder(folder, arguments, _identity(argv, folds))
     except (ValueError, OSError) as error:
         raise InputError(str(error)) from error
     names, summaries = [name for name, _ in folds], []
     for number, (name, splits) in enumerate(folds, 1):
-        fold_folder = folder / f"{PREFIX_FOLD_DIR}{_as_file_name(name)}"
+        fold_folder = folder / _folder_name(name)
         finished = fold_folder / RUN_SUMMARY_NAME
         _say(f"fold {name}, {number} of {len(folds)}" + (": finished before" if finished.is_file() else ""))
         if not finished.is_file():
@@ -77,9 +83,24 @@ def cross_validate(argv: list[str], arguments: tuple) -> dict:
     return results
 
 
+def _check_choices(training_args: ASTTrainingArguments):
+    """Nothing may be chosen for a fold on its own scored clips."""
+    strategy = training_args.eval_strategy.value
+    if training_args.load_best_model_at_end:
+        raise ValueError(
+            "load_best_model_at_end would choose the epoch of each fold on the clips it is scored on. Leave it out: with "
+            "--eval_strategy epoch one epoch is chosen for all folds."
+        )
+    if strategy == "steps" or training_args.max_steps > 0:
+        raise ValueError(
+            f"eval_strategy={strategy}, max_steps={training_args.max_steps}: folds of different size have whole epochs only "
+            "in common. Pass --num_train_epochs, and --eval_strategy epoch or no."
+        )
+
+
 def _identity(argv: list[str], folds: list[tuple]) -> dict:
     """What a cross-validation has in common with one that it goes on with."""
-    recipe = {name: value for name, value in merged_recipe(argv).items() if name != "output_dir"}
+    recipe = {name: value for name, value in merged_recipe(argv).items() if name not in FREE_FIELDS}
     return {"recipe": recipe, "clips": {name: digest_of_clips(splits["eval"]) for name, splits in folds}}
 
 
@@ -93,7 +114,7 @@ def _prepare_folder(folder: Path, arguments: tuple, identity: dict):
             f"resume_from_checkpoint={training_args.resume_from_checkpoint!r} names one checkpoint, but every fold has its "
             "own. Pass --resume_from_checkpoint true."
         )
-    found = [path for path in (*folder.glob(f"{PREFIX_FOLD_DIR}*"), folder / RUN_SUMMARY_NAME) if path.exists()]
+    found = sorted(folder.glob(f"{PREFIX_FOLD_DIR}*"))
     if training_args.resume_from_checkpoint:
         if not (folder / IDENTITY_NAME).is_file():
             raise ValueError(
@@ -101,7 +122,10 @@ def _prepare_folder(folder: Path, arguments: tuple, identity: dict):
             )
         refuse_another_run(folder, identity)
         return
-    if (folder / RUN_SUMMARY_NAME).exists() or (found and not training_args.overwrite_output_dir):
+    PartialState().wait_for_everyone()  # before one process removes what another looks for
+    if (folder / RUN_SUMMARY_NAME).exists():
+        raise ValueError(f"{folder} holds a run that is no cross-validation. Pass another --output_dir.")
+    if found and not training_args.overwrite_output_dir:
         refuse_occupied(folder, found[-1])
     if found:
         refuse_own_sources(folder, model_args, data_args)
@@ -134,7 +158,7 @@ def summarize_folds(names: list[str], summaries: list[dict], metric: str) -> dic
     Returns:
         `metric`; `epoch`, that was chosen, or `None` where the checkpoints' own scores count; `folds`, with `fold`,
         `clips`, `score` and `seconds` of training each; `mean` and sample `standard_deviation` of the scores; and
-        `mean_curve` over the epochs.
+        `mean_curve` over the epochs; `padding` of the clips as they were scored.
 
     Source: `get_esc_result.py` of the released code for the choice of the epoch.
     """
@@ -142,9 +166,8 @@ def summarize_folds(names: list[str], summaries: list[dict], metric: str) -> dic
         {row["epoch"]: row[f"eval_{metric}"] for row in summary["history"] if f"eval_{metric}" in row}
         for summary in summaries
     ]
-    decided = any(summary["evaluation"].keys() & {"validation", "averaged_epochs"} for summary in summaries)
-    decided = decided or any(summary["training"]["load_best_model_at_end"] for summary in summaries)
-    epochs = sorted(set.intersection(*map(set, curves))) if not decided else []
+    averaged = any("averaged_epochs" in summary["evaluation"] for summary in summaries)
+    epochs = [] if averaged else sorted(curves[0])
     mean_curve = {epoch: statistics.fmean(curve[epoch] for curve in curves) for epoch in epochs}
     chosen = max(mean_curve, key=mean_curve.get) if mean_curve else None  # the first of equally good ones
     scores = [
@@ -166,6 +189,8 @@ def summarize_folds(names: list[str], summaries: list[dict], metric: str) -> dic
         "mean": statistics.fmean(scores),
         "standard_deviation": statistics.stdev(scores),
         "mean_curve": [[epoch, value] for epoch, value in mean_curve.items()],
+        # The curve is that of the training, the score of a finished checkpoint that of the padding it is saved with.
+        "padding": summaries[0]["training"]["padding"] if mean_curve else "max_length",
     }
 
 
@@ -181,12 +206,24 @@ def markdown_table(results: dict) -> str:
     )
     if results["epoch"] is not None:
         epoch = f"{results['epoch']:g}"
-        rows.append(f"\nOf epoch {epoch}, the best on the mean over the folds, which makes it a little optimistic.")
+        padding = (
+            "" if results["padding"] == "max_length" else f", clips padded to the {results['padding']} of a batch"
+        )
+        rows.append(
+            f"\nOf epoch {epoch}, the best on the mean over the folds, which makes it a little optimistic{padding}."
+        )
     return "\n".join(rows)
 
 
-def _as_file_name(name: str) -> str:
-    return "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in name)
+def _folder_name(fold: str) -> str:
+    return PREFIX_FOLD_DIR + "".join(sign if sign.isalnum() or sign in "-_." else "_" for sign in fold)
+
+
+def _refuse_equal_folders(names: list[str]):
+    folders = Counter(_folder_name(name).lower() for name in names)  # also for file systems that do not tell case
+    equal = [name for name in names if folders[_folder_name(name).lower()] > 1]
+    if equal:
+        raise ValueError(f"The folds {some(equal)} would be written into one folder. Rename them in the fold column.")
 
 
 def _say(message: str):

@@ -1,14 +1,16 @@
 """What is done with a trained model before it is saved: weights averaged, thresholds chosen, the held-out split scored.
 
-Everything that is chosen is chosen on the validation split; without one the last epoch's weights are scored as they are.
+Thresholds are chosen on the validation split and only there. Without one, nothing here is chosen.
 """
 
+import shutil
 from pathlib import Path
 
 import numpy as np
-import torch
 from accelerate import PartialState
 from safetensors.torch import load_file
+
+from modeling_ast.tagging import label_thresholds
 
 from .arguments import DataArguments, OptimizationArguments
 from .data import ASTDataset
@@ -47,9 +49,7 @@ def evaluate(
     exclusive = not is_multi_label(clips["eval"].split)
     labels = label_names(clips["eval"].split)
     section = {}
-    if data_args.padding == "longest":
-        section["metrics_padding_longest"] = _predict(trainer, clips["eval"], exclusive)[2]
-        trainer.feature_extractor.padding = "max_length"
+    trainer.feature_extractor.padding = "max_length"
     if optimization.ensemble_epochs:
         metrics = _epoch_ensemble(trainer, clips["eval"], exclusive, *optimization.ensemble_epochs)
         section["ensemble"] = {"epochs": optimization.ensemble_epochs, "metrics": metrics}
@@ -57,13 +57,17 @@ def evaluate(
         section["last_epoch"] = {"metrics": _predict(trainer, clips["eval"], exclusive)[2]}
         section["averaged_epochs"] = optimization.average_epochs
         _load_averaged_weights(trainer, *optimization.average_epochs)
+    if data_args.padding == "longest":
+        trainer.feature_extractor.padding = "longest"
+        section["metrics_padding_longest"] = _predict(trainer, clips["eval"], exclusive)[2]
+        trainer.feature_extractor.padding = "max_length"
     if "validation" in clips:
         section |= _choices_on_validation(trainer, clips["validation"], exclusive, labels)
         section["validation"]["split"] = data_args.validation_split_name or "validation"
     scores, references, metrics = _predict(trainer, clips["eval"], exclusive)
     thresholds = trainer.model.config.label_thresholds
     if thresholds:
-        metrics["f1_macro"] = macro_f1(scores, references, np.array([thresholds[label] for label in labels]))
+        metrics["f1_macro"] = macro_f1(scores, references, label_thresholds(trainer.model.config))
     split = data_args.eval_split_name
     protocol = protocol_in_words(trainer, optimization, "validation" in clips)
     return evaluation_section(scores, references, labels, split, protocol, metrics, thresholds) | section
@@ -116,18 +120,19 @@ def _epoch_ensemble(
 
 def _load_averaged_weights(trainer: ASTTrainer, first: int, last: int):
     folder = Path(trainer.args.output_dir)
-    averaged = folder / f"{UNFINISHED}_{AVERAGED_NAME}"
+    averaged = folder / UNFINISHED / AVERAGED_NAME
     if PartialState().is_main_process:
+        averaged.parent.mkdir(exist_ok=True)
         average_weights([weights_file(epoch) for epoch in epochs_between(folder, first, last)], averaged)
     PartialState().wait_for_everyone()
     _load_weights(trainer, averaged)
     PartialState().wait_for_everyone()
     if PartialState().is_main_process:
-        averaged.unlink()
+        shutil.rmtree(averaged.parent)
 
 
 def _load_weights(trainer: ASTTrainer, file: Path):
-    trainer.model.load_state_dict(load_file(file, device=str(torch.device("cpu"))))
+    trainer.model.load_state_dict(load_file(file))
 
 
 def _choices_on_validation(trainer: ASTTrainer, clips: ASTDataset, exclusive: bool, labels: list[str]) -> dict:

@@ -219,8 +219,7 @@ def parse_labels(
     if any(isinstance(value, SEVERAL) for value in values):
         lists = _listed(values, column_name, separator, row_name)
         if any(isinstance(item, int | float) for labels in lists for item in labels):
-            order = table.names if table else None
-            lists, order = _from_multi_hot(lists, column_name, order, row_name)
+            lists, order = _from_multi_hot(lists, column_name, table.names if table else order, row_name)
         multi_label = not one_is_single or any(len(labels) != 1 for labels in lists)
     elif separator:
         lists = [_separated("" if is_empty(value) else _text(value, column_name), separator) for value in values]
@@ -296,6 +295,11 @@ def _from_multi_hot(
                 f"Row {row_name(row)} of the multi-hot column {column_name!r} holds {some(wrong)}, expected only 0 and 1. "
                 "Write names in place of indices, or name another column with --label_column_name."
             )
+    if names is None and width == 1:
+        raise DataError(
+            f"The lists of the column {column_name!r} hold one number each, which may be an index or the 0 and 1 of a single "
+            "label. Write the names of the labels, or pass --label_csv."
+        )
     if names is not None and len(names) != width:
         raise DataError(
             f"The multi-hot rows of the column {column_name!r} have {width} values, label_csv has {len(names)} labels. "

@@ -15,7 +15,6 @@ from scipy.stats import norm
 from sklearn.metrics import (
     average_precision_score,
     confusion_matrix,
-    f1_score,
     precision_recall_fscore_support,
     roc_auc_score,
 )
@@ -104,6 +103,8 @@ class ASTMetrics(evaluate.Metric):
             }
         truth = as_multi_hot(references, scores.shape[1])
         hits = scores.argmax(axis=1) == truth.argmax(axis=1)
+        if scores.shape[1] == 1:  # there is no other label to prefer
+            hits = decide(scores, True, thresholds)[:, 0] == truth[:, 0]
         average_precisions, areas = ranking_scores(scores, truth)
         area = _mean(areas)
         return {
@@ -167,8 +168,16 @@ def macro_f1(scores: np.ndarray, references: np.ndarray, thresholds: np.ndarray 
     return _mean_f1(as_multi_hot(references, scores.shape[1]), decide(scores, references.ndim == 2, thresholds))
 
 
+def _precision_recall_f1_support(truth: np.ndarray, found: np.ndarray) -> list[np.ndarray]:
+    """Four arrays of shape `(labels,)`; 0 where there is nothing to divide by."""
+    # With a column more, scikit-learn does not take a single label for a choice between two.
+    truth, found = (np.pad(array, ((0, 0), (0, 1))) for array in (truth, found))
+    scores = precision_recall_fscore_support(truth, found, average=None, zero_division=0.0)
+    return [values[:-1] for values in scores]
+
+
 def _mean_f1(truth: np.ndarray, found: np.ndarray) -> float:
-    f1 = f1_score(truth, found, average=None, zero_division=0.0)
+    f1 = _precision_recall_f1_support(truth, found)[2]
     return _mean(np.where(truth.any(axis=0), f1, np.nan))
 
 
@@ -214,9 +223,7 @@ def per_class_table(
     """
     truth = as_multi_hot(references, len(labels))
     levels = None if thresholds is None else np.array([thresholds[label] for label in labels])
-    precision, recall, f1, support = precision_recall_fscore_support(
-        truth, decide(scores, references.ndim == 2, levels), average=None, zero_division=0.0
-    )
+    precision, recall, f1, support = _precision_recall_f1_support(truth, decide(scores, references.ndim == 2, levels))
     average_precisions, areas = ranking_scores(scores, truth)
     return [
         {

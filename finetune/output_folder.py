@@ -13,7 +13,7 @@ from model_card.run_summary import RUN_SUMMARY_NAME
 
 from .arguments import ASTTrainingArguments, DataArguments, ModelArguments
 from .trainer import IDENTITY_NAME, UNFINISHED
-from .weight_averaging import remove_epochs
+from .weight_averaging import epochs_in, remove_epochs
 
 RECIPE_NAME = "recipe.yaml"
 TRAINING_CURVE_NAME = "training_curve.png"
@@ -52,7 +52,9 @@ def check_output_dir(args: ASTTrainingArguments, model_args: ModelArguments, dat
     resume_from = _checkpoint_to_resume(args, folder) if args.resume_from_checkpoint else None
     if resume_from and Path(resume_from).resolve().parent == folder.resolve():
         return resume_from
-    run = [path for path in (folder / RUN_SUMMARY_NAME, *checkpoints_in(folder)) if path.exists()]
+    if (folder / IDENTITY_NAME).exists():
+        raise ValueError(f"{folder} holds a cross-validation. Pass another --output_dir.")
+    run = [path for path in (folder / RUN_SUMMARY_NAME, *checkpoints_in(folder), *epochs_in(folder)) if path.exists()]
     strangers = [folder / name for name in PRODUCTS if (folder / name).exists()]
     if run and not args.overwrite_output_dir:
         refuse_occupied(folder, run[0])

@@ -34,9 +34,16 @@ def publish(trainer: ASTTrainer, scored: ASTDataset, recipe: dict, summary: dict
         summary (`dict`): see `model_card.run_summary`.
     """
     folder = Path(trainer.args.output_dir)
+    if trainer.is_world_process_zero():
+        shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
+    trainer.accelerator.wait_for_everyone()
     trainer.save_model(str(folder / UNFINISHED))
-    if not trainer.is_world_process_zero():
-        return
+    if trainer.is_world_process_zero():
+        _write_files(trainer, folder, scored, recipe, summary)
+    trainer.accelerator.wait_for_everyone()
+
+
+def _write_files(trainer: ASTTrainer, folder: Path, scored: ASTDataset, recipe: dict, summary: dict):
     for path in (folder / UNFINISHED).iterdir():
         if path.name != "training_args.bin":  # a pickle; recipe.yaml says the same and is safe to read
             sync(path)

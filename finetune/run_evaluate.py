@@ -21,12 +21,13 @@ from model_card.run_summary import package_version
 from modeling_ast import ASTConfig
 from modeling_ast.atomic_files import open_atomically
 from modeling_ast.audio import AudioError
+from modeling_ast.tagging import label_thresholds
 
 from .arguments import DataArguments, local_or_shipped
 from .data_errors import DataError, counted, some
 from .labels import is_multi_label, parse_labels, read_label_csv
 from .metrics import left_out_note
-from .scoring import DivergedError, common_labels, ensemble_scores, evaluation_section
+from .scoring import DivergedError, common_labels, ensemble_scores, evaluation_section, label_order
 from .splits import Clips, load_clips, with_encoded_labels
 
 # The flags of ast-finetune that say which clips there are, with the same defaults and the same help.
@@ -232,7 +233,8 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
 def _rows_of_split(clips: Clips, split: str, data: DataArguments) -> tuple[list[int], str]:
     """Rows of the clips of a split, and in words which these are."""
     if split == "all":
-        return list(range(len(clips.labels))), "all there are"
+        unsplit = ", also those that a model was trained on, as the data does not say which these are"
+        return list(range(len(clips.labels))), "all there are" + (unsplit if clips.splits is None else "")
     flag = f"{split}_split_name"
     name = getattr(data, flag)
     if clips.splits is None:
@@ -273,7 +275,10 @@ def evaluate_models(
 
     def evaluate_one(model: str, scores: np.ndarray, references: np.ndarray):
         # Chosen for this model's own probabilities; those of the ensemble have none.
-        thresholds = None if args.function else ASTConfig.from_pretrained(model).label_thresholds
+        config = ASTConfig.from_pretrained(model)
+        thresholds = None
+        if config.label_thresholds and not args.function:
+            thresholds = dict(zip(label_order(config), label_thresholds(config).tolist(), strict=True))
         evaluations[model] = evaluation_section(scores, references, labels, words, thresholds=thresholds)
 
     models = args.model_name_or_path

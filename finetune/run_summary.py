@@ -96,7 +96,7 @@ def training_section(
         "gradient_accumulation_steps": args.gradient_accumulation_steps,
         "optimizer": optimization.optimizer if optimization.optimizer != "trainer" else str(args.optim.value),
         "learning_rate": args.learning_rate,
-        "lr_scheduler_type": getattr(args.lr_scheduler_type, "value", args.lr_scheduler_type),
+        "lr_scheduler_type": _schedule_in_words(args, optimization),
         "warmup_steps": args.warmup_steps,
         "weight_decay": args.weight_decay,
         "max_grad_norm": args.max_grad_norm,
@@ -114,6 +114,17 @@ def training_section(
         "optimization": asdict(optimization),
         "load_best_model_at_end": args.load_best_model_at_end,
     }
+
+
+def _schedule_in_words(args: ASTTrainingArguments, optimization: OptimizationArguments) -> str:
+    first, every, factor = optimization.decay_after_epoch, optimization.decay_every, optimization.decay_factor
+    if first is None:
+        return args.lr_scheduler_type.value
+    return (
+        f"constant, times {factor:g} after epoch {first} and every {every} epoch(s) from there"
+        if first
+        else "constant"
+    )
 
 
 def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
@@ -169,9 +180,9 @@ def environment_section(args: ASTTrainingArguments) -> dict:
 
 
 def cost_section(outcome: TrainOutput, args: ASTTrainingArguments) -> dict:
-    """What a training cost, without evaluation: seconds, samples a second, seconds of a step, and peak memory in GB.
+    """What a training cost: seconds, samples a second, seconds of a step, and peak memory in GB.
 
-    Memory is that of this process's accelerator or, without one, of this whole process.
+    The time includes evaluations and checkpoints in training. Memory is that of this process's accelerator or, without one, of this whole process.
     """
     if args.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(args.device)

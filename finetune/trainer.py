@@ -108,6 +108,7 @@ class ASTTrainer(Trainer):
             weights=class_balanced_weights(dataset.label_lists(), dataset.num_labels) if balanced else None,
             distinct=self.args.world_size > 1,  # one process draws with replacement, as in the original
         )
+        self.remove_callback(_SetEpoch)  # of a sampler made before
         # Accelerate passes the epoch on to samplers, but not through every nesting of its own wrappers.
         self.add_callback(_SetEpoch(sampler))
         return sampler
@@ -191,6 +192,10 @@ class ASTTrainer(Trainer):
         problem_type = self.model.config.problem_type
         loss = weighted_classification_loss(outputs.logits, inputs["labels"], problem_type, self.loss_weights)
         return (loss, outputs) if return_outputs else loss
+
+    def check_sampling(self):
+        """Raise the `ValueError` that the order of the training clips would end the training with."""
+        self._get_train_sampler()
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         inputs = super()._prepare_inputs(inputs)

@@ -37,13 +37,13 @@ from .normalization import measure_normalization, normalized_batch_warning, refu
 from .optimization import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, class_weights
 from .output_folder import check_output_dir, clear_output_dir, refuse_another_run
 from .publishing import publish
-from .scoring import DivergedError, probabilities
+from .scoring import PROBLEM_TYPES, DivergedError, probabilities
 from .splits import load_splits
 from .trainer import ASTTrainer
 from .weight_averaging import AveragingError, EpochFolders, remove_epochs
 
 CLIPS_LOOKED_AT = 64  # whose normalised features are compared with what the model expects
-SINGLE_LABEL, MULTI_LABEL = "single_label_classification", "multi_label_classification"
+SINGLE_LABEL, MULTI_LABEL = PROBLEM_TYPES["softmax"], PROBLEM_TYPES["sigmoid"]
 
 
 class InputError(ValueError):
@@ -106,9 +106,11 @@ def prepare_run(
         feature_extractor.padding = data_args.padding
         summary = describe_run(argv, arguments, splits, split_method, feature_extractor, normalization, model)
         identity = run_summary.identity(summary, splits)
+        refuse_smoothed_vectors(training_args, problem_type)
         trainer = build_trainer(
             model, feature_extractor, clips, augmentation, optimization_args, training_args, identity
         )
+        trainer.check_sampling()
         if resume_from:
             refuse_another_run(Path(resume_from), identity)
         else:
@@ -132,21 +134,21 @@ def train_run(run: PreparedRun) -> dict:
         length = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
         print_stage(4, f"training: {length} on {args.device}")
         outcome = trainer.train(resume_from_checkpoint=run.resume_from)
-        cost = run_summary.cost_section(outcome, args)
         evaluation = evaluate(trainer, run.clips, run.data_args, run.optimization)
     except (AudioError, AveragingError, DivergedError) as error:
         message = str(error).rpartition(f"{AudioError.__name__}: ")[2].strip()  # a loader's worker adds its traceback
         raise TrainingStoppedError(message) from error
     scores = "  ".join(f"{name} {value:.3f}" for name, value in evaluation["metrics"].items())
     left_out = left_out_note(evaluation["left_out"], len(run.summary["labels"]))
-    words = [f"score: {scores}", run_summary.cost_in_words(cost), *([left_out] if left_out else [])]
-    print_stage(5, "; ".join(words))
+    words = [f"score: {scores}", *([left_out] if left_out else [])]
     summary = run.summary | {
         "history": run_summary.history_section(trainer.state.log_history),
         "evaluation": evaluation,
     }
     if not run.resume_from:  # a resumed run knows only its own share of the time
-        summary["time"] = cost
+        summary["time"] = run_summary.cost_section(outcome, args)
+        words.append(run_summary.cost_in_words(summary["time"]))
+    print_stage(5, "; ".join(words))
     publish(trainer, run.clips["eval"], run.recipe, summary)
     if not run.optimization.ensemble_epochs and PartialState().is_main_process:
         remove_epochs(args.output_dir)  # those that were kept for their average
@@ -199,12 +201,21 @@ def problem_type_of_labels(split: datasets.Dataset, loss: str | None) -> str:
         ValueError: if clips have several labels and the loss is for exclusive ones.
     """
     multi_label = is_multi_label(split)
-    if multi_label and loss == "cross_entropy":
+    if multi_label and loss == CROSS_ENTROPY:
         raise ValueError(
             "loss='cross_entropy' was given, but clips have several labels each. Pass --loss binary_cross_entropy, or "
             "leave it out."
         )
-    return MULTI_LABEL if multi_label or loss == "binary_cross_entropy" else SINGLE_LABEL
+    return MULTI_LABEL if multi_label or loss == BINARY_CROSS_ENTROPY else SINGLE_LABEL
+
+
+def refuse_smoothed_vectors(args: ASTTrainingArguments, problem_type: str):
+    """Raise a `ValueError` for label smoothing of labels that are vectors."""
+    if args.label_smoothing_factor and problem_type == MULTI_LABEL:
+        raise ValueError(
+            f"label_smoothing_factor={args.label_smoothing_factor} was given, but Trainer smooths exclusive labels only, and "
+            "these are trained with binary cross-entropy. Leave it out."
+        )
 
 
 def build_datasets(
@@ -371,6 +382,7 @@ def build_trainer(
         identity=identity,
     )
     if optimization.early_stopping_patience:
+        args.restore_callback_states_from_checkpoint = True  # or a resumed run would be patient for longer
         trainer.add_callback(EarlyStoppingCallback(optimization.early_stopping_patience))
     kept_epochs = [*optimization.average_epochs, *optimization.ensemble_epochs]
     if kept_epochs:

@@ -5,7 +5,6 @@ released code in that the mean is taken in float64, over one tensor of one file 
 checkpoint folder of its own, which loads, tags and is scored like any other.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -17,17 +16,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINING_ARGS_NAME
-from transformers.utils import CONFIG_NAME, FEATURE_EXTRACTOR_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from modeling_ast.atomic_files import make_folder_atomically, sync
+from modeling_ast.atomic_files import sync
+
+from .data_errors import some
+from .trainer import UNFINISHED
 
 EPOCHS_DIR = "epochs"
 PREFIX_EPOCH_DIR = "epoch"
-UNFINISHED = ".unfinished"  # in EPOCHS_DIR; its name never looks like an epoch's
-# Fields of config.json that two checkpoints may differ in and still be averaged: where they come from, and what was
-# chosen for the scores of one of them.
-OF_ONE_CHECKPOINT = ("transformers_version", "_name_or_path", "label_thresholds")
-NAMES_SHOWN = 3  # of the tensors listed in a message
 
 
 class AveragingError(ValueError):
@@ -64,36 +61,6 @@ def average_weights(files: Sequence[str | os.PathLike], output: str | os.PathLik
         temporary.unlink(missing_ok=True)
 
 
-def average_checkpoints(folders: Sequence[str | os.PathLike], output_dir: str | os.PathLike) -> None:
-    """Make a checkpoint folder of several checkpoints' mean weights, with the settings of the last one.
-
-    Args:
-        folders (sequence of `str` or `os.PathLike`): checkpoint folders of one architecture, with the same labels and
-            features.
-        output_dir (`str` or `os.PathLike`): new folder, loadable with `from_pretrained`. It has no `label_thresholds`:
-            those of one checkpoint are not those of the mean.
-
-    Raises:
-        AveragingError: if a folder is no checkpoint or is sharded, or labels, other settings or tensors differ.
-        FileExistsError: if there is already something at `output_dir`.
-    """
-    folders = [Path(folder) for folder in folders]
-    if not folders:
-        raise AveragingError("No checkpoint was given, so there is nothing to average. Name at least one.")
-    files = [weights_file(folder) for folder in folders]
-    for name in (CONFIG_NAME, FEATURE_EXTRACTOR_NAME):
-        settings = [_settings(folder / name) for folder in folders]
-        for folder, other in zip(folders[1:], settings[1:], strict=True):
-            _refuse_other_settings(folders[0], settings[0], folder, other)
-    with make_folder_atomically(output_dir) as folder:
-        average_weights(files, folder / SAFE_WEIGHTS_NAME)
-        config = json.loads((folders[-1] / CONFIG_NAME).read_text(encoding="utf-8"))
-        if "label_thresholds" in config:
-            config["label_thresholds"] = None
-        (folder / CONFIG_NAME).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        shutil.copyfile(folders[-1] / FEATURE_EXTRACTOR_NAME, folder / FEATURE_EXTRACTOR_NAME)
-
-
 def weights_file(folder: str | os.PathLike) -> Path:
     """The one file that holds a checkpoint's weights.
 
@@ -125,8 +92,8 @@ def _refuse_other_layout(first: Path, expected: dict, file: Path, given: dict):
     missing = [name for name in expected if name not in given]
     unknown = [name for name in given if name not in expected]
     if missing or unknown:
-        lacks = [f"has no {_some(missing)}"] if missing else []
-        adds = [f"has {_some(unknown)} besides"] if unknown else []
+        lacks = [f"has no {some(missing)}"] if missing else []
+        adds = [f"has {some(unknown)} besides"] if unknown else []
         raise AveragingError(
             f"{file} {' and '.join(lacks + adds)}, compared with {first}. Average checkpoints of one architecture."
         )
@@ -162,35 +129,6 @@ def _mean_tensor(name: str, files: list[Path]) -> torch.Tensor:
         dtype = value.dtype
         del value
     return total.div_(len(files)).to(dtype) if total.is_floating_point() else total
-
-
-def _settings(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise AveragingError(f"{path} cannot be read ({error}). Name folders that hold a whole checkpoint.") from error
-
-
-def _refuse_other_settings(first: Path, expected: dict, folder: Path, given: dict):
-    different = [
-        name for name in expected | given if name not in OF_ONE_CHECKPOINT and expected.get(name) != given.get(name)
-    ]
-    if "id2label" in different:
-        raise AveragingError(
-            f"{folder} and {first} have other labels, or the same in another order. Average checkpoints of one run, or take "
-            "the mean of their scores: ast-evaluate --model_name_or_path DIR DIR."
-        )
-    if different:
-        name = different[0]
-        raise AveragingError(
-            f"{name} is {given.get(name)} in {folder} and {expected.get(name)} in {first}. Average checkpoints of one run, or "
-            "take the mean of their scores: ast-evaluate --model_name_or_path DIR DIR."
-        )
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:NAMES_SHOWN])
-    return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
 
 
 class EpochFolders(TrainerCallback):
@@ -267,8 +205,8 @@ def epochs_between(output_dir: str | os.PathLike, first_epoch: int, last_epoch: 
     missing = [name for name in wanted if name not in there]
     if missing:
         raise AveragingError(
-            f"{Path(output_dir) / EPOCHS_DIR} has no {_some(missing)}, which the run was to keep. Put the folder(s) back, or "
-            "train anew without --resume_from_checkpoint."
+            f"{Path(output_dir) / EPOCHS_DIR} has no {some(missing)}, which the run was to keep (those kept for an average "
+            "are removed when it has finished). Put the folder(s) back, or train anew without --resume_from_checkpoint."
         )
     return [there[name] for name in wanted]
 

@@ -180,7 +180,9 @@ class _Workspace:
         length, points = frame_length(sampling_rate), fft_length(sampling_rate)
         with torch.inference_mode(False):  # or it could be used in that mode alone
             self.centered = torch.empty(rows, length, device=device, dtype=dtype)
-            self.emphasized = torch.zeros(rows, length, device=device, dtype=dtype)  # the very first is never written to
+            self.emphasized = torch.zeros(
+                rows, length, device=device, dtype=dtype
+            )  # the very first is never written to
             # All after a frame's samples is zero and stays so.
             self.padded = torch.zeros(rows, points, device=device, dtype=dtype)
             self.spectrum = torch.empty(rows, points // 2 + 1, device=device, dtype=dtype.to_complex())

@@ -10,6 +10,7 @@ import torch
 
 from conversion.run_conversion import parse_arguments as parse_conversion_arguments
 from finetune.arguments import parse_arguments as parse_finetune_arguments
+from finetune.run_evaluate import parse_arguments as parse_evaluation_arguments
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, unregister
 from modeling_ast.run_export import parse_arguments as parse_export_arguments
 from modeling_ast.run_tagging import make_parser as make_tagging_parser
@@ -26,6 +27,8 @@ def test_commands_parse(command, tmp_path):
         parse_conversion_arguments(arguments)
     elif name == "ast-export":
         parse_export_arguments(arguments)
+    elif name == "ast-evaluate":
+        parse_evaluation_arguments(arguments)
     elif name == "ast-tag":
         make_tagging_parser().parse_args(arguments)
     elif "--model_name_or_path" in arguments:
@@ -35,7 +38,9 @@ def test_commands_parse(command, tmp_path):
 
 
 def test_there_are_commands():
-    assert {command.split()[0] for command in COMMANDS} == {"ast-finetune", "ast-tag", "ast-convert", "ast-export"}
+    assert {command.split()[0] for command in COMMANDS} == {
+        "ast-finetune", "ast-tag", "ast-convert", "ast-export", "ast-evaluate",
+    }  # fmt: skip
 
 
 def test_python_blocks_run(tmp_path, tiny_sizes, capsys):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -94,7 +95,9 @@ def test_an_interrupted_cross_validation_goes_on_to_the_same_result(recipe, tmp_
     assert "already holds a run" in capsys.readouterr().err
     assert main([recipe, "--resume_from_checkpoint", "true", "--learning_rate", "1e-4"]) == 2
     assert "from a run with other recipe" in capsys.readouterr().err
-    assert main([recipe, "--resume_from_checkpoint", "true"]) == 0
+    monkeypatch.setattr(ASTTrainer, "_save_checkpoint", lambda self, *args: (save(self, *args), saves.append("again")))
+    assert main([recipe, "--resume_from_checkpoint", "true", "--dataloader_num_workers", "0"]) == 0
+    assert saves.count("again") == 4  # the third epoch of the second fold, and the third fold
     assert "fold BJA_Pacific, 1 of 3: finished before" in capsys.readouterr().out
     assert (first / "model.safetensors").stat().st_mtime_ns == finished
     assert without_seconds(results_in(tmp_path / "folds")) == without_seconds(results_in(tmp_path / "whole"))
@@ -132,6 +135,10 @@ def test_overwriting_replaces_the_folds_and_spares_what_else_is_there(recipe, tm
         (["--resume_from_checkpoint", "runs/x/checkpoint-3"], "Pass --resume_from_checkpoint true"),
         (["--resume_from_checkpoint", "true", "--overwrite_output_dir"], "Pass only one of them"),
         (["--validation_fraction", "0.1"], "Leave out the validation split"),
+        (["--load_best_model_at_end", "true"], "on the clips it is scored on"),
+        (["--eval_strategy", "steps", "--eval_steps", "1"], "have whole epochs only in common"),
+        (["--max_steps", "5"], "have whole epochs only in common"),
+        (["--eval_fraction", "0.3"], "fold_column_name scores every fold"),
     ],
 )
 def test_wrong_input_is_answered_before_any_training(recipe, tmp_path, capsys, flags, message):
@@ -140,11 +147,51 @@ def test_wrong_input_is_answered_before_any_training(recipe, tmp_path, capsys, f
     assert not (tmp_path / "folds").exists()
 
 
+def test_folds_that_would_share_a_folder_are_refused(recipe, table, tmp_path, capsys):
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    other = {KITS[0]: "kit 1", KITS[1]: "Kit/1", KITS[2]: "kit-2"}
+    with open(tmp_path / "clips.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(row | {"kit": other[row["kit"]]} for row in rows)
+    assert main([recipe, "--dataset_name", str(tmp_path / "clips.csv")]) == 2
+    assert "The folds Kit/1, kit 1 would be written into one folder" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_run_and_of_a_cross_validation_are_not_mixed(recipe, tmp_path, capsys):
+    folder = tmp_path / "folds"
+    folder.mkdir()
+    (folder / "run_summary.json").write_text("{}")
+    assert main([recipe, "--overwrite_output_dir"]) == 2
+    assert "is no cross-validation. Pass another --output_dir" in capsys.readouterr().err
+    (folder / "run_summary.json").unlink()
+    assert main([recipe, "--num_train_epochs", "1", "--eval_strategy", "no"]) == 0
+    single = yaml.safe_load(Path(recipe).read_text())
+    del single["fold_column_name"]
+    (tmp_path / "single.yaml").write_text(yaml.safe_dump(single))
+    assert main([str(tmp_path / "single.yaml"), "--overwrite_output_dir"]) == 2
+    assert "holds a cross-validation" in capsys.readouterr().err
+
+
+def test_the_epoch_is_the_best_of_the_mean_curve_and_not_of_each_fold():
+    def summary(*accuracies):
+        history = [{"epoch": float(number), "eval_accuracy": value} for number, value in enumerate(accuracies, 1)]
+        evaluation = {"clips": 10, "metrics": {"accuracy": accuracies[-1]}}
+        return {"history": history, "training": {"padding": "longest"}, "evaluation": evaluation}
+
+    results = summarize_folds(["a", "b"], [summary(0.9, 0.7, 0.2), summary(0.2, 0.7, 0.8)], "accuracy")
+    assert results["epoch"] == 2
+    assert [row["score"] for row in results["folds"]] == [0.7, 0.7]
+    assert results["standard_deviation"] == 0
+    assert "clips padded to the longest of a batch" in markdown_table(results)
+
+
 def test_the_epoch_is_not_chosen_on_scored_clips_where_something_else_has_chosen():
     history = [{"epoch": 1.0, "eval_accuracy": 0.9}, {"epoch": 2.0, "eval_accuracy": 0.1}]
     summary = {
         "history": history,
-        "training": {"load_best_model_at_end": False},
+        "training": {"padding": "longest"},
         "evaluation": {"clips": 10, "metrics": {"accuracy": 0.5}, "averaged_epochs": [1, 2]},
     }
     results = summarize_folds(["a", "b"], [summary, summary], "accuracy")

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from finetune.arguments import DataArguments
-from finetune.augmentation import Augmentation
+from finetune.augmentation import Augmentation, change_speed, mix_waveforms
 from finetune.data import ASTDataset, check_splits
 from finetune.data_errors import DataError
 from finetune.labels import label_names
@@ -783,3 +783,34 @@ def test_a_fold_that_no_json_record_names_is_none(class_folders):
     pd.DataFrame(rows).to_json(class_folders / "clips.jsonl", orient="records", lines=True)
     with pytest.raises(DataError, match=r"Row\(s\) 2 have nothing in the column 'fold'"):
         load_fold_pairs(class_folders / "clips.jsonl", fold_column_name="fold")
+
+
+def test_the_speed_of_a_training_clip_changes_and_that_of_its_mixup_partner_does_not(tmp_path):
+    for name, samples in (("a", 16_000), ("b", 420)):
+        tone = np.sin(2 * np.pi * 440 * np.arange(samples) / 16_000)
+        soundfile.write(tmp_path / f"{name}.wav", tone / 2, 16_000, subtype="FLOAT")
+    (tmp_path / "clips.csv").write_text("file_name,label,split\na.wav,x,train\nb.wav,y,train\na.wav,x,test\n")
+    splits, _ = load_splits(DataArguments(dataset_name=str(tmp_path / "clips.csv")), seed=0)
+    augmentation = Augmentation(max_speed_change=0.3)
+    dataset = ASTDataset(splits["train"], 16_000, 32_000, augmentation, seed=0)
+    plain, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
+    lengths = set()
+    for epoch in range(20):
+        speed = augmentation.draw(0, epoch, 0, 2).speed
+        waveform = dataset[(epoch, 0)]["waveform"]
+        expected = plain if speed == 1 else change_speed(plain, speed)
+        np.testing.assert_array_equal(waveform, expected)
+        assert len(waveform) == pytest.approx(16_000 / speed, abs=2)
+        lengths.add(len(waveform))
+        assert len(dataset[(epoch, 1)]["waveform"]) >= 400  # one frame, also of a clip that became shorter
+    assert len(lengths) > 10
+
+    mixed = ASTDataset(
+        splits["train"], 16_000, 32_000, Augmentation(mixup_probability=1, max_speed_change=0.3), seed=0
+    )
+    for epoch in range(10):
+        draws = mixed.augmentation.draw(0, epoch, 0, 2)
+        own = change_speed(plain, draws.speed) if draws.speed != 1 else plain
+        partner, _ = soundfile.read(tmp_path / f"{'ab'[draws.partner]}.wav", dtype="float32")
+        expected = mix_waveforms(own, partner, draws.mixing_weight)
+        np.testing.assert_array_equal(mixed[(epoch, 0)]["waveform"], expected)

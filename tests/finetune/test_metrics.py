@@ -231,3 +231,13 @@ def test_the_loss_of_exclusive_labels_under_binary_cross_entropy(table):
     hot = torch.nn.functional.one_hot(torch.from_numpy(truth), 4).double()
     expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.from_numpy(logits), hot).item()
     assert mean_loss(logits, truth, "multi_label_classification") == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_single_label_that_a_clip_has_or_has_not_is_scored_as_such():
+    scores, truth = np.array([[0.9], [0.8], [0.3], [0.6], [0.1]]), np.array([[1], [1], [1], [0], [0]])
+    (row,) = per_class_table(scores, truth, ["siren"])
+    precision, recall, f1, _ = precision_recall_fscore_support(truth[:, 0], scores[:, 0] >= 0.5, average="binary")
+    assert (row["precision"], row["recall"], row["f1"], row["support"]) == (precision, recall, f1, 3)
+    metrics = ASTMetrics(multi_label=True).compute(predictions=scores, references=truth)
+    assert metrics["f1_macro"] == f1
+    assert metrics["accuracy"] == pytest.approx(3 / 5)

@@ -17,6 +17,7 @@ from finetune.arguments import parse_arguments
 from finetune.labels import label_names
 from finetune.run_finetune import main
 from finetune.scoring import checkpoint_dataset, predict_scores
+from finetune.trainer import ASTTrainer
 from finetune.training_run import prepare_run
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.tagging import label_thresholds
@@ -166,6 +167,13 @@ def test_averaged_epochs_are_what_is_saved_and_scored(multi_label, tmp_path):
     assert label_names(split) == summary_in(folder)["labels"]
 
 
+def test_an_ensemble_of_epochs_leaves_the_last_epochs_weights(multi_label, tmp_path):
+    assert main([multi_label, "--ensemble_epochs", "1", "2", "--num_train_epochs", "3"]) == 0
+    (last,) = (tmp_path / "run").glob("checkpoint-*")
+    saved, trained = (load_file(folder / "model.safetensors") for folder in (tmp_path / "run", last))
+    assert all(torch.equal(saved[name], trained[name]) for name in saved)
+
+
 def test_epochs_kept_for_their_average_alone_are_removed(multi_label, tmp_path):
     assert main([multi_label, "--average_epochs", "1", "2", "--num_train_epochs", "2"]) == 0
     assert not (tmp_path / "run" / "epochs").exists()
@@ -194,6 +202,17 @@ def test_one_label_a_clip_is_trained_with_binary_cross_entropy_if_that_is_asked_
     assert "thresholds" not in evaluation
 
 
+def test_the_loss_of_an_evaluation_is_that_of_the_labels_themselves(exclusive, tmp_path):
+    assert main([exclusive, "--label_smoothing_factor", "0.5", "--per_device_eval_batch_size", "3"]) == 0
+    folder = tmp_path / "run"
+    run = prepare_run([exclusive], parse_arguments([exclusive, "--output_dir", str(tmp_path / "x")]))
+    extractor = ASTFeatureExtractor.from_pretrained(folder)
+    model = ASTForAudioClassification.from_pretrained(folder)
+    scores, truth = predict_scores(model, extractor, run.clips["eval"], 8)
+    expected = torch.nn.functional.nll_loss(torch.from_numpy(scores).log(), torch.from_numpy(truth)).item()
+    assert summary_in(folder)["evaluation"]["metrics"]["loss"] == pytest.approx(expected, abs=1e-5)
+
+
 def test_class_weights_weigh_the_training_loss_alone(exclusive, tmp_path):
     run = prepare_run([exclusive], parse_arguments([exclusive, "--class_weights", "balanced"]))
     counts = np.bincount(run.clips["train"].split["label"])
@@ -214,12 +233,64 @@ def test_several_labels_and_exclusive_classes_do_not_go_together(multi_label, ca
         (["--average_epochs", "3"], "not a first and a last epoch"),
         (["--decay_after_epoch", "2", "--warmup_steps", "20"], "from warmup_stair=50 on"),
         (["--decay_after_epoch", "-1"], "is negative"),
+        (["--decay_factor", "0.9"], "belongs to the original's schedule"),
+        (["--decay_after_epoch", "2", "--lr_scheduler_type", "cosine"], "both say how the learning rate falls"),
+        (["--optimizer", "adam", "--optim", "sgd"], "both name an optimiser"),
+        (["--average_epochs", "1", "2", "--max_steps", "9"], "Pass --num_train_epochs instead"),
+        (
+            ["--ensemble_epochs", "1", "2", "--early_stopping_patience", "1", "--load_best_model_at_end", "true"]
+            + ["--eval_strategy", "epoch"],
+            "may end the training before the last of ensemble_epochs",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_said_before_training(exclusive, tmp_path, capsys, flags, message):
     assert main([exclusive, *flags]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_labels_that_are_vectors_are_not_smoothed(exclusive, capsys):
+    assert main([exclusive, "--loss", "binary_cross_entropy", "--label_smoothing_factor", "0.1"]) == 2
+    assert "Trainer smooths exclusive labels only" in capsys.readouterr().err
+
+
+def test_averaged_weights_are_scored_with_both_ways_of_padding(multi_label, tmp_path):
+    assert main([multi_label, "--padding", "longest", "--average_epochs", "1", "2", "--num_train_epochs", "2"]) == 0
+    evaluation = summary_in(tmp_path / "run")["evaluation"]
+    extractor = ASTFeatureExtractor.from_pretrained(tmp_path / "run")
+    assert extractor.padding == "max_length"
+    run = prepare_run([multi_label], parse_arguments([multi_label, "--output_dir", str(tmp_path / "x")]))
+    model = ASTForAudioClassification.from_pretrained(tmp_path / "run")
+    for padding, metrics in (
+        ("max_length", evaluation["metrics"]),
+        ("longest", evaluation["metrics_padding_longest"]),
+    ):
+        extractor.padding = padding
+        scores, truth = predict_scores(model, extractor, run.clips["eval"], 8)
+        expected = np.mean([average_precision_score(truth[:, label], scores[:, label]) for label in range(3)])
+        assert metrics["mean_average_precision"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_resumed_run_is_as_patient_as_one_that_was_not_interrupted(exclusive, tmp_path, monkeypatch):
+    flags = ["--eval_strategy", "epoch", "--load_best_model_at_end", "true", "--metric_for_best_model", "loss"]
+    flags += ["--learning_rate", "0.05", "--num_train_epochs", "12", "--early_stopping_patience", "3"]
+    flags += ["--save_total_limit", "20"]
+    assert main([exclusive, *flags, "--output_dir", str(tmp_path / "whole")]) == 0
+    whole = [row["epoch"] for row in summary_in(tmp_path / "whole")["history"]]
+    save = ASTTrainer._save_checkpoint
+
+    def save_and_stop(self, *args):
+        save(self, *args)
+        if self.state.epoch == whole[-1] - 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ASTTrainer, "_save_checkpoint", save_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        main([exclusive, *flags])
+    monkeypatch.undo()
+    assert main([exclusive, *flags, "--resume_from_checkpoint", "true"]) == 0
+    assert [row["epoch"] for row in summary_in(tmp_path / "run")["history"]] == whole
 
 
 def test_more_frozen_layers_than_there_are_is_an_error(exclusive, capsys):
