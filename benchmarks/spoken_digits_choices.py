@@ -25,8 +25,8 @@ from modeling_ast.atomic_files import open_atomically
 
 RECIPE = Path(__file__).with_name("spoken_digits.yaml")
 CHOICES = Path(__file__).with_name("spoken_digits_choices.yaml")
-PAIRS = (("george", "jackson"), ("lucas", "nicolas"), ("theo", "yweweler"))
-NOT_IN_THE_CHOICE = ("fold_column_name", "output_dir", "mixup_probability", "max_speed_change")
+PAIRS = (("theo", "yweweler"), ("george", "jackson"), ("lucas", "nicolas"))
+NOT_IN_THE_CHOICE = ("fold_column_name", "output_dir", "mixup_probability", "max_speed_change", "max_gain_db")
 
 
 def main():

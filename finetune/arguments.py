@@ -242,6 +242,12 @@ class AugmentationArguments:
         default=0.0, metadata={"help": "Strongest uniform noise on normalised features (original: 0.1)."}
     )
     max_roll: int = field(default=0, metadata={"help": "Farthest roll along time, in frames (original: 10)."})
+    max_gain_db: float = field(
+        default=0.0,
+        metadata={
+            "help": "Largest change of level, in dB up or down: against recordings of different loudness; not in the original."
+        },
+    )
     max_speed_change: float = field(
         default=0.0,
         metadata={

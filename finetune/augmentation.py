@@ -15,6 +15,7 @@ from torchaudio.functional import resample
 
 AUGMENTATION_STREAM = 2  # sets these random numbers apart from other uses of the same seed and epoch
 SPEED_STREAM = 3  # of its own, so that a change of speed leaves the other draws as they are
+GAIN_STREAM = 4  # likewise
 SPEED_STEPS = 100  # speeds are multiples of 1/100: resampling by such a ratio needs a filter of a few hundred values
 
 
@@ -29,6 +30,7 @@ class Augmentation:
     noise_strength: float = 0.0
     max_roll: int = 0
     max_speed_change: float = 0.0
+    max_gain_db: float = 0.0
 
     def __post_init__(self):
         if not 0 <= self.mixup_probability <= 1:
@@ -71,6 +73,7 @@ class Augmentation:
             roll=int(generator.integers(-self.max_roll, self.max_roll)) if self.max_roll else 0,
             noise_seed=int(generator.integers(2**63 - 1)),
             speed=1 + int(speed_step) / SPEED_STEPS,
+            gain=10 ** (np.random.default_rng((GAIN_STREAM, *key)).uniform(-1, 1) * self.max_gain_db / 20),
         )
 
     def mask(self, features: torch.Tensor, frames: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
@@ -133,6 +136,7 @@ class Draws:
     roll: int
     noise_seed: int
     speed: float
+    gain: float
 
 
 def change_speed(waveform: np.ndarray, speed: float) -> np.ndarray:

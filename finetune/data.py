@@ -236,6 +236,8 @@ class ASTDataset(Dataset):
             weight = draws.mixing_weight
             waveform = mix_waveforms(waveform, partner, weight)
             label = weight * label + (1 - weight) * self._vector(partner_label)
+        if draws.gain != 1:
+            waveform = waveform * np.float32(draws.gain)
         return {"waveform": waveform, "label": label, "draws": draws}
 
     def _read(self, index: int, speed: float = 1.0) -> tuple[np.ndarray, int | list[int]]:

@@ -52,7 +52,7 @@ def hub_id_or_none(name: str | None) -> str | None:
 def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method: str) -> dict:
     """Where the clips came from, how they were split, how many there are of each label."""
     section = {
-        "name": hub_id_or_none(args.dataset_name) or Path(args.dataset_name or args.train_file).stem,
+        "name": hub_id_or_none(args.dataset_name) or _local_name(args),
         "hub_id": hub_id_or_none(args.dataset_name),
         "audio_column": args.audio_column_name,
         "label_column": args.label_column_name,
@@ -63,6 +63,11 @@ def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method
         licenses = {name for split in splits.values() for name in split.unique("license")}
         section["license"] = sorted(filter(None, licenses))
     return section
+
+
+def _local_name(args: DataArguments) -> str:
+    """Name of the table or folder, or of the folder in which the splits have files of their own."""
+    return Path(args.dataset_name).stem if args.dataset_name else Path(args.train_file).resolve().parent.name
 
 
 def _split_name(args: DataArguments, side: str) -> str:

@@ -805,6 +805,14 @@ def test_the_speed_of_a_training_clip_changes_and_that_of_its_mixup_partner_does
         assert len(dataset[(epoch, 1)]["waveform"]) >= 400  # one frame, also of a clip that became shorter
     assert len(lengths) > 10
 
+    louder = Augmentation(max_gain_db=12)
+    loud = ASTDataset(splits["train"], 16_000, 32_000, louder, seed=0)
+    levels = [20 * np.log10(np.abs(loud[(epoch, 0)]["waveform"]).max() / np.abs(plain).max()) for epoch in range(50)]
+    assert min(levels) < -8
+    assert max(levels) > 8
+    assert np.abs(levels).max() <= 12
+    assert levels[3] == pytest.approx(20 * np.log10(louder.draw(0, 3, 0, 2).gain), abs=1e-4)
+
     mixed = ASTDataset(
         splits["train"], 16_000, 32_000, Augmentation(mixup_probability=1, max_speed_change=0.3), seed=0
     )

@@ -62,6 +62,21 @@ def test_a_run_of_two_processes_resumed_in_mid_epoch_ends_with_the_same_weights(
         assert torch.equal(whole[tensor], resumed[tensor]), tensor
 
 
+@pytest.mark.long
+def test_a_cross_validation_of_two_processes_with_averaged_epochs(tmp_path, drum_rows):
+    rows = [row for row in drum_rows if row["label"] in ("kick", "snare")][::4]
+    lines = ["path,label,half", *(f"{row['path']},{row['label']},{number % 2}" for number, row in enumerate(rows))]
+    (tmp_path / "clips.csv").write_text("\n".join(lines))
+    settings = {name: value for name, value in SETTINGS.items() if name not in ("ignore_labels", "save_strategy")}
+    settings |= {"dataset_name": str(tmp_path / "clips.csv"), "fold_column_name": "half", "average_epochs": [1, 2]}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings | {"output_dir": str(tmp_path / "folds")}))
+    for flags in ((), ("--overwrite_output_dir",)):
+        launch_two("finetune.run_finetune", str(tmp_path / "recipe.yaml"), *flags)
+        results = json.loads((tmp_path / "folds" / "cross_validation.json").read_text())
+        assert sum(row["clips"] for row in results["folds"]) == len(rows)
+        assert not list((tmp_path / "folds").glob("*/epochs"))
+
+
 SEED, BATCH, EPOCHS, RESUME_AT = 7, 4, 2, 4  # 22 clips in groups of 8 are 3 updates an epoch, the last one filled up
 
 

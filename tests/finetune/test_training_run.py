@@ -95,6 +95,7 @@ def test_clips_with_several_labels_from_the_originals_layout(multi_label, tmp_pa
     assert summary["labels"] == sorted(MIDS, key=MIDS.get)  # in the order of the label CSV
     assert summary["problem_type"] == "multi_label_classification"
     assert evaluation["left_out"] == ["whistle"]
+    assert summary["data"]["name"].startswith("original")  # the folder of the files
     assert "confusion_matrix" not in evaluation
     assert "1 of 4 classes have no clip in the scored split" in capsys.readouterr().out
 
