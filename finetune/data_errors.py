@@ -4,6 +4,8 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
+from modeling_ast.audio import AudioError
+
 NAMES_SHOWN = 5  # of the files or labels listed in a message
 
 
@@ -21,6 +23,11 @@ def counted(counts: Counter) -> str:
     """Names, each with the number of its clips."""
     shown = ", ".join(f"{name!r} ({count} clips)" for name, count in list(counts.items())[:NAMES_SHOWN])
     return shown if len(counts) <= NAMES_SHOWN else f"{shown} and {len(counts) - NAMES_SHOWN} more"
+
+
+def own_message(error: Exception) -> str:
+    """The message of an error without the traceback that a loader's worker puts before it."""
+    return str(error).rpartition(f"{AudioError.__name__}: ")[2].strip()
 
 
 def missing_column(flag: str, name: str, columns: Iterable[str]) -> DataError:

@@ -23,12 +23,12 @@ from modeling_ast.atomic_files import open_atomically
 from modeling_ast.audio import AudioError
 from modeling_ast.tagging import label_thresholds
 
-from .arguments import DataArguments, local_or_shipped
-from .data_errors import DataError, counted, some
-from .labels import is_multi_label, parse_labels, read_label_csv
+from .arguments import DataArguments
+from .data_errors import DataError, counted, own_message, some
+from .labels import is_multi_label
 from .metrics import left_out_note
 from .scoring import DivergedError, common_labels, ensemble_scores, evaluation_section, label_order
-from .splits import Clips, load_clips, with_encoded_labels
+from .splits import Clips, load_clips, parse_clip_labels, with_encoded_labels
 
 # The flags of ast-finetune that say which clips there are, with the same defaults and the same help.
 DATA_FLAGS = (
@@ -138,8 +138,7 @@ def main(argv: list[str] | None = None) -> int:
         write_predictions(args.predictions, split, labels, scores)
         write_evaluations(args.output, evaluations, labels)
     except (AudioError, DivergedError) as error:
-        message = str(error).rpartition(f"{AudioError.__name__}: ")[2].strip()  # a loader's worker adds its traceback
-        print(f"ast-evaluate: {message}", file=sys.stderr)
+        print(f"ast-evaluate: {own_message(error)}", file=sys.stderr)
         return 1
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"ast-evaluate: {error}", file=sys.stderr)
@@ -207,15 +206,7 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
         split = "all" if clips.splits is None else "eval"
     rows, words = _rows_of_split(clips, split, data)
 
-    clip_labels = parse_labels(
-        clips.labels,
-        data.label_column_name,
-        separator=None if clips.original_layout else data.label_separator,
-        table=read_label_csv(local_or_shipped(data.label_csv)) if data.label_csv else None,
-        order=clips.label_order,
-        one_is_single=clips.original_layout,
-        row_name=clips.row_name,
-    )
+    clip_labels = parse_clip_labels(clips, data)
     kept = set(clip_labels.rows_without(data.ignore_labels))
     rows = [row for row in rows if row in kept]
     if not rows:

@@ -309,9 +309,9 @@ def _split_names(data: DataArguments) -> dict[str, str]:
     return {side: name for side, name in names.items() if name}
 
 
-def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[int]]:
-    """Labels of all clips, and the clips that have none of the labels to ignore."""
-    labels = parse_labels(
+def parse_clip_labels(clips: Clips, data: DataArguments) -> ClipLabels:
+    """Labels of all clips by name, in whatever form the column has them; see [`parse_labels`]."""
+    return parse_labels(
         clips.labels,
         data.label_column_name,
         separator=None if clips.original_layout else data.label_separator,
@@ -320,6 +320,11 @@ def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[in
         one_is_single=clips.original_layout,
         row_name=clips.row_name,
     )
+
+
+def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[int]]:
+    """Labels of all clips, and the clips that have none of the labels to ignore."""
+    labels = parse_clip_labels(clips, data)
     kept = labels.rows_without(data.ignore_labels)
     found = {label for row in kept for label in labels.lists[row]}
     if not found:

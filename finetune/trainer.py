@@ -194,8 +194,9 @@ class ASTTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def check_sampling(self):
-        """Raise the `ValueError` that the order of the training clips would end the training with."""
-        self._get_train_sampler()
+        """Raise the `ValueError` with which a class-balanced draw of too few clips would end the training."""
+        if self.args.train_sampling_strategy == "class_balanced":
+            self._get_train_sampler()
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         inputs = super()._prepare_inputs(inputs)

@@ -30,6 +30,7 @@ from .arguments import (
 from .augmentation import Augmentation
 from .collator import ASTDataCollator, model_inputs
 from .data import ASTDataset, check_splits
+from .data_errors import own_message
 from .evaluation import as_references, evaluate
 from .labels import is_multi_label, label_names
 from .metrics import ASTMetrics, left_out_note, mean_loss
@@ -136,8 +137,7 @@ def train_run(run: PreparedRun) -> dict:
         outcome = trainer.train(resume_from_checkpoint=run.resume_from)
         evaluation = evaluate(trainer, run.clips, run.data_args, run.optimization)
     except (AudioError, AveragingError, DivergedError) as error:
-        message = str(error).rpartition(f"{AudioError.__name__}: ")[2].strip()  # a loader's worker adds its traceback
-        raise TrainingStoppedError(message) from error
+        raise TrainingStoppedError(own_message(error)) from error
     scores = "  ".join(f"{name} {value:.3f}" for name, value in evaluation["metrics"].items())
     left_out = left_out_note(evaluation["left_out"], len(run.summary["labels"]))
     words = [f"score: {scores}", *([left_out] if left_out else [])]
