@@ -205,6 +205,8 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
     elif split is None:
         split = "all" if clips.splits is None else "eval"
     rows, words = _rows_of_split(clips, split, data)
+    if clips.splits is None and not args.eval_file:
+        words += ", also those that a model was trained on, as the data does not say which these are"
 
     clip_labels = parse_clip_labels(clips, data)
     kept = set(clip_labels.rows_without(data.ignore_labels))
@@ -224,8 +226,7 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
 def _rows_of_split(clips: Clips, split: str, data: DataArguments) -> tuple[list[int], str]:
     """Rows of the clips of a split, and in words which these are."""
     if split == "all":
-        unsplit = ", also those that a model was trained on, as the data does not say which these are"
-        return list(range(len(clips.labels))), "all there are" + (unsplit if clips.splits is None else "")
+        return list(range(len(clips.labels))), "all there are"
     flag = f"{split}_split_name"
     name = getattr(data, flag)
     if clips.splits is None:
