@@ -1,6 +1,6 @@
 """The AudioSet recipe on mixed drum clips in the original's JSON layout, and what each of its parts changes.
 
-    python -m benchmarks.audioset_toy [--epochs 40] [--output runs/audioset_toy]
+    python -m benchmarks.audioset_toy [--epochs 20] [--output runs/audioset_toy]
 
 AudioSet cannot be shipped. Here a clip is one to three drum sounds at random times of one second, with the labels of all of
 them, rare ones as rare as in the drum clips; training clips are made of the training kits, scored ones of the test kit.
@@ -31,7 +31,7 @@ SIZES = {"hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 3, "i
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=40, help="epochs of each training")
+    parser.add_argument("--epochs", type=int, default=20, help="epochs of each training")
     parser.add_argument("--output", type=Path, default=Path("runs/audioset_toy"), help="folder for data and runs")
     args = parser.parse_args()
     data = args.output / "data"
