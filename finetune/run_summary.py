@@ -154,7 +154,7 @@ def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
 
 
 def digest_of_clips(split: datasets.Dataset) -> str:
-    """A number for the clips' names, sizes and labels, in their order."""
+    """SHA-256 over the clips' names, sizes in bytes and labels, in their order; where they lie does not count."""
     digest = hashlib.sha256()
     for row in split:
         audio = row["audio"]
@@ -187,7 +187,8 @@ def environment_section(args: ASTTrainingArguments) -> dict:
 def cost_section(outcome: TrainOutput, args: ASTTrainingArguments) -> dict:
     """What a training cost: seconds, samples a second, seconds of a step, and peak memory in GB.
 
-    The time includes evaluations and checkpoints in training. Memory is that of this process's accelerator or, without one, of this whole process.
+    The time includes evaluations and checkpoints in training. Memory is that of this process's accelerator or, without
+    one, of this whole process.
     """
     if args.device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(args.device)
@@ -202,5 +203,5 @@ def cost_section(outcome: TrainOutput, args: ASTTrainingArguments) -> dict:
 
 
 def cost_in_words(cost: dict) -> str:
-    """Time and memory of a step."""
+    """Seconds of a step and peak memory in GB, as a part of a line."""
     return f"{cost['seconds_per_step']:.3g} s a step, {cost['peak_memory_gb']:.2f} GB at most"

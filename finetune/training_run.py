@@ -128,7 +128,8 @@ def train_run(run: PreparedRun) -> dict:
         The run summary.
 
     Raises:
-        TrainingStoppedError: for a file that cannot be decoded and was not met before, or a training that diverged.
+        TrainingStoppedError: for a file that cannot be decoded and was not met before, a training that diverged, or kept
+            epochs that are not there to be averaged.
     """
     trainer, args = run.trainer, run.trainer.args
     try:
