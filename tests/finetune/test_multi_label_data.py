@@ -18,7 +18,7 @@ from finetune.augmentation import Augmentation, mix_waveforms
 from finetune.collator import ASTDataCollator
 from finetune.data import ASTDataset, check_splits
 from finetune.data_errors import DataError
-from finetune.labels import is_multi_label, label_lists, label_names
+from finetune.labels import is_multi_label, label_lists, label_names, parse_labels
 from finetune.splits import load_folds, load_splits
 from modeling_ast import ASTFeatureExtractor
 
@@ -457,3 +457,8 @@ def test_batches_of_rows_with_lists_of_labels(splits):
     assert batch["labels"].tolist() == MULTI_HOT[:7]
     with pytest.raises(ValueError, match="Pass num_labels=model.config.num_labels"):
         ASTDataCollator(ASTFeatureExtractor(), compute_features=False)(rows)
+
+
+def test_lists_of_one_number_each_are_no_guess():
+    with pytest.raises(DataError, match=r"an index or the 0 and 1 of a single label. Write the names"):
+        parse_labels([[0], [1], [1]], "label")

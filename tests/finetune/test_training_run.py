@@ -323,3 +323,31 @@ def test_the_validation_clips_are_a_part_of_what_a_resumed_run_must_have_in_comm
     assert main([exclusive, "--num_train_epochs", "1"]) == 0
     assert main([exclusive, "--resume_from_checkpoint", "true", "--validation_fraction", "0.3"]) == 2
     assert "validation clips" in capsys.readouterr().err
+
+
+def test_epochs_of_a_killed_run_are_not_removed_unasked(exclusive, tmp_path, capsys):
+    (tmp_path / "run" / "epochs" / "epoch-1").mkdir(parents=True)
+    assert main([exclusive]) == 2
+    assert "already holds a run (epoch-1 is there)" in capsys.readouterr().err
+    assert (tmp_path / "run" / "epochs" / "epoch-1").is_dir()
+
+
+def test_the_summary_names_the_schedule_that_was_used(exclusive, tmp_path):
+    def schedule(*flags):
+        argv = [exclusive, "--output_dir", str(tmp_path / "x"), *flags]
+        return prepare_run(argv, parse_arguments(argv)).summary["training"]["lr_scheduler_type"]
+
+    assert schedule() == "linear"
+    assert schedule("--lr_scheduler_type", "cosine") == "cosine"
+    decay = ("--decay_after_epoch", "10", "--decay_every", "5", "--decay_factor", "0.5")
+    assert schedule(*decay) == "constant, times 0.5 after epoch 10 and every 5 epoch(s) from there"
+
+
+def test_a_balanced_draw_that_cannot_be_made_is_said_before_the_old_run_is_removed(
+    exclusive, tmp_path, monkeypatch, capsys
+):
+    assert main([exclusive, "--num_train_epochs", "1"]) == 0
+    monkeypatch.setattr("finetune.trainer.class_balanced_weights", lambda *_: np.zeros(1))
+    assert main([exclusive, "--train_sampling_strategy", "class_balanced", "--overwrite_output_dir"]) == 2
+    assert "ast-finetune: " in capsys.readouterr().err
+    assert (tmp_path / "run" / "model.safetensors").is_file()
