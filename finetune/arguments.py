@@ -110,11 +110,25 @@ class DataArguments:
         default="audio",
         metadata={"help": "Column with the audio; in tables also found as file_name, path or file."},
     )
+    features_column_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column with finished log-mel features in place of audio: (frames, mel bins), not normalised, or paths "
+            "of .npy files that hold them."
+        },
+    )
     label_column_name: str = field(default="label", metadata={"help": "Column with the label."})
     split_column_name: str = field(default="split", metadata={"help": "Column of a table that says the split."})
     group_column_name: str | None = field(
         default=None,
         metadata={"help": "Column (recording, speaker, kit ...) whose clips stay on one side when a split is made."},
+    )
+    group_file_pattern: str | None = field(
+        default=None,
+        metadata={
+            "help": "In place of such a column: regular expression of the part of a file's name that names its recording, "
+            "for example '^[^_]+' for what stands before the first _."
+        },
     )
     eval_fraction: float = field(
         default=0.2, metadata={"help": "Share of the clips that is held out if the data has no split of its own."}
@@ -127,6 +141,10 @@ class DataArguments:
         default=None,
         metadata={"help": "The original's CSV of index, mid, display_name: which labels there are, in which order."},
     )
+    labels: list[str] = field(
+        default_factory=list,
+        metadata={"help": "All labels in the order of the model's outputs; as found in the data if not given."},
+    )
     fold_column_name: str | None = field(
         default=None,
         metadata={"help": "Column with the fold of each clip: trains once per fold and scores each on its own."},
@@ -137,6 +155,26 @@ class DataArguments:
     )
     check_audio: bool = field(
         default=False, metadata={"help": "Decode every clip before training, not a sample of 200."}
+    )
+    skip_bad_audio: bool = field(
+        default=False,
+        metadata={
+            "help": "Leave out clips that cannot be decoded, and list them in the summary, instead of stopping."
+        },
+    )
+    waveform_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder in which all clips are kept decoded and resampled, so that only the first epoch of the first run "
+            "pays for it."
+        },
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read the training clips one after the other from where they are, for data of any size."},
+    )
+    shuffle_buffer: int = field(
+        default=1000, metadata={"help": "Clips of a stream that are held at once, in whose order it is shuffled."}
     )
     normalization: list[str] = field(
         default_factory=lambda: ["measured"],
@@ -299,6 +337,17 @@ class OptimizationArguments:
             "choices": ["none", "balanced"],
         },
     )
+    lora_rank: int = field(
+        default=0,
+        metadata={
+            "help": "Train LoRA adapters of this rank (PEFT) and the classifier in place of all weights; 0 for none."
+        },
+    )
+    lora_alpha: float | None = field(default=None, metadata={"help": "Scale of the adapters (twice the rank)."})
+    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout on the adapters' inputs."})
+    lora_target_modules: list[str] = field(
+        default_factory=list, metadata={"help": "Linear layers that get an adapter (query value)."}
+    )
     loss: str | None = field(
         default=None,
         metadata={
@@ -357,6 +406,10 @@ class ASTTrainingArguments(TrainingArguments):
     output_dir: str | None = field(default=None, metadata={"help": "Folder for the checkpoint, summary and card."})
     overwrite_output_dir: bool = field(
         default=False, metadata={"help": "Replace the run that output_dir already holds."}
+    )
+    dry_run: bool = field(
+        default=False,
+        metadata={"help": "Look at the data, estimate time and memory, draw augmented spectrograms; train nothing."},
     )
     learning_rate: float = field(default=1e-5, metadata={"help": "Peak learning rate; AST needs small ones."})
     eval_strategy: str = field(
@@ -418,7 +471,7 @@ COMMON_TRAINING_FIELDS = {
     "train_sampling_strategy",
     "use_cpu",
 }
-NOT_RECORDED = ("overwrite_output_dir", "resume_from_checkpoint", "hub_token", "push_to_hub_token")
+NOT_RECORDED = ("overwrite_output_dir", "resume_from_checkpoint", "dry_run", "hub_token", "push_to_hub_token")
 ARGUMENT_GROUPS = (ModelArguments, DataArguments, AugmentationArguments, OptimizationArguments, ASTTrainingArguments)
 
 

@@ -28,8 +28,9 @@ from .arguments import (
     merged_recipe,
 )
 from .augmentation import Augmentation
+from .checks import check_splits
 from .collator import ASTDataCollator, model_inputs
-from .data import ASTDataset, check_splits
+from .data import ASTDataset
 from .data_errors import own_message
 from .evaluation import as_references, evaluate
 from .labels import is_multi_label, label_names

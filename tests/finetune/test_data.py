@@ -12,7 +12,8 @@ import soundfile
 
 from finetune.arguments import DataArguments
 from finetune.augmentation import Augmentation, change_speed, mix_waveforms
-from finetune.data import ASTDataset, check_splits
+from finetune.checks import check_splits
+from finetune.data import ASTDataset
 from finetune.data_errors import DataError
 from finetune.labels import label_names
 from finetune.sampling import EpochSampler

@@ -15,8 +15,9 @@ from conversion.labels import read_labels
 from conversion.original_datasets import ORIGINAL_DATASETS
 from finetune.arguments import DataArguments
 from finetune.augmentation import Augmentation, mix_waveforms
+from finetune.checks import check_splits
 from finetune.collator import ASTDataCollator
-from finetune.data import ASTDataset, check_splits
+from finetune.data import ASTDataset
 from finetune.data_errors import DataError
 from finetune.labels import is_multi_label, label_lists, label_names, parse_labels
 from finetune.splits import load_folds, load_splits
