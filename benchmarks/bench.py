@@ -50,10 +50,13 @@ from .side_by_side import (
     matrix_multiply_rate,
     seconds_of,
 )
+from .trainer_rows import SmallModel, Waveforms, seconds_to_accuracy
 
 SAMPLING_RATE = 16_000
 FULL_LENGTH = 1024  # frames of base384
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
+DRUMS_RECIPE = Path(__file__).parents[1] / "finetune" / "recipes" / "drums.yaml"
+NUM_DRUMS = 9
 NUM_LABELS = 527
 NUM_DIGITS = 300  # of the spoken digits
 LARGEST_SIZE, LABELS_KEPT = 0.3, 0.99  # what an 8-bit file has to keep to
@@ -340,6 +343,30 @@ def train_lengths(bench: Bench) -> Row:
     return row
 
 
+def trainer(bench: Bench) -> Row:
+    """Samples a second of the drums recipe's model in `Trainer`, on clips cut and padded to one length."""
+    labels = [number % NUM_DRUMS for number in range(len(bench.drums))]  # what is learned does not matter here
+    waveforms = bench.drums
+    start = SmallModel.for_clips(bench.folder / "small", DRUMS_RECIPE, waveforms, NUM_DRUMS)
+    settings = {"per_device_train_batch_size": 32, "learning_rate": 5e-4, "num_train_epochs": 2}
+    theirs, ours = start.trainers(Waveforms(waveforms, labels), **settings)
+    timing = alternate(theirs.train, ours.train, 2 * bench.rounds)
+    row = Row("training by Trainer, small model, fixed length", 1.25, 1.6, timing.ratio, timing)
+    speeds = [2 * len(waveforms) / seconds for seconds in (timing.peer_seconds, timing.our_seconds)]
+    row.notes.append(f"{speeds[0]:.0f} / {speeds[1]:.0f} clips a second, features included, decoding not")
+    return row
+
+
+def time_to_accuracy(bench: Bench) -> Row:
+    """Training time until spoken digits of a speaker left out are understood."""
+    pairs, words = seconds_to_accuracy(bench.digits, range(bench.rounds))
+    peer, own = (np.mean([pair[side].seconds for pair in pairs]) for side in (0, 1))
+    row = Row("training time to the same accuracy, spoken digits", 1.0, 1.25, peer / own)
+    epochs = [f"{', '.join(str(pair[side].epochs) for pair in pairs)} epochs" for side in (0, 1)]
+    row.notes.append(f"{words}: {peer:.0f} s ({epochs[0]}) / {own:.0f} s ({epochs[1]})")
+    return row
+
+
 MEMORY_OF_A_STEP = """
 import gc, json, sys, torch
 from transformers.utils import logging
@@ -448,9 +475,12 @@ ROWS = {
     "tag_1s": tag_1s,
     "train_step": train_step,
     "train_lengths": train_lengths,
+    "trainer": trainer,
+    "time_to_accuracy": time_to_accuracy,
     "int8": int8,
     "memory": memory,
 }
+NEED_DIGITS = ("time_to_accuracy",)
 
 
 def machine() -> dict:
@@ -493,14 +523,20 @@ def print_growth(measured: dict):
 def main(argv: list[str] | None = None) -> int:
     """Run the rows and write the table and the JSON; 1 if a row missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="rows to run, all by default")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, help="rows to run, all by default")
     parser.add_argument("--rounds", type=int, default=3, help="pairs of measurements; quick rows take a multiple")
-    parser.add_argument("--digits", type=Path, help="folder of spoken-digit clips, tagged too in the row int8")
+    parser.add_argument("--digits", type=Path, help="folder of Free Spoken Digits, for time_to_accuracy and int8")
     parser.add_argument("--no_growth", action="store_true", help="leave out how time grows with length and batch")
     parser.add_argument("--output", type=Path, default=Path("runs/bench.json"))
     args = parser.parse_args(argv)
     if args.rounds < 1:
         parser.error(f"--rounds {args.rounds} is too few, expected 1 or more")
+    left_out = [name for name in args.rows or ROWS if name in NEED_DIGITS and not args.digits]
+    if args.rows and left_out:
+        parser.error(
+            f"the row {left_out[0]} needs --digits FOLDER with the clips and metadata.csv of Free Spoken Digits"
+        )
+    names = args.rows or [name for name in ROWS if name not in left_out]
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
@@ -512,7 +548,7 @@ def main(argv: list[str] | None = None) -> int:
             + "---|" * 8
         )
         rows = []
-        for name in args.rows:
+        for name in names:
             try:
                 rows.append(ROWS[name](bench))
             except (RuntimeError, ValueError, ImportError) as error:  # the other rows are still wanted
@@ -530,6 +566,8 @@ def main(argv: list[str] | None = None) -> int:
     }
     with open_atomically(args.output) as file:
         file.write(json.dumps(result, indent=1).encode())
+    if left_out:
+        print(f"\nLeft out: {', '.join(left_out)}, without --digits FOLDER.")
     print(f"\nNo GPU was measured. {args.output} holds these figures.")
     return int(any(row.verdict().startswith("MISSED") for row in rows))
 
