@@ -8,8 +8,12 @@ import dataclasses
 import difflib
 import itertools
 import json
+import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 import yaml
@@ -17,6 +21,7 @@ from transformers import HfArgumentParser, TrainingArguments
 
 from modeling_ast.patch_grid import GEOMETRY_FIELDS
 
+from .augmentation import refuse_without_waveforms
 from .sampling import SAMPLING_STRATEGIES
 
 WIDTH_FIELDS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
@@ -194,6 +199,8 @@ class DataArguments:
         },
     )
     license: str | None = field(default=None, metadata={"help": "Licence of the trained model, for its card."})
+    # Fields that the command line or recipe names, whatever they say there.
+    given: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self):
         files = [self.train_file, self.eval_file, self.validation_file]
@@ -223,6 +230,10 @@ class DataArguments:
             raise ValueError(
                 "The data has a validation split, and validation_fraction asks for another. Leave out one of them."
             )
+        if self.shuffle_buffer < 1:
+            raise ValueError(
+                f"shuffle_buffer={self.shuffle_buffer} is less than 1. Pass for example 1000; 1 keeps the order of the data."
+            )
         if self.normalization_clips < 0:
             raise ValueError(
                 f"normalization_clips={self.normalization_clips} is negative. Pass 0 to measure all training clips."
@@ -238,6 +249,66 @@ class DataArguments:
             if name == other:
                 raise ValueError(f"{flag} and {other_flag} are both {name!r}. Pass two different splits.")
         self.normalization_statistics()
+        self._refuse_audio_beside_features()
+        self._check_grouping()
+        self._check_labels()
+
+    def _check_grouping(self):
+        if self.group_file_pattern is None:
+            return
+        if self.group_column_name:
+            raise ValueError(
+                "Both group_column_name and group_file_pattern say which clips stay together. Pass one of them."
+            )
+        try:
+            re.compile(self.group_file_pattern)
+        except re.error as error:
+            raise ValueError(
+                f"group_file_pattern={self.group_file_pattern!r} is no regular expression: {error}. Pass for example "
+                "--group_file_pattern '^[^_]+' for what stands before the first _."
+            ) from error
+
+    def _check_labels(self):
+        if self.labels and self.label_csv:
+            raise ValueError("Both labels and label_csv say which labels there are. Pass one of them.")
+        doubled = sorted(label for label, count in Counter(self.labels).items() if count > 1)
+        if doubled:
+            raise ValueError(f"labels names {', '.join(doubled)} more than once. Pass every label once.")
+
+    def grouping_field(self) -> str | None:
+        """Name of the field that says which clips stay together, if there is one."""
+        return next((name for name in ("group_column_name", "group_file_pattern") if getattr(self, name)), None)
+
+    def asked_splits(self, present: Iterable[str]) -> bool:
+        """Whether splits are asked for that a data set of a single split cannot have all.
+
+        Args:
+            present (iterable of `str`): names of the splits that there are.
+        """
+        if self.validation_split_name or "eval_split_name" in self.given:
+            return True
+        if self.eval_split_name != DataArguments.eval_split_name:
+            return True
+        return self.train_split_name != DataArguments.train_split_name and self.train_split_name not in present
+
+    def _refuse_audio_beside_features(self):
+        if not self.features_column_name:
+            return
+        if self.audio_column_name != DataArguments.audio_column_name:
+            raise ValueError(
+                "Both audio_column_name and features_column_name were given, but clips are read from one column. Pass one of "
+                "them."
+            )
+        if self.features_column_name == self.label_column_name:
+            raise ValueError(
+                f"features_column_name and label_column_name are both {self.label_column_name!r}. Pass two different columns."
+            )
+        given = [name for name in ("waveform_cache", "skip_bad_audio", "check_audio") if getattr(self, name)]
+        if given:
+            raise ValueError(
+                f"{' and '.join(given)} concern(s) audio, but with features_column_name="
+                f"{self.features_column_name!r} none is decoded. Leave out {' '.join(f'--{name}' for name in given)}."
+            )
 
     def sources(self) -> list[str]:
         """Where the clips and labels come from, as given."""
@@ -377,6 +448,12 @@ class OptimizationArguments:
             raise ValueError(
                 f"decay_after_epoch={self.decay_after_epoch} is negative. Pass 0 for a rate that never decays."
             )
+        if self.lora_rank < 0:
+            raise ValueError(f"lora_rank={self.lora_rank} is negative. Pass for example 8, or 0 to train all weights.")
+        if self.lora_alpha is not None and self.lora_alpha <= 0:
+            raise ValueError(f"lora_alpha={self.lora_alpha} is not above 0. Pass for example twice the rank.")
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError(f"lora_dropout={self.lora_dropout} is not from 0 to below 1. Pass for example 0.1.")
         for name in ("head_only_epochs", "frozen_layers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} is negative. Pass 0 to let everything learn.")
@@ -418,8 +495,10 @@ class ASTTrainingArguments(TrainingArguments):
     logging_strategy: str = field(default="epoch", metadata={"help": "When to log the loss: epoch or steps."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save for resuming: epoch, steps or no."})
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept for resuming."})
-    report_to: str = field(default="none", metadata={"help": "Where to log as well, for example tensorboard."})
-    disable_tqdm: bool = field(default=False, metadata={"help": "No progress bar; print the logs instead."})
+    report_to: str = field(
+        default="none", metadata={"help": "Where to log as well, for example tensorboard (into output_dir/runs)."}
+    )
+    disable_tqdm: bool = field(default=False, metadata={"help": "No progress bar; the line of each epoch stays."})
     train_sampling_strategy: str = field(
         default="random",
         metadata={
@@ -500,7 +579,10 @@ def parse_arguments(
     *groups, rest = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True)
     if rest:
         raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
-    _, data, augmentation, optimization, training = groups
+    model, data, augmentation, optimization, training = groups
+    data.given = frozenset(map(_field_of, flags)) & {item.name for item in dataclasses.fields(data)}
+    if data.features_column_name:
+        refuse_without_waveforms(augmentation)
     if augmentation.mixup_probability and training.label_smoothing_factor:
         raise ValueError(
             "Both mixup_probability and label_smoothing_factor were given; Trainer smooths hard labels only. Pass one."
@@ -510,8 +592,18 @@ def parse_arguments(
             "train_sampling_strategy='group_by_length' saves nothing where every clip is padded to max_length. Pass "
             "--padding longest too."
         )
+    refuse_adapters_of_nothing(model, optimization)
     check_choices(data, optimization, training)
     return tuple(groups)
+
+
+def refuse_adapters_of_nothing(model: ModelArguments, optimization: OptimizationArguments):
+    """Raise a `ValueError` for LoRA adapters of random weights."""
+    if optimization.lora_rank and not model.model_name_or_path:
+        raise ValueError(
+            f"lora_rank={optimization.lora_rank} adapts the weights of a checkpoint, and none was given: random weights that "
+            "do not learn are of no use. Pass --model_name_or_path, or leave out --lora_rank to train a new model in full."
+        )
 
 
 def check_choices(data: DataArguments, optimization: OptimizationArguments, training: "ASTTrainingArguments"):
@@ -560,14 +652,45 @@ def refuse_ignored(data: DataArguments, optimization: OptimizationArguments, tra
             raise ValueError(
                 f"{name} belongs to the original's schedule. Pass --decay_after_epoch too, or leave it out."
             )
+    for name in ("lora_alpha", "lora_dropout", "lora_target_modules"):
+        if not optimization.lora_rank and getattr(optimization, name) not in (None, 0, []):
+            raise ValueError(f"{name} belongs to LoRA adapters. Pass --lora_rank 8 too, or leave it out.")
     if optimization.decay_after_epoch is not None and changed(training, "lr_scheduler_type"):
         raise ValueError(
             "lr_scheduler_type and decay_after_epoch both say how the learning rate falls. Pass one of them."
         )
     if optimization.optimizer != "trainer" and changed(training, "optim"):
         raise ValueError(f"optim and optimizer={optimization.optimizer} both name an optimiser. Pass one of them.")
+    if data.streaming:
+        refuse_in_a_stream(data, training)
+    elif changed(data, "shuffle_buffer"):
+        raise ValueError("shuffle_buffer belongs to clips that are streamed. Pass --streaming too, or leave it out.")
     if data.fold_column_name and changed(data, "eval_fraction"):
         raise ValueError("eval_fraction holds clips out, fold_column_name scores every fold. Pass one of them.")
+
+
+def refuse_in_a_stream(data: DataArguments, training: "ASTTrainingArguments"):
+    """Raise a `ValueError` for what needs all clips at hand."""
+    reasons = {
+        "fold_column_name": "makes splits, which a stream has to have",
+        "validation_fraction": "makes a split, which a stream has to have: name it as --validation_split_name or "
+        "--validation_file",
+        "eval_fraction": "makes a split, which a stream has to have: name it as --eval_split_name or --eval_file",
+        "group_column_name": "concerns splits that are made, and a stream has to have its own",
+        "group_file_pattern": "concerns splits that are made, and a stream has to have its own",
+        "waveform_cache": "keeps all clips decoded",
+        "features_column_name": "is for features that are at hand",
+        "drop_duplicate_audio": "compares all clips",
+    }
+    for name, reason in reasons.items():
+        (item,) = (item for item in dataclasses.fields(data) if item.name == name)
+        if getattr(data, name) != item.default:
+            raise ValueError(f"{name} {reason}. Leave out --{name}, or --streaming.")
+    if training.train_sampling_strategy != "random":
+        raise ValueError(
+            f"train_sampling_strategy={training.train_sampling_strategy!r} chooses among all clips, of which a stream holds only "
+            "the next ones. Pass --train_sampling_strategy random, or leave out --streaming."
+        )
 
 
 def hide_rare_flags(parser: HfArgumentParser):
@@ -633,15 +756,28 @@ def recipe_as_flags(recipe: Path) -> list[str]:
         raise ValueError(f"{recipe} is not valid YAML: {error}") from error
     if not isinstance(fields, dict):
         raise ValueError(f"{recipe} holds no 'field: value' lines.")
+    return fields_as_flags(fields, str(recipe))
+
+
+def fields_as_flags(fields: dict, place: str) -> list[str]:
+    """Fields as the flags they stand for.
+
+    Args:
+        fields (`dict`): values are scalars, lists of scalars or (as JSON) mappings; what is `None` or empty is left out.
+        place (`str`): where they stand, for messages.
+
+    Raises:
+        ValueError: for an unknown field.
+    """
     flags = []
     for name, value in fields.items():
         if name not in known_fields():
-            refuse_unknown_field(name, str(recipe))
+            refuse_unknown_field(name, place)
         if value is None or value == []:
             continue
         if isinstance(value, list) and any(isinstance(item, bool) for item in value):
             raise ValueError(
-                f"{recipe}: YAML reads words like no and off in {name} as truth values. Put them in quotes."
+                f"{place}: YAML reads words like no and off in {name} as truth values. Put them in quotes."
             )
         if isinstance(value, dict):
             values = [json.dumps(value)]

@@ -7,6 +7,7 @@ processes change nothing. Scalars are drawn where the clip is read; what touches
 to the whole batch on the training device.
 """
 
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from torchaudio.functional import resample
 AUGMENTATION_STREAM = 2  # sets these random numbers apart from other uses of the same seed and epoch
 SPEED_STREAM = 3  # of its own, so that a change of speed leaves the other draws as they are
 GAIN_STREAM = 4  # likewise
+NEEDS_WAVEFORMS = ("mixup_probability", "max_speed_change", "max_gain_db")
 SPEED_STEPS = 100  # speeds are multiples of 1/100: resampling by such a ratio needs a filter of a few hundred values
 
 
@@ -65,6 +67,7 @@ class Augmentation:
         mixed = generator.random() < self.mixup_probability
         partner, weight = int(generator.integers(num_clips)), float(generator.beta(self.mixup_alpha, self.mixup_alpha))
         return Draws(
+            key=(epoch, index, visit),
             partner=partner if mixed else None,
             mixing_weight=weight,
             masks=generator.random(4, dtype=np.float32),
@@ -129,6 +132,7 @@ class Augmentation:
 class Draws:
     """The random numbers of one visit to a clip; see [`Augmentation.draw`]."""
 
+    key: tuple[int, int, int]  # epoch, index of the clip and visit: with these the clip can be asked for again
     partner: int | None
     mixing_weight: float
     masks: np.ndarray
@@ -137,6 +141,23 @@ class Draws:
     noise_seed: int
     speed: float
     gain: float
+
+
+def refuse_without_waveforms(augmentation):
+    """Refuse what cannot be done to finished features.
+
+    Args:
+        augmentation ([`Augmentation`] or `AugmentationArguments`): what was asked for.
+
+    Raises:
+        ValueError: if it changes waveforms.
+    """
+    given = [name for name in NEEDS_WAVEFORMS if getattr(augmentation, name)]
+    if given:
+        raise ValueError(
+            f"{', '.join(given)} change(s) waveforms, but with features_column_name there are only finished features. Pass "
+            f"{' '.join(f'--{name} 0' for name in given)}; masks, noise and roll work."
+        )
 
 
 def change_speed(waveform: np.ndarray, speed: float) -> np.ndarray:
@@ -153,6 +174,17 @@ def change_speed(waveform: np.ndarray, speed: float) -> np.ndarray:
     Source: Ko et al. 2015, "Audio augmentation for speech recognition".
     """
     return resample(torch.from_numpy(waveform), round(speed * SPEED_STEPS), SPEED_STEPS).numpy()
+
+
+def samples_needed(max_samples: int, max_speed_change: float) -> int:
+    """How many samples of a clip can be among the first `max_samples` at any speed that is drawn.
+
+    Args:
+        max_samples (`int`): samples that are kept after the change of speed.
+        max_speed_change (`float`): largest change, 0 for none.
+    """
+    # The filter of the resampling reaches over a few samples of the block that the last one is in.
+    return math.ceil(max_samples * (1 + max_speed_change)) + 2 * SPEED_STEPS if max_speed_change else max_samples
 
 
 def mix_waveforms(waveform: np.ndarray, partner: np.ndarray, weight: float) -> np.ndarray:

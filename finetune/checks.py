@@ -1,26 +1,140 @@
 """What is wrong with splits and their files, found before training, in words that name the flag to type."""
 
-import hashlib
+import itertools
+import os
 import random
 import shlex
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import datasets
+import numpy as np
+from accelerate import PartialState
+from accelerate.utils import gather_object
 
+from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError
 
 from .arguments import DataArguments
-from .data import audio_size, clip_name, read_clip
-from .data_errors import DataError, some
+from .audio_columns import audio_digests, audio_sizes
+from .data import clip_name, read_clip
+from .data_errors import NAMES_SHOWN, DataError, some
+from .decoding import decoded_clips
 from .labels import is_multi_label, label_lists, label_names
+from .precomputed import StoredFeatures, features_in_two_splits, is_precomputed, look_at_features
+from .streaming import ClipStream, decoded_rows
+from .waveform_cache import WaveformCache, in_bytes
 
 CLIPS_CHECKED = 200  # decoded up front without --check_audio
+BEGINNING = 4096  # bytes by which files of one size are told apart before they are read through
 SPLIT_WORDS = {"train": "training", "eval": "scored", "validation": "validation"}
 
 
+def look_at_every_clip(
+    splits: datasets.DatasetDict,
+    data: DataArguments,
+    sampling_rate: int,
+    max_samples: int,
+    num_workers: int = 0,
+    cache: WaveformCache | None = None,
+) -> tuple[datasets.DatasetDict, list[dict], list[str]]:
+    """Decode every clip, into the cache if there is one, and leave out those that cannot be used if that is asked for.
+
+    Of several processes each looks at its part, and all leave out the same clips.
+
+    Args:
+        splits (`datasets.DatasetDict`): from [`load_splits`].
+        data ([`DataArguments`]): its `skip_bad_audio` is obeyed.
+        sampling_rate (`int`): rate the model hears, in Hz.
+        max_samples (`int`): samples that the model hears of a clip.
+        num_workers (`int`, defaults to 0): processes that decode.
+        cache ([`WaveformCache`], *optional*): where decoded clips are kept.
+
+    Returns:
+        The splits without clips that cannot be used; of each of these the `split`, the name of the `file` and the
+        `reason`; and in words what the user should know.
+
+    Raises:
+        DataError: if clips cannot be decoded, are empty, too short or hold NaN, and are not to be left out, or none of
+            a split can be used; see also [`WaveformCache.fill`].
+    """
+    audio = datasets.concatenate_datasets([split.select_columns("audio") for split in splits.values()])
+    state = PartialState()
+    share = np.arange(len(audio))[state.process_index :: state.num_processes]
+    notes = []
+    if cache is None:
+        faults, num_longer = {}, 0
+        for clip in decoded_clips(
+            audio, share, sampling_rate, max_samples, num_workers, "looking at clips", keep=False
+        ):
+            num_longer += clip.length > max_samples
+            if clip.fault is not None:
+                faults[clip.row] = clip.fault
+    else:
+        filled = cache.fill(audio, num_workers)
+        faults, num_longer = filled.faults, int((filled.lengths[share] > max_samples).sum())
+        notes.append(
+            f"waveform cache of {len(audio) - len(faults)} clips ({in_bytes(filled.kept_bytes)}) in {cache.folder}, "
+            f"{filled.decoded} decoded now"
+        )
+    gathered = gather_object([(faults, num_longer)])
+    faults = {row: fault for of_process, _ in gathered for row, fault in of_process.items()}
+    num_longer = sum(number for _, number in gathered)
+    if faults and not data.skip_bad_audio:
+        _refuse([faults[row] for row in sorted(faults)], len(audio), "")
+    splits, skipped = _without_faults(splits, faults)
+    notes += _skipped_note(skipped, splits)
+    return splits, skipped, notes + _cut_note(num_longer, len(audio), max_samples / sampling_rate)
+
+
+def _skipped_note(skipped: list[dict], splits: Iterable[str]) -> list[str]:
+    if not skipped:
+        return []
+    counts = Counter(clip["split"] for clip in skipped)
+    of_split = ", ".join(f"{SPLIT_WORDS[side]} {counts[side]}" for side in splits if counts[side])
+    return [f"{len(skipped)} clip(s) that cannot be used left out ({of_split}), listed in the run summary"]
+
+
+def _without_faults(splits: datasets.DatasetDict, faults: dict[int, str]) -> tuple[datasets.DatasetDict, list[dict]]:
+    """Leave out clips by their place in all splits together; tell what became of each, without the folders of a machine."""
+    kept_splits, skipped, start = {}, [], 0
+    for side, split in splits.items():
+        bad = [row for row in range(len(split)) if start + row in faults]
+        if len(bad) == len(split):
+            _refuse_all(side, [faults[start + row] for row in bad])
+        for row in bad:
+            path = split[row]["audio"]["path"]
+            name = os.path.basename(path) if path else f"clip {row + 1} of the {SPLIT_WORDS[side]} split"
+            skipped.append({"split": side, "file": name, "reason": _without_folders(faults[start + row], path)})
+        left = set(bad)
+        kept_splits[side] = split.select([row for row in range(len(split)) if row not in left]) if bad else split
+        start += len(split)
+    return datasets.DatasetDict(kept_splits), skipped
+
+
+def _without_folders(message: str, path: str | None) -> str:
+    """A message with the name of a file in place of its path, however it is written there."""
+    written = {path, str(Path(path)), str(Path(path).absolute())} if path else set()
+    for spelling in sorted(written, key=len, reverse=True):
+        message = message.replace(spelling, os.path.basename(path))
+    return message
+
+
+def _refuse_all(side: str, faults: list[str]):
+    listed = "\n  ".join(faults[:NAMES_SHOWN])
+    raise DataError(
+        f"None of the {len(faults)} clips of the {SPLIT_WORDS[side]} split can be used, so that --skip_bad_audio leaves no "
+        f"clip:\n  {listed}\nRepair them, or give the split other clips."
+    )
+
+
 def check_splits(
-    splits: datasets.DatasetDict, data: DataArguments, sampling_rate: int, max_samples: int
+    splits: datasets.DatasetDict,
+    data: DataArguments,
+    sampling_rate: int,
+    max_samples: int,
+    looked_at: bool = False,
 ) -> tuple[datasets.DatasetDict, list[str]]:
     """Refuse splits that would give a wrong score, and files that cannot be trained on.
 
@@ -29,6 +143,7 @@ def check_splits(
         data ([`DataArguments`]): its `drop_duplicate_audio` and `check_audio` are obeyed.
         sampling_rate (`int`): rate the model hears, in Hz.
         max_samples (`int`): samples that the model hears of a clip.
+        looked_at (`bool`, defaults to `False`): whether [`look_at_every_clip`] has decoded every clip already.
 
     Returns:
         The splits, without duplicates if that was asked for, and in words what the user should know.
@@ -40,19 +155,25 @@ def check_splits(
     """
     splits, notes = _without_shared_audio(splits, data)
     notes += _check_labels(splits)
-    num_checked, num_longer = _check_files(splits, data, sampling_rate, max_samples)
-    if num_longer:
-        notes.append(
-            f"{num_longer} of {num_checked} clips looked at are longer than the {max_samples / sampling_rate:.2f} s that "
-            "the model hears; the rest of them is cut"
-        )
+    if not looked_at:
+        num_checked, num_longer = _check_files(splits, data, sampling_rate, max_samples)
+        notes += _cut_note(num_longer, num_checked, max_samples / sampling_rate)
     return splits, notes
 
 
-def _check_labels(splits: datasets.DatasetDict) -> list[str]:
+def _cut_note(num_longer: int, num_checked: int, seconds: float) -> list[str]:
+    if not num_longer:
+        return []
+    return [
+        f"{num_longer} of {num_checked} clips looked at are longer than the {seconds:.2f} s that the model hears; the rest of "
+        "them is cut"
+    ]
+
+
+def _check_labels(splits: datasets.DatasetDict | dict[str, ClipStream]) -> list[str]:
     """Refuse labels that cannot be learned; say in words which of the model's labels no training clip has."""
     names = label_names(splits["train"])
-    label_sets = {side: {tuple(labels) for labels in label_lists(split)} for side, split in splits.items()}
+    label_sets = {side: _label_sets(split) for side, split in splits.items()}
     if len(label_sets["train"]) < 2:
         common = [names[label] for labels in label_sets["train"] for label in labels]
         if is_multi_label(splits["train"]):
@@ -77,12 +198,17 @@ def _check_labels(splits: datasets.DatasetDict) -> list[str]:
     return [f"{len(untrained)} label(s) have no training clip: {some(untrained)}"] if untrained else []
 
 
+def _label_sets(split: datasets.Dataset | ClipStream) -> set[tuple[int, ...]]:
+    """What clips have for labels; of a stream, which counts labels alone, one by one."""
+    return split.label_sets() if isinstance(split, ClipStream) else {tuple(labels) for labels in label_lists(split)}
+
+
 def _without_shared_audio(splits: datasets.DatasetDict, data: DataArguments) -> tuple[datasets.DatasetDict, list[str]]:
     """Find files that are in two splits byte for byte; return the splits without them, and in words what was left out.
 
     What is scored stays as it is; a clip that is there too leaves the validation split, and one of these two training.
     """
-    digests = _digests_of_equal_sizes(splits)
+    digests = _digests_in_two_splits(splits)
     dropped: dict[str, set[int]] = {side: set() for side in splits}
     notes = []
     pairs = [("validation", "eval"), ("train", "eval"), ("train", "validation")]
@@ -96,7 +222,7 @@ def _without_shared_audio(splits: datasets.DatasetDict, data: DataArguments) -> 
         here, there = SPLIT_WORDS[side], SPLIT_WORDS[other]
         if not data.drop_duplicate_audio:
             names = [
-                f"{clip_name(splits[side][row]['audio'])} = {clip_name(splits[other][twin]['audio'])}"
+                f"{_name_of_clip(splits[side], row)} = {_name_of_clip(splits[other], twin)}"
                 for row, twin in shared.items()
             ]
             raise DataError(
@@ -116,19 +242,32 @@ def _without_shared_audio(splits: datasets.DatasetDict, data: DataArguments) -> 
     return datasets.DatasetDict(splits), notes
 
 
-def _digests_of_equal_sizes(splits: datasets.DatasetDict) -> dict[str, dict[int, bytes]]:
-    """Digest by row of the files of each split whose size a file of another split has too.
+def _name_of_clip(split: datasets.Dataset, row: int) -> str:
+    if is_precomputed(split):
+        return StoredFeatures(split).name(row)
+    return clip_name(split[row]["audio"])
 
-    Only files of one size can be identical: large data sets are not read through for this.
+
+def _digests_in_two_splits(splits: datasets.DatasetDict) -> dict[str, dict[int, bytes]]:
+    """Digest by row of the files of each split that a file of another split may equal byte for byte.
+
+    Only files of one size and one beginning can be identical: large data sets are not read through for this.
     """
-    sizes = {
-        side: [audio_size(row["audio"]) for row in split.select_columns("audio")] for side, split in splits.items()
+    if is_precomputed(splits["train"]):
+        return features_in_two_splits(splits)
+    found: dict[str, dict[int, int | bytes]] = {
+        side: dict(enumerate(audio_sizes(split))) for side, split in splits.items()
     }
-    num_splits = Counter(size for of_split in sizes.values() for size in set(of_split))
-    return {
-        side: {row: _digest(splits[side][row]["audio"]) for row, size in enumerate(of_split) if num_splits[size] > 1}
-        for side, of_split in sizes.items()
-    }
+    for num_bytes in (BEGINNING, None):
+        num_splits = Counter(value for of_split in found.values() for value in set(of_split.values()))
+        rows = {
+            side: [row for row, value in of_split.items() if num_splits[value] > 1] for side, of_split in found.items()
+        }
+        found = {
+            side: dict(zip(rows[side], audio_digests(split.select(rows[side]), num_bytes), strict=True))
+            for side, split in splits.items()
+        }
+    return found
 
 
 def _check_files(
@@ -136,23 +275,144 @@ def _check_files(
 ) -> tuple[int, int]:
     """Decode a sample of the clips, or all; return how many, and how many of them the model cannot hear to the end."""
     rows = [(side, row) for side, split in splits.items() for row in range(len(split))]
-    if not data.check_audio and len(rows) > CLIPS_CHECKED:
+    num_clips = len(rows)
+    if not data.check_audio and num_clips > CLIPS_CHECKED:
         rows = random.Random(0).sample(rows, CLIPS_CHECKED)
     faults, num_longer = [], 0
     for side, row in rows:
         try:
-            num_longer += len(read_clip(splits[side][row]["audio"], sampling_rate)) > max_samples
+            num_longer += len(read_clip(splits[side][row]["audio"], sampling_rate, max_samples)) > max_samples
         except AudioError as error:
             faults.append(str(error))
     if faults:
-        listed = "\n  ".join(faults)
-        raise DataError(
-            f"{len(faults)} of {len(rows)} clips looked at cannot be used:\n  {listed}\nRepair or remove them; "
-            "--check_audio looks at every clip."
-        )
+        _refuse(faults, len(rows), "" if len(rows) == num_clips else "; --check_audio looks at every clip")
     return len(rows), num_longer
 
 
-def _digest(audio: dict) -> bytes:
-    content = audio["bytes"] if audio["bytes"] is not None else Path(audio["path"]).read_bytes()
-    return hashlib.sha256(content).digest()
+def check_precomputed_splits(
+    splits: datasets.DatasetDict, data: DataArguments, feature_extractor: ASTFeatureExtractor
+) -> tuple[datasets.DatasetDict, list[str]]:
+    """[`check_splits`] for finished features in place of audio.
+
+    Args:
+        splits (`datasets.DatasetDict`): from [`load_splits`] with `features_column_name`.
+        data ([`DataArguments`]): its `drop_duplicate_audio` is obeyed.
+        feature_extractor ([`ASTFeatureExtractor`]): gives the mel bins and the frames that the model hears.
+
+    Returns:
+        The splits, without duplicates if that was asked for, and in words what the user should know.
+
+    Raises:
+        DataError: as [`check_splits`]; for features of another shape or type, with NaN, or normalised already, of up to
+            200 clips.
+    """
+    notes = [
+        f"precomputed features of the column {data.features_column_name!r}",
+        *_look_at_features(splits, feature_extractor),
+    ]
+    splits, more_notes = _without_shared_audio(splits, data)
+    return splits, [*notes, *more_notes, *_check_labels(splits)]
+
+
+def _look_at_features(splits: datasets.DatasetDict, feature_extractor: ASTFeatureExtractor) -> list[str]:
+    """Refuse features that are none of a sample of the clips; say in words what is odd about others."""
+    num_mel_bins, max_length = feature_extractor.num_mel_bins, feature_extractor.max_length
+    stored = {side: StoredFeatures(split) for side, split in splits.items()}
+    rows = [(side, row) for side, of_side in stored.items() for row in range(len(of_side))]
+    if len(rows) > CLIPS_CHECKED:
+        rows = random.Random(0).sample(rows, CLIPS_CHECKED)
+    faults, oddities, num_longer = [], [], 0
+    for side, row in rows:
+        try:
+            features = stored[side].read(row, num_mel_bins, max_length)
+            oddities.append(look_at_features(features, stored[side].name(row)))
+            num_longer += len(stored[side].as_stored(row)) > max_length
+        except AudioError as error:
+            faults.append(str(error))
+    if faults:
+        listed = "\n  ".join(faults[:NAMES_SHOWN])
+        more = f"\n  and {len(faults) - NAMES_SHOWN} more" if len(faults) > NAMES_SHOWN else ""
+        raise DataError(f"{len(faults)} of {len(rows)} clips looked at cannot be used:\n  {listed}{more}")
+    notes = [
+        f"{count} of {len(rows)} clips looked at have {oddity}"
+        for oddity, count in Counter(filter(None, oddities)).items()
+    ]
+    if num_longer:
+        notes.append(
+            f"{num_longer} of {len(rows)} clips looked at have more than the {max_length} frames that the model hears; the "
+            "rest of them is cut"
+        )
+    return notes
+
+
+def check_streams(
+    streams: dict[str, ClipStream], data: DataArguments, sampling_rate: int, max_samples: int, num_workers: int = 0
+) -> tuple[dict[str, ClipStream], list[dict], list[str]]:
+    """[`check_splits`] and [`look_at_every_clip`] for streams, of which only bad clips are held.
+
+    Whether a clip is in two splits is not looked for.
+
+    Args:
+        streams (`dict[str, ClipStream]`): from [`load_streams`].
+        data ([`DataArguments`]): its `skip_bad_audio` and `check_audio` have all clips decoded once.
+        sampling_rate (`int`): rate the model hears, in Hz.
+        max_samples (`int`): samples that the model hears of a clip.
+        num_workers (`int`, defaults to 0): processes that decode.
+
+    Returns:
+        The streams, without the clips that cannot be used if that was asked for; which these are, see
+        [`look_at_every_clip`]; and in words what the user should know.
+
+    Raises:
+        DataError: as [`check_splits`], of whose files the first of each split are decoded, 200 in all.
+    """
+    every = data.check_audio or data.skip_bad_audio
+    state, faults, num_looked_at, num_longer = PartialState(), [], 0, 0
+    for side, stream in streams.items():
+        number = len(stream) if every else CLIPS_CHECKED // len(streams)
+        rows = itertools.islice(enumerate(stream), number)
+        if every:  # each process its part
+            rows = itertools.islice(rows, state.process_index, None, state.num_processes)
+        for clip, row in decoded_rows(rows, sampling_rate, num_workers if every else 0):
+            num_looked_at += 1
+            num_longer += clip.length > max_samples
+            if clip.fault is not None:
+                labels = row["label"] if isinstance(row["label"], list) else [row["label"]]
+                faults.append((side, clip.row, clip.fault, row["audio"]["path"], labels))
+    if every:
+        gathered = gather_object([(faults, num_looked_at, num_longer)])
+        faults = sorted((fault for of_process, *_ in gathered for fault in of_process), key=lambda fault: fault[1])
+        num_looked_at, num_longer = (sum(numbers) for numbers in list(zip(*gathered, strict=True))[1:])
+    if faults and not data.skip_bad_audio:
+        hint = "" if every else "; --check_audio looks at every clip"
+        _refuse([fault for *_, fault, _, _ in faults], num_looked_at, hint)
+    skipped, left = [], {}
+    for side, stream in streams.items():
+        bad = [fault for fault in faults if fault[0] == side]
+        if len(bad) == len(stream):
+            _refuse_all(side, [fault for _, _, fault, _, _ in bad])
+        left[side] = stream.without([place for _, place, *_ in bad], [labels for *_, labels in bad]) if bad else stream
+        for _, place, fault, path, _ in bad:
+            name = os.path.basename(path) if path else f"clip {place + 1} of the {SPLIT_WORDS[side]} split"
+            skipped.append({"split": side, "file": name, "reason": _without_folders(fault, path)})
+    notes = _skipped_note(skipped, left) + _check_labels(left)
+    notes += _cut_note(num_longer, num_looked_at, max_samples / sampling_rate)
+    return left, skipped, notes + _order_note(left["train"], data)
+
+
+def _order_note(stream: ClipStream, data: DataArguments) -> list[str]:
+    """What to say of training clips that come class after class, which no buffer shuffles."""
+    if stream.longest_run <= data.shuffle_buffer or len(stream) <= data.shuffle_buffer:
+        return []
+    return [
+        f"{stream.longest_run} clips with the label(s) {some(stream.run_labels)} come one after the other, more than "
+        f"--shuffle_buffer {data.shuffle_buffer} mixes with others: shuffle the rows of the data once, or pass a larger buffer"
+    ]
+
+
+def _refuse(faults: list[str], num_checked: int, hint: str):
+    listed = "\n  ".join(faults)
+    raise DataError(
+        f"{len(faults)} of {num_checked} clips looked at cannot be used:\n  {listed}\nRepair or remove them, or pass "
+        f"--skip_bad_audio to leave them out{hint}."
+    )

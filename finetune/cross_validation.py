@@ -20,6 +20,7 @@ from .data_errors import some
 from .labels import is_multi_label
 from .output_folder import (
     checkpoints_in,
+    make_output_dir,
     refuse_another_run,
     refuse_file,
     refuse_occupied,
@@ -35,7 +36,9 @@ from .training_run import InputError, prepare_run, train_run
 RESULTS_NAME, TABLE_NAME = "cross_validation.json", "cross_validation.md"
 PREFIX_FOLD_DIR = "fold-"
 # What may be another when a cross-validation is gone on with: it changes no result.
-FREE_FIELDS = ("output_dir", "disable_tqdm", "dataloader_num_workers", "report_to", "save_total_limit")
+FREE_FIELDS = (
+    "output_dir", "disable_tqdm", "dataloader_num_workers", "report_to", "save_total_limit", "waveform_cache"
+)  # fmt: skip
 
 
 def cross_validate(argv: list[str], arguments: tuple) -> dict:
@@ -57,7 +60,7 @@ def cross_validate(argv: list[str], arguments: tuple) -> dict:
     _, data_args, _, _, training_args = arguments
     folder = Path(training_args.output_dir)
     try:
-        _check_choices(training_args)
+        check_fold_choices(training_args)
         folds, split_method = load_folds(data_args)
         _refuse_equal_folders([name for name, _ in folds])
         _prepare_folder(folder, arguments, _identity(argv, folds))
@@ -83,8 +86,8 @@ def cross_validate(argv: list[str], arguments: tuple) -> dict:
     return results
 
 
-def _check_choices(training_args: ASTTrainingArguments):
-    """Nothing may be chosen for a fold on its own scored clips."""
+def check_fold_choices(training_args: ASTTrainingArguments):
+    """Raise a `ValueError` if something would be chosen for a fold on its own scored clips."""
     strategy = training_args.eval_strategy.value
     if training_args.load_best_model_at_end:
         raise ValueError(
@@ -131,7 +134,7 @@ def _prepare_folder(folder: Path, arguments: tuple, identity: dict):
         refuse_own_sources(folder, model_args, data_args)
         remove([*found, *(folder / name for name in (RESULTS_NAME, TABLE_NAME, IDENTITY_NAME))])
     if PartialState().is_main_process:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_output_dir(folder)
         with open_atomically(folder / IDENTITY_NAME) as file:
             file.write(json.dumps(identity, indent=1).encode())
     PartialState().wait_for_everyone()

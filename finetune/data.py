@@ -5,7 +5,8 @@ found out about it before training.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import datasets
 import numpy as np
@@ -14,16 +15,17 @@ from torch.utils.data import Dataset
 from modeling_ast.audio import AudioError, audio_duration, read_audio
 from modeling_ast.log_mel import FRAME_LENGTH_MS, frame_length
 
-from .augmentation import Augmentation, change_speed, mix_waveforms
+from .augmentation import Augmentation, Draws, change_speed, mix_waveforms, samples_needed
 from .labels import is_multi_label, label_lists, label_names
 
 
-def read_clip(audio: dict, sampling_rate: int) -> np.ndarray:
+def read_clip(audio: dict, sampling_rate: int, max_samples: int | None = None) -> np.ndarray:
     """Decode one value of an undecoded audio column, and refuse what is too short for a single frame.
 
     Args:
         audio (`dict`): `{"bytes": ..., "path": ...}`.
         sampling_rate (`int`): in Hz.
+        max_samples (`int`, *optional*): how many samples are of interest; see [`read_audio`]. It may be more.
 
     Returns:
         `np.ndarray` of shape `(samples,)`, mono float32 in [-1, 1].
@@ -31,7 +33,7 @@ def read_clip(audio: dict, sampling_rate: int) -> np.ndarray:
     Raises:
         AudioError: if it cannot be decoded, is empty or too short, or holds NaN.
     """
-    waveform = read_audio(audio, sampling_rate)
+    waveform = read_audio(audio, sampling_rate, max_samples=max_samples)
     if len(waveform) < frame_length(sampling_rate):
         raise AudioError(
             f"{clip_name(audio)} lasts {1000 * len(waveform) / sampling_rate:.0f} ms, a frame needs {FRAME_LENGTH_MS} ms. "
@@ -72,38 +74,68 @@ class ASTDataset(Dataset):
         self.max_samples = max_samples
         self.augmentation = augmentation
         self.seed = seed
+        self.samples_needed = samples_needed(max_samples, augmentation.max_speed_change if augmentation else 0)
+        self.cached: Sequence[np.ndarray] | None = None
         self.num_labels = len(label_names(split))
         self.vector_targets = binary_targets or is_multi_label(split)
 
     def __len__(self) -> int:
         return len(self.split)
 
+    @cached_property
+    def labels_alone(self) -> datasets.Dataset:
+        """Rows without the bytes of their audio."""
+        return self.split.select_columns("label")
+
     def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
         epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
         if self.augmentation is None or epoch is None:
-            waveform, label = self._read(index)
-            return {"waveform": waveform, "label": self._vector(label) if self.vector_targets else label}
+            return self._plain(index)
         draws = self.augmentation.draw(self.seed, epoch, index, len(self), *visit)
-        waveform, label = self._read(index, draws.speed)
+        return self._augmented(index, draws, draws.partner)
+
+    def _plain(self, clip) -> dict:
+        waveform, label = self._read(clip)
+        return {"waveform": waveform, "label": self._vector(label) if self.vector_targets else label}
+
+    def _augmented(self, clip, draws: Draws, partner) -> dict:
+        """An item; the clip and its partner are what [`_decoded`] takes."""
+        waveform, label = self._read(clip, draws.speed)
         if self.augmentation.mixup_probability or self.vector_targets:
             label = self._vector(label)
-        if draws.partner is not None:
-            partner, partner_label = self._read(draws.partner)
+        if partner is not None:
+            partner_waveform, partner_label = self._read(partner)
             weight = draws.mixing_weight
-            waveform = mix_waveforms(waveform, partner, weight)
+            waveform = mix_waveforms(waveform, partner_waveform, weight)
             label = weight * label + (1 - weight) * self._vector(partner_label)
         if draws.gain != 1:
             waveform = waveform * np.float32(draws.gain)
         return {"waveform": waveform, "label": label, "draws": draws}
 
-    def _read(self, index: int, speed: float = 1.0) -> tuple[np.ndarray, int | list[int]]:
+    def read_from(self, cached: Sequence[np.ndarray]):
+        """Take the clips from decoded ones instead of their files.
+
+        Args:
+            cached (sequence of `np.ndarray` of shape `(samples,)`): for each clip its first [`samples_needed`] samples or
+                more, at the sampling rate of this data set; see [`WaveformCache`].
+        """
+        self.cached = cached
+
+    def _decoded(self, index: int) -> tuple[np.ndarray, int | list[int]]:
+        """Waveform and label of a clip."""
+        if self.cached is not None:
+            return self.cached[index], self.labels_alone[index]["label"]
         row = self.split[index]
-        waveform = read_clip(row["audio"], self.sampling_rate)
+        return read_clip(row["audio"], self.sampling_rate, self.samples_needed), row["label"]
+
+    def _read(self, clip, speed: float = 1.0) -> tuple[np.ndarray, int | list[int]]:
+        waveform, label = self._decoded(clip)
         if speed != 1:
-            waveform = change_speed(waveform, speed)
+            # Cut before as well as after: of a clip from the cache no more is there, and nothing else may come of it.
+            waveform = change_speed(waveform[: self.samples_needed], speed)
             # A clip of little more than one frame must not become shorter than that.
             waveform = np.pad(waveform, (0, max(0, frame_length(self.sampling_rate) - len(waveform))))
-        return waveform[: self.max_samples], row["label"]
+        return waveform[: self.max_samples], label
 
     def _vector(self, label: int | list[int]) -> np.ndarray:
         vector = np.zeros(self.num_labels, dtype=np.float32)
@@ -118,6 +150,10 @@ class ASTDataset(Dataset):
         """Samples of every clip as the model hears them, told from the files' headers: `(clips,)`."""
         durations = [audio_duration(row["audio"]) for row in self.split.select_columns("audio")]
         return np.minimum(np.round(np.array(durations) * self.sampling_rate).astype(np.int64), self.max_samples)
+
+    def name(self, index: int) -> str:
+        """What to call a clip in a message."""
+        return clip_name(self.split[index]["audio"])
 
     def waveforms(self, indices: Iterator[int]) -> Iterator[np.ndarray]:
         """Decode these clips one after the other, without labels or augmentation."""

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from accelerate import PartialState
 from safetensors.torch import load_file
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
+from torch.distributed.fsdp import FSDPModule
 
 from modeling_ast.tagging import label_thresholds
 
@@ -132,7 +134,12 @@ def _load_averaged_weights(trainer: ASTTrainer, first: int, last: int):
 
 
 def _load_weights(trainer: ASTTrainer, file: Path):
-    trainer.model.load_state_dict(load_file(file))
+    # With FSDP every process takes its part of them, and the outermost module stays whole after a pass; without it they
+    # are simply loaded.
+    for module in trainer.model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+    set_model_state_dict(trainer.model, load_file(file), options=StateDictOptions(full_state_dict=True))
 
 
 def _choices_on_validation(trainer: ASTTrainer, clips: ASTDataset, exclusive: bool, labels: list[str]) -> dict:

@@ -80,8 +80,8 @@ class ClipLabels:
         unknown = sorted(found - set(self.order))
         if unknown:
             raise DataError(
-                f"{len(unknown)} label(s) of the clips are not in the label table, as a mid or a display name: "
-                f"{some(unknown)}. Pass another --label_csv, or leave their clips out with --ignore_labels."
+                f"{len(unknown)} label(s) of the clips are not among those of --label_csv (as a mid or a display name) or "
+                f"--labels: {some(unknown)}. Add them there, or leave their clips out with --ignore_labels."
             )
         ignored = self.resolve(ignored)
         return [name for name in self.order if name not in ignored]
@@ -225,6 +225,7 @@ def parse_labels(
         lists = [_separated("" if is_empty(value) else _text(value, column_name), separator) for value in values]
     else:
         _refuse_empty(values, column_name, row_name, "Fill them in or remove them")
+        _refuse_mixed(values, column_name, row_name)
         lists = [[_text(value, column_name)] for value in values]
     aliases = table.name_of if table else {}
     lists = [[aliases.get(label, label) for label in labels] for labels in lists]
@@ -248,6 +249,19 @@ def _refuse_empty(values: list, column_name: str, row_name: Callable[[int], str]
     empty = [row_name(row) for row, value in enumerate(values) if is_empty(value)]
     if empty:
         raise DataError(f"Row(s) {some(empty)} have nothing in the column {column_name!r}. {remedy}.")
+
+
+def _refuse_mixed(values: list, column_name: str, row_name: Callable[[int], str]):
+    """Refuse texts beside numbers: is "1" the label 1?"""
+    first: dict[bool, int] = {}
+    for row, value in enumerate(values):
+        first.setdefault(isinstance(value, str), row)
+    if len(first) > 1:
+        text, number = first[True], first[False]
+        raise DataError(
+            f"The label column {column_name!r} mixes texts and numbers: row {row_name(text)} has {values[text]!r:.80}, row "
+            f"{row_name(number)} has {values[number]!r:.80}. Write all as texts (in quotes), or all as numbers."
+        )
 
 
 def _listed(values: list, column_name: str, separator: str | None, row_name: Callable[[int], str]) -> list[list]:
@@ -298,12 +312,12 @@ def _from_multi_hot(
     if names is None and width == 1:
         raise DataError(
             f"The lists of the column {column_name!r} hold one number each, which may be an index or the 0 and 1 of a single "
-            "label. Write the names of the labels, or pass --label_csv."
+            "label. Write the names of the labels, or pass --labels or --label_csv."
         )
     if names is not None and len(names) != width:
         raise DataError(
-            f"The multi-hot rows of the column {column_name!r} have {width} values, label_csv has {len(names)} labels. "
-            "Pass the --label_csv of this data."
+            f"The multi-hot rows of the column {column_name!r} have {width} values, but label_csv or labels names "
+            f"{len(names)}. Pass the --label_csv or --labels of this data."
         )
     names = names or [str(place) for place in range(width)]
     return [[name for name, value in zip(names, values, strict=True) if value] for values in lists], names

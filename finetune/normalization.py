@@ -4,7 +4,7 @@ Measured in one pass, over real frames only: padding would pull both towards zer
 original recipes include padding, masks and mixup, so a clean measurement does not reproduce them.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,14 +46,38 @@ def measure_normalization(
     Raises:
         ValueError: if there is no clip, or every value is the same.
     """
-    count, mean, deviation, clips, frames = 0, 0.0, 0.0, 0, 0  # deviation: sum of squared distances from the mean
-    for batch in _batches(waveforms):
+
+    def features_of(batch: list[torch.Tensor]) -> torch.Tensor:
         features, real_frames = feature_extractor.log_mel(
             torch.nn.utils.rnn.pad_sequence(batch, batch_first=True),
             torch.tensor([len(waveform) for waveform in batch]),
             feature_extractor.max_length,
         )
-        values = features[frame_mask(real_frames, features.shape[1])].double()  # (frames of all clips, mel bins)
+        return features[frame_mask(real_frames, features.shape[1])]
+
+    return _statistics(waveforms, features_of)
+
+
+def measure_precomputed_normalization(features: Iterable[np.ndarray]) -> NormalizationStatistics:
+    """Mean and standard deviation over all frames and mel bins of finished features.
+
+    Args:
+        features (iterable of `np.ndarray` of shape `(frames, mel bins)`): raw log-mel features, cut as the model hears
+            them.
+
+    Raises:
+        ValueError: if there is no clip, or every value is the same.
+    """
+    return _statistics(features, torch.cat)
+
+
+def _statistics(
+    clips_to_measure: Iterable[np.ndarray], features_of: Callable[[list[torch.Tensor]], torch.Tensor]
+) -> NormalizationStatistics:
+    """Statistics of the features `(frames of all clips, mel bins)` that a function makes of a batch of clips."""
+    count, mean, deviation, clips, frames = 0, 0.0, 0.0, 0, 0  # deviation: sum of squared distances from the mean
+    for batch in _batches(clips_to_measure):
+        values = features_of(batch).double()
         # Chan et al. 1979: sums of squares would lose the digits in which the standard deviation lies.
         shift, total = values.mean().item() - mean, count + values.numel()
         deviation += (values - values.mean()).square().sum().item() + shift**2 * count * values.numel() / total
@@ -115,10 +139,10 @@ def normalized_batch_warning(features: torch.Tensor, frames: torch.Tensor) -> st
     )
 
 
-def _batches(waveforms: Iterable[np.ndarray]) -> Iterable[list[torch.Tensor]]:
+def _batches(clips: Iterable[np.ndarray]) -> Iterable[list[torch.Tensor]]:
     batch: list[torch.Tensor] = []
-    for waveform in waveforms:
-        batch.append(torch.from_numpy(waveform))
+    for clip in clips:
+        batch.append(torch.from_numpy(clip))
         if len(batch) == CLIPS_PER_BATCH:
             yield batch
             batch = []

@@ -243,20 +243,29 @@ def class_weights(label_lists: Sequence[Sequence[int]], num_labels: int, loss: s
         ValueError: if a clip has not exactly one label and the loss is cross entropy.
     """
     labels = np.fromiter((label for clip in label_lists for label in clip), dtype=np.int64)
-    counts = np.bincount(labels, minlength=num_labels)
-    num_clips = len(label_lists)
+    if loss == CROSS_ENTROPY and any(len(clip) != 1 for clip in label_lists):
+        raise ValueError(
+            "Weights for the cross entropy need exactly one label a clip, and these clips have none or several. Pass "
+            "--loss binary_cross_entropy, or --class_weights none."
+        )
+    return class_weights_of_counts(np.bincount(labels, minlength=num_labels), len(label_lists), loss)
+
+
+def class_weights_of_counts(counts: np.ndarray, num_clips: int, loss: str) -> torch.Tensor:
+    """[`class_weights`] of clips that were only counted.
+
+    Args:
+        counts (`np.ndarray` of shape `(num_labels,)`): clips of each label.
+        num_clips (`int`): all clips, of which each has one label if the loss is `"cross_entropy"`.
+        loss (`str`): see [`class_weights`].
+    """
     if loss == CROSS_ENTROPY:
-        if any(len(clip) != 1 for clip in label_lists):
-            raise ValueError(
-                "Weights for the cross entropy need exactly one label a clip, and these clips have none or several. Pass "
-                "--loss binary_cross_entropy, or --class_weights none."
-            )
         balanced = counts > 0
-        totals, parts = np.full(num_labels, num_clips), counts * balanced.sum()
+        totals, parts = np.full(len(counts), num_clips), counts * balanced.sum()
     else:
         balanced = (counts > 0) & (counts < num_clips)
         totals, parts = num_clips - counts, counts
-    weights = np.ones(num_labels)
+    weights = np.ones(len(counts))
     weights[balanced] = totals[balanced] / parts[balanced]
     return torch.from_numpy(weights).float()
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from model_card.run_summary import RUN_SUMMARY_NAME
 
 from .arguments import ASTTrainingArguments, DataArguments, ModelArguments
+from .lora import ADAPTER_DIR
 from .trainer import IDENTITY_NAME, UNFINISHED
 from .weight_averaging import epochs_in, remove_epochs
 
@@ -29,6 +31,7 @@ PRODUCTS = (
     TRAINING_CURVE_NAME,
     CONFUSION_MATRIX_NAME,
     SPECTROGRAM_NAME,
+    ADAPTER_DIR,
 )
 
 
@@ -134,12 +137,30 @@ def refuse_another_run(folder: Path, identity: dict):
 
 
 def clear_output_dir(folder: Path):
-    """Make the output folder and remove the run that it holds, and nothing else."""
+    """Make the output folder and remove the run that it holds, and nothing else.
+
+    Raises:
+        OSError: see [`make_output_dir`].
+    """
+    make_output_dir(folder)
     remove([*(folder / name for name in (RUN_SUMMARY_NAME, *PRODUCTS, UNFINISHED)), *checkpoints_in(folder)])
     if PartialState().is_main_process:
         remove_epochs(folder)
-        folder.mkdir(parents=True, exist_ok=True)
     PartialState().wait_for_everyone()
+
+
+def make_output_dir(folder: Path):
+    """Make the output folder if it is not there.
+
+    Raises:
+        OSError: if it cannot be made, or nothing can be written into it: now, and not at the first checkpoint.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise OSError(f"Nothing can be written into {folder}: {error.strerror}. Pass another --output_dir.") from error
 
 
 def remove(paths: Iterable[Path]):

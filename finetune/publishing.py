@@ -3,17 +3,21 @@
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import yaml
 
 from model_card.figures import plot_confusion_matrix, plot_spectrogram_with_prediction, plot_training_curve
 from model_card.render import write_model_card
 from model_card.run_summary import write_run_summary
+from modeling_ast import ASTForAudioClassification
 from modeling_ast.atomic_files import open_atomically, sync
 
-from .collator import model_inputs
+from .collator import model_inputs, raw_features
 from .data import ASTDataset
+from .lora import ADAPTER_DIR, save_adapter
 from .output_folder import (
     CONFUSION_MATRIX_NAME,
     RECIPE_NAME,
@@ -23,8 +27,23 @@ from .output_folder import (
 from .scoring import probabilities
 from .trainer import UNFINISHED, ASTTrainer
 
+if TYPE_CHECKING:  # an optional package
+    from peft import PeftModel
 
-def publish(trainer: ASTTrainer, scored: ASTDataset, recipe: dict, summary: dict):
+# First lines of the saved recipe: how it is run again.
+COMMAND = f"ast-finetune {RECIPE_NAME}"
+PYTHON_CALL = (
+    f"""Of clips that were a data set in Python: fine_tune(dataset, **yaml.safe_load(open("{RECIPE_NAME}")))"""
+)
+
+
+def publish(
+    trainer: ASTTrainer,
+    scored: ASTDataset,
+    recipe: dict,
+    summary: dict,
+    adapted: "PeftModel | None" = None,
+):
     """Write everything, each file whole in place of an older one; the run summary, which tells that a run is there, last.
 
     Args:
@@ -32,6 +51,7 @@ def publish(trainer: ASTTrainer, scored: ASTDataset, recipe: dict, summary: dict
         scored ([`ASTDataset`]): whose first clip is pictured.
         recipe (`dict`): what was asked for, as it is saved for the next time.
         summary (`dict`): see `model_card.run_summary`.
+        adapted (`peft.PeftModel`, *optional*): whose adapter is kept beside the weights that it was merged into.
     """
     folder = Path(trainer.args.output_dir)
     if trainer.is_world_process_zero():
@@ -39,6 +59,9 @@ def publish(trainer: ASTTrainer, scored: ASTDataset, recipe: dict, summary: dict
     trainer.accelerator.wait_for_everyone()
     trainer.save_model(str(folder / UNFINISHED))
     if trainer.is_world_process_zero():
+        if adapted is not None:
+            save_adapter(adapted, folder / UNFINISHED / ADAPTER_DIR, summary["base_model"])
+            shutil.rmtree(folder / ADAPTER_DIR, ignore_errors=True)  # a folder is not replaced by renaming
         _write_files(trainer, folder, scored, recipe, summary)
     trainer.accelerator.wait_for_everyone()
 
@@ -51,26 +74,32 @@ def _write_files(trainer: ASTTrainer, folder: Path, scored: ASTDataset, recipe: 
     shutil.rmtree(folder / UNFINISHED)
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
     with open_atomically(folder / RECIPE_NAME) as file:
-        file.write(f"# ast-finetune {RECIPE_NAME}\n{text}".encode())
+        in_python = not {"dataset_name", "train_file"} & recipe.keys()
+        file.write(f"# {PYTHON_CALL if in_python else COMMAND}\n{text}".encode())
     if summary["history"]:  # empty with --logging_strategy no
         plot_training_curve(summary["history"], folder / TRAINING_CURVE_NAME)
     if "confusion_matrix" in summary["evaluation"]:
         matrix = summary["evaluation"]["confusion_matrix"]
         plot_confusion_matrix(matrix, summary["labels"], folder / CONFUSION_MATRIX_NAME)
-    _plot_example(trainer, scored, summary["labels"], folder / SPECTROGRAM_NAME)
+    _plot_example(trainer, scored, summary["labels"], folder)
     write_run_summary(folder, summary)
     write_model_card(folder)
 
 
-def _plot_example(trainer: ASTTrainer, scored: ASTDataset, labels: list[str], path: Path):
+def _plot_example(trainer: ASTTrainer, scored: ASTDataset, labels: list[str], folder: Path):
     """Spectrogram, without padding, and prediction of the first held-out clip."""
+    # As it was saved: the model in training may be spread over processes, of which only one is here.
+    model = ASTForAudioClassification.from_pretrained(folder).eval().to(trainer.args.device)
     example = scored[0]
     batch = trainer._prepare_input(trainer.data_collator([example]))
     with torch.inference_mode():
         inputs = model_inputs(batch, trainer.feature_extractor)
-        logits = trainer.model.eval()(inputs["input_values"]).logits.float().cpu().numpy()
-        log_mel, _ = trainer.feature_extractor.log_mel(batch["waveforms"], batch["lengths"])
-    scores = probabilities(logits, trainer.model.config.problem_type)[0]
+        logits = model(inputs["input_values"]).logits.float().cpu().numpy()
+        log_mel, frames = raw_features(batch, trainer.feature_extractor)
+    scores = probabilities(logits, model.config.problem_type)[0]
     answers = [{"label": label, "score": float(score)} for label, score in zip(labels, scores, strict=True)]
-    truth = ", ".join(labels[label] for label in scored.label_lists()[0])
-    plot_spectrogram_with_prediction(log_mel[0].cpu().numpy(), answers, path, truth, scored.sampling_rate)
+    true_labels = np.flatnonzero(example["label"]) if scored.vector_targets else [example["label"]]
+    truth = ", ".join(labels[label] for label in true_labels)
+    plot_spectrogram_with_prediction(
+        log_mel[0, : frames[0]].cpu().numpy(), answers, folder / SPECTROGRAM_NAME, truth, scored.sampling_rate
+    )

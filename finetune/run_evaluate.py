@@ -27,6 +27,7 @@ from .arguments import DataArguments
 from .data_errors import DataError, counted, own_message, some
 from .labels import is_multi_label
 from .metrics import left_out_note
+from .precomputed import NAME_COLUMN, is_precomputed
 from .scoring import DivergedError, common_labels, ensemble_scores, evaluation_section, label_order
 from .splits import Clips, load_clips, parse_clip_labels, with_encoded_labels
 
@@ -39,6 +40,7 @@ DATA_FLAGS = (
     "eval_split_name",
     "validation_split_name",
     "audio_column_name",
+    "features_column_name",
     "label_column_name",
     "split_column_name",
     "label_separator",
@@ -90,6 +92,9 @@ class EvaluationArguments:
     )
     per_device_eval_batch_size: int = field(default=8, metadata={"help": "Clips in one pass of a model."})
     dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that decode clips."})
+    waveform_cache: str | None = field(
+        default=None, metadata={"help": "Folder of decoded clips, as ast-finetune keeps them; it is filled as needed."}
+    )
     function: str | None = field(
         default=None,
         metadata={
@@ -177,6 +182,8 @@ def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments
         )
     if clip_args.eval_file and args.split not in (None, "all"):
         raise ValueError(f"All clips of eval_file={clip_args.eval_file!r} are scored. Leave out --split {args.split}.")
+    if clip_args.features_column_name and args.waveform_cache:
+        raise ValueError("waveform_cache keeps audio, features_column_name names finished features. Pass one of them.")
     return args, clip_args
 
 
@@ -275,7 +282,9 @@ def evaluate_models(
 
     models = args.model_name_or_path
     batch_size, workers = args.per_device_eval_batch_size, args.dataloader_num_workers
-    scores, references = ensemble_scores(models, split, batch_size, args.device, workers, args.function, evaluate_one)
+    scores, references = ensemble_scores(
+        models, split, batch_size, args.device, workers, args.function, evaluate_one, args.waveform_cache
+    )
     if len(models) > 1:
         evaluations[f"mean of {len(models)} models"] = evaluation_section(scores, references, labels, words)
     return evaluations, scores
@@ -337,9 +346,12 @@ def write_predictions(path: str | None, split: datasets.Dataset, labels: list[st
     with open_atomically(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["file", "truth", *labels])
-        for number, (row, values) in enumerate(zip(split, scores, strict=True), 1):
+        column = NAME_COLUMN if is_precomputed(split) else "audio"  # features themselves are not read for this
+        rows = split.select_columns([column, "label"])
+        for number, (row, values) in enumerate(zip(rows, scores, strict=True), 1):
             truth = SEVERAL_LABELS.join(labels[index] for index in (row["label"] if several else [row["label"]]))
-            writer.writerow([row["audio"]["path"] or f"clip {number}", truth, *(f"{value:.7g}" for value in values)])
+            name = row[column] if is_precomputed(split) else row["audio"]["path"] or f"clip {number}"
+            writer.writerow([name, truth, *(f"{value:.7g}" for value in values)])
 
 
 if __name__ == "__main__":

@@ -3,11 +3,15 @@
 import sys
 
 import datasets
+from accelerate import PartialState
 from transformers.utils import logging
 
 from .arguments import parse_arguments
 from .cross_validation import cross_validate
-from .training_run import InputError, TrainingStoppedError, prepare_run, train_run
+from .dry_run import dry_run
+from .failures import TrainingStoppedError
+from .interruption import interruptions, signal_of
+from .training_run import InputError, prepare_run, train_run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -17,19 +21,31 @@ def main(argv: list[str] | None = None) -> int:
     logging.disable_progress_bar()  # of loading and saving; training has its own
     datasets.disable_progress_bars()
     try:
-        arguments = _parse(argv)
-        _, data_args, *_ = arguments
-        if data_args.fold_column_name:
-            cross_validate(argv, arguments)
-        else:
-            train_run(prepare_run(argv, arguments))
+        with interruptions():
+            _run(argv)
     except InputError as error:
         print(f"ast-finetune: {error}", file=sys.stderr)
         return 2
     except TrainingStoppedError as error:
-        print(f"ast-finetune: training stopped. {error}", file=sys.stderr)
-        return 1
+        if not error.in_all_processes or PartialState().is_main_process:
+            print(f"ast-finetune: training stopped. {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt as error:
+        number = signal_of(error)
+        print(f"ast-finetune: interrupted ({number.name}) before a training began.", file=sys.stderr)
+        return 128 + number
     return 0
+
+
+def _run(argv: list[str]):
+    arguments = _parse(argv)
+    _, data_args, *_, training_args = arguments
+    if training_args.dry_run:
+        dry_run(argv, arguments)
+    elif data_args.fold_column_name:
+        cross_validate(argv, arguments)
+    else:
+        train_run(prepare_run(argv, arguments))
 
 
 def _parse(argv: list[str]) -> tuple:

@@ -2,7 +2,9 @@
 
 import hashlib
 import itertools
+import os
 import platform
+import re
 import resource
 import sys
 from collections import Counter
@@ -24,10 +26,13 @@ from .arguments import (
     local_or_shipped,
     recorded_arguments,
 )
-from .data import audio_size
+from .audio_columns import audio_paths, audio_sizes
 from .labels import label_lists, label_names
+from .precomputed import digest_of_features, is_precomputed
+from .streaming import ClipStream
 
 GIGA = 1e9
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate")
 
 
@@ -51,23 +56,41 @@ def hub_id_or_none(name: str | None) -> str | None:
 
 def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method: str) -> dict:
     """Where the clips came from, how they were split, how many there are of each label."""
+    name = hub_id_or_none(args.dataset_name) or _local_name(args)
+    hub_id = hub_id_or_none(args.dataset_name)
     section = {
-        "name": hub_id_or_none(args.dataset_name) or _local_name(args),
-        "hub_id": hub_id_or_none(args.dataset_name),
-        "audio_column": args.audio_column_name,
+        "name": name,
+        "hub_id": hub_id if HUB_ID.fullmatch(hub_id or "") else None,  # data in Python may have any name
+        **(
+            {"features_column": args.features_column_name}
+            if args.features_column_name
+            else {"audio_column": args.audio_column_name}
+        ),
         "label_column": args.label_column_name,
         "split_method": split_method,
         "splits": {_split_name(args, side): _describe_split(split) for side, split in splits.items()},
     }
     if "license" in splits["train"].column_names:
-        licenses = {name for split in splits.values() for name in split.unique("license")}
+        licenses = {name for split in splits.values() for name in _licenses(split)}
         section["license"] = sorted(filter(None, licenses))
     return section
 
 
-def _local_name(args: DataArguments) -> str:
-    """Name of the table or folder, or of the folder in which the splits have files of their own."""
-    return Path(args.dataset_name).stem if args.dataset_name else Path(args.train_file).resolve().parent.name
+def skipped_section(args: DataArguments, skipped: list[dict]) -> list[dict]:
+    """Clips that were left out because they cannot be used: `split`, `file` (without its folder) and `reason` of each.
+
+    Args:
+        args ([`DataArguments`]): what the splits are called.
+        skipped (`list[dict]`): as [`look_at_every_clip`] returns them.
+    """
+    return [clip | {"split": _split_name(args, clip["split"])} for clip in skipped]
+
+
+def _local_name(args: DataArguments) -> str | None:
+    """Name of the table or folder, or of the folder in which the splits have files of their own; data in Python has none."""
+    if args.dataset_name:
+        return Path(args.dataset_name).stem
+    return Path(args.train_file).resolve().parent.name if args.train_file else None
 
 
 def _split_name(args: DataArguments, side: str) -> str:
@@ -75,8 +98,15 @@ def _split_name(args: DataArguments, side: str) -> str:
     return names[side] or side
 
 
-def _describe_split(split: datasets.Dataset) -> dict:
-    counts = Counter(itertools.chain.from_iterable(label_lists(split)))
+def _licenses(split: datasets.Dataset | ClipStream) -> list[str]:
+    return split.licenses if isinstance(split, ClipStream) else split.unique("license")
+
+
+def _describe_split(split: datasets.Dataset | ClipStream) -> dict:
+    if isinstance(split, ClipStream):
+        counts = dict(enumerate(split.label_counts.tolist()))
+    else:
+        counts = Counter(itertools.chain.from_iterable(label_lists(split)))
     names = label_names(split)
     return {"clips": len(split), "label_counts": {name: counts[index] for index, name in enumerate(names)}}
 
@@ -115,8 +145,10 @@ def training_section(
         "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         "padding": data_args.padding,
         "train_sampling_strategy": args.train_sampling_strategy,
+        **({"shuffle_buffer": data_args.shuffle_buffer} if data_args.streaming else {}),
         "augmentation": asdict(augmentation),
-        "optimization": asdict(optimization),
+        # What there is to say of adapters has a section of its own, where there are any.
+        "optimization": {name: value for name, value in asdict(optimization).items() if not name.startswith("lora_")},
         "load_best_model_at_end": args.load_best_model_at_end,
     }
 
@@ -140,7 +172,9 @@ def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
         splits (`datasets.DatasetDict`): the clips, of which names, sizes and labels count, not where they lie.
     """
     clips = {side: digest_of_clips(split) for side, split in splits.items()}
-    training = {name: value for name, value in summary["training"].items() if name not in ("epochs", "max_steps")}
+    # An update is over the same clips however it is cut into micro-batches; see `memory_flags`.
+    free = ("epochs", "max_steps", "gradient_accumulation_steps")
+    training = {name: value for name, value in summary["training"].items() if name not in free}
     return {
         "seed": summary["seed"],
         "labels": summary["labels"],
@@ -153,13 +187,19 @@ def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
     }
 
 
-def digest_of_clips(split: datasets.Dataset) -> str:
-    """SHA-256 over the clips' names, sizes in bytes and labels, in their order; where they lie does not count."""
+def digest_of_clips(split: datasets.Dataset | ClipStream) -> str:
+    """SHA-256 over the clips' names, sizes in bytes and labels, in their order; where they lie does not count.
+
+    That of a stream was taken in its first pass, without the sizes, and without names where it holds the audio itself.
+    """
+    if isinstance(split, ClipStream):
+        return split.digest
+    if is_precomputed(split):
+        return digest_of_features(split)
     digest = hashlib.sha256()
-    for row in split:
-        audio = row["audio"]
-        name = Path(audio["path"]).name.encode() if audio["path"] else b""
-        digest.update(name + f"\0{audio_size(audio)} {row['label']}\0".encode())
+    for path, size, label in zip(audio_paths(split), audio_sizes(split), split["label"][:], strict=True):
+        name = os.path.basename(path).encode() if path else b""
+        digest.update(name + f"\0{size} {label}\0".encode())
     return digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
-from modeling_ast.log_mel import num_samples
+from modeling_ast.audio import AudioError
 from modeling_ast.tagging import AudioTagger, check_model_name, problem_type_of, scores_from_logits
 
 from .collator import ASTDataCollator, model_inputs
@@ -21,6 +21,8 @@ from .data import ASTDataset
 from .data_errors import some
 from .labels import is_multi_label, label_names
 from .metrics import ASTMetrics, confusion, left_out, per_class_table
+from .precomputed import clip_dataset
+from .waveform_cache import WaveformCache
 
 PROBLEM_TYPES = {"softmax": "single_label_classification", "sigmoid": "multi_label_classification"}
 
@@ -111,8 +113,7 @@ def predict_scores(
 
 def checkpoint_dataset(split: datasets.Dataset, feature_extractor: ASTFeatureExtractor) -> ASTDataset:
     """The clips of a split as a checkpoint hears them: at its sampling rate, cut to its length."""
-    longest = num_samples(feature_extractor.max_length, feature_extractor.sampling_rate)
-    return ASTDataset(split, feature_extractor.sampling_rate, longest)
+    return clip_dataset(split, feature_extractor)
 
 
 def label_order(config: ASTConfig) -> list[str]:
@@ -159,6 +160,7 @@ def checkpoint_scores(
     num_workers: int = 0,
     function: str | None = None,
     description: str | None = None,
+    waveform_cache: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Load a checkpoint, score a split with it, and let go of it.
 
@@ -167,6 +169,7 @@ def checkpoint_scores(
         split (`datasets.Dataset`): clips whose labels are those of the checkpoint, in any order.
         device (`str`, defaults to `"auto"`): `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest that is there.
         batch_size, num_workers, function, description: see [`predict_scores`].
+        waveform_cache (`str`, *optional*): folder of decoded clips; see [`WaveformCache`].
 
     Returns:
         Scores of shape `(clips, labels)`, float32, columns in the order of the *split's* labels, and references.
@@ -187,10 +190,20 @@ def checkpoint_scores(
             "sigmoid to take each output for itself."
         )
     dataset = checkpoint_dataset(split, feature_extractor)
+    if waveform_cache:
+        _read_from_cache(dataset, waveform_cache, num_workers)
     scores, references = predict_scores(
         model, feature_extractor, dataset, batch_size, tagger.device, num_workers, function, description
     )
     return scores[:, [own.index(label) for label in labels]], references
+
+
+def _read_from_cache(dataset: ASTDataset, folder: str, num_workers: int):
+    cache = WaveformCache(folder, dataset.sampling_rate, dataset.max_samples)
+    faults = cache.fill(dataset.split, num_workers).faults
+    if faults:
+        raise AudioError(faults[min(faults)])
+    dataset.read_from(cache.waveforms(dataset.split))
 
 
 def ensemble_scores(
@@ -201,6 +214,7 @@ def ensemble_scores(
     num_workers: int = 0,
     function: str | None = None,
     each: Callable[[str, np.ndarray, np.ndarray], None] | None = None,
+    waveform_cache: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mean of several checkpoints' probabilities; one of them is in memory at a time.
 
@@ -210,7 +224,7 @@ def ensemble_scores(
         models (sequence of `str`): checkpoint folders or Hub ids.
         split (`datasets.Dataset`): clips whose labels are those of the checkpoints.
         each (`callable`, *optional*): called with a model's name, its scores and the references, as soon as it is scored.
-        batch_size, device, num_workers, function: see [`checkpoint_scores`].
+        batch_size, device, num_workers, function, waveform_cache: see [`checkpoint_scores`].
 
     Returns:
         Scores of shape `(clips, labels)`, float64, and references. Of a single model the scores are its own.
@@ -222,7 +236,9 @@ def ensemble_scores(
     total = 0.0
     for number, model in enumerate(models, 1):
         description = f"model {number} of {len(models)}"
-        scores, references = checkpoint_scores(model, split, batch_size, device, num_workers, function, description)
+        scores, references = checkpoint_scores(
+            model, split, batch_size, device, num_workers, function, description, waveform_cache
+        )
         if each is not None:
             each(model, scores, references)
         total = total + scores.astype(np.float64)

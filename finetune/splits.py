@@ -6,18 +6,25 @@ What is wrong with the data is said before training, in words that name the flag
 import bisect
 import itertools
 import re
-from collections import Counter
-from dataclasses import dataclass
+import shlex
+import unicodedata
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
 
 import datasets
+import pyarrow as pa
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
 
 from .arguments import DataArguments, local_or_shipped
+from .audio_columns import missing_files, rows_without_audio
 from .data_errors import DataError, counted, is_empty, require_column, some
+from .grouping import AT_RANDOM, grouping_in_words, groups_of
 from .labels import ClipLabels, class_names, label_feature, label_texts, parse_labels, read_label_csv
+from .precomputed import FEATURES_COLUMN, NAME_COLUMN
 from .tables import DEFAULT_SPLIT_COLUMN, TABLE_SUFFIXES, ClipTable, read_folder, read_table
 
 SIDES = ("train", "eval", "validation")
+FEATURES_TYPE = datasets.List(datasets.List(datasets.Value("float32")))
 
 
 @dataclass(frozen=True)
@@ -25,7 +32,7 @@ class Clips:
     """Clips of a run in one table, labels apart and as they stand in the data.
 
     Args:
-        rows (`datasets.Dataset`): `"audio"`, undecoded, and the columns that came along.
+        rows (`datasets.Dataset`): `"audio"`, undecoded, or `"features"`, and the columns that came along.
         labels (`list`): what the label column holds, with names in place of a `ClassLabel`'s indices.
         splits (`list[str]`, *optional*): the split of each clip, where the data says it.
         split_words (`str`): in words, what says it.
@@ -33,6 +40,7 @@ class Clips:
         split_column (`bool`): whether it is a column of the rows, `"split"`.
         label_order (`list[str]`, *optional*): names of the Hub's `ClassLabel`.
         original_layout (`bool`): whether all of it is the original's JSON.
+        part_words (`str`): in words, which part of a data set this is, where nothing says how it is split.
     """
 
     rows: datasets.Dataset
@@ -43,6 +51,7 @@ class Clips:
     split_column: bool = False
     label_order: list[str] | None = None
     original_layout: bool = False
+    part_words: str = ""
 
     def row_name(self, row: int) -> str:
         """What to call a row in a message: its number in its file, from 1."""
@@ -62,20 +71,25 @@ def load_splits(data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, s
     Returns:
         A `DatasetDict` with the splits `"train"`, `"eval"` and, if asked for, `"validation"`, whose columns `"audio"`
         (undecoded `datasets.Audio`) and `"label"` (`datasets.ClassLabel`, or for multi-label data `datasets.List` of it)
-        are followed by those that came along; and in words how it was split.
+        are followed by those that came along; with `features_column_name` the first is `"features"` and the last
+        `"features_from"`, as [`StoredFeatures`] reads them; and in words how it was split.
 
     Raises:
         DataError: if there is no audio, a file or column is missing, labels cannot be read, a split is empty or cannot
             be made.
     """
-    clips = load_clips(data, pooled=False)
+    return split_clips(load_clips(data, pooled=False), data, seed)
+
+
+def split_clips(clips: Clips, data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, str]:
+    """Split clips as they come from [`load_clips`] or [`clips_of_dataset`]; see [`load_splits`]."""
     labels, kept = _read_labels(clips, data)
     if clips.splits is not None:
-        if data.group_column_name and not data.validation_fraction:
+        grouping = data.grouping_field()
+        if grouping and not data.validation_fraction:
             column = f", or remove the column {data.split_column_name!r}" if clips.split_column else ""
             raise DataError(
-                "group_column_name was given, but the data set says itself how it is split. Leave out "
-                f"--group_column_name{column}."
+                f"{grouping} was given, but the data set says itself how it is split. Leave out --{grouping}{column}."
             )
         sides = _named_sides(clips, kept, data)
         method = clips.split_words
@@ -90,7 +104,7 @@ def load_splits(data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, s
             )
         held_out, how = _held_out(kept, labels, clips, data.eval_fraction, "eval_fraction", data, seed)
         sides = {row: "eval" if row in held_out else "train" for row in kept}
-        method = f"{len(held_out)} of {len(kept)} clips held out at random{how}"
+        method = f"{len(held_out)} of {len(kept)} clips{clips.part_words} held out {AT_RANDOM}{how}"
     sides, words = _set_validation_apart(sides, labels, clips, data, seed)
     # What is in no split, and a label that is only there, is not this run's concern.
     chosen = [row for row, side in sides.items() if side is not None]
@@ -168,14 +182,16 @@ def _folds(clips: Clips, kept: list[int], data: DataArguments) -> dict[int, str]
             f"The column {name!r} has {some(sorted(set(fold_of.values())))} for all clips, expected two folds or more. Name "
             "another with --fold_column_name."
         )
-    if data.group_column_name:
-        groups = _groups(clips, data)
+    grouping = data.grouping_field()
+    if grouping:
+        groups = groups_of(clips.rows, kept, data, clips.row_name)
         first_fold: dict[str, str] = {}
         torn = [groups[row] for row in kept if first_fold.setdefault(groups[row], fold_of[row]) != fold_of[row]]
         if torn:
+            words = grouping_in_words(data)
             raise DataError(
-                f"The column {data.group_column_name!r} has clips of {some(list(dict.fromkeys(torn)))} in more than one fold "
-                f"of {name!r}. Move them into one, or leave out --group_column_name."
+                f"{words[0].upper()}{words[1:]} has clips of {some(list(dict.fromkeys(torn)))} in more than one fold of "
+                f"{name!r}. Move them into one, or leave out --{grouping}."
             )
     return fold_of
 
@@ -220,7 +236,7 @@ def _load_files(data: DataArguments) -> Clips:
             )
         # The same file twice is found as identical clips later.
         tables[f"{flag} {path}"] = table = read_table(source, data)
-        splits += [side] * len(table.columns["audio"])
+        splits += [side] * len(table.columns["label"])
     return _from_tables(tables, data, splits)
 
 
@@ -240,35 +256,75 @@ def _from_tables(tables: dict[str, ClipTable], data: DataArguments, splits: list
         words = f"as the column {data.split_column_name!r} or the folders of the data set say"
     else:
         split_column, words = False, "as the files say"
+    clip_column = FEATURES_COLUMN if data.features_column_name else "audio"
     # The mixed types of a table's other columns are nobody's concern here: they come along as text.
     texts = {
         name: ["" if is_empty(value) else str(value) for value in values]
         for name, values in columns.items()
-        if name != "audio"
+        if name not in ("audio", clip_column)  # audio is not carried along with features
     }
-    features = datasets.Features(
-        {"audio": datasets.Audio(decode=False)} | dict.fromkeys(texts, datasets.Value("string"))
-    )
-    rows = datasets.Dataset.from_dict({"audio": columns["audio"]} | texts, features)
-    parts = {name: len(table.columns["audio"]) for name, table in tables.items()}
+    kind = datasets.Audio(decode=False)
+    if data.features_column_name:
+        kind = _type_of_features(columns[clip_column], data)
+    features = datasets.Features({clip_column: kind} | dict.fromkeys(texts, datasets.Value("string")))
+    rows = datasets.Dataset.from_dict({clip_column: columns[clip_column]} | texts, features)
+    parts = {name: len(table.columns["label"]) for name, table in tables.items()}
     original_layout = all(table.original_layout for table in tables.values())
     return Clips(rows, labels, splits, words, parts, split_column, original_layout=original_layout)
+
+
+def _type_of_features(clips: list, data: DataArguments) -> datasets.Value | datasets.List:
+    """The type of a column of .npy files or of arrays, which tables of a run have in common."""
+    of_files = sum(isinstance(clip, str) for clip in clips)
+    if 0 < of_files < len(clips):
+        raise DataError(
+            f"The column {data.features_column_name!r} holds paths of files in one table and features in another. Store them "
+            "alike in all."
+        )
+    return datasets.Value("string") if of_files else FEATURES_TYPE
 
 
 def _load_hub(data: DataArguments, pooled: bool) -> Clips:
     """Splits of a data set on the Hub: those that are named, or all of them."""
     try:
         loaded = datasets.load_dataset(data.dataset_name, data.dataset_config_name)
-    except (FileNotFoundError, ConnectionError, OSError) as error:
+    except (FileNotFoundError, ConnectionError, OSError, ValueError) as error:
+        # A data set of several configurations is a ValueError that lists them.
         raise DataError(
             f"{data.dataset_name} is neither a folder or table here nor a data set that the Hub gives ({error}). Check "
-            "--dataset_name."
+            "--dataset_name and --dataset_config_name."
         ) from error
-    wanted = list(loaded) if pooled else list(_split_names(data).values())
-    for side, name in _split_names(data).items():
-        if name in wanted and name not in loaded:
+    clips = clips_of_dataset(loaded, data, data.dataset_name, pooled=pooled)
+    return clips if clips.split_column else replace(clips, split_words="as the data set on the Hub says")
+
+
+def clips_of_dataset(
+    loaded: datasets.Dataset | datasets.DatasetDict, data: DataArguments, name: str, *, pooled: bool = False
+) -> Clips:
+    """All clips of a data set in memory or from the Hub.
+
+    Of several splits those are taken that are named, and each has to be there. A single split is taken as it is: a
+    column may say how it is split, and if none does, it has to be made.
+
+    Args:
+        loaded (`datasets.Dataset` or `datasets.DatasetDict`): all of it, or its splits; audio decoded or not.
+        data ([`DataArguments`]): what splits and columns are called.
+        name (`str`): what to call the data set.
+        pooled (`bool`): whether all splits are wanted, not only those that are named.
+
+    Raises:
+        DataError: if a split or column is not there, or a clip has no audio.
+    """
+    whole = isinstance(loaded, datasets.Dataset)
+    if whole:
+        loaded = datasets.DatasetDict({data.train_split_name: loaded})
+    single = len(loaded) == 1 and not data.asked_splits(loaded)
+    wanted = list(loaded) if pooled or single else list(split_names(data).values())
+    for side, split_name in split_names(data).items():
+        if split_name in wanted and split_name not in loaded:
+            remedy = "" if len(loaded) > 1 else ", or leave out the names of splits to have one made"
             raise DataError(
-                f"{data.dataset_name} has no split {name!r}; it has {some(list(loaded))}. Pass --{side}_split_name."
+                f"{name} has no split {split_name!r}; it has {some(list(loaded))}. Pass --{side}_split_name{remedy}."
             )
     tables, labels, features = [], [], []
     for name in wanted:
@@ -276,6 +332,9 @@ def _load_hub(data: DataArguments, pooled: bool) -> Clips:
         features.append(split.features["label"])
         labels += label_texts(split["label"][:], split.features["label"])
         tables.append(split.remove_columns("label"))
+    if data.features_column_name and len({str(table.features[FEATURES_COLUMN]) for table in tables}) > 1:
+        # Such as arrays of another fixed length in each split.
+        tables = [table.cast_column(FEATURES_COLUMN, FEATURES_TYPE) for table in tables]
     # A column that not every split has, or has in another type, stays behind.
     common = [
         name
@@ -285,23 +344,80 @@ def _load_hub(data: DataArguments, pooled: bool) -> Clips:
     rows = datasets.concatenate_datasets([table.select_columns(common) for table in tables])
     orders = [class_names(feature) for feature in features]
     order = None if None in orders else list(dict.fromkeys(name for names in orders for name in names))
-    splits = [name for name, table in zip(wanted, tables, strict=True) for _ in range(len(table))]
-    parts = {f"the split {name!r}": len(table) for name, table in zip(wanted, tables, strict=True)}
-    return Clips(rows, labels, splits, "as the data set on the Hub says", parts, label_order=order)
+    parts = {f"the split {split!r}": len(table) for split, table in zip(wanted, tables, strict=True)}
+    clips = Clips(rows, labels, None, f"as {name} says", parts, label_order=order)
+    if not data.features_column_name:
+        _refuse_missing_audio(clips)
+    if single and not (pooled and data.split_column_name not in rows.column_names):
+        return _split_by_column(clips, data, "" if whole else f" of its only split {wanted[0]!r}")
+    if data.split_column_name != DEFAULT_SPLIT_COLUMN and not pooled:
+        raise DataError(
+            f"split_column_name={data.split_column_name!r} was given, but {name} has the splits {some(list(loaded))}. Leave out "
+            "--split_column_name, or name two of these with --train_split_name and --eval_split_name."
+        )
+    splits = [split for split, table in zip(wanted, tables, strict=True) for _ in range(len(table))]
+    return replace(clips, splits=splits)
+
+
+def _split_by_column(clips: Clips, data: DataArguments, part_words: str) -> Clips:
+    """Clips of a single split, with the splits that a column of it says, as for a table."""
+    column, rows = data.split_column_name, clips.rows
+    if column != DEFAULT_SPLIT_COLUMN:
+        require_column("split_column_name", column, rows.column_names)
+    if column not in rows.column_names:
+        return replace(clips, part_words=part_words)
+    splits = label_texts(rows[column][:], rows.features[column])
+    if column != DEFAULT_SPLIT_COLUMN:
+        in_the_way = [name for name in rows.column_names if name == DEFAULT_SPLIT_COLUMN]
+        rows = rows.remove_columns(in_the_way).rename_column(column, DEFAULT_SPLIT_COLUMN)
+    return replace(clips, rows=rows, splits=splits, split_words=f"as the column {column!r} says", split_column=True)
+
+
+def _refuse_missing_audio(clips: Clips):
+    """Refuse rows without audio, and files that are not there."""
+    empty = [clips.row_name(row) for row in rows_without_audio(clips.rows)]
+    if empty:
+        raise DataError(f"Row(s) {some(empty)} have no audio. Fill them in or remove them.")
+    missing = missing_files(clips.rows)
+    if missing:
+        raise DataError(
+            f"The audio column names {len(missing)} file(s) that are not there: {some(missing)}. Correct or remove these rows."
+        )
 
 
 def _named_columns(split: datasets.Dataset, data: DataArguments) -> datasets.Dataset:
-    """A split of the Hub with its columns called "audio", undecoded, and "label"."""
+    """A split of the Hub with its columns called "audio", undecoded, or "features", and "label"."""
     wanted = {"audio": data.audio_column_name, "label": data.label_column_name}
+    if data.features_column_name:
+        wanted = {FEATURES_COLUMN: data.features_column_name, "label": data.label_column_name}
     for column, given in wanted.items():
         require_column(f"{column}_column_name", given, split.column_names)
     in_the_way = [name for name in set(wanted) & set(split.column_names) if wanted[name] != name]
-    split = split.remove_columns(in_the_way)
+    split = split.with_format(None).remove_columns(in_the_way)
     split = split.rename_columns({given: column for column, given in wanted.items() if given != column})
-    return split.cast_column("audio", datasets.Audio(decode=False))
+    if data.features_column_name:
+        kinds = split.features.items()
+        audio = [name for name, kind in kinds if name == "audio" or isinstance(kind, datasets.Audio)]
+        return split.remove_columns(audio)  # not decoded, nor carried along
+    return _undecoded(split)
 
 
-def _split_names(data: DataArguments) -> dict[str, str]:
+def _undecoded(split: datasets.Dataset) -> datasets.Dataset:
+    """Its column "audio" as undecoded `datasets.Audio`, whether it was decoded, or paths or bytes of another type."""
+    feature = split.features["audio"]
+    narrow = {"large_string": "string", "large_binary": "binary"}
+    try:
+        if getattr(feature, "dtype", None) in narrow:  # which `Audio` does not take
+            split = split.cast_column("audio", datasets.Value(narrow[feature.dtype]))
+        return split.cast_column("audio", datasets.Audio(decode=False))
+    except (TypeError, ValueError, ImportError, pa.ArrowException) as error:
+        raise DataError(
+            f"The audio column holds {feature}, expected datasets.Audio, or paths or bytes of files. Name another with "
+            "--audio_column_name, or store the clips as files."
+        ) from error
+
+
+def split_names(data: DataArguments) -> dict[str, str]:
     """What the splits are called in the data."""
     if data.train_file:
         return {side: side for side in SIDES if getattr(data, f"{side}_file")}
@@ -316,7 +432,7 @@ def parse_clip_labels(clips: Clips, data: DataArguments) -> ClipLabels:
         data.label_column_name,
         separator=None if clips.original_layout else data.label_separator,
         table=read_label_csv(local_or_shipped(data.label_csv)) if data.label_csv else None,
-        order=clips.label_order,
+        order=data.labels or clips.label_order,
         one_is_single=clips.original_layout,
         row_name=clips.row_name,
     )
@@ -336,12 +452,29 @@ def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[in
             f"All clips have the label {some(sorted(found))}. A classifier needs two classes or more: give each its own "
             f"folder, or name the right column with --label_column_name (now {data.label_column_name!r})."
         )
+    if labels.order is None:
+        _refuse_alike(Counter(label for row in kept for label in labels.lists[row]), data)
     return labels, kept
+
+
+def _refuse_alike(counts: Counter[str], data: DataArguments):
+    """Refuse labels that a reader would take for the same; where an order names them, they are meant."""
+    spellings = defaultdict(list)
+    for label in sorted(counts):
+        spellings[" ".join(unicodedata.normalize("NFKC", label).split()).casefold()].append(label)
+    alike = [label for labels in spellings.values() if len(labels) > 1 for label in labels]
+    if alike:
+        raise DataError(
+            f"Labels differ in nothing but case, spaces or the encoding of a letter: "
+            f"{counted(Counter({label: counts[label] for label in alike}))}. Write those that are the same alike in the column "
+            f"{data.label_column_name!r} or the names of the folders; if they are different classes, name all labels with "
+            f"--labels {shlex.join(sorted(counts))}."
+        )
 
 
 def _named_sides(clips: Clips, kept: list[int], data: DataArguments) -> dict[int, str | None]:
     """The side of each clip as the data says it, `None` for those of other splits."""
-    names = _split_names(data)
+    names = split_names(data)
     found = Counter(clips.splits[row] for row in kept)
     for side, name in names.items():
         if not found[name]:
@@ -369,7 +502,7 @@ def _set_validation_apart(
     sides = {row: "validation" if row in chosen else side for row, side in sides.items()}
     return (
         sides,
-        f"; a share of {data.validation_fraction} of the training clips set apart for validation at random{how}",
+        f"; a share of {data.validation_fraction} of the training clips set apart for validation {AT_RANDOM}{how}",
     )
 
 
@@ -385,8 +518,8 @@ def _held_out(
     """Draw a share of the clips, keeping groups together; stratified for single-label data. Say in words how."""
     texts = None if labels.multi_label else [labels.lists[row][0] for row in rows]
     try:
-        if data.group_column_name:
-            groups = _groups(clips, data)
+        if data.grouping_field():
+            groups = groups_of(clips.rows, rows, data, clips.row_name)
             folds = (GroupKFold if texts is None else StratifiedGroupKFold)(
                 n_splits=round(1 / fraction), shuffle=True, random_state=seed
             )
@@ -407,21 +540,31 @@ def _held_out(
             f"out with --ignore_labels, or {remedy}."
         ) from error
     stratified = "" if labels.multi_label else ", stratified by label"
-    together = f", the column {data.group_column_name!r} kept together" if data.group_column_name else ""
+    together = f", {grouping_in_words(data)} kept together" if data.grouping_field() else ""
     return {rows[place] for place in places}, f"{stratified}{together} (seed {seed})"
-
-
-def _groups(clips: Clips, data: DataArguments) -> list:
-    require_column("group_column_name", data.group_column_name, clips.rows.column_names)
-    return clips.rows[data.group_column_name][:]
 
 
 def with_encoded_labels(clips: Clips, labels: ClipLabels, chosen: list[int], names: list[str]) -> datasets.Dataset:
     """All rows with the label column, which is empty for clips of no split: selecting first would copy the audio."""
     features = datasets.Features({"label": label_feature(names, labels.multi_label)})
     column = datasets.Dataset.from_dict({"label": labels.encode(chosen, names)}, features)
-    others = [name for name in clips.rows.column_names if name != "audio"]
-    return datasets.concatenate_datasets([clips.rows, column], axis=1).select_columns(["audio", "label", *others])
+    clip_column = "audio" if "audio" in clips.rows.column_names else FEATURES_COLUMN
+    others = [name for name in clips.rows.column_names if name not in (clip_column, NAME_COLUMN)]
+    parts = [clips.rows.select_columns([clip_column, *others]), column]
+    if clip_column == FEATURES_COLUMN:
+        others.append(NAME_COLUMN)
+        parts.append(_names_of_features(clips))
+    return datasets.concatenate_datasets(parts, axis=1).select_columns([clip_column, "label", *others])
+
+
+def _names_of_features(clips: Clips) -> datasets.Dataset:
+    """What to call each clip in messages, as a column: its file, or its row."""
+    if clips.rows.features[FEATURES_COLUMN] == datasets.Value("string"):
+        files = clips.rows[FEATURES_COLUMN][:]
+        names = [file or f"row {clips.row_name(row)}" for row, file in enumerate(files)]
+    else:
+        names = [f"row {clips.row_name(row)}" for row in range(len(clips.rows))]
+    return datasets.Dataset.from_dict({NAME_COLUMN: names}, datasets.Features({NAME_COLUMN: datasets.Value("string")}))
 
 
 def _select_sides(everything: datasets.Dataset, sides: dict[int, str | None]) -> datasets.DatasetDict:

@@ -6,17 +6,19 @@ name of a split.
 
 import json
 import os
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from modeling_ast.audio import AUDIO_SUFFIXES
+from modeling_ast.audio import AUDIO_SUFFIXES, AudioError
 
 from .arguments import DataArguments
 from .data_errors import DataError, is_empty, missing_column, require_column, some
+from .precomputed import FEATURES_COLUMN, refuse_shape
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 PATH_COLUMNS = ("file_name", "path", "file", "filename")  # tried when the audio column is not in a table
@@ -30,8 +32,8 @@ class ClipTable:
     """Clips of a folder or table.
 
     Args:
-        columns (`dict[str, list]`): `"audio"` (full paths, or `{"bytes", "path"}`), `"label"` as it stands in the table,
-            perhaps `"split"`, and the columns that came along under their own names.
+        columns (`dict[str, list]`): `"audio"` (full paths, or `{"bytes", "path"}`), or `"features"` (full paths of .npy
+            files, or arrays of shape `(frames, mel bins)`), `"label"` as it stands in the table, perhaps `"split"`, and the columns that came along under their own names.
         original_layout (`bool`, defaults to `False`): whether it is the original's JSON, whose labels are lists.
     """
 
@@ -46,6 +48,11 @@ def read_folder(root: Path, data: DataArguments) -> ClipTable:
         DataError: if there is no audio, or a clip or split folder is not where it is expected.
     """
     table = next((root / name for name in METADATA_FILES if (root / name).is_file()), None)
+    if table is None and data.features_column_name:
+        raise DataError(
+            f"{root} has no {' or '.join(METADATA_FILES)} with the column {data.features_column_name!r} of features. Pass "
+            "such a table as --dataset_name, or leave out --features_column_name to train on audio."
+        )
     return _read_class_folders(root, data) if table is None else read_table(table, data)
 
 
@@ -111,31 +118,58 @@ def read_table(table: Path, data: DataArguments) -> ClipTable:
         DataError: if it is no such table, is empty, lacks a column, or names files that are not there.
     """
     columns, original_layout = _read_columns(table)
-    audio_name, label_name = ORIGINAL_KEYS if original_layout else (data.audio_column_name, data.label_column_name)
-    if audio_name == DEFAULT_AUDIO_COLUMN and audio_name not in columns:
-        audio_name = next((name for name in PATH_COLUMNS if name in columns), None)
-    if audio_name not in columns:
-        raise missing_column("audio_column_name", data.audio_column_name, columns)
+    label_name = ORIGINAL_KEYS[1] if original_layout else data.label_column_name
+    clips, clips_name = clip_column(columns, data, original_layout)
     require_column("label_column_name", label_name, columns)
     if data.split_column_name != DEFAULT_SPLIT_COLUMN:
         require_column("split_column_name", data.split_column_name, columns)
-    chosen = {"audio": audio_name, "label": label_name, "split": data.split_column_name}
-    others = {name: values for name, values in columns.items() if name not in {*chosen, *chosen.values()}}
+    chosen = {clips: clips_name, "label": label_name, "split": data.split_column_name}
+    others = {
+        name: values
+        for name, values in columns.items()
+        if name not in {*chosen, *chosen.values()} and not isinstance(values[0], (bytes, dict))
+    }
     columns = {name: columns[given] for name, given in chosen.items() if given in columns} | others
-    empty = [row for row, value in enumerate(columns["audio"], 1) if is_empty(value)]
+    empty = [row for row, value in enumerate(columns[clips], 1) if is_empty(value)]
     if empty:
         raise DataError(
-            f"{table}: row(s) {some(empty)} have nothing in the column {audio_name!r}. Fill them in or remove them."
+            f"{table}: row(s) {some(empty)} have nothing in the column {clips_name!r}. Fill them in or remove them."
         )
-    columns["audio"] = [_resolve_audio(value, table.parent) for value in columns["audio"]]
+    if clips == FEATURES_COLUMN:
+        columns[clips] = _resolve_features(columns[clips], table, clips_name)
+    else:
+        columns[clips] = [resolve_audio(value, table.parent) for value in columns[clips]]
 
-    missing = [path for path in columns["audio"] if isinstance(path, str) and not os.path.isfile(path)]
+    paths = dict.fromkeys(path for path in columns[clips] if isinstance(path, str))
+    missing = [path for path in paths if not os.path.isfile(path)]
     if missing:
         raise DataError(
             f"{table} names {len(missing)} file(s) that are not there: {some(missing)}. Paths are taken as relative to "
             f"{table.parent}. Correct or remove these rows."
         )
     return ClipTable(columns, original_layout)
+
+
+def clip_column(columns: Iterable[str], data: DataArguments, original_layout: bool = False) -> tuple[str, str]:
+    """What the clips are, `"audio"` or `"features"`, and the name of their column.
+
+    Args:
+        columns (iterable of `str`): names of the columns that there are.
+        data ([`DataArguments`]): what they should be called.
+        original_layout (`bool`, defaults to `False`): whether they are those of the original's JSON.
+
+    Raises:
+        DataError: if there is no such column.
+    """
+    if data.features_column_name:
+        require_column("features_column_name", data.features_column_name, columns)
+        return FEATURES_COLUMN, data.features_column_name
+    audio_name = ORIGINAL_KEYS[0] if original_layout else data.audio_column_name
+    if audio_name == DEFAULT_AUDIO_COLUMN and audio_name not in columns:
+        audio_name = next((name for name in PATH_COLUMNS if name in columns), None)
+    if audio_name not in columns:
+        raise missing_column("audio_column_name", data.audio_column_name, columns)
+    return "audio", audio_name
 
 
 def _read_columns(table: Path) -> tuple[dict[str, list], bool]:
@@ -146,17 +180,61 @@ def _read_columns(table: Path) -> tuple[dict[str, list], bool]:
         if records is not None:
             return records, True
     if suffix in (".csv", ".tsv"):
-        # Everything as text: a label "001" or "NA" stays what it is.
-        frame = pd.read_csv(table, sep="\t" if suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
+        frame = _read_text_table(table, "\t" if suffix == ".tsv" else ",")
     elif suffix in (".jsonl", ".json"):
-        frame = pd.read_json(table, lines=suffix == ".jsonl", dtype=False)
+        frame = _parse_json(table, suffix == ".jsonl")
     elif suffix == ".parquet":
         frame = pd.read_parquet(table)
     else:
         raise DataError(f"{table} is no table this kit reads. Pass one of {' '.join(TABLE_SUFFIXES)}, or a folder.")
     if frame.empty:
         raise _no_rows(table)
-    return {name: frame[name].tolist() for name in frame.columns}, False
+    refuse_doubled_columns(table, frame.columns)
+    return {name: frame[name].tolist() for name in frame.columns if name != ""}, False
+
+
+def refuse_doubled_columns(table: Path, names: Iterable[str]):
+    """Refuse a table of which it is not clear which column is meant.
+
+    Args:
+        table (`Path`): the file, for the message.
+        names (iterable of `str`): names of its columns; several may have none.
+
+    Raises:
+        DataError: if two have one name.
+    """
+    doubled = sorted(str(name) for name, count in Counter(names).items() if count > 1 and name != "")
+    if doubled:
+        raise DataError(
+            f"{table} has more than one column {some([repr(name) for name in doubled])}. Rename or remove all of them but one "
+            "each."
+        )
+
+
+def _read_text_table(table: Path, separator: str) -> pd.DataFrame:
+    """A CSV or TSV as it stands: everything is text, so that a label "001" or "NA" stays what it is."""
+    try:
+        # With its names as a first row: of two equal names in a header, pandas would rename the second.
+        frame = pd.read_csv(table, sep=separator, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except pd.errors.EmptyDataError as error:
+        raise _no_rows(table) from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{table} is not in UTF-8 ({error}). Save it as CSV in UTF-8.") from error
+    except pd.errors.ParserError as error:
+        raise DataError(
+            f"{table} cannot be read: {str(error).strip()}. Put cells that hold {separator!r} in double quotes."
+        ) from error
+    frame.columns = ["" if is_empty(name) else name for name in frame.iloc[0]]
+    return frame.iloc[1:]
+
+
+def _parse_json(table: Path, lines: bool) -> pd.DataFrame:
+    try:
+        return pd.read_json(table, lines=lines, dtype=False)
+    except ValueError as error:
+        raise DataError(
+            f"{table} is no JSON with an object per {'line' if lines else 'clip'}: {error}. Correct it, or pass a CSV."
+        ) from error
 
 
 def _original_records(table: Path) -> dict[str, list] | None:
@@ -200,15 +278,60 @@ def _no_rows(table: Path) -> DataError:
     return DataError(f"{table} has no rows. Expected one per clip, with the columns file_name and label.")
 
 
-def _resolve_audio(value, folder: Path):
-    """A path below the table's folder, or the bytes of a `{"bytes", "path"}` value."""
+def _resolve_features(values: list, table: Path, column_name: str) -> list[str] | list[np.ndarray]:
+    """Paths of .npy files below the table's folder, or the nested lists of the table as float32 arrays."""
+    if all(isinstance(value, str) for value in values):
+        strange = [row for row, value in enumerate(values, 1) if not value.lower().endswith(".npy")]
+        if strange:
+            raise DataError(
+                f"{table}: row(s) {some(strange)} of the column {column_name!r} are no paths of .npy files, such as "
+                f"{values[strange[0] - 1]!r:.80}. Name another with --features_column_name."
+            )
+        return [str(table.parent / value) for value in values]
+    arrays = []
+    for row, value in enumerate(values, 1):
+        if not isinstance(value, (list, np.ndarray)):
+            raise DataError(
+                f"{table}: row {row} of the column {column_name!r} holds {value!r:.80}, expected lists of frames, or paths of "
+                ".npy files, in all rows. Correct it, or name another with --features_column_name."
+            )
+        name = f"{table}: row {row} of the column {column_name!r}"
+        try:
+            array = np.array(value.tolist() if isinstance(value, np.ndarray) else value)
+        except ValueError as error:  # lists of different lengths
+            raise DataError(
+                f"{name} has frames of different lengths, expected as many mel bins in each. Compute its features again, or "
+                "remove it."
+            ) from error
+        if array.dtype == object:
+            array = array.astype(np.float64)  # a null becomes NaN, which is found where clips are looked at
+        try:
+            refuse_shape(array, name)
+        except AudioError as error:
+            raise DataError(str(error)) from error
+        with np.errstate(over="ignore"):  # found as infinite, likewise
+            arrays.append(array.astype(np.float32))
+    return arrays
+
+
+def resolve_audio(value, folder: Path) -> str | dict:
+    """A path below the table's folder, or the bytes of a `{"bytes", "path"}` value.
+
+    Args:
+        value: what the audio column holds.
+        folder (`Path`): what relative paths are relative to.
+
+    Raises:
+        DataError: for anything else than a path, bytes, or such a value.
+    """
     if isinstance(value, dict):
         content = value.get("bytes")
-        return _resolve_audio(value.get("path"), folder) if content is None else {"bytes": content, "path": None}
+        path = value.get("path")
+        return resolve_audio(path, folder) if content is None else {"bytes": content, "path": path}
     if isinstance(value, bytes):
         return {"bytes": value, "path": None}
     if isinstance(value, str):
-        return str(folder / value)
+        return os.path.join(folder, value)
     raise DataError(
         f"The audio column holds {value!r}, expected the path of a file, or its bytes. Name another with "
         "--audio_column_name."

@@ -1,15 +1,16 @@
 """`Trainer` for AST: features and augmentation on the training device, draws that survive a resume, whole checkpoints."""
 
 import json
-import math
 import os
 import shutil
 from pathlib import Path
 
 import torch
+from torch.distributed.tensor import DTensor
+from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_callback import ProgressCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from modeling_ast import ASTFeatureExtractor
@@ -18,6 +19,9 @@ from modeling_ast.atomic_files import sync
 from .arguments import OptimizationArguments
 from .augmentation import Augmentation
 from .collator import model_inputs
+from .divergence import DivergenceWatch
+from .interruption import InterruptionCheck
+from .lora import is_adapted
 from .optimization import (
     RATE_FACTOR,
     EpochDecay,
@@ -27,7 +31,9 @@ from .optimization import (
     scale_learning_rates,
     weighted_classification_loss,
 )
+from .progress import EpochLines
 from .sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
+from .streaming import StreamedClips, StreamSampler
 
 # Folder in the output folder for what is being written; its name never looks like a checkpoint's.
 UNFINISHED = ".unfinished"
@@ -35,7 +41,7 @@ IDENTITY_NAME = "run_identity.json"
 
 
 class ASTTrainer(Trainer):
-    """`Trainer` whose batches are waveforms.
+    """`Trainer` whose batches are waveforms, or features that are not normalised yet.
 
     Args:
         feature_extractor ([`ASTFeatureExtractor`]): computes the features; saved with every checkpoint.
@@ -79,15 +85,21 @@ class ASTTrainer(Trainer):
         self.loss_weights = loss_weights
         self._steps_per_epoch: int | None = None
         self._check_loss_weights()
+        self._refuse_sharded_weights()
         self._freeze()
         self._saving_into: str | None = None
-        self.remove_callback(ProgressCallback)
-        if not self.args.disable_tqdm:
-            self.add_callback(EpochLines)
+        self.remove_callback(PrinterCallback if self.args.disable_tqdm else ProgressCallback)
+        self.epoch_lines = EpochLines(self)
+        self.add_callback(self.epoch_lines)
+        self.add_callback(InterruptionCheck)
+        self.divergence_watch = DivergenceWatch(self)
+        self.add_callback(self.divergence_watch)
 
-    def _get_train_sampler(self, train_dataset=None) -> EpochSampler:
+    def _get_train_sampler(self, train_dataset=None) -> EpochSampler | StreamSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        if isinstance(dataset, StreamedClips):
+            return self._told_of_epochs(dataset.training_sampler(seed))
         grouped = self.args.train_sampling_strategy == "group_by_length"
         if grouped and not hasattr(dataset, "lengths"):
             raise ValueError(
@@ -108,10 +120,21 @@ class ASTTrainer(Trainer):
             weights=class_balanced_weights(dataset.label_lists(), dataset.num_labels) if balanced else None,
             distinct=self.args.world_size > 1,  # one process draws with replacement, as in the original
         )
+        return self._told_of_epochs(sampler)
+
+    def _told_of_epochs(self, sampler):
         self.remove_callback(_SetEpoch)  # of a sampler made before
         # Accelerate passes the epoch on to samplers, but not through every nesting of its own wrappers.
         self.add_callback(_SetEpoch(sampler))
         return sampler
+
+    def _get_eval_sampler(self, eval_dataset):
+        if isinstance(eval_dataset, StreamedClips):
+            return eval_dataset.evaluation_sampler()
+        if self.args.train_sampling_strategy == "group_by_length":
+            # Scored in their order: `Trainer` would look for lengths in the items, which have none.
+            return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+        return super()._get_eval_sampler(eval_dataset)
 
     def _check_loss_weights(self):
         if self.loss_weights is None:
@@ -128,15 +151,34 @@ class ASTTrainer(Trainer):
                 "Pass --class_weights none, or --label_smoothing_factor 0."
             )
 
+    def _refuse_sharded_weights(self):
+        """A checkpoint has one whole file of weights; with the other setting `Trainer` writes none of them."""
+        plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
+        if plugin is not None and "FULL_STATE_DICT" not in str(plugin.state_dict_type):
+            raise ValueError(
+                f"FSDP's state_dict_type is {getattr(plugin.state_dict_type, 'name', plugin.state_dict_type)}, which saves no "
+                "whole model.safetensors. Pass --fsdp_state_dict_type FULL_STATE_DICT to accelerate launch, or set it in its "
+                "configuration."
+            )
+
     def _freeze(self):
         optimization, args = self.optimization, self.args
         freeze_lowest_layers(self.model, self.model.config.num_hidden_layers, optimization.frozen_layers)
-        if not (optimization.frozen_layers or optimization.head_only_epochs):
+        adapted = is_adapted(self.model)
+        if adapted and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ValueError(
+                "LoRA adapters are merged from a whole model, which FSDP and DeepSpeed do not leave in one process. Leave out "
+                "--fsdp or --deepspeed, or --lora_rank."
+            )
+        if self.accelerator.ddp_handler is not None and args.ddp_find_unused_parameters is None:
+            # Only while the classifier learns alone are there any; Trainer would look for them in every step.
+            self.accelerator.ddp_handler.find_unused_parameters = bool(optimization.head_only_epochs)
+        if not (optimization.frozen_layers or optimization.head_only_epochs or adapted):
             return
         if args.activation_checkpointing and (args.activation_checkpointing_kwargs or {}).get("use_reentrant"):
             raise ValueError(
                 "Reentrant gradient checkpointing computes no gradients above frozen layers. Pass "
-                """--gradient_checkpointing_kwargs '{"use_reentrant": false}', or freeze nothing."""
+                """--gradient_checkpointing_kwargs '{"use_reentrant": false}', or freeze nothing (lora_rank does, too)."""
             )
         if optimization.head_only_epochs:
             if args.ddp_find_unused_parameters is False:
@@ -144,14 +186,20 @@ class ASTTrainer(Trainer):
                     "head_only_epochs needs ddp_find_unused_parameters, as not all parameters learn in every epoch. Leave "
                     "--ddp_find_unused_parameters false out."
                 )
-            if self.accelerator.ddp_handler is not None:  # Trainer switches it off for gradient checkpointing
-                self.accelerator.ddp_handler.find_unused_parameters = True
             self.add_callback(HeadOnlyEpochs(optimization.head_only_epochs))
 
     def set_initial_training_values(self, args, dataloader) -> tuple:
         values = super().set_initial_training_values(args, dataloader)
         self._steps_per_epoch = values[1]
         return values
+
+    def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
+        evaluated = vars(self.model).get("_is_accelerate_prepared") and self.model_wrapped is self.model
+        if evaluated and self.args.world_size > 1 and not self.is_fsdp_enabled:
+            # An evaluation before the training has marked the model as prepared, though not for training: Accelerate would
+            # leave it as it is, and every process would train a model of its own.
+            del self.model._is_accelerate_prepared
+        return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         if self.optimizer is None:
@@ -193,6 +241,18 @@ class ASTTrainer(Trainer):
         loss = weighted_classification_loss(outputs.logits, inputs["labels"], problem_type, self.loss_weights)
         return (loss, outputs) if return_outputs else loss
 
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.divergence_watch.add_loss(inputs, loss)
+        return loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        grad_norm = super()._get_grad_norm(model, grad_norm)
+        if isinstance(grad_norm, DTensor):  # of FSDP, a part of it in every process
+            grad_norm = grad_norm.full_tensor()
+        self.divergence_watch.add_gradient_norm(grad_norm)
+        return grad_norm
+
     def check_sampling(self):
         """Raise the `ValueError` with which a class-balanced draw of too few clips would end the training."""
         if self.args.train_sampling_strategy == "class_balanced":
@@ -200,7 +260,8 @@ class ASTTrainer(Trainer):
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         inputs = super()._prepare_inputs(inputs)
-        if "waveforms" in inputs:
+        inputs.pop("keys", None)  # of no use to the model
+        if "waveforms" in inputs or "features" in inputs:
             inputs = model_inputs(inputs, self.feature_extractor, self.augmentation)
         return inputs
 
@@ -226,7 +287,9 @@ class ASTTrainer(Trainer):
             self.state.save_to_json(str(unfinished / name / TRAINER_STATE_NAME))
             if self.identity is not None:
                 (unfinished / name / IDENTITY_NAME).write_text(json.dumps(self.identity, indent=1), encoding="utf-8")
-            for path in (unfinished / name).rglob("*"):
+            if is_adapted(self.model):
+                (unfinished / name / "README.md").unlink()  # PEFT's card, in which nothing is filled in
+            for path in (*(unfinished / name).rglob("*"), unfinished / name):
                 sync(path)
             shutil.rmtree(run_dir / name, ignore_errors=True)
             os.replace(unfinished / name, run_dir / name)
@@ -241,20 +304,8 @@ class ASTTrainer(Trainer):
             )
 
 
-class EpochLines(ProgressCallback):
-    """The stock progress bar, with one readable line per log instead of a printed dictionary."""
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if self.training_bar is None or not logs:
-            return
-        shown = {name: value for name, value in logs.items() if name in ("loss", "learning_rate") or "eval_" in name}
-        if shown:
-            values = "  ".join(f"{name} {value:.4g}" for name, value in shown.items() if isinstance(value, float))
-            self.training_bar.write(f"epoch {state.epoch:g}/{math.ceil(args.num_train_epochs)}  {values}")
-
-
 class _SetEpoch(TrainerCallback):
-    def __init__(self, sampler: EpochSampler):
+    def __init__(self, sampler: EpochSampler | StreamSampler):
         self.sampler = sampler
 
     def on_epoch_begin(self, args, state, control, **kwargs):

@@ -13,9 +13,8 @@ import torch
 from accelerate import PartialState
 from transformers import EarlyStoppingCallback, EvalPrediction, set_seed
 
-from model_card.run_summary import features_section
+from model_card.run_summary import features_section, versions
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
-from modeling_ast.audio import AudioError
 from modeling_ast.log_mel import num_frames, num_samples
 from modeling_ast.tagging import check_model_name
 
@@ -27,22 +26,40 @@ from .arguments import (
     OptimizationArguments,
     merged_recipe,
 )
-from .augmentation import Augmentation
-from .checks import check_splits
+from .augmentation import Augmentation, samples_needed
+from .checks import check_precomputed_splits, check_splits, check_streams, look_at_every_clip
 from .collator import ASTDataCollator, model_inputs
 from .data import ASTDataset
-from .data_errors import own_message
 from .evaluation import as_references, evaluate
+from .failures import failures_in_words
+from .grouping import torn_recordings_note
 from .labels import is_multi_label, label_names
+from .lora import (
+    add_adapters,
+    frozen_weights_digest,
+    lora_in_words,
+    lora_section,
+    merge_into_trainer,
+    require_peft,
+)
 from .metrics import ASTMetrics, left_out_note, mean_loss
-from .normalization import measure_normalization, normalized_batch_warning, refuse_waveform_statistics
-from .optimization import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, class_weights
-from .output_folder import check_output_dir, clear_output_dir, refuse_another_run
+from .normalization import (
+    measure_normalization,
+    measure_precomputed_normalization,
+    normalized_batch_warning,
+    refuse_waveform_statistics,
+)
+from .optimization import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, class_weights, class_weights_of_counts
+from .output_folder import check_output_dir, clear_output_dir, make_output_dir, refuse_another_run
+from .precomputed import PrecomputedDataset, clip_dataset, is_precomputed
+from .progress import require_reporters
 from .publishing import publish
-from .scoring import PROBLEM_TYPES, DivergedError, probabilities
+from .scoring import PROBLEM_TYPES, probabilities
 from .splits import load_splits
+from .streaming import ClipStream, StreamedClips, load_streams, streamed_clips
 from .trainer import ASTTrainer
-from .weight_averaging import AveragingError, EpochFolders, remove_epochs
+from .waveform_cache import WaveformCache
+from .weight_averaging import EpochFolders, remove_epochs
 
 CLIPS_LOOKED_AT = 64  # whose normalised features are compared with what the model expects
 SINGLE_LABEL, MULTI_LABEL = PROBLEM_TYPES["softmax"], PROBLEM_TYPES["sigmoid"]
@@ -50,10 +67,6 @@ SINGLE_LABEL, MULTI_LABEL = PROBLEM_TYPES["softmax"], PROBLEM_TYPES["sigmoid"]
 
 class InputError(ValueError):
     """What was asked for cannot be done; nothing was trained."""
-
-
-class TrainingStoppedError(RuntimeError):
-    """The training ended early: a bad file, or scores that are not numbers."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +99,16 @@ def prepare_run(
     try:
         recipe = merged_recipe(argv)
         set_seed(training_args.seed)
+        if optimization_args.lora_rank:
+            require_peft()  # before anything takes time
+        require_reporters(training_args)
         resume_from = check_output_dir(training_args, model_args, data_args)
         feature_extractor = build_feature_extractor(model_args)
-        splits, split_method, notes = prepare_data(data_args, feature_extractor, training_args.seed, loaded)
+        cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
+        num_workers = training_args.dataloader_num_workers
+        splits, split_method, notes, skipped = prepare_data(
+            data_args, feature_extractor, training_args.seed, loaded, cache, num_workers
+        )
         sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
         if "validation" in splits:
             sizes += f", {len(splits['validation'])} to choose on"
@@ -97,6 +117,9 @@ def prepare_run(
         problem_type = problem_type_of_labels(splits["train"], optimization_args.loss)
         augmentation = Augmentation(**asdict(augmentation_args))
         clips = build_datasets(splits, feature_extractor, augmentation, training_args.seed, problem_type)
+        if cache is not None:
+            for dataset in clips.values():
+                dataset.read_from(cache.waveforms(dataset.split))
         normalization = set_normalization(feature_extractor, clips["train"], model_args, data_args, training_args.seed)
         warning = normalization_warning(feature_extractor, clips["train"], training_args.seed)
         words = f"features: mean {feature_extractor.mean:.4f}, std {feature_extractor.std:.4f}, {normalization}"
@@ -104,10 +127,21 @@ def prepare_run(
 
         labels = label_names(splits["train"])
         model, origin = build_model(model_args, labels, problem_type)
-        print_stage(3, f"model: {model.num_parameters():,} parameters, {len(labels)} labels, {origin}")
+        in_words = f"model: {model.num_parameters():,} parameters, {len(labels)} labels, {origin}"
         feature_extractor.padding = data_args.padding
         summary = describe_run(argv, arguments, splits, split_method, feature_extractor, normalization, model)
+        if optimization_args.lora_rank:
+            num_parameters = model.num_parameters()
+            model = add_adapters(model, optimization_args, model_args.model_name_or_path)
+            summary["training"]["lora"] = lora_section(model)
+            summary["environment"] |= versions(["peft"])
+            in_words += f"; {lora_in_words(summary['training']['lora'], num_parameters)}"
+        print_stage(3, in_words)
+        if data_args.skip_bad_audio:
+            summary["data"]["skipped_clips"] = run_summary.skipped_section(data_args, skipped)
         identity = run_summary.identity(summary, splits)
+        if optimization_args.lora_rank:
+            identity["starting weights"] = frozen_weights_digest(model)
         refuse_smoothed_vectors(training_args, problem_type)
         trainer = build_trainer(
             model, feature_extractor, clips, augmentation, optimization_args, training_args, identity
@@ -115,6 +149,7 @@ def prepare_run(
         trainer.check_sampling()
         if resume_from:
             refuse_another_run(Path(resume_from), identity)
+            make_output_dir(Path(training_args.output_dir))
         else:
             clear_output_dir(Path(training_args.output_dir))
     except (ValueError, OSError, ImportError, RuntimeError) as error:
@@ -129,17 +164,19 @@ def train_run(run: PreparedRun) -> dict:
         The run summary.
 
     Raises:
-        TrainingStoppedError: for a file that cannot be decoded and was not met before, a training that diverged, or kept
-            epochs that are not there to be averaged.
+        TrainingStoppedError: see [`failures_in_words`].
     """
+    with failures_in_words(run.trainer, run.data_args):
+        return _train_and_publish(run)
+
+
+def _train_and_publish(run: PreparedRun) -> dict:
     trainer, args = run.trainer, run.trainer.args
-    try:
-        length = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
-        print_stage(4, f"training: {length} on {args.device}")
-        outcome = trainer.train(resume_from_checkpoint=run.resume_from)
-        evaluation = evaluate(trainer, run.clips, run.data_args, run.optimization)
-    except (AudioError, AveragingError, DivergedError) as error:
-        raise TrainingStoppedError(own_message(error)) from error
+    length = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
+    print_stage(4, f"training: {length} on {args.device}")
+    outcome = trainer.train(resume_from_checkpoint=run.resume_from)
+    adapted = merge_into_trainer(trainer)
+    evaluation = evaluate(trainer, run.clips, run.data_args, run.optimization)
     scores = "  ".join(f"{name} {value:.3f}" for name, value in evaluation["metrics"].items())
     left_out = left_out_note(evaluation["left_out"], len(run.summary["labels"]))
     words = [f"score: {scores}", *([left_out] if left_out else [])]
@@ -151,7 +188,8 @@ def train_run(run: PreparedRun) -> dict:
         summary["time"] = run_summary.cost_section(outcome, args)
         words.append(run_summary.cost_in_words(summary["time"]))
     print_stage(5, "; ".join(words))
-    publish(trainer, run.clips["eval"], run.recipe, summary)
+    averaged = run.optimization.average_epochs  # into weights that are no longer those of one adapter
+    publish(trainer, run.clips["eval"], run.recipe, summary, None if averaged else adapted)
     if not run.optimization.ensemble_epochs and PartialState().is_main_process:
         remove_epochs(args.output_dir)  # those that were kept for their average
     name = "mean_average_precision" if is_multi_label(run.clips["eval"].split) else "accuracy"
@@ -171,20 +209,50 @@ def prepare_data(
     feature_extractor: ASTFeatureExtractor,
     seed: int,
     loaded: tuple[datasets.DatasetDict, str] | None = None,
-) -> tuple[datasets.DatasetDict, str, list[str]]:
-    """Load, split and check the clips.
+    cache: WaveformCache | None = None,
+    num_workers: int = 0,
+) -> tuple[datasets.DatasetDict, str, list[str], list[dict]]:
+    """Load, split and check the clips, and fill the waveform cache if there is one.
 
     Returns:
-        The splits, in words how they were made, and what else the user should know.
+        The splits, in words how they were made, what else the user should know, and which clips were left out because
+        they cannot be used; see [`look_at_every_clip`].
 
     Raises:
-        DataError: see [`load_splits`] and [`check_splits`].
+        DataError: see [`load_splits`], [`look_at_every_clip`] and [`check_splits`].
     """
+    if data_args.streaming:
+        streams, split_method = loaded or load_streams(data_args)
+        longest = num_samples(feature_extractor.max_length, feature_extractor.sampling_rate)
+        streams, skipped, notes = check_streams(
+            streams, data_args, feature_extractor.sampling_rate, longest, num_workers
+        )
+        return streams, split_method, notes, skipped
     splits, split_method = loaded or load_splits(data_args, seed)
+    torn = torn_recordings_note(splits, split_method, data_args)
+    hints = [torn] if torn else []
+    if is_precomputed(splits["train"]):
+        splits, notes = check_precomputed_splits(splits, data_args, feature_extractor)
+        return splits, split_method, hints + notes, []
     sampling_rate = feature_extractor.sampling_rate
     longest = num_samples(feature_extractor.max_length, sampling_rate)
-    splits, notes = check_splits(splits, data_args, sampling_rate, longest)
-    return splits, split_method, notes
+    skipped, notes = [], []
+    looked_at = cache is not None or data_args.skip_bad_audio
+    if looked_at:
+        splits, skipped, notes = look_at_every_clip(splits, data_args, sampling_rate, longest, num_workers, cache)
+    splits, more_notes = check_splits(splits, data_args, sampling_rate, longest, looked_at)
+    return splits, split_method, hints + notes + more_notes, skipped
+
+
+def waveform_cache(
+    data_args: DataArguments, feature_extractor: ASTFeatureExtractor, max_speed_change: float
+) -> WaveformCache | None:
+    """The cache that was asked for, for as much of each clip as can be heard in training; `None` if there is none."""
+    if not data_args.waveform_cache:
+        return None
+    sampling_rate = feature_extractor.sampling_rate
+    longest = num_samples(feature_extractor.max_length, sampling_rate)
+    return WaveformCache(data_args.waveform_cache, sampling_rate, samples_needed(longest, max_speed_change))
 
 
 def build_feature_extractor(args: ModelArguments) -> ASTFeatureExtractor:
@@ -228,13 +296,11 @@ def build_datasets(
     problem_type: str,
 ) -> dict[str, ASTDataset]:
     """A data set for each split; that of the training clips is augmented."""
-    sampling_rate = feature_extractor.sampling_rate
-    longest = num_samples(feature_extractor.max_length, sampling_rate)
+    make = streamed_clips if isinstance(splits["train"], ClipStream) else clip_dataset
     return {
-        name: ASTDataset(
+        name: make(
             split,
-            sampling_rate,
-            longest,
+            feature_extractor,
             augmentation if name == "train" else None,
             seed,
             binary_targets=problem_type == MULTI_LABEL,
@@ -267,10 +333,20 @@ def set_normalization(
                 "--normalization measured."
             )
         words, origin = f"taken from {model_args.model_name_or_path}", model_args.model_name_or_path
+    elif isinstance(train_dataset, StreamedClips):
+        waveforms = train_dataset.first_waveforms(data_args.normalization_clips, seed)
+        measured = measure_normalization(waveforms, feature_extractor)
+        feature_extractor.mean, feature_extractor.std = measured.mean, measured.std
+        of_all = f"the first {measured.clips} of {len(train_dataset)} shuffled training clips"
+        words, origin = f"measured on {of_all} ({measured.frames} unpadded frames)", "the training clips"
     else:
         chosen = np.random.default_rng(seed).permutation(len(train_dataset))
         chosen = chosen[: data_args.normalization_clips or len(chosen)]
-        measured = measure_normalization(train_dataset.waveforms(sorted(chosen.tolist())), feature_extractor)
+        chosen = sorted(chosen.tolist())
+        if isinstance(train_dataset, PrecomputedDataset):
+            measured = measure_precomputed_normalization(train_dataset.features(index) for index in chosen)
+        else:
+            measured = measure_normalization(train_dataset.waveforms(chosen), feature_extractor)
         feature_extractor.mean, feature_extractor.std = measured.mean, measured.std
         of_all = f"{measured.clips} of {len(train_dataset)} training clips"
         words, origin = f"measured on {of_all} ({measured.frames} unpadded frames)", "the training clips"
@@ -281,10 +357,18 @@ def set_normalization(
 def normalization_warning(feature_extractor: ASTFeatureExtractor, train_dataset: ASTDataset, seed: int) -> str | None:
     """What to say if normalised training clips are far from mean 0 and standard deviation 0.5."""
     chosen = np.random.default_rng(seed).permutation(len(train_dataset))[:CLIPS_LOOKED_AT]
-    clips = [{"waveform": waveform, "label": 0} for waveform in train_dataset.waveforms(chosen.tolist())]
+    if isinstance(train_dataset, StreamedClips):
+        waveforms = train_dataset.first_waveforms(CLIPS_LOOKED_AT, seed)
+        clips = [{"waveform": waveform, "label": 0} for waveform in waveforms]
+    elif isinstance(train_dataset, PrecomputedDataset):
+        clips = [{"features": train_dataset.features(index), "label": 0} for index in chosen.tolist()]
+    else:
+        clips = [{"waveform": waveform, "label": 0} for waveform in train_dataset.waveforms(chosen.tolist())]
     batch = ASTDataCollator(feature_extractor, compute_features=False)(clips)
     features = model_inputs(batch, feature_extractor)["input_values"]
-    frames = num_frames(batch["lengths"], feature_extractor.sampling_rate).clamp(max=feature_extractor.max_length)
+    frames = batch["lengths"]
+    if "waveforms" in batch:
+        frames = num_frames(frames, feature_extractor.sampling_rate).clamp(max=feature_extractor.max_length)
     return normalized_batch_warning(features, frames)
 
 
@@ -369,7 +453,11 @@ def build_trainer(
     weights = None
     if optimization.class_weights == "balanced":
         loss = BINARY_CROSS_ENTROPY if model.config.problem_type == MULTI_LABEL else CROSS_ENTROPY
-        weights = class_weights(clips["train"].label_lists(), clips["train"].num_labels, loss)
+        train = clips["train"]
+        if isinstance(train, StreamedClips):
+            weights = class_weights_of_counts(train.split.label_counts, len(train), loss)
+        else:
+            weights = class_weights(train.label_lists(), train.num_labels, loss)
     trainer = ASTTrainer(
         model=model,
         args=args,

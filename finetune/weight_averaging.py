@@ -21,6 +21,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from modeling_ast.atomic_files import sync
 
 from .data_errors import some
+from .lora import saving_merged
 from .trainer import UNFINISHED
 
 EPOCHS_DIR = "epochs"
@@ -173,7 +174,8 @@ class EpochFolders(TrainerCallback):
             shutil.rmtree(unfinished, ignore_errors=True)
         PartialState().wait_for_everyone()
         # All processes take part, also where the folder is there: sharded weights are gathered from all of them.
-        self.trainer.save_model(str(unfinished), _internal_call=True)
+        with saving_merged(self.trainer):  # the mean of adapters is not the adapter of the mean
+            self.trainer.save_model(str(unfinished), _internal_call=True)
         PartialState().wait_for_everyone()
         if is_main:
             if final.is_dir():

@@ -73,7 +73,9 @@ class ASTModelCardData:
         created (`str`, *optional*): when it was made, ISO 8601.
         kit_version (`str`, *optional*): version of this kit.
         from_scratch (`bool`): whether the training started from random weights.
+        features_column (`str`, *optional*): column of log-mel features that were computed before the training.
         split_method (`str`, *optional*): how the data were split.
+        skipped_clips (`int`): clips left out because they cannot be decoded, are empty, too short or hold NaN.
         splits (`dict[str, dict]`): for each split its `clips`, `seconds` and `label_counts`.
         normalization (`str`, *optional*): how `mean` and `std` were got.
         source (`str`, *optional*): name of the file or checkpoint that this one was converted from.
@@ -127,7 +129,9 @@ class ASTModelCardData:
     created: str | None = None
     kit_version: str | None = None
     from_scratch: bool = False
+    features_column: str | None = None
     split_method: str | None = None
+    skipped_clips: int = 0
     splits: dict[str, dict] = field(default_factory=dict)
     normalization: str | None = None
     source: str | None = None
@@ -232,7 +236,9 @@ class ASTModelCardData:
             kit_version=summary.get("kit_version"),
             # A training that records no base model on purpose; a converted checkpoint has no "training".
             from_scratch="training" in summary and recorded_summary.get("base_model", "unknown") is None,
+            features_column=data.get("features_column"),
             split_method=data.get("split_method"),
+            skipped_clips=len(data.get("skipped_clips", [])),
             splits=data.get("splits", {}),
             normalization=recorded.get("normalization"),
             source=summary.get("source"),

@@ -177,6 +177,61 @@ def plot_spectrogram_with_prediction(
     return _save(figure, path)
 
 
+def plot_spectrogram_pairs(
+    pairs: Sequence[tuple[tuple[str, np.ndarray], tuple[str, np.ndarray]]],
+    path: str | Path,
+    title: str,
+    sampling_rate: int = 16000,
+) -> Figure:
+    """Draw clips in two forms side by side, in one range of colours; two clips in a row.
+
+    Args:
+        pairs (`Sequence` of pairs of `(label, log-mel)`): each clip in its two forms, with what to call it and values of
+            shape `(frames, bins)`, a frame every 10 ms.
+        path (`str` or `Path`): PNG file to write.
+        title (`str`): what the two forms are.
+        sampling_rate (`int`, *optional*, defaults to 16000): of the waveforms in Hz; the mel bins end at half of it.
+
+    Returns:
+        `Figure`: what was written.
+
+    Raises:
+        ValueError: if there is no clip.
+    """
+    if not pairs:
+        raise ValueError("pairs is empty, expected a pair of (label, log-mel) for each clip to draw.")
+    columns = 2 if len(pairs) > 1 else 1  # of pairs
+    rows = -(-len(pairs) // columns)
+    figure = Figure(figsize=(6.4 * columns, 0.6 + 2.1 * rows), layout="constrained")
+    panels = figure.subplots(rows, 2 * columns, squeeze=False)
+    for place, pair in enumerate(pairs):
+        row, column = divmod(place, columns)
+        darkest, brightest = np.percentile(pair[0][1], 5), max(log_mel.max() for _, log_mel in pair)
+        for axes, (label, log_mel) in zip(panels[row, 2 * column :], pair, strict=False):
+            frames, bins = log_mel.shape
+            axes.imshow(
+                log_mel.T,
+                origin="lower",
+                aspect="auto",
+                cmap="magma",
+                interpolation="nearest",
+                extent=(0, frames * FRAME_SHIFT, -0.5, bins - 0.5),
+                vmin=darkest,
+                vmax=brightest,
+            )
+            _set_mel_ticks(axes, bins, sampling_rate)
+            axes.tick_params(labelsize=7)
+            axes.set_title(label, fontsize=9, parse_math=False)
+    for axes in panels[-1]:
+        axes.set_xlabel("time in s", fontsize=8)
+    for axes in panels[:, 0]:
+        axes.set_ylabel("frequency in Hz", fontsize=8)
+    for axes in panels.flat[2 * len(pairs) :]:
+        axes.set_visible(False)
+    figure.suptitle(title, fontsize=11)
+    return _save(figure, path)
+
+
 def _curve(history: Sequence[dict[str, float]], key: str) -> list[tuple[float, float]]:
     """The points (epoch, value) of one entry of the log."""
     return [(row["epoch"], row[key]) for row in history if "epoch" in row and np.isfinite(row.get(key, np.nan))]

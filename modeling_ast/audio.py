@@ -21,6 +21,8 @@ AUDIO_SUFFIXES = frozenset((
 ))
 # fmt: on
 
+SECONDS_BEYOND = 60.0  # that a file is decoded beyond what is asked for, if it lasts that long
+SMALLEST_BYTE_RATE = 500  # a second, far below that of any music or speech; smaller files are not that long
 UNKNOWN_WAV_SIZE = 0x7FFF_0000  # sox writes 0x7ffff000 and less a header, FFmpeg 0xffffffff
 SOUNDFILE_FORMATS = frozenset(("WAV", "FLAC", "OGG", "MP3", "AIFF", "CAF"))
 
@@ -61,7 +63,10 @@ class _FFmpegMissingError(Exception):
 
 
 def read_audio(
-    source: str | os.PathLike | bytes | BinaryIO | dict, sampling_rate: int = 16_000, name: str | None = None
+    source: str | os.PathLike | bytes | BinaryIO | dict,
+    sampling_rate: int = 16_000,
+    name: str | None = None,
+    max_samples: int | None = None,
 ) -> np.ndarray:
     """Decode an audio file, average its channels and resample it.
 
@@ -73,6 +78,9 @@ def read_audio(
             Sampling rate of the result in Hz.
         name (`str`, *optional*):
             What error messages call the file; by default its path, where there is one.
+        max_samples (`int`, *optional*):
+            How many samples of the result are of interest. A file that lasts a minute longer is decoded only up to
+            there, so that one of hours costs little time and memory; shorter ones come whole.
 
     Returns:
         `np.ndarray` of shape `(samples,)` and type float32: mono, full scale at -1 and 1.
@@ -84,9 +92,13 @@ def read_audio(
 
     Source: `torchaudio.functional.resample` with its defaults, as in the audio classification pipeline of Transformers.
     """
-    content, name = _read_bytes(source, name)
-    _refuse_cut_off_wav(content, name)
-    samples, file_rate = _decode(content, name)  # (samples, channels)
+    beginning = None if max_samples is None else _beginning_of_long(source, max_samples / sampling_rate)
+    if beginning is None:
+        content, name = _read_bytes(source, name)
+        samples, file_rate = decode_audio(content, name)  # (samples, channels)
+    else:
+        samples, file_rate = beginning
+        name = name or str(source["path"] if isinstance(source, dict) else source)
     waveform = samples.mean(axis=1)  # (samples,)
     if waveform.size == 0:
         raise AudioError(
@@ -100,6 +112,51 @@ def read_audio(
 
         waveform = resample(torch.from_numpy(waveform), file_rate, sampling_rate).numpy()
     return waveform
+
+
+def _beginning_of_long(source, seconds: float) -> tuple[np.ndarray, int] | None:
+    """The beginning of a file that lasts much longer than that, as of [`decode_audio`]; `None` of all others."""
+    import soundfile
+
+    path = source.get("path") if isinstance(source, dict) and source.get("bytes") is None else source
+    # So much is decoded that resampling gives, bit for bit, what it gives of the whole file.
+    seconds += SECONDS_BEYOND
+    if not isinstance(path, (str, os.PathLike)) or not os.path.isfile(path):
+        return None
+    if os.path.getsize(path) < seconds * SMALLEST_BYTE_RATE:
+        return None
+    try:
+        with soundfile.SoundFile(os.fspath(path)) as file:
+            wanted = round(seconds * file.samplerate)
+            if file.frames <= wanted:
+                return None
+            return file.read(wanted, dtype="float32", always_2d=True), file.samplerate
+    except soundfile.SoundFileError:  # decoded another way, or refused in words, as a whole
+        return None
+
+
+def decode_audio(
+    source: str | os.PathLike | bytes | BinaryIO | dict, name: str | None = None, seconds: float | None = None
+) -> tuple[np.ndarray, int]:
+    """Decode an audio file as it is, with all its channels and at its own sampling rate.
+
+    Args:
+        source, name: see [`read_audio`].
+        seconds (`float`, *optional*): how much of it is of interest; of a file that lasts much longer no more than a
+            minute beyond is decoded.
+
+    Returns:
+        Samples of shape `(samples, channels)`, float32, and their sampling rate in Hz. They may be none or not finite.
+
+    Raises:
+        AudioError, TypeError: see [`read_audio`].
+    """
+    beginning = None if seconds is None else _beginning_of_long(source, seconds)
+    if beginning is not None:
+        return beginning
+    content, name = _read_bytes(source, name)
+    _refuse_cut_off_wav(content, name)
+    return _decode(content, name)
 
 
 def audio_duration(source: str | os.PathLike | bytes | BinaryIO | dict) -> float:

@@ -5,6 +5,8 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
 
 import csv
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,23 @@ def drum_rows() -> list[dict]:
 def drum_clips(drum_rows) -> list:
     """Every twentieth drum clip as float32 samples at 16 kHz, of 22 lengths."""
     return [soundfile.read(row["path"], dtype="float32")[0] for row in drum_rows[::20]]
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a tmpfs of so many MB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = []
+
+    def mount(megabytes: float) -> Path:
+        options = f"size={int(megabytes * 1024)}k"
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk]
+        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting a small tmpfs needs root")
+        mounted.append(disk)
+        return disk
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", path], check=True)

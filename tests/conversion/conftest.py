@@ -1,7 +1,5 @@
 """Small checkpoints as the original AST code saves them: real names and widths, two layers, seeded weights."""
 
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -65,23 +63,3 @@ def convert(capsys):
         return code, captured.out, captured.err
 
     return run
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """Mount a tmpfs of so many MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = []
-
-    def mount(megabytes: float) -> Path:
-        options = f"size={int(megabytes * 1024)}k"
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk]
-        if shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("mounting a small tmpfs needs root")
-        mounted.append(disk)
-        return disk
-
-    yield mount
-    for path in mounted:
-        subprocess.run(["umount", path], check=True)

@@ -86,8 +86,7 @@ def test_an_interrupted_cross_validation_goes_on_to_the_same_result(recipe, tmp_
             raise KeyboardInterrupt
 
     monkeypatch.setattr(ASTTrainer, "_save_checkpoint", save_and_stop)
-    with pytest.raises(KeyboardInterrupt):
-        main([recipe])
+    assert main([recipe]) == 130  # as shells call it
     monkeypatch.undo()
     first = tmp_path / "folds" / "fold-BJA_Pacific"
     finished = (first / "model.safetensors").stat().st_mtime_ns

@@ -317,17 +317,6 @@ def test_a_path_that_is_not_there(tmp_path):
         load(tmp_path / "nowhere.csv")
 
 
-def test_a_table_naming_a_missing_file(table):
-    with pytest.raises(DataError, match=r"names 2 file\(s\) that are not there: .*gone_0.wav.*gone_1.wav"):
-        load(table(table.rows + [table.rows[0] | {"file_name": f"cat/gone_{index}.wav"} for index in range(2)]))
-
-
-def test_a_table_without_rows(tmp_path):
-    (tmp_path / "empty.csv").write_text("file_name,label\n")
-    with pytest.raises(DataError, match="has no rows"):
-        load(tmp_path / "empty.csv")
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
@@ -358,22 +347,9 @@ def test_a_group_column_that_is_not_there(class_folders):
         load(class_folders, group_column_name="speaker")
 
 
-def test_one_class_only(class_folders):
-    shutil.rmtree(class_folders / "dog")
-    with pytest.raises(DataError, match="All clips have the label cat"):
-        load(class_folders)
-
-
 def test_one_class_only_in_training(table):
     rows = [row for row in table.rows if row["label"] == "cat" or row["split"] == "test"]
     with pytest.raises(DataError, match="All training clips have the label cat"):
-        load(table(rows))
-
-
-def test_a_label_missing_in_the_training_split(table, class_folders, write_clip):
-    write_clip(class_folders / "cow" / "moo.wav")
-    rows = table.rows + [{"file_name": "cow/moo.wav", "label": "cow", "split": "test"}]
-    with pytest.raises(DataError, match="cow: no training clip has this label.* --ignore_labels cow"):
         load(table(rows))
 
 
@@ -439,17 +415,6 @@ def test_a_bad_file_met_later_is_named(class_folders):
         file.write(b"")
     with pytest.raises(AudioError, match="test_"):
         ASTDataset(splits["train"], 16_000, 16_000)[0]
-
-
-def test_rates_and_channels_come_out_as_mono_at_the_model_rate(tmp_path):
-    for label, rate in (("a", 8_000), ("b", 44_100)):
-        (tmp_path / label).mkdir()
-        for index in range(5):
-            samples = np.random.default_rng(index + rate).uniform(-0.5, 0.5, (rate // 2, 2))
-            soundfile.write(tmp_path / label / f"{index}.wav", samples, rate)
-    splits, _ = load(tmp_path)
-    dataset = ASTDataset(splits["train"], 16_000, 16_000)
-    assert {item["waveform"].shape for item in (dataset[index] for index in range(len(dataset)))} == {(8_000,)}
 
 
 def test_mixed_items_carry_soft_labels_and_depend_only_on_seed_epoch_and_index(class_folders):

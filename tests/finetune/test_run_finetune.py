@@ -171,10 +171,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(recipe, tmp_path, caps
 
 def test_a_training_that_diverged_says_so(recipe, capsys):
     assert main([recipe, "--learning_rate", "1e30", "--max_grad_norm", "0"]) == 1
-    assert (
-        "scores are not numbers: its training diverged. Train it with a lower --learning_rate"
-        in capsys.readouterr().err
-    )
+    assert "Train with a lower --learning_rate (it is 1e+30) or --max_grad_norm 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

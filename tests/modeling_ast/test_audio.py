@@ -271,3 +271,23 @@ def test_the_duration_of_a_file_is_told_from_its_header(tmp_path, kind):
             audio_duration(source)
     else:
         assert audio_duration(source) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("audio_format", "rate"), [("WAV", 16_000), ("FLAC", 44_100), ("OGG", 8_000)])
+def test_the_beginning_of_a_long_file_is_what_it_is_in_the_whole(tmp_path, audio_format, rate):
+    path = tmp_path / f"long.{audio_format.lower()}"
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 65 * rate).astype(np.float32)
+    soundfile.write(path, samples, rate, format=audio_format)
+    whole, beginning = read_audio(path), read_audio(path, max_samples=16_000)
+    assert 16_000 < len(beginning) < len(whole)
+    np.testing.assert_array_equal(beginning[:16_000], whole[:16_000])
+    np.testing.assert_array_equal(read_audio({"path": str(path), "bytes": None}, max_samples=16_000), beginning)
+    assert len(read_audio(path, max_samples=6 * 16_000)) == len(whole), "so little more is decoded at once"
+
+
+def test_the_beginning_of_a_long_file_is_checked_too(tmp_path):
+    samples = np.zeros(65 * 1000, dtype=np.float32)
+    samples[10] = np.nan
+    soundfile.write(tmp_path / "nan.wav", samples, 1000, subtype="FLOAT")
+    with pytest.raises(AudioError, match=r"nan\.wav contains NaN"):
+        read_audio(tmp_path / "nan.wav", 1000, max_samples=1000)

@@ -1,0 +1,368 @@
+"""`ast-finetune ... --dry_run`: what the clips are like, what a training would cost and hear, and what it would refuse.
+
+A few steps are trained in memory to measure them and are thrown away; all that is written is the folder `dry_run` in the
+output folder, which no run touches.
+"""
+
+import contextlib
+import copy
+import dataclasses
+import io
+import itertools
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+import numpy as np
+from accelerate import PartialState
+from tqdm import tqdm
+
+from model_card.figures import plot_spectrogram_pairs
+from modeling_ast import ASTConfig, ASTFeatureExtractor
+from modeling_ast.atomic_files import open_atomically
+
+from .arguments import ASTTrainingArguments, DataArguments, ModelArguments
+from .clip_statistics import (
+    ClipFacts,
+    describe_band,
+    describe_frames,
+    describe_lengths,
+    describe_recordings,
+    look_at_clips,
+)
+from .collator import model_inputs
+from .cost_estimate import estimate_cost
+from .cross_validation import check_fold_choices
+from .data_errors import some
+from .dry_run_report import cost_lines, data_lines, refused_lines
+from .failures import TrainingStoppedError, failures_in_words
+from .labels import label_lists, label_names
+from .output_folder import check_output_dir, refuse_another_run, refuse_file
+from .splits import load_folds, load_splits
+from .streaming import ClipStream, StreamedClip, StreamedClips, fetched, load_streams
+from .training_run import InputError, PreparedRun, build_feature_extractor, prepare_run
+
+DRY_RUN_NAME, REPORT_NAME, PICTURE_NAME = "dry_run", "dry_run.json", "spectrograms.png"
+CLIPS_LOOKED_AT = 2000
+CLIPS_PICTURED = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedData:
+    """Splits as they were loaded, and what they are for.
+
+    Args:
+        splits (`dict`): of the run, or of the first of several folds.
+        method (`str`): how they were made, in words.
+        folds (`list[str]`): names of the folds; none without cross-validation.
+    """
+
+    splits: dict[str, datasets.Dataset] | dict[str, ClipStream]
+    method: str
+    folds: list[str]
+
+
+def dry_run(argv: list[str], arguments: tuple) -> dict:
+    """Look at the clips, measure a few steps, draw a picture; print all of it and write it down.
+
+    Args:
+        argv (`list[str]`): the command line.
+        arguments (`tuple`): what [`parse_arguments`] makes of it.
+
+    Returns:
+        What `dry_run.json` holds.
+
+    Raises:
+        InputError: if a training could not begin with what can be read of the data, in the words of the training.
+    """
+    model_args, data_args, _, _, training_args = arguments
+    folder = Path(training_args.output_dir) / DRY_RUN_NAME
+    try:
+        refuse_several_processes()
+        refuse_file(folder.parent)
+        refuse_file(folder)
+        feature_extractor, config = build_feature_extractor(model_args), build_config(model_args)
+        data = load_data(data_args, training_args)
+        report, usable = describe_clips(data, feature_extractor, config, data_args.padding, training_args.seed)
+        print(*data_lines(report), sep="\n", flush=True)
+        report["refused"] = refused_up_front(arguments, report)
+        with tempfile.TemporaryDirectory(prefix="ast-dry-run-") as scratch:
+            run = prepare(argv, apart_from_the_run(arguments, scratch), usable, report["refused"])
+            report["refused"] += refused_resume(arguments, run)
+            folder.mkdir(parents=True, exist_ok=True)
+            draw_training_clips(run, folder / PICTURE_NAME)
+            report["cost"] = measure(run, report["refused"])
+        with open_atomically(folder / REPORT_NAME) as file:
+            file.write(f"{json.dumps(report, indent=1, ensure_ascii=False)}\n".encode())
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        raise InputError(str(error)) from error
+    print(*cost_lines(report), *refused_lines(report), sep="\n")
+    print(f"\nNothing was trained. {folder}: {PICTURE_NAME}, {REPORT_NAME}", flush=True)
+    return report
+
+
+def refuse_several_processes():
+    """Raise a `ValueError` where several processes were launched."""
+    number = PartialState().num_processes
+    if number > 1:
+        raise ValueError(
+            f"dry_run measures one process, and {number} were launched. Run ast-finetune with the same flags, without "
+            "accelerate launch."
+        )
+
+
+def build_config(args: ModelArguments) -> ASTConfig:
+    """The configuration of the model, as far as it is known before the labels are."""
+    if args.model_name_or_path:
+        return ASTConfig.from_pretrained(args.model_name_or_path, **args.sizes())
+    return ASTConfig(**args.sizes())
+
+
+def load_data(data_args: DataArguments, training_args: ASTTrainingArguments) -> LoadedData:
+    """Load the clips as the training does; of several folds the first stands for all.
+
+    Raises:
+        ValueError: see [`load_splits`], [`load_streams`] and [`load_folds`].
+    """
+    if data_args.streaming:
+        return LoadedData(*load_streams(data_args), folds=[])
+    if not data_args.fold_column_name:
+        return LoadedData(*load_splits(data_args, training_args.seed), folds=[])
+    check_fold_choices(training_args)
+    folds, method = load_folds(data_args)
+    name, splits = folds[0]
+    return LoadedData(splits, f"{method}; fold {name} is scored", [name for name, _ in folds])
+
+
+def choose_rows(splits: dict[str, datasets.Dataset], seed: int) -> list[tuple[str, int]]:
+    """Split and row of the clips to decode: all of them, or 2,000 drawn by the seed."""
+    rows = [(side, row) for side, split in splits.items() for row in range(len(split))]
+    if len(rows) <= CLIPS_LOOKED_AT:
+        return rows
+    chosen = np.random.default_rng(seed).choice(len(rows), CLIPS_LOOKED_AT, replace=False)
+    return [rows[place] for place in sorted(chosen.tolist())]
+
+
+def describe_clips(
+    data: LoadedData, feature_extractor: ASTFeatureExtractor, config: ASTConfig, padding: str, seed: int
+) -> tuple[dict, LoadedData]:
+    """Count the labels and decode the clips.
+
+    Args:
+        data ([`LoadedData`]): the splits.
+        feature_extractor ([`ASTFeatureExtractor`]): what the model hears of a clip.
+        config ([`ASTConfig`]): its patches.
+        padding (`str`): of the training.
+        seed (`int`): draws the clips to decode if there are more than 2,000.
+
+    Returns:
+        The sections of the report that are about the data, and the data without the clips that cannot be decoded. Where
+        none can be, or clips are finished features, the report has no `lengths`, `recordings`, `band` and `frames`.
+    """
+    splits, streamed = data.splits, isinstance(data.splits["train"], ClipStream)
+    names, sizes = label_names(splits["train"]), {side: len(split) for side, split in splits.items()}
+    counts = {side: label_counts(split) for side, split in splits.items()}
+    report = {
+        "clips": sizes,
+        "split_method": data.method,
+        "folds": data.folds,
+        "labels": {name: {side: counts[side][label] for side in splits} for label, name in enumerate(names)},
+        "looked_at": {"clips": 0, "of": sum(sizes.values()), "seed": None if streamed else seed},
+        "bad_clips": [],
+    }
+    if "audio" not in splits["train"].column_names:
+        return report, data
+    places: list[tuple[str, int]] = []  # split and row of what was decoded
+    read = first_clips(splits, places) if streamed else chosen_clips(splits, choose_rows(splits, seed), places)
+    shown = tqdm(read, desc="decoding", unit="clip", disable=None, leave=False)  # on a terminal only
+    facts, bad = look_at_clips(shown, feature_extractor.sampling_rate)
+    report["looked_at"]["clips"] = len(places)
+    report["bad_clips"] = [{"split": places[place][0], "clip": clip, "reason": reason} for place, clip, reason in bad]
+    if facts:
+        report |= describe_audio(facts, names, feature_extractor, config, padding)
+    return report, without_rows(data, [places[place] for place, _, _ in bad])
+
+
+def label_counts(split: datasets.Dataset | ClipStream) -> list[int]:
+    """Clips of every label, in the order of the model's outputs."""
+    if isinstance(split, ClipStream):
+        return split.label_counts.tolist()
+    counts = Counter(itertools.chain.from_iterable(label_lists(split)))
+    return [counts[label] for label in range(len(label_names(split)))]
+
+
+def chosen_clips(
+    splits: dict[str, datasets.Dataset], rows: list[tuple[str, int]], places: list[tuple[str, int]]
+) -> Iterator[tuple[dict, list[int]]]:
+    """Audio and labels of these clips; which each was is added to `places`."""
+    for side, row in rows:
+        places.append((side, row))
+        clip = splits[side][row]
+        yield clip["audio"], as_list(clip["label"])
+
+
+def first_clips(streams: dict[str, ClipStream], places: list[tuple[str, int]]) -> Iterator[tuple[dict, list[int]]]:
+    """Audio and labels of the first 2,000 clips of streams, as many of each; which each was is added to `places`."""
+    for side, stream in streams.items():
+        for row, clip in enumerate(itertools.islice(stream, CLIPS_LOOKED_AT // len(streams))):
+            places.append((side, row))
+            yield fetched(clip["audio"]), as_list(clip["label"])
+
+
+def as_list(label: int | list[int]) -> list[int]:
+    """The labels of a clip, one or several."""
+    return label if isinstance(label, list) else [label]
+
+
+def describe_audio(
+    facts: list[ClipFacts], names: list[str], feature_extractor: ASTFeatureExtractor, config: ASTConfig, padding: str
+) -> dict:
+    """The sections of the report that are about decoded clips; see [`describe_clips`]."""
+    rate, seconds = feature_extractor.sampling_rate, [clip.seconds for clip in facts]
+    frames = describe_frames(seconds, feature_extractor.max_length, rate, config.patch_size, config.time_stride)
+    return {
+        "lengths": describe_lengths(seconds),
+        "recordings": describe_recordings(facts),
+        "band": describe_band(facts, names, rate),
+        "frames": {"padding": padding} | frames,
+    }
+
+
+def without_rows(data: LoadedData, bad: list[tuple[str, int]]) -> LoadedData:
+    """The data without these rows; as it is if that would leave a split empty, which the training then says."""
+    splits = {}
+    for side, split in data.splits.items():
+        rows = {row for place, row in bad if place == side}
+        if len(rows) == len(split):
+            return data
+        if isinstance(split, ClipStream):
+            clips = enumerate(itertools.islice(split, max(rows, default=-1) + 1))
+            splits[side] = split.without(sorted(rows), [as_list(clip["label"]) for row, clip in clips if row in rows])
+        else:
+            splits[side] = split.select([row for row in range(len(split)) if row not in rows]) if rows else split
+    return dataclasses.replace(data, splits=splits)
+
+
+def refused_up_front(arguments: tuple, report: dict) -> list[str]:
+    """What the training would say of the output folder and of clips that cannot be decoded."""
+    model_args, data_args, _, _, training_args = arguments
+    refused = []
+    if not data_args.fold_column_name:  # each fold has a folder of its own
+        try:
+            check_output_dir(training_args, model_args, data_args)
+        except ValueError as error:
+            refused.append(str(error))
+    bad = [clip["clip"] for clip in report["bad_clips"]]
+    if bad and not data_args.skip_bad_audio:
+        refused.append(
+            f"{len(bad)} of {report['looked_at']['clips']} clips looked at cannot be used: {some(bad)}. Repair or remove "
+            "them, or pass --skip_bad_audio to leave them out."
+        )
+    return refused
+
+
+def apart_from_the_run(arguments: tuple, folder: str) -> tuple:
+    """The arguments of the same training in another folder, where it reports to nobody and fills no cache."""
+    *groups, training_args = arguments
+    groups = [
+        dataclasses.replace(group, waveform_cache=None) if isinstance(group, DataArguments) else group
+        for group in groups
+    ]
+    training_args = copy.copy(training_args)
+    training_args.output_dir, training_args.disable_tqdm, training_args.report_to = folder, True, []
+    training_args.overwrite_output_dir = training_args.push_to_hub = False
+    training_args.resume_from_checkpoint = None
+    return (*groups, training_args)
+
+
+def prepare(argv: list[str], arguments: tuple, data: LoadedData, refused: list[str]) -> PreparedRun:
+    """Prepare the training; where it refuses clips that are in two splits, note that and go on as its message says.
+
+    Raises:
+        InputError: if it refuses more than that, with all that was refused.
+    """
+    found = []
+    for drop_duplicates in (arguments[1].drop_duplicate_audio, True):
+        data_args = dataclasses.replace(arguments[1], drop_duplicate_audio=drop_duplicates)
+        stages = io.StringIO()
+        try:
+            with contextlib.redirect_stdout(stages):
+                run = prepare_run(argv, (arguments[0], data_args, *arguments[2:]), (data.splits, data.method))
+        except InputError as error:
+            found += [str(error)] if str(error) not in found else []
+            if "--drop_duplicate_audio" in str(error):
+                continue
+            break
+        refused += found
+        print("", "What a training says before it begins", stages.getvalue().rstrip(), sep="\n", flush=True)
+        return run
+    raise InputError("\n".join([*refused, *found]))
+
+
+def refused_resume(arguments: tuple, run: PreparedRun) -> list[str]:
+    """What the training would say of the checkpoint to resume from."""
+    model_args, data_args, _, _, training_args = arguments
+    if data_args.fold_column_name:
+        return []
+    with contextlib.suppress(ValueError):  # that there is none was said before
+        resume_from = check_output_dir(training_args, model_args, data_args)
+        if resume_from:
+            try:
+                refuse_another_run(Path(resume_from), run.trainer.identity)
+            except ValueError as error:
+                return [str(error)]
+    return []
+
+
+def draw_training_clips(run: PreparedRun, path: Path):
+    """Draw a few training clips without augmentation, and as the first epoch would have them.
+
+    Args:
+        run ([`PreparedRun`]): the training.
+        path (`Path`): PNG file to write.
+
+    Raises:
+        AudioError: for a clip that cannot be decoded.
+    """
+    trainer, clips = run.trainer, run.clips["train"]
+    if isinstance(clips, StreamedClips):
+        augmented = list(itertools.islice(clips.training_sampler(trainer.args.seed), CLIPS_PICTURED))
+        plain = [StreamedClip(clip.row) for clip in augmented]
+    else:
+        plain = np.random.default_rng(trainer.args.seed).permutation(len(clips))[:CLIPS_PICTURED].tolist()
+        augmented = [(0, index) for index in plain]
+    names = label_names(clips.split)
+    forms = []
+    for examples in ([clips[key] for key in plain], [clips[key] for key in augmented]):
+        batch = model_inputs(trainer.data_collator(examples), trainer.feature_extractor, trainer.augmentation)
+        titles = [label_in_words(example["label"], names) for example in examples]
+        forms.append(list(zip(titles, batch["input_values"].numpy(), strict=True)))
+    title = "each clip as it is (left) and in training (right); blocks of one colour are masks and padding"
+    plot_spectrogram_pairs(list(zip(*forms, strict=True)), path, title, trainer.feature_extractor.sampling_rate)
+
+
+def label_in_words(label: int | np.ndarray, names: list[str]) -> str:
+    """A label index or vector by name; of a mixture with the share of each."""
+    if np.ndim(label) == 0:
+        return names[label]
+    parts = [
+        names[place] if label[place] == 1 else f"{label[place]:.2f} {names[place]}"
+        for place in np.argsort(-label, kind="stable")
+        if label[place]
+    ]
+    return " + ".join(parts) or "no label"
+
+
+def measure(run: PreparedRun, refused: list[str]) -> dict | None:
+    """See [`estimate_cost`]; `None` if the training stops in its first steps, the reason of which is added to `refused`."""
+    try:
+        with failures_in_words(run.trainer, run.data_args):
+            return estimate_cost(run.trainer, run.clips, run.data_args, run.optimization)
+    except TrainingStoppedError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        refused.append(f"Time and memory could not be measured. {error}")
+        return None

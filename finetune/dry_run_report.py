@@ -1,0 +1,200 @@
+"""The text of a dry run: what [`dry_run`] found, in lines of at most 80 columns."""
+
+import textwrap
+from collections.abc import Iterator
+
+from .checks import SPLIT_WORDS
+
+WIDTH = 80  # columns
+LONGEST_NAME = 30  # of a label in its table
+MOST_LABELS, EXTREME_LABELS = 30, 12  # of more than 30 labels the 12 most common and the 12 rarest are shown
+MOST_BAD_CLIPS = 10
+LARGE_SHARE_ABOVE_BAND = 0.1
+
+
+def data_lines(report: dict) -> Iterator[str]:
+    """What is known of the data before anything is measured.
+
+    Args:
+        report (`dict`): of [`dry_run`]; the keys it has decide what is told.
+    """
+    total, seen = report["looked_at"]["of"], report["looked_at"]["clips"]
+    yield from _wrapped(f"{total} clips, split {report['split_method']}")
+    yield from label_lines(report)
+    if seen:
+        seed = report["looked_at"]["seed"]
+        sample = f"drawn with seed {seed}" if seed is not None else "the first of each split"
+        yield from ["", "Decoded: all clips" if seen == total else f"Decoded: {seen} of {total} clips, {sample}"]
+    if "lengths" in report:
+        yield from length_lines(report["lengths"])
+        yield from recording_lines(report["recordings"], seen - len(report["bad_clips"]))
+        yield from band_lines(report["band"])
+        yield from frame_lines(report["frames"])
+    yield from bad_clip_lines(report["bad_clips"], seen)
+
+
+def label_lines(report: dict) -> Iterator[str]:
+    """The number of clips of each label in each split."""
+    sides, counts = list(report["clips"]), report["labels"]
+    width = min(LONGEST_NAME, max(len(name) for name in (*counts, "all clips")))
+    yield from ["", f"  {'label':{width}}" + "".join(f"{SPLIT_WORDS[side]:>12}" for side in sides)]
+    order = list(counts)
+    if len(order) > MOST_LABELS:
+        order.sort(key=lambda name: -counts[name]["train"])
+        order = [*order[:EXTREME_LABELS], None, *order[-EXTREME_LABELS:]]
+    for name in order:
+        if name is None:
+            yield f"  ... {len(counts) - 2 * EXTREME_LABELS} labels between these ..."
+            continue
+        shown = textwrap.shorten(name, LONGEST_NAME, placeholder="...") if len(name) > LONGEST_NAME else name
+        yield f"  {shown:{width}}" + "".join(f"{counts[name][side]:>12}" for side in sides)
+    yield f"  {'all clips':{width}}" + "".join(f"{report['clips'][side]:>12}" for side in sides)
+
+
+def length_lines(lengths: dict) -> Iterator[str]:
+    """Lengths of the clips."""
+    yield from [
+        "",
+        f"Length in seconds: {lengths['shortest']:.4g} to {lengths['longest']:.4g}, median {lengths['median']:.4g}, "
+        f"{duration(lengths['total_seconds'])} in total",
+    ]
+    rows = lengths["histogram"]
+    names = [f"{low:g} - {high:g}" if low != high else f"{low:.4g}" for low, high, _ in rows]
+    yield from bars(names, [count for *_, count in rows])
+
+
+def recording_lines(recordings: dict, number: int) -> Iterator[str]:
+    """Sampling rates, channels and levels."""
+    rates = recordings["sampling_rates"]
+    yield from ["", "Sampling rate in Hz", *bars(list(rates), list(rates.values()))]
+    several = number - recordings["channels"].get("1", 0)
+    yield from ["", f"Channels: {_part(several, number)} have several; the model hears their mean"]
+    levels = recordings["level_db"]
+    if levels["50%"] is not None:
+        yield from _wrapped(
+            f"Level in dB of full scale: median {levels['50%']:.0f}, nine of ten clips from {levels['5%']:.0f} to "
+            f"{levels['95%']:.0f}; {_part(recordings['clipped'], number)} are clipped, {recordings['silent']} silent"
+        )
+
+
+def band_lines(band: dict) -> Iterator[str]:
+    """Energy that the model does not hear."""
+    edge = f"{band['edge_hz']:g} Hz"
+    if not band["clips_sampled_higher"]:
+        yield f"Above {edge}, where the model hears nothing: these files hold nothing either"
+        return
+    words = f"Above {edge}, where the model hears nothing: {band['share']:.1%} of the energy (mean over the clips)"
+    if band["worst_labels"]:
+        words += "; most for " + ", ".join(f"{name} {share:.0%}" for name, share in band["worst_labels"].items())
+    yield from _wrapped(words)
+    if band["share"] >= LARGE_SHARE_ABOVE_BAND:
+        yield from _wrapped("  Sounds that differ only up there cannot be told apart.")
+
+
+def frame_lines(frames: dict) -> Iterator[str]:
+    """What the input length does to the clips."""
+    yield from _wrapped(f"{_length_in_words(frames)}{_padding_in_words(frames)}")
+    if frames["fitting"]:
+        yield from _wrapped(f"  A better fit: {_length_in_words(frames['fitting'])}")
+
+
+def bad_clip_lines(bad_clips: list[dict], seen: int) -> Iterator[str]:
+    """Clips that cannot be decoded, with the reasons."""
+    if not bad_clips:
+        return
+    yield from ["", f"{len(bad_clips)} of {seen} clips looked at cannot be used:"]
+    for clip in bad_clips[:MOST_BAD_CLIPS]:
+        yield from _wrapped(f"  {clip['reason']}")
+    if len(bad_clips) > MOST_BAD_CLIPS:
+        yield f"  ... and {len(bad_clips) - MOST_BAD_CLIPS} more"
+
+
+def cost_lines(report: dict) -> Iterator[str]:
+    """Time and memory of the training."""
+    cost = report["cost"]
+    if cost is None:
+        return
+    step, run = cost["seconds_per_step"], cost["run_seconds"]
+    threads = f", {cost['threads']} thread(s)" if cost["device"] == "cpu" else ""
+    yield from [
+        "",
+        f"Time on {cost['device']}{threads}, measured on {cost['measured_steps']} steps after {cost['warm_up_steps']} to "
+        "warm up",
+    ]
+    of_scored = f"{report['clips']['eval']} scored clips"
+    passes = f"{cost['epochs']:.4g} epochs, {cost['evaluation_passes']} evaluation(s)"
+    rows = {
+        "step": f"{duration(step['mean'])} ({duration(step['fast'])} to {duration(step['slow'])})",
+        "epoch": f"{duration(cost['epoch_seconds'])}, {cost['steps_per_epoch']:.4g} steps",
+        "evaluation": f"{duration(cost['evaluation_seconds'])} for {of_scored}",
+        "whole run": f"{duration(run['expected'])} ({duration(run['fast'])} to {duration(run['slow'])}), {passes}",
+    }
+    if report["folds"]:
+        number = len(report["folds"])
+        rows["all folds"] = f"{duration(number * run['expected'])}, {number} such runs"
+    for name, words in rows.items():
+        yield f"  {name:<12}{words}"
+    yield from _wrapped(
+        "  In brackets as if all steps were as fast or slow as the fastest and the slowest tenth, on a machine as busy as "
+        "now. Loading the data, writing checkpoints and the card come on top."
+    )
+    above = max(0.0, cost["peak_memory_gb"] - cost["memory_before_gb"])
+    yield from _wrapped(
+        f"Memory of this {cost['memory_of']}: {cost['peak_memory_gb']:.2f} GB at most, {above:.2f} GB more than before the "
+        "first step; loader workers not counted"
+    )
+
+
+def refused_lines(report: dict) -> Iterator[str]:
+    """What the training would not accept."""
+    if report["refused"]:
+        yield from ["", "A training with these flags would not go through:"]
+    for message in report["refused"]:
+        yield from _wrapped(f"  - {message}")
+
+
+def bars(names: list[str], counts: list[int]) -> Iterator[str]:
+    """A histogram: a row with its name, its count and a bar for each; a count above 0 has a bar of one sign or more."""
+    name_width, count_width = max(map(len, names)), len(str(max(counts)))
+    longest = WIDTH - name_width - count_width - 6
+    for name, count in zip(names, counts, strict=True):
+        bar = "#" * max(round(longest * count / max(counts)), 1 if count else 0)
+        yield f"  {name:>{name_width}}  {count:>{count_width}}  {bar}".rstrip()
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the two largest units that tell something."""
+    if seconds < 1:
+        return f"{1000 * seconds:.3g} ms"
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours < 100 else f"{hours / 24:.1f} days"
+
+
+def _length_in_words(frames: dict) -> str:
+    cut = (
+        f"cuts {frames['clips_cut']} clip(s), {frames['share_cut']:.1%} of all seconds" if frames["clips_cut"] else ""
+    )
+    return (
+        f"--max_length {frames['max_length']} ({frames['seconds']:.2f} s): {cut or 'cuts no clip'}; "
+        f"{frames['share_padding']:.0%} of the input is padding"
+    )
+
+
+def _padding_in_words(frames: dict) -> str:
+    longest = ", when scored; in training clips are padded to the longest of their batch"
+    return longest if frames["padding"] == "longest" else ""
+
+
+def _part(count: int, number: int) -> str:
+    return f"{count} of {number} clips ({count / number:.0%})" if count else f"none of {number} clips"
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines of a paragraph, those after the first set in."""
+    indent = " " * (len(text) - len(text.lstrip()) + 2)
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

@@ -1,0 +1,90 @@
+"""Fine-tuning from a notebook or script, on a data set that is there as a Python object.
+
+It is the run of `ast-finetune` with the same fields, checks and output folder; only the clips come as they are.
+"""
+
+import os
+from dataclasses import replace
+
+import datasets
+
+from .arguments import NOT_RECORDED, fields_as_flags, parse_arguments
+from .data_errors import DataError
+from .splits import clips_of_dataset, split_clips
+from .training_run import InputError, prepare_run, train_run
+
+IN_PYTHON = "the data set"  # stands where the command line has a name of the data
+# What says where clips are, is read from there, or is done with another command.
+NOT_IN_PYTHON = (
+    "dataset_config_name", "train_file", "eval_file", "validation_file", "fold_column_name", "streaming", "dry_run"
+)  # fmt: skip
+
+
+def fine_tune(
+    dataset: datasets.Dataset | datasets.DatasetDict,
+    *,
+    output_dir: str | os.PathLike,
+    dataset_name: str | None = None,
+    **fields,
+) -> dict:
+    """Fine-tune AST on a data set in memory and write the checkpoint folder that `ast-finetune` writes.
+
+    Args:
+        dataset (`datasets.Dataset` or `datasets.DatasetDict`): clips in a `datasets.Audio` column, decoded or not, of any
+            sampling rate, or paths or bytes of audio files; and a column of labels. Of a `DatasetDict` the splits
+            `train_split_name` and `eval_split_name` are taken; a `Dataset` is split by its column `split_column_name`,
+            or, if it has none, a share `eval_fraction` is held out.
+        output_dir (`str` or `os.PathLike`): folder for the checkpoint, summary and card.
+        dataset_name (`str`, *optional*): what summary and card call the data; an id like `user/name` becomes a link to
+            the Hub. Nothing is loaded by it.
+        fields: what recipes and flags of `ast-finetune` can say, by the same names: `num_train_epochs=3`. A message that
+            says to pass `--field value` means `field=value` here.
+
+    Returns:
+        The run summary, as in `run_summary.json`.
+
+    Raises:
+        InputError: for whatever is wrong with data or fields; nothing was trained.
+        TrainingStoppedError: if the training ended early.
+    """
+    given = fields | {"output_dir": os.fspath(output_dir)}
+    try:
+        _refuse_fields(given)
+        _refuse_other_types(dataset)
+        argv = fields_as_flags(given, "fine_tune")
+        arguments = parse_arguments([*argv, "--dataset_name", IN_PYTHON])
+        _, data_args, *_, training_args = arguments
+        data_args.dataset_name = dataset_name
+        clips = clips_of_dataset(dataset, data_args, IN_PYTHON)
+        loaded = split_clips(clips, data_args, training_args.seed)
+    except (ValueError, OSError, ImportError, RuntimeError) as error:
+        raise InputError(str(error)) from error
+    run = prepare_run(argv, arguments, loaded)
+    return train_run(replace(run, summary=run.summary | {"command": _call(given, dataset_name)}))
+
+
+def _refuse_fields(fields: dict):
+    refused = [name for name in NOT_IN_PYTHON if fields.get(name)]
+    if refused:
+        raise ValueError(
+            f"{', '.join(refused)} belong(s) to data that ast-finetune loads itself, and fine_tune was given a data set. Leave "
+            "it out, or call ast-finetune with --dataset_name."
+        )
+
+
+def _refuse_other_types(dataset):
+    parts = list(dataset.values()) if isinstance(dataset, dict) else [dataset]
+    strange = [part for part in parts if not isinstance(part, datasets.Dataset)]
+    if strange or not parts:
+        found = type(strange[0] if strange else dataset).__name__
+        raise DataError(
+            f"fine_tune was given {'an empty' if not parts else 'a'} {found}, expected a datasets.Dataset, or a datasets.DatasetDict of "
+            "them. Load it without streaming=True, or make one with datasets.Dataset.from_dict or from_list."
+        )
+
+
+def _call(fields: dict, dataset_name: str | None) -> str:
+    """The call as it was, for the card."""
+    named = {"dataset_name": dataset_name} if dataset_name else {}
+    told = named | {name: value for name, value in fields.items() if name not in NOT_RECORDED}
+    return f"fine_tune(dataset, {', '.join(f'{name}={value!r}' for name, value in told.items())})"

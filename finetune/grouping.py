@@ -1,0 +1,115 @@
+"""Which clips have to stay together when a split is made: by a column, or by a part of their file names."""
+
+import re
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+
+from .arguments import DataArguments
+from .audio_columns import audio_paths
+from .data_errors import DataError, require_column, some
+from .labels import label_lists
+
+AT_RANDOM = "at random"  # in the words on every split that is made here
+BEFORE_LAST_PART = "^.+(?=[_-])"  # "take" of take_12 or take-12
+FEWEST_RECORDINGS = 5  # of which the default --eval_fraction can hold out one
+
+
+def file_names(rows: datasets.Dataset) -> list[str | None]:
+    """Name of every clip's file, without folder and suffix; `None` for what has no name.
+
+    Args:
+        rows (`datasets.Dataset`): with the column `"audio"`, undecoded, or `"features"`.
+    """
+    if "audio" in rows.column_names:
+        paths = audio_paths(rows)
+    elif rows.features["features"] == datasets.Value("string"):
+        paths = rows["features"][:]
+    else:
+        paths = [None] * len(rows)
+    return [None if path is None else Path(path).stem for path in paths]
+
+
+def groups_of(
+    rows: datasets.Dataset, chosen: list[int], data: DataArguments, row_name: Callable[[int], str]
+) -> dict[int, str]:
+    """The group of each of the chosen clips.
+
+    Args:
+        rows (`datasets.Dataset`): all clips.
+        chosen (`list[int]`): those that are grouped.
+        data ([`DataArguments`]): its `group_column_name` or `group_file_pattern` says by what.
+        row_name (`Callable`): what to call a row in a message.
+
+    Raises:
+        DataError: if the column is not there, a clip has no file name, or the pattern finds nothing in it.
+    """
+    if data.group_column_name:
+        require_column("group_column_name", data.group_column_name, rows.column_names)
+        values = rows[data.group_column_name][:]
+        return {row: values[row] for row in chosen}
+    names = file_names(rows)
+    nameless = [row_name(row) for row in chosen if names[row] is None]
+    if nameless:
+        raise DataError(
+            f"Row(s) {some(nameless)} have no file name, in which group_file_pattern={data.group_file_pattern!r} could find "
+            "anything. Pass --group_column_name with a column that says what belongs together."
+        )
+    pattern = re.compile(data.group_file_pattern)
+    matches = {row: pattern.search(names[row]) for row in chosen}
+    part = min(pattern.groups, 1)  # the first group of the pattern, or all of it
+    unmatched = [
+        f"{names[row]} (row {row_name(row)})" for row, match in matches.items() if match is None or not match[part]
+    ]
+    if unmatched:
+        raise DataError(
+            f"group_file_pattern={data.group_file_pattern!r} finds nothing in {len(unmatched)} of {len(chosen)} file names: "
+            f"{some(unmatched)}. Pass a --group_file_pattern that finds something in each of them (without folder and "
+            "suffix), or rename these files."
+        )
+    return {row: match[part] for row, match in matches.items()}
+
+
+def grouping_in_words(data: DataArguments) -> str:
+    """What clips are grouped by, to stand within a sentence."""
+    if data.group_column_name:
+        return f"the column {data.group_column_name!r}"
+    return f"the part of file names that matches {data.group_file_pattern!r}"
+
+
+def torn_recordings_note(splits: datasets.DatasetDict, split_method: str, data: DataArguments) -> str | None:
+    """What to say if a split was made regardless of recordings and file names look like pieces of recordings.
+
+    They do if most clips share with another what stands before the last _ or - of their names, and if this is not just
+    their label.
+
+    Args:
+        splits (`datasets.DatasetDict`): from [`load_splits`].
+        split_method (`str`): from there too; tells whether a split was made.
+        data ([`DataArguments`]): by what it was made.
+    """
+    if AT_RANDOM not in split_method or data.grouping_field():
+        return None
+    sizes, sides, labels = Counter(), defaultdict(set), defaultdict(set)
+    for side, split in splits.items():
+        for name, label in zip(file_names(split), label_lists(split), strict=True):
+            match = re.search(BEFORE_LAST_PART, name or "")
+            if match:
+                sizes[match[0]] += 1
+                sides[match[0]].add(side)
+                labels[tuple(label)].add(match[0])
+    num_clips = sum(map(len, splits.values()))
+    in_several = sum(size for size in sizes.values() if size > 1)
+    torn = sorted(beginning for beginning, found in sides.items() if len(found) > 1)
+    named_by_label = all(len(beginnings) == 1 for beginnings in labels.values())
+    if not torn or 2 * in_several <= num_clips or len(sizes) < FEWEST_RECORDINGS or named_by_label:
+        return None
+    pattern = BEFORE_LAST_PART if sizes.total() == num_clips else f"{BEFORE_LAST_PART}|^.+"
+    return (
+        f"file names look like pieces of {len(sizes)} recordings, of which {len(torn)} ({some(torn)}) are on both sides of the "
+        "split, which makes the score too good if they are; keep them together with --group_file_pattern "
+        f"{shlex.quote(pattern)}"
+    )

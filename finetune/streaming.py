@@ -1,0 +1,762 @@
+"""Splits that are read clip after clip from where they are, so that memory does not grow with the data set.
+
+Tables are read in pieces with the readers of `tables.py` (pandas; Parquet with pyarrow, page by page, as one row group may
+hold all the audio), data sets on the Hub with `datasets.IterableDataset` or, if they are Parquet, like local tables. A
+first pass reads the labels alone, with the paths where audio is paths: it finds the labels, counts the clips and thereby
+the steps of an epoch, and leaves counts behind, not lists.
+
+The main process reads clips undecoded, shuffles them in a buffer and hands them as keys to the loader's workers, which
+decode them. Order and draws are functions of (seed, epoch, place of the clip), so the batches do not depend on the number
+of workers, a resumed run takes the batches that were left, without decoding those before, and several processes make the
+same global batches as one. Of these each decodes its own part alone and opens no audio files but of these clips and their
+mixup partners; a table that holds the audio itself is passed over by each process.
+
+Differs from training on a data set that is at hand: clips that are far apart in the data do not meet in a batch, and the
+mixup partner comes from the buffer, not from the whole training set.
+"""
+
+import copy
+import dataclasses
+import hashlib
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import datasets
+import fsspec
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from modeling_ast import ASTFeatureExtractor
+from modeling_ast.audio import AudioError
+from modeling_ast.log_mel import num_samples
+
+from .arguments import DataArguments, local_or_shipped
+from .augmentation import Augmentation, Draws
+from .data import ASTDataset, read_clip
+from .data_errors import DataError, counted, is_empty, require_column, some
+from .decoding import DecodedClip
+from .labels import (
+    ClipLabels,
+    LabelTable,
+    class_names,
+    is_multi_label,
+    label_feature,
+    label_texts,
+    parse_labels,
+    read_label_csv,
+)
+from .sampling import ORDER_STREAM
+from .splits import split_names
+from .tables import METADATA_FILES, TABLE_SUFFIXES, clip_column, refuse_doubled_columns, resolve_audio
+
+LABELS_AT_ONCE, CLIPS_AT_ONCE = 4096, 16  # rows read together: of labels, and of what may be audio
+PAGE_BUFFER = 1 << 20  # bytes of a Parquet column read together
+STREAMED_SUFFIXES = tuple(suffix for suffix in TABLE_SUFFIXES if suffix != ".json")  # which has to be read whole
+
+
+class StreamError(AudioError):
+    """Data that is no longer what the first pass over it found, or a row that cannot be read."""
+
+
+@dataclass(frozen=True)
+class StreamSource:
+    """A table, or a split of a data set on the Hub, that is read in pieces.
+
+    Args:
+        name (`str`): what to call it in messages.
+        columns (`list[str]`): names of its columns.
+        audio_column (`str`): which of them holds the audio.
+        paths (`bool`): whether that column holds nothing but paths.
+        label_feature: type of the label column, where the data says it: a `ClassLabel` has names for its indices.
+        pieces (`Callable`): makes an iterator over dictionaries of columns, as lists, of the columns that are named and
+            as many rows as are asked for.
+        folder (`Path`, *optional*): what paths are relative to.
+    """
+
+    name: str
+    columns: list[str]
+    audio_column: str
+    paths: bool
+    label_feature: object
+    pieces: Callable[[list[str], int], Iterator[dict[str, list]]]
+    folder: Path | None = None
+
+    def audio(self, value) -> dict:
+        """A value of the audio column as `{"bytes", "path"}`."""
+        if isinstance(value, bytes):
+            return {"bytes": value, "path": None}
+        if self.folder is not None and not (isinstance(value, str) and "://" in value):
+            value = resolve_audio(value, self.folder)
+        return value if isinstance(value, dict) else {"bytes": None, "path": value}
+
+
+@dataclass(frozen=True)
+class LabelReader:
+    """How the labels of pieces of a stream are read; see [`parse_labels`]."""
+
+    column: str
+    separator: str | None
+    table: LabelTable | None
+    order: list[str] | None
+
+    def read(self, values: list, source: StreamSource, first_row: int) -> ClipLabels:
+        """Labels of the rows from `first_row` on."""
+        feature = source.label_feature
+        return parse_labels(
+            label_texts(values, feature),
+            self.column,
+            separator=self.separator,
+            table=self.table,
+            order=self.order or class_names(feature),
+            row_name=lambda row: f"{first_row + row + 1} of {source.name}",
+        )
+
+
+@dataclass
+class Survey:
+    """What the first pass learns of a split."""
+
+    clips: int = 0
+    counts: Counter = dataclasses.field(default_factory=Counter)
+    licenses: set[str] = dataclasses.field(default_factory=set)
+    digest: object = dataclasses.field(default_factory=hashlib.sha256)
+    longest_run: int = 0  # of clips with the same labels, one after the other
+    run_labels: list[str] = dataclasses.field(default_factory=list)
+    _last: list[str] | None = None
+    _run: int = 0
+
+    def add(self, labels: list[str], path: str | None, license_name: str | None):
+        """Take in a clip."""
+        self.clips += 1
+        self.counts.update(set(labels))
+        if not is_empty(license_name):
+            self.licenses.add(license_name)
+        self.digest.update(f"{os.path.basename(path or '')}\0{sorted(labels)}\0".encode())
+        self._run = self._run + 1 if labels == self._last else 1
+        self._last = labels
+        if self._run > self.longest_run:
+            self.longest_run, self.run_labels = self._run, labels
+
+
+class ClipStream:
+    """A split of clips that is read from its first clip to its last, as often as wanted.
+
+    Iterating gives rows as those of [`load_splits`]: `"audio"`, undecoded as `{"bytes", "path"}`, and `"label"`, an index
+    or a list of indices.
+
+    Args:
+        source ([`StreamSource`]): where the clips are.
+        reader ([`LabelReader`]): how their labels are read.
+        labels (`list[str]`): names of the labels, in the order of the model's outputs.
+        multi_label (`bool`): whether clips have lists of labels.
+        survey ([`Survey`]): what the first pass found.
+        split (`tuple[str, str]`, *optional*): column of splits and the one that is meant; all rows if not given.
+        ignored (`frozenset[str]`): labels whose clips are left out.
+        shuffle_buffer (`int`): undecoded clips that are held at once where the stream is shuffled.
+
+    Attributes:
+        features (`datasets.Features`): of the rows.
+        label_counts (`np.ndarray` of shape `(labels,)`): clips of each label.
+        digest (`str`): SHA-256 over labels, and names where the audio is paths, in their order.
+    """
+
+    def __init__(
+        self,
+        source: StreamSource,
+        reader: LabelReader,
+        labels: list[str],
+        multi_label: bool,
+        survey: Survey,
+        split: tuple[str, str] | None = None,
+        ignored: frozenset[str] = frozenset(),
+        shuffle_buffer: int = 1000,
+    ):
+        self.source = source
+        self.reader = reader
+        self.split = split
+        self.ignored = ignored
+        self.shuffle_buffer = shuffle_buffer
+        self.bad_places: frozenset[int] = frozenset()
+        self.features = datasets.Features(
+            {"audio": datasets.Audio(decode=False), "label": label_feature(labels, multi_label)}
+        )
+        self.place_of_label = {name: place for place, name in enumerate(labels)}
+        self.num_clips = survey.clips
+        self.label_counts = np.array([survey.counts[name] for name in labels])
+        self.digest = survey.digest.hexdigest()
+        self.licenses = sorted(survey.licenses)
+        self.longest_run, self.run_labels = survey.longest_run, survey.run_labels
+
+    @property
+    def column_names(self) -> list[str]:
+        """Columns that are known of the clips."""
+        return [*self.features, *(["license"] if self.licenses else [])]
+
+    def label_sets(self) -> set[tuple[int, ...]]:
+        """Labels that clips have, one by one; of clips that all have the same labels, these together."""
+        if self.longest_run == self.num_clips:
+            return {tuple(sorted(self.place_of_label[name] for name in self.run_labels))}
+        labels = {(int(label),) for label in np.flatnonzero(self.label_counts)}
+        return labels | {()} if is_multi_label(self) else labels
+
+    def __len__(self) -> int:
+        return self.num_clips
+
+    def __iter__(self) -> Iterator[dict]:
+        read = 0
+        for place, row in enumerate(self._rows()):
+            if place not in self.bad_places:
+                read += 1
+                yield row
+        if read != self.num_clips:
+            raise StreamError(
+                f"{self.source.name} has {read} clips of this split, but had {self.num_clips} when it was first read. Do not "
+                "change the data while it is trained on; start again with --overwrite_output_dir."
+            )
+
+    def _rows(self) -> Iterator[dict]:
+        source, multi_label = self.source, is_multi_label(self)
+        columns = [source.audio_column, self.reader.column, *([self.split[0]] if self.split else [])]
+        first_row = 0
+        for piece in source.pieces(columns, CLIPS_AT_ONCE):
+            values = piece[source.audio_column]
+            try:
+                labels = self.reader.read(piece[self.reader.column], source, first_row)
+            except DataError as error:  # which the first pass did not meet
+                raise StreamError(str(error)) from error
+            for row, names in enumerate(labels.lists):
+                if self.split and str(piece[self.split[0]][row]) != self.split[1]:
+                    continue
+                if self.ignored.intersection(names):
+                    continue
+                name = f"Row {first_row + row + 1} of {source.name}"
+                if is_empty(values[row]):
+                    raise StreamError(
+                        f"{name} has nothing in the column {source.audio_column!r}. Fill it in or remove it."
+                    )
+                try:
+                    places = sorted({self.place_of_label[label] for label in names})
+                except KeyError as error:
+                    raise StreamError(
+                        f"{name} has the label {error}, which no clip had when the data was first read. Do not change the data "
+                        "while it is trained on."
+                    ) from error
+                yield {"audio": source.audio(values[row]), "label": places if multi_label else places[0]}
+            first_row += len(values)
+
+    def without(self, places: Iterable[int], label_lists: Iterable[list[int]]) -> "ClipStream":
+        """The stream without some of its clips.
+
+        Args:
+            places (iterable of `int`): which, counted from 0.
+            label_lists (iterable of `list[int]`): their labels.
+        """
+        smaller = copy.copy(self)
+        smaller.bad_places = frozenset(places)
+        smaller.num_clips = self.num_clips - len(smaller.bad_places)
+        lost = np.bincount([label for labels in label_lists for label in labels], minlength=len(self.label_counts))
+        smaller.label_counts = self.label_counts - lost
+        smaller.digest = hashlib.sha256(f"{self.digest} {sorted(smaller.bad_places)}".encode()).hexdigest()
+        return smaller
+
+
+@dataclass(frozen=True)
+class StreamedClip:
+    """An undecoded clip on its way to where it is decoded: the key of an item of [`StreamedClips`].
+
+    Args:
+        row (`dict`): `"audio"` and `"label"` of the clip.
+        draws ([`Draws`], *optional*): random numbers of this visit, for a clip that is augmented.
+        partner (`dict`, *optional*): row of the mixup partner.
+    """
+
+    row: dict
+    draws: Draws | None = None
+    partner: dict | None = None
+
+
+class StreamedClips(ASTDataset):
+    """Decoded clips of a stream, with their targets, asked for by the [`StreamedClip`] keys of [`StreamSampler`].
+
+    They can also be asked for by their place in the stream, or by (epoch, place, visit) like items of [`ASTDataset`],
+    which reads the stream from its beginning.
+
+    Args:
+        split ([`ClipStream`]): the clips.
+        args, kwargs: as [`ASTDataset`].
+    """
+
+    order_seed: int | None = None  # of the training that is going on
+
+    def __getitem__(self, key: StreamedClip | int | tuple[int, int, int]) -> dict:
+        if isinstance(key, tuple):
+            epoch, place, *_ = key
+            sampler = StreamSampler(self, self.order_seed)
+            sampler.set_epoch(epoch)
+            key = next(clip for clip in sampler if clip.draws.key[1] == place)
+        elif isinstance(key, int):
+            key = StreamedClip(self._row(key))
+        if key.draws is None:
+            return self._plain(key.row)
+        return self._augmented(key.row, key.draws, key.partner)
+
+    def _row(self, place: int) -> dict:
+        return next(itertools.islice(self.split, place, None))
+
+    def _decoded(self, row: dict) -> tuple[np.ndarray, int | list[int]]:
+        return read_clip(fetched(row["audio"]), self.sampling_rate, self.samples_needed), row["label"]
+
+    def training_sampler(self, seed: int) -> "StreamSampler":
+        """The clips in the shuffled order of an epoch, with the draws of their augmentation."""
+        self.order_seed = seed
+        return StreamSampler(self, seed)
+
+    def evaluation_sampler(self) -> "StreamSampler":
+        """The clips in their order."""
+        return StreamSampler(self)
+
+    def name(self, index: int) -> str:
+        """What to call the clip at a place of the stream in a message."""
+        path = self._row(index)["audio"]["path"]
+        return path or f"clip {index + 1} of {self.split.source.name}"
+
+    def first_waveforms(self, count: int, seed: int) -> Iterator[np.ndarray]:
+        """Decode the first clips of the shuffled order of epoch 0, without augmentation; nothing after them is read.
+
+        Args:
+            count (`int`): how many; 0 for all.
+            seed (`int`): seed of the order.
+        """
+        rows = (row for _, row, _ in shuffled(self.split, self.split.shuffle_buffer, seed, 0))
+        return (self._read(row)[0] for row in itertools.islice(rows, count or None))
+
+
+class StreamSampler(Sampler):
+    """Yields [`StreamedClip`] keys in an order that is a function of (seed, epoch).
+
+    Args:
+        clips ([`StreamedClips`]): what is read, with the augmentation whose draws go with the clips and its seed.
+        seed (`int`, *optional*): seed of the order; the order of the stream, without augmentation, if not given.
+    """
+
+    def __init__(self, clips: StreamedClips, seed: int | None = None):
+        self.clips = clips
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int):
+        """Choose the order of the next pass."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __iter__(self) -> Iterator[StreamedClip]:
+        clips, epoch = self.clips, self.epoch
+        if self.seed is None:
+            yield from map(StreamedClip, clips.split)
+            return
+        for place, row, buffer in shuffled(clips.split, clips.split.shuffle_buffer, self.seed, epoch):
+            if clips.augmentation is None:
+                yield StreamedClip(row)
+                continue
+            draws, partner = clips.augmentation.draw(clips.seed, epoch, place, len(buffer)), None
+            if draws.partner is not None:
+                partner_place, partner = buffer[draws.partner]
+                draws = dataclasses.replace(draws, partner=partner_place)
+            yield StreamedClip(row, draws, partner)
+
+
+def shuffled(
+    rows: Iterable[dict], buffer_size: int, seed: int, epoch: int
+) -> Iterator[tuple[int, dict, list[tuple[int, dict]]]]:
+    """Rows in a random order, of which no more are held than the buffer takes.
+
+    Args:
+        rows (iterable of `dict`): the stream.
+        buffer_size (`int`): how many are held; each next one is drawn among these.
+        seed (`int`): seed of the order.
+        epoch (`int`): which has an order of its own.
+
+    Yields:
+        The place of the row in the stream, the row, and the buffer of (place, row) from which it was drawn, which still
+        holds it.
+    """
+    generator = np.random.default_rng((ORDER_STREAM, seed, epoch))
+    numbered = enumerate(rows)
+    buffer = list(itertools.islice(numbered, buffer_size))
+    for arrived in numbered:
+        drawn = int(generator.integers(buffer_size))
+        yield *buffer[drawn], buffer
+        buffer[drawn] = arrived
+    for drawn in generator.permutation(len(buffer)):
+        yield *buffer[drawn], buffer
+
+
+def streamed_clips(
+    split: ClipStream,
+    feature_extractor: ASTFeatureExtractor,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    *,
+    binary_targets: bool = False,
+) -> StreamedClips:
+    """The clips of a stream as a model with this feature extractor hears them; see [`ASTDataset`] for the arguments."""
+    sampling_rate = feature_extractor.sampling_rate
+    longest = num_samples(feature_extractor.max_length, sampling_rate)
+    return StreamedClips(split, sampling_rate, longest, augmentation, seed, binary_targets=binary_targets)
+
+
+def decoded_rows(
+    rows: Iterable[tuple[int, dict]], sampling_rate: int, num_workers: int = 0
+) -> Iterator[tuple[DecodedClip, dict]]:
+    """Decode rows of a stream in their order; one that cannot be used comes with its fault. Waveforms are not kept.
+
+    Args:
+        rows (iterable of `tuple[int, dict]`): place and row of each clip.
+        sampling_rate (`int`): rate to decode to, in Hz.
+        num_workers (`int`, defaults to 0): processes that decode; 0 for this one.
+
+    Yields:
+        What came out of the clip, and its row without the bytes.
+    """
+    loader = DataLoader(
+        _RowsToDecode(sampling_rate),
+        batch_size=None,
+        sampler=rows,
+        num_workers=num_workers,
+        collate_fn=_as_it_is,
+        # A loader without one draws from the global generator, and the model's initial weights would be others.
+        generator=torch.Generator(),
+    )
+    yield from loader
+
+
+class _RowsToDecode(Dataset):
+    def __init__(self, sampling_rate: int):
+        self.sampling_rate = sampling_rate
+
+    def __getitem__(self, key: tuple[int, dict]) -> tuple[DecodedClip, dict]:
+        place, row = key
+        without_bytes = row | {"audio": {"bytes": None, "path": row["audio"]["path"]}}
+        try:
+            length = len(read_clip(fetched(row["audio"]), self.sampling_rate))
+        except AudioError as error:
+            return DecodedClip(place, None, 0, str(error)), without_bytes
+        return DecodedClip(place, None, length), without_bytes
+
+
+def _as_it_is(item):
+    return item
+
+
+def fetched(audio: dict) -> dict:
+    """Audio with the content of a file that lies elsewhere, such as hf://datasets/...; of this machine as it is."""
+    path = audio["path"]
+    if audio["bytes"] is not None or path is None or "://" not in path:
+        return audio
+    with fsspec.open(path, "rb") as file:
+        return {"bytes": file.read(), "path": path}
+
+
+def load_streams(data: DataArguments) -> tuple[dict[str, ClipStream], str]:
+    """Find the splits and pass over their labels once.
+
+    Args:
+        data ([`DataArguments`]): where the clips are, what the columns are called, and which splits there are.
+
+    Returns:
+        The streams `"train"`, `"eval"` and, if asked for, `"validation"`; and in words how the data is split.
+
+    Raises:
+        DataError: if a table or column is missing, the data does not say how it is split, labels cannot be read, or a
+            split is empty.
+    """
+    parts, words = _parts(data)
+    table = read_label_csv(local_or_shipped(data.label_csv)) if data.label_csv else None
+    reader = LabelReader(data.label_column_name, data.label_separator, table, data.labels or None)
+    surveys = {side: Survey() for _, _, sides in parts for side in sides.values()}
+    found: Counter = Counter()
+    forms = []
+    ignored = frozenset(ClipLabels([], False, None, table.name_of if table else {}).resolve(data.ignore_labels))
+    for source, column, sides in parts:
+        forms.append(_survey(source, column, sides, reader, ignored, surveys, found))
+    labels, multi_label = _all_labels(forms, surveys, data)
+    for side, name in split_names(data).items():
+        if not surveys[side].clips:
+            raise DataError(
+                f"No clip is in the split {name!r}; the data has {counted(found)}. Pass --{side}_"
+                f"{'file with other clips' if data.train_file else 'split_name with one of these'}."
+            )
+    streams = {}
+    for source, column, sides in parts:
+        for value, side in sides.items():
+            split = (column, value) if column else None
+            streams[side] = ClipStream(
+                source, reader, labels, multi_label, surveys[side], split, ignored, data.shuffle_buffer
+            )
+    others = Counter({name: count for name, count in found.items() if name not in split_names(data).values()})
+    words += f", without {counted(others)}" if others else ""
+    return streams, f"{words}, streamed without looking for clips that are in two splits"
+
+
+def _survey(
+    source: StreamSource,
+    split_column: str | None,
+    sides: dict[str, str],
+    reader: LabelReader,
+    ignored: frozenset[str],
+    surveys: dict[str, Survey],
+    found: Counter,
+) -> tuple[bool, list[str] | None, dict[str, str], set[str]]:
+    """Pass over the labels of a source; tell their form, order and other names, and all that were found."""
+    columns = [reader.column]
+    columns += [source.audio_column] if source.paths else []
+    columns += [split_column] if split_column else []
+    columns += ["license"] if "license" in source.columns else []
+    multi_label, order, aliases, names = None, None, {}, set()
+    first_row = 0
+    for piece in source.pieces(list(dict.fromkeys(columns)), LABELS_AT_ONCE):
+        labels = reader.read(piece[reader.column], source, first_row)
+        if multi_label not in (None, labels.multi_label):
+            raise DataError(
+                f"The label column {reader.column!r} of {source.name} mixes texts and lists: from row {first_row + 1} on it "
+                "has another form. Write all as lists, or all as texts with --label_separator."
+            )
+        if order not in (None, labels.order):
+            raise DataError(
+                f"The multi-hot rows of the column {reader.column!r} of {source.name} have different lengths, from row "
+                f"{first_row + 1} on {len(labels.order or ())}. Give every clip one 0 or 1 for each label."
+            )
+        multi_label, order, aliases = labels.multi_label, labels.order, labels.aliases
+        size = len(labels.lists)
+        paths = piece[source.audio_column] if source.paths else [None] * size
+        licenses = piece.get("license", [None] * size)
+        splits = piece[split_column] if split_column else [next(iter(sides))] * size
+        for row, (texts, split) in enumerate(zip(labels.lists, splits, strict=True)):
+            if is_empty(split):
+                raise DataError(
+                    f"Row {first_row + row + 1} of {source.name} has nothing in the column {split_column!r}. Fill it in or "
+                    "remove it."
+                )
+            names.update(texts)
+            if ignored.intersection(texts):
+                continue
+            found[str(split)] += 1
+            side = sides.get(str(split))
+            if side is not None:
+                surveys[side].add(texts, paths[row], licenses[row])
+        first_row += size
+    if not first_row:
+        raise _no_rows(source.name)
+    return multi_label, order, aliases, names
+
+
+def _no_rows(name: str) -> DataError:
+    return DataError(f"{name} has no rows. Expected one per clip, with the columns file_name and label.")
+
+
+def _all_labels(forms: list[tuple], surveys: dict[str, Survey], data: DataArguments) -> tuple[list[str], bool]:
+    """The model's labels, and whether clips have lists of them."""
+    if len({multi_label for multi_label, *_ in forms}) > 1:
+        raise DataError(
+            f"The label column {data.label_column_name!r} holds single labels in one split and lists in another. Write them "
+            "alike in all."
+        )
+    multi_label = forms[0][0]
+    orders = [order for _, order, *_ in forms]
+    order = None if None in orders else list(dict.fromkeys(name for names in orders for name in names))
+    everything = sorted(set().union(*(names for *_, names in forms)))
+    aliases = forms[0][2]
+    # Raises the errors for labels to ignore that there are not, and for those that the order does not name.
+    ClipLabels([[name] for name in everything], multi_label, order, aliases).rows_without(data.ignore_labels)
+    present = sorted(set().union(*(survey.counts for survey in surveys.values())))
+    if not present and any(survey.clips for survey in surveys.values()):
+        raise DataError(
+            f"No clip has a label. Name the right column with --label_column_name (now {data.label_column_name!r})."
+        )
+    labels = ClipLabels([[name] for name in present], multi_label, order, aliases)
+    return labels.names(range(len(present)), data.ignore_labels), multi_label
+
+
+def _parts(data: DataArguments) -> tuple[list[tuple[StreamSource, str | None, dict[str, str]]], str]:
+    """Sources, each with its column of splits, if it has several, and the side of each split; and who says so."""
+    names = split_names(data)
+    if data.train_file:
+        files = {side: local_or_shipped(getattr(data, f"{side}_file")) for side in names}
+        for (side, path), (other, twin) in itertools.combinations(files.items(), 2):
+            if path.resolve() == twin.resolve():
+                raise DataError(
+                    f"{side}_file and {other}_file are both {path}. Pass a table of other clips for one of them."
+                )
+        parts = [(table_source(path, data, f"--{side}_file"), None, {side: side}) for side, path in files.items()]
+        return parts, "as the files say"
+    path = local_or_shipped(data.dataset_name)
+    table = path if path.is_file() else next((path / name for name in METADATA_FILES if (path / name).is_file()), None)
+    if table is not None:
+        source = table_source(table, data, "--dataset_name")
+        if data.split_column_name not in source.columns:
+            raise DataError(
+                f"{table} has no column {data.split_column_name!r} that says which clips are trained on and which are scored, "
+                "and a stream cannot be split at random. Pass --split_column_name, a table for each split as --train_file "
+                "and --eval_file, or leave out --streaming."
+            )
+        sides = {name: side for side, name in names.items()}
+        return [(source, data.split_column_name, sides)], f"as the column {data.split_column_name!r} says"
+    if path.is_dir() and not any(path.rglob("*.parquet")):
+        raise DataError(
+            f"{path} is a folder without a table. Of the clips of folders only the names are held in memory anyway: leave out "
+            f"--streaming, or give it a {METADATA_FILES[0]} with the columns file_name, label and split."
+        )
+    if not path.is_dir() and (path.suffix in TABLE_SUFFIXES or data.dataset_name.startswith((".", "/", "~"))):
+        raise DataError(f"{path} is not there. Pass --dataset_name with a table, or a Hub id like user/name.")
+    sources = hub_sources(str(path) if path.is_dir() else data.dataset_name, data)
+    return [(sources[side], None, {name: side}) for side, name in names.items()], "as the data set says"
+
+
+def table_source(table: Path, data: DataArguments, flag: str) -> StreamSource:
+    """A CSV, TSV, JSON-lines or Parquet file, read in pieces.
+
+    Args:
+        table (`Path`): the file; relative paths in it are below its folder.
+        data ([`DataArguments`]): what the columns are called.
+        flag (`str`): with which it was given, for messages.
+
+    Raises:
+        DataError: if it is not there, is no such table, is empty, or lacks a column.
+    """
+    if not table.is_file():
+        raise DataError(f"{table} is {'a folder' if table.is_dir() else 'not there'}. Pass {flag} with a table.")
+    suffix, features = table.suffix.lower(), {}
+    if suffix not in STREAMED_SUFFIXES:
+        raise DataError(
+            f"{table} cannot be read in pieces. Pass one of {' '.join(STREAMED_SUFFIXES)}, or leave out --streaming."
+        )
+    if suffix == ".parquet":
+        pieces = partial(_parquet_pieces, [str(table)])
+        features = _parquet_features(str(table))
+        columns = list(features)
+    else:
+        pieces = partial(_text_pieces, table)
+        columns = _text_columns(table)
+        if not columns:
+            raise _no_rows(str(table))
+        refuse_doubled_columns(table, columns)
+    _, audio = clip_column(columns, data)
+    require_column("label_column_name", data.label_column_name, columns)
+    paths = suffix != ".parquet" or _holds_text(features[audio])
+    label = features.get(data.label_column_name)
+    return StreamSource(str(table), columns, audio, paths, label, pieces, table.parent)
+
+
+def hub_sources(name: str, data: DataArguments) -> dict[str, StreamSource]:
+    """The named splits of a data set on the Hub, or of a folder that is laid out like one.
+
+    Args:
+        name (`str`): its id, or the folder.
+        data ([`DataArguments`]): configuration, names of splits and columns.
+
+    Raises:
+        DataError: if there is no such data set, or it has no such split or column.
+    """
+    try:
+        builder = datasets.load_dataset_builder(name, data.dataset_config_name)
+        files = builder.config.data_files if "parquet" in type(builder).__name__.lower() else None
+        streams = None if files else builder.as_streaming_dataset()
+    except (FileNotFoundError, ConnectionError, OSError) as error:
+        raise DataError(
+            f"{data.dataset_name} is neither a table here nor a data set that the Hub gives ({error}). Check --dataset_name."
+        ) from error
+    sources = {}
+    for side, split in split_names(data).items():
+        if split not in (files or streams):
+            raise DataError(
+                f"{data.dataset_name} has no split {split!r}; it has {some(list(files or streams))}. Pass "
+                f"--{side}_split_name."
+            )
+        if files:
+            pieces = partial(_parquet_pieces, list(files[split]))
+            features = builder.info.features or _parquet_features(files[split][0])
+        else:
+            stream = streams[split]
+            pieces, features = partial(_stream_pieces, stream), stream.features
+            if features is None:  # of tables that do not say it themselves
+                (first,) = itertools.islice(stream.with_format("arrow").iter(1), 1)
+                features = datasets.Features.from_arrow_schema(first.schema)
+        for flag in ("audio_column_name", "label_column_name"):
+            require_column(flag, getattr(data, flag), features)
+        audio, label = data.audio_column_name, features[data.label_column_name]
+        paths = _holds_text(features[audio])
+        folder = Path(name) if Path(name).is_dir() else None
+        sources[side] = StreamSource(f"the split {split!r}", list(features), audio, paths, label, pieces, folder)
+    return sources
+
+
+def _holds_text(feature) -> bool:
+    return isinstance(feature, datasets.Value) and "string" in feature.dtype
+
+
+def _parquet_features(file: str) -> datasets.Features:
+    with fsspec.open(file, "rb") as opened:
+        return datasets.Features.from_arrow_schema(pq.read_schema(opened))
+
+
+def _parquet_pieces(files: list[str], columns: list[str], rows: int) -> Iterator[dict[str, list]]:
+    for file in files:
+        with fsspec.open(file, "rb") as opened:
+            # Read ahead or mapped into memory, a row group would be there as a whole.
+            table = pq.ParquetFile(opened, buffer_size=PAGE_BUFFER, pre_buffer=False)
+            for batch in table.iter_batches(rows, columns=columns):
+                yield batch.to_pydict()
+
+
+def _text_columns(table: Path) -> list[str]:
+    with _readable(table):
+        if table.suffix.lower() == ".jsonl":
+            with pd.read_json(table, lines=True, dtype=False, chunksize=1) as reader:
+                return list(next(reader, pd.DataFrame()).columns)
+        # With its names as a first row: of two equal names in a header, pandas would rename the second.
+        return pd.read_csv(table, header=None, nrows=1, **_text_options(table)).iloc[0].tolist()
+
+
+def _text_pieces(table: Path, columns: list[str], rows: int) -> Iterator[dict[str, list]]:
+    """Columns of a CSV, TSV or JSON-lines table as [`read_table`] has them."""
+    with _readable(table):
+        if table.suffix.lower() == ".jsonl":
+            reader = pd.read_json(table, lines=True, dtype=False, chunksize=rows)
+        else:
+            reader = pd.read_csv(table, usecols=columns, chunksize=rows, **_text_options(table))
+        with reader:
+            for frame in reader:
+                frame = frame.reindex(columns=columns)  # of JSON, a key that no row of a piece has
+                if len(frame):
+                    yield {name: frame[name].tolist() for name in columns}
+
+
+def _text_options(table: Path) -> dict:
+    separator = "\t" if table.suffix.lower() == ".tsv" else ","
+    return {"sep": separator, "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+
+
+@contextmanager
+def _readable(table: Path) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:  # what pandas raises for a table it cannot parse is one
+        raise DataError(
+            f"{table} cannot be read: {str(error).strip()}. Repair it (it has to be in UTF-8), or pass another table."
+        ) from error
+
+
+def _stream_pieces(stream: datasets.IterableDataset, columns: list[str], rows: int) -> Iterator[dict[str, list]]:
+    for piece in stream.select_columns(columns).with_format("arrow").iter(rows):
+        yield piece.to_pydict()

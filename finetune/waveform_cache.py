@@ -1,0 +1,332 @@
+"""Clips decoded and resampled once into a file that is memory-mapped, for later epochs and later runs.
+
+The folder holds `waveforms.f32`, float32 samples one clip after the other, and `index.bin`, one record a clip. Both only
+grow. Samples are on the disk before their record is written, so that a build that was killed, or found the disk full, goes
+on where it was, and what has no record is written over.
+
+A clip is known by its path, size and time of modification, or by its bytes; of a changed file, the old samples stay behind
+unused. Of a long clip only the beginning is kept that training can hear; a run that hears more decodes it again.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+import datasets
+import numpy as np
+import soundfile
+from accelerate import PartialState
+from filelock import FileLock, Timeout
+
+from modeling_ast.atomic_files import open_atomically, sync
+from modeling_ast.audio import AudioError
+
+from .data_errors import DataError
+from .decoding import decoded_clips
+
+WAVEFORMS_NAME, INDEX_NAME, LOCK_NAME = "waveforms.f32", "index.bin", "lock"
+SAMPLE = np.dtype("<f4")
+# `offset` and `samples` count what is kept in the file, `length` is that of the clip as far as it was decoded.
+RECORD = np.dtype([("key", "S16"), ("offset", "<u8"), ("samples", "<u8"), ("length", "<u8")])
+KEY_VERSION = 1  # to be raised when decoding comes to give other samples
+COMMIT_BYTES = 64_000_000  # written between two waits for the disk, and lost at most by a build that is killed
+
+
+@dataclass(frozen=True)
+class FilledCache:
+    """What is known of clips after they were put into the cache.
+
+    Args:
+        lengths (`np.ndarray` of shape `(clips,)`): samples of each clip as far as it was decoded, which is further than
+            what is kept of a longer one; 0 for those that cannot be used.
+        faults (`dict[int, str]`): by row, why a clip cannot be used.
+        decoded (`int`): how many files had to be decoded.
+        kept_bytes (`int`): what the clips take up in the cache.
+    """
+
+    lengths: np.ndarray
+    faults: dict[int, str]
+    decoded: int
+    kept_bytes: int
+
+
+class CachedWaveforms:
+    """The waveforms of a split, in the order of its rows.
+
+    The file is mapped when the first of them is asked for, in every process by itself.
+
+    Args:
+        path (`Path`): file of samples.
+        offsets (`np.ndarray` of shape `(clips,)`): where each clip begins, in samples.
+        samples (`np.ndarray` of shape `(clips,)`): how many of each clip there are.
+    """
+
+    def __init__(self, path: Path, offsets: np.ndarray, samples: np.ndarray):
+        self.path = path
+        self.offsets = offsets
+        self.samples = samples
+        self._mapped: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        """The kept beginning of a clip, a copy: `(samples,)`, mono float32 in [-1, 1].
+
+        Raises:
+            AudioError: if the cache is not there any more.
+        """
+        if self._mapped is None:
+            try:
+                self._mapped = np.memmap(self.path, SAMPLE, "r", shape=(int((self.offsets + self.samples).max()),))
+            except (OSError, ValueError) as error:  # ValueError: it became shorter
+                raise AudioError(
+                    f"The waveform cache {self.path} was removed or cut while it was in use ({error}). Run again to have it "
+                    "made anew."
+                ) from error
+        start = int(self.offsets[row])
+        return np.array(self._mapped[start : start + int(self.samples[row])], dtype=np.float32)
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"_mapped": None}  # pickled, it would be the samples themselves
+
+
+class WaveformCache:
+    """Decoded clips in a folder that several runs may share, also at the same time.
+
+    Args:
+        folder (`str` or `Path`): made if it is not there.
+        sampling_rate (`int`): rate of the samples, in Hz. One folder may hold clips of several rates.
+        max_samples (`int`): samples of a clip that have to be there; see [`samples_needed`].
+    """
+
+    def __init__(self, folder: str | Path, sampling_rate: int, max_samples: int):
+        self.folder = Path(folder)
+        self.sampling_rate = sampling_rate
+        self.max_samples = max_samples
+
+    def fill(self, audio: datasets.Dataset, num_workers: int = 0) -> FilledCache:
+        """Decode the clips that are not in the cache. Of several processes on a machine one does it, the others wait.
+
+        Args:
+            audio (`datasets.Dataset`): clips with the undecoded column `"audio"`, of which some may be the same file.
+            num_workers (`int`, defaults to 0): processes that decode.
+
+        Raises:
+            DataError: if the folder cannot be written, or its disk is too small; the message says what is needed.
+        """
+        keys = self._keys(audio)
+        missing = self._missing(keys)
+        try:
+            with self._locked(bool(len(missing))):
+                if len(missing):
+                    missing = self._missing(keys)  # without what another process has decoded meanwhile
+                faults, decoded = self._decode(audio, keys, missing, num_workers) if len(missing) else ({}, 0)
+        except OSError as error:
+            raise DataError(
+                f"The waveform cache {self.folder} cannot be opened: {error}. Pass --waveform_cache with another folder, or "
+                "leave it out."
+            ) from error
+        records, places = self._find(keys)
+        lengths = np.where(places >= 0, records["length"][places], 0) if len(records) else np.zeros(len(keys), int)
+        kept = records[np.unique(places[places >= 0])]
+        return FilledCache(lengths, faults, decoded, int(kept["samples"].sum()) * SAMPLE.itemsize)
+
+    def waveforms(self, audio: datasets.Dataset) -> CachedWaveforms:
+        """The clips of a split, all of which are in the cache.
+
+        Args:
+            audio (`datasets.Dataset`): clips with the undecoded column `"audio"`.
+
+        Raises:
+            DataError: if a file is not the one that was decoded.
+        """
+        records, places = self._find(self._keys(audio))
+        absent = np.flatnonzero(places < 0)
+        if len(absent):
+            raise DataError(
+                f"{audio[int(absent[0])]['audio']['path']} is not in the waveform cache {self.folder}: it was changed after the "
+                "cache was filled. Run again."
+            )
+        found = records[places]
+        return CachedWaveforms(self.folder / WAVEFORMS_NAME, found["offset"], found["samples"])
+
+    def _keys(self, audio: datasets.Dataset) -> np.ndarray:
+        """By what each clip is known, `(clips,)`; empty for a file that is not there."""
+        return np.array(
+            [_clip_key(row["audio"], self.sampling_rate) for row in audio.select_columns("audio")],
+            dtype=RECORD["key"],
+        )
+
+    def _records(self) -> np.ndarray:
+        """All records whose samples are there, in the order in which they were written."""
+        try:
+            content = (self.folder / INDEX_NAME).read_bytes()
+            size = os.path.getsize(self.folder / WAVEFORMS_NAME) // SAMPLE.itemsize
+        except (FileNotFoundError, NotADirectoryError):
+            return np.empty(0, RECORD)
+        records = np.frombuffer(content, RECORD, count=len(content) // RECORD.itemsize)
+        return records[records["offset"] + records["samples"] <= size]
+
+    def _find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The records, and for each key the place of the one to use, -1 if there is none with samples enough."""
+        records = self._records()
+        records = records[np.argsort(records["key"], kind="stable")]
+        places = np.searchsorted(records["key"], keys, side="right").astype(np.int64) - 1  # the latest of several
+        known = places >= 0
+        known[known] = records["key"][places[known]] == keys[known]
+        found = records[places[known]]
+        known[known] = found["samples"] >= np.minimum(found["length"], self.max_samples)
+        return records, np.where(known, places, -1)
+
+    def _missing(self, keys: np.ndarray) -> np.ndarray:
+        return np.flatnonzero(self._find(keys)[1] < 0)
+
+    @contextmanager
+    def _locked(self, wanted: bool) -> Iterator[None]:
+        """Hold the folder for this process if that is wanted, the local main process being the first to get it."""
+        state, lock = PartialState(), FileLock(self.folder / LOCK_NAME)
+        try:
+            if wanted and state.is_local_main_process:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                with suppress(Timeout):  # another run fills the folder
+                    lock.acquire(blocking=False)
+        finally:
+            # Also where nothing is wanted here: on another machine it may be. Nobody waits here for a whole build,
+            # which may last longer than processes wait for each other.
+            state.wait_for_everyone()
+        if not wanted:
+            yield
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not lock.is_locked:
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _decode(
+        self, audio: datasets.Dataset, keys: np.ndarray, missing: np.ndarray, num_workers: int
+    ) -> tuple[dict[int, str], int]:
+        """Decode what is missing, each file once; return by row why clips cannot be used, and how many were decoded."""
+        _, first = np.unique(keys[missing], return_index=True)
+        absent = keys[missing] == b""  # of files that are not there each has a message of its own
+        first = first[~absent[first]]
+        rows = missing[np.union1d(first, np.flatnonzero(absent))]
+        needed = self._check_space(audio, rows)
+        faults, decoded = {}, 0
+        clips = decoded_clips(audio, rows, self.sampling_rate, self.max_samples, num_workers, "waveform cache")
+        try:
+            with _Appender(self.folder, self._records()) as appender:
+                for clip in clips:
+                    if clip.fault is None:
+                        appender.add(keys[clip.row], clip.waveform, clip.length)
+                        decoded += 1
+                    else:
+                        faults[clip.row] = clip.fault
+        except OSError as error:
+            raise DataError(
+                f"The waveform cache {self.folder} cannot be written: {error}. Its {len(rows)} new clips need "
+                f"{in_bytes(needed)}; those that are in it are kept, and the next run goes on from there. Free some space, pass "
+                "--waveform_cache with a folder on a larger disk, or leave it out."
+            ) from error
+        by_key = {keys[row]: fault for row, fault in faults.items() if keys[row] != b""}
+        return faults | {int(row): by_key[keys[row]] for row in missing if keys[row] in by_key}, decoded
+
+    def _check_space(self, audio: datasets.Dataset, rows: np.ndarray) -> int:
+        """Say how many bytes the clips need at most, told from their headers, and refuse to begin where there are less."""
+        samples = sum(self._samples_at_most(audio[int(row)]["audio"]) for row in rows)
+        needed, free = samples * SAMPLE.itemsize, shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise DataError(
+                f"The waveform cache needs {in_bytes(needed)} for {len(rows)} clips, but only {in_bytes(free)} are free "
+                f"in {self.folder}. Free some, name a folder on a larger disk with --waveform_cache, or leave it out."
+            )
+        if PartialState().is_main_process:
+            print(
+                f"waveform cache: decoding {len(rows)} clips into {self.folder}, {in_bytes(needed)} at most, "
+                f"{in_bytes(free)} free",
+                flush=True,
+            )
+        return needed
+
+    def _samples_at_most(self, audio: dict) -> int:
+        try:
+            header = soundfile.info(audio["path"] if audio["bytes"] is None else BytesIO(audio["bytes"]))
+        except (soundfile.SoundFileError, OSError):
+            return self.max_samples  # no header that is read without decoding, or no audio at all
+        return min(-(-header.frames * self.sampling_rate // header.samplerate), self.max_samples)
+
+
+class _Appender:
+    """Appends to the two files of a cache; samples without a record are taken off again where the block raises."""
+
+    def __init__(self, folder: Path, records: np.ndarray):
+        self.folder = folder
+        self.end = int((records["offset"] + records["samples"]).max(initial=0))  # of what has a record, in samples
+        self.pending: list[tuple] = []
+        index = folder / INDEX_NAME
+        if not index.exists() or index.stat().st_size != len(records) * RECORD.itemsize:
+            # A record torn by a kill, or whose samples were lost, must not come to point at new samples.
+            with open_atomically(index) as file:
+                file.write(records.tobytes())
+
+    def __enter__(self) -> "_Appender":
+        self.waveforms = open(self.folder / WAVEFORMS_NAME, "ab")  # noqa: SIM115
+        self.waveforms.truncate(self.end * SAMPLE.itemsize)
+        return self
+
+    def add(self, key: bytes, waveform: np.ndarray, length: int):
+        self.waveforms.write(waveform.astype(SAMPLE).tobytes())
+        start = self.pending[-1][1] + self.pending[-1][2] if self.pending else self.end
+        self.pending.append((key, start, len(waveform), length))
+        if (start + len(waveform) - self.end) * SAMPLE.itemsize > COMMIT_BYTES:
+            self.commit()
+
+    def commit(self):
+        """Wait until the samples are on the disk, then write their records."""
+        self.waveforms.flush()
+        os.fsync(self.waveforms.fileno())
+        with open(self.folder / INDEX_NAME, "ab") as index:
+            index.write(np.array(self.pending, RECORD).tobytes())
+            index.flush()
+            os.fsync(index.fileno())
+        self.end = max([self.end, *(start + samples for _, start, samples, _ in self.pending)])
+        self.pending = []
+
+    def __exit__(self, exception_type, exception, traceback):
+        try:
+            if exception is None:
+                self.commit()
+                sync(self.folder)
+        finally:
+            try:
+                self.waveforms.close()
+            finally:
+                os.truncate(self.folder / WAVEFORMS_NAME, self.end * SAMPLE.itemsize)
+
+
+def in_bytes(number: int) -> str:
+    """A number of bytes in MB, or from a thousand of these on in GB."""
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
+
+
+def _clip_key(audio: dict, sampling_rate: int) -> bytes:
+    """Sixteen bytes that stand for an undecoded audio value at a sampling rate; none for a file that is not there."""
+    if audio["bytes"] is not None:
+        content = hashlib.sha256(audio["bytes"]).hexdigest()
+    else:
+        try:
+            status = os.stat(audio["path"])
+        except (OSError, TypeError):  # TypeError: neither path nor bytes
+            return b""
+        content = f"{os.path.abspath(audio['path'])}\0{status.st_size} {status.st_mtime_ns}"
+    digest = hashlib.blake2b(digest_size=RECORD["key"].itemsize)
+    digest.update(f"{KEY_VERSION} {sampling_rate} {content}".encode(errors="surrogateescape"))
+    return digest.digest()
