@@ -155,6 +155,20 @@ class ASTDataset(Dataset):
         """What to call a clip in a message."""
         return clip_name(self.split[index]["audio"])
 
+    def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
+        """Clips drawn at random, in the order of the rows, as [`measure_normalization`] takes them.
+
+        Args:
+            count (`int`): how many; 0 for all.
+            seed (`int`): seed of the draw.
+        """
+        chosen = np.random.default_rng(seed).permutation(len(self))[: count or None]
+        return (self._clip(index) for index in sorted(chosen.tolist()))
+
+    def _clip(self, index: int) -> np.ndarray:
+        """A clip without its label or augmentation."""
+        return self._read(index)[0]
+
     def waveforms(self, indices: Iterator[int]) -> Iterator[np.ndarray]:
         """Decode these clips one after the other, without labels or augmentation."""
         return (self._read(index)[0] for index in indices)

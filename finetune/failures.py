@@ -3,6 +3,7 @@
 import errno
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,16 +67,14 @@ def failures_in_words(trainer: ASTTrainer, data_args: DataArguments) -> Iterator
     except (AudioError, AveragingError, DivergedError) as error:
         ways = "" if isinstance(error, (AveragingError, DivergedError)) else f" {way_on(trainer.args, data_args)}"
         stopped, cause = TrainingStoppedError(own_message(error) + ways), error
-    except KeyboardInterrupt as error:
+    except (KeyboardInterrupt, RuntimeError, MemoryError, OSError, SafetensorError) as error:
         number = signal_of(error)
-        words = f"It was interrupted ({number.name}) at step {trainer.state.global_step}."
-        # 128 + number is what shells and schedulers take for the end by a signal.
-        stopped, cause = TrainingStoppedError(f"{words} {way_on(trainer.args, data_args)}", 128 + number, True), error
-    except (RuntimeError, MemoryError, OSError, SafetensorError) as error:
-        words = _cause_in_words(error, trainer, data_args)
+        words = _interruption_in_words(number, trainer, data_args) or _cause_in_words(error, trainer, data_args)
         if words is None:
             raise
-        stopped, cause = TrainingStoppedError(words), error
+        # 128 + number is what shells and schedulers take for the end by a signal.
+        stopped = TrainingStoppedError(words, 128 + number, True) if number else TrainingStoppedError(words)
+        cause = error
     else:
         return
     trainer.epoch_lines.close()
@@ -108,6 +107,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY_WORDS)
+
+
+def _interruption_in_words(number: signal.Signals | None, trainer: ASTTrainer, data_args: DataArguments) -> str | None:
+    if number is None:
+        return None
+    words = f"It was interrupted ({number.name}) at step {trainer.state.global_step}."
+    return f"{words} {way_on(trainer.args, data_args)}"
 
 
 def _cause_in_words(error: Exception, trainer: ASTTrainer, data_args: DataArguments) -> str | None:

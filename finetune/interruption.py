@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM end a training alike: with its clean-up and in words.
 
-A signal's handler may run where Python swallows what it raises, such as a garbage collector's callback. So the signal is
-remembered too, and raised again at the end of the step.
+In a training the signal only takes effect at the end of the step, or of the checkpoint that is being written: a handler
+may run where Python swallows what it raises. A second signal does not wait.
 """
 
 import signal
@@ -11,7 +11,9 @@ from contextlib import contextmanager
 
 from transformers import TrainerCallback
 
-_received: list[signal.Signals] = []  # of the process, to which signals belong
+# Signals belong to the process, and so does what is known of them.
+_received: list[signal.Signals] = []
+_trainings: list[TrainerCallback] = []  # that look for a signal at the end of each step
 
 
 class Interrupted(KeyboardInterrupt):
@@ -27,12 +29,22 @@ class Interrupted(KeyboardInterrupt):
 
 
 class InterruptionCheck(TrainerCallback):
-    """Raises an interruption that got lost, after each step and each batch of an evaluation."""
+    """Raises [`Interrupted`] after the step, checkpoint or batch of an evaluation in which a signal came."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        _trainings[:] = [self]
+
+    def on_train_end(self, args, state, control, **kwargs):
+        _trainings.clear()
+        raise_if_interrupted()
 
     def on_step_end(self, args, state, control, **kwargs):
         raise_if_interrupted()
 
     def on_substep_end(self, args, state, control, **kwargs):
+        raise_if_interrupted()
+
+    def on_save(self, args, state, control, **kwargs):
         raise_if_interrupted()
 
     def on_prediction_step(self, args, state, control, **kwargs):
@@ -53,6 +65,7 @@ def interruptions() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         _received.clear()
+        _trainings.clear()
 
 
 def raise_if_interrupted():
@@ -61,13 +74,22 @@ def raise_if_interrupted():
         raise Interrupted(_received[-1])
 
 
-def signal_of(error: KeyboardInterrupt) -> signal.Signals:
-    """The signal by which the program was asked to end."""
-    return error.number if isinstance(error, Interrupted) else signal.SIGINT
+def signal_of(error: BaseException) -> signal.Signals | None:
+    """The signal by which the program was asked to end, also if the error is one of loader workers that ended by it.
+
+    Args:
+        error (`BaseException`): what ended it.
+    """
+    if isinstance(error, Interrupted):
+        return error.number
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    return _received[-1] if _received and "DataLoader worker" in str(error) else None
 
 
 def _interrupt(number: int, frame):
     _received.append(signal.Signals(number))
     # Loader workers get the signal too, and torch would take their end for a failure.
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    raise_if_interrupted()
+    if not _trainings or len(_received) > 1:
+        raise_if_interrupted()

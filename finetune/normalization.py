@@ -4,7 +4,7 @@ Measured in one pass, over real frames only: padding would pull both towards zer
 original recipes include padding, masks and mixup, so a clean measurement does not reproduce them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,54 +35,26 @@ class NormalizationStatistics:
 
 
 def measure_normalization(
-    waveforms: Iterable[np.ndarray], feature_extractor: ASTFeatureExtractor
+    clips: Iterable[np.ndarray], feature_extractor: ASTFeatureExtractor
 ) -> NormalizationStatistics:
     """Mean and standard deviation over all real frames and mel bins.
 
     Args:
-        waveforms (iterable of `np.ndarray` of shape `(samples,)`): mono clips at the extractor's sampling rate.
-        feature_extractor ([`ASTFeatureExtractor`]): gives the mel bins and the length at which clips are cut.
+        clips (iterable of `np.ndarray`): mono waveforms of shape `(samples,)` at the extractor's sampling rate, or raw
+            log-mel features of shape `(frames, mel bins)`, cut as the model hears them.
+        feature_extractor ([`ASTFeatureExtractor`]): gives the mel bins and the length at which waveforms are cut.
 
     Raises:
         ValueError: if there is no clip, or every value is the same.
     """
-
-    def features_of(batch: list[torch.Tensor]) -> torch.Tensor:
-        features, real_frames = feature_extractor.log_mel(
-            torch.nn.utils.rnn.pad_sequence(batch, batch_first=True),
-            torch.tensor([len(waveform) for waveform in batch]),
-            feature_extractor.max_length,
-        )
-        return features[frame_mask(real_frames, features.shape[1])]
-
-    return _statistics(waveforms, features_of)
-
-
-def measure_precomputed_normalization(features: Iterable[np.ndarray]) -> NormalizationStatistics:
-    """Mean and standard deviation over all frames and mel bins of finished features.
-
-    Args:
-        features (iterable of `np.ndarray` of shape `(frames, mel bins)`): raw log-mel features, cut as the model hears
-            them.
-
-    Raises:
-        ValueError: if there is no clip, or every value is the same.
-    """
-    return _statistics(features, torch.cat)
-
-
-def _statistics(
-    clips_to_measure: Iterable[np.ndarray], features_of: Callable[[list[torch.Tensor]], torch.Tensor]
-) -> NormalizationStatistics:
-    """Statistics of the features `(frames of all clips, mel bins)` that a function makes of a batch of clips."""
-    count, mean, deviation, clips, frames = 0, 0.0, 0.0, 0, 0  # deviation: sum of squared distances from the mean
-    for batch in _batches(clips_to_measure):
-        values = features_of(batch).double()
+    count, mean, deviation, num_clips, frames = 0, 0.0, 0.0, 0, 0  # deviation: sum of squared distances from the mean
+    for batch in _batches(clips):
+        values = _real_frames(batch, feature_extractor).double()  # (frames of all clips, mel bins)
         # Chan et al. 1979: sums of squares would lose the digits in which the standard deviation lies.
         shift, total = values.mean().item() - mean, count + values.numel()
         deviation += (values - values.mean()).square().sum().item() + shift**2 * count * values.numel() / total
         mean += shift * values.numel() / total
-        count, clips, frames = total, clips + len(batch), frames + len(values)
+        count, num_clips, frames = total, num_clips + len(batch), frames + len(values)
     if not count:
         raise ValueError("There is no clip to measure normalisation on. Pass --normalization with two numbers.")
     std = (deviation / count) ** 0.5
@@ -91,7 +63,7 @@ def _statistics(
             f"The features of the training clips are all the same (mean {mean:.3f}): is the audio silent? Check the "
             "files, or pass --normalization with two numbers."
         )
-    return NormalizationStatistics(mean=mean, std=std, clips=clips, frames=frames)
+    return NormalizationStatistics(mean=mean, std=std, clips=num_clips, frames=frames)
 
 
 def refuse_waveform_statistics(mean: float, std: float, origin: str):
@@ -139,7 +111,18 @@ def normalized_batch_warning(features: torch.Tensor, frames: torch.Tensor) -> st
     )
 
 
-def _batches(clips: Iterable[np.ndarray]) -> Iterable[list[torch.Tensor]]:
+def _real_frames(batch: list[torch.Tensor], feature_extractor: ASTFeatureExtractor) -> torch.Tensor:
+    if batch[0].dim() == 2:
+        return torch.cat(batch)
+    features, frames = feature_extractor.log_mel(
+        torch.nn.utils.rnn.pad_sequence(batch, batch_first=True),
+        torch.tensor([len(waveform) for waveform in batch]),
+        feature_extractor.max_length,
+    )
+    return features[frame_mask(frames, features.shape[1])]
+
+
+def _batches(clips: Iterable[np.ndarray]) -> Iterator[list[torch.Tensor]]:
     batch: list[torch.Tensor] = []
     for clip in clips:
         batch.append(torch.from_numpy(clip))

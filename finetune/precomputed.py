@@ -240,6 +240,9 @@ class PrecomputedDataset(ASTDataset):
         """What to call a clip in a message."""
         return self.stored.name(index)
 
+    def _clip(self, index: int) -> np.ndarray:
+        return self.features(index)
+
     def features(self, index: int) -> np.ndarray:
         """A clip's features as the model hears them, `(frames, mel bins)`, not normalised."""
         return self.stored.read(index, self.num_mel_bins, self.max_length)

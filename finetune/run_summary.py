@@ -43,10 +43,13 @@ def origin_section(argv: list[str], start: str | None) -> dict:
         argv (`list[str]`): the command line; see [`recorded_arguments`] for what is left out.
         start (`str`, *optional*): the checkpoint that was trained further.
     """
-    base = hub_id_or_none(start)
-    if start and not base:
-        base = f"./{Path(start).name}"  # the card calls it a local checkpoint; its place is nobody else's business
+    base = shown_checkpoint(start) if start else None
     return run_summary.origin_section(["ast-finetune", *recorded_arguments(argv)], base)
+
+
+def shown_checkpoint(name: str) -> str:
+    """A Hub id as it is; of a folder its name, by which the card knows a local checkpoint: where it lies is private."""
+    return hub_id_or_none(name) or f"./{Path(name).name}"
 
 
 def hub_id_or_none(name: str | None) -> str | None:

@@ -329,8 +329,8 @@ class StreamedClips(ASTDataset):
         path = self._row(index)["audio"]["path"]
         return path or f"clip {index + 1} of {self.split.source.name}"
 
-    def first_waveforms(self, count: int, seed: int) -> Iterator[np.ndarray]:
-        """Decode the first clips of the shuffled order of epoch 0, without augmentation; nothing after them is read.
+    def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
+        """The first clips of the shuffled order of epoch 0, without augmentation; nothing after them is read.
 
         Args:
             count (`int`): how many; 0 for all.

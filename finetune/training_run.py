@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import datasets
-import numpy as np
 import torch
 from accelerate import PartialState
 from transformers import EarlyStoppingCallback, EvalPrediction, set_seed
@@ -45,13 +44,12 @@ from .lora import (
 from .metrics import ASTMetrics, left_out_note, mean_loss
 from .normalization import (
     measure_normalization,
-    measure_precomputed_normalization,
     normalized_batch_warning,
     refuse_waveform_statistics,
 )
 from .optimization import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, class_weights, class_weights_of_counts
 from .output_folder import check_output_dir, clear_output_dir, make_output_dir, refuse_another_run
-from .precomputed import PrecomputedDataset, clip_dataset, is_precomputed
+from .precomputed import clip_dataset, is_precomputed
 from .progress import require_reporters
 from .publishing import publish
 from .scoring import PROBLEM_TYPES, probabilities
@@ -332,23 +330,14 @@ def set_normalization(
                 "normalization='checkpoint' was given without a checkpoint. Pass --model_name_or_path, or "
                 "--normalization measured."
             )
-        words, origin = f"taken from {model_args.model_name_or_path}", model_args.model_name_or_path
-    elif isinstance(train_dataset, StreamedClips):
-        waveforms = train_dataset.first_waveforms(data_args.normalization_clips, seed)
-        measured = measure_normalization(waveforms, feature_extractor)
-        feature_extractor.mean, feature_extractor.std = measured.mean, measured.std
-        of_all = f"the first {measured.clips} of {len(train_dataset)} shuffled training clips"
-        words, origin = f"measured on {of_all} ({measured.frames} unpadded frames)", "the training clips"
+        origin = model_args.model_name_or_path
+        words = f"taken from {run_summary.shown_checkpoint(origin)}"
     else:
-        chosen = np.random.default_rng(seed).permutation(len(train_dataset))
-        chosen = chosen[: data_args.normalization_clips or len(chosen)]
-        chosen = sorted(chosen.tolist())
-        if isinstance(train_dataset, PrecomputedDataset):
-            measured = measure_precomputed_normalization(train_dataset.features(index) for index in chosen)
-        else:
-            measured = measure_normalization(train_dataset.waveforms(chosen), feature_extractor)
+        measured = measure_normalization(train_dataset.sample(data_args.normalization_clips, seed), feature_extractor)
         feature_extractor.mean, feature_extractor.std = measured.mean, measured.std
         of_all = f"{measured.clips} of {len(train_dataset)} training clips"
+        if data_args.streaming and measured.clips < len(train_dataset):
+            of_all = f"the first {measured.clips} of {len(train_dataset)} shuffled training clips"
         words, origin = f"measured on {of_all} ({measured.frames} unpadded frames)", "the training clips"
     refuse_waveform_statistics(feature_extractor.mean, feature_extractor.std, origin)
     return words
@@ -356,14 +345,8 @@ def set_normalization(
 
 def normalization_warning(feature_extractor: ASTFeatureExtractor, train_dataset: ASTDataset, seed: int) -> str | None:
     """What to say if normalised training clips are far from mean 0 and standard deviation 0.5."""
-    chosen = np.random.default_rng(seed).permutation(len(train_dataset))[:CLIPS_LOOKED_AT]
-    if isinstance(train_dataset, StreamedClips):
-        waveforms = train_dataset.first_waveforms(CLIPS_LOOKED_AT, seed)
-        clips = [{"waveform": waveform, "label": 0} for waveform in waveforms]
-    elif isinstance(train_dataset, PrecomputedDataset):
-        clips = [{"features": train_dataset.features(index), "label": 0} for index in chosen.tolist()]
-    else:
-        clips = [{"waveform": waveform, "label": 0} for waveform in train_dataset.waveforms(chosen.tolist())]
+    sample = train_dataset.sample(CLIPS_LOOKED_AT, seed)
+    clips = [{"features" if clip.ndim == 2 else "waveform": clip, "label": 0} for clip in sample]
     batch = ASTDataCollator(feature_extractor, compute_features=False)(clips)
     features = model_inputs(batch, feature_extractor)["input_values"]
     frames = batch["lengths"]

@@ -552,17 +552,21 @@ def test_an_interruption_ends_in_words(recipe, tmp_path, capsys, monkeypatch, un
     assert_equal_weights(tmp_path / "run", undisturbed)
 
 
-def test_an_interruption_in_a_save_leaves_no_part_of_a_checkpoint(recipe, tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(("signals", "kept"), [(1, 10), (2, 5)])
+def test_an_interruption_lets_a_save_be_finished_and_a_second_one_leaves_no_part_of_it(
+    recipe, tmp_path, capsys, monkeypatch, signals, kept
+):
     save = ASTTrainer._save_optimizer_and_scheduler
 
     def interrupted(self, folder):
         save(self, folder)
         if self.state.global_step == 10:
-            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(signals):
+                os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(ASTTrainer, "_save_optimizer_and_scheduler", interrupted)
     assert "(SIGINT) at step 10" in stopped(recipe, capsys, code=130)
-    assert_only_whole_checkpoints(tmp_path / "run", [5])
+    assert_only_whole_checkpoints(tmp_path / "run", [kept])
 
 
 def test_an_interruption_before_the_training_says_that_nothing_was_trained(recipe, capsys, monkeypatch):
@@ -584,26 +588,29 @@ def test_a_loader_worker_that_was_killed(recipe, capsys, monkeypatch, signal_nam
     def fail(self, *args):
         raise RuntimeError(f"DataLoader worker (pid 12345) is killed by signal: {signal_name}")
 
-    monkeypatch.setattr(ASTTrainer, "training_step", fail)
+    monkeypatch.setattr(ASTTrainer, "get_train_dataloader", fail)
     message = stopped(recipe, capsys, "--dataloader_num_workers", "2")
     assert words in message
     assert "type the same command again" in message
 
 
-def test_an_interruption_that_python_swallows_comes_again_after_the_step(recipe, tmp_path, capsys, monkeypatch):
+def test_an_interruption_lets_the_step_be_finished(recipe, tmp_path, capsys, monkeypatch):
     training_step = ASTTrainer.training_step
 
-    def swallow(self, *args):
+    def interrupted(self, *args):
         if self.state.global_step == 6:
-            try:
-                os.kill(os.getpid(), signal.SIGTERM)
-            except KeyboardInterrupt:
-                pass
+            os.kill(os.getpid(), signal.SIGTERM)
         return training_step(self, *args)
 
-    monkeypatch.setattr(ASTTrainer, "training_step", swallow)
+    monkeypatch.setattr(ASTTrainer, "training_step", interrupted)
     assert "(SIGTERM) at step 7" in stopped(recipe, capsys, code=143)
     assert_only_whole_checkpoints(tmp_path / "run", [5])
+
+
+def test_an_interruption_of_the_scoring_does_not_wait(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("finetune.training_run.evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    assert f"(SIGTERM) at step {2 * STEPS_PER_EPOCH}" in stopped(recipe, capsys, code=143)
+    assert not (tmp_path / "run" / "run_summary.json").exists()
 
 
 @pytest.mark.long

@@ -19,7 +19,7 @@ from finetune.checks import check_precomputed_splits
 from finetune.collator import ASTDataCollator, model_inputs
 from finetune.data import ASTDataset
 from finetune.data_errors import DataError
-from finetune.normalization import measure_normalization, measure_precomputed_normalization
+from finetune.normalization import measure_normalization
 from finetune.precomputed import PrecomputedDataset, clip_dataset
 from finetune.run_summary import digest_of_clips
 from finetune.sampling import EpochSampler
@@ -387,7 +387,7 @@ def test_identical_features_in_two_splits_are_found(small_table, tmp_path, in_ta
 
 def test_statistics_are_those_of_the_audio(drum_clips):
     extractor = ASTFeatureExtractor(max_length=60)
-    measured = measure_precomputed_normalization(log_mel(clip)[:60] for clip in drum_clips * 2)
+    measured = measure_normalization((log_mel(clip)[:60] for clip in drum_clips * 2), extractor)
     assert vars(measured) == pytest.approx(vars(measure_normalization(drum_clips * 2, extractor)), rel=1e-9)
 
 
