@@ -148,21 +148,10 @@ def plot_spectrogram_with_prediction(
 
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     picture, bars = figure.subplots(1, 2, width_ratios=(2.2, 1))
-    frames, bins = log_mel.shape
-    picture.imshow(
-        log_mel.T,
-        origin="lower",
-        aspect="auto",
-        cmap="magma",
-        interpolation="nearest",
-        extent=(0, frames * FRAME_SHIFT, -0.5, bins - 0.5),
-        vmin=np.percentile(log_mel, 5),
-        vmax=log_mel.max(),
-    )
-    _set_mel_ticks(picture, bins, sampling_rate)
+    _draw_log_mel(picture, log_mel, sampling_rate, np.percentile(log_mel, 5), log_mel.max())
     title = "log-mel spectrogram" if truth is None else f"truth: {_shorten(truth)}"
     picture.set_title(title, parse_math=False)
-    picture.set(xlabel="time in s", ylabel=f"frequency in Hz ({bins} mel bins)")
+    picture.set(xlabel="time in s", ylabel=f"frequency in Hz ({log_mel.shape[1]} mel bins)")
 
     names = [_shorten(entry["label"]) for entry in top]
     colours = [GREEN if entry["label"] == truth else BLUE for entry in top]
@@ -208,18 +197,7 @@ def plot_spectrogram_pairs(
         row, column = divmod(place, columns)
         darkest, brightest = np.percentile(pair[0][1], 5), max(log_mel.max() for _, log_mel in pair)
         for axes, (label, log_mel) in zip(panels[row, 2 * column :], pair, strict=False):
-            frames, bins = log_mel.shape
-            axes.imshow(
-                log_mel.T,
-                origin="lower",
-                aspect="auto",
-                cmap="magma",
-                interpolation="nearest",
-                extent=(0, frames * FRAME_SHIFT, -0.5, bins - 0.5),
-                vmin=darkest,
-                vmax=brightest,
-            )
-            _set_mel_ticks(axes, bins, sampling_rate)
+            _draw_log_mel(axes, log_mel, sampling_rate, darkest, brightest)
             axes.tick_params(labelsize=7)
             axes.set_title(label, fontsize=9, parse_math=False)
     for axes in panels[-1]:
@@ -235,6 +213,22 @@ def plot_spectrogram_pairs(
 def _curve(history: Sequence[dict[str, float]], key: str) -> list[tuple[float, float]]:
     """The points (epoch, value) of one entry of the log."""
     return [(row["epoch"], row[key]) for row in history if "epoch" in row and np.isfinite(row.get(key, np.nan))]
+
+
+def _draw_log_mel(axes, log_mel: np.ndarray, sampling_rate: int, darkest: float, brightest: float):
+    """Values of shape `(frames, bins)` with time and frequency along the axes."""
+    frames, bins = log_mel.shape
+    axes.imshow(
+        log_mel.T,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        interpolation="nearest",
+        extent=(0, frames * FRAME_SHIFT, -0.5, bins - 0.5),
+        vmin=darkest,
+        vmax=brightest,
+    )
+    _set_mel_ticks(axes, bins, sampling_rate)
 
 
 def _set_mel_ticks(axes: Axes, bins: int, sampling_rate: int) -> None:
