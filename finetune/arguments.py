@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import NoReturn
 
 import torch
 import yaml
@@ -88,7 +88,8 @@ class DataArguments:
         default=None,
         metadata={
             "help": "A folder with a folder of clips per class (perhaps below train/ and test/), a folder with "
-            "metadata.csv, a CSV, TSV, JSON, JSON-lines or Parquet file, or the id of a data set on the Hub."
+            "metadata.csv, a CSV, TSV, JSON, JSON-lines or Parquet file, or a data set of the Hub: its id, or the folder of "
+            "Parquet files into which it was downloaded."
         },
     )
     train_file: str | None = field(
@@ -200,7 +201,7 @@ class DataArguments:
     )
     license: str | None = field(default=None, metadata={"help": "Licence of the trained model, for its card."})
     # Fields that the command line or recipe names, whatever they say there.
-    given: ClassVar[frozenset[str]] = frozenset()
+    given: frozenset[str] = field(default=frozenset(), init=False, repr=False)  # no flag: names of those that were
 
     def __post_init__(self):
         files = [self.train_file, self.eval_file, self.validation_file]
@@ -274,6 +275,12 @@ class DataArguments:
         doubled = sorted(label for label, count in Counter(self.labels).items() if count > 1)
         if doubled:
             raise ValueError(f"labels names {', '.join(doubled)} more than once. Pass every label once.")
+
+    def with_changes(self, **fields) -> "DataArguments":
+        """The same arguments but for these fields; what was given by the user stays known."""
+        changed = dataclasses.replace(self, **fields)
+        changed.given = self.given
+        return changed
 
     def grouping_field(self) -> str | None:
         """Name of the field that says which clips stay together, if there is one."""
@@ -550,8 +557,16 @@ COMMON_TRAINING_FIELDS = {
     "train_sampling_strategy",
     "use_cpu",
 }
+NEGATIVE_NUMBER = re.compile(r"-\d+|-\d*\.\d+")  # what argparse takes for a value although it begins with -
 NOT_RECORDED = ("overwrite_output_dir", "resume_from_checkpoint", "dry_run", "hub_token", "push_to_hub_token")
 ARGUMENT_GROUPS = (ModelArguments, DataArguments, AugmentationArguments, OptimizationArguments, ASTTrainingArguments)
+
+
+class _Parser(HfArgumentParser):
+    """A parser whose errors are exceptions: `fine_tune` must not end the session that it is called in."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ValueError(f"{message.removeprefix('argument ').rstrip('.')}. See ast-finetune --help.")
 
 
 def parse_arguments(
@@ -560,10 +575,11 @@ def parse_arguments(
     """Read `[RECIPE.yaml] [--field value ...]`; a flag overrides the recipe's field.
 
     Raises:
-        ValueError: for an unknown field, with the nearest known one; for values that do not fit together.
+        ValueError: for an unknown field, with the nearest known one; for a value of another type than the field's; for
+            values that do not fit together.
         FileNotFoundError: if the recipe is not there.
     """
-    parser = HfArgumentParser(
+    parser = _Parser(
         ARGUMENT_GROUPS,
         prog="ast-finetune",
         usage="ast-finetune [RECIPE.yaml] [--field value ...]",
@@ -714,7 +730,7 @@ def all_flags(argv: list[str]) -> list[str]:
         name = _field_of(word)
         if name not in {None, "help", "help_all"} | known_fields():
             refuse_unknown_field(name, "command line")
-        if word.endswith((".yaml", ".yml")) and previous and _field_of(previous) is None:
+        if name is None and word.endswith((".yaml", ".yml")) and previous and _field_of(previous) is None:
             raise ValueError(
                 f"The recipe {word} stands after a flag. Pass it first: ast-finetune {word} --field value."
             )
@@ -763,27 +779,35 @@ def fields_as_flags(fields: dict, place: str) -> list[str]:
     """Fields as the flags they stand for.
 
     Args:
-        fields (`dict`): values are scalars, lists of scalars or (as JSON) mappings; what is `None` or empty is left out.
+        fields (`dict`): values are scalars, lists or tuples of scalars, or (as JSON) mappings; what is `None` or empty is
+            left out.
         place (`str`): where they stand, for messages.
 
     Raises:
-        ValueError: for an unknown field.
+        ValueError: for an unknown field, or an item of a list that would be taken for a flag.
     """
     flags = []
     for name, value in fields.items():
         if name not in known_fields():
             refuse_unknown_field(name, place)
-        if value is None or value == []:
+        if value is None:
             continue
-        if isinstance(value, list) and any(isinstance(item, bool) for item in value):
+        if not isinstance(value, (list, tuple)):
+            # In one word, as a value may begin like a flag.
+            flags.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
+            continue
+        if any(isinstance(item, bool) for item in value):
             raise ValueError(
                 f"{place}: YAML reads words like no and off in {name} as truth values. Put them in quotes."
             )
-        if isinstance(value, dict):
-            values = [json.dumps(value)]
-        else:
-            values = [str(item) for item in value] if isinstance(value, list) else [str(value)]
-        flags += [f"--{name}", *values]
+        values = [str(item) for item in value]
+        like_flags = [item for item in values if item.startswith("-") and not NEGATIVE_NUMBER.fullmatch(item)]
+        if like_flags:
+            raise ValueError(
+                f"{place}: {name} holds {', '.join(map(repr, like_flags))}, and an item of a list that begins with - is "
+                f"taken for a flag. Call it otherwise in the data and in {name}."
+            )
+        flags += [f"--{name}", *values] if values else []
     return flags
 
 

@@ -17,13 +17,13 @@ def audio_paths(rows: datasets.Dataset) -> list[str | None]:
     Args:
         rows (`datasets.Dataset`): with the column `"audio"`, undecoded.
     """
-    return [path for paths, _ in _batches(rows) for path in paths.to_pylist()]
+    return [path for paths, _ in audio_batches(rows) for path in paths.to_pylist()]
 
 
 def rows_without_audio(rows: datasets.Dataset) -> list[int]:
     """Rows that have neither a path nor bytes."""
     empty = []
-    for paths, contents in _batches(rows):
+    for paths, contents in audio_batches(rows):
         empty += pc.and_(pc.is_null(paths), pc.is_null(contents)).to_pylist()
     return [row for row, nothing in enumerate(empty) if nothing]
 
@@ -31,7 +31,7 @@ def rows_without_audio(rows: datasets.Dataset) -> list[int]:
 def missing_files(rows: datasets.Dataset) -> list[str]:
     """Files that clips without bytes name and that are not there, each once."""
     found: dict[str, None] = {}
-    for paths, contents in _batches(rows):
+    for paths, contents in audio_batches(rows):
         found |= dict.fromkeys(pc.filter(paths, pc.is_null(contents)).to_pylist())
     return [path for path in found if not os.path.isfile(path)]
 
@@ -47,7 +47,7 @@ def audio_sizes(rows: datasets.Dataset) -> list[int]:
     """
     of_file: dict[str, int] = {}
     sizes = []
-    for paths, contents in _batches(rows):
+    for paths, contents in audio_batches(rows):
         for path, size in zip(paths.to_pylist(), pc.binary_length(contents).to_pylist(), strict=True):
             if size is None:
                 if path not in of_file:
@@ -69,7 +69,7 @@ def audio_digests(rows: datasets.Dataset, num_bytes: int | None = None) -> list[
     """
     of_file: dict[str, bytes] = {}
     digests = []
-    for paths, contents in _batches(rows):
+    for paths, contents in audio_batches(rows):
         for path, content in zip(paths.to_pylist(), contents, strict=True):
             if content.is_valid:
                 digests.append(hashlib.sha256(content.as_buffer()[:num_bytes]).digest())
@@ -83,8 +83,12 @@ def audio_digests(rows: datasets.Dataset, num_bytes: int | None = None) -> list[
     return digests
 
 
-def _batches(rows: datasets.Dataset) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """Paths and contents, which stay where they are: copying them would take the memory of all clips."""
+def audio_batches(rows: datasets.Dataset) -> Iterator[tuple[pa.Array, pa.Array]]:
+    """Paths and contents, which stay where they are: copying them would take the memory of all clips.
+
+    Args:
+        rows (`datasets.Dataset`): with the column `"audio"`, undecoded.
+    """
     for batch in rows.select_columns("audio").with_format("arrow").iter(ROWS_AT_ONCE):
         audio = batch["audio"]
         yield pc.struct_field(audio, "path"), pc.struct_field(audio, "bytes")

@@ -5,7 +5,7 @@ import os
 import random
 import shlex
 from collections import Counter
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
@@ -20,15 +20,34 @@ from .arguments import DataArguments
 from .audio_columns import audio_digests, audio_sizes
 from .data import clip_name, read_clip
 from .data_errors import NAMES_SHOWN, DataError, some
-from .decoding import decoded_clips
-from .labels import is_multi_label, label_lists, label_names
+from .decoding import decoded_clips, decoded_rows
+from .labels import as_list, is_multi_label, label_lists, label_names
 from .precomputed import StoredFeatures, features_in_two_splits, is_precomputed, look_at_features
-from .streaming import ClipStream, decoded_rows
+from .streaming import ClipStream
 from .waveform_cache import WaveformCache, in_bytes
 
 CLIPS_CHECKED = 200  # decoded up front without --check_audio
 BEGINNING = 4096  # bytes by which files of one size are told apart before they are read through
 SPLIT_WORDS = {"train": "training", "eval": "scored", "validation": "validation"}
+
+
+@dataclass(frozen=True)
+class BadClip:
+    """A clip that cannot be used.
+
+    Args:
+        split (`str`): which it is in.
+        place (`int`): which of its clips it is.
+        reason (`str`): why it cannot be used.
+        path (`str`, *optional*): its file.
+        labels (`list[int]`): its labels.
+    """
+
+    split: str
+    place: int
+    reason: str
+    path: str | None
+    labels: list[int]
 
 
 def look_at_every_clip(
@@ -81,51 +100,67 @@ def look_at_every_clip(
     gathered = gather_object([(faults, num_longer)])
     faults = {row: fault for of_process, _ in gathered for row, fault in of_process.items()}
     num_longer = sum(number for _, number in gathered)
-    if faults and not data.skip_bad_audio:
-        _refuse([faults[row] for row in sorted(faults)], len(audio), "")
-    splits, skipped = _without_faults(splits, faults)
-    notes += _skipped_note(skipped, splits)
-    return splits, skipped, notes + _cut_note(num_longer, len(audio), max_samples / sampling_rate)
-
-
-def _skipped_note(skipped: list[dict], splits: Iterable[str]) -> list[str]:
-    if not skipped:
-        return []
-    counts = Counter(clip["split"] for clip in skipped)
-    of_split = ", ".join(f"{SPLIT_WORDS[side]} {counts[side]}" for side in splits if counts[side])
-    return [f"{len(skipped)} clip(s) that cannot be used left out ({of_split}), listed in the run summary"]
-
-
-def _without_faults(splits: datasets.DatasetDict, faults: dict[int, str]) -> tuple[datasets.DatasetDict, list[dict]]:
-    """Leave out clips by their place in all splits together; tell what became of each, without the folders of a machine."""
-    kept_splits, skipped, start = {}, [], 0
+    bad, start = [], 0
     for side, split in splits.items():
-        bad = [row for row in range(len(split)) if start + row in faults]
-        if len(bad) == len(split):
-            _refuse_all(side, [faults[start + row] for row in bad])
-        for row in bad:
-            path = split[row]["audio"]["path"]
-            name = os.path.basename(path) if path else f"clip {row + 1} of the {SPLIT_WORDS[side]} split"
-            skipped.append({"split": side, "file": name, "reason": _without_folders(faults[start + row], path)})
-        left = set(bad)
-        kept_splits[side] = split.select([row for row in range(len(split)) if row not in left]) if bad else split
+        for place in sorted(row - start for row in faults if start <= row < start + len(split)):
+            clip = split[place]
+            bad.append(BadClip(side, place, faults[start + place], clip["audio"]["path"], as_list(clip["label"])))
         start += len(split)
-    return datasets.DatasetDict(kept_splits), skipped
+    left, skipped, more_notes = _leave_out(splits, bad, data, len(audio))
+    notes += more_notes + _cut_note(num_longer, len(audio), max_samples / sampling_rate)
+    return datasets.DatasetDict(left), skipped, notes
+
+
+def _leave_out(
+    splits: dict[str, datasets.Dataset | ClipStream], bad: list[BadClip], data: DataArguments, num_checked: int
+) -> tuple[dict, list[dict], list[str]]:
+    """Leave out clips if that was asked for, else refuse them.
+
+    Returns:
+        The splits; what became of each of the clips, without the folders of a machine; and in words how many these are.
+    """
+    if bad and not data.skip_bad_audio:
+        every = isinstance(splits["train"], datasets.Dataset) or data.check_audio
+        _refuse([clip.reason for clip in bad], num_checked, "" if every else "; --check_audio looks at every clip")
+    left, skipped = {}, []
+    for side, split in splits.items():
+        of_side = [clip for clip in bad if clip.split == side]
+        if len(of_side) == len(split):
+            _refuse_all(side, [clip.reason for clip in of_side])
+        for clip in of_side:
+            name = (
+                os.path.basename(clip.path) if clip.path else f"clip {clip.place + 1} of the {SPLIT_WORDS[side]} split"
+            )
+            skipped.append({"split": side, "file": name, "reason": _without_folders(clip.reason, clip.path)})
+        places = {clip.place for clip in of_side}
+        if not of_side:
+            left[side] = split
+        elif isinstance(split, ClipStream):
+            left[side] = split.without(places, [clip.labels for clip in of_side])
+        else:
+            left[side] = split.select([row for row in range(len(split)) if row not in places])
+    if not bad:
+        return left, [], []
+    counts = Counter(clip.split for clip in bad)
+    of_split = ", ".join(f"{SPLIT_WORDS[side]} {counts[side]}" for side in splits if counts[side])
+    return left, skipped, [f"{len(bad)} clip(s) that cannot be used left out ({of_split}), listed in the run summary"]
 
 
 def _without_folders(message: str, path: str | None) -> str:
     """A message with the name of a file in place of its path, however it is written there."""
-    written = {path, str(Path(path)), str(Path(path).absolute())} if path else set()
+    if not path:
+        return message
+    message = message.replace(f", looked for as {Path(path).absolute()}", "")  # which says nothing but the folder
+    written = {path, str(Path(path)), str(Path(path).absolute())}
     for spelling in sorted(written, key=len, reverse=True):
         message = message.replace(spelling, os.path.basename(path))
     return message
 
 
 def _refuse_all(side: str, faults: list[str]):
-    listed = "\n  ".join(faults[:NAMES_SHOWN])
     raise DataError(
         f"None of the {len(faults)} clips of the {SPLIT_WORDS[side]} split can be used, so that --skip_bad_audio leaves no "
-        f"clip:\n  {listed}\nRepair them, or give the split other clips."
+        f"clip:{_listed(faults)}\nRepair them, or give the split other clips."
     )
 
 
@@ -330,9 +365,7 @@ def _look_at_features(splits: datasets.DatasetDict, feature_extractor: ASTFeatur
         except AudioError as error:
             faults.append(str(error))
     if faults:
-        listed = "\n  ".join(faults[:NAMES_SHOWN])
-        more = f"\n  and {len(faults) - NAMES_SHOWN} more" if len(faults) > NAMES_SHOWN else ""
-        raise DataError(f"{len(faults)} of {len(rows)} clips looked at cannot be used:\n  {listed}{more}")
+        raise DataError(f"{len(faults)} of {len(rows)} clips looked at cannot be used:{_listed(faults)}")
     notes = [
         f"{count} of {len(rows)} clips looked at have {oddity}"
         for oddity, count in Counter(filter(None, oddities)).items()
@@ -367,35 +400,30 @@ def check_streams(
         DataError: as [`check_splits`], of whose files the first of each split are decoded, 200 in all.
     """
     every = data.check_audio or data.skip_bad_audio
-    state, faults, num_looked_at, num_longer = PartialState(), [], 0, 0
+    state, bad, num_looked_at, num_longer = PartialState(), [], 0, 0
     for side, stream in streams.items():
-        number = len(stream) if every else CLIPS_CHECKED // len(streams)
-        rows = itertools.islice(enumerate(stream), number)
-        if every:  # each process its part
-            rows = itertools.islice(rows, state.process_index, None, state.num_processes)
-        for clip, row in decoded_rows(rows, sampling_rate, num_workers if every else 0):
+        number = len(stream) if every else min(len(stream), CLIPS_CHECKED // len(streams))
+        rows, step = enumerate(stream), state.num_processes if every else 1  # each process its part of all
+        start = state.process_index if every else 0
+        decoded = decoded_rows(
+            itertools.islice(rows, start, number, step),
+            len(range(start, number, step)),
+            sampling_rate,
+            max_samples,
+            num_workers if every else 0,
+            "looking at clips",
+        )
+        for clip, row in decoded:
             num_looked_at += 1
             num_longer += clip.length > max_samples
             if clip.fault is not None:
-                labels = row["label"] if isinstance(row["label"], list) else [row["label"]]
-                faults.append((side, clip.row, clip.fault, row["audio"]["path"], labels))
+                bad.append(BadClip(side, clip.row, clip.fault, row["audio"]["path"], as_list(row["label"])))
     if every:
-        gathered = gather_object([(faults, num_looked_at, num_longer)])
-        faults = sorted((fault for of_process, *_ in gathered for fault in of_process), key=lambda fault: fault[1])
+        gathered = gather_object([(bad, num_looked_at, num_longer)])
+        bad = sorted((clip for of_process, *_ in gathered for clip in of_process), key=lambda clip: clip.place)
         num_looked_at, num_longer = (sum(numbers) for numbers in list(zip(*gathered, strict=True))[1:])
-    if faults and not data.skip_bad_audio:
-        hint = "" if every else "; --check_audio looks at every clip"
-        _refuse([fault for *_, fault, _, _ in faults], num_looked_at, hint)
-    skipped, left = [], {}
-    for side, stream in streams.items():
-        bad = [fault for fault in faults if fault[0] == side]
-        if len(bad) == len(stream):
-            _refuse_all(side, [fault for _, _, fault, _, _ in bad])
-        left[side] = stream.without([place for _, place, *_ in bad], [labels for *_, labels in bad]) if bad else stream
-        for _, place, fault, path, _ in bad:
-            name = os.path.basename(path) if path else f"clip {place + 1} of the {SPLIT_WORDS[side]} split"
-            skipped.append({"split": side, "file": name, "reason": _without_folders(fault, path)})
-    notes = _skipped_note(skipped, left) + _check_labels(left)
+    left, skipped, notes = _leave_out(streams, bad, data, num_looked_at)
+    notes += _check_labels(left)
     notes += _cut_note(num_longer, num_looked_at, max_samples / sampling_rate)
     return left, skipped, notes + _order_note(left["train"], data)
 
@@ -411,8 +439,13 @@ def _order_note(stream: ClipStream, data: DataArguments) -> list[str]:
 
 
 def _refuse(faults: list[str], num_checked: int, hint: str):
-    listed = "\n  ".join(faults)
     raise DataError(
-        f"{len(faults)} of {num_checked} clips looked at cannot be used:\n  {listed}\nRepair or remove them, or pass "
+        f"{len(faults)} of {num_checked} clips looked at cannot be used:{_listed(faults)}\nRepair or remove them, or pass "
         f"--skip_bad_audio to leave them out{hint}."
     )
+
+
+def _listed(faults: list[str]) -> str:
+    """The first faults, each on a line of its own, and how many more there are."""
+    more = [f"and {len(faults) - NAMES_SHOWN} more"] if len(faults) > NAMES_SHOWN else []
+    return "".join(f"\n  {line}" for line in [*faults[:NAMES_SHOWN], *more])

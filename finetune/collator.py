@@ -94,8 +94,8 @@ class ASTDataCollator:
             refuse_shape(features, f"A row's {self.features_column_name!r}", self.feature_extractor.num_mel_bins)
             features = features[: self.feature_extractor.max_length].astype(np.float32)
             return {"features": features, "label": self._target(row[self.label_column_name])}
-        waveform = read_clip(row[self.audio_column_name], self.feature_extractor.sampling_rate)
         longest = num_samples(self.feature_extractor.max_length, self.feature_extractor.sampling_rate)
+        waveform = read_clip(row[self.audio_column_name], self.feature_extractor.sampling_rate, longest)
         return {"waveform": waveform[:longest], "label": self._target(row[self.label_column_name])}
 
     def _target(self, label: int | list[int]) -> int | np.ndarray:

@@ -8,8 +8,6 @@ import contextlib
 import io
 import itertools
 import math
-import resource
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +19,9 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from .arguments import DataArguments, OptimizationArguments
-from .data import ASTDataset
+from .data import ClipDataset
 from .optimization import HeadOnlyEpochs
-from .run_summary import GIGA
+from .run_summary import GIGA, highest_process_memory
 from .streaming import StreamedClips
 from .trainer import ASTTrainer
 from .weight_averaging import EpochFolders
@@ -102,13 +100,13 @@ class StepClock(TrainerCallback):
 
 
 def estimate_cost(
-    trainer: ASTTrainer, clips: dict[str, ASTDataset], data_args: DataArguments, optimization: OptimizationArguments
+    trainer: ASTTrainer, clips: dict[str, ClipDataset], data_args: DataArguments, optimization: OptimizationArguments
 ) -> dict:
     """Train and score a little with the trainer of a run, save nothing, and tell what the whole run would cost.
 
     Args:
         trainer ([`ASTTrainer`]): of the run, its output folder another than the run's. Its model is changed.
-        clips (`dict[str, ASTDataset]`): of the run, by split.
+        clips (`dict[str, ClipDataset]`): of the run, by split.
         data_args ([`DataArguments`]): padding of the training.
         optimization ([`OptimizationArguments`]): which epochs' weights are scored at the end.
 
@@ -163,7 +161,7 @@ def count_steps(trainer: ASTTrainer) -> Steps:
 
 def count_evaluated_clips(
     trainer: ASTTrainer,
-    clips: dict[str, ASTDataset],
+    clips: dict[str, ClipDataset],
     data_args: DataArguments,
     optimization: OptimizationArguments,
     steps: Steps,
@@ -205,7 +203,7 @@ def measure_steps(trainer: ASTTrainer) -> StepTimes:
     return clock.times()
 
 
-def measure_evaluation(trainer: ASTTrainer, clips: ASTDataset):
+def measure_evaluation(trainer: ASTTrainer, clips: ClipDataset):
     """Score a few batches.
 
     Returns:
@@ -223,7 +221,7 @@ def measure_evaluation(trainer: ASTTrainer, clips: ASTDataset):
     return lambda number: start + per_clip * number
 
 
-def _seconds_of_prediction(trainer: ASTTrainer, clips: ASTDataset, number: int) -> float:
+def _seconds_of_prediction(trainer: ASTTrainer, clips: ClipDataset, number: int) -> float:
     streamed = isinstance(clips, StreamedClips)
     keys = list(itertools.islice(clips.evaluation_sampler(), number)) if streamed else range(number)
     start = time.perf_counter()
@@ -252,4 +250,4 @@ def _process_memory(field: str) -> int:
     if status.exists():
         (line,) = (line for line in status.read_text().splitlines() if line.startswith(f"{field}:"))
         return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return highest_process_memory()

@@ -10,6 +10,7 @@ import statistics
 from collections import Counter
 from pathlib import Path
 
+import datasets
 from accelerate import PartialState
 
 from model_card.run_summary import RUN_SUMMARY_NAME
@@ -17,9 +18,9 @@ from modeling_ast.atomic_files import open_atomically
 
 from .arguments import ASTTrainingArguments, merged_recipe, parse_arguments
 from .data_errors import some
+from .input_errors import input_errors_in_words
 from .labels import is_multi_label
 from .output_folder import (
-    checkpoints_in,
     make_output_dir,
     refuse_another_run,
     refuse_file,
@@ -28,17 +29,20 @@ from .output_folder import (
     refuse_resume_and_overwrite,
     remove,
 )
+from .run_folder import IDENTITY_NAME, checkpoints_in
 from .run_summary import digest_of_clips
 from .splits import load_folds
-from .trainer import IDENTITY_NAME
-from .training_run import InputError, prepare_run, train_run
+from .training_run import prepare_run, train_run
 
 RESULTS_NAME, TABLE_NAME = "cross_validation.json", "cross_validation.md"
 PREFIX_FOLD_DIR = "fold-"
 # What may be another when a cross-validation is gone on with: it changes no result.
 FREE_FIELDS = (
-    "output_dir", "disable_tqdm", "dataloader_num_workers", "report_to", "save_total_limit", "waveform_cache"
+    "output_dir", "disable_tqdm", "dataloader_num_workers", "report_to", "save_total_limit", "waveform_cache",
+    "per_device_eval_batch_size", "activation_checkpointing", "gradient_checkpointing",
 )  # fmt: skip
+# How the clips of an update are cut into micro-batches; see `halving_is_exact`.
+MICRO_BATCH_FIELDS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 
 
 def cross_validate(argv: list[str], arguments: tuple) -> dict:
@@ -59,13 +63,11 @@ def cross_validate(argv: list[str], arguments: tuple) -> dict:
     """
     _, data_args, _, _, training_args = arguments
     folder = Path(training_args.output_dir)
-    try:
+    with input_errors_in_words():
         check_fold_choices(training_args)
         folds, split_method = load_folds(data_args)
-        _refuse_equal_folders([name for name, _ in folds])
-        _prepare_folder(folder, arguments, _identity(argv, folds))
-    except (ValueError, OSError) as error:
-        raise InputError(str(error)) from error
+        identity = check_folds_dir(argv, arguments, folds)
+        _prepare_folder(folder, training_args, identity)
     names, summaries = [name for name, _ in folds], []
     for number, (name, splits) in enumerate(folds, 1):
         fold_folder = folder / _folder_name(name)
@@ -101,15 +103,34 @@ def check_fold_choices(training_args: ASTTrainingArguments):
         )
 
 
-def _identity(argv: list[str], folds: list[tuple]) -> dict:
+def _identity(argv: list[str], args: ASTTrainingArguments, folds: list[tuple]) -> dict:
     """What a cross-validation has in common with one that it goes on with."""
-    recipe = {name: value for name, value in merged_recipe(argv).items() if name not in FREE_FIELDS}
-    return {"recipe": recipe, "clips": {name: digest_of_clips(splits["eval"]) for name, splits in folds}}
+    free = (*FREE_FIELDS, *MICRO_BATCH_FIELDS)
+    return {
+        "recipe": {name: value for name, value in merged_recipe(argv).items() if name not in free},
+        "clips of an update": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "clips": {name: digest_of_clips(splits["eval"]) for name, splits in folds},
+    }
 
 
-def _prepare_folder(folder: Path, arguments: tuple, identity: dict):
-    """Refuse a folder in which something would be lost; make it, and remove what is to be replaced."""
+def check_folds_dir(argv: list[str], arguments: tuple, folds: list[tuple[str, datasets.DatasetDict]]) -> dict:
+    """Refuse an output folder in which something would be lost. Nothing is made or removed yet.
+
+    Args:
+        argv (`list[str]`): the command line.
+        arguments (`tuple`): what [`parse_arguments`] makes of it.
+        folds (`list[tuple[str, datasets.DatasetDict]]`): from [`load_folds`].
+
+    Returns:
+        What this cross-validation has in common with one that it goes on with.
+
+    Raises:
+        ValueError: if the folder holds a run, two folds would be written into one folder, or there is nothing to go on
+            with, or something else.
+    """
     model_args, data_args, _, _, training_args = arguments
+    folder, identity = Path(training_args.output_dir), _identity(argv, training_args, folds)
+    _refuse_equal_folders([name for name, _ in folds])
     refuse_file(folder)
     refuse_resume_and_overwrite(training_args)
     if training_args.resume_from_checkpoint and training_args.resume_from_checkpoint.lower() != "true":
@@ -117,25 +138,37 @@ def _prepare_folder(folder: Path, arguments: tuple, identity: dict):
             f"resume_from_checkpoint={training_args.resume_from_checkpoint!r} names one checkpoint, but every fold has its "
             "own. Pass --resume_from_checkpoint true."
         )
-    found = sorted(folder.glob(f"{PREFIX_FOLD_DIR}*"))
     if training_args.resume_from_checkpoint:
         if not (folder / IDENTITY_NAME).is_file():
             raise ValueError(
                 f"There is nothing to resume from: {folder} holds no cross-validation. Leave out --resume_from_checkpoint."
             )
         refuse_another_run(folder, identity)
-        return
-    PartialState().wait_for_everyone()  # before one process removes what another looks for
+        return identity
     if (folder / RUN_SUMMARY_NAME).exists():
         raise ValueError(f"{folder} holds a run that is no cross-validation. Pass another --output_dir.")
+    found = _fold_folders(folder)
     if found and not training_args.overwrite_output_dir:
         refuse_occupied(folder, found[-1])
     if found:
         refuse_own_sources(folder, model_args, data_args)
+    return identity
+
+
+def _fold_folders(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"{PREFIX_FOLD_DIR}*"))
+
+
+def _prepare_folder(folder: Path, training_args: ASTTrainingArguments, identity: dict):
+    """Make the folder that was checked, and remove what is to be replaced."""
+    if training_args.resume_from_checkpoint:
+        return
+    found = _fold_folders(folder)
+    PartialState().wait_for_everyone()  # before one process removes what another looks for
+    if found:
         remove([*found, *(folder / name for name in (RESULTS_NAME, TABLE_NAME, IDENTITY_NAME))])
     if PartialState().is_main_process:
-        make_output_dir(folder)
-        with open_atomically(folder / IDENTITY_NAME) as file:
+        with make_output_dir(folder), open_atomically(folder / IDENTITY_NAME) as file:
             file.write(json.dumps(identity, indent=1).encode())
     PartialState().wait_for_everyone()
 

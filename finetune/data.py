@@ -4,11 +4,12 @@ A split is a `datasets.Dataset` with undecoded audio; see `splits.py` for where 
 found out about it before training.
 """
 
-import os
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
 import datasets
+import fsspec
 import numpy as np
 from torch.utils.data import Dataset
 
@@ -42,15 +43,24 @@ def read_clip(audio: dict, sampling_rate: int, max_samples: int | None = None) -
     return waveform
 
 
-class ASTDataset(Dataset):
-    """Decoded clips of a split, with their targets.
+def fetched(audio: dict) -> dict:
+    """Audio with the content of a file that lies elsewhere, such as hf://datasets/...; of this machine as it is."""
+    path = audio["path"]
+    if audio["bytes"] is not None or path is None or "://" not in path:
+        return audio
+    with fsspec.open(path, "rb") as file:
+        return {"bytes": file.read(), "path": path}
 
-    A training item is asked for by (epoch, index), which also seeds its augmentation, or by (epoch, index, visit) where
-    a clip may come several times in an epoch. Its `"label"` is an index, or a float32 vector of shape `(labels,)`:
-    multi-hot for multi-label data, one-hot with `binary_targets`, mixed in training with mixup.
+
+class ClipDataset(Dataset, ABC):
+    """Clips with their targets: what those at hand and those that are streamed have in common.
+
+    An item's `"label"` is an index, or a float32 vector of shape `(labels,)`: multi-hot for multi-label data, one-hot with
+    `binary_targets`, mixed in training with mixup.
 
     Args:
-        split (`datasets.Dataset`): with the columns `"audio"` (undecoded) and `"label"` (`ClassLabel`, or `List` of it).
+        split (`datasets.Dataset` or [`ClipStream`]): with the columns `"audio"` (undecoded) and `"label"` (`ClassLabel`, or
+            `List` of it).
         sampling_rate (`int`): rate to decode to, in Hz.
         max_samples (`int`): samples after which a clip is cut; the model does not hear the rest.
         augmentation ([`Augmentation`], *optional*): what to draw for items asked for with an epoch.
@@ -75,24 +85,15 @@ class ASTDataset(Dataset):
         self.augmentation = augmentation
         self.seed = seed
         self.samples_needed = samples_needed(max_samples, augmentation.max_speed_change if augmentation else 0)
-        self.cached: Sequence[np.ndarray] | None = None
         self.num_labels = len(label_names(split))
         self.vector_targets = binary_targets or is_multi_label(split)
 
     def __len__(self) -> int:
         return len(self.split)
 
-    @cached_property
-    def labels_alone(self) -> datasets.Dataset:
-        """Rows without the bytes of their audio."""
-        return self.split.select_columns("label")
-
-    def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
-        epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
-        if self.augmentation is None or epoch is None:
-            return self._plain(index)
-        draws = self.augmentation.draw(self.seed, epoch, index, len(self), *visit)
-        return self._augmented(index, draws, draws.partner)
+    @abstractmethod
+    def _decoded(self, clip) -> tuple[np.ndarray, int | list[int]]:
+        """Waveform and label of a clip."""
 
     def _plain(self, clip) -> dict:
         waveform, label = self._read(clip)
@@ -112,22 +113,6 @@ class ASTDataset(Dataset):
             waveform = waveform * np.float32(draws.gain)
         return {"waveform": waveform, "label": label, "draws": draws}
 
-    def read_from(self, cached: Sequence[np.ndarray]):
-        """Take the clips from decoded ones instead of their files.
-
-        Args:
-            cached (sequence of `np.ndarray` of shape `(samples,)`): for each clip its first [`samples_needed`] samples or
-                more, at the sampling rate of this data set; see [`WaveformCache`].
-        """
-        self.cached = cached
-
-    def _decoded(self, index: int) -> tuple[np.ndarray, int | list[int]]:
-        """Waveform and label of a clip."""
-        if self.cached is not None:
-            return self.cached[index], self.labels_alone[index]["label"]
-        row = self.split[index]
-        return read_clip(row["audio"], self.sampling_rate, self.samples_needed), row["label"]
-
     def _read(self, clip, speed: float = 1.0) -> tuple[np.ndarray, int | list[int]]:
         waveform, label = self._decoded(clip)
         if speed != 1:
@@ -141,6 +126,51 @@ class ASTDataset(Dataset):
         vector = np.zeros(self.num_labels, dtype=np.float32)
         vector[label] = 1
         return vector
+
+    def waveforms(self, clips: Iterable) -> Iterator[np.ndarray]:
+        """Decode clips one after the other, without labels or augmentation."""
+        return (self._read(clip)[0] for clip in clips)
+
+
+class ASTDataset(ClipDataset):
+    """Decoded clips of a split, with their targets.
+
+    A training item is asked for by (epoch, index), which also seeds its augmentation, or by (epoch, index, visit) where
+    a clip may come several times in an epoch.
+
+    Args:
+        split (`datasets.Dataset`): with the columns `"audio"` (undecoded) and `"label"` (`ClassLabel`, or `List` of it).
+        args, kwargs: as [`ClipDataset`].
+    """
+
+    cached: Sequence[np.ndarray] | None = None
+
+    @cached_property
+    def labels_alone(self) -> datasets.Dataset:
+        """Rows without the bytes of their audio."""
+        return self.split.select_columns("label")
+
+    def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
+        epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
+        if self.augmentation is None or epoch is None:
+            return self._plain(index)
+        draws = self.augmentation.draw(self.seed, epoch, index, len(self), *visit)
+        return self._augmented(index, draws, draws.partner)
+
+    def read_from(self, cached: Sequence[np.ndarray]):
+        """Take the clips from decoded ones instead of their files.
+
+        Args:
+            cached (sequence of `np.ndarray` of shape `(samples,)`): for each clip its first [`samples_needed`] samples or
+                more, at the sampling rate of this data set; see [`WaveformCache`].
+        """
+        self.cached = cached
+
+    def _decoded(self, index: int) -> tuple[np.ndarray, int | list[int]]:
+        if self.cached is not None:
+            return self.cached[index], self.labels_alone[index]["label"]
+        row = self.split[index]
+        return read_clip(row["audio"], self.sampling_rate, self.samples_needed), row["label"]
 
     def label_lists(self) -> list[list[int]]:
         """Indices of the labels of every clip, told without decoding audio; one each for single-label data."""
@@ -168,15 +198,6 @@ class ASTDataset(Dataset):
     def _clip(self, index: int) -> np.ndarray:
         """A clip without its label or augmentation."""
         return self._read(index)[0]
-
-    def waveforms(self, indices: Iterator[int]) -> Iterator[np.ndarray]:
-        """Decode these clips one after the other, without labels or augmentation."""
-        return (self._read(index)[0] for index in indices)
-
-
-def audio_size(audio: dict) -> int:
-    """Bytes of an undecoded audio value."""
-    return len(audio["bytes"]) if audio["bytes"] is not None else os.path.getsize(audio["path"])
 
 
 def clip_name(audio: dict) -> str:

@@ -1,6 +1,6 @@
 """One pass over many clips before training: each decoded once, in several processes if wanted, memory flat."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import datasets
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from modeling_ast.audio import AudioError
 
-from .data import read_clip
+from .data import fetched, read_clip
 
 
 @dataclass(frozen=True)
@@ -31,28 +31,38 @@ class DecodedClip:
     fault: str | None = None
 
 
-class _ClipsToDecode(Dataset):
-    def __init__(self, audio: datasets.Dataset, rows: Sequence[int], sampling_rate: int, max_samples: int, keep: bool):
-        self.audio = audio
-        self.rows = rows
+class _RowsToDecode(Dataset):
+    """Asked for by place and row of a clip."""
+
+    def __init__(self, sampling_rate: int, max_samples: int, keep: bool = False):
         self.sampling_rate = sampling_rate
         self.max_samples = max_samples
         self.keep = keep
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, place: int) -> DecodedClip:
-        row = int(self.rows[place])
+    def __getitem__(self, key: tuple[int, dict]) -> tuple[DecodedClip, dict]:
+        place, row = key
+        without_bytes = row | {"audio": {"bytes": None, "path": row["audio"]["path"]}}
         try:
-            waveform = read_clip(self.audio[row]["audio"], self.sampling_rate, self.max_samples)
+            waveform = read_clip(fetched(row["audio"]), self.sampling_rate, self.max_samples)
         except AudioError as error:
-            return DecodedClip(row, None, 0, str(error))
+            return DecodedClip(place, None, 0, str(error)), without_bytes
         length = len(waveform)
         if not self.keep:
-            return DecodedClip(row, None, length)
+            return DecodedClip(place, None, length), without_bytes
         # A view of its beginning would keep the whole of it in memory.
-        return DecodedClip(row, waveform[: self.max_samples].copy() if length > self.max_samples else waveform, length)
+        beginning = waveform[: self.max_samples].copy() if length > self.max_samples else waveform
+        return DecodedClip(place, beginning, length), without_bytes
+
+
+class _ClipsToDecode(_RowsToDecode):
+    """Asked for by the place of a clip in a table, of which every process reads its rows by itself."""
+
+    def __init__(self, audio: datasets.Dataset, sampling_rate: int, max_samples: int, keep: bool):
+        super().__init__(sampling_rate, max_samples, keep)
+        self.audio = audio
+
+    def __getitem__(self, row: int) -> DecodedClip:
+        return super().__getitem__((row, self.audio[row]))[0]
 
 
 def decoded_clips(
@@ -75,17 +85,43 @@ def decoded_clips(
         description (`str`): what the progress bar is headed with; there is none away from a terminal.
         keep (`bool`, defaults to `True`): hand on these samples; `False` where only lengths and faults are of interest.
     """
-    clips = _ClipsToDecode(audio, rows, sampling_rate, max_samples, keep)
+    clips = _ClipsToDecode(audio, sampling_rate, max_samples, keep)
+    return _decoded(clips, [int(row) for row in rows], len(rows), num_workers, description)
+
+
+def decoded_rows(
+    rows: Iterable[tuple[int, dict]],
+    number: int,
+    sampling_rate: int,
+    max_samples: int,
+    num_workers: int,
+    description: str,
+) -> Iterator[tuple[DecodedClip, dict]]:
+    """[`decoded_clips`] for the rows of a stream, whose waveforms are not kept.
+
+    Args:
+        rows (iterable of `tuple[int, dict]`): place and row of each clip.
+        number (`int`): how many these are.
+        sampling_rate, max_samples, num_workers, description: as [`decoded_clips`].
+
+    Yields:
+        What came out of the clip, and its row without the bytes.
+    """
+    return _decoded(_RowsToDecode(sampling_rate, max_samples), rows, number, num_workers, description)
+
+
+def _decoded(clips: Dataset, keys: Iterable, number: int, num_workers: int, description: str) -> Iterator:
     loader = DataLoader(
         clips,
         batch_size=None,
+        sampler=keys,
         num_workers=num_workers,
         collate_fn=_as_it_is,
         # A loader without one draws from the global generator, and the model's initial weights would be others.
         generator=torch.Generator(),
     )
-    yield from tqdm(loader, desc=description, unit="clip", leave=False, disable=None)
+    return iter(tqdm(loader, total=number, desc=description, unit="clip", leave=False, disable=None))
 
 
-def _as_it_is(clip: DecodedClip) -> DecodedClip:
-    return clip
+def _as_it_is(item):
+    return item

@@ -6,37 +6,27 @@ every 50, whatever the logging strategy. Nothing is evaluated or saved before th
 """
 
 import math
-import os
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 
 from modeling_ast.audio import AudioError
 
+from .clip_oddities import feature_oddities, waveform_oddities
 from .data import clip_name
 from .data_errors import NAMES_SHOWN
+from .run_folder import checkpoints_in, step_of
 from .scoring import DivergedError
-from .streaming import StreamedClips
+from .streaming import StreamedClips, StreamSampler
 
 CHECK_STEPS = 50  # most steps between two looks on an accelerator, where one costs less than a thousandth of these
-SILENCE = 1e-4  # peak of a clip below -80 dB, under the noise of a 14-bit recording
-FULL_SCALE, CLIPPED_SHARE = 0.999, 0.01
-LARGE_OFFSET = 0.1  # mean of a waveform
-LARGE_FEATURE = 20.0  # of features normalised to a standard deviation of 0.5
 LARGE_GRADIENT = 10.0  # times that of the other clips
-
-
-class NotANumberError(DivergedError):
-    """A training whose losses, gradients or weights are no longer numbers; the message names step, clips and ways out.
-
-    It is raised by all processes of a training alike.
-    """
+ABSURD_LOSS = 1000.0  # cross-entropy of a model that gives the right label a probability of exp(-1000)
 
 
 @dataclass(frozen=True)
@@ -80,6 +70,23 @@ class ReplayedClip:
         return f"{self.names} ({'; '.join(values + self.oddities)})" if values + self.oddities else self.names
 
 
+class NotANumberError(DivergedError):
+    """A training whose losses, gradients or weights are no longer numbers. All processes of a training raise it alike.
+
+    Args:
+        message (`str`): what happened, and which clips it comes from.
+        step (`int`): update at which it was found, from 1.
+        clips (`list[ReplayedClip]`): those of its batch.
+        by_files (`bool`): whether it comes from some of these clips; see [`files_at_fault`].
+    """
+
+    def __init__(self, message: str, step: int, clips: list[ReplayedClip], by_files: bool = False):
+        super().__init__(message)
+        self.step = step
+        self.clips = clips
+        self.by_files = by_files
+
+
 class DivergenceWatch(TrainerCallback):
     """Stops a training as soon as it is known that a loss, a gradient or a weight is not a number.
 
@@ -87,11 +94,15 @@ class DivergenceWatch(TrainerCallback):
 
     Args:
         trainer ([`ASTTrainer`]): which gives each loss to `add_loss` and each gradient norm to `add_gradient_norm`.
+
+    Attributes:
+        diverged_step (`int`, *optional*): the first update, after which the weights gave a loss that is a number but absurd.
     """
 
     def __init__(self, trainer):
         self.trainer = trainer
         self.check_steps = 1
+        self.diverged_step: int | None = None
         self._reset()
 
     def _reset(self):
@@ -102,6 +113,7 @@ class DivergenceWatch(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._reset()
+        self.diverged_step = None
         on_cpu = args.device.type == "cpu"
         self.check_steps = 1 if on_cpu else max(1, min(int(state.logging_steps or CHECK_STEPS), CHECK_STEPS))
 
@@ -156,7 +168,14 @@ class DivergenceWatch(TrainerCallback):
             return
         values = torch.stack([batch.loss.float() for batch in micro_batches] + [norm for _, norm in norms])
         finite = values.isfinite()
-        if self._all_processes(finite.all()):
+        # A loss of `Trainer` is its share of the update's mean.
+        absurd = (values * self.trainer.args.gradient_accumulation_steps > ABSURD_LOSS) & finite
+        absurd = absurd[: len(micro_batches)]
+        all_finite, all_sane = self._all_processes(finite.all(), ~absurd.any())
+        if not all_sane and self.diverged_step is None:
+            steps = [batch.step - 1 for batch, bad in zip(micro_batches, absurd.tolist(), strict=True) if bad]
+            self.diverged_step = min(gather_object([min(steps, default=math.inf)]))
+        if all_finite:
             return
         finite, values = finite.tolist(), values.tolist()
         bad_losses = [batch.step for batch, good in zip(micro_batches, finite, strict=False) if not good]
@@ -170,7 +189,7 @@ class DivergenceWatch(TrainerCallback):
         ]
         value = next((value for batch, value in zip(micro_batches, values, strict=False) if batch in suspects), None)
         norm = next((values[len(micro_batches) + row] for row, (at, _) in enumerate(norms) if at == step), None)
-        raise NotANumberError(self._message(step, by_loss, value if by_loss else norm, suspects))
+        raise self._error(step, by_loss, value if by_loss else norm, suspects)
 
     def confirm_weights(self):
         """Look at what was computed since the last look, and whether the weights of now are worth saving.
@@ -192,25 +211,36 @@ class DivergenceWatch(TrainerCallback):
         good = loss.isfinite().all()
         if not self.trainer.is_fsdp_enabled:  # whose parameters are spread over the processes
             good = good & torch.stack([weight.isfinite().all() for weight in self.trainer.model.parameters()]).all()
-        if not self._all_processes(good):
+        all_good, all_sane = self._all_processes(good, loss <= ABSURD_LOSS)
+        if not all_good:
             raise NotANumberError(
                 f"The update of step {state.global_step} of {state.max_steps} made weights that are not numbers, or give a "
-                "loss that is none, though losses and gradients up to there are numbers: the learning rate is too high. "
-                + self._what_is_kept()
-                + self._what_to_type()
+                "loss that is none, though losses and gradients up to there are numbers: the learning rate is too high.",
+                state.global_step,
+                clips=[],
             )
+        if not all_sane and self.diverged_step is None:
+            self.diverged_step = state.global_step
         self._confirmed_step = state.global_step
 
-    def _all_processes(self, good: torch.Tensor) -> bool:
-        bad = (~good).to(torch.float32)[None]
-        return not self.trainer.accelerator.reduce(bad, reduction="sum").item()
+    def good_checkpoint(self) -> Path | None:
+        """The last checkpoint of this run from before its losses were absurd."""
+        checkpoints = checkpoints_in(self.trainer.args.output_dir)
+        end = math.inf if self.diverged_step is None else self.diverged_step
+        return next((path for path in reversed(checkpoints) if step_of(path) < end), None)
 
-    def _message(self, step: int, by_loss: bool, value: float | None, suspects: list[MicroBatch]) -> str:
-        """What happened, where, and what to type; the same in all processes."""
+    def _all_processes(self, *good: torch.Tensor) -> list[bool]:
+        """Whether each of these is true in all processes."""
+        bad = torch.stack([~value for value in good]).to(torch.float32)
+        return [not count for count in self.trainer.accelerator.reduce(bad, reduction="sum").tolist()]
+
+    def _error(self, step: int, by_loss: bool, value: float | None, suspects: list[MicroBatch]) -> NotANumberError:
+        """What happened, where, and what is at fault; the same in all processes."""
         state = self.trainer.state
         values = [value for value in gather_object([value if suspects else None]) if value is not None]
         clips, weights, refused = self._replay([key for batch in suspects for key in batch.keys])
         clips, refused = gather_object(clips), gather_object(refused)
+        by_files = self.diverged_step is None and files_at_fault(clips)
         what = (
             f"The loss of a batch is {values[0]:g}"
             if by_loss
@@ -219,11 +249,10 @@ class DivergenceWatch(TrainerCallback):
         epochs = f", epoch {state.epoch:.3g} of {state.num_train_epochs}" if state.epoch else ""
         words = [f"{what} at step {step} of {state.max_steps}{epochs}."]
         if clips:
-            words.append(_clips_in_words(clips, weights))
+            words.append(_clips_in_words(clips, weights, by_files))
         if refused:
             words.append(f"Not read again: {'; '.join(refused[:NAMES_SHOWN])}.")
-        files = any(clip.is_faulty for clip in clips) and not all(clip.is_faulty for clip in clips)
-        return f"{' '.join(words)} {self._what_is_kept()}{self._what_to_type(files)}"
+        return NotANumberError(" ".join(words), step, clips, by_files)
 
     def _replay(self, keys: list) -> tuple[list[ReplayedClip], str | None, list[str]]:
         """Give these clips to the model again, one by one, with the draws they had.
@@ -258,7 +287,7 @@ class DivergenceWatch(TrainerCallback):
         """What the data set is to be asked for, for the same items again, and the sources of each: clip and partner."""
         dataset = self.trainer.train_dataset
         if isinstance(dataset, StreamedClips):  # its clips come by again in the same order
-            sampler = dataset.training_sampler(dataset.seed)
+            sampler = StreamSampler(dataset, dataset.order_seed)
             for epoch in sorted({epoch for epoch, *_ in keys}):
                 sampler.set_epoch(epoch)
                 for clip in sampler:
@@ -280,9 +309,9 @@ class DivergenceWatch(TrainerCallback):
 
         if finite():
             return "the weights of that moment" if self.check_steps == 1 else "the weights of now"
-        checkpoint = last_checkpoint(trainer.args.output_dir)
+        checkpoint = self.good_checkpoint()
         if checkpoint is not None:
-            trainer._load_from_checkpoint(checkpoint)
+            trainer._load_from_checkpoint(str(checkpoint))
         return f"the weights of {checkpoint}" if checkpoint is not None and finite() else None
 
     def _loss_and_gradient_norm(self, inputs: dict) -> tuple[float, float]:
@@ -295,74 +324,38 @@ class DivergenceWatch(TrainerCallback):
         gradients = [weight.grad for weight in trainer.model.parameters() if weight.grad is not None]
         return loss.item(), torch.nn.utils.get_total_norm(gradients).item()
 
-    def _what_is_kept(self) -> str:
-        checkpoint = last_checkpoint(self.trainer.args.output_dir)
-        if checkpoint is None:
-            return "No checkpoint had been saved, and nothing was saved after it. "
-        return f"Nothing was saved after it; the last good checkpoint is {checkpoint}. "
 
-    def _what_to_type(self, files: bool = False) -> str:
-        """What helps, where files are at fault or where they are not."""
-        args = self.trainer.args
-        ways = [f"a lower --learning_rate (it is {args.learning_rate:g})"]
-        if args.max_grad_norm != 1:
-            ways.append(f"--max_grad_norm 1 (it is {args.max_grad_norm:g})")
-        if args.fp16:
-            ways.append("--bf16 true in place of --fp16")
-        checkpoint = last_checkpoint(args.output_dir)
-        starts = ["anew with --overwrite_output_dir"]
-        if checkpoint is not None:
-            starts.append(f"from the good weights with --model_name_or_path {checkpoint} and another --output_dir")
-        first = "Repair or remove what is named here; if it is sound, train" if files else "Train"
-        return f"{first} with {' or '.join(ways)}: {', or '.join(starts)}."
-
-
-def last_checkpoint(output_dir: str) -> str | None:
-    """The last `checkpoint-N` of a run, `None` if it has none."""
-    return get_last_checkpoint(output_dir) if os.path.isdir(output_dir) else None
-
-
-def waveform_oddities(waveform: np.ndarray) -> list[str]:
-    """What is unusual about a clip, in words.
+def files_at_fault(clips: list[ReplayedClip]) -> bool:
+    """Whether what is not a number comes from some of the clips, and not from the weights, which would spare few of them.
 
     Args:
-        waveform (`np.ndarray` of shape `(samples,)`): as decoded.
+        clips (`list[ReplayedClip]`): all clips of a batch.
     """
-    peak, mean = float(np.abs(waveform).max()), float(waveform.mean(dtype=np.float64))
-    if peak == 0:
-        return ["silent"]
-    found = []
-    if peak < SILENCE:
-        found.append(f"almost silent, peak {20 * math.log10(peak):.0f} dB")
-    if peak > 1.5:  # decoders of lossy formats overshoot full scale a little
-        found.append(f"samples up to {peak:.3g}, expected from -1 to 1")
-    else:
-        share = float((np.abs(waveform) >= FULL_SCALE).mean())
-        if share > CLIPPED_SHARE:
-            found.append(f"clipped, {share:.0%} of its samples at full scale")
-    if abs(mean) > LARGE_OFFSET:
-        found.append(f"its mean is {mean:.3g}, not 0")
-    return found
+    faulty, sound = _parted(clips)
+    if not faulty or _are_absurd(sound):
+        return False
+    tell_apart = all(clip.oddities for clip in faulty) and not any(clip.oddities for clip in sound)
+    return 2 * len(faulty) <= len(clips) or (tell_apart and (bool(sound) or len(clips) == 1))
 
 
-def feature_oddities(features: torch.Tensor) -> list[str]:
-    """What is unusual about normalised features, in words.
-
-    Args:
-        features (`torch.Tensor` of shape `(batch, frames, mel bins)`): as the model gets them.
-    """
-    if not features.isfinite().all():
-        return ["its features are not numbers"]
-    largest = features.abs().max().item()
-    return [f"normalised features up to {largest:.3g}"] if largest > LARGE_FEATURE else []
+def _parted(clips: list[ReplayedClip]) -> tuple[list[ReplayedClip], list[ReplayedClip]]:
+    return [clip for clip in clips if clip.is_faulty], [clip for clip in clips if not clip.is_faulty]
 
 
-def _clips_in_words(clips: list[ReplayedClip], weights: str | None) -> str:
-    faulty = [clip for clip in clips if clip.is_faulty]
+def _are_absurd(sound: list[ReplayedClip]) -> bool:
+    # Of weights that are no use the larger losses tell: clips of the label that they always give have none.
+    return any(clip.loss is not None and clip.loss > ABSURD_LOSS for clip in sound)
+
+
+def _clips_in_words(clips: list[ReplayedClip], weights: str | None, by_files: bool) -> str:
+    faulty, sound = _parted(clips)
     replayed = f"Replayed one by one with {weights},"
-    if len(faulty) == len(clips) > 1:
+    if faulty and len(clips) > 1 and not by_files:
+        share = len(faulty) if sound else "all"
+        others = f", and others a loss over {ABSURD_LOSS:g}" if _are_absurd(sound) else ""
         return (
-            f"{replayed} all of its {len(clips)} clips give it: the weights are at fault. They are {_listed(clips)}."
+            f"{replayed} {share} of its {len(clips)} clips give it{others}: the weights are at fault. They are "
+            f"{_listed(clips)}."
         )
     if faulty:
         return f"{replayed} {len(faulty)} of its {len(clips)} clip(s) give it: {_listed(faulty)}."

@@ -11,7 +11,6 @@ import io
 import itertools
 import json
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import datasets
 import numpy as np
 from accelerate import PartialState
 from tqdm import tqdm
+from transformers.integrations import get_reporting_integration_callbacks
 
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTConfig, ASTFeatureExtractor
@@ -35,15 +35,18 @@ from .clip_statistics import (
 )
 from .collator import model_inputs
 from .cost_estimate import estimate_cost
-from .cross_validation import check_fold_choices
+from .cross_validation import check_fold_choices, check_folds_dir
 from .data_errors import some
 from .dry_run_report import cost_lines, data_lines, refused_lines
 from .failures import TrainingStoppedError, failures_in_words
-from .labels import label_lists, label_names
+from .input_errors import InputError, input_errors_in_words
+from .labels import as_list, label_names
 from .output_folder import check_output_dir, refuse_another_run, refuse_file
+from .progress import require_reporters
+from .run_summary import label_counts
 from .splits import load_folds, load_splits
 from .streaming import ClipStream, StreamedClip, StreamedClips, fetched, load_streams
-from .training_run import InputError, PreparedRun, build_feature_extractor, prepare_run
+from .training_run import PreparedRun, build_feature_extractor, prepare_run, waveform_cache
 
 DRY_RUN_NAME, REPORT_NAME, PICTURE_NAME = "dry_run", "dry_run.json", "spectrograms.png"
 CLIPS_LOOKED_AT = 2000
@@ -57,12 +60,12 @@ class LoadedData:
     Args:
         splits (`dict`): of the run, or of the first of several folds.
         method (`str`): how they were made, in words.
-        folds (`list[str]`): names of the folds; none without cross-validation.
+        folds (`list[tuple[str, datasets.DatasetDict]]`): name and splits of each fold; none without cross-validation.
     """
 
     splits: dict[str, datasets.Dataset] | dict[str, ClipStream]
     method: str
-    folds: list[str]
+    folds: list[tuple[str, datasets.DatasetDict]]
 
 
 def dry_run(argv: list[str], arguments: tuple) -> dict:
@@ -78,27 +81,30 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
     Raises:
         InputError: if a training could not begin with what can be read of the data, in the words of the training.
     """
-    model_args, data_args, _, _, training_args = arguments
+    model_args, data_args, augmentation_args, _, training_args = arguments
     folder = Path(training_args.output_dir) / DRY_RUN_NAME
-    try:
+    with input_errors_in_words(model_args):
         refuse_several_processes()
         refuse_file(folder.parent)
         refuse_file(folder)
         feature_extractor, config = build_feature_extractor(model_args), build_config(model_args)
         data = load_data(data_args, training_args)
         report, usable = describe_clips(data, feature_extractor, config, data_args.padding, training_args.seed)
+        cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
+        if cache is not None:
+            audio = [split.select_columns("audio") for split in data.splits.values()]
+            report["waveform_cache_bytes"] = cache.space_needed(datasets.concatenate_datasets(audio))
         print(*data_lines(report), sep="\n", flush=True)
-        report["refused"] = refused_up_front(arguments, report)
+        report["refused"] = refused_up_front(argv, arguments, data, report)
         with tempfile.TemporaryDirectory(prefix="ast-dry-run-") as scratch:
-            run = prepare(argv, apart_from_the_run(arguments, scratch), usable, report["refused"])
+            apart = apart_from_the_run(arguments, scratch, report)
+            run = prepare(argv, apart, usable, report["refused"], data_args.skip_bad_audio)
             report["refused"] += refused_resume(arguments, run)
             folder.mkdir(parents=True, exist_ok=True)
             draw_training_clips(run, folder / PICTURE_NAME)
             report["cost"] = measure(run, report["refused"])
         with open_atomically(folder / REPORT_NAME) as file:
             file.write(f"{json.dumps(report, indent=1, ensure_ascii=False)}\n".encode())
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        raise InputError(str(error)) from error
     print(*cost_lines(report), *refused_lines(report), sep="\n")
     print(f"\nNothing was trained. {folder}: {PICTURE_NAME}, {REPORT_NAME}", flush=True)
     return report
@@ -134,7 +140,7 @@ def load_data(data_args: DataArguments, training_args: ASTTrainingArguments) -> 
     check_fold_choices(training_args)
     folds, method = load_folds(data_args)
     name, splits = folds[0]
-    return LoadedData(splits, f"{method}; fold {name} is scored", [name for name, _ in folds])
+    return LoadedData(splits, f"{method}; fold {name} is scored", folds)
 
 
 def choose_rows(splits: dict[str, datasets.Dataset], seed: int) -> list[tuple[str, int]]:
@@ -168,8 +174,8 @@ def describe_clips(
     report = {
         "clips": sizes,
         "split_method": data.method,
-        "folds": data.folds,
-        "labels": {name: {side: counts[side][label] for side in splits} for label, name in enumerate(names)},
+        "folds": [name for name, _ in data.folds],
+        "labels": {name: {side: counts[side][name] for side in splits} for name in names},
         "looked_at": {"clips": 0, "of": sum(sizes.values()), "seed": None if streamed else seed},
         "bad_clips": [],
     }
@@ -184,14 +190,6 @@ def describe_clips(
     if facts:
         report |= describe_audio(facts, names, feature_extractor, config, padding)
     return report, without_rows(data, [places[place] for place, _, _ in bad])
-
-
-def label_counts(split: datasets.Dataset | ClipStream) -> list[int]:
-    """Clips of every label, in the order of the model's outputs."""
-    if isinstance(split, ClipStream):
-        return split.label_counts.tolist()
-    counts = Counter(itertools.chain.from_iterable(label_lists(split)))
-    return [counts[label] for label in range(len(label_names(split)))]
 
 
 def chosen_clips(
@@ -210,11 +208,6 @@ def first_clips(streams: dict[str, ClipStream], places: list[tuple[str, int]]) -
         for row, clip in enumerate(itertools.islice(stream, CLIPS_LOOKED_AT // len(streams))):
             places.append((side, row))
             yield fetched(clip["audio"]), as_list(clip["label"])
-
-
-def as_list(label: int | list[int]) -> list[int]:
-    """The labels of a clip, one or several."""
-    return label if isinstance(label, list) else [label]
 
 
 def describe_audio(
@@ -246,15 +239,22 @@ def without_rows(data: LoadedData, bad: list[tuple[str, int]]) -> LoadedData:
     return dataclasses.replace(data, splits=splits)
 
 
-def refused_up_front(arguments: tuple, report: dict) -> list[str]:
-    """What the training would say of the output folder and of clips that cannot be decoded."""
+def refused_up_front(argv: list[str], arguments: tuple, data: LoadedData, report: dict) -> list[str]:
+    """What the training would say of the output folder, of where it reports to, and of clips that cannot be decoded."""
     model_args, data_args, _, _, training_args = arguments
     refused = []
-    if not data_args.fold_column_name:  # each fold has a folder of its own
-        try:
+    try:
+        if data_args.fold_column_name:
+            check_folds_dir(argv, arguments, data.folds)
+        else:
             check_output_dir(training_args, model_args, data_args)
-        except ValueError as error:
-            refused.append(str(error))
+    except ValueError as error:
+        refused.append(str(error))
+    try:
+        require_reporters(training_args)
+        get_reporting_integration_callbacks(training_args.report_to)  # which knows all their names
+    except (ValueError, ImportError) as error:
+        refused.append(str(error))
     bad = [clip["clip"] for clip in report["bad_clips"]]
     if bad and not data_args.skip_bad_audio:
         refused.append(
@@ -264,13 +264,16 @@ def refused_up_front(arguments: tuple, report: dict) -> list[str]:
     return refused
 
 
-def apart_from_the_run(arguments: tuple, folder: str) -> tuple:
-    """The arguments of the same training in another folder, where it reports to nobody and fills no cache."""
+def apart_from_the_run(arguments: tuple, folder: str, report: dict) -> tuple:
+    """The arguments of the same training in another folder, where it reports to nobody and fills no cache.
+
+    Clips that were looked at are not all decoded again, unless some of them cannot be used: then others may be like them.
+    """
     *groups, training_args = arguments
-    groups = [
-        dataclasses.replace(group, waveform_cache=None) if isinstance(group, DataArguments) else group
-        for group in groups
-    ]
+    looked_at = report["looked_at"]
+    sound = not report["bad_clips"] or looked_at["clips"] == looked_at["of"]
+    changes = {"waveform_cache": None, "check_audio": False} | ({"skip_bad_audio": False} if sound else {})
+    groups = [group.with_changes(**changes) if isinstance(group, DataArguments) else group for group in groups]
     training_args = copy.copy(training_args)
     training_args.output_dir, training_args.disable_tqdm, training_args.report_to = folder, True, []
     training_args.overwrite_output_dir = training_args.push_to_hub = False
@@ -278,28 +281,34 @@ def apart_from_the_run(arguments: tuple, folder: str) -> tuple:
     return (*groups, training_args)
 
 
-def prepare(argv: list[str], arguments: tuple, data: LoadedData, refused: list[str]) -> PreparedRun:
+def prepare(
+    argv: list[str], arguments: tuple, data: LoadedData, refused: list[str], skip_bad_audio: bool
+) -> PreparedRun:
     """Prepare the training; where it refuses clips that are in two splits, note that and go on as its message says.
+
+    With `skip_bad_audio`, clips that are found now and cannot be used are left out, as the training does.
 
     Raises:
         InputError: if it refuses more than that, with all that was refused.
     """
-    found = []
-    for drop_duplicates in (arguments[1].drop_duplicate_audio, True):
-        data_args = dataclasses.replace(arguments[1], drop_duplicate_audio=drop_duplicates)
+    found, data_args = [], arguments[1]
+    while True:
         stages = io.StringIO()
         try:
             with contextlib.redirect_stdout(stages):
                 run = prepare_run(argv, (arguments[0], data_args, *arguments[2:]), (data.splits, data.method))
         except InputError as error:
-            found += [str(error)] if str(error) not in found else []
-            if "--drop_duplicate_audio" in str(error):
+            if skip_bad_audio and not data_args.skip_bad_audio and "--skip_bad_audio" in str(error):
+                data_args = data_args.with_changes(skip_bad_audio=True)
                 continue
-            break
+            found.append(str(error))
+            if data_args.drop_duplicate_audio or "--drop_duplicate_audio" not in str(error):
+                raise InputError("\n".join([*refused, *found])) from error
+            data_args = data_args.with_changes(drop_duplicate_audio=True)
+            continue
         refused += found
         print("", "What a training says before it begins", stages.getvalue().rstrip(), sep="\n", flush=True)
         return run
-    raise InputError("\n".join([*refused, *found]))
 
 
 def refused_resume(arguments: tuple, run: PreparedRun) -> list[str]:

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from .checks import SPLIT_WORDS
+from .waveform_cache import in_bytes
 
 WIDTH = 80  # columns
 LONGEST_NAME = 30  # of a label in its table
@@ -143,6 +144,11 @@ def cost_lines(report: dict) -> Iterator[str]:
         f"Memory of this {cost['memory_of']}: {cost['peak_memory_gb']:.2f} GB at most, {above:.2f} GB more than before the "
         "first step; loader workers not counted"
     )
+    if "waveform_cache_bytes" in report:
+        yield from _wrapped(
+            f"Measured without the waveform cache, which needs {in_bytes(report['waveform_cache_bytes'])} at most for what is "
+            "not in it yet; steps that read from it are no slower"
+        )
 
 
 def refused_lines(report: dict) -> Iterator[str]:

@@ -15,12 +15,13 @@ from torch.distributed.fsdp import FSDPModule
 from modeling_ast.tagging import label_thresholds
 
 from .arguments import DataArguments, OptimizationArguments
-from .data import ASTDataset
+from .data import ClipDataset
 from .labels import is_multi_label, label_names
 from .metrics import ASTMetrics, macro_f1
+from .run_folder import UNFINISHED
 from .scoring import evaluation_section, probabilities
 from .thresholds import choose_thresholds
-from .trainer import UNFINISHED, ASTTrainer
+from .trainer import ASTTrainer
 from .weight_averaging import average_weights, epochs_between, weights_file
 
 AVERAGED_NAME = "averaged.safetensors"
@@ -28,7 +29,7 @@ TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "model_preparati
 
 
 def evaluate(
-    trainer: ASTTrainer, clips: dict[str, ASTDataset], data_args: DataArguments, optimization: OptimizationArguments
+    trainer: ASTTrainer, clips: dict[str, ClipDataset], data_args: DataArguments, optimization: OptimizationArguments
 ) -> dict:
     """Score the held-out split, padded as the saved checkpoint pads.
 
@@ -37,7 +38,7 @@ def evaluate(
 
     Args:
         trainer ([`ASTTrainer`]): after its training.
-        clips (`dict[str, ASTDataset]`): with `"eval"`, and `"validation"` if there is such a split.
+        clips (`dict[str, ClipDataset]`): with `"eval"`, and `"validation"` if there is such a split.
         data_args ([`DataArguments`]): names of the splits, padding of the training.
         optimization ([`OptimizationArguments`]): epochs to average and to take the mean scores of.
 
@@ -47,6 +48,7 @@ def evaluate(
 
     Raises:
         DivergedError: if scores are not numbers.
+        ClipScoresError: if those of some clips are not.
     """
     exclusive = not is_multi_label(clips["eval"].split)
     labels = label_names(clips["eval"].split)
@@ -96,7 +98,7 @@ def protocol_in_words(trainer: ASTTrainer, optimization: OptimizationArguments, 
 
 
 def _predict(
-    trainer: ASTTrainer, clips: ASTDataset, exclusive: bool
+    trainer: ASTTrainer, clips: ClipDataset, exclusive: bool
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
     """Scores `(clips, labels)`, references, and what was measured, without timings."""
     prediction = trainer.predict(clips)
@@ -107,7 +109,7 @@ def _predict(
 
 
 def _epoch_ensemble(
-    trainer: ASTTrainer, clips: ASTDataset, exclusive: bool, first: int, last: int
+    trainer: ASTTrainer, clips: ClipDataset, exclusive: bool, first: int, last: int
 ) -> dict[str, float]:
     """Metrics of the mean scores of these epochs' weights; the trainer's weights are put back."""
     weights = {name: tensor.detach().clone() for name, tensor in trainer.model.state_dict().items()}
@@ -142,7 +144,7 @@ def _load_weights(trainer: ASTTrainer, file: Path):
     set_model_state_dict(trainer.model, load_file(file), options=StateDictOptions(full_state_dict=True))
 
 
-def _choices_on_validation(trainer: ASTTrainer, clips: ASTDataset, exclusive: bool, labels: list[str]) -> dict:
+def _choices_on_validation(trainer: ASTTrainer, clips: ClipDataset, exclusive: bool, labels: list[str]) -> dict:
     """Metrics of the validation split and, for independent labels, thresholds chosen there."""
     scores, references, metrics = _predict(trainer, clips, exclusive)
     section = {"validation": {"clips": len(clips), "metrics": metrics}}

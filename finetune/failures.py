@@ -11,20 +11,30 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from modeling_ast.audio import AudioError
+from modeling_ast.audio import CHECK_SPELLING, AudioError, MissingAudioError
 
-from .arguments import ASTTrainingArguments, DataArguments
+from .arguments import WIDTH_FIELDS, ASTTrainingArguments, DataArguments
 from .data_errors import own_message
-from .divergence import NotANumberError, last_checkpoint
+from .divergence import ABSURD_LOSS, NotANumberError
 from .interruption import signal_of
-from .scoring import DivergedError
-from .trainer import UNFINISHED, ASTTrainer
-from .weight_averaging import EPOCHS_DIR, AveragingError
+from .lora import is_adapted
+from .output_folder import remove_unfinished
+from .run_folder import last_checkpoint
+from .scoring import ClipScoresError, DivergedError
+from .trainer import ASTTrainer
+from .weight_averaging import AveragingError
 
 FLAGS_NAMED = 3
 SMALLEST_LENGTH = 64  # frames; a shorter input is no longer the same task
 # What the writers of weights and optimiser states say of a full disk, each in its own words.
-_DISK_WORDS = ("No space left on device", "os error 28", "Disk quota exceeded", "PytorchStreamWriter failed")
+_DISK_WORDS = (
+    "No space left on device", "os error 28", "Disk quota exceeded", "PytorchStreamWriter failed", "unexpected pos",
+    "iostream error",
+)  # fmt: skip
+# What gloo and NCCL say when a process waits for one that is gone.
+_GONE_WORDS = (
+    "Connection closed by peer", "Connection reset by peer", "Broken pipe", "ncclRemoteError", "remote process exited"
+)  # fmt: skip
 _MEMORY_WORDS = ("can't allocate memory", "out of memory", "OutOfMemoryError", "std::bad_alloc")
 _WORKER_TERMINATED = "is killed by signal: Terminated"
 _WORKER_KILLED = re.compile(r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) .*(killed by signal|exited unexpectedly)")
@@ -46,14 +56,15 @@ class TrainingStoppedError(RuntimeError):
 
 
 @contextmanager
-def failures_in_words(trainer: ASTTrainer, data_args: DataArguments) -> Iterator[None]:
+def failures_in_words(trainer: ASTTrainer, data_args: DataArguments, recipe: dict | None = None) -> Iterator[None]:
     """Turn what may end a training or its publishing early into a [`TrainingStoppedError`], and tidy up.
 
     What was being written is removed, so that it takes no room on a full disk; checkpoints stay as they are.
 
     Args:
         trainer ([`ASTTrainer`]): whose training it is.
-        data_args ([`DataArguments`]): for what is said about memory.
+        data_args ([`DataArguments`]): for what is said about memory and about folds.
+        recipe (`dict`, *optional*): what the run was asked for, to say which of it does not go with a checkpoint.
 
     Raises:
         TrainingStoppedError: for a file that is gone or cannot be decoded, a training that diverged, memory or a disk that
@@ -61,12 +72,20 @@ def failures_in_words(trainer: ASTTrainer, data_args: DataArguments) -> Iterator
     """
     try:
         yield
-    except NotANumberError as error:
-        stopped = TrainingStoppedError(str(error), in_all_processes=True)
+    except DivergedError as error:
+        stopped = TrainingStoppedError(
+            diverged_message(error, trainer, data_args, recipe or {}), in_all_processes=True
+        )
         cause = error
-    except (AudioError, AveragingError, DivergedError) as error:
-        ways = "" if isinstance(error, (AveragingError, DivergedError)) else f" {way_on(trainer.args, data_args)}"
-        stopped, cause = TrainingStoppedError(own_message(error) + ways), error
+    except AveragingError as error:
+        stopped, cause = TrainingStoppedError(str(error)), error
+    except AudioError as error:
+        words = own_message(error)
+        if isinstance(error, MissingAudioError):
+            words = f"{words.removesuffix(CHECK_SPELLING)}It was there before the training: put it back."
+        words = f"{words} {way_on(trainer.args, data_args)}"
+        # All processes have the scores of all clips, but each reads its own.
+        stopped, cause = TrainingStoppedError(words, in_all_processes=isinstance(error, ClipScoresError)), error
     except (KeyboardInterrupt, RuntimeError, MemoryError, OSError, SafetensorError) as error:
         number = signal_of(error)
         words = _interruption_in_words(number, trainer, data_args) or _cause_in_words(error, trainer, data_args)
@@ -77,27 +96,66 @@ def failures_in_words(trainer: ASTTrainer, data_args: DataArguments) -> Iterator
         cause = error
     else:
         return
+    finally:  # also where the error is not known
+        if trainer.is_world_process_zero():
+            remove_unfinished(Path(trainer.args.output_dir))
     trainer.epoch_lines.close()
-    remove_unfinished(trainer)
     raise stopped from cause
-
-
-def remove_unfinished(trainer: ASTTrainer):
-    """Remove what was being written when the training ended."""
-    folder = Path(trainer.args.output_dir)
-    if trainer.is_world_process_zero():
-        for path in (folder / UNFINISHED, folder / EPOCHS_DIR / UNFINISHED):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def way_on(args: ASTTrainingArguments, data_args: DataArguments) -> str:
     """How to go on from the last checkpoint, or that there is none."""
-    checkpoint = last_checkpoint(args.output_dir)
-    if checkpoint is None and not data_args.fold_column_name:
+    if last_checkpoint(args.output_dir) is None and not data_args.fold_column_name:
         return "No checkpoint had been saved; type the same command again to start anew."
-    last = f"The last checkpoint is {checkpoint}." if checkpoint else "This fold has no checkpoint yet."
     without = " in place of --overwrite_output_dir" if args.overwrite_output_dir else ""
-    return f"{last} Type the same command with --resume_from_checkpoint true{without} to go on."
+    kept = _what_is_kept(args, data_args)
+    return f"{kept} Type the same command with --resume_from_checkpoint true{without} to go on."
+
+
+def _what_is_kept(args: ASTTrainingArguments, data_args: DataArguments) -> str:
+    checkpoint = last_checkpoint(args.output_dir)
+    if checkpoint is not None:
+        return f"The last checkpoint is {checkpoint}."
+    return "This fold has no checkpoint yet." if data_args.fold_column_name else "No checkpoint had been saved."
+
+
+def diverged_message(error: DivergedError, trainer: ASTTrainer, data_args: DataArguments, recipe: dict) -> str:
+    """What to type after a training that diverged: what was done before is no use where its weights are at fault.
+
+    Args:
+        error ([`DivergedError`]): what happened.
+        trainer ([`ASTTrainer`]): whose training it is.
+        data_args ([`DataArguments`]): whether it is one of several folds.
+        recipe (`dict`): what the run was asked for.
+    """
+    args = trainer.args
+    if not isinstance(error, NotANumberError):  # of a training that came to its end
+        return f"{error} {_what_is_kept(args, data_args)} Start anew with --overwrite_output_dir."
+    watch = trainer.divergence_watch
+    last, good = last_checkpoint(args.output_dir), watch.good_checkpoint()
+    why = f"the weights of step {watch.diverged_step} gave a loss over {ABSURD_LOSS:g} already"
+    words = [str(error)]
+    if last is None:
+        words.append("No checkpoint had been saved, and nothing was saved after it.")
+    elif good is None:
+        words.append(f"Nothing was saved after it, and no checkpoint is good: {why}.")
+    else:
+        earlier = "" if good == last else f" ({why})"
+        words.append(f"Nothing was saved after it; the last good checkpoint is {good}{earlier}.")
+    ways = [f"a lower --learning_rate (it is {args.learning_rate:g})"]
+    if args.max_grad_norm != 1:
+        ways.append(f"--max_grad_norm 1 (it is {args.max_grad_norm:g})")
+    if args.fp16:
+        ways.append("--bf16 true in place of --fp16")
+    starts = ["anew with --overwrite_output_dir"]
+    # An adapter alone is no model to start from, and the weights of one fold have heard the clips that others score.
+    if good is not None and not is_adapted(trainer.model) and not data_args.fold_column_name:
+        sizes = [name for name in WIDTH_FIELDS if name in recipe]
+        without = f", without {', '.join(sizes)}" if sizes else ""
+        starts.append(f"from the good weights with --model_name_or_path {good} and another --output_dir{without}")
+    first = "Repair or remove what is named here; if it is sound, train" if error.by_files else "Train"
+    words.append(f"{first} with {' or '.join(ways)}: {', or '.join(starts)}.")
+    return " ".join(words)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -121,7 +179,11 @@ def _cause_in_words(error: Exception, trainer: ASTTrainer, data_args: DataArgume
     args = trainer.args
     text = str(error)
     if is_out_of_memory(error):
-        return out_of_memory_message(args, data_args, trainer.feature_extractor.max_length, trainer.model.training)
+        return out_of_memory_message(
+            args, data_args, trainer.feature_extractor.max_length, trainer.model.training, halving_is_exact(trainer)
+        )
+    if args.world_size > 1 and isinstance(error, RuntimeError) and any(words in text for words in _GONE_WORDS):
+        return "Another process of this training ended first; its message says why."
     if isinstance(error, RuntimeError) and _WORKER_TERMINATED in text:
         return f"A worker that reads clips was terminated from outside. {way_on(args, data_args)}"
     if isinstance(error, RuntimeError) and _WORKER_KILLED.search(text):
@@ -130,7 +192,7 @@ def _cause_in_words(error: Exception, trainer: ASTTrainer, data_args: DataArgume
             "A worker that reads clips was killed, most likely because the memory of this machine was full. Pass "
             f"--dataloader_num_workers {fewer} (it is {args.dataloader_num_workers}). {way_on(args, data_args)}"
         )
-    if any(words in text for words in _DISK_WORDS) or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+    if _is_disk_full(error):
         return (
             f"The disk of {args.output_dir} is full: {_free_space(args.output_dir)}. What was being written is "
             f"removed. Make room. {way_on(args, data_args)}"
@@ -138,6 +200,17 @@ def _cause_in_words(error: Exception, trainer: ASTTrainer, data_args: DataArgume
     if isinstance(error, OSError):
         return f"{_last_line(text)}. {way_on(args, data_args)}"
     return None
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error says so, or one in whose handling it came up."""
+    if error is None:
+        return False
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or any(
+        words in str(error) for words in _DISK_WORDS
+    ):
+        return True
+    return _is_disk_full(error.__cause__ or error.__context__)
 
 
 def _free_space(folder: str) -> str:
@@ -151,7 +224,7 @@ def _last_line(text: str) -> str:
 
 
 def out_of_memory_message(
-    args: ASTTrainingArguments, data_args: DataArguments, max_length: int, in_training: bool
+    args: ASTTrainingArguments, data_args: DataArguments, max_length: int, in_training: bool, exact: bool = False
 ) -> str:
     """What to type where there is not enough memory.
 
@@ -160,24 +233,36 @@ def out_of_memory_message(
         data_args ([`DataArguments`]): likewise.
         max_length (`int`): frames of the model's input.
         in_training (`bool`): `False` if it was an evaluation that needed too much.
+        exact (`bool`, defaults to `False`): whether two halves of a batch have the result of the whole; see
+            [`halving_is_exact`].
     """
     where = "this machine" if args.device.type == "cpu" else f"the accelerator ({args.device})"
-    flags = memory_flags(args, data_args, max_length, in_training)
+    flags = memory_flags(args, data_args, max_length, in_training, exact)
     what = "training" if in_training else "evaluating"
     help_ = f"What helps, in this order: {'; '.join(flags)}." if flags else "Train a smaller model."
-    checkpoint = last_checkpoint(args.output_dir)
-    if checkpoint is None:
-        kept = "No checkpoint had been saved."
-    else:
-        kept = (
-            f"The last checkpoint is {checkpoint}: go on from it with --resume_from_checkpoint true after a change that keeps "
-            "the result, or start anew with --overwrite_output_dir."
+    kept = _what_is_kept(args, data_args)
+    if last_checkpoint(args.output_dir) is not None or data_args.fold_column_name:
+        kept += (
+            " Go on with --resume_from_checkpoint true after a change that keeps the result, or start anew with "
+            "--overwrite_output_dir."
         )
     return f"The memory of {where} is full in {what}. {help_} {kept}"
 
 
+def halving_is_exact(trainer: ASTTrainer) -> bool:
+    """Whether a training takes the same steps with batches of half the size and twice as many in an update.
+
+    The mean over halves of an incomplete batch is another, and dropout is drawn by the batch.
+    """
+    args, config = trainer.args, trainer.model.config
+    dropout = [config.hidden_dropout_prob, config.attention_probs_dropout_prob]
+    dropout += [module.p for module in trainer.model.modules() if isinstance(module, torch.nn.Dropout)]  # of adapters
+    left = len(trainer.train_dataset) % (args.train_batch_size * args.world_size)
+    return not any(dropout) and (args.dataloader_drop_last or not left)
+
+
 def memory_flags(
-    args: ASTTrainingArguments, data_args: DataArguments, max_length: int, in_training: bool
+    args: ASTTrainingArguments, data_args: DataArguments, max_length: int, in_training: bool, exact: bool = False
 ) -> list[str]:
     """The flags that need less memory, those that cost least first; at most three.
 
@@ -189,8 +274,9 @@ def memory_flags(
         if batch_size > 1:
             smaller = next(size for size in range(batch_size // 2, 0, -1) if batch_size % size == 0)
             accumulated = args.gradient_accumulation_steps * (batch_size // smaller)
+            result = "the same result" if exact else "nearly the same result"
             flags.append(
-                f"--per_device_train_batch_size {smaller} --gradient_accumulation_steps {accumulated} (the same result)"
+                f"--per_device_train_batch_size {smaller} --gradient_accumulation_steps {accumulated} ({result})"
             )
         if not args.activation_checkpointing:
             flags.append("--activation_checkpointing true (the same result, slower)")

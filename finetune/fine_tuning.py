@@ -10,8 +10,9 @@ import datasets
 
 from .arguments import NOT_RECORDED, fields_as_flags, parse_arguments
 from .data_errors import DataError
+from .input_errors import input_errors_in_words
 from .splits import clips_of_dataset, split_clips
-from .training_run import InputError, prepare_run, train_run
+from .training_run import prepare_run, train_run
 
 IN_PYTHON = "the data set"  # stands where the command line has a name of the data
 # What says where clips are, is read from there, or is done with another command.
@@ -48,7 +49,7 @@ def fine_tune(
         TrainingStoppedError: if the training ended early.
     """
     given = fields | {"output_dir": os.fspath(output_dir)}
-    try:
+    with input_errors_in_words():
         _refuse_fields(given)
         _refuse_other_types(dataset)
         argv = fields_as_flags(given, "fine_tune")
@@ -57,8 +58,6 @@ def fine_tune(
         data_args.dataset_name = dataset_name
         clips = clips_of_dataset(dataset, data_args, IN_PYTHON)
         loaded = split_clips(clips, data_args, training_args.seed)
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        raise InputError(str(error)) from error
     run = prepare_run(argv, arguments, loaded)
     return train_run(replace(run, summary=run.summary | {"command": _call(given, dataset_name)}))
 

@@ -10,7 +10,7 @@ import datasets
 
 from .arguments import DataArguments
 from .audio_columns import audio_paths
-from .data_errors import DataError, require_column, some
+from .data_errors import DataError, is_empty, require_column, some
 from .labels import label_lists
 
 AT_RANDOM = "at random"  # in the words on every split that is made here
@@ -45,11 +45,18 @@ def groups_of(
         row_name (`Callable`): what to call a row in a message.
 
     Raises:
-        DataError: if the column is not there, a clip has no file name, or the pattern finds nothing in it.
+        DataError: if the column is not there or empty for a clip, a clip has no file name, or the pattern finds nothing in it.
     """
     if data.group_column_name:
         require_column("group_column_name", data.group_column_name, rows.column_names)
         values = rows[data.group_column_name][:]
+        empty = [row_name(row) for row in chosen if is_empty(values[row])]
+        if empty:
+            raise DataError(
+                f"Row(s) {some(empty)} have nothing in the column {data.group_column_name!r}. Fill in what they belong "
+                "to (a value of its own for a clip that belongs to no other), remove them, or leave out "
+                "--group_column_name."
+            )
         return {row: values[row] for row in chosen}
     names = file_names(rows)
     nameless = [row_name(row) for row in chosen if names[row] is None]

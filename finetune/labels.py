@@ -119,6 +119,11 @@ def label_lists(split: datasets.Dataset) -> list[list[int]]:
     return labels if is_multi_label(split) else [[label] for label in labels]
 
 
+def as_list(label: int | list[int]) -> list[int]:
+    """The labels of a clip, one or several."""
+    return label if isinstance(label, list) else [label]
+
+
 def read_label_csv(path: str | Path) -> LabelTable:
     """Read the original's label CSV.
 
@@ -242,7 +247,8 @@ def _text(value, column_name: str) -> str:
             f"The label column {column_name!r} holds {value!r:.80}, expected a label or a list of labels per clip. Name "
             "another with --label_column_name."
         )
-    return str(value)
+    # Readers make numbers of a column all floats for one that is, and which rows they read together is not the data's say.
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _refuse_empty(values: list, column_name: str, row_name: Callable[[int], str], remedy: str):

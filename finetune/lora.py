@@ -3,7 +3,7 @@
 Follows Hu et al. 2021 (LoRA) by way of PEFT: to the output of a linear layer is added `alpha / rank * B @ A` of its input,
 `A` and `B` being what learns; the classifier learns in full. Differs from a plain PEFT training in that a checkpoint whose
 positions were moved to another patch grid lets its embeddings learn in full too (frozen, they would stay as they were
-interpolated, and a saved adapter would not hold them), and in that no file names a place on this machine.
+interpolated, and a saved adapter would not hold them), and in that the adapter's files name no folder of the user's.
 """
 
 import copy

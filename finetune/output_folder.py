@@ -3,7 +3,8 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from accelerate import PartialState
@@ -11,11 +12,12 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from model_card.run_summary import RUN_SUMMARY_NAME
+from modeling_ast.atomic_files import make_parents
 
 from .arguments import ASTTrainingArguments, DataArguments, ModelArguments
 from .lora import ADAPTER_DIR
-from .trainer import IDENTITY_NAME, UNFINISHED
-from .weight_averaging import epochs_in, remove_epochs
+from .run_folder import IDENTITY_NAME, UNFINISHED, checkpoints_in, last_checkpoint
+from .weight_averaging import EPOCHS_DIR, epochs_in, remove_epochs
 
 RECIPE_NAME = "recipe.yaml"
 TRAINING_CURVE_NAME = "training_curve.png"
@@ -33,6 +35,7 @@ PRODUCTS = (
     SPECTROGRAM_NAME,
     ADAPTER_DIR,
 )
+EVENT_FILES = "runs/**/events.out.tfevents.*"  # of TensorBoard
 
 
 def check_output_dir(args: ASTTrainingArguments, model_args: ModelArguments, data_args: DataArguments) -> str | None:
@@ -57,18 +60,28 @@ def check_output_dir(args: ASTTrainingArguments, model_args: ModelArguments, dat
         return resume_from
     if (folder / IDENTITY_NAME).exists():
         raise ValueError(f"{folder} holds a cross-validation. Pass another --output_dir.")
-    run = [path for path in (folder / RUN_SUMMARY_NAME, *checkpoints_in(folder), *epochs_in(folder)) if path.exists()]
+    run = run_in(folder)
     strangers = [folder / name for name in PRODUCTS if (folder / name).exists()]
     if run and not args.overwrite_output_dir:
         refuse_occupied(folder, run[0])
-    if strangers and not run:
+    if strangers and not run and not publishing_ended_early(folder):
         raise ValueError(
             f"{folder} holds a {strangers[0].name} that is not from a run of this kit and would be replaced. Pass another "
             "--output_dir."
         )
-    if run:
+    if run or publishing_ended_early(folder):
         refuse_own_sources(folder, model_args, data_args)
     return resume_from
+
+
+def run_in(folder: Path) -> list[Path]:
+    """What tells that a folder holds a run: its summary, checkpoints and kept epochs, as far as they are there."""
+    return [path for path in (folder / RUN_SUMMARY_NAME, *checkpoints_in(folder), *epochs_in(folder)) if path.exists()]
+
+
+def publishing_ended_early(folder: Path) -> bool:
+    """Whether a result was being moved to its place file by file, of which the summary is the last."""
+    return not (folder / RUN_SUMMARY_NAME).exists() and any((folder / UNFINISHED).glob(f"*/{RUN_SUMMARY_NAME}"))
 
 
 def refuse_file(folder: Path):
@@ -99,7 +112,7 @@ def _checkpoint_to_resume(args: ASTTrainingArguments, folder: Path) -> str:
     refuse_resume_and_overwrite(args)
     wanted = Path(args.resume_from_checkpoint)
     if args.resume_from_checkpoint.lower() == "true":
-        wanted = checkpoints_in(folder)[-1] if checkpoints_in(folder) else folder / f"{PREFIX_CHECKPOINT_DIR}-N"
+        wanted = last_checkpoint(folder) or folder / f"{PREFIX_CHECKPOINT_DIR}-N"
     if not (wanted / TRAINER_STATE_NAME).is_file():
         raise ValueError(
             f"There is nothing to resume from: {wanted} holds no {TRAINER_STATE_NAME}. Pass --resume_from_checkpoint true "
@@ -112,12 +125,6 @@ def refuse_resume_and_overwrite(args: ASTTrainingArguments):
     """Raise a `ValueError` if a run is to be both replaced and gone on with."""
     if args.resume_from_checkpoint and args.overwrite_output_dir:
         raise ValueError("Both resume_from_checkpoint and overwrite_output_dir were given. Pass only one of them.")
-
-
-def checkpoints_in(folder: Path) -> list[Path]:
-    """The folders `checkpoint-N` of a run, in the order of their steps."""
-    found = [path for path in folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.name.split("-")[1].isdigit()]
-    return sorted(found, key=lambda path: int(path.name.split("-")[1]))
 
 
 def refuse_another_run(folder: Path, identity: dict):
@@ -136,31 +143,62 @@ def refuse_another_run(folder: Path, identity: dict):
         )
 
 
-def clear_output_dir(folder: Path):
-    """Make the output folder and remove the run that it holds, and nothing else.
+@contextmanager
+def make_output_dir(folder: Path) -> Iterator[None]:
+    """Make the output folder, if it is not there, for what is done in the block.
 
-    Raises:
-        OSError: see [`make_output_dir`].
-    """
-    make_output_dir(folder)
-    remove([*(folder / name for name in (RUN_SUMMARY_NAME, *PRODUCTS, UNFINISHED)), *checkpoints_in(folder)])
-    if PartialState().is_main_process:
-        remove_epochs(folder)
-    PartialState().wait_for_everyone()
+    If the block raises, a folder that was made for it is removed again, unless there is something in it by then.
 
-
-def make_output_dir(folder: Path):
-    """Make the output folder if it is not there.
+    Args:
+        folder (`Path`): to make.
 
     Raises:
         OSError: if it cannot be made, or nothing can be written into it: now, and not at the first checkpoint.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise OSError(f"Nothing can be written into {folder}: {error.strerror}. Pass another --output_dir.") from error
+    with ExitStack() as made:
+        try:
+            made.enter_context(make_parents(folder / RUN_SUMMARY_NAME))
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise OSError(
+                f"Nothing can be written into {folder}: {error.strerror}. Pass another --output_dir."
+            ) from error
+        yield
+
+
+def clear_output_dir(folder: Path):
+    """Remove the run that the output folder holds, and nothing else."""
+    if PartialState().is_main_process:
+        if run_in(folder) or (folder / UNFINISHED).exists():  # or the event files are those of something else
+            _remove_event_files(folder)
+        remove_epochs(folder)
+    marks = [folder / UNFINISHED, *checkpoints_in(folder), folder / RUN_SUMMARY_NAME]
+    remove([*(folder / name for name in PRODUCTS), *marks])  # what tells whose the products are goes after them
+
+
+def _remove_event_files(folder: Path):
+    """Remove what TensorBoard would draw as curves of the next run; other files in its folders stay."""
+    for path in sorted(folder.glob(EVENT_FILES)):
+        path.unlink()
+        for parent in path.relative_to(folder).parents[:-1]:
+            with suppress(OSError):  # something else is in it
+                (folder / parent).rmdir()
+
+
+def remove_unfinished(folder: Path):
+    """Remove what was being written when a training ended: a checkpoint, an epoch, or a part of its result.
+
+    Args:
+        folder (`Path`): output folder, in which only this process removes something now.
+    """
+    begun = PRODUCTS if publishing_ended_early(folder) else ()
+    for path in (*(folder / name for name in begun), folder / UNFINISHED, folder / EPOCHS_DIR / UNFINISHED):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):  # of a disk that became read-only; the error that ended the training is told
+                path.unlink()
 
 
 def remove(paths: Iterable[Path]):

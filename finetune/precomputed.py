@@ -226,11 +226,10 @@ class PrecomputedDataset(ASTDataset):
         super().__init__(split, sampling_rate, longest, augmentation, seed, binary_targets=binary_targets)
         self.num_mel_bins, self.max_length = feature_extractor.num_mel_bins, max_length
         self.stored = StoredFeatures(split)
-        self.labels = split.select_columns("label")  # a row of the whole split holds the features as Python lists
 
     def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
         epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
-        label = self.labels[index]["label"]
+        label = self.labels_alone[index]["label"]  # a row of the whole split holds the features as Python lists
         item = {"features": self.features(index), "label": self._vector(label) if self.vector_targets else label}
         if self.augmentation is None or epoch is None:
             return item
@@ -250,22 +249,6 @@ class PrecomputedDataset(ASTDataset):
     def lengths(self) -> np.ndarray:
         """Frames of every clip as the model hears them, told without reading them: `(clips,)`."""
         return np.array([min(len(self.stored.as_stored(index)), self.max_length) for index in range(len(self))])
-
-
-def clip_dataset(
-    split: datasets.Dataset,
-    feature_extractor: ASTFeatureExtractor,
-    augmentation: Augmentation | None = None,
-    seed: int = 0,
-    *,
-    binary_targets: bool = False,
-) -> ASTDataset:
-    """The clips of a split as a model with this feature extractor hears them; see [`ASTDataset`] for the arguments."""
-    if is_precomputed(split):
-        return PrecomputedDataset(split, feature_extractor, augmentation, seed, binary_targets=binary_targets)
-    sampling_rate = feature_extractor.sampling_rate
-    longest = num_samples(feature_extractor.max_length, sampling_rate)
-    return ASTDataset(split, sampling_rate, longest, augmentation, seed, binary_targets=binary_targets)
 
 
 def look_at_features(features: np.ndarray, name: str) -> str | None:

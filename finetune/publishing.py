@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import yaml
+from transformers.trainer import TRAINING_ARGS_NAME
 
 from model_card.figures import plot_confusion_matrix, plot_spectrogram_with_prediction, plot_training_curve
 from model_card.render import write_model_card
-from model_card.run_summary import write_run_summary
+from model_card.run_summary import RUN_SUMMARY_NAME, write_run_summary
 from modeling_ast import ASTForAudioClassification
 from modeling_ast.atomic_files import open_atomically, sync
 
 from .collator import model_inputs, raw_features
-from .data import ASTDataset
+from .data import ClipDataset
 from .lora import ADAPTER_DIR, save_adapter
 from .output_folder import (
     CONFUSION_MATRIX_NAME,
@@ -24,8 +25,9 @@ from .output_folder import (
     SPECTROGRAM_NAME,
     TRAINING_CURVE_NAME,
 )
+from .run_folder import UNFINISHED
 from .scoring import probabilities
-from .trainer import UNFINISHED, ASTTrainer
+from .trainer import ASTTrainer
 
 if TYPE_CHECKING:  # an optional package
     from peft import PeftModel
@@ -39,39 +41,53 @@ PYTHON_CALL = (
 
 def publish(
     trainer: ASTTrainer,
-    scored: ASTDataset,
+    scored: ClipDataset,
     recipe: dict,
     summary: dict,
     adapted: "PeftModel | None" = None,
 ):
-    """Write everything, each file whole in place of an older one; the run summary, which tells that a run is there, last.
+    """Write everything into a folder beside the result's place, then move it there: the run summary, which tells that a
+    run is there, last.
 
     Args:
         trainer ([`ASTTrainer`]): with the weights to save.
-        scored ([`ASTDataset`]): whose first clip is pictured.
+        scored ([`ClipDataset`]): whose first clip is pictured.
         recipe (`dict`): what was asked for, as it is saved for the next time.
         summary (`dict`): see `model_card.run_summary`.
         adapted (`peft.PeftModel`, *optional*): whose adapter is kept beside the weights that it was merged into.
     """
     folder = Path(trainer.args.output_dir)
+    unfinished = folder / UNFINISHED / folder.resolve().name  # the card is titled with the folder's name
     if trainer.is_world_process_zero():
         shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     trainer.accelerator.wait_for_everyone()
-    trainer.save_model(str(folder / UNFINISHED))
+    trainer.save_model(str(unfinished))
     if trainer.is_world_process_zero():
+        (unfinished / TRAINING_ARGS_NAME).unlink()  # a pickle; recipe.yaml says the same and is safe to read
         if adapted is not None:
-            save_adapter(adapted, folder / UNFINISHED / ADAPTER_DIR, summary["base_model"])
-            shutil.rmtree(folder / ADAPTER_DIR, ignore_errors=True)  # a folder is not replaced by renaming
-        _write_files(trainer, folder, scored, recipe, summary)
+            save_adapter(adapted, unfinished / ADAPTER_DIR, summary["base_model"])
+        _write_files(trainer, unfinished, scored, recipe, summary)
+        _move_into_place(unfinished, folder)
+        shutil.rmtree(folder / UNFINISHED)
     trainer.accelerator.wait_for_everyone()
 
 
-def _write_files(trainer: ASTTrainer, folder: Path, scored: ASTDataset, recipe: dict, summary: dict):
-    for path in (folder / UNFINISHED).iterdir():
-        if path.name != "training_args.bin":  # a pickle; recipe.yaml says the same and is safe to read
-            sync(path)
-            os.replace(path, folder / path.name)
-    shutil.rmtree(folder / UNFINISHED)
+def _move_into_place(unfinished: Path, folder: Path):
+    """Move a whole result to where it belongs, each file in place of an older one.
+
+    The summary of an older one goes first and the new one comes last, so that it never stands beside other weights.
+    """
+    for path in unfinished.rglob("*"):
+        sync(path)
+    (folder / RUN_SUMMARY_NAME).unlink(missing_ok=True)
+    for path in sorted(unfinished.iterdir(), key=lambda path: path.name == RUN_SUMMARY_NAME):
+        if path.is_dir():
+            shutil.rmtree(folder / path.name, ignore_errors=True)  # a folder is not replaced by renaming
+        os.replace(path, folder / path.name)
+    sync(folder)
+
+
+def _write_files(trainer: ASTTrainer, folder: Path, scored: ClipDataset, recipe: dict, summary: dict):
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
     with open_atomically(folder / RECIPE_NAME) as file:
         in_python = not {"dataset_name", "train_file"} & recipe.keys()
@@ -86,7 +102,7 @@ def _write_files(trainer: ASTTrainer, folder: Path, scored: ASTDataset, recipe: 
     write_model_card(folder)
 
 
-def _plot_example(trainer: ASTTrainer, scored: ASTDataset, labels: list[str], folder: Path):
+def _plot_example(trainer: ASTTrainer, scored: ClipDataset, labels: list[str], folder: Path):
     """Spectrogram, without padding, and prediction of the first held-out clip."""
     # As it was saved: the model in training may be spread over processes, of which only one is here.
     model = ASTForAudioClassification.from_pretrained(folder).eval().to(trainer.args.device)

@@ -10,8 +10,9 @@ from .arguments import parse_arguments
 from .cross_validation import cross_validate
 from .dry_run import dry_run
 from .failures import TrainingStoppedError
+from .input_errors import InputError, input_errors_in_words
 from .interruption import interruptions, signal_of
-from .training_run import InputError, prepare_run, train_run
+from .training_run import prepare_run, train_run
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,7 +39,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]):
-    arguments = _parse(argv)
+    with input_errors_in_words():
+        arguments = parse_arguments(argv)
     _, data_args, *_, training_args = arguments
     if training_args.dry_run:
         dry_run(argv, arguments)
@@ -46,13 +48,6 @@ def _run(argv: list[str]):
         cross_validate(argv, arguments)
     else:
         train_run(prepare_run(argv, arguments))
-
-
-def _parse(argv: list[str]) -> tuple:
-    try:
-        return parse_arguments(argv)
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        raise InputError(str(error)) from error
 
 
 if __name__ == "__main__":

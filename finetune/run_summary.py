@@ -106,12 +106,16 @@ def _licenses(split: datasets.Dataset | ClipStream) -> list[str]:
 
 
 def _describe_split(split: datasets.Dataset | ClipStream) -> dict:
+    return {"clips": len(split), "label_counts": label_counts(split)}
+
+
+def label_counts(split: datasets.Dataset | ClipStream) -> dict[str, int]:
+    """Clips of every label, by its name, in the order of the model's outputs."""
     if isinstance(split, ClipStream):
-        counts = dict(enumerate(split.label_counts.tolist()))
+        counts = split.label_counts.tolist()
     else:
         counts = Counter(itertools.chain.from_iterable(label_lists(split)))
-    names = label_names(split)
-    return {"clips": len(split), "label_counts": {name: counts[index] for index, name in enumerate(names)}}
+    return {name: counts[label] for label, name in enumerate(label_names(split))}
 
 
 def model_section(model) -> dict:
@@ -175,7 +179,7 @@ def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
         splits (`datasets.DatasetDict`): the clips, of which names, sizes and labels count, not where they lie.
     """
     clips = {side: digest_of_clips(split) for side, split in splits.items()}
-    # An update is over the same clips however it is cut into micro-batches; see `memory_flags`.
+    # An update is over the same clips however it is cut into micro-batches; see `halving_is_exact` for what may differ.
     free = ("epochs", "max_steps", "gradient_accumulation_steps")
     training = {name: value for name, value in summary["training"].items() if name not in free}
     return {
@@ -233,16 +237,19 @@ def cost_section(outcome: TrainOutput, args: ASTTrainingArguments) -> dict:
     The time includes evaluations and checkpoints in training. Memory is that of this process's accelerator or, without
     one, of this whole process.
     """
-    if args.device.type == "cuda":
-        peak = torch.cuda.max_memory_allocated(args.device)
-    else:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    on_cuda = args.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(args.device) if on_cuda else highest_process_memory()
     return {
         "training_seconds": outcome.metrics["train_runtime"],
         "train_samples_per_second": outcome.metrics["train_samples_per_second"],
         "seconds_per_step": outcome.metrics["train_runtime"] / max(outcome.global_step, 1),
         "peak_memory_gb": peak / GIGA,
     }
+
+
+def highest_process_memory() -> int:
+    """Bytes that this process has used at most since it began."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def cost_in_words(cost: dict) -> str:

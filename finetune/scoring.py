@@ -16,12 +16,13 @@ from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 from modeling_ast.audio import AudioError
 from modeling_ast.tagging import AudioTagger, check_model_name, problem_type_of, scores_from_logits
 
+from .clip_datasets import clip_dataset
+from .clip_oddities import waveform_oddities
 from .collator import ASTDataCollator, model_inputs
 from .data import ASTDataset
 from .data_errors import some
 from .labels import is_multi_label, label_names
 from .metrics import ASTMetrics, confusion, left_out, per_class_table
-from .precomputed import clip_dataset
 from .waveform_cache import WaveformCache
 
 PROBLEM_TYPES = {"softmax": "single_label_classification", "sigmoid": "multi_label_classification"}
@@ -35,26 +36,48 @@ class DivergedError(RuntimeError):
     """A model whose scores are not numbers."""
 
 
-def probabilities(logits: torch.Tensor | np.ndarray, problem_type: str) -> np.ndarray:
+class ClipScoresError(AudioError):
+    """Clips whose scores are not numbers, where the model gives numbers for others; the message names their files."""
+
+
+def probabilities(
+    logits: torch.Tensor | np.ndarray, problem_type: str, dataset: ASTDataset | None = None
+) -> np.ndarray:
     """Probabilities of every label: softmax for exclusive labels, sigmoid for independent ones.
 
     Args:
         logits (`torch.Tensor` or `np.ndarray` of shape `(clips, labels)`): the model's output.
         problem_type (`str`): `"single_label_classification"` or `"multi_label_classification"`.
+        dataset ([`ASTDataset`], *optional*): the clips, to name those that are at fault.
 
     Returns:
         `np.ndarray` of shape `(clips, labels)`, float32.
 
     Raises:
-        DivergedError: if they hold NaN or infinite values.
+        DivergedError: if the scores of all clips are NaN or infinite.
+        ClipScoresError: if those of some clips are.
     """
     scores = scores_from_logits(torch.as_tensor(logits), problem_type).cpu().numpy()
-    if not np.isfinite(scores).all():
+    faulty = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(faulty) == len(scores) > 0:
         raise DivergedError(
             "The model's scores are not numbers: its training diverged. Train it with a lower --learning_rate or with "
             "--max_grad_norm 1."
         )
+    if len(faulty):
+        names = [f"clip {index + 1}" if dataset is None else _described(dataset, index) for index in faulty.tolist()]
+        raise ClipScoresError(
+            f"The model gives scores that are not numbers for {len(faulty)} of {len(scores)} clips, and numbers for the "
+            f"others: {some(names)}. Repair or leave out what is named here."
+        )
     return scores
+
+
+def _described(dataset: ASTDataset, index: int) -> str:
+    """A clip's name and what is unusual about its waveform, if it has one."""
+    item = dataset[index]
+    odd = waveform_oddities(item["waveform"]) if "waveform" in item else []
+    return f"{dataset.name(index)} ({'; '.join(odd)})" if odd else dataset.name(index)
 
 
 def predict_scores(
@@ -89,7 +112,7 @@ def predict_scores(
     Raises:
         ScoringError: for another `function`, or a regression.
         DivergedError: if the scores are not numbers.
-        AudioError: if a clip cannot be decoded.
+        AudioError: if a clip cannot be decoded, or its scores are not numbers.
     """
     problem_type = _problem_type(model.config, function)
     device = model.device if device is None else torch.device(device)
@@ -108,7 +131,7 @@ def predict_scores(
             inputs = model_inputs(batch, feature_extractor)
             references.append(inputs.pop("labels").cpu().numpy())
             logits.append(model(**inputs).logits.float().cpu())
-    return probabilities(torch.cat(logits), problem_type), np.concatenate(references)
+    return probabilities(torch.cat(logits), problem_type, dataset), np.concatenate(references)
 
 
 def checkpoint_dataset(split: datasets.Dataset, feature_extractor: ASTFeatureExtractor) -> ASTDataset:

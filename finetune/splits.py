@@ -5,11 +5,14 @@ What is wrong with the data is said before training, in words that name the flag
 
 import bisect
 import itertools
+import os
 import re
 import shlex
 import unicodedata
+import warnings
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import datasets
 import pyarrow as pa
@@ -21,7 +24,15 @@ from .data_errors import DataError, counted, is_empty, require_column, some
 from .grouping import AT_RANDOM, grouping_in_words, groups_of
 from .labels import ClipLabels, class_names, label_feature, label_texts, parse_labels, read_label_csv
 from .precomputed import FEATURES_COLUMN, NAME_COLUMN
-from .tables import DEFAULT_SPLIT_COLUMN, TABLE_SUFFIXES, ClipTable, read_folder, read_table
+from .tables import (
+    DEFAULT_SPLIT_COLUMN,
+    TABLE_SUFFIXES,
+    ClipTable,
+    clip_column,
+    is_parquet_data_set,
+    read_folder,
+    read_table,
+)
 
 SIDES = ("train", "eval", "validation")
 FEATURES_TYPE = datasets.List(datasets.List(datasets.Value("float32")))
@@ -38,7 +49,7 @@ class Clips:
         split_words (`str`): in words, what says it.
         parts (`dict[str, int]`): clips of each file or Hub split of which the rows are made, in their order.
         split_column (`bool`): whether it is a column of the rows, `"split"`.
-        label_order (`list[str]`, *optional*): names of the Hub's `ClassLabel`.
+        label_order (`list[str]`, *optional*): names of the data's `ClassLabel`.
         original_layout (`bool`): whether all of it is the original's JSON.
         part_words (`str`): in words, which part of a data set this is, where nothing says how it is split.
     """
@@ -209,6 +220,8 @@ def load_clips(data: DataArguments, pooled: bool) -> Clips:
     if data.train_file:
         return _load_files(data)
     source = local_or_shipped(data.dataset_name)
+    if source.is_dir() and is_parquet_data_set(source):
+        return _load_hub(data, pooled)
     if source.is_dir():
         return _from_tables({data.dataset_name: read_folder(source, data)}, data)
     if source.is_file():
@@ -256,21 +269,27 @@ def _from_tables(tables: dict[str, ClipTable], data: DataArguments, splits: list
         words = f"as the column {data.split_column_name!r} or the folders of the data set say"
     else:
         split_column, words = False, "as the files say"
-    clip_column = FEATURES_COLUMN if data.features_column_name else "audio"
+    clips_name = FEATURES_COLUMN if data.features_column_name else "audio"
     # The mixed types of a table's other columns are nobody's concern here: they come along as text.
     texts = {
         name: ["" if is_empty(value) else str(value) for value in values]
         for name, values in columns.items()
-        if name not in ("audio", clip_column)  # audio is not carried along with features
+        if name not in ("audio", clips_name)  # audio is not carried along with features
     }
     kind = datasets.Audio(decode=False)
     if data.features_column_name:
-        kind = _type_of_features(columns[clip_column], data)
-    features = datasets.Features({clip_column: kind} | dict.fromkeys(texts, datasets.Value("string")))
-    rows = datasets.Dataset.from_dict({clip_column: columns[clip_column]} | texts, features)
+        kind = _type_of_features(columns[clips_name], data)
+    features = datasets.Features({clips_name: kind} | dict.fromkeys(texts, datasets.Value("string")))
+    rows = datasets.Dataset.from_dict({clips_name: columns[clips_name]} | texts, features)
     parts = {name: len(table.columns["label"]) for name, table in tables.items()}
     original_layout = all(table.original_layout for table in tables.values())
-    return Clips(rows, labels, splits, words, parts, split_column, original_layout=original_layout)
+    order = joined_order([table.label_order for table in tables.values()])
+    return Clips(rows, labels, splits, words, parts, split_column, order, original_layout)
+
+
+def joined_order(orders: list[list[str] | None]) -> list[str] | None:
+    """The labels of all parts of the data in the order of their names; `None` if a part has no order of its own."""
+    return None if None in orders else list(dict.fromkeys(name for names in orders for name in names))
 
 
 def _type_of_features(clips: list, data: DataArguments) -> datasets.Value | datasets.List:
@@ -285,21 +304,29 @@ def _type_of_features(clips: list, data: DataArguments) -> datasets.Value | data
 
 
 def _load_hub(data: DataArguments, pooled: bool) -> Clips:
-    """Splits of a data set on the Hub: those that are named, or all of them."""
+    """Splits of a data set on the Hub, or of a folder laid out like one: those that are named, or all of them."""
+    source = local_or_shipped(data.dataset_name)
+    folder = source if source.is_dir() else None
     try:
-        loaded = datasets.load_dataset(data.dataset_name, data.dataset_config_name)
+        loaded = datasets.load_dataset(data.dataset_name if folder is None else str(folder), data.dataset_config_name)
     except (FileNotFoundError, ConnectionError, OSError, ValueError) as error:
         # A data set of several configurations is a ValueError that lists them.
         raise DataError(
             f"{data.dataset_name} is neither a folder or table here nor a data set that the Hub gives ({error}). Check "
             "--dataset_name and --dataset_config_name."
         ) from error
-    clips = clips_of_dataset(loaded, data, data.dataset_name, pooled=pooled)
-    return clips if clips.split_column else replace(clips, split_words="as the data set on the Hub says")
+    clips = clips_of_dataset(loaded, data, data.dataset_name, pooled=pooled, folder=folder)
+    words = "as the data set on the Hub says" if folder is None else "as the data set says"
+    return clips if clips.split_column else replace(clips, split_words=words)
 
 
 def clips_of_dataset(
-    loaded: datasets.Dataset | datasets.DatasetDict, data: DataArguments, name: str, *, pooled: bool = False
+    loaded: datasets.Dataset | datasets.DatasetDict,
+    data: DataArguments,
+    name: str,
+    *,
+    pooled: bool = False,
+    folder: Path | None = None,
 ) -> Clips:
     """All clips of a data set in memory or from the Hub.
 
@@ -311,6 +338,8 @@ def clips_of_dataset(
         data ([`DataArguments`]): what splits and columns are called.
         name (`str`): what to call the data set.
         pooled (`bool`): whether all splits are wanted, not only those that are named.
+        folder (`Path`, *optional*): what paths in an audio column of text are relative to; the working folder if not
+            given.
 
     Raises:
         DataError: if a split or column is not there, or a clip has no audio.
@@ -328,7 +357,7 @@ def clips_of_dataset(
             )
     tables, labels, features = [], [], []
     for name in wanted:
-        split = _named_columns(loaded[name], data)
+        split = _named_columns(loaded[name], data, folder)
         features.append(split.features["label"])
         labels += label_texts(split["label"][:], split.features["label"])
         tables.append(split.remove_columns("label"))
@@ -342,14 +371,14 @@ def clips_of_dataset(
         if all(table.features.get(name) == feature for table in tables)
     ]
     rows = datasets.concatenate_datasets([table.select_columns(common) for table in tables])
-    orders = [class_names(feature) for feature in features]
-    order = None if None in orders else list(dict.fromkeys(name for names in orders for name in names))
+    order = joined_order([class_names(feature) for feature in features])
     parts = {f"the split {split!r}": len(table) for split, table in zip(wanted, tables, strict=True)}
     clips = Clips(rows, labels, None, f"as {name} says", parts, label_order=order)
     if not data.features_column_name:
         _refuse_missing_audio(clips)
     if single and not (pooled and data.split_column_name not in rows.column_names):
-        return _split_by_column(clips, data, "" if whole else f" of its only split {wanted[0]!r}")
+        columns = loaded[wanted[0]].column_names  # as the user knows them
+        return _split_by_column(clips, data, columns, "" if whole else f" of its only split {wanted[0]!r}")
     if data.split_column_name != DEFAULT_SPLIT_COLUMN and not pooled:
         raise DataError(
             f"split_column_name={data.split_column_name!r} was given, but {name} has the splits {some(list(loaded))}. Leave out "
@@ -359,11 +388,11 @@ def clips_of_dataset(
     return replace(clips, splits=splits)
 
 
-def _split_by_column(clips: Clips, data: DataArguments, part_words: str) -> Clips:
+def _split_by_column(clips: Clips, data: DataArguments, columns: list[str], part_words: str) -> Clips:
     """Clips of a single split, with the splits that a column of it says, as for a table."""
     column, rows = data.split_column_name, clips.rows
     if column != DEFAULT_SPLIT_COLUMN:
-        require_column("split_column_name", column, rows.column_names)
+        require_column("split_column_name", column, columns)
     if column not in rows.column_names:
         return replace(clips, part_words=part_words)
     splits = label_texts(rows[column][:], rows.features[column])
@@ -385,13 +414,11 @@ def _refuse_missing_audio(clips: Clips):
         )
 
 
-def _named_columns(split: datasets.Dataset, data: DataArguments) -> datasets.Dataset:
+def _named_columns(split: datasets.Dataset, data: DataArguments, folder: Path | None) -> datasets.Dataset:
     """A split of the Hub with its columns called "audio", undecoded, or "features", and "label"."""
-    wanted = {"audio": data.audio_column_name, "label": data.label_column_name}
-    if data.features_column_name:
-        wanted = {FEATURES_COLUMN: data.features_column_name, "label": data.label_column_name}
-    for column, given in wanted.items():
-        require_column(f"{column}_column_name", given, split.column_names)
+    clips, clips_name = clip_column(split.column_names, data)
+    require_column("label_column_name", data.label_column_name, split.column_names)
+    wanted = {clips: clips_name, "label": data.label_column_name}
     in_the_way = [name for name in set(wanted) & set(split.column_names) if wanted[name] != name]
     split = split.with_format(None).remove_columns(in_the_way)
     split = split.rename_columns({given: column for column, given in wanted.items() if given != column})
@@ -399,12 +426,16 @@ def _named_columns(split: datasets.Dataset, data: DataArguments) -> datasets.Dat
         kinds = split.features.items()
         audio = [name for name, kind in kinds if name == "audio" or isinstance(kind, datasets.Audio)]
         return split.remove_columns(audio)  # not decoded, nor carried along
-    return _undecoded(split)
+    return _undecoded(split, folder)
 
 
-def _undecoded(split: datasets.Dataset) -> datasets.Dataset:
+def _undecoded(split: datasets.Dataset, folder: Path | None) -> datasets.Dataset:
     """Its column "audio" as undecoded `datasets.Audio`, whether it was decoded, or paths or bytes of another type."""
     feature = split.features["audio"]
+    if folder is not None and getattr(feature, "dtype", None) in ("string", "large_string"):
+        paths = [path and os.path.join(folder, path) for path in split["audio"][:]]
+        split = split.remove_columns("audio").add_column("audio", paths, feature=datasets.Value("string"))
+        feature = split.features["audio"]
     narrow = {"large_string": "string", "large_binary": "binary"}
     try:
         if getattr(feature, "dtype", None) in narrow:  # which `Audio` does not take
@@ -453,12 +484,20 @@ def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[in
             f"folder, or name the right column with --label_column_name (now {data.label_column_name!r})."
         )
     if labels.order is None:
-        _refuse_alike(Counter(label for row in kept for label in labels.lists[row]), data)
+        refuse_alike(Counter(label for row in kept for label in labels.lists[row]), data)
     return labels, kept
 
 
-def _refuse_alike(counts: Counter[str], data: DataArguments):
-    """Refuse labels that a reader would take for the same; where an order names them, they are meant."""
+def refuse_alike(counts: Counter[str], data: DataArguments):
+    """Refuse labels that a reader would take for the same; where an order names them, they are meant.
+
+    Args:
+        counts (`Counter`): clips of each label.
+        data ([`DataArguments`]): what the label column is called.
+
+    Raises:
+        DataError: if labels differ in nothing but case, spaces or the encoding of a letter.
+    """
     spellings = defaultdict(list)
     for label in sorted(counts):
         spellings[" ".join(unicodedata.normalize("NFKC", label).split()).casefold()].append(label)
@@ -474,21 +513,32 @@ def _refuse_alike(counts: Counter[str], data: DataArguments):
 
 def _named_sides(clips: Clips, kept: list[int], data: DataArguments) -> dict[int, str | None]:
     """The side of each clip as the data says it, `None` for those of other splits."""
-    names = split_names(data)
-    found = Counter(clips.splits[row] for row in kept)
-    for side, name in names.items():
-        if not found[name]:
-            raise DataError(
-                f"No clip is in the split {name!r}; the data has {counted(found)}. Pass --{side}_"
-                f"{'file with other clips' if data.train_file else 'split_name with one of these'}."
-            )
+    refuse_empty_splits(Counter(clips.splits[row] for row in kept), data)
     empty = [clips.row_name(row) for row in kept if is_empty(clips.splits[row])]
     if empty:
         raise DataError(
             f"Row(s) {some(empty)} have nothing in the column {data.split_column_name!r}. Fill them in or remove them."
         )
-    sides = {name: side for side, name in names.items()}
+    sides = {name: side for side, name in split_names(data).items()}
     return {row: sides.get(clips.splits[row]) for row in kept}
+
+
+def refuse_empty_splits(found: Counter, data: DataArguments):
+    """Refuse data without a clip in a split that is trained on or scored.
+
+    Args:
+        found (`Counter`): clips of each split of the data.
+        data ([`DataArguments`]): which splits are meant.
+
+    Raises:
+        DataError: if one of these has none.
+    """
+    for side, name in split_names(data).items():
+        if not found[name]:
+            raise DataError(
+                f"No clip is in the split {name!r}; the data has {counted(found)}. Pass --{side}_"
+                f"{'file with other clips' if data.train_file else 'split_name with one of these'}."
+            )
 
 
 def _set_validation_apart(
@@ -523,7 +573,10 @@ def _held_out(
             folds = (GroupKFold if texts is None else StratifiedGroupKFold)(
                 n_splits=round(1 / fraction), shuffle=True, random_state=seed
             )
-            places = next(folds.split(rows, texts, [groups[row] for row in rows]))[1].tolist()
+            with warnings.catch_warnings():
+                # What becomes of a class with fewer clips than folds is said by the checks of the splits.
+                warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+                places = next(folds.split(rows, texts, [groups[row] for row in rows]))[1].tolist()
         else:
             places = train_test_split(range(len(rows)), test_size=fraction, stratify=texts, random_state=seed)[1]
     except ValueError as error:  # scikit-learn counts the groups and the members of each class
@@ -548,13 +601,13 @@ def with_encoded_labels(clips: Clips, labels: ClipLabels, chosen: list[int], nam
     """All rows with the label column, which is empty for clips of no split: selecting first would copy the audio."""
     features = datasets.Features({"label": label_feature(names, labels.multi_label)})
     column = datasets.Dataset.from_dict({"label": labels.encode(chosen, names)}, features)
-    clip_column = "audio" if "audio" in clips.rows.column_names else FEATURES_COLUMN
-    others = [name for name in clips.rows.column_names if name not in (clip_column, NAME_COLUMN)]
-    parts = [clips.rows.select_columns([clip_column, *others]), column]
-    if clip_column == FEATURES_COLUMN:
+    clips_name = "audio" if "audio" in clips.rows.column_names else FEATURES_COLUMN
+    others = [name for name in clips.rows.column_names if name not in (clips_name, NAME_COLUMN)]
+    parts = [clips.rows.select_columns([clips_name, *others]), column]
+    if clips_name == FEATURES_COLUMN:
         others.append(NAME_COLUMN)
         parts.append(_names_of_features(clips))
-    return datasets.concatenate_datasets(parts, axis=1).select_columns([clip_column, "label", *others])
+    return datasets.concatenate_datasets(parts, axis=1).select_columns([clips_name, "label", *others])
 
 
 def _names_of_features(clips: Clips) -> datasets.Dataset:

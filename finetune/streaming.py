@@ -2,8 +2,8 @@
 
 Tables are read in pieces with the readers of `tables.py` (pandas; Parquet with pyarrow, page by page, as one row group may
 hold all the audio), data sets on the Hub with `datasets.IterableDataset` or, if they are Parquet, like local tables. A
-first pass reads the labels alone, with the paths where audio is paths: it finds the labels, counts the clips and thereby
-the steps of an epoch, and leaves counts behind, not lists.
+first pass reads the labels alone, with the paths where audio is paths: it finds the labels, looks for the files, counts the
+clips and thereby the steps of an epoch, and leaves counts behind, not lists.
 
 The main process reads clips undecoded, shuffles them in a buffer and hands them as keys to the loader's workers, which
 decode them. Order and draws are functions of (seed, epoch, place of the clip), so the batches do not depend on the number
@@ -32,19 +32,16 @@ import fsspec
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Sampler
 
-from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError
-from modeling_ast.log_mel import num_samples
 
 from .arguments import DataArguments, local_or_shipped
-from .augmentation import Augmentation, Draws
-from .data import ASTDataset, read_clip
+from .augmentation import Draws
+from .data import ClipDataset, fetched, read_clip
 from .data_errors import DataError, counted, is_empty, require_column, some
-from .decoding import DecodedClip
 from .labels import (
+    SEVERAL,
     ClipLabels,
     LabelTable,
     class_names,
@@ -55,8 +52,18 @@ from .labels import (
     read_label_csv,
 )
 from .sampling import ORDER_STREAM
-from .splits import split_names
-from .tables import METADATA_FILES, TABLE_SUFFIXES, clip_column, refuse_doubled_columns, resolve_audio
+from .splits import joined_order, refuse_alike, refuse_empty_splits, split_names
+from .tables import (
+    METADATA_FILES,
+    TABLE_SUFFIXES,
+    clip_column,
+    is_parquet_data_set,
+    metadata_table,
+    no_rows,
+    parquet_features,
+    refuse_doubled_columns,
+    resolve_audio,
+)
 
 LABELS_AT_ONCE, CLIPS_AT_ONCE = 4096, 16  # rows read together: of labels, and of what may be audio
 PAGE_BUFFER = 1 << 20  # bytes of a Parquet column read together
@@ -108,17 +115,59 @@ class LabelReader:
     table: LabelTable | None
     order: list[str] | None
 
-    def read(self, values: list, source: StreamSource, first_row: int) -> ClipLabels:
-        """Labels of the rows from `first_row` on."""
-        feature = source.label_feature
-        return parse_labels(
-            label_texts(values, feature),
+    def read(
+        self, values: list, source: StreamSource, first_row: int, example: tuple[str, object] | None = None
+    ) -> ClipLabels:
+        """Labels of the rows from `first_row` on, refused if they are of another form than an example.
+
+        Args:
+            values (`list`): what the label column holds.
+            source ([`StreamSource`]): where they are from.
+            first_row (`int`): place of the first of them.
+            example (`tuple`, *optional*): from [`LabelReader.example`].
+        """
+        names = [f"{first_row + row + 1} of {source.name}" for row in range(len(values))]
+        texts = label_texts(values, source.label_feature)
+        if example is not None:
+            names, texts = [example[0], *names], [example[1], *texts]
+        labels = parse_labels(
+            texts,
             self.column,
             separator=self.separator,
             table=self.table,
-            order=self.order or class_names(feature),
-            row_name=lambda row: f"{first_row + row + 1} of {source.name}",
+            order=self.order or class_names(source.label_feature),
+            row_name=lambda row: names[row],
         )
+        return labels if example is None else dataclasses.replace(labels, lists=labels.lists[1:])
+
+    def example(self, values: list, source: StreamSource, first_row: int) -> tuple[str, object] | None:
+        """What to call one of these rows and its labels, by which others are read: if possible, of one that has some."""
+        texts = label_texts(values, source.label_feature)
+        filled = [row for row, value in enumerate(texts) if not is_empty(value)]
+        telling = [row for row in filled if not _is_empty_list(texts[row])] or filled
+        return (f"{first_row + telling[0] + 1} of {source.name}", texts[telling[0]]) if telling else None
+
+
+def _is_empty_list(value) -> bool:
+    """Whether it does not tell what lists hold, names or numbers."""
+    return isinstance(value, SEVERAL) and not len(value)
+
+
+@dataclass(frozen=True)
+class FoundLabels:
+    """The labels of a source, and what says how they are read.
+
+    Args:
+        names (`set[str]`): all of them.
+        multi_label, order, aliases: as in [`ClipLabels`].
+        example (`tuple`, *optional*): from [`LabelReader.example`].
+    """
+
+    names: set[str]
+    multi_label: bool
+    order: list[str] | None
+    aliases: dict[str, str]
+    example: tuple[str, object] | None
 
 
 @dataclass
@@ -166,7 +215,8 @@ class ClipStream:
     Attributes:
         features (`datasets.Features`): of the rows.
         label_counts (`np.ndarray` of shape `(labels,)`): clips of each label.
-        digest (`str`): SHA-256 over labels, and names where the audio is paths, in their order.
+        longest_run, run_labels: how many clips with the same labels come one after the other, and these labels, before any
+            clip was left out.
     """
 
     def __init__(
@@ -185,28 +235,38 @@ class ClipStream:
         self.split = split
         self.ignored = ignored
         self.shuffle_buffer = shuffle_buffer
-        self.bad_places: frozenset[int] = frozenset()
+        self.left_out: frozenset[int] = frozenset()  # places of clips, all counted
         self.features = datasets.Features(
             {"audio": datasets.Audio(decode=False), "label": label_feature(labels, multi_label)}
         )
         self.place_of_label = {name: place for place, name in enumerate(labels)}
         self.num_clips = survey.clips
         self.label_counts = np.array([survey.counts[name] for name in labels])
-        self.digest = survey.digest.hexdigest()
+        self.digest_of_all = survey.digest.hexdigest()
         self.licenses = sorted(survey.licenses)
         self.longest_run, self.run_labels = survey.longest_run, survey.run_labels
+        self.all_alike = survey.longest_run == survey.clips
 
     @property
     def column_names(self) -> list[str]:
         """Columns that are known of the clips."""
         return [*self.features, *(["license"] if self.licenses else [])]
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 over labels, and names where the audio is paths, in their order."""
+        if not self.left_out:
+            return self.digest_of_all
+        return hashlib.sha256(f"{self.digest_of_all} {sorted(self.left_out)}".encode()).hexdigest()
+
     def label_sets(self) -> set[tuple[int, ...]]:
-        """Labels that clips have, one by one; of clips that all have the same labels, these together."""
-        if self.longest_run == self.num_clips:
-            return {tuple(sorted(self.place_of_label[name] for name in self.run_labels))}
+        """Labels that clips have, one by one; of multi-label clips that all had the same labels, these together."""
         labels = {(int(label),) for label in np.flatnonzero(self.label_counts)}
-        return labels | {()} if is_multi_label(self) else labels
+        if not is_multi_label(self):
+            return labels
+        if self.all_alike:
+            return {tuple(sorted(self.place_of_label[name] for name in self.run_labels))}
+        return labels | {()}
 
     def __len__(self) -> int:
         return self.num_clips
@@ -214,7 +274,7 @@ class ClipStream:
     def __iter__(self) -> Iterator[dict]:
         read = 0
         for place, row in enumerate(self._rows()):
-            if place not in self.bad_places:
+            if place not in self.left_out:
                 read += 1
                 yield row
         if read != self.num_clips:
@@ -257,15 +317,17 @@ class ClipStream:
         """The stream without some of its clips.
 
         Args:
-            places (iterable of `int`): which, counted from 0.
+            places (iterable of `int`): which, counted from 0 among those that it has now.
             label_lists (iterable of `list[int]`): their labels.
         """
         smaller = copy.copy(self)
-        smaller.bad_places = frozenset(places)
-        smaller.num_clips = self.num_clips - len(smaller.bad_places)
+        places, before = np.array(list(places), dtype=np.int64), np.array(sorted(self.left_out), dtype=np.int64)
+        # Past a clip that was left out before goes every place that is not less than the number of clips before it.
+        among_all = places + np.searchsorted(before - np.arange(len(before)), places, side="right")
+        smaller.left_out = self.left_out.union(among_all.tolist())
+        smaller.num_clips = self.num_clips - len(places)
         lost = np.bincount([label for labels in label_lists for label in labels], minlength=len(self.label_counts))
         smaller.label_counts = self.label_counts - lost
-        smaller.digest = hashlib.sha256(f"{self.digest} {sorted(smaller.bad_places)}".encode()).hexdigest()
         return smaller
 
 
@@ -284,33 +346,27 @@ class StreamedClip:
     partner: dict | None = None
 
 
-class StreamedClips(ASTDataset):
+class StreamedClips(ClipDataset):
     """Decoded clips of a stream, with their targets, asked for by the [`StreamedClip`] keys of [`StreamSampler`].
 
-    They can also be asked for by their place in the stream, or by (epoch, place, visit) like items of [`ASTDataset`],
-    which reads the stream from its beginning.
+    They can also be asked for by their place in the stream, which reads it from its beginning.
 
     Args:
         split ([`ClipStream`]): the clips.
-        args, kwargs: as [`ASTDataset`].
+        args, kwargs: as [`ClipDataset`].
+
+    Attributes:
+        order_seed (`int`, *optional*): seed of the order of the training that is going on.
     """
 
-    order_seed: int | None = None  # of the training that is going on
+    order_seed: int | None = None
 
-    def __getitem__(self, key: StreamedClip | int | tuple[int, int, int]) -> dict:
-        if isinstance(key, tuple):
-            epoch, place, *_ = key
-            sampler = StreamSampler(self, self.order_seed)
-            sampler.set_epoch(epoch)
-            key = next(clip for clip in sampler if clip.draws.key[1] == place)
-        elif isinstance(key, int):
-            key = StreamedClip(self._row(key))
+    def __getitem__(self, key: StreamedClip | int) -> dict:
+        if isinstance(key, int):
+            key = StreamedClip(next(itertools.islice(self.split, key, None)))
         if key.draws is None:
             return self._plain(key.row)
         return self._augmented(key.row, key.draws, key.partner)
-
-    def _row(self, place: int) -> dict:
-        return next(itertools.islice(self.split, place, None))
 
     def _decoded(self, row: dict) -> tuple[np.ndarray, int | list[int]]:
         return read_clip(fetched(row["audio"]), self.sampling_rate, self.samples_needed), row["label"]
@@ -323,11 +379,6 @@ class StreamedClips(ASTDataset):
     def evaluation_sampler(self) -> "StreamSampler":
         """The clips in their order."""
         return StreamSampler(self)
-
-    def name(self, index: int) -> str:
-        """What to call the clip at a place of the stream in a message."""
-        path = self._row(index)["audio"]["path"]
-        return path or f"clip {index + 1} of {self.split.source.name}"
 
     def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
         """The first clips of the shuffled order of epoch 0, without augmentation; nothing after them is read.
@@ -402,72 +453,6 @@ def shuffled(
         yield *buffer[drawn], buffer
 
 
-def streamed_clips(
-    split: ClipStream,
-    feature_extractor: ASTFeatureExtractor,
-    augmentation: Augmentation | None = None,
-    seed: int = 0,
-    *,
-    binary_targets: bool = False,
-) -> StreamedClips:
-    """The clips of a stream as a model with this feature extractor hears them; see [`ASTDataset`] for the arguments."""
-    sampling_rate = feature_extractor.sampling_rate
-    longest = num_samples(feature_extractor.max_length, sampling_rate)
-    return StreamedClips(split, sampling_rate, longest, augmentation, seed, binary_targets=binary_targets)
-
-
-def decoded_rows(
-    rows: Iterable[tuple[int, dict]], sampling_rate: int, num_workers: int = 0
-) -> Iterator[tuple[DecodedClip, dict]]:
-    """Decode rows of a stream in their order; one that cannot be used comes with its fault. Waveforms are not kept.
-
-    Args:
-        rows (iterable of `tuple[int, dict]`): place and row of each clip.
-        sampling_rate (`int`): rate to decode to, in Hz.
-        num_workers (`int`, defaults to 0): processes that decode; 0 for this one.
-
-    Yields:
-        What came out of the clip, and its row without the bytes.
-    """
-    loader = DataLoader(
-        _RowsToDecode(sampling_rate),
-        batch_size=None,
-        sampler=rows,
-        num_workers=num_workers,
-        collate_fn=_as_it_is,
-        # A loader without one draws from the global generator, and the model's initial weights would be others.
-        generator=torch.Generator(),
-    )
-    yield from loader
-
-
-class _RowsToDecode(Dataset):
-    def __init__(self, sampling_rate: int):
-        self.sampling_rate = sampling_rate
-
-    def __getitem__(self, key: tuple[int, dict]) -> tuple[DecodedClip, dict]:
-        place, row = key
-        without_bytes = row | {"audio": {"bytes": None, "path": row["audio"]["path"]}}
-        try:
-            length = len(read_clip(fetched(row["audio"]), self.sampling_rate))
-        except AudioError as error:
-            return DecodedClip(place, None, 0, str(error)), without_bytes
-        return DecodedClip(place, None, length), without_bytes
-
-
-def _as_it_is(item):
-    return item
-
-
-def fetched(audio: dict) -> dict:
-    """Audio with the content of a file that lies elsewhere, such as hf://datasets/...; of this machine as it is."""
-    path = audio["path"]
-    if audio["bytes"] is not None or path is None or "://" not in path:
-        return audio
-    with fsspec.open(path, "rb") as file:
-        return {"bytes": file.read(), "path": path}
-
-
 def load_streams(data: DataArguments) -> tuple[dict[str, ClipStream], str]:
     """Find the splits and pass over their labels once.
 
@@ -486,17 +471,13 @@ def load_streams(data: DataArguments) -> tuple[dict[str, ClipStream], str]:
     reader = LabelReader(data.label_column_name, data.label_separator, table, data.labels or None)
     surveys = {side: Survey() for _, _, sides in parts for side in sides.values()}
     found: Counter = Counter()
-    forms = []
+    labels_found: list[FoundLabels] = []
     ignored = frozenset(ClipLabels([], False, None, table.name_of if table else {}).resolve(data.ignore_labels))
     for source, column, sides in parts:
-        forms.append(_survey(source, column, sides, reader, ignored, surveys, found))
-    labels, multi_label = _all_labels(forms, surveys, data)
-    for side, name in split_names(data).items():
-        if not surveys[side].clips:
-            raise DataError(
-                f"No clip is in the split {name!r}; the data has {counted(found)}. Pass --{side}_"
-                f"{'file with other clips' if data.train_file else 'split_name with one of these'}."
-            )
+        example = labels_found[-1].example if labels_found else None
+        labels_found.append(_survey(source, column, sides, reader, ignored, surveys, found, example))
+    labels, multi_label = _all_labels(labels_found, surveys, data)
+    refuse_empty_splits(found, data)
     streams = {}
     for source, column, sides in parts:
         for value, side in sides.items():
@@ -517,29 +498,22 @@ def _survey(
     ignored: frozenset[str],
     surveys: dict[str, Survey],
     found: Counter,
-) -> tuple[bool, list[str] | None, dict[str, str], set[str]]:
-    """Pass over the labels of a source; tell their form, order and other names, and all that were found."""
+    example: tuple[str, object] | None,
+) -> FoundLabels:
+    """Pass over the labels of a source, and the paths where its audio is paths."""
     columns = [reader.column]
     columns += [source.audio_column] if source.paths else []
     columns += [split_column] if split_column else []
     columns += ["license"] if "license" in source.columns else []
-    multi_label, order, aliases, names = None, None, {}, set()
+    labels, names = None, set()
     first_row = 0
     for piece in source.pieces(list(dict.fromkeys(columns)), LABELS_AT_ONCE):
-        labels = reader.read(piece[reader.column], source, first_row)
-        if multi_label not in (None, labels.multi_label):
-            raise DataError(
-                f"The label column {reader.column!r} of {source.name} mixes texts and lists: from row {first_row + 1} on it "
-                "has another form. Write all as lists, or all as texts with --label_separator."
-            )
-        if order not in (None, labels.order):
-            raise DataError(
-                f"The multi-hot rows of the column {reader.column!r} of {source.name} have different lengths, from row "
-                f"{first_row + 1} on {len(labels.order or ())}. Give every clip one 0 or 1 for each label."
-            )
-        multi_label, order, aliases = labels.multi_label, labels.order, labels.aliases
-        size = len(labels.lists)
-        paths = piece[source.audio_column] if source.paths else [None] * size
+        values = piece[reader.column]
+        labels = reader.read(values, source, first_row, example)
+        if example is None or _is_empty_list(example[1]):
+            example = reader.example(values, source, first_row) or example
+        size = len(values)
+        paths = _paths(piece[source.audio_column], source, first_row) if source.paths else [None] * size
         licenses = piece.get("license", [None] * size)
         splits = piece[split_column] if split_column else [next(iter(sides))] * size
         for row, (texts, split) in enumerate(zip(labels.lists, splits, strict=True)):
@@ -556,36 +530,50 @@ def _survey(
             if side is not None:
                 surveys[side].add(texts, paths[row], licenses[row])
         first_row += size
-    if not first_row:
-        raise _no_rows(source.name)
-    return multi_label, order, aliases, names
+    if labels is None:
+        raise no_rows(source.name)
+    return FoundLabels(names, labels.multi_label, labels.order, labels.aliases, example)
 
 
-def _no_rows(name: str) -> DataError:
-    return DataError(f"{name} has no rows. Expected one per clip, with the columns file_name and label.")
-
-
-def _all_labels(forms: list[tuple], surveys: dict[str, Survey], data: DataArguments) -> tuple[list[str], bool]:
-    """The model's labels, and whether clips have lists of them."""
-    if len({multi_label for multi_label, *_ in forms}) > 1:
+def _paths(values: list, source: StreamSource, first_row: int) -> list[str | None]:
+    """Paths of the rows from `first_row` on, `None` for audio in the row itself; refused if there is no such file."""
+    empty = [first_row + row for row, value in enumerate(values, 1) if is_empty(value)]
+    if empty:
         raise DataError(
-            f"The label column {data.label_column_name!r} holds single labels in one split and lists in another. Write them "
-            "alike in all."
+            f"{source.name}: row(s) {some(empty)} have nothing in the column {source.audio_column!r}. Fill them in or remove "
+            "them."
         )
-    multi_label = forms[0][0]
-    orders = [order for _, order, *_ in forms]
-    order = None if None in orders else list(dict.fromkeys(name for names in orders for name in names))
-    everything = sorted(set().union(*(names for *_, names in forms)))
-    aliases = forms[0][2]
+    audio = [source.audio(value) for value in values]
+    if source.folder is not None:
+        rows: dict[str, int] = {}
+        for row, clip in enumerate(audio, first_row + 1):
+            if clip["bytes"] is None and "://" not in clip["path"]:
+                rows.setdefault(clip["path"], row)
+        missing = [f"{path} (row {row})" for path, row in rows.items() if not os.path.isfile(path)]
+        if missing:
+            raise DataError(
+                f"{source.name} names {len(missing)} file(s) that are not there, up to row {first_row + len(values)}: "
+                f"{some(missing)}. Paths are taken as relative to {source.folder}. Correct or remove these rows."
+            )
+    return [clip["path"] for clip in audio]
+
+
+def _all_labels(found: list[FoundLabels], surveys: dict[str, Survey], data: DataArguments) -> tuple[list[str], bool]:
+    """The model's labels, and whether clips have lists of them."""
+    multi_label, aliases = found[0].multi_label, found[0].aliases  # of one form in all
+    order = joined_order([of_source.order for of_source in found])
+    everything = sorted(set().union(*(of_source.names for of_source in found)))
     # Raises the errors for labels to ignore that there are not, and for those that the order does not name.
     ClipLabels([[name] for name in everything], multi_label, order, aliases).rows_without(data.ignore_labels)
-    present = sorted(set().union(*(survey.counts for survey in surveys.values())))
-    if not present and any(survey.clips for survey in surveys.values()):
+    counts = sum((survey.counts for survey in surveys.values()), Counter())
+    if not counts and any(survey.clips for survey in surveys.values()):
         raise DataError(
             f"No clip has a label. Name the right column with --label_column_name (now {data.label_column_name!r})."
         )
-    labels = ClipLabels([[name] for name in present], multi_label, order, aliases)
-    return labels.names(range(len(present)), data.ignore_labels), multi_label
+    if order is None:
+        refuse_alike(counts, data)
+    labels = ClipLabels([[name] for name in counts], multi_label, order, aliases)
+    return labels.names(range(len(counts)), data.ignore_labels), multi_label
 
 
 def _parts(data: DataArguments) -> tuple[list[tuple[StreamSource, str | None, dict[str, str]]], str]:
@@ -601,7 +589,7 @@ def _parts(data: DataArguments) -> tuple[list[tuple[StreamSource, str | None, di
         parts = [(table_source(path, data, f"--{side}_file"), None, {side: side}) for side, path in files.items()]
         return parts, "as the files say"
     path = local_or_shipped(data.dataset_name)
-    table = path if path.is_file() else next((path / name for name in METADATA_FILES if (path / name).is_file()), None)
+    table = path if path.is_file() else metadata_table(path)
     if table is not None:
         source = table_source(table, data, "--dataset_name")
         if data.split_column_name not in source.columns:
@@ -612,7 +600,7 @@ def _parts(data: DataArguments) -> tuple[list[tuple[StreamSource, str | None, di
             )
         sides = {name: side for side, name in names.items()}
         return [(source, data.split_column_name, sides)], f"as the column {data.split_column_name!r} says"
-    if path.is_dir() and not any(path.rglob("*.parquet")):
+    if path.is_dir() and not is_parquet_data_set(path):
         raise DataError(
             f"{path} is a folder without a table. Of the clips of folders only the names are held in memory anyway: leave out "
             f"--streaming, or give it a {METADATA_FILES[0]} with the columns file_name, label and split."
@@ -643,13 +631,13 @@ def table_source(table: Path, data: DataArguments, flag: str) -> StreamSource:
         )
     if suffix == ".parquet":
         pieces = partial(_parquet_pieces, [str(table)])
-        features = _parquet_features(str(table))
+        features = parquet_features(table)
         columns = list(features)
     else:
         pieces = partial(_text_pieces, table)
         columns = _text_columns(table)
         if not columns:
-            raise _no_rows(str(table))
+            raise no_rows(table)
         refuse_doubled_columns(table, columns)
     _, audio = clip_column(columns, data)
     require_column("label_column_name", data.label_column_name, columns)
@@ -672,9 +660,10 @@ def hub_sources(name: str, data: DataArguments) -> dict[str, StreamSource]:
         builder = datasets.load_dataset_builder(name, data.dataset_config_name)
         files = builder.config.data_files if "parquet" in type(builder).__name__.lower() else None
         streams = None if files else builder.as_streaming_dataset()
-    except (FileNotFoundError, ConnectionError, OSError) as error:
+    except (FileNotFoundError, ConnectionError, OSError, ValueError) as error:  # ValueError: another configuration
         raise DataError(
-            f"{data.dataset_name} is neither a table here nor a data set that the Hub gives ({error}). Check --dataset_name."
+            f"{data.dataset_name} is neither a table here nor a data set that the Hub gives ({error}). Check --dataset_name "
+            "and --dataset_config_name."
         ) from error
     sources = {}
     for side, split in split_names(data).items():
@@ -685,16 +674,16 @@ def hub_sources(name: str, data: DataArguments) -> dict[str, StreamSource]:
             )
         if files:
             pieces = partial(_parquet_pieces, list(files[split]))
-            features = builder.info.features or _parquet_features(files[split][0])
+            features = builder.info.features or parquet_features(files[split][0])
         else:
             stream = streams[split]
             pieces, features = partial(_stream_pieces, stream), stream.features
             if features is None:  # of tables that do not say it themselves
                 (first,) = itertools.islice(stream.with_format("arrow").iter(1), 1)
                 features = datasets.Features.from_arrow_schema(first.schema)
-        for flag in ("audio_column_name", "label_column_name"):
-            require_column(flag, getattr(data, flag), features)
-        audio, label = data.audio_column_name, features[data.label_column_name]
+        _, audio = clip_column(features, data)
+        require_column("label_column_name", data.label_column_name, features)
+        label = features[data.label_column_name]
         paths = _holds_text(features[audio])
         folder = Path(name) if Path(name).is_dir() else None
         sources[side] = StreamSource(f"the split {split!r}", list(features), audio, paths, label, pieces, folder)
@@ -703,11 +692,6 @@ def hub_sources(name: str, data: DataArguments) -> dict[str, StreamSource]:
 
 def _holds_text(feature) -> bool:
     return isinstance(feature, datasets.Value) and "string" in feature.dtype
-
-
-def _parquet_features(file: str) -> datasets.Features:
-    with fsspec.open(file, "rb") as opened:
-        return datasets.Features.from_arrow_schema(pq.read_schema(opened))
 
 
 def _parquet_pieces(files: list[str], columns: list[str], rows: int) -> Iterator[dict[str, list]]:
@@ -751,6 +735,8 @@ def _text_options(table: Path) -> dict:
 def _readable(table: Path) -> Iterator[None]:
     try:
         yield
+    except pd.errors.EmptyDataError as error:
+        raise no_rows(table) from error
     except ValueError as error:  # what pandas raises for a table it cannot parse is one
         raise DataError(
             f"{table} cannot be read: {str(error).strip()}. Repair it (it has to be in UTF-8), or pass another table."

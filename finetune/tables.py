@@ -11,13 +11,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import datasets
+import fsspec
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from modeling_ast.audio import AUDIO_SUFFIXES, AudioError
 
 from .arguments import DataArguments
 from .data_errors import DataError, is_empty, missing_column, require_column, some
+from .labels import class_names, label_texts
 from .precomputed import FEATURES_COLUMN, refuse_shape
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -35,10 +39,35 @@ class ClipTable:
         columns (`dict[str, list]`): `"audio"` (full paths, or `{"bytes", "path"}`), or `"features"` (full paths of .npy
             files, or arrays of shape `(frames, mel bins)`), `"label"` as it stands in the table, perhaps `"split"`, and the columns that came along under their own names.
         original_layout (`bool`, defaults to `False`): whether it is the original's JSON, whose labels are lists.
+        label_order (`list[str]`, *optional*): names of the `ClassLabel` that a Parquet file has for its labels; in
+            `"label"` they stand in place of its indices.
     """
 
     columns: dict[str, list]
     original_layout: bool = False
+    label_order: list[str] | None = None
+
+
+def metadata_table(root: Path) -> Path | None:
+    """The table that says what the clips of a folder are, if there is one."""
+    return next((root / name for name in METADATA_FILES if (root / name).is_file()), None)
+
+
+def is_parquet_data_set(root: Path) -> bool:
+    """Whether a folder is laid out like a data set on the Hub: Parquet files, without a table of clips or audio files."""
+    if metadata_table(root) is not None or next(_audio_files(root), None) is not None:
+        return False
+    return any(root.rglob("*.parquet"))
+
+
+def parquet_features(file: str | os.PathLike) -> datasets.Features:
+    """The types of a Parquet file's columns, as `datasets` wrote them down if it made the file.
+
+    Args:
+        file (`str` or `os.PathLike`): path, or where it lies elsewhere, such as hf://datasets/...
+    """
+    with fsspec.open(str(file), "rb") as opened:
+        return datasets.Features.from_arrow_schema(pq.read_schema(opened))
 
 
 def read_folder(root: Path, data: DataArguments) -> ClipTable:
@@ -47,7 +76,7 @@ def read_folder(root: Path, data: DataArguments) -> ClipTable:
     Raises:
         DataError: if there is no audio, or a clip or split folder is not where it is expected.
     """
-    table = next((root / name for name in METADATA_FILES if (root / name).is_file()), None)
+    table = metadata_table(root)
     if table is None and data.features_column_name:
         raise DataError(
             f"{root} has no {' or '.join(METADATA_FILES)} with the column {data.features_column_name!r} of features. Pass "
@@ -121,6 +150,7 @@ def read_table(table: Path, data: DataArguments) -> ClipTable:
     label_name = ORIGINAL_KEYS[1] if original_layout else data.label_column_name
     clips, clips_name = clip_column(columns, data, original_layout)
     require_column("label_column_name", label_name, columns)
+    label_feature = parquet_features(table).get(label_name) if table.suffix.lower() == ".parquet" else None
     if data.split_column_name != DEFAULT_SPLIT_COLUMN:
         require_column("split_column_name", data.split_column_name, columns)
     chosen = {clips: clips_name, "label": label_name, "split": data.split_column_name}
@@ -130,6 +160,7 @@ def read_table(table: Path, data: DataArguments) -> ClipTable:
         if name not in {*chosen, *chosen.values()} and not isinstance(values[0], (bytes, dict))
     }
     columns = {name: columns[given] for name, given in chosen.items() if given in columns} | others
+    columns["label"] = label_texts(columns["label"], label_feature)
     empty = [row for row, value in enumerate(columns[clips], 1) if is_empty(value)]
     if empty:
         raise DataError(
@@ -147,7 +178,7 @@ def read_table(table: Path, data: DataArguments) -> ClipTable:
             f"{table} names {len(missing)} file(s) that are not there: {some(missing)}. Paths are taken as relative to "
             f"{table.parent}. Correct or remove these rows."
         )
-    return ClipTable(columns, original_layout)
+    return ClipTable(columns, original_layout, class_names(label_feature))
 
 
 def clip_column(columns: Iterable[str], data: DataArguments, original_layout: bool = False) -> tuple[str, str]:
@@ -188,7 +219,7 @@ def _read_columns(table: Path) -> tuple[dict[str, list], bool]:
     else:
         raise DataError(f"{table} is no table this kit reads. Pass one of {' '.join(TABLE_SUFFIXES)}, or a folder.")
     if frame.empty:
-        raise _no_rows(table)
+        raise no_rows(table)
     refuse_doubled_columns(table, frame.columns)
     return {name: frame[name].tolist() for name in frame.columns if name != ""}, False
 
@@ -217,7 +248,7 @@ def _read_text_table(table: Path, separator: str) -> pd.DataFrame:
         # With its names as a first row: of two equal names in a header, pandas would rename the second.
         frame = pd.read_csv(table, sep=separator, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except pd.errors.EmptyDataError as error:
-        raise _no_rows(table) from error
+        raise no_rows(table) from error
     except UnicodeDecodeError as error:
         raise DataError(f"{table} is not in UTF-8 ({error}). Save it as CSV in UTF-8.") from error
     except pd.errors.ParserError as error:
@@ -256,7 +287,7 @@ def _original_records(table: Path) -> dict[str, list] | None:
     if not isinstance(records, list):
         raise DataError(f"{table} has under {ORIGINAL_LIST!r} no list of clips. {expected}.")
     if not records:
-        raise _no_rows(table)
+        raise no_rows(table)
     for place, record in enumerate(records, 1):
         texts = isinstance(record, dict) and all(isinstance(record.get(key), str) for key in ORIGINAL_KEYS)
         if not texts:
@@ -274,7 +305,8 @@ def _is_plain_list(column) -> bool:
     return isinstance(column, list) and not any(isinstance(value, dict) and "wav" in value for value in column)
 
 
-def _no_rows(table: Path) -> DataError:
+def no_rows(table: Path | str) -> DataError:
+    """The error for a table without a clip."""
     return DataError(f"{table} has no rows. Expected one per clip, with the columns file_name and label.")
 
 

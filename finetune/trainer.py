@@ -32,12 +32,9 @@ from .optimization import (
     weighted_classification_loss,
 )
 from .progress import EpochLines
+from .run_folder import IDENTITY_NAME, UNFINISHED
 from .sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
 from .streaming import StreamedClips, StreamSampler
-
-# Folder in the output folder for what is being written; its name never looks like a checkpoint's.
-UNFINISHED = ".unfinished"
-IDENTITY_NAME = "run_identity.json"
 
 
 class ASTTrainer(Trainer):
@@ -83,6 +80,7 @@ class ASTTrainer(Trainer):
         self.identity = identity
         self.optimization = OptimizationArguments() if optimization is None else optimization
         self.loss_weights = loss_weights
+        self.scored_dataset = None  # that of the evaluation that is going on
         self._steps_per_epoch: int | None = None
         self._check_loss_weights()
         self._refuse_sharded_weights()
@@ -252,6 +250,10 @@ class ASTTrainer(Trainer):
             grad_norm = grad_norm.full_tensor()
         self.divergence_watch.add_gradient_norm(grad_norm)
         return grad_norm
+
+    def evaluation_loop(self, dataloader, *args, **kwargs):
+        self.scored_dataset = dataloader.dataset
+        return super().evaluation_loop(dataloader, *args, **kwargs)
 
     def check_sampling(self):
         """Raise the `ValueError` with which a class-balanced draw of too few clips would end the training."""

@@ -27,11 +27,13 @@ from .arguments import (
 )
 from .augmentation import Augmentation, samples_needed
 from .checks import check_precomputed_splits, check_splits, check_streams, look_at_every_clip
+from .clip_datasets import clip_dataset
 from .collator import ASTDataCollator, model_inputs
-from .data import ASTDataset
+from .data import ClipDataset
 from .evaluation import as_references, evaluate
 from .failures import failures_in_words
 from .grouping import torn_recordings_note
+from .input_errors import input_errors_in_words
 from .labels import is_multi_label, label_names
 from .lora import (
     add_adapters,
@@ -49,12 +51,12 @@ from .normalization import (
 )
 from .optimization import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, class_weights, class_weights_of_counts
 from .output_folder import check_output_dir, clear_output_dir, make_output_dir, refuse_another_run
-from .precomputed import clip_dataset, is_precomputed
+from .precomputed import is_precomputed
 from .progress import require_reporters
 from .publishing import publish
 from .scoring import PROBLEM_TYPES, probabilities
 from .splits import load_splits
-from .streaming import ClipStream, StreamedClips, load_streams, streamed_clips
+from .streaming import StreamedClips, load_streams
 from .trainer import ASTTrainer
 from .waveform_cache import WaveformCache
 from .weight_averaging import EpochFolders, remove_epochs
@@ -63,16 +65,12 @@ CLIPS_LOOKED_AT = 64  # whose normalised features are compared with what the mod
 SINGLE_LABEL, MULTI_LABEL = PROBLEM_TYPES["softmax"], PROBLEM_TYPES["sigmoid"]
 
 
-class InputError(ValueError):
-    """What was asked for cannot be done; nothing was trained."""
-
-
 @dataclass(frozen=True)
 class PreparedRun:
     """A training that only has to be started."""
 
     trainer: ASTTrainer
-    clips: dict[str, ASTDataset]
+    clips: dict[str, ClipDataset]
     data_args: DataArguments
     optimization: OptimizationArguments
     recipe: dict
@@ -93,66 +91,71 @@ def prepare_run(
     Raises:
         InputError: for whatever is wrong with the input; the message says what to type.
     """
-    model_args, data_args, augmentation_args, optimization_args, training_args = arguments
-    try:
+    model_args, data_args, _, optimization_args, training_args = arguments
+    with input_errors_in_words(model_args):
         recipe = merged_recipe(argv)
         set_seed(training_args.seed)
         if optimization_args.lora_rank:
             require_peft()  # before anything takes time
         require_reporters(training_args)
         resume_from = check_output_dir(training_args, model_args, data_args)
-        feature_extractor = build_feature_extractor(model_args)
-        cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
-        num_workers = training_args.dataloader_num_workers
-        splits, split_method, notes, skipped = prepare_data(
-            data_args, feature_extractor, training_args.seed, loaded, cache, num_workers
-        )
-        sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
-        if "validation" in splits:
-            sizes += f", {len(splits['validation'])} to choose on"
-        print_stage(1, "; ".join([f"data: {sizes}, split {split_method}", *notes]))
-
-        problem_type = problem_type_of_labels(splits["train"], optimization_args.loss)
-        augmentation = Augmentation(**asdict(augmentation_args))
-        clips = build_datasets(splits, feature_extractor, augmentation, training_args.seed, problem_type)
-        if cache is not None:
-            for dataset in clips.values():
-                dataset.read_from(cache.waveforms(dataset.split))
-        normalization = set_normalization(feature_extractor, clips["train"], model_args, data_args, training_args.seed)
-        warning = normalization_warning(feature_extractor, clips["train"], training_args.seed)
-        words = f"features: mean {feature_extractor.mean:.4f}, std {feature_extractor.std:.4f}, {normalization}"
-        print_stage(2, f"{words}; {warning}" if warning else words)
-
-        labels = label_names(splits["train"])
-        model, origin = build_model(model_args, labels, problem_type)
-        in_words = f"model: {model.num_parameters():,} parameters, {len(labels)} labels, {origin}"
-        feature_extractor.padding = data_args.padding
-        summary = describe_run(argv, arguments, splits, split_method, feature_extractor, normalization, model)
-        if optimization_args.lora_rank:
-            num_parameters = model.num_parameters()
-            model = add_adapters(model, optimization_args, model_args.model_name_or_path)
-            summary["training"]["lora"] = lora_section(model)
-            summary["environment"] |= versions(["peft"])
-            in_words += f"; {lora_in_words(summary['training']['lora'], num_parameters)}"
-        print_stage(3, in_words)
-        if data_args.skip_bad_audio:
-            summary["data"]["skipped_clips"] = run_summary.skipped_section(data_args, skipped)
-        identity = run_summary.identity(summary, splits)
-        if optimization_args.lora_rank:
-            identity["starting weights"] = frozen_weights_digest(model)
-        refuse_smoothed_vectors(training_args, problem_type)
-        trainer = build_trainer(
-            model, feature_extractor, clips, augmentation, optimization_args, training_args, identity
-        )
-        trainer.check_sampling()
-        if resume_from:
-            refuse_another_run(Path(resume_from), identity)
-            make_output_dir(Path(training_args.output_dir))
-        else:
-            clear_output_dir(Path(training_args.output_dir))
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        raise InputError(str(error)) from error
+        with make_output_dir(Path(training_args.output_dir)):
+            trainer, clips, summary = _prepare_trainer(argv, arguments, loaded)
+            if resume_from:
+                refuse_another_run(Path(resume_from), trainer.identity)
+            else:
+                clear_output_dir(Path(training_args.output_dir))
     return PreparedRun(trainer, clips, data_args, optimization_args, recipe, summary, resume_from)
+
+
+def _prepare_trainer(
+    argv: list[str], arguments: tuple, loaded: tuple[datasets.DatasetDict, str] | None
+) -> tuple[ASTTrainer, dict[str, ClipDataset], dict]:
+    """The first three stages: trainer, data sets, and what is known of the run before it is trained."""
+    model_args, data_args, augmentation_args, optimization_args, training_args = arguments
+    feature_extractor = build_feature_extractor(model_args)
+    cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
+    num_workers = training_args.dataloader_num_workers
+    splits, split_method, notes, skipped = prepare_data(
+        data_args, feature_extractor, training_args.seed, loaded, cache, num_workers
+    )
+    sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
+    if "validation" in splits:
+        sizes += f", {len(splits['validation'])} to choose on"
+    print_stage(1, "; ".join([f"data: {sizes}, split {split_method}", *notes]))
+
+    problem_type = problem_type_of_labels(splits["train"], optimization_args.loss)
+    augmentation = Augmentation(**asdict(augmentation_args))
+    clips = build_datasets(splits, feature_extractor, augmentation, training_args.seed, problem_type)
+    if cache is not None:
+        for dataset in clips.values():
+            dataset.read_from(cache.waveforms(dataset.split))
+    normalization = set_normalization(feature_extractor, clips["train"], model_args, data_args, training_args.seed)
+    warning = normalization_warning(feature_extractor, clips["train"], training_args.seed)
+    words = f"features: mean {feature_extractor.mean:.4f}, std {feature_extractor.std:.4f}, {normalization}"
+    print_stage(2, f"{words}; {warning}" if warning else words)
+
+    labels = label_names(splits["train"])
+    model, origin = build_model(model_args, labels, problem_type)
+    in_words = f"model: {model.num_parameters():,} parameters, {len(labels)} labels, {origin}"
+    feature_extractor.padding = data_args.padding
+    summary = describe_run(argv, arguments, splits, split_method, feature_extractor, normalization, model)
+    if optimization_args.lora_rank:
+        num_parameters = model.num_parameters()
+        model = add_adapters(model, optimization_args, model_args.model_name_or_path)
+        summary["training"]["lora"] = lora_section(model)
+        summary["environment"] |= versions(["peft"])
+        in_words += f"; {lora_in_words(summary['training']['lora'], num_parameters)}"
+    print_stage(3, in_words)
+    if data_args.skip_bad_audio:
+        summary["data"]["skipped_clips"] = run_summary.skipped_section(data_args, skipped)
+    identity = run_summary.identity(summary, splits)
+    if optimization_args.lora_rank:
+        identity["starting weights"] = frozen_weights_digest(model)
+    refuse_smoothed_vectors(training_args, problem_type)
+    trainer = build_trainer(model, feature_extractor, clips, augmentation, optimization_args, training_args, identity)
+    trainer.check_sampling()
+    return trainer, clips, summary
 
 
 def train_run(run: PreparedRun) -> dict:
@@ -164,7 +167,7 @@ def train_run(run: PreparedRun) -> dict:
     Raises:
         TrainingStoppedError: see [`failures_in_words`].
     """
-    with failures_in_words(run.trainer, run.data_args):
+    with failures_in_words(run.trainer, run.data_args, run.recipe):
         return _train_and_publish(run)
 
 
@@ -292,11 +295,10 @@ def build_datasets(
     augmentation: Augmentation,
     seed: int,
     problem_type: str,
-) -> dict[str, ASTDataset]:
+) -> dict[str, ClipDataset]:
     """A data set for each split; that of the training clips is augmented."""
-    make = streamed_clips if isinstance(splits["train"], ClipStream) else clip_dataset
     return {
-        name: make(
+        name: clip_dataset(
             split,
             feature_extractor,
             augmentation if name == "train" else None,
@@ -309,7 +311,7 @@ def build_datasets(
 
 def set_normalization(
     feature_extractor: ASTFeatureExtractor,
-    train_dataset: ASTDataset,
+    train_dataset: ClipDataset,
     model_args: ModelArguments,
     data_args: DataArguments,
     seed: int,
@@ -343,7 +345,7 @@ def set_normalization(
     return words
 
 
-def normalization_warning(feature_extractor: ASTFeatureExtractor, train_dataset: ASTDataset, seed: int) -> str | None:
+def normalization_warning(feature_extractor: ASTFeatureExtractor, train_dataset: ClipDataset, seed: int) -> str | None:
     """What to say if normalised training clips are far from mean 0 and standard deviation 0.5."""
     sample = train_dataset.sample(CLIPS_LOOKED_AT, seed)
     clips = [{"features" if clip.ndim == 2 else "waveform": clip, "label": 0} for clip in sample]
@@ -413,7 +415,7 @@ def describe_run(
 def build_trainer(
     model: ASTForAudioClassification,
     feature_extractor: ASTFeatureExtractor,
-    clips: dict[str, ASTDataset],
+    clips: dict[str, ClipDataset],
     augmentation: Augmentation,
     optimization: OptimizationArguments,
     args: ASTTrainingArguments,
@@ -427,7 +429,7 @@ def build_trainer(
     metrics = ASTMetrics(multi_label=not exclusive)
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-        scores = probabilities(prediction.predictions, model.config.problem_type)
+        scores = probabilities(prediction.predictions, model.config.problem_type, trainer.scored_dataset)
         references = as_references(prediction.label_ids, exclusive)
         # `Trainer` takes the mean over batches, in which clips that fill up the last one of several processes count too.
         loss = mean_loss(prediction.predictions, prediction.label_ids, model.config.problem_type)

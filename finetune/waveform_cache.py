@@ -2,7 +2,8 @@
 
 The folder holds `waveforms.f32`, float32 samples one clip after the other, and `index.bin`, one record a clip. Both only
 grow. Samples are on the disk before their record is written, so that a build that was killed, or found the disk full, goes
-on where it was, and what has no record is written over.
+on where it was, and what has no record is written over. `unusable.bin` holds the keys of
+clips that could not be used, so that they are tried again without being announced.
 
 A clip is known by its path, size and time of modification, or by its bytes; of a changed file, the old samples stay behind
 unused. Of a long clip only the beginning is kept that training can hear; a run that hears more decodes it again.
@@ -26,10 +27,12 @@ from filelock import FileLock, Timeout
 from modeling_ast.atomic_files import open_atomically, sync
 from modeling_ast.audio import AudioError
 
+from .audio_columns import audio_batches
 from .data_errors import DataError
 from .decoding import decoded_clips
 
 WAVEFORMS_NAME, INDEX_NAME, LOCK_NAME = "waveforms.f32", "index.bin", "lock"
+UNUSABLE_NAME = "unusable.bin"  # keys of clips that could not be used when they were last decoded
 SAMPLE = np.dtype("<f4")
 # `offset` and `samples` count what is kept in the file, `length` is that of the clip as far as it was decoded.
 RECORD = np.dtype([("key", "S16"), ("offset", "<u8"), ("samples", "<u8"), ("length", "<u8")])
@@ -157,11 +160,40 @@ class WaveformCache:
         return CachedWaveforms(self.folder / WAVEFORMS_NAME, found["offset"], found["samples"])
 
     def _keys(self, audio: datasets.Dataset) -> np.ndarray:
-        """By what each clip is known, `(clips,)`; empty for a file that is not there."""
-        return np.array(
-            [_clip_key(row["audio"], self.sampling_rate) for row in audio.select_columns("audio")],
-            dtype=RECORD["key"],
-        )
+        """By what each clip is known, `(clips,)`; empty for a file that is not there. Each file is looked at once."""
+        keys: list[bytes] = []
+        of_file: dict[str | None, bytes] = {}
+        for paths, contents in audio_batches(audio):
+            for path, content in zip(paths.to_pylist(), contents, strict=True):
+                if content.is_valid:
+                    keys.append(self._key(hashlib.sha256(content.as_buffer()).hexdigest()))
+                    continue
+                if path not in of_file:
+                    of_file[path] = self._file_key(path)
+                keys.append(of_file[path])
+        return np.array(keys, dtype=RECORD["key"])
+
+    def _file_key(self, path: str | None) -> bytes:
+        try:
+            status = os.stat(path)
+        except (OSError, TypeError):  # TypeError: neither path nor bytes
+            return b""
+        return self._key(f"{os.path.abspath(path)}\0{status.st_size} {status.st_mtime_ns}")
+
+    def _key(self, content: str) -> bytes:
+        """Sixteen bytes that stand for undecoded audio at the sampling rate."""
+        digest = hashlib.blake2b(digest_size=RECORD["key"].itemsize)
+        digest.update(f"{KEY_VERSION} {self.sampling_rate} {content}".encode(errors="surrogateescape"))
+        return digest.digest()
+
+    def space_needed(self, audio: datasets.Dataset) -> int:
+        """Bytes that [`fill`] would add at most, told from the files' headers.
+
+        Args:
+            audio (`datasets.Dataset`): clips with the undecoded column `"audio"`.
+        """
+        keys = self._keys(audio)
+        return self._space(audio, _first_rows(keys, self._missing(keys)))
 
     def _records(self) -> np.ndarray:
         """All records whose samples are there, in the order in which they were written."""
@@ -215,11 +247,9 @@ class WaveformCache:
         self, audio: datasets.Dataset, keys: np.ndarray, missing: np.ndarray, num_workers: int
     ) -> tuple[dict[int, str], int]:
         """Decode what is missing, each file once; return by row why clips cannot be used, and how many were decoded."""
-        _, first = np.unique(keys[missing], return_index=True)
-        absent = keys[missing] == b""  # of files that are not there each has a message of its own
-        first = first[~absent[first]]
-        rows = missing[np.union1d(first, np.flatnonzero(absent))]
-        needed = self._check_space(audio, rows)
+        rows = _first_rows(keys, missing)
+        unusable = self._unusable()
+        needed = self._check_space(audio, rows, sum(keys[row] not in unusable for row in rows))
         faults, decoded = {}, 0
         clips = decoded_clips(audio, rows, self.sampling_rate, self.max_samples, num_workers, "waveform cache")
         try:
@@ -237,20 +267,36 @@ class WaveformCache:
                 "--waveform_cache with a folder on a larger disk, or leave it out."
             ) from error
         by_key = {keys[row]: fault for row, fault in faults.items() if keys[row] != b""}
+        self._remember_unusable(unusable | by_key.keys())
         return faults | {int(row): by_key[keys[row]] for row in missing if keys[row] in by_key}, decoded
 
-    def _check_space(self, audio: datasets.Dataset, rows: np.ndarray) -> int:
-        """Say how many bytes the clips need at most, told from their headers, and refuse to begin where there are less."""
-        samples = sum(self._samples_at_most(audio[int(row)]["audio"]) for row in rows)
-        needed, free = samples * SAMPLE.itemsize, shutil.disk_usage(self.folder).free
+    def _unusable(self) -> set[bytes]:
+        """Clips that could not be used before: they are tried again, as what was missing may have been installed."""
+        path = self.folder / UNUSABLE_NAME
+        return set(np.fromfile(path, RECORD["key"]).tolist()) if path.exists() else set()
+
+    def _remember_unusable(self, keys: set[bytes]):
+        if keys != self._unusable():
+            with open_atomically(self.folder / UNUSABLE_NAME) as file:
+                file.write(np.array(sorted(keys), RECORD["key"]).tobytes())
+
+    def _space(self, audio: datasets.Dataset, rows: np.ndarray) -> int:
+        return sum(self._samples_at_most(audio[int(row)]["audio"]) for row in rows) * SAMPLE.itemsize
+
+    def _check_space(self, audio: datasets.Dataset, rows: np.ndarray, num_new: int) -> int:
+        """Say how many bytes the clips need at most, and refuse to begin where there are less.
+
+        Clips that could not be used the last time are tried in silence.
+        """
+        needed, free = self._space(audio, rows), shutil.disk_usage(self.folder).free
         if needed > free:
             raise DataError(
                 f"The waveform cache needs {in_bytes(needed)} for {len(rows)} clips, but only {in_bytes(free)} are free "
                 f"in {self.folder}. Free some, name a folder on a larger disk with --waveform_cache, or leave it out."
             )
-        if PartialState().is_main_process:
+        if num_new and PartialState().is_main_process:
             print(
-                f"waveform cache: decoding {len(rows)} clips into {self.folder}, {in_bytes(needed)} at most, "
+                f"waveform cache: decoding {num_new} clips into {self.folder}, {in_bytes(needed)} at most, "
                 f"{in_bytes(free)} free",
                 flush=True,
             )
@@ -317,16 +363,9 @@ def in_bytes(number: int) -> str:
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
 
 
-def _clip_key(audio: dict, sampling_rate: int) -> bytes:
-    """Sixteen bytes that stand for an undecoded audio value at a sampling rate; none for a file that is not there."""
-    if audio["bytes"] is not None:
-        content = hashlib.sha256(audio["bytes"]).hexdigest()
-    else:
-        try:
-            status = os.stat(audio["path"])
-        except (OSError, TypeError):  # TypeError: neither path nor bytes
-            return b""
-        content = f"{os.path.abspath(audio['path'])}\0{status.st_size} {status.st_mtime_ns}"
-    digest = hashlib.blake2b(digest_size=RECORD["key"].itemsize)
-    digest.update(f"{KEY_VERSION} {sampling_rate} {content}".encode(errors="surrogateescape"))
-    return digest.digest()
+def _first_rows(keys: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Of the missing rows those to decode: each clip once, but of files that are not there each, for its own message."""
+    _, first = np.unique(keys[missing], return_index=True)
+    absent = keys[missing] == b""
+    first = first[~absent[first]]
+    return missing[np.union1d(first, np.flatnonzero(absent))]

@@ -22,7 +22,7 @@ from modeling_ast.atomic_files import sync
 
 from .data_errors import some
 from .lora import saving_merged
-from .trainer import UNFINISHED
+from .run_folder import UNFINISHED
 
 EPOCHS_DIR = "epochs"
 PREFIX_EPOCH_DIR = "epoch"

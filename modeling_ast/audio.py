@@ -54,8 +54,15 @@ _SIGNATURES = (
 )
 
 
+CHECK_SPELLING = "Check the spelling."
+
+
 class AudioError(ValueError):
     """A file that cannot be used as audio; the message names the file and says what to do about it."""
+
+
+class MissingAudioError(AudioError):
+    """A file that is not there; the message ends with [`CHECK_SPELLING`]."""
 
 
 class _FFmpegMissingError(Exception):
@@ -256,7 +263,8 @@ def _fetch_bytes(source, name: str | None) -> tuple[bytes, str]:
     try:
         return path.read_bytes(), name or str(path)
     except FileNotFoundError:
-        raise AudioError(f"There is no file {path}, looked for as {path.absolute()}. Check the spelling.") from None
+        looked_for = "" if path.is_absolute() else f", looked for as {path.absolute()}"
+        raise MissingAudioError(f"There is no file {path}{looked_for}. {CHECK_SPELLING}") from None
     except OSError as error:
         raise AudioError(f"{path} cannot be read: {error.strerror}.") from error
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from finetune.arguments import ASTTrainingArguments, merged_recipe, parse_arguments
+from finetune.arguments import ASTTrainingArguments, fields_as_flags, merged_recipe, parse_arguments
 
 RECIPES = sorted((Path(__file__).parents[2] / "finetune" / "recipes").glob("*.yaml"))
 
@@ -82,11 +82,42 @@ def test_the_merged_recipe_runs_again_to_the_same_fields(recipe, tmp_path):
             ["--output_dir", "x", "--dataset_name", "x", "--model_name_or_path", "m", "--hidden_size", "96"],
             "hidden_size describe a new model, but model_name_or_path='m'",
         ),
+        (
+            ["--output_dir", "x", "--dataset_name", "x", "--num_train_epochs", "three"],
+            "--num_train_epochs: invalid float value: 'three'. See ast-finetune --help",
+        ),
+        (["--output_dir", "x", "--dataset_name", "x", "--padding"], "--padding: expected one argument"),
     ],
 )
 def test_wrong_fields_are_answered_in_words(argv, message):
     with pytest.raises(ValueError, match=message):
         parse_arguments(argv)
+
+
+def test_values_in_python_or_yaml_may_be_tuples_or_begin_like_flags():
+    fields = {
+        "output_dir": "--x",
+        "normalization": (-6, 5.5),
+        "ignore_labels": ("hat_open",),
+        "dataset_name": "runs/y.yaml",
+    }
+    fields |= {"group_file_pattern": "-x", "lr_scheduler_kwargs": {"power": 2}, "learning_rate": -1e-07}
+    argv = fields_as_flags(
+        {"labels": ["a", "b"], **fields, "train_split_name": None, "lora_target_modules": ()}, "here"
+    )
+    _, data, _, _, training = parse_arguments(argv)
+    assert (training.output_dir, data.group_file_pattern, data.labels) == ("--x", "-x", ["a", "b"])
+    assert (data.normalization_statistics(), data.ignore_labels) == ((-6, 5.5), ["hat_open"])
+    assert (training.lr_scheduler_kwargs, training.learning_rate) == ({"power": 2}, -1e-07)
+    assert merged_recipe(argv)["group_file_pattern"] == "-x"
+
+
+def test_what_the_user_gave_is_known_of_changed_arguments_too():
+    _, data, *_ = parse_arguments(["--output_dir", "x", "--dataset_name", "y", "--eval_split_name", "test"])
+    assert data.asked_splits(["train"])
+    changed = data.with_changes(waveform_cache="cache")
+    assert changed.waveform_cache == "cache"
+    assert changed.asked_splits(["train"])
 
 
 def test_a_list_may_be_empty(recipe):
@@ -100,6 +131,7 @@ def test_a_list_may_be_empty(recipe):
     [
         ("ignore_labels: [no, off]", "Put them in quotes"),
         ("epochs: 3", "Unknown field 'epochs'"),
+        ("labels: [--a, b, -x]", "labels holds '--a', '-x', .*begins with - is taken for a flag. Call it otherwise"),
         ("- a\n- b", "no 'field: value' lines"),
         ("a: [", "not valid YAML"),
     ],

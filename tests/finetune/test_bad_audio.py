@@ -8,11 +8,15 @@ import pytest
 import soundfile
 import yaml
 
+from finetune import data as clip_reading
 from finetune.arguments import DataArguments
-from finetune.checks import CLIPS_CHECKED, look_at_every_clip
+from finetune.checks import CLIPS_CHECKED, check_streams, look_at_every_clip
+from finetune.collator import ASTDataCollator
 from finetune.data_errors import DataError
 from finetune.run_finetune import main
 from finetune.splits import load_splits
+from finetune.streaming import load_streams
+from modeling_ast import ASTFeatureExtractor
 from tests.finetune.test_waveform_cache import TINY
 
 BAD = ("empty.wav", "short.wav", "nan.wav", "text.wav")
@@ -109,6 +113,10 @@ def test_every_clip_is_looked_at_also_beyond_the_usual_sample(tmp_path):
     (tmp_path / "clips.csv").write_text("\n".join(rows))
     data = DataArguments(dataset_name=str(tmp_path / "clips.csv"), skip_bad_audio=True)
     splits, _ = load_splits(data, seed=0)
+    with pytest.raises(
+        DataError, match=r"6 of 300 clips looked at cannot be used:(\n  .* is empty.*){5}\n  and 1 more\n"
+    ):
+        look_at_every_clip(splits, data.with_changes(skip_bad_audio=False), 16_000, 700)
     splits, skipped, notes = look_at_every_clip(splits, data, 16_000, 700)
     assert sorted(clip["file"] for clip in skipped) == sorted(f"{number}.wav" for number in range(0, 300, 50))
     kept = [row["audio"]["path"] for split in splits.values() for row in split]
@@ -157,6 +165,31 @@ def test_a_reason_in_the_summary_names_no_folder(tmp_path, monkeypatch):
     splits, _ = load_splits(data, seed=0)
     gone.unlink()
     _, skipped, _ = look_at_every_clip(splits, data, 16_000, 16_000)
-    assert skipped[0]["reason"] == "There is no file gone.wav, looked for as gone.wav. Check the spelling."
+    assert skipped[0]["reason"] == "There is no file gone.wav. Check the spelling."
     with pytest.raises(DataError, match=str(tmp_path)):  # whoever runs it wants to know where
         look_at_every_clip(splits, DataArguments(dataset_name="clips.csv"), 16_000, 16_000)
+
+
+def test_of_a_file_of_minutes_only_the_beginning_is_decoded_wherever_clips_are_looked_at(tmp_path, monkeypatch):
+    samples = np.random.default_rng(0).uniform(-0.5, 0.5, 200 * 16_000)
+    lines = ["path,label,split"]
+    for number in range(4):
+        soundfile.write(tmp_path / f"{number}.wav", samples[number:], 16_000)
+        lines.append(f"{number}.wav,{'ab'[number % 2]},{'train' if number < 2 else 'test'}")
+    (tmp_path / "clips.csv").write_text("\n".join(lines))
+    decoded, read_audio = [], clip_reading.read_audio
+
+    def recorded(*args, **options):
+        waveform = read_audio(*args, **options)
+        decoded.append(len(waveform))
+        return waveform
+
+    monkeypatch.setattr(clip_reading, "read_audio", recorded)
+    data = DataArguments(dataset_name=str(tmp_path / "clips.csv"), streaming=True, skip_bad_audio=True)
+    streams, _, notes = check_streams(load_streams(data)[0], data, 16_000, 16_000)
+    assert "4 of 4 clips looked at are longer than the 1.00 s that the model hears" in notes[0]
+    splits, _ = load_splits(DataArguments(dataset_name=str(tmp_path / "clips.csv"), skip_bad_audio=True), seed=0)
+    look_at_every_clip(splits, data, 16_000, 16_000)
+    ASTDataCollator(ASTFeatureExtractor(max_length=96))([splits["train"][0]])
+    assert len(decoded) == 9
+    assert max(decoded) < 70 * 16_000

@@ -105,6 +105,25 @@ def test_an_interrupted_cross_validation_goes_on_to_the_same_result(recipe, tmp_
         assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
+def test_it_goes_on_with_what_needs_less_memory_and_takes_the_same_updates(recipe, capsys):
+    short = [recipe, "--eval_strategy", "no", "--num_train_epochs", "1"]
+    assert main(short) == 0
+    halved = ["--per_device_train_batch_size", "8", "--per_device_eval_batch_size", "4"]
+    assert main([*short, *halved, "--resume_from_checkpoint", "true"]) == 2
+    assert "from a run with other clips of an update;" in capsys.readouterr().err
+    halved += ["--gradient_accumulation_steps", "2", "--activation_checkpointing", "true"]
+    assert main([*short, *halved, "--resume_from_checkpoint", "true"]) == 0
+
+
+def test_the_weights_of_a_fold_are_not_named_as_a_start_for_all_folds(recipe, tmp_path, capsys):
+    diverging = ["--learning_rate", "1e30", "--max_grad_norm", "0", "--warmup_steps", "2", "--save_strategy", "steps"]
+    assert main([recipe, *diverging, "--eval_strategy", "no", "--save_steps", "1"]) == 1
+    message = capsys.readouterr().err
+    assert "checkpoint is " in message
+    assert "anew with --overwrite_output_dir." in message
+    assert "--model_name_or_path" not in message
+
+
 def test_without_evaluations_in_training_the_last_epoch_counts(recipe, tmp_path):
     assert main([recipe, "--eval_strategy", "no", "--num_train_epochs", "1"]) == 0
     results = results_in(tmp_path / "folds")

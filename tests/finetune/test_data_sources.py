@@ -19,11 +19,13 @@ from finetune.arguments import DataArguments, parse_arguments
 from finetune.checks import check_splits
 from finetune.data_errors import DataError
 from finetune.fine_tuning import fine_tune
+from finetune.input_errors import InputError
 from finetune.labels import label_names
 from finetune.run_finetune import main
 from finetune.run_summary import digest_of_clips
 from finetune.splits import load_clips, load_folds, load_splits
-from finetune.training_run import InputError, prepare_data
+from finetune.streaming import load_streams
+from finetune.training_run import prepare_data
 from modeling_ast import ASTFeatureExtractor
 
 TINY = {
@@ -258,6 +260,13 @@ def test_a_column_of_a_dataset_says_how_it_is_split(rows, tmp_path, prepared):
         (lambda rows: as_dataset(rows), {"learning_rte": 1}, "'learning_rte' .fine_tune.. Did you mean learning_rate"),
         (lambda rows: as_dataset(rows), {"train_file": "a.csv"}, "train_file belong.*was given a data set"),
         (lambda rows: as_dataset(rows), {"label_column_name": "class"}, "it has 'audio', 'label'. Pass"),
+        (lambda rows: as_dataset(rows), {"split_column_name": "nope"}, "it has 'audio', 'label'. Pass --split_column_name"),
+        (lambda rows: as_dataset(rows), {"num_train_epochs": "three"}, "num_train_epochs: invalid float value: 'three'"),
+        (lambda rows: as_dataset(rows), {"padding": "nope"}, "padding"),
+        (
+            lambda rows: as_dataset(rows, kit=[None, "a", *"bcd" * 15, ""]), {"group_column_name": "kit"},
+            r"Row\(s\) 1, 48 have nothing in the column 'kit'. Fill in .*--group_column_name",
+        ),
         (lambda rows: as_dataset(rows), {"mixup_probability": 2.0}, "share of the clips"),
         (lambda rows: as_dataset(rows | {"label": ["cat"] * 48}), {}, "All clips have the label cat"),
         (lambda rows: as_dataset(rows | {"audio": [None, *rows["audio"][1:]]}), {}, r"Row\(s\) 1 have no audio"),
@@ -269,6 +278,81 @@ def test_wrong_data_and_fields_are_answered_in_words(rows, tmp_path, change, fie
     with pytest.raises(InputError, match=message):
         fine_tune(change(rows), output_dir=tmp_path / "run", **TINY | fields)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def named_labels(tmp_path_factory, rows):
+    """A folder as `datasets` and the Hub write it: Parquet below data/, labels as indices with names in no alphabetical order."""
+    kind = datasets.ClassLabel(names=["dog", "cat", "cow"])
+    features = datasets.Features({"audio": datasets.Audio(decode=False), "label": kind})
+    content = [{"bytes": Path(path).read_bytes(), "path": Path(path).name} for path in rows["audio"]]
+    dataset = datasets.Dataset.from_dict({"audio": content, "label": rows["label"]}, features)
+    folder = tmp_path_factory.mktemp("named") / "pets"
+    (folder / "data").mkdir(parents=True)
+    for split, part in dataset.train_test_split(0.25, seed=1, stratify_by_column="label").items():
+        part.to_parquet(folder / "data" / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+def test_a_parquet_file_has_the_same_labels_at_hand_and_as_a_stream(named_labels):
+    train, test = sorted((named_labels / "data").iterdir(), reverse=True)
+    words = ["--output_dir", "run", "--train_file", str(train), "--eval_file", str(test)]
+    splits, _ = load(*words)
+    assert label_names(splits["train"]) == ["dog", "cat", "cow"]
+    streams, _ = load_streams(parse_arguments([*words, "--streaming"])[1])
+    for side, split in splits.items():
+        assert label_names(split) == label_names(streams[side])
+        assert split["label"][:] == [row["label"] for row in streams[side]]
+
+
+def test_a_downloaded_data_set_is_loaded_as_it_is_streamed(named_labels, monkeypatch, tmp_path):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
+    words = ["--output_dir", "run", "--dataset_name", str(named_labels)]
+    splits, method = load(*words)
+    assert method == "as the data set says"
+    assert label_names(splits["train"]) == ["dog", "cat", "cow"]
+    streams, _ = load_streams(parse_arguments([*words, "--streaming"])[1])
+    assert {side: len(split) for side, split in splits.items()} == {"train": 36, "eval": 12}
+    for side, split in splits.items():
+        for row, streamed in zip(split, streams[side], strict=True):
+            assert (row["audio"], row["label"]) == (streamed["audio"], streamed["label"])
+
+
+def test_paths_in_the_parquet_files_of_a_folder_are_below_it(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder = Path(rows["audio"][0]).parents[1]
+    (tmp_path / "pets").mkdir()
+    frame = pd.DataFrame(rows | {"audio": [f"../clips/{Path(path).relative_to(folder)}" for path in rows["audio"]]})
+    (tmp_path / "clips").symlink_to(folder)
+    for split, part in {"train": frame[::2], "test": frame[1::2]}.items():
+        part.to_parquet(tmp_path / "pets" / f"{split}.parquet")
+    splits, _ = load("--dataset_name", str(tmp_path / "pets"))
+    assert [os.path.realpath(audio["path"]) for audio in splits["eval"]["audio"]] == list(
+        map(os.path.realpath, rows["audio"][1::2])
+    )
+
+
+def test_a_parquet_file_beside_class_folders_changes_nothing(pieces, rows, tmp_path):
+    (tmp_path / "pets").symlink_to(pieces)
+    (tmp_path / "notes.parquet").write_bytes(b"")
+    for label in ("cat", "dog"):
+        (tmp_path / label).symlink_to(pieces / label)
+    (tmp_path / "pets").unlink()
+    assert sum(map(len, load("--dataset_name", str(tmp_path))[0].values())) == 48
+
+
+def test_a_class_of_few_clips_is_grouped_without_a_warning_of_another_package(rows, tmp_path, recwarn):
+    frame = pd.DataFrame(rows | {"kit": [Path(path).stem.partition("-")[0] for path in rows["audio"]]})
+    frame.loc[0, "label"] = "cow"
+    frame.to_csv(tmp_path / "clips.csv", index=False)
+    load("--dataset_name", str(tmp_path / "clips.csv"), "--group_column_name", "kit")
+    assert not [warning for warning in recwarn if "least populated" in str(warning.message)]
+
+
+def test_an_empty_cell_of_a_table_is_no_group(rows, tmp_path):
+    pd.DataFrame(rows | {"kit": ["a", "", *"bcde" * 11, "b", "c"]}).to_csv(tmp_path / "clips.csv", index=False)
+    with pytest.raises(DataError, match=r"Row\(s\) 2 have nothing in the column 'kit'. Fill in"):
+        load("--dataset_name", str(tmp_path / "clips.csv"), "--group_column_name", "kit")
 
 
 def test_the_package_has_what_a_script_needs():

@@ -14,7 +14,7 @@ import yaml
 from matplotlib.image import imread
 from transformers import Trainer
 
-from finetune import cost_estimate, dry_run
+from finetune import checks, cost_estimate, dry_run
 from finetune.arguments import parse_arguments
 from finetune.clip_statistics import describe_band, describe_frames, length_histogram, look_at_clip, share_above
 from finetune.cost_estimate import StepClock, count_evaluated_clips, count_steps
@@ -223,6 +223,69 @@ def test_folds_are_counted_and_the_first_is_measured(recipe, tmp_path, capsys):
     assert report["clips"] == {"train": 53, "eval": 27}
     assert report["cost"]["evaluation_passes"] == 3
     assert "3 such runs" in capsys.readouterr().out
+
+
+def test_the_folds_of_another_run_and_an_unknown_reporter_are_told_of(recipe, tmp_path, capsys):
+    flags = ["--fold_column_name", "fold", "--eval_strategy", "epoch"]
+    (tmp_path / "run" / "fold-2").mkdir(parents=True)
+    (tmp_path / "run" / "fold-2" / "run_summary.json").write_text("{}")
+    before = files_of(tmp_path / "run")
+    assert main([recipe, *flags]) == 2
+    training = capsys.readouterr().err
+    assert main([recipe, *flags, "--dry_run", "--report_to", "nosuchthing"]) == 0
+    occupied, reporter = read_report(tmp_path)["refused"]
+    assert "already holds a run (fold-2 is there)" in occupied
+    assert occupied in training
+    assert "nosuchthing is not supported" in reporter
+    assert main([recipe, *flags, "--dry_run", "--resume_from_checkpoint", "true"]) == 0
+    assert "holds no cross-validation. Leave out --resume_from_checkpoint" in read_report(tmp_path)["refused"][0]
+    assert main([recipe, *flags, "--dry_run", "--overwrite_output_dir"]) == 0
+    assert read_report(tmp_path)["refused"] == []
+    assert files_of(tmp_path / "run") == before
+
+
+def decoded_in_preparing(monkeypatch):
+    """Clips that a preparation looks at one by one are added to this list."""
+    seen, decode = [], checks.decoded_clips
+
+    def decode_and_note(audio, rows, *args, **kwargs):
+        seen.extend(rows)
+        return decode(audio, rows, *args, **kwargs)
+
+    monkeypatch.setattr(checks, "decoded_clips", decode_and_note)
+    return seen
+
+
+def test_what_the_waveform_cache_needs_is_told_and_it_is_not_made(recipe, table, tmp_path, monkeypatch, capsys):
+    seen, cache = decoded_in_preparing(monkeypatch), tmp_path / "cache"
+    assert main([recipe, "--dry_run", "--waveform_cache", str(cache), "--skip_bad_audio"]) == 0
+    # 96 frames of 25 ms, one each 10 ms; clips of the drums have another rate.
+    heard = 16_000 * (95 * 10 + 25) // 1000
+    needed = sum(min(math.ceil(soundfile.info(row["path"]).duration * 16_000), heard) for row in read_table(table))
+    assert read_report(tmp_path)["waveform_cache_bytes"] == pytest.approx(4 * needed, rel=1e-3)
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"without the waveform cache, which needs {4 * needed / 1e6:.1f} MB at most" in told
+    assert not cache.exists()
+    assert seen == [], "all clips were looked at and are sound"
+
+
+@pytest.mark.parametrize("found_early", [True, False])
+def test_bad_clips_that_were_not_looked_at_are_left_out_as_in_the_training(
+    recipe, table, tmp_path, monkeypatch, found_early
+):
+    (tmp_path / "broken.wav").write_bytes(b"no audio")
+    rows = [*read_table(table), *2 * [{"path": "broken.wav", "label": "tom", "split": "train"}]]
+    write_table(table, rows)
+    looked_at = [("train", row) for row in range(60 if found_early else 59)]
+    monkeypatch.setattr(dry_run, "choose_rows", lambda *_: [*looked_at, ("eval", 0)])
+    if found_early:
+        monkeypatch.setattr(checks, "CLIPS_CHECKED", 1)  # which would miss the other one
+    seen = decoded_in_preparing(monkeypatch)
+    assert main([recipe, "--dry_run", "--skip_bad_audio"]) == 0
+    report = read_report(tmp_path)
+    assert (len(report["bad_clips"]), report["refused"]) == (int(found_early), [])
+    assert report["cost"]["steps_per_epoch"] == 59 / 16
+    assert len(set(seen)) == 82 - int(found_early)
 
 
 def test_multi_label_clips_with_a_validation_split(table, tmp_path):

@@ -18,15 +18,22 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from finetune.arguments import ASTTrainingArguments, DataArguments, parse_arguments
-from finetune.divergence import DivergenceWatch, feature_oddities, waveform_oddities
-from finetune.failures import memory_flags, out_of_memory_message
-from finetune.output_folder import checkpoints_in
+from finetune.arguments import SIZE_FIELDS, WIDTH_FIELDS, ASTTrainingArguments, DataArguments, parse_arguments
+from finetune.clip_oddities import feature_oddities, waveform_oddities
+from finetune.divergence import ABSURD_LOSS, DivergenceWatch, ReplayedClip, files_at_fault
+from finetune.failures import (
+    TrainingStoppedError,
+    failures_in_words,
+    halving_is_exact,
+    memory_flags,
+    out_of_memory_message,
+)
 from finetune.progress import in_words
 from finetune.run_finetune import main
-from finetune.trainer import UNFINISHED, ASTTrainer
+from finetune.run_folder import UNFINISHED, checkpoints_in, last_checkpoint
+from finetune.trainer import ASTTrainer
 from finetune.training_run import prepare_run
-from modeling_ast import ASTForAudioClassification
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 CLIPS, SAMPLES, BATCH = 24, 8000, 4
 TRAINED = 2 * CLIPS  # clips of the two classes; as many in a split of their own would be scored
@@ -61,6 +68,14 @@ def no_pictures(monkeypatch):
     """They take longer than these trainings."""
     for name in ("plot_training_curve", "plot_confusion_matrix", "_plot_example"):
         monkeypatch.setattr(f"finetune.publishing.{name}", lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """A shell's background job, as tests may be, ignores Ctrl-C."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.fixture
@@ -139,6 +154,9 @@ def test_a_batch_whose_loss_is_nan_stops_the_training_and_its_file_is_named(
     assert f"the last good checkpoint is {tmp_path / 'run' / 'checkpoint-5'}" in message
     assert "Repair or remove what is named here" in message
     assert "--learning_rate (it is 0.001)" in message
+    sizes = "hidden_size, num_hidden_layers, num_attention_heads, intermediate_size"
+    good = tmp_path / "run" / "checkpoint-5"
+    assert f"--model_name_or_path {good} and another --output_dir, without {sizes}." in message
     assert "--max_grad_norm" not in message, "it is 1 already"
     assert_only_whole_checkpoints(tmp_path / "run", [5])
 
@@ -193,6 +211,114 @@ def test_a_weight_that_no_clip_needs_is_looked_at_before_a_save(recipe, tmp_path
     assert "The update of step 10 of" in message
     assert "made weights that are not numbers" in message
     assert_only_whole_checkpoints(tmp_path / "run", [5])
+
+
+SOUND, ODD = ReplayedClip("sound", 0.7, 1.0, []), ReplayedClip("odd", 0.7, 1.0, ["silent"])
+FAULTY, BOTH = ReplayedClip("faulty", math.nan, 1.0, []), ReplayedClip("both", math.nan, math.nan, ["silent"])
+ABSURD = ReplayedClip("absurd", 2 * ABSURD_LOSS, 1.0, [])
+
+
+@pytest.mark.parametrize(
+    ("clips", "expected"),
+    [
+        ([SOUND, SOUND, FAULTY], True),
+        ([SOUND, FAULTY, FAULTY], False),
+        ([SOUND, BOTH, BOTH], True),
+        ([ODD, BOTH, BOTH], False),
+        ([SOUND, BOTH, FAULTY], False),
+        ([SOUND, ABSURD, BOTH], False),
+        ([BOTH, BOTH], False),
+        ([BOTH], True),
+        ([FAULTY], False),
+        ([SOUND], False),
+        ([ReplayedClip("not replayed", None, None, ["silent"])], False),
+    ],
+    ids=lambda value: ",".join(clip.names for clip in value) if isinstance(value, list) else None,
+)
+def test_files_are_at_fault_only_if_weights_are_not(clips, expected):
+    assert files_at_fault(clips) is expected
+
+
+@pytest.mark.parametrize(("limit", "is_left"), [("1", False), ("9", True)], ids=["last", "all"])
+def test_checkpoints_of_a_training_that_had_diverged_are_not_called_good(recipe, tmp_path, capsys, limit, is_left):
+    write_clip(Path(order_of_clips(recipe)[6 * BATCH + 1]), 1e30)
+    diverging = ["--learning_rate", "1e4", "--max_grad_norm", "0", "--warmup_steps", "4", "--mixup_probability", "0"]
+    message = stopped(recipe, capsys, *diverging, "--save_steps", "1", "--save_total_limit", limit)
+    assert "1 of its 4 clips give it, and others a loss over 1000: the weights are at fault" in message
+    assert "Repair" not in message
+    why = "the weights of step 2 gave a loss over 1000 already"
+    first = tmp_path / "run" / "checkpoint-1"  # a warm-up begins at 0
+    good = f"the last good checkpoint is {first} ({why})." if is_left else f"no checkpoint is good: {why}."
+    assert good in message
+    assert (f"--model_name_or_path {first}" in message) == is_left
+    assert ("--model_name_or_path" in message) == is_left
+
+
+def test_a_file_is_not_at_fault_for_what_comes_after_absurd_losses(recipe, capsys):
+    write_clip(Path(order_of_clips(recipe)[8]), 1e30)
+    diverging = ["--learning_rate", "1e4", "--max_grad_norm", "0", "--mixup_probability", "0"]
+    message = stopped(recipe, capsys, *diverging, "--per_device_train_batch_size", "1")
+    assert "at step 9 of" in message
+    assert "samples up to 1e+30" in message
+    assert "Repair" not in message
+
+
+def a_start(recipe: str) -> list[str]:
+    """Flags for a recipe without the sizes of a new model, and a checkpoint to start from."""
+    fields = yaml.safe_load(Path(recipe).read_text())
+    Path(recipe).write_text(yaml.safe_dump({name: fields[name] for name in fields.keys() - set(WIDTH_FIELDS)}))
+    start = Path(recipe).parent / "start"
+    sizes = {name: SETTINGS[name] for name in SIZE_FIELDS if name in SETTINGS}
+    ASTForAudioClassification(ASTConfig(num_labels=2, **sizes)).save_pretrained(start)
+    ASTFeatureExtractor(max_length=64, mean=-6.5, std=4.5).save_pretrained(start)
+    return [recipe, "--model_name_or_path", str(start)]
+
+
+def test_an_adapter_is_not_named_as_weights_to_start_from(recipe, tmp_path, capsys):
+    pytest.importorskip("peft")
+    start = a_start(recipe)
+    write_clip(Path(order_of_clips(recipe)[6 * BATCH + 1]), 1e30)
+    message = stopped(*start[:1], capsys, *start[1:], "--lora_rank", "2", "--mixup_probability", "0")
+    assert f"the last good checkpoint is {tmp_path / 'run' / 'checkpoint-5'}" in message
+    assert "anew with --overwrite_output_dir." in message
+    assert "from the good weights" not in message
+
+
+def test_the_good_weights_are_there_to_start_from(recipe, tmp_path, capsys):
+    start = a_start(recipe)
+    bad = Path(order_of_clips(recipe)[6 * BATCH + 1])
+    write_clip(bad, 1e30)
+    message = stopped(*start[:1], capsys, *start[1:], "--mixup_probability", "0")
+    advice = re.search(r"from the good weights with (--model_name_or_path \S+) and another --output_dir\.", message)
+    write_clip(bad)
+    other = ["--output_dir", str(tmp_path / "other"), "--num_train_epochs", "1", "--learning_rate", "1e-4"]
+    assert main([recipe, *advice[1].split(), *other]) == 0
+
+
+def test_a_clip_of_the_scored_split_is_named_and_not_the_training(recipe, tmp_path, capsys):
+    bad = tmp_path / "clips" / "test" / "a" / "1.wav"
+    write_clip(bad, 1e25)
+    for label in ("a", "b"):
+        for index in range(2):
+            write_clip(tmp_path / "clips" / "validation" / label / f"{index}.wav")
+    validation = ["--overwrite_output_dir", "--validation_split_name", "validation"]
+    for flags in (["--eval_strategy", "epoch"], validation):
+        message = stopped(recipe, capsys, *flags, "--num_train_epochs", "1")
+        assert f"numbers for 1 of 8 clips, and numbers for the others: {bad} (samples up to 1e+25" in message
+        assert "Repair or leave out what is named here. The last checkpoint is " in message
+        assert "diverged" not in message
+        assert "--learning_rate" not in message
+
+
+def test_a_model_without_any_score_that_is_a_number_has_diverged(recipe, tmp_path, capsys, monkeypatch):
+    def lost(trainer):
+        trainer.model.classifier.dense.bias.data.fill_(math.nan)
+
+    monkeypatch.setattr("finetune.training_run.merge_into_trainer", lost)
+    message = stopped(recipe, capsys, "--num_train_epochs", "1")
+    assert "its training diverged. Train it with a lower --learning_rate" in message
+    last = tmp_path / "run" / f"checkpoint-{STEPS_PER_EPOCH}"
+    assert f"The last checkpoint is {last}. Start anew with --overwrite_output_dir." in message
 
 
 def gradients_that_are_not_numbers(monkeypatch, threshold: float):
@@ -336,6 +462,25 @@ def test_the_flags_that_need_less_memory(given, padding, in_training, expected):
     assert [flag.split(" (")[0] for flag in flags] == expected
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ([], True),
+        (["--hidden_dropout_prob", "0.1"], False),
+        (["--attention_probs_dropout_prob", "0.1"], False),
+        (["--per_device_train_batch_size", "5"], False),
+        (["--per_device_train_batch_size", "5", "--dataloader_drop_last", "true"], True),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else None,
+)
+def test_half_a_batch_has_the_same_result_without_dropout_and_incomplete_batches(recipe, flags, expected):
+    command = [recipe, "--hidden_dropout_prob", "0", *flags]
+    trainer = prepare_run(command, parse_arguments(command)).trainer
+    assert halving_is_exact(trainer) is expected
+    words = "(the same result)" if expected else "(nearly the same result)"
+    assert words in memory_flags(trainer.args, DataArguments(dataset_name="clips"), 64, True, expected)[0]
+
+
 def test_bf16_is_named_on_an_accelerator_that_does_not_use_it_yet(monkeypatch):
     monkeypatch.setattr(ASTTrainingArguments, "device", torch.device("cuda:1"))
     args = training_arguments(per_device_train_batch_size=1, activation_checkpointing=True)
@@ -367,6 +512,7 @@ def test_a_training_that_needs_too_much_memory_says_what_helps(recipe, tmp_path,
     places = [message.index(flag) for flag in flags]
     assert places == sorted(places)
     assert "--max_length" not in message
+    assert "--gradient_accumulation_steps 2 (nearly the same result)" in message, "there is dropout"
     assert f"The last checkpoint is {tmp_path / 'run' / 'checkpoint-5'}" in message
     assert "--resume_from_checkpoint true" in message
     assert_only_whole_checkpoints(tmp_path / "run", [5])
@@ -497,7 +643,6 @@ def test_a_disk_that_fills_while_the_result_is_written(recipe, small_disk, capsy
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_training(recipe, small_disk, capsys):
     disk = small_disk(5)
-    (disk / "run").mkdir()
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     message = stopped(recipe, capsys, "--output_dir", str(disk / "run"), code=2)
     assert f"Nothing can be written into {disk / 'run'}: Read-only file system. Pass another --output_dir." in message
@@ -528,7 +673,8 @@ def test_a_file_that_vanishes_in_the_training(recipe, tmp_path, capsys, monkeypa
     with monkeypatch.context() as context:
         after_checkpoint(context, 5, lambda: shutil.move(victim, tmp_path / "away.wav"))
         message = stopped(recipe, capsys, *flags)
-    assert str(victim) in message
+    assert message.count(str(victim)) == 1
+    assert f"There is no file {victim}. It was there before the training: put it back." in message
     assert "--resume_from_checkpoint true" in message
     (last,) = checkpoints_in(tmp_path / "run")
     assert f"The last checkpoint is {last}" in message
@@ -628,6 +774,33 @@ def test_a_training_that_is_terminated_with_its_workers_says_one_thing(recipe):
         _, error = child.communicate(timeout=120)
     assert child.returncode == 143, error
     assert re.fullmatch(r"ast-finetune: training stopped\. It was interrupted \(SIGTERM\) at step \d+\. .*\n", error)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["Connection closed by peer [127.0.0.1]:3127", "Read error: Connection reset by peer", "NCCL: ncclRemoteError"],
+)
+def test_a_process_that_outlives_another_points_to_its_message(recipe, monkeypatch, words):
+    trainer = prepare_run([recipe], parse_arguments([recipe])).trainer
+    error = RuntimeError(f"[gloo/transport/tcp/pair.cc:547] {words}")
+    with pytest.raises(RuntimeError, match="gloo"), failures_in_words(trainer, DataArguments(dataset_name="clips")):
+        raise error
+    monkeypatch.setattr(ASTTrainingArguments, "world_size", 2)
+    message = "^Another process of this training ended first; its message says why.$"
+    with (
+        pytest.raises(TrainingStoppedError, match=message),
+        failures_in_words(trainer, DataArguments(dataset_name="clips")),
+    ):
+        raise error
+
+
+def test_checkpoints_are_folders_named_by_their_step(tmp_path):
+    for name in ("checkpoint-20", "checkpoint-3", "checkpoint-30-old", "checkpoint-notes", "checkpoint-"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-40").write_text("a file")
+    assert [path.name for path in checkpoints_in(tmp_path)] == ["checkpoint-3", "checkpoint-20"]
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-20"
+    assert last_checkpoint(tmp_path / "nowhere") is None
 
 
 def test_an_unknown_error_keeps_its_traceback(recipe, monkeypatch):

@@ -16,9 +16,8 @@ import pytest
 import torch
 import yaml
 
-from finetune.output_folder import checkpoints_in
 from finetune.run_finetune import main
-from finetune.trainer import UNFINISHED
+from finetune.run_folder import UNFINISHED, checkpoints_in
 
 SETTINGS = {
     "dataset_name": "finetune/sample_data/drums",

@@ -27,11 +27,12 @@ from benchmarks.streaming_memory import write_table
 from finetune import data as clip_reading
 from finetune.arguments import DataArguments, parse_arguments
 from finetune.augmentation import Augmentation
+from finetune.clip_datasets import clip_dataset
 from finetune.normalization import measure_normalization
 from finetune.run_evaluate import main as evaluate
 from finetune.run_finetune import main
 from finetune.splits import load_splits
-from finetune.streaming import StreamError, StreamSampler, fetched, hub_sources, load_streams, shuffled, streamed_clips
+from finetune.streaming import StreamError, StreamSampler, hub_sources, load_streams, shuffled
 from finetune.training_run import prepare_run, train_run
 from modeling_ast import ASTFeatureExtractor
 from tests.finetune.test_processes import launch_two
@@ -82,7 +83,7 @@ def arguments(**given) -> DataArguments:
 
 def streamed(path, augmentation=None, buffer=1000):
     streams, _ = load_streams(arguments(dataset_name=str(path), shuffle_buffer=buffer))
-    return streamed_clips(streams["train"], ASTFeatureExtractor(max_length=96), augmentation, seed=5)
+    return clip_dataset(streams["train"], ASTFeatureExtractor(max_length=96), augmentation, seed=5)
 
 
 def run(recipe_folder: Path, name: str, *flags, **settings) -> dict:
@@ -179,16 +180,115 @@ def test_several_labels_and_given_ones_are_read_in_pieces(tmp_path, rows, monkey
 @pytest.mark.parametrize(
     ("first", "then", "message"),
     [
-        ("kick", ["kick"], r"mixes texts and lists: from row 4 on .*--label_separator"),
-        ([0, 1, 1], [0, 1], r"different lengths, from row 4 on 2\. Give every clip one 0 or 1"),
+        ("kick", ["kick"], r"mixes texts and lists: row 1 of .* row 4 of .*--label_separator"),
+        (["kick"], "kick", r"mixes texts and lists: row 4 of .* row 1 of .*--label_separator"),
+        ([0, 1, 1], [0, 1], r"different lengths: row 1 .* has 3 values, row 4 .* has 2\. Give every clip one 0 or 1"),
+        (["kick", "a", "b"], [0, 1, 1], r"hold int, str\. Expected names of labels only, or only 0 and 1"),
+        (1, "1", r"mixes texts and numbers: row 4 of .* has '1', row 1 of .* has 1\. Write all as texts"),
+        ("1", 1, r"mixes texts and numbers: row 1 of .* has '1', row 4 of .* has 1\. Write all as texts"),
     ],
 )
-def test_a_column_that_changes_its_form_between_two_pieces_is_refused(tmp_path, monkeypatch, first, then, message):
+@pytest.mark.parametrize("tables", [1, 2])
+def test_a_column_that_changes_its_form_is_refused_as_at_hand(
+    tmp_path, rows, monkeypatch, first, then, message, tables
+):
     monkeypatch.setattr("finetune.streaming.LABELS_AT_ONCE", 3)
-    lines = [{"path": "a.wav", "label": label, "split": "train"} for label in 3 * [first] + 3 * [then]]
-    (tmp_path / "clips.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    path, other = tmp_path / "clips.jsonl", tmp_path / "other.jsonl"
+    lines = [
+        json.dumps({"path": rows[0]["path"], "label": label, "split": "train"}) for label in 3 * [first] + 3 * [then]
+    ]
+    given = {"dataset_name": str(path)}
+    if tables == 2:
+        given = {"train_file": str(path), "eval_file": str(other)}
+        message = message.replace("row 4", "row 1")
+        other.write_text("\n".join(lines[3:]))
+    path.write_text("\n".join(lines[: 6 if tables == 1 else 3]))
     with pytest.raises(ValueError, match=message):
+        load_streams(arguments(**given))
+    with pytest.raises(ValueError, match=re.sub(" of .*?has|:.*", ".*", message)):
+        load_splits(DataArguments(**given), seed=0)
+
+
+def test_lists_without_labels_do_not_change_the_form_of_a_column(tmp_path, rows, monkeypatch):
+    monkeypatch.setattr("finetune.streaming.LABELS_AT_ONCE", 2)
+    labels = [[], [], ["kick"], ["snare", "kick"], [], [], ["snare"]]
+    lines = [{"path": row["path"], "label": label} for row, label in zip(rows, labels, strict=False)]
+    table = tmp_path / "clips.jsonl"
+    table.write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "other.jsonl").write_text(json.dumps(lines[2]))
+    streams, _ = load_streams(arguments(train_file=str(table), eval_file=str(tmp_path / "other.jsonl")))
+    assert [row["label"] for row in streams["train"]] == [[], [], [0], [0, 1], [], [], [1]]
+    assert streams["train"].label_sets() == {(), (0,), (1,)}
+
+
+@pytest.mark.parametrize("empty", [1, 2])
+def test_lists_without_labels_do_not_stand_for_those_with_names(tmp_path, rows, monkeypatch, empty):
+    monkeypatch.setattr("finetune.streaming.LABELS_AT_ONCE", 2)
+    labels = [[]] * empty + [["kick"]] * empty + [[0, 1]] * 2
+    lines = [{"path": row["path"], "label": label, "split": "train"} for row, label in zip(rows, labels, strict=False)]
+    (tmp_path / "clips.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    with pytest.raises(ValueError, match=r"hold int, str\. Expected names of labels only"):
         load_streams(arguments(dataset_name=str(tmp_path / "clips.jsonl")))
+
+
+def test_whole_numbers_are_the_same_labels_however_many_rows_are_read_together(tmp_path, rows):
+    labels = ["1.0" if place == 20 else str(place % 2) for place in range(len(rows))]
+    lines = [
+        f'{{"path": "{row["path"]}", "label": {label}, "split": "{row["split"]}"}}'
+        for row, label in zip(rows, labels, strict=True)
+    ]
+    path = tmp_path / "clips.jsonl"
+    path.write_text("\n".join(lines))
+    streams, _ = load_streams(arguments(dataset_name=str(path)))
+    splits, _ = load_splits(DataArguments(dataset_name=str(path)), seed=0)
+    assert streams["train"].features["label"].names == splits["train"].features["label"].names == ["0", "1"]
+    for side, split in splits.items():
+        assert list(streams[side]) == list(split.select_columns(["audio", "label"]))
+
+
+def test_labels_that_are_written_in_two_ways_are_refused_unless_they_are_named(tmp_path, rows):
+    table = str(write(tmp_path, "csv", [rows[0] | {"label": rows[0]["label"].upper() + " "}, *rows[1:]]))
+    with pytest.raises(ValueError, match=rf"'{rows[0]['label'].upper()} ' \(1 clips\).* alike in the column 'label'"):
+        load_streams(arguments(dataset_name=table))
+    names = sorted({row["label"] for row in rows} | {rows[0]["label"].upper() + " "})
+    streams, _ = load_streams(arguments(dataset_name=table, labels=names))
+    assert streams["train"].features["label"].names == names
+
+
+def test_clips_left_out_twice_are_those_left_out_at_once(table):
+    streams, _ = load_streams(arguments(dataset_name=str(table)))
+    stream = streams["train"]
+    whole = list(stream)
+
+    def labels(places):
+        return [[whole[place]["label"]] for place in places]
+
+    draw = random.Random(0)
+    for _ in range(5):
+        first = draw.sample(range(len(whole)), 6)
+        left = [place for place in range(len(whole)) if place not in first]
+        second = draw.sample(range(len(left)), 7)
+        among_all = [left[place] for place in second]
+        twice = stream.without(first, labels(first)).without(second, labels(among_all))
+        once = stream.without(first + among_all, labels(first + among_all))
+        assert list(twice) == list(once) == [row for place, row in enumerate(whole) if place not in first + among_all]
+        assert len(twice) == 24
+        assert twice.label_counts.tolist() == np.bincount([row["label"] for row in twice], minlength=9).tolist()
+        assert twice.digest == once.digest != stream.digest
+
+
+def test_classes_are_counted_anew_where_clips_are_left_out(tmp_path, rows):
+    labels = 4 * ["kick"] + 3 * ["snare"]
+    of_train = [row for row in rows if row["split"] == "train"][:7]
+    of_test = [row for row in rows if row["split"] == "test"][:2]
+    relabelled = [
+        row | {"label": label} for row, label in zip(of_train + of_test, [*labels, "kick", "snare"], strict=True)
+    ]
+    streams, _ = load_streams(arguments(dataset_name=str(write(tmp_path, "csv", relabelled))))
+    stream = streams["train"]
+    assert stream.label_sets() == {(0,), (1,)}
+    assert stream.without([0, 4, 5], [[0], [1], [1]]).label_sets() == {(0,), (1,)}  # 4 are left, as in the longest run
+    assert stream.without([4, 5, 6], [[1], [1], [1]]).label_sets() == {(0,)}
 
 
 def test_an_epoch_has_every_clip_once_in_an_order_of_seed_and_epoch(table, rows):
@@ -263,9 +363,27 @@ def test_a_streamed_item_is_the_item_of_the_same_clip_at_hand(table):
         item, other = clips[clip], at_hand[2, clip.draws.key[1]]
         assert np.array_equal(item["waveform"], other["waveform"])
         assert item["label"] == other["label"]
-        again = clips[clip.draws.key]  # as a training that went wrong asks for it
-        assert np.array_equal(again["waveform"], item["waveform"])
-        assert clips.name(clip.draws.key[1]) == clip.row["audio"]["path"]
+
+
+def test_batches_are_asked_for_again_as_they_were_with_a_seed_of_the_data(tmp_path, table):
+    recipe = tmp_path / "recipe.yaml"
+    settings = {
+        "dataset_name": str(table),
+        "mixup_probability": 1.0,
+        "data_seed": 7,
+        "output_dir": str(tmp_path / "run"),
+    }
+    recipe.write_text(yaml.safe_dump(TINY | settings))
+    trainer = prepare_run([str(recipe)], parse_arguments([str(recipe)])).trainer
+    asked = list(trainer._get_train_sampler())
+    again = list(trainer.divergence_watch._asked_for_again([clip.draws.key for clip in asked[5:9]]))
+    assert [clip.draws.key for clip, _ in again] == [clip.draws.key for clip in asked[5:9]]
+    assert [sources for _, sources in again] == [[clip.row, clip.partner] for clip in asked[5:9]]
+
+
+def test_a_stream_offers_nothing_that_only_clips_at_hand_can_tell(table):
+    clips = streamed(table)
+    assert not [name for name in ("lengths", "label_lists", "labels_alone", "read_from") if hasattr(clips, name)]
 
 
 def test_batches_do_not_depend_on_the_number_of_workers_and_skipped_ones_are_not_decoded(table, monkeypatch):
@@ -406,9 +524,9 @@ def test_data_that_changes_after_the_first_pass_ends_the_stream_in_words(tmp_pat
 
 
 def test_a_file_that_lies_elsewhere_is_fetched(tmp_path, rows):
-    assert fetched({"bytes": None, "path": f"file://{rows[0]['path']}"})["bytes"] == content(rows[0])
+    assert clip_reading.fetched({"bytes": None, "path": f"file://{rows[0]['path']}"})["bytes"] == content(rows[0])
     of_machine = {"bytes": None, "path": rows[0]["path"]}
-    assert fetched(of_machine) is of_machine
+    assert clip_reading.fetched(of_machine) is of_machine
     remote = [row | {"path": f"file://{row['path']}"} for row in rows]
     clips = streamed(write(tmp_path, "csv", remote))
     assert len(clips[0]["waveform"])
@@ -421,6 +539,11 @@ def test_a_file_that_lies_elsewhere_is_fetched(tmp_path, rows):
         (lambda rows: rows[:1] + [row | {"split": ""} for row in rows[1:2]] + rows[2:], [], "Row 2 of .*nothing in .*'split'"),
         (lambda rows: rows[:1] + [row | {"label": ""} for row in rows[1:2]] + rows[2:], [], "2 of .*nothing in .*'label'"),
         (lambda rows: [row | {"label": "kick"} for row in rows], [], "training clips have the label kick"),
+        (lambda rows: [rows[0], rows[1] | {"path": ""}, *rows[2:]], [], r"csv: row\(s\) 2 have nothing in the column 'path'"),
+        (
+            lambda rows: [rows[0], *(row | {"path": "gone.wav"} for row in rows[1:3]), *rows[3:]], ["--skip_bad_audio"],
+            r"csv names 1 file\(s\) that are not there, .*gone.wav \(row 2\)\. Paths are taken .*Correct or remove",
+        ),
         (None, ["--split_column_name", "part"], "has no column 'part' .*--train_file and --eval_file"),
         (None, ["--label_column_name", "class"], "label_column_name='class' is not in the data set"),
         (None, ["--ignore_labels", "gong"], "ignore_labels names gong"),
@@ -465,6 +588,9 @@ def test_sources_that_are_no_streams_are_refused_with_what_to_type(tmp_path, row
     (tmp_path / "empty.csv").write_text("path,label,split\n")
     with pytest.raises(ValueError, match="has no rows"):
         load_streams(arguments(dataset_name=str(tmp_path / "empty.csv")))
+    (tmp_path / "nothing.csv").write_bytes(b"")
+    with pytest.raises(ValueError, match="nothing.csv has no rows. Expected one per clip"):
+        load_streams(arguments(dataset_name=str(tmp_path / "nothing.csv")))
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(ValueError, match="has no rows"):
         load_streams(arguments(dataset_name=str(tmp_path / "empty.jsonl")))
@@ -474,6 +600,17 @@ def test_sources_that_are_no_streams_are_refused_with_what_to_type(tmp_path, row
     (tmp_path / "torn.csv").write_text('path,label,split\n"a.wav,kick,train\n')
     with pytest.raises(ValueError, match=r"torn.csv cannot be read: .*Repair it"):
         load_streams(arguments(dataset_name=str(tmp_path / "torn.csv")))
+
+
+def test_a_folder_of_parquet_files_may_have_paths_under_the_names_that_tables_have(tmp_path, rows):
+    for split in ("train", "test"):
+        part = pd.DataFrame([{key: row[key] for key in ("path", "label")} for row in rows if row["split"] == split])
+        (tmp_path / "data").mkdir(exist_ok=True)
+        part.to_parquet(tmp_path / "data" / f"{split}-00000-of-00001.parquet")
+    streams, _ = load_streams(arguments(dataset_name=str(tmp_path)))
+    assert [row["audio"]["path"] for row in streams["eval"]] == [row["path"] for row in rows if row["split"] == "test"]
+    with pytest.raises(ValueError, match=r"other.*Check --dataset_name and --dataset_config_name"):
+        load_streams(arguments(dataset_name=str(tmp_path), dataset_config_name="other"))
 
 
 MEMORY = (

@@ -219,6 +219,33 @@ def test_clips_that_cannot_be_used_are_told_every_time_and_take_no_room(clips, t
     assert (tmp_path / "cache" / WAVEFORMS_NAME).stat().st_size == 4 * 8_000
 
 
+def test_a_clip_that_cannot_be_used_is_announced_once_and_tried_again(clips, tmp_path, capsys, decoded):
+    (tmp_path / "bad.wav").write_bytes(b"no audio")
+    rows = audio_of([clips[0], tmp_path / "bad.wav"])
+    WaveformCache(tmp_path / "cache", RATE, 100_000).fill(rows)
+    assert "decoding 2 clips" in capsys.readouterr().out
+    decoded.clear()
+    assert list(WaveformCache(tmp_path / "cache", RATE, 100_000).fill(rows).faults) == [1]
+    assert decoded == [str(tmp_path / "bad.wav")]
+    assert capsys.readouterr().out == ""
+    WaveformCache(tmp_path / "cache", RATE, 100_000).fill(audio_of([tmp_path / "bad.wav", clips[1]]))
+    assert "decoding 1 clips" in capsys.readouterr().out
+
+
+def test_of_many_rows_each_file_is_looked_up_once(clips, tmp_path, monkeypatch):
+    rows, cache = audio_of(20 * clips[:2]), WaveformCache(tmp_path / "cache", RATE, 100_000)
+    cache.fill(rows)
+    looked_up, stat = [], os.stat
+
+    def stat_and_note(path, *args, **kwargs):
+        looked_up.append(path)
+        return stat(path, *args, **kwargs)
+
+    monkeypatch.setattr(finetune.waveform_cache.os, "stat", stat_and_note)
+    assert len(cache.waveforms(rows)) == 40
+    assert [looked_up.count(str(path)) for path in clips[:2]] == [1, 1]
+
+
 @pytest.mark.parametrize("torn", [WAVEFORMS_NAME, INDEX_NAME])
 def test_what_was_torn_off_is_decoded_again_and_never_read(clips, tmp_path, decoded, torn):
     cache = WaveformCache(tmp_path / "cache", RATE, 100_000)

@@ -146,8 +146,10 @@ def test_a_wav_of_unknown_length_is_read_to_its_end():
 
 
 def test_missing_file_and_folder(tmp_path):
-    with pytest.raises(AudioError, match=r"There is no file .*gone.wav"):
+    with pytest.raises(AudioError, match=rf"^There is no file {tmp_path}/gone.wav. Check the spelling.$"):
         read_audio(tmp_path / "gone.wav")
+    with pytest.raises(AudioError, match=rf"^There is no file gone.wav, looked for as {Path.cwd()}/gone.wav. Check"):
+        read_audio("gone.wav")
     with pytest.raises(AudioError, match="is a folder"):
         read_audio(tmp_path)
     with pytest.raises(AudioError, match="neither 'bytes' nor 'path' is set"):

@@ -1,0 +1,46 @@
+"""What is unusual about a clip, in words: what to look for in the files that a result which is no number comes from."""
+
+import math
+
+import numpy as np
+import torch
+
+SILENCE = 1e-4  # peak of a clip below -80 dB, under the noise of a 14-bit recording
+FULL_SCALE, CLIPPED_SHARE = 0.999, 0.01
+LARGE_OFFSET = 0.1  # mean of a waveform
+LARGE_FEATURE = 20.0  # of features normalised to a standard deviation of 0.5
+
+
+def waveform_oddities(waveform: np.ndarray) -> list[str]:
+    """What is unusual about a clip, in words.
+
+    Args:
+        waveform (`np.ndarray` of shape `(samples,)`): as decoded.
+    """
+    peak, mean = float(np.abs(waveform).max()), float(waveform.mean(dtype=np.float64))
+    if peak == 0:
+        return ["silent"]
+    found = []
+    if peak < SILENCE:
+        found.append(f"almost silent, peak {20 * math.log10(peak):.0f} dB")
+    if peak > 1.5:  # decoders of lossy formats overshoot full scale a little
+        found.append(f"samples up to {peak:.3g}, expected from -1 to 1")
+    else:
+        share = float((np.abs(waveform) >= FULL_SCALE).mean())
+        if share > CLIPPED_SHARE:
+            found.append(f"clipped, {share:.0%} of its samples at full scale")
+    if abs(mean) > LARGE_OFFSET:
+        found.append(f"its mean is {mean:.3g}, not 0")
+    return found
+
+
+def feature_oddities(features: torch.Tensor) -> list[str]:
+    """What is unusual about normalised features, in words.
+
+    Args:
+        features (`torch.Tensor` of shape `(batch, frames, mel bins)`): as the model gets them.
+    """
+    if not features.isfinite().all():
+        return ["its features are not numbers"]
+    largest = features.abs().max().item()
+    return [f"normalised features up to {largest:.3g}"] if largest > LARGE_FEATURE else []

@@ -1,0 +1,31 @@
+"""The names in the folder of a run that a training and what goes on with it have in common."""
+
+import os
+from pathlib import Path
+
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+# Folder in the output folder for what is being written; its name never looks like a checkpoint's.
+UNFINISHED = ".unfinished"
+IDENTITY_NAME = "run_identity.json"
+
+
+def checkpoints_in(folder: str | os.PathLike) -> list[Path]:
+    """The folders `checkpoint-N` of a run, in the order of their steps."""
+    found = [path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.is_dir()]
+    return sorted((path for path in found if _number(path).isdecimal()), key=step_of)
+
+
+def last_checkpoint(folder: str | os.PathLike) -> Path | None:
+    """The last `checkpoint-N` of a run, `None` if it has none."""
+    checkpoints = checkpoints_in(folder)
+    return checkpoints[-1] if checkpoints else None
+
+
+def step_of(checkpoint: Path) -> int:
+    """N of a folder `checkpoint-N`."""
+    return int(_number(checkpoint))
+
+
+def _number(path: Path) -> str:
+    return path.name.removeprefix(f"{PREFIX_CHECKPOINT_DIR}-")

@@ -1,0 +1,366 @@
+"""What a training leaves in its output folder when it is refused, ends while its result is written, or replaces a run."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+from finetune import InputError
+from finetune.arguments import ModelArguments
+from finetune.input_errors import input_errors_in_words
+from finetune.run_finetune import main
+from finetune.trainer import ASTTrainer
+
+EPOCHS = 2
+SETTINGS = {
+    "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+    "frequency_stride": 16, "time_stride": 16, "max_length": 64, "normalization": [-6.5, 4.5],
+    "num_train_epochs": EPOCHS, "per_device_train_batch_size": 4, "learning_rate": 1.0e-3, "disable_tqdm": True,
+    "use_cpu": True, "save_strategy": "no",
+}  # fmt: skip
+RESULT = {
+    "config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml", "run_summary.json", "README.md"
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory) -> Path:
+    """Noise of two classes, 8 clips to train on and 4 to score."""
+    folder = tmp_path_factory.mktemp("clips")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 4), ("test", 2)):
+        for label in ("a", "b"):
+            (folder / split / label).mkdir(parents=True)
+            for number in range(count):
+                samples = generator.uniform(-0.3, 0.3, 8000).astype(np.float32)
+                soundfile.write(folder / split / label / f"{number}.wav", samples, 16_000)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """They take longer than these trainings."""
+    for name in ("plot_training_curve", "plot_confusion_matrix", "_plot_example"):
+        monkeypatch.setattr(f"finetune.publishing.{name}", lambda *_: None)
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+    """A shell's background job, as tests may be, ignores Ctrl-C."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
+@pytest.fixture
+def recipe(clips, tmp_path) -> str:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(SETTINGS | {"dataset_name": str(clips), "output_dir": str(tmp_path / "run")}))
+    return str(path)
+
+
+def stopped(recipe: str, capsys, *flags: str, code: int = 1) -> str:
+    """Run it; the one message with which it stops."""
+    assert main([recipe, *flags]) == code
+    error = capsys.readouterr().err
+    assert error.startswith("ast-finetune: ")
+    assert error.count("\n") == 1
+    return error
+
+
+def files_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+# A folder that is not needed
+
+
+def test_a_new_folder_on_a_read_only_disk_is_refused_in_words(recipe, small_disk, capsys):
+    disk = small_disk(1)
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    message = stopped(recipe, capsys, "--output_dir", str(disk / "a" / "run"), code=2)
+    assert f"Nothing can be written into {disk / 'a' / 'run'}: Read-only file system." in message
+    assert "Pass another --output_dir." in message
+
+
+def test_a_folder_that_can_be_made_but_not_written_is_not_left(recipe, tmp_path, capsys, monkeypatch):
+    def refuse(**_):
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr("finetune.output_folder.tempfile.TemporaryFile", refuse)
+    assert "Disk quota exceeded. Pass another --output_dir." in stopped(recipe, capsys, code=2)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("flags", [["--dataset_name", "nowhere"], ["--num_attention_heads", "3"]], ids=["data", "model"])  # fmt: skip
+def test_a_refused_call_leaves_no_folder(recipe, tmp_path, capsys, flags):
+    place = ["--output_dir", str(tmp_path / "new" / "run")]
+    stopped(recipe, capsys, *place, *flags, code=2)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_refused_call_leaves_a_folder_that_was_there(recipe, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    stopped(recipe, capsys, "--dataset_name", "nowhere", code=2)
+    assert (tmp_path / "run").is_dir()
+
+
+# A result that is not written to its end
+
+
+def test_the_result_is_titled_with_its_folder_and_nothing_is_left_beside_it(recipe, tmp_path):
+    assert main([recipe]) == 0
+    assert files_in(tmp_path / "run") == RESULT
+    assert "\n# run\n" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_a_disk_that_is_full_when_the_card_is_written_leaves_nothing_in_the_way(recipe, tmp_path, capsys, monkeypatch):
+    def fail(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as context:
+        context.setattr("finetune.publishing.write_model_card", fail)
+        message = stopped(recipe, capsys)
+    assert "No checkpoint had been saved; type the same command again to start anew." in message
+    assert files_in(tmp_path / "run") == set()
+    assert main([recipe]) == 0
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the kit handles it."""
+
+
+def stop_at_move(monkeypatch, number: int, act):
+    """Call `act` before the file of this number, from 0, is moved to its place."""
+    replace, moves = os.replace, []
+
+    def counted(source, target):
+        if Path(source).parents[1].name == ".unfinished":
+            if len(moves) == number:
+                act()
+            moves.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr("finetune.publishing.os", types.SimpleNamespace(replace=counted))
+
+
+@pytest.mark.parametrize("moved", [0, 4])
+def test_a_training_killed_while_its_result_is_moved_is_started_anew_by_the_same_command(
+    recipe, tmp_path, monkeypatch, moved
+):
+    def kill():
+        raise Killed
+
+    with monkeypatch.context() as context:
+        stop_at_move(context, moved, kill)
+        context.setattr("finetune.failures.remove_unfinished", lambda _: None)
+        with pytest.raises(Killed):
+            main([recipe])
+    in_place = {path.name for path in (tmp_path / "run").iterdir() if path.is_file()}
+    assert len(in_place) == moved
+    assert "run_summary.json" not in in_place, "it tells that a run is there"
+    assert main([recipe]) == 0
+    assert files_in(tmp_path / "run") == RESULT
+
+
+def test_an_interruption_while_the_result_is_moved_leaves_nothing_of_it(recipe, tmp_path, capsys, monkeypatch):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    with monkeypatch.context() as context:
+        stop_at_move(context, 3, lambda: os.kill(os.getpid(), signal.SIGINT))
+        message = stopped(recipe, capsys, code=130)
+    assert "type the same command again to start anew" in message
+    assert files_in(tmp_path / "run") == {"notes.txt"}
+    assert main([recipe]) == 0
+
+
+def test_the_summary_of_a_run_that_was_gone_on_with_never_stands_beside_newer_weights(
+    recipe, tmp_path, capsys, monkeypatch
+):
+    saved = ["--save_strategy", "epoch"]
+    assert main([recipe, *saved, "--num_train_epochs", "1"]) == 0
+    with monkeypatch.context() as context:
+        stop_at_move(context, 4, lambda: os.kill(os.getpid(), signal.SIGINT))
+        stopped(recipe, capsys, *saved, "--resume_from_checkpoint", "true", code=130)
+    assert not (tmp_path / "run" / "run_summary.json").exists()
+    assert main([recipe, *saved, "--resume_from_checkpoint", "true"]) == 0
+    assert json.loads((tmp_path / "run" / "run_summary.json").read_text())["history"][-1]["epoch"] == EPOCHS
+
+
+def test_what_lies_in_a_folder_is_not_taken_for_a_part_of_a_result_because_a_checkpoint_was_being_written(
+    recipe, tmp_path, capsys
+):
+    (tmp_path / "run" / ".unfinished" / "checkpoint-2").mkdir(parents=True)
+    (tmp_path / "run" / "README.md").write_text("mine")
+    assert "holds a README.md that is not from a run of this kit" in stopped(recipe, capsys, code=2)
+    assert (tmp_path / "run" / "README.md").read_text() == "mine"
+
+
+def test_sources_in_the_folder_of_a_result_that_was_being_moved_are_not_removed(recipe, tmp_path, capsys):
+    moved = tmp_path / "run" / ".unfinished" / "run" / "run_summary.json"
+    moved.parent.mkdir(parents=True)
+    moved.touch()
+    source = tmp_path / "run" / "README.md"
+    source.touch()
+    assert "lies in the output folder" in stopped(recipe, capsys, "--dataset_name", str(source), code=2)
+    assert source.exists()
+
+
+# Disks that are full in the middle of a file
+
+
+def test_a_disk_that_fills_in_the_middle_of_the_optimizer_state(recipe, small_disk, capsys, monkeypatch):
+    disk = small_disk(5)
+    flags = ["--output_dir", str(disk / "run"), "--save_strategy", "epoch", "--hidden_size", "64"]
+    save = ASTTrainer._save_optimizer_and_scheduler
+
+    def fill_and_save(self, folder):
+        if self.state.epoch == EPOCHS:
+            needed = (disk / "run" / "checkpoint-2" / "optimizer.pt").stat().st_size
+            free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+            (disk / "filler").write_bytes(bytes(free - needed // 2))
+        save(self, folder)
+
+    with monkeypatch.context() as context:
+        context.setattr(ASTTrainer, "_save_optimizer_and_scheduler", fill_and_save)
+        message = stopped(recipe, capsys, *flags)
+    assert f"The disk of {disk / 'run'} is full" in message
+    assert f"The last checkpoint is {disk / 'run' / 'checkpoint-2'}" in message
+    assert [path.name for path in (disk / "run").iterdir()] == ["checkpoint-2"]
+    (disk / "filler").unlink()
+    assert main([recipe, *flags, "--resume_from_checkpoint", "true"]) == 0
+
+
+def disk_error(said: str, cause: Exception | None = None) -> RuntimeError:
+    error = RuntimeError(said)
+    error.__context__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        disk_error("[enforce fail at inline_container.cc:672] . unexpected pos 367680 vs 367568"),
+        disk_error("basic_ios::clear: iostream error"),
+        disk_error("the archive could not be closed", OSError(errno.ENOSPC, "No space left on device")),
+    ],
+    ids=["writer", "stream", "context"],
+)
+def test_what_writers_say_of_a_full_disk_is_understood(recipe, tmp_path, capsys, monkeypatch, error):
+    def fail(self, _):
+        raise error
+
+    monkeypatch.setattr(ASTTrainer, "_save_optimizer_and_scheduler", fail)
+    message = stopped(recipe, capsys, "--save_strategy", "epoch")
+    assert f"The disk of {tmp_path / 'run'} is full" in message
+    assert "Make room." in message
+
+
+def test_a_checkpoint_that_was_cut_off_is_not_taken_for_a_full_disk(recipe, tmp_path, capsys):
+    saved = ["--save_strategy", "epoch"]
+    assert main([recipe, *saved, "--num_train_epochs", "1"]) == 0
+    state = tmp_path / "run" / "checkpoint-2" / "optimizer.pt"
+    os.truncate(state, state.stat().st_size - 100)
+    with pytest.raises(RuntimeError, match="PytorchStreamReader"):
+        main([recipe, *saved, "--resume_from_checkpoint", "true"])
+    assert "disk" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), TypeError("a bug")], ids=lambda error: type(error).__name__)
+def test_an_unknown_error_leaves_nothing_half_written(recipe, tmp_path, monkeypatch, error):
+    def fail(self, _):
+        assert (tmp_path / "run" / ".unfinished").is_dir()
+        raise error
+
+    monkeypatch.setattr(ASTTrainer, "_save_optimizer_and_scheduler", fail)
+    with pytest.raises(type(error), match="a bug"):
+        main([recipe, "--save_strategy", "epoch"])
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+# Memory that is full, and other errors, before a training
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_memory_that_is_full_before_the_training_is_told_with_what_to_type(recipe, capsys, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr("finetune.training_run.build_model", fail)
+    message = stopped(recipe, capsys, code=2)
+    assert "The memory of this machine was full before a training began" in message
+    assert str(error) in message
+    assert "Given were --hidden_size 16 --num_hidden_layers 1" in message
+    assert "Train a smaller model, with a lower --num_hidden_layers or --hidden_size" in message
+    assert "pass a lower --max_length" in message
+
+
+def test_memory_that_is_full_when_the_settings_are_read_is_told(recipe, capsys, monkeypatch):
+    def fail(_):
+        raise MemoryError
+
+    monkeypatch.setattr("finetune.run_finetune.parse_arguments", fail)
+    assert "The memory of this machine was full before a training began. Train" in stopped(recipe, capsys, code=2)
+
+
+def test_an_accelerator_that_is_full_before_the_training_is_named():
+    given = ModelArguments(model_name_or_path="large", max_length=512)
+    with pytest.raises(InputError, match="memory of the accelerator was full") as caught, input_errors_in_words(given):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+    assert "Given were --model_name_or_path large --max_length 512." in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [ImportError, RuntimeError, MemoryError])
+def test_a_cross_validation_answers_the_same_errors_as_a_training(recipe, clips, capsys, monkeypatch, error):
+    def fail(_):
+        raise error("no folds")
+
+    monkeypatch.setattr("finetune.cross_validation.load_folds", fail)
+    assert "no folds" in stopped(recipe, capsys, "--fold_column_name", "fold", code=2)
+
+
+def test_other_errors_are_not_taken_for_wrong_input():
+    with pytest.raises(KeyError), input_errors_in_words():
+        raise KeyError("a bug")
+
+
+# Curves of a run that is replaced
+
+
+def test_curves_of_a_run_that_is_replaced_are_not_drawn_with_the_new_ones(recipe, tmp_path):
+    reporting = [recipe, "--report_to", "tensorboard", "--logging_strategy", "epoch"]
+    assert main(reporting) == 0
+    (first,) = (tmp_path / "run" / "runs").rglob("events.out.*")
+    (tmp_path / "run" / "runs" / "mine").mkdir()
+    (tmp_path / "run" / "runs" / "mine" / "notes.txt").write_text("mine")
+    os.rename(first.parent, first.parents[1] / "earlier")  # a run within the same second has the same name
+    assert main([*reporting, "--overwrite_output_dir"]) == 0
+    found = files_in(tmp_path / "run" / "runs")
+    assert len(found) == 2
+    assert "mine/notes.txt" in found
+    assert not (tmp_path / "run" / "runs" / "earlier").exists()
+
+
+def test_event_files_in_a_folder_without_a_run_stay(recipe, tmp_path):
+    event = tmp_path / "run" / "runs" / "mine" / "events.out.tfevents.1.host"
+    event.parent.mkdir(parents=True)
+    event.write_text("mine")
+    assert main([recipe]) == 0
+    assert event.read_text() == "mine"
