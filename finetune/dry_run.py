@@ -36,6 +36,7 @@ from .clip_statistics import (
 from .collator import model_inputs
 from .cost_estimate import estimate_cost
 from .cross_validation import check_fold_choices, check_folds_dir
+from .data import fetched
 from .data_errors import some
 from .dry_run_report import cost_lines, data_lines, refused_lines
 from .failures import TrainingStoppedError, failures_in_words
@@ -45,7 +46,7 @@ from .output_folder import check_output_dir, refuse_another_run, refuse_file
 from .progress import require_reporters
 from .run_summary import label_counts
 from .splits import load_folds, load_splits
-from .streaming import ClipStream, StreamedClip, StreamedClips, fetched, load_streams
+from .streaming import ClipStream, StreamedClip, StreamedClips, load_streams
 from .training_run import PreparedRun, build_feature_extractor, prepare_run, waveform_cache
 
 DRY_RUN_NAME, REPORT_NAME, PICTURE_NAME = "dry_run", "dry_run.json", "spectrograms.png"

@@ -28,7 +28,8 @@ SETTINGS = {
     "use_cpu": True, "save_strategy": "no",
 }  # fmt: skip
 RESULT = {
-    "config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml", "run_summary.json", "README.md"
+    "config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml", "run_summary.json", "README.md",
+    "training_curve.png",
 }  # fmt: skip
 
 
@@ -49,8 +50,9 @@ def clips(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """They take longer than these trainings."""
-    for name in ("plot_training_curve", "plot_confusion_matrix", "_plot_example"):
+    for name in ("plot_confusion_matrix", "_plot_example"):
         monkeypatch.setattr(f"finetune.publishing.{name}", lambda *_: None)
+    monkeypatch.setattr("finetune.publishing.plot_training_curve", lambda _, path: path.touch())
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +155,7 @@ def stop_at_move(monkeypatch, number: int, act):
     monkeypatch.setattr("finetune.publishing.os", types.SimpleNamespace(replace=counted))
 
 
-@pytest.mark.parametrize("moved", [0, 4])
+@pytest.mark.parametrize("moved", [0, 6])
 def test_a_training_killed_while_its_result_is_moved_is_started_anew_by_the_same_command(
     recipe, tmp_path, monkeypatch, moved
 ):
@@ -341,7 +343,25 @@ def test_other_errors_are_not_taken_for_wrong_input():
         raise KeyError("a bug")
 
 
-# Curves of a run that is replaced
+# A run that is replaced
+
+
+def test_a_run_of_which_only_a_part_was_removed_can_still_be_replaced(recipe, tmp_path, monkeypatch):
+    unlink = Path.unlink
+
+    def unlink_or_end(path, **kwargs):
+        if path == tmp_path / "run" / "model.safetensors":
+            raise Killed
+        unlink(path, **kwargs)
+
+    assert main([recipe]) == 0
+    with monkeypatch.context() as context:
+        context.setattr(Path, "unlink", unlink_or_end)
+        with pytest.raises(Killed):
+            main([recipe, "--overwrite_output_dir"])
+    assert "config.json" not in files_in(tmp_path / "run")
+    assert main([recipe, "--overwrite_output_dir"]) == 0
+    assert files_in(tmp_path / "run") == RESULT
 
 
 def test_curves_of_a_run_that_is_replaced_are_not_drawn_with_the_new_ones(recipe, tmp_path):
