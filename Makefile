@@ -40,10 +40,10 @@ demo: setup  ## train a small AST on the shipped drum clips, then use it
 	$(BIN)/ast-finetune finetune/recipes/drums.yaml --license cc-by-sa-3.0 --overwrite_output_dir && \
 	$(BIN)/python -m finetune.demo runs/drums --started_at $$start
 
-test: setup-dev system-packages  ## the default tests
-	@$(BIN)/python -m pytest -q -m "not long"
+test: setup-dev system-packages  ## the default tests, several at a time with a thread each
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not long" -n logical --maxprocesses 4 --dist loadfile
 
-test-all: setup-dev system-packages  ## every test, also the long ones
+test-all: setup-dev system-packages  ## every test, also the long ones, one at a time with all threads
 	@$(BIN)/python -m pytest -q
 
 bench: setup-dev  ## measure against stock Transformers, side by side (about twenty minutes on two cores)
