@@ -119,6 +119,7 @@ def test_content_counts_and_not_the_suffix(tmp_path):
         (encode(np.array([0.1, np.nan], np.float32), subtype="FLOAT"), "broken.wav contains NaN or infinite samples"),
         (encode(np.array([0.1, np.inf], np.float32), subtype="FLOAT"), "broken.wav contains NaN or infinite samples"),
     ],
+    ids=["nothing", "text", "no sample", "NaN", "infinite"],  # libsndfile writes the time into the content
 )
 def test_unusable_files_are_named(tmp_path, content, words):
     path = tmp_path / "broken.wav"
