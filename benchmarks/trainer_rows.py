@@ -1,7 +1,7 @@
 """Whole trainings beside stock Transformers: `ASTTrainer` and plain `Trainer` with the same small model on the same clips.
 
 The peer is set up as its users do, with `ASTFeatureExtractor` in the collator, but a whole batch at a time and waveforms
-that are decoded already; both read the same arrays, with the same batches, optimiser and learning rate.
+that are decoded already; both read the same arrays, with the same batch size, optimiser and learning rate.
 """
 
 import csv
