@@ -6,6 +6,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
 
 import csv
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -58,3 +59,11 @@ def small_disk(tmp_path):
     yield mount
     for path in mounted:
         subprocess.run(["umount", path], check=True)
+
+
+@pytest.fixture
+def interruptible():
+    """A shell's background job, as tests may be, ignores Ctrl-C."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)

@@ -63,19 +63,14 @@ def write_clips(folder: Path):
                 write_clip(folder / "clips" / split / label / f"{index}.wav")
 
 
+pytestmark = pytest.mark.usefixtures("interruptible")
+
+
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """They take longer than these trainings."""
     for name in ("plot_training_curve", "plot_confusion_matrix", "_plot_example"):
         monkeypatch.setattr(f"finetune.publishing.{name}", lambda *_: None)
-
-
-@pytest.fixture(autouse=True)
-def interruptible():
-    """A shell's background job, as tests may be, ignores Ctrl-C."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.fixture

@@ -47,20 +47,15 @@ def clips(tmp_path_factory) -> Path:
     return folder
 
 
+pytestmark = pytest.mark.usefixtures("interruptible")
+
+
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """They take longer than these trainings."""
     for name in ("plot_confusion_matrix", "_plot_example"):
         monkeypatch.setattr(f"finetune.publishing.{name}", lambda *_: None)
     monkeypatch.setattr("finetune.publishing.plot_training_curve", lambda _, path: path.touch())
-
-
-@pytest.fixture(autouse=True)
-def interruptible():
-    """A shell's background job, as tests may be, ignores Ctrl-C."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, previous)
 
 
 @pytest.fixture
