@@ -358,12 +358,12 @@ def trainer(bench: Bench) -> Row:
 
 
 def time_to_accuracy(bench: Bench) -> Row:
-    """Training time until spoken digits of a speaker left out are understood."""
+    """Training time until spoken digits are understood."""
     pairs, words = seconds_to_accuracy(bench.digits, range(bench.rounds))
     peer, own = (np.mean([pair[side].seconds for pair in pairs]) for side in (0, 1))
     row = Row("training time to the same accuracy, spoken digits", 1.0, 1.25, peer / own)
-    epochs = [f"{', '.join(str(pair[side].epochs) for pair in pairs)} epochs" for side in (0, 1)]
-    row.notes.append(f"{words}: {peer:.0f} s ({epochs[0]}) / {own:.0f} s ({epochs[1]})")
+    steps = [f"{', '.join(str(pair[side].steps) for pair in pairs)} steps" for side in (0, 1)]
+    row.notes.append(f"{words}: {peer:.0f} s ({steps[0]}) / {own:.0f} s ({steps[1]})")
     return row
 
 
