@@ -27,12 +27,13 @@ setup: $(VENV)/installed  ## create .venv and install the project
 
 setup-dev: $(VENV)/installed-dev  ## the same with the test tools
 
-# Some tests compare with programs of the system; without them those tests skip and say which one is missing.
+# Some tests use programs of the system; without them those tests skip and say which one is missing.
 system-packages:
-	@if ! command -v ffmpeg >/dev/null 2>&1 && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
-	  echo "Installing Debian's ffmpeg for the tests that compare with it ..."; \
-	  (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends ffmpeg) >/dev/null 2>&1 \
-	    || echo "ffmpeg could not be installed; the tests that need it will skip."; \
+	@missing=""; for program in ffmpeg chromium; do command -v $$program >/dev/null 2>&1 || missing="$$missing $$program"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	  echo "Installing Debian's$$missing for the tests that use them ..."; \
+	  (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing) >/dev/null 2>&1 \
+	    || echo "Not installed:$$missing; the tests that need them will skip."; \
 	fi
 
 demo: setup  ## train a small AST on the shipped drum clips, then use it
