@@ -5,7 +5,11 @@ Importing this package imports no library: names resolve when they are first use
 
 from importlib import import_module
 
-_HOMES = {"InputError": "input_errors", "TrainingStoppedError": "failures", "fine_tune": "fine_tuning"}
+_HOMES = {
+    "InputError": "robustness.input_errors",
+    "TrainingStoppedError": "robustness.failures",
+    "fine_tune": "fine_tuning",
+}
 
 __all__ = sorted(_HOMES)
 

@@ -17,10 +17,7 @@ from model_card.run_summary import RUN_SUMMARY_NAME
 from modeling_ast.atomic_files import open_atomically
 
 from .arguments import ASTTrainingArguments, merged_recipe, parse_arguments
-from .data_errors import some
-from .input_errors import input_errors_in_words
-from .labels import is_multi_label
-from .output_folder import (
+from .results.output_folder import (
     make_output_dir,
     refuse_another_run,
     refuse_file,
@@ -29,9 +26,12 @@ from .output_folder import (
     refuse_resume_and_overwrite,
     remove,
 )
-from .run_folder import IDENTITY_NAME, checkpoints_in
-from .run_summary import digest_of_clips
-from .splits import load_folds
+from .results.run_folder import IDENTITY_NAME, checkpoints_in
+from .results.run_summary import digest_of_clips
+from .robustness.input_errors import input_errors_in_words
+from .sources.data_errors import some
+from .sources.labels import is_multi_label
+from .sources.splits import load_folds
 from .training_run import prepare_run, train_run
 
 RESULTS_NAME, TABLE_NAME = "cross_validation.json", "cross_validation.md"

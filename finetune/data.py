@@ -17,7 +17,7 @@ from modeling_ast.audio import AudioError, audio_duration, read_audio
 from modeling_ast.log_mel import FRAME_LENGTH_MS, frame_length
 
 from .augmentation import Augmentation, Draws, change_speed, mix_waveforms, samples_needed
-from .labels import is_multi_label, label_lists, label_names
+from .sources.labels import is_multi_label, label_lists, label_names
 
 
 def read_clip(audio: dict, sampling_rate: int, max_samples: int | None = None) -> np.ndarray:

@@ -16,10 +16,10 @@ from modeling_ast.tagging import label_thresholds
 
 from .arguments import DataArguments, OptimizationArguments
 from .data import ClipDataset
-from .labels import is_multi_label, label_names
 from .metrics import ASTMetrics, macro_f1
-from .run_folder import UNFINISHED
+from .results.run_folder import UNFINISHED
 from .scoring import evaluation_section, probabilities
+from .sources.labels import is_multi_label, label_names
 from .thresholds import choose_thresholds
 from .trainer import ASTTrainer
 from .weight_averaging import average_weights, epochs_between, weights_file

@@ -9,9 +9,9 @@ from dataclasses import replace
 import datasets
 
 from .arguments import NOT_RECORDED, fields_as_flags, parse_arguments
-from .data_errors import DataError
-from .input_errors import input_errors_in_words
-from .splits import clips_of_dataset, split_clips
+from .robustness.input_errors import input_errors_in_words
+from .sources.data_errors import DataError
+from .sources.splits import clips_of_dataset, split_clips
 from .training_run import prepare_run, train_run
 
 IN_PYTHON = "the data set"  # stands where the command line has a name of the data

@@ -24,12 +24,12 @@ from modeling_ast.audio import AudioError
 from modeling_ast.tagging import label_thresholds
 
 from .arguments import DataArguments
-from .data_errors import DataError, counted, own_message, some
-from .labels import is_multi_label
+from .clip_sets.precomputed import NAME_COLUMN, is_precomputed
 from .metrics import left_out_note
-from .precomputed import NAME_COLUMN, is_precomputed
 from .scoring import DivergedError, common_labels, ensemble_scores, evaluation_section, label_order
-from .splits import Clips, load_clips, parse_clip_labels, with_encoded_labels
+from .sources.data_errors import DataError, counted, own_message, some
+from .sources.labels import is_multi_label
+from .sources.splits import Clips, load_clips, parse_clip_labels, with_encoded_labels
 
 # The flags of ast-finetune that say which clips there are, with the same defaults and the same help.
 DATA_FLAGS = (

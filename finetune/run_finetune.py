@@ -8,10 +8,10 @@ from transformers.utils import logging
 
 from .arguments import parse_arguments
 from .cross_validation import cross_validate
-from .dry_run import dry_run
-from .failures import TrainingStoppedError
-from .input_errors import InputError, input_errors_in_words
-from .interruption import interruptions, signal_of
+from .dry_runs.dry_run import dry_run
+from .robustness.failures import TrainingStoppedError
+from .robustness.input_errors import InputError, input_errors_in_words
+from .robustness.interruption import interruptions, signal_of
 from .training_run import prepare_run, train_run
 
 

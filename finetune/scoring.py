@@ -16,14 +16,14 @@ from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 from modeling_ast.audio import AudioError
 from modeling_ast.tagging import AudioTagger, check_model_name, problem_type_of, scores_from_logits
 
-from .clip_datasets import clip_dataset
-from .clip_oddities import waveform_oddities
+from .clip_sets.clip_datasets import clip_dataset
+from .clip_sets.waveform_cache import WaveformCache
 from .collator import ASTDataCollator, model_inputs
 from .data import ASTDataset
-from .data_errors import some
-from .labels import is_multi_label, label_names
 from .metrics import ASTMetrics, confusion, left_out, per_class_table
-from .waveform_cache import WaveformCache
+from .robustness.clip_oddities import waveform_oddities
+from .sources.data_errors import some
+from .sources.labels import is_multi_label, label_names
 
 PROBLEM_TYPES = {"softmax": "single_label_classification", "sigmoid": "multi_label_classification"}
 

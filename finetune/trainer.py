@@ -18,9 +18,8 @@ from modeling_ast.atomic_files import sync
 
 from .arguments import OptimizationArguments
 from .augmentation import Augmentation
+from .clip_sets.streaming import StreamedClips, StreamSampler
 from .collator import model_inputs
-from .divergence import DivergenceWatch
-from .interruption import InterruptionCheck
 from .lora import is_adapted
 from .optimization import (
     RATE_FACTOR,
@@ -31,10 +30,11 @@ from .optimization import (
     scale_learning_rates,
     weighted_classification_loss,
 )
-from .progress import EpochLines
-from .run_folder import IDENTITY_NAME, UNFINISHED
+from .results.progress import EpochLines
+from .results.run_folder import IDENTITY_NAME, UNFINISHED
+from .robustness.divergence import DivergenceWatch
+from .robustness.interruption import InterruptionCheck
 from .sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
-from .streaming import StreamedClips, StreamSampler
 
 
 class ASTTrainer(Trainer):

@@ -17,7 +17,6 @@ from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 from modeling_ast.log_mel import num_frames, num_samples
 from modeling_ast.tagging import check_model_name
 
-from . import run_summary
 from .arguments import (
     ASTTrainingArguments,
     DataArguments,
@@ -26,15 +25,13 @@ from .arguments import (
     merged_recipe,
 )
 from .augmentation import Augmentation, samples_needed
-from .checks import check_precomputed_splits, check_splits, check_streams, look_at_every_clip
-from .clip_datasets import clip_dataset
+from .clip_sets.clip_datasets import clip_dataset
+from .clip_sets.precomputed import is_precomputed
+from .clip_sets.streaming import StreamedClips, load_streams
+from .clip_sets.waveform_cache import WaveformCache
 from .collator import ASTDataCollator, model_inputs
 from .data import ClipDataset
 from .evaluation import as_references, evaluate
-from .failures import failures_in_words
-from .grouping import torn_recordings_note
-from .input_errors import input_errors_in_words
-from .labels import is_multi_label, label_names
 from .lora import (
     add_adapters,
     frozen_weights_digest,
@@ -50,15 +47,18 @@ from .normalization import (
     refuse_waveform_statistics,
 )
 from .optimization import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, class_weights, class_weights_of_counts
-from .output_folder import check_output_dir, clear_output_dir, make_output_dir, refuse_another_run
-from .precomputed import is_precomputed
-from .progress import require_reporters
-from .publishing import publish
+from .results import run_summary
+from .results.output_folder import check_output_dir, clear_output_dir, make_output_dir, refuse_another_run
+from .results.progress import require_reporters
+from .results.publishing import publish
+from .robustness.failures import failures_in_words
+from .robustness.input_errors import input_errors_in_words
 from .scoring import PROBLEM_TYPES, probabilities
-from .splits import load_splits
-from .streaming import StreamedClips, load_streams
+from .sources.checks import check_precomputed_splits, check_splits, check_streams, look_at_every_clip
+from .sources.grouping import torn_recordings_note
+from .sources.labels import is_multi_label, label_names
+from .sources.splits import load_splits
 from .trainer import ASTTrainer
-from .waveform_cache import WaveformCache
 from .weight_averaging import EpochFolders, remove_epochs
 
 CLIPS_LOOKED_AT = 64  # whose normalised features are compared with what the model expects

@@ -20,9 +20,9 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from modeling_ast.atomic_files import sync
 
-from .data_errors import some
 from .lora import saving_merged
-from .run_folder import UNFINISHED
+from .results.run_folder import UNFINISHED
+from .sources.data_errors import some
 
 EPOCHS_DIR = "epochs"
 PREFIX_EPOCH_DIR = "epoch"

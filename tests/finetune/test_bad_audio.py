@@ -10,12 +10,12 @@ import yaml
 
 from finetune import data as clip_reading
 from finetune.arguments import DataArguments
-from finetune.checks import CLIPS_CHECKED, check_streams, look_at_every_clip
+from finetune.clip_sets.streaming import load_streams
 from finetune.collator import ASTDataCollator
-from finetune.data_errors import DataError
 from finetune.run_finetune import main
-from finetune.splits import load_splits
-from finetune.streaming import load_streams
+from finetune.sources.checks import CLIPS_CHECKED, check_streams, look_at_every_clip
+from finetune.sources.data_errors import DataError
+from finetune.sources.splits import load_splits
 from modeling_ast import ASTFeatureExtractor
 from tests.finetune.test_waveform_cache import TINY
 

@@ -12,12 +12,12 @@ import soundfile
 
 from finetune.arguments import DataArguments
 from finetune.augmentation import Augmentation, change_speed, mix_waveforms
-from finetune.checks import check_splits
 from finetune.data import ASTDataset
-from finetune.data_errors import DataError
-from finetune.labels import label_names
 from finetune.sampling import EpochSampler
-from finetune.splits import load_folds, load_splits
+from finetune.sources.checks import check_splits
+from finetune.sources.data_errors import DataError
+from finetune.sources.labels import label_names
+from finetune.sources.splits import load_folds, load_splits
 from modeling_ast.audio import AudioError
 
 DRUM_LABELS = ["bell", "crash", "handdrum", "hat_closed", "hat_open", "kick", "ride", "snare", "tom"]

@@ -14,17 +14,18 @@ import soundfile
 import yaml
 
 import finetune
-from finetune import audio_columns, fine_tuning
+from finetune import fine_tuning
 from finetune.arguments import DataArguments, parse_arguments
-from finetune.checks import check_splits
-from finetune.data_errors import DataError
+from finetune.clip_sets.streaming import load_streams
 from finetune.fine_tuning import fine_tune
-from finetune.input_errors import InputError
-from finetune.labels import label_names
+from finetune.results.run_summary import digest_of_clips
+from finetune.robustness.input_errors import InputError
 from finetune.run_finetune import main
-from finetune.run_summary import digest_of_clips
-from finetune.splits import load_clips, load_folds, load_splits
-from finetune.streaming import load_streams
+from finetune.sources import audio_columns
+from finetune.sources.checks import check_splits
+from finetune.sources.data_errors import DataError
+from finetune.sources.labels import label_names
+from finetune.sources.splits import load_clips, load_folds, load_splits
 from finetune.training_run import prepare_data
 from modeling_ast import ASTFeatureExtractor
 

@@ -14,13 +14,20 @@ import yaml
 from matplotlib.image import imread
 from transformers import Trainer
 
-from finetune import checks, cost_estimate, dry_run
 from finetune.arguments import parse_arguments
-from finetune.clip_statistics import describe_band, describe_frames, length_histogram, look_at_clip, share_above
-from finetune.cost_estimate import StepClock, count_evaluated_clips, count_steps
-from finetune.dry_run import label_in_words
-from finetune.dry_run_report import bars, duration
+from finetune.dry_runs import cost_estimate, dry_run
+from finetune.dry_runs.clip_statistics import (
+    describe_band,
+    describe_frames,
+    length_histogram,
+    look_at_clip,
+    share_above,
+)
+from finetune.dry_runs.cost_estimate import StepClock, count_evaluated_clips, count_steps
+from finetune.dry_runs.dry_run import label_in_words
+from finetune.dry_runs.dry_run_report import bars, duration
 from finetune.run_finetune import main
+from finetune.sources import checks
 from finetune.training_run import prepare_run
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTFeatureExtractor
@@ -449,7 +456,7 @@ def test_a_clip_is_measured_at_its_own_rate_before_its_channels_and_rate_are_cha
 def test_of_a_very_long_file_the_beginning_is_measured(tmp_path, monkeypatch):
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, 8000 * 90)
     soundfile.write(tmp_path / "long.wav", noise, 8000)
-    monkeypatch.setattr("finetune.clip_statistics.LONGEST_MEASURED", 1.0)
+    monkeypatch.setattr("finetune.dry_runs.clip_statistics.LONGEST_MEASURED", 1.0)
 
     def refuse(*args):
         raise AssertionError("the whole file was decoded")

@@ -19,18 +19,18 @@ import yaml
 from safetensors.torch import load_file
 
 from finetune.arguments import SIZE_FIELDS, WIDTH_FIELDS, ASTTrainingArguments, DataArguments, parse_arguments
-from finetune.clip_oddities import feature_oddities, waveform_oddities
-from finetune.divergence import ABSURD_LOSS, DivergenceWatch, ReplayedClip, files_at_fault
-from finetune.failures import (
+from finetune.results.progress import in_words
+from finetune.results.run_folder import UNFINISHED, checkpoints_in, last_checkpoint
+from finetune.robustness.clip_oddities import feature_oddities, waveform_oddities
+from finetune.robustness.divergence import ABSURD_LOSS, DivergenceWatch, ReplayedClip, files_at_fault
+from finetune.robustness.failures import (
     TrainingStoppedError,
     failures_in_words,
     halving_is_exact,
     memory_flags,
     out_of_memory_message,
 )
-from finetune.progress import in_words
 from finetune.run_finetune import main
-from finetune.run_folder import UNFINISHED, checkpoints_in, last_checkpoint
 from finetune.trainer import ASTTrainer
 from finetune.training_run import prepare_run
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
@@ -70,7 +70,7 @@ pytestmark = pytest.mark.usefixtures("interruptible")
 def no_pictures(monkeypatch):
     """They take longer than these trainings."""
     for name in ("plot_training_curve", "plot_confusion_matrix", "_plot_example"):
-        monkeypatch.setattr(f"finetune.publishing.{name}", lambda *_: None)
+        monkeypatch.setattr(f"finetune.results.publishing.{name}", lambda *_: None)
 
 
 @pytest.fixture
@@ -864,7 +864,7 @@ def test_durations_are_told_in_the_unit_that_suits():
 
 
 def test_a_missing_tensorboard_is_answered_with_what_to_install(recipe, capsys, monkeypatch):
-    monkeypatch.setattr("finetune.progress.is_tensorboard_available", lambda: False)
+    monkeypatch.setattr("finetune.results.progress.is_tensorboard_available", lambda: False)
     message = stopped(recipe, capsys, "--report_to", "tensorboard", code=2)
     assert "pip install 'ast-kit[tensorboard]'" in message
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 import yaml
 
+from finetune.results.run_folder import UNFINISHED, checkpoints_in
 from finetune.run_finetune import main
-from finetune.run_folder import UNFINISHED, checkpoints_in
 
 SETTINGS = {
     "dataset_name": "finetune/sample_data/drums",

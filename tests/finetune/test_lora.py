@@ -44,7 +44,7 @@ def no_pictures():
     """Half the time of these runs, and nothing of theirs is in the pictures."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("plot_confusion_matrix", "plot_spectrogram_with_prediction", "plot_training_curve"):
-            patch.setattr(f"finetune.publishing.{name}", lambda *_: None)
+            patch.setattr(f"finetune.results.publishing.{name}", lambda *_: None)
         yield
 
 

@@ -15,12 +15,12 @@ from conversion.labels import read_labels
 from conversion.original_datasets import ORIGINAL_DATASETS
 from finetune.arguments import DataArguments
 from finetune.augmentation import Augmentation, mix_waveforms
-from finetune.checks import check_splits
 from finetune.collator import ASTDataCollator
 from finetune.data import ASTDataset
-from finetune.data_errors import DataError
-from finetune.labels import is_multi_label, label_lists, label_names, parse_labels
-from finetune.splits import load_folds, load_splits
+from finetune.sources.checks import check_splits
+from finetune.sources.data_errors import DataError
+from finetune.sources.labels import is_multi_label, label_lists, label_names, parse_labels
+from finetune.sources.splits import load_folds, load_splits
 from modeling_ast import ASTFeatureExtractor
 
 # Labels of the ten clips 0.wav to 9.wav; one of them has none.

@@ -16,7 +16,7 @@ import yaml
 
 from finetune import InputError
 from finetune.arguments import ModelArguments
-from finetune.input_errors import input_errors_in_words
+from finetune.robustness.input_errors import input_errors_in_words
 from finetune.run_finetune import main
 from finetune.trainer import ASTTrainer
 
@@ -54,8 +54,8 @@ pytestmark = pytest.mark.usefixtures("interruptible")
 def no_pictures(monkeypatch):
     """They take longer than these trainings."""
     for name in ("plot_confusion_matrix", "_plot_example"):
-        monkeypatch.setattr(f"finetune.publishing.{name}", lambda *_: None)
-    monkeypatch.setattr("finetune.publishing.plot_training_curve", lambda _, path: path.touch())
+        monkeypatch.setattr(f"finetune.results.publishing.{name}", lambda *_: None)
+    monkeypatch.setattr("finetune.results.publishing.plot_training_curve", lambda _, path: path.touch())
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def test_a_folder_that_can_be_made_but_not_written_is_not_left(recipe, tmp_path,
     def refuse(**_):
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    monkeypatch.setattr("finetune.output_folder.tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr("finetune.results.output_folder.tempfile.TemporaryFile", refuse)
     assert "Disk quota exceeded. Pass another --output_dir." in stopped(recipe, capsys, code=2)
     assert not (tmp_path / "run").exists()
 
@@ -125,7 +125,7 @@ def test_a_disk_that_is_full_when_the_card_is_written_leaves_nothing_in_the_way(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as context:
-        context.setattr("finetune.publishing.write_model_card", fail)
+        context.setattr("finetune.results.publishing.write_model_card", fail)
         message = stopped(recipe, capsys)
     assert "No checkpoint had been saved; type the same command again to start anew." in message
     assert files_in(tmp_path / "run") == set()
@@ -147,7 +147,7 @@ def stop_at_move(monkeypatch, number: int, act):
             moves.append(target)
         replace(source, target)
 
-    monkeypatch.setattr("finetune.publishing.os", types.SimpleNamespace(replace=counted))
+    monkeypatch.setattr("finetune.results.publishing.os", types.SimpleNamespace(replace=counted))
 
 
 @pytest.mark.parametrize("moved", [0, 6])
@@ -159,7 +159,7 @@ def test_a_training_killed_while_its_result_is_moved_is_started_anew_by_the_same
 
     with monkeypatch.context() as context:
         stop_at_move(context, moved, kill)
-        context.setattr("finetune.failures.remove_unfinished", lambda _: None)
+        context.setattr("finetune.robustness.failures.remove_unfinished", lambda _: None)
         with pytest.raises(Killed):
             main([recipe])
     in_place = {path.name for path in (tmp_path / "run").iterdir() if path.is_file()}

@@ -29,9 +29,9 @@ from finetune.arguments import ASTTrainingArguments, DataArguments
 from finetune.augmentation import Augmentation
 from finetune.collator import ASTDataCollator
 from finetune.data import ASTDataset
-from finetune.run_folder import checkpoints_in
+from finetune.results.run_folder import checkpoints_in
 from finetune.sampling import EpochSampler, class_balanced_weights
-from finetune.splits import load_splits
+from finetune.sources.splits import load_splits
 from finetune.trainer import ASTTrainer
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 

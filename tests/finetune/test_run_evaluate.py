@@ -24,7 +24,7 @@ from finetune.scoring import (
     predict_scores,
     probabilities,
 )
-from finetune.splits import load_splits
+from finetune.sources.splits import load_splits
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 LABELS = ["bell", "crash", "handdrum", "hat_closed", "hat_open", "kick", "ride", "snare", "tom"]

@@ -27,12 +27,12 @@ from benchmarks.streaming_memory import write_table
 from finetune import data as clip_reading
 from finetune.arguments import DataArguments, parse_arguments
 from finetune.augmentation import Augmentation
-from finetune.clip_datasets import clip_dataset
+from finetune.clip_sets.clip_datasets import clip_dataset
+from finetune.clip_sets.streaming import StreamError, StreamSampler, hub_sources, load_streams, shuffled
 from finetune.normalization import measure_normalization
 from finetune.run_evaluate import main as evaluate
 from finetune.run_finetune import main
-from finetune.splits import load_splits
-from finetune.streaming import StreamError, StreamSampler, hub_sources, load_streams, shuffled
+from finetune.sources.splits import load_splits
 from finetune.training_run import prepare_run, train_run
 from modeling_ast import ASTFeatureExtractor
 from tests.finetune.test_processes import launch_two
@@ -161,8 +161,8 @@ def test_a_data_set_of_the_hub_keeps_the_order_of_its_labels(tmp_path, rows, for
 
 
 def test_several_labels_and_given_ones_are_read_in_pieces(tmp_path, rows, monkeypatch):
-    monkeypatch.setattr("finetune.streaming.LABELS_AT_ONCE", 3)
-    monkeypatch.setattr("finetune.streaming.CLIPS_AT_ONCE", 3)
+    monkeypatch.setattr("finetune.clip_sets.streaming.LABELS_AT_ONCE", 3)
+    monkeypatch.setattr("finetune.clip_sets.streaming.CLIPS_AT_ONCE", 3)
     several = [
         row | {"label": ["", row["label"], f"{row['label']}; drum"][place % 3]} for place, row in enumerate(rows)
     ]
@@ -192,7 +192,7 @@ def test_several_labels_and_given_ones_are_read_in_pieces(tmp_path, rows, monkey
 def test_a_column_that_changes_its_form_is_refused_as_at_hand(
     tmp_path, rows, monkeypatch, first, then, message, tables
 ):
-    monkeypatch.setattr("finetune.streaming.LABELS_AT_ONCE", 3)
+    monkeypatch.setattr("finetune.clip_sets.streaming.LABELS_AT_ONCE", 3)
     path, other = tmp_path / "clips.jsonl", tmp_path / "other.jsonl"
     lines = [
         json.dumps({"path": rows[0]["path"], "label": label, "split": "train"}) for label in 3 * [first] + 3 * [then]
@@ -210,7 +210,7 @@ def test_a_column_that_changes_its_form_is_refused_as_at_hand(
 
 
 def test_lists_without_labels_do_not_change_the_form_of_a_column(tmp_path, rows, monkeypatch):
-    monkeypatch.setattr("finetune.streaming.LABELS_AT_ONCE", 2)
+    monkeypatch.setattr("finetune.clip_sets.streaming.LABELS_AT_ONCE", 2)
     labels = [[], [], ["kick"], ["snare", "kick"], [], [], ["snare"]]
     lines = [{"path": row["path"], "label": label} for row, label in zip(rows, labels, strict=False)]
     table = tmp_path / "clips.jsonl"
@@ -223,7 +223,7 @@ def test_lists_without_labels_do_not_change_the_form_of_a_column(tmp_path, rows,
 
 @pytest.mark.parametrize("empty", [1, 2])
 def test_lists_without_labels_do_not_stand_for_those_with_names(tmp_path, rows, monkeypatch, empty):
-    monkeypatch.setattr("finetune.streaming.LABELS_AT_ONCE", 2)
+    monkeypatch.setattr("finetune.clip_sets.streaming.LABELS_AT_ONCE", 2)
     labels = [[]] * empty + [["kick"]] * empty + [[0, 1]] * 2
     lines = [{"path": row["path"], "label": label, "split": "train"} for row, label in zip(rows, labels, strict=False)]
     (tmp_path / "clips.jsonl").write_text("\n".join(map(json.dumps, lines)))

@@ -13,8 +13,8 @@ from finetune.arguments import ASTTrainingArguments, DataArguments
 from finetune.augmentation import Augmentation
 from finetune.collator import ASTDataCollator, model_inputs
 from finetune.data import ASTDataset
-from finetune.run_folder import UNFINISHED
-from finetune.splits import load_splits
+from finetune.results.run_folder import UNFINISHED
+from finetune.sources.splits import load_splits
 from finetune.trainer import ASTTrainer
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 

@@ -14,9 +14,9 @@ from transformers.models.audio_spectrogram_transformer import modeling_audio_spe
 
 from benchmarks.stock_start import compare, save_stock_checkpoint
 from finetune.arguments import parse_arguments
-from finetune.labels import label_names
 from finetune.run_finetune import main
 from finetune.scoring import checkpoint_dataset, predict_scores
+from finetune.sources.labels import label_names
 from finetune.trainer import ASTTrainer
 from finetune.training_run import prepare_run
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification

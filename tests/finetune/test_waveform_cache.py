@@ -19,14 +19,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-import finetune.decoding
-import finetune.waveform_cache
+import finetune.clip_sets.decoding
+import finetune.clip_sets.waveform_cache
 from finetune.augmentation import SPEED_STEPS, Augmentation, change_speed, samples_needed
+from finetune.clip_sets.waveform_cache import INDEX_NAME, RECORD, WAVEFORMS_NAME, WaveformCache
 from finetune.data import ASTDataset
-from finetune.data_errors import DataError
 from finetune.run_evaluate import main as evaluate
 from finetune.run_finetune import main
-from finetune.waveform_cache import INDEX_NAME, RECORD, WAVEFORMS_NAME, WaveformCache
+from finetune.sources.data_errors import DataError
 from modeling_ast.audio import AudioError, read_audio
 
 RATE = 16_000
@@ -60,13 +60,13 @@ def clips(tmp_path) -> list[Path]:
 @pytest.fixture
 def decoded(monkeypatch) -> list[str]:
     """Paths of the files that are decoded in this process to fill a cache, as they come."""
-    seen, read_clip = [], finetune.decoding.read_clip
+    seen, read_clip = [], finetune.clip_sets.decoding.read_clip
 
     def read_and_note(audio, *args):
         seen.append(audio["path"])
         return read_clip(audio, *args)
 
-    monkeypatch.setattr(finetune.decoding, "read_clip", read_and_note)
+    monkeypatch.setattr(finetune.clip_sets.decoding, "read_clip", read_and_note)
     return seen
 
 
@@ -241,7 +241,7 @@ def test_of_many_rows_each_file_is_looked_up_once(clips, tmp_path, monkeypatch):
         looked_up.append(path)
         return stat(path, *args, **kwargs)
 
-    monkeypatch.setattr(finetune.waveform_cache.os, "stat", stat_and_note)
+    monkeypatch.setattr(finetune.clip_sets.waveform_cache.os, "stat", stat_and_note)
     assert len(cache.waveforms(rows)) == 40
     assert [looked_up.count(str(path)) for path in clips[:2]] == [1, 1]
 
@@ -274,13 +274,13 @@ def test_samples_without_a_record_are_written_over(clips, tmp_path):
 KILLED = """
 import sys, time
 import datasets
-import finetune.decoding, finetune.waveform_cache as module
+import finetune.clip_sets.decoding, finetune.clip_sets.waveform_cache as module
 module.COMMIT_BYTES = 1
-read_clip = finetune.decoding.read_clip
+read_clip = finetune.clip_sets.decoding.read_clip
 def slowly(*args):
     time.sleep(0.1)
     return read_clip(*args)
-finetune.decoding.read_clip = slowly
+finetune.clip_sets.decoding.read_clip = slowly
 features = datasets.Features({"audio": datasets.Audio(decode=False)})
 rows = datasets.Dataset.from_dict({"audio": sys.argv[2:]}, features)
 module.WaveformCache(sys.argv[1], 16_000, 100_000).fill(rows)
@@ -310,7 +310,7 @@ def test_a_build_that_was_killed_goes_on_where_it_was(clips, tmp_path, decoded):
 
 def test_a_disk_that_is_too_small_is_told_of_before_anything_is_decoded(clips, tmp_path, monkeypatch, decoded):
     usage = type("Usage", (), {"free": 100_000})
-    monkeypatch.setattr(finetune.waveform_cache.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(finetune.clip_sets.waveform_cache.shutil, "disk_usage", lambda _: usage)
     values = [*clips, {"bytes": clips[0].read_bytes(), "path": None}]
     needed = 4 * sum(len(read_audio(path, RATE)) for path in [*clips, clips[0]])
     with pytest.raises(DataError) as error:
@@ -326,14 +326,14 @@ def test_a_disk_that_fills_while_the_cache_is_made_leaves_it_as_it_was(clips, tm
     cache = WaveformCache(tmp_path / "cache", RATE, 100_000)
     cache.fill(audio_of(clips[:2]))
     before = {path.name: path.read_bytes() for path in (tmp_path / "cache").iterdir()}
-    commit = finetune.waveform_cache._Appender.commit
+    commit = finetune.clip_sets.waveform_cache._Appender.commit
 
     def fail(self):
         if self.pending:
             raise OSError(errno.ENOSPC, "No space left on device")
         commit(self)
 
-    monkeypatch.setattr(finetune.waveform_cache._Appender, "commit", fail)
+    monkeypatch.setattr(finetune.clip_sets.waveform_cache._Appender, "commit", fail)
     with pytest.raises(DataError, match=r"No space left on device.* 4 new clips need 0.2 MB.*Free some space"):
         cache.fill(audio_of(clips))
     monkeypatch.undo()
@@ -347,9 +347,9 @@ def test_a_disk_that_others_fill_meanwhile(clips, tmp_path, small_disk, monkeypa
     cache.fill(audio_of(clips[:2]))
     before = {path.name: path.read_bytes() for path in (disk / "cache").iterdir()}
     filler = disk / "of somebody else"
-    filler.write_bytes(bytes(finetune.waveform_cache.shutil.disk_usage(disk).free - 50_000))
+    filler.write_bytes(bytes(finetune.clip_sets.waveform_cache.shutil.disk_usage(disk).free - 50_000))
     usage = type("Usage", (), {"free": 10**9})  # what there was when it was looked at
-    monkeypatch.setattr(finetune.waveform_cache.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(finetune.clip_sets.waveform_cache.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(DataError, match=r"No space left on device.* 4 new clips need 0.2 MB.*Free some space"):
         cache.fill(audio_of(clips))
     assert {path.name: path.read_bytes() for path in (disk / "cache").iterdir()} == before
@@ -391,14 +391,14 @@ def test_a_cache_that_is_removed_in_training_is_named(clips, tmp_path):
 
 
 def test_two_builders_at_once_decode_each_clip_once(clips, tmp_path, monkeypatch):
-    read_clip, decoded = finetune.decoding.read_clip, []
+    read_clip, decoded = finetune.clip_sets.decoding.read_clip, []
 
     def slowly(audio, *args):
         decoded.append(audio["path"])
         time.sleep(0.05)
         return read_clip(audio, *args)
 
-    monkeypatch.setattr(finetune.decoding, "read_clip", slowly)
+    monkeypatch.setattr(finetune.clip_sets.decoding, "read_clip", slowly)
     with ThreadPoolExecutor(2) as pool:  # a lock keeps threads apart as it does processes
         caches = [WaveformCache(tmp_path / "cache", RATE, 100_000) for _ in range(2)]
         counts = [filled.decoded for filled in pool.map(lambda cache: cache.fill(audio_of(clips)), caches)]

@@ -13,16 +13,16 @@ from safetensors import SafetensorError
 
 from modeling_ast.audio import CHECK_SPELLING, AudioError, MissingAudioError
 
-from .arguments import WIDTH_FIELDS, ASTTrainingArguments, DataArguments
-from .data_errors import own_message
+from ..arguments import WIDTH_FIELDS, ASTTrainingArguments, DataArguments
+from ..lora import is_adapted
+from ..results.output_folder import remove_unfinished
+from ..results.run_folder import last_checkpoint
+from ..scoring import ClipScoresError, DivergedError
+from ..sources.data_errors import own_message
+from ..trainer import ASTTrainer
+from ..weight_averaging import AveragingError
 from .divergence import ABSURD_LOSS, NotANumberError
 from .interruption import signal_of
-from .lora import is_adapted
-from .output_folder import remove_unfinished
-from .run_folder import last_checkpoint
-from .scoring import ClipScoresError, DivergedError
-from .trainer import ASTTrainer
-from .weight_averaging import AveragingError
 
 FLAGS_NAMED = 3
 SMALLEST_LENGTH = 64  # frames; a shorter input is no longer the same task

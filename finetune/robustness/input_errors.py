@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from .arguments import ModelArguments
+from ..arguments import ModelArguments
 from .failures import is_out_of_memory
 
 # What reading settings, loading clips and building a model raise for input that cannot be used.

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from modeling_ast.audio import AudioError
 
-from .data import fetched, read_clip
+from ..data import fetched, read_clip
 
 
 @dataclass(frozen=True)

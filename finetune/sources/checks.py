@@ -16,15 +16,15 @@ from accelerate.utils import gather_object
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError
 
-from .arguments import DataArguments
+from ..arguments import DataArguments
+from ..clip_sets.decoding import decoded_clips, decoded_rows
+from ..clip_sets.precomputed import StoredFeatures, features_in_two_splits, is_precomputed, look_at_features
+from ..clip_sets.streaming import ClipStream
+from ..clip_sets.waveform_cache import WaveformCache, in_bytes
+from ..data import clip_name, read_clip
 from .audio_columns import audio_digests, audio_sizes
-from .data import clip_name, read_clip
 from .data_errors import NAMES_SHOWN, DataError, some
-from .decoding import decoded_clips, decoded_rows
 from .labels import as_list, is_multi_label, label_lists, label_names
-from .precomputed import StoredFeatures, features_in_two_splits, is_precomputed, look_at_features
-from .streaming import ClipStream
-from .waveform_cache import WaveformCache, in_bytes
 
 CLIPS_CHECKED = 200  # decoded up front without --check_audio
 BEGINNING = 4096  # bytes by which files of one size are told apart before they are read through

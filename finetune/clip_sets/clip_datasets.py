@@ -5,8 +5,8 @@ import datasets
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.log_mel import num_samples
 
-from .augmentation import Augmentation
-from .data import ASTDataset, ClipDataset
+from ..augmentation import Augmentation
+from ..data import ASTDataset, ClipDataset
 from .precomputed import PrecomputedDataset, is_precomputed
 from .streaming import ClipStream, StreamedClips
 

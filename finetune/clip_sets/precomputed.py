@@ -19,9 +19,9 @@ from modeling_ast.audio import AudioError
 from modeling_ast.feature_extraction_ast import MIN_FRAMES
 from modeling_ast.log_mel import SMALLEST_ENERGY, num_samples
 
-from .augmentation import Augmentation, refuse_without_waveforms
-from .data import ASTDataset
-from .labels import label_lists
+from ..augmentation import Augmentation, refuse_without_waveforms
+from ..data import ASTDataset
+from ..sources.labels import label_lists
 
 FEATURES_COLUMN = "features"
 NAME_COLUMN = "features_from"  # of each clip in messages: its file, or its row

@@ -24,7 +24,20 @@ from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTConfig, ASTFeatureExtractor
 from modeling_ast.atomic_files import open_atomically
 
-from .arguments import ASTTrainingArguments, DataArguments, ModelArguments
+from ..arguments import ASTTrainingArguments, DataArguments, ModelArguments
+from ..clip_sets.streaming import ClipStream, StreamedClip, StreamedClips, load_streams
+from ..collator import model_inputs
+from ..cross_validation import check_fold_choices, check_folds_dir
+from ..data import fetched
+from ..results.output_folder import check_output_dir, refuse_another_run, refuse_file
+from ..results.progress import require_reporters
+from ..results.run_summary import label_counts
+from ..robustness.failures import TrainingStoppedError, failures_in_words
+from ..robustness.input_errors import InputError, input_errors_in_words
+from ..sources.data_errors import some
+from ..sources.labels import as_list, label_names
+from ..sources.splits import load_folds, load_splits
+from ..training_run import PreparedRun, build_feature_extractor, prepare_run, waveform_cache
 from .clip_statistics import (
     ClipFacts,
     describe_band,
@@ -33,21 +46,8 @@ from .clip_statistics import (
     describe_recordings,
     look_at_clips,
 )
-from .collator import model_inputs
 from .cost_estimate import estimate_cost
-from .cross_validation import check_fold_choices, check_folds_dir
-from .data import fetched
-from .data_errors import some
 from .dry_run_report import cost_lines, data_lines, refused_lines
-from .failures import TrainingStoppedError, failures_in_words
-from .input_errors import InputError, input_errors_in_words
-from .labels import as_list, label_names
-from .output_folder import check_output_dir, refuse_another_run, refuse_file
-from .progress import require_reporters
-from .run_summary import label_counts
-from .splits import load_folds, load_splits
-from .streaming import ClipStream, StreamedClip, StreamedClips, load_streams
-from .training_run import PreparedRun, build_feature_extractor, prepare_run, waveform_cache
 
 DRY_RUN_NAME, REPORT_NAME, PICTURE_NAME = "dry_run", "dry_run.json", "spectrograms.png"
 CLIPS_LOOKED_AT = 2000

@@ -27,8 +27,8 @@ from filelock import FileLock, Timeout
 from modeling_ast.atomic_files import open_atomically, sync
 from modeling_ast.audio import AudioError
 
-from .audio_columns import audio_batches
-from .data_errors import DataError
+from ..sources.audio_columns import audio_batches
+from ..sources.data_errors import DataError
 from .decoding import decoded_clips
 
 WAVEFORMS_NAME, INDEX_NAME, LOCK_NAME = "waveforms.f32", "index.bin", "lock"

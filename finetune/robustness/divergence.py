@@ -17,12 +17,12 @@ from transformers import TrainerCallback
 
 from modeling_ast.audio import AudioError
 
+from ..clip_sets.streaming import StreamedClips, StreamSampler
+from ..data import clip_name
+from ..results.run_folder import checkpoints_in, step_of
+from ..scoring import DivergedError
+from ..sources.data_errors import NAMES_SHOWN
 from .clip_oddities import feature_oddities, waveform_oddities
-from .data import clip_name
-from .data_errors import NAMES_SHOWN
-from .run_folder import checkpoints_in, step_of
-from .scoring import DivergedError
-from .streaming import StreamedClips, StreamSampler
 
 CHECK_STEPS = 50  # most steps between two looks on an accelerator, where one costs less than a thousandth of these
 LARGE_GRADIENT = 10.0  # times that of the other clips

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from modeling_ast.audio import AudioError, audio_duration, decode_audio
 from modeling_ast.log_mel import frame_length, num_frames, num_samples
 
-from .data import clip_name, read_clip
+from ..data import clip_name, read_clip
 
 SAMPLES_PER_SPECTRUM = 65_536  # long enough that a tone leaks 1e-5 of its energy across the edge of the band
 LONGEST_MEASURED = 300.0  # seconds of a clip that is measured, so that one of hours costs little

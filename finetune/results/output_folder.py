@@ -14,10 +14,10 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from model_card.run_summary import RUN_SUMMARY_NAME
 from modeling_ast.atomic_files import make_parents
 
-from .arguments import ASTTrainingArguments, DataArguments, ModelArguments
-from .lora import ADAPTER_DIR
+from ..arguments import ASTTrainingArguments, DataArguments, ModelArguments
+from ..lora import ADAPTER_DIR
+from ..weight_averaging import EPOCHS_DIR, epochs_in, remove_epochs
 from .run_folder import IDENTITY_NAME, UNFINISHED, checkpoints_in, last_checkpoint
-from .weight_averaging import EPOCHS_DIR, epochs_in, remove_epochs
 
 RECIPE_NAME = "recipe.yaml"
 TRAINING_CURVE_NAME = "training_curve.png"

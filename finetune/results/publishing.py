@@ -16,9 +16,11 @@ from model_card.run_summary import RUN_SUMMARY_NAME, write_run_summary
 from modeling_ast import ASTForAudioClassification
 from modeling_ast.atomic_files import open_atomically, sync
 
-from .collator import model_inputs, raw_features
-from .data import ClipDataset
-from .lora import ADAPTER_DIR, save_adapter
+from ..collator import model_inputs, raw_features
+from ..data import ClipDataset
+from ..lora import ADAPTER_DIR, save_adapter
+from ..scoring import probabilities
+from ..trainer import ASTTrainer
 from .output_folder import (
     CONFUSION_MATRIX_NAME,
     RECIPE_NAME,
@@ -26,8 +28,6 @@ from .output_folder import (
     TRAINING_CURVE_NAME,
 )
 from .run_folder import UNFINISHED
-from .scoring import probabilities
-from .trainer import ASTTrainer
 
 if TYPE_CHECKING:  # an optional package
     from peft import PeftModel

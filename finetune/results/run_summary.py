@@ -17,7 +17,7 @@ from transformers.trainer_utils import TrainOutput
 
 from model_card import run_summary
 
-from .arguments import (
+from ..arguments import (
     SIZE_FIELDS,
     ASTTrainingArguments,
     AugmentationArguments,
@@ -26,10 +26,10 @@ from .arguments import (
     local_or_shipped,
     recorded_arguments,
 )
-from .audio_columns import audio_paths, audio_sizes
-from .labels import label_lists, label_names
-from .precomputed import digest_of_features, is_precomputed
-from .streaming import ClipStream
+from ..clip_sets.precomputed import digest_of_features, is_precomputed
+from ..clip_sets.streaming import ClipStream
+from ..sources.audio_columns import audio_paths, audio_sizes
+from ..sources.labels import label_lists, label_names
 
 GIGA = 1e9
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import datasets
 
-from .arguments import DataArguments
+from ..arguments import DataArguments
 from .audio_columns import audio_paths
 from .data_errors import DataError, is_empty, require_column, some
 from .labels import label_lists

@@ -36,11 +36,12 @@ from torch.utils.data import Sampler
 
 from modeling_ast.audio import AudioError
 
-from .arguments import DataArguments, local_or_shipped
-from .augmentation import Draws
-from .data import ClipDataset, fetched, read_clip
-from .data_errors import DataError, counted, is_empty, require_column, some
-from .labels import (
+from ..arguments import DataArguments, local_or_shipped
+from ..augmentation import Draws
+from ..data import ClipDataset, fetched, read_clip
+from ..sampling import ORDER_STREAM
+from ..sources.data_errors import DataError, counted, is_empty, require_column, some
+from ..sources.labels import (
     SEVERAL,
     ClipLabels,
     LabelTable,
@@ -51,9 +52,8 @@ from .labels import (
     parse_labels,
     read_label_csv,
 )
-from .sampling import ORDER_STREAM
-from .splits import joined_order, refuse_alike, refuse_empty_splits, split_names
-from .tables import (
+from ..sources.splits import joined_order, refuse_alike, refuse_empty_splits, split_names
+from ..sources.tables import (
     METADATA_FILES,
     TABLE_SUFFIXES,
     clip_column,

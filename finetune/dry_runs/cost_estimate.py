@@ -18,13 +18,13 @@ from torch.utils.data import Subset
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from .arguments import DataArguments, OptimizationArguments
-from .data import ClipDataset
-from .optimization import HeadOnlyEpochs
-from .run_summary import GIGA, highest_process_memory
-from .streaming import StreamedClips
-from .trainer import ASTTrainer
-from .weight_averaging import EpochFolders
+from ..arguments import DataArguments, OptimizationArguments
+from ..clip_sets.streaming import StreamedClips
+from ..data import ClipDataset
+from ..optimization import HeadOnlyEpochs
+from ..results.run_summary import GIGA, highest_process_memory
+from ..trainer import ASTTrainer
+from ..weight_averaging import EpochFolders
 
 ENOUGH_STEPS, MOST_STEPS = 10, 50  # measured at least, and at most if they take no longer than
 ENOUGH_SECONDS = 3.0

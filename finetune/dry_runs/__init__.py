@@ -1,0 +1,1 @@
+"""What `--dry_run` finds out and says, without any training."""
