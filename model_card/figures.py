@@ -8,17 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from modeling_ast.atomic_files import open_atomically
+from modeling_ast.log_mel_figure import DARKEST_PERCENTILE, DPI, draw_log_mel, save_figure
 
-from .card_data import FRAME_SHIFT, METRICS
+from .card_data import METRICS
 
-DPI = 120
 MOST_PIXELS = 4800  # a side of a confusion matrix; hundreds of labels would take gigabytes at full resolution
-LOWEST_FREQUENCY = 20.0  # Hz; the lower edge of the first mel bin, as in the released code of Gong et al. 2021
 LONGEST_LABEL = 28  # characters; AudioSet has labels of more than 60
 BLUE, GREEN = "#3b6fb6", "#2e8b57"
 
@@ -63,7 +60,7 @@ def plot_training_curve(history: Sequence[dict[str, float]], path: str | Path) -
             axes.set_ylim(0, 1)
         if len(drawn) > 1 or title == "score":
             axes.legend(fontsize=9)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_confusion_matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str], path: str | Path) -> Figure:
@@ -112,7 +109,7 @@ def plot_confusion_matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str]
     height = min(1.0, 5 / side)
     scale = figure.add_axes((1 + 0.2 / side, 1 - height, 0.16 / side, height))
     figure.colorbar(image, cax=scale, label="share of the true label's clips")
-    return _save(figure, path, dpi=min(DPI, MOST_PIXELS / side))
+    return save_figure(figure, path, dpi=min(DPI, MOST_PIXELS / side))
 
 
 def plot_spectrogram_with_prediction(
@@ -148,7 +145,7 @@ def plot_spectrogram_with_prediction(
 
     figure = Figure(figsize=(9.6, 3.6), layout="constrained")
     picture, bars = figure.subplots(1, 2, width_ratios=(2.2, 1))
-    _draw_log_mel(picture, log_mel, sampling_rate, np.percentile(log_mel, 5), log_mel.max())
+    draw_log_mel(picture, log_mel, sampling_rate)
     title = "log-mel spectrogram" if truth is None else f"truth: {_shorten(truth)}"
     picture.set_title(title, parse_math=False)
     picture.set(xlabel="time in s", ylabel=f"frequency in Hz ({log_mel.shape[1]} mel bins)")
@@ -163,7 +160,7 @@ def plot_spectrogram_with_prediction(
     bars.set(xlim=(0, 1.18), xlabel="score", title="prediction")
     bars.set_xticks([0, 0.5, 1])
     bars.spines[["top", "right"]].set_visible(False)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_spectrogram_pairs(
@@ -195,9 +192,9 @@ def plot_spectrogram_pairs(
     panels = figure.subplots(rows, 2 * columns, squeeze=False)
     for place, pair in enumerate(pairs):
         row, column = divmod(place, columns)
-        darkest, brightest = np.percentile(pair[0][1], 5), max(log_mel.max() for _, log_mel in pair)
+        darkest, brightest = np.percentile(pair[0][1], DARKEST_PERCENTILE), max(log_mel.max() for _, log_mel in pair)
         for axes, (label, log_mel) in zip(panels[row, 2 * column :], pair, strict=False):
-            _draw_log_mel(axes, log_mel, sampling_rate, darkest, brightest)
+            draw_log_mel(axes, log_mel, sampling_rate, darkest, brightest)
             axes.tick_params(labelsize=7)
             axes.set_title(label, fontsize=9, parse_math=False)
     for axes in panels[-1]:
@@ -207,7 +204,7 @@ def plot_spectrogram_pairs(
     for axes in panels.flat[2 * len(pairs) :]:
         axes.set_visible(False)
     figure.suptitle(title, fontsize=11)
-    return _save(figure, path)
+    return save_figure(figure, path)
 
 
 def _curve(history: Sequence[dict[str, float]], key: str) -> list[tuple[float, float]]:
@@ -215,37 +212,5 @@ def _curve(history: Sequence[dict[str, float]], key: str) -> list[tuple[float, f
     return [(row["epoch"], row[key]) for row in history if "epoch" in row and np.isfinite(row.get(key, np.nan))]
 
 
-def _draw_log_mel(axes, log_mel: np.ndarray, sampling_rate: int, darkest: float, brightest: float):
-    """Values of shape `(frames, bins)` with time and frequency along the axes."""
-    frames, bins = log_mel.shape
-    axes.imshow(
-        log_mel.T,
-        origin="lower",
-        aspect="auto",
-        cmap="magma",
-        interpolation="nearest",
-        extent=(0, frames * FRAME_SHIFT, -0.5, bins - 0.5),
-        vmin=darkest,
-        vmax=brightest,
-    )
-    _set_mel_ticks(axes, bins, sampling_rate)
-
-
-def _set_mel_ticks(axes: Axes, bins: int, sampling_rate: int) -> None:
-    """Mark round frequencies on an axis of mel bins spaced as in Kaldi: 1127 ln(1 + f / 700), equal steps in mel."""
-    mel_edges = 1127 * np.log1p(np.array([LOWEST_FREQUENCY, sampling_rate / 2]) / 700)
-    frequencies = [f for f in (125, 250, 500, 1000, 2000, 4000, 8000, 16000) if f <= sampling_rate / 2]
-    # The centre of bin b lies b + 1 steps above the lower edge; bins + 1 steps lead to the upper one.
-    step = (mel_edges[1] - mel_edges[0]) / (bins + 1)
-    positions = (1127 * np.log1p(np.array(frequencies) / 700) - mel_edges[0]) / step - 1
-    axes.set_yticks(np.minimum(positions, bins - 0.5), [str(frequency) for frequency in frequencies])
-
-
 def _shorten(label: str) -> str:
     return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"
-
-
-def _save(figure: Figure, path: str | Path, dpi: float = DPI) -> Figure:
-    with open_atomically(path) as file:
-        figure.savefig(file, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.1)
-    return figure

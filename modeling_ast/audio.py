@@ -167,7 +167,7 @@ def decode_audio(
 
 
 def audio_duration(source: str | os.PathLike | bytes | BinaryIO | dict) -> float:
-    """How long an audio file lasts, told from its header where it has one that soundfile reads.
+    """How long an audio file lasts, told from its header where that says it.
 
     Args:
         source: see [`read_audio`].
@@ -191,8 +191,21 @@ def audio_duration(source: str | os.PathLike | bytes | BinaryIO | dict) -> float
     except soundfile.SoundFileError:
         if content is None:
             content, name = _read_bytes(source, None)
+        seconds = _seconds_from_header(content)
+        if seconds is not None:
+            return seconds
         samples, file_rate = _decode(content, name)
         return len(samples) / file_rate
+
+
+def _seconds_from_header(content: bytes) -> float | None:
+    """What FFmpeg reads of a file's length without decoding it; `None` if that is not there or cannot be read."""
+    try:
+        from torchcodec.decoders import AudioDecoder
+
+        return AudioDecoder(content).metadata.duration_seconds_from_header
+    except (ImportError, OSError, RuntimeError, ValueError):  # decoding says in words what is wrong
+        return None
 
 
 def find_audio_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:

@@ -57,6 +57,22 @@ def mel_scale(frequency_hz: float) -> float:
     return 1127.0 * math.log(1.0 + frequency_hz / 700.0)
 
 
+def mel_edges(num_mel_bins: int, sampling_rate: int) -> torch.Tensor:
+    """Where the triangles of [`mel_filter_bank`] lie.
+
+    Args:
+        num_mel_bins (`int`): number of triangles.
+        sampling_rate (`int`): in Hz.
+
+    Returns:
+        `torch.Tensor` of shape `(num_mel_bins + 2,)`, float64, in Hz: triangle `b` rises from edge `b`, peaks at edge
+        `b + 1` and ends at edge `b + 2`.
+    """
+    lowest, highest = mel_scale(LOWEST_FREQUENCY_HZ), mel_scale(sampling_rate / 2)
+    mel = torch.linspace(lowest, highest, num_mel_bins + 2, dtype=torch.float64)
+    return 700.0 * torch.expm1(mel / 1127.0)
+
+
 @lru_cache(maxsize=8)
 def mel_filter_bank(num_mel_bins: int, sampling_rate: int) -> torch.Tensor:
     """Triangular filters on the mel scale.

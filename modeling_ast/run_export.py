@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from .checkpoint_folder import check_checkpoint_dir
+
 GOOD_AGREEMENT = 0.99  # of the clips, below which the float32 file is recommended
 
 EPILOG = """\
@@ -96,11 +98,7 @@ def check_places(args: argparse.Namespace) -> None:
     Raises:
         ValueError: if the checkpoint is no folder, or the output cannot or must not be written.
     """
-    if not args.checkpoint_dir.is_dir():
-        raise ValueError(
-            f"There is no folder {args.checkpoint_dir}. Pass one that ast-finetune or ast-convert wrote as CHECKPOINT_DIR; "
-            "a model of the Hub becomes one with: hf download user/name --local-dir CHECKPOINT_DIR"
-        )
+    check_checkpoint_dir(args.checkpoint_dir)
     output = args.output
     if output.suffix != ".onnx":
         raise ValueError(f"{output} does not end in .onnx. Pass for example {output.with_suffix('.onnx')}")

@@ -1,0 +1,20 @@
+"""What commands check of a checkpoint folder before anything slow; importing nothing but the standard library."""
+
+import os
+from pathlib import Path
+
+
+def check_checkpoint_dir(folder: str | os.PathLike) -> None:
+    """Check that a folder is there, for commands that take no Hub id.
+
+    Args:
+        folder (`str` or `os.PathLike`): what was given as CHECKPOINT_DIR.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if not Path(folder).is_dir():
+        raise ValueError(
+            f"There is no folder {folder}. Pass one that ast-finetune or ast-convert wrote as CHECKPOINT_DIR; "
+            "a model of the Hub becomes one with: hf download user/name --local-dir CHECKPOINT_DIR"
+        )
