@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+from hub_server import HubServer
 
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 
@@ -67,3 +68,11 @@ def interruptible():
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, previous)
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """A small Hub on loopback, see `hub_server.py`; a request that it does not know fails the test."""
+    with HubServer(tmp_path / "hub") as server:
+        yield server
+    assert not server.unexpected, "\n".join(server.unexpected)
