@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from model_card.licenses import BSD_3_CLAUSE
 from model_card.run_summary import origin_section
 from modeling_ast.atomic_files import refuse_existing
 from modeling_ast.patch_grid import GEOMETRY_FIELDS
@@ -21,7 +22,7 @@ from .original_checkpoint import OriginalCheckpoint, read_original, sha256_of
 from .original_datasets import AUDIOSET, ORIGINAL_DATASETS, OriginalDataset
 from .released_checkpoints import RELEASED, ReleasedCheckpoint
 
-ORIGINAL_LICENSE = "bsd-3-clause"  # of the released code and weights, AST's and SSAST's
+ORIGINAL_LICENSE = BSD_3_CLAUSE  # of the released code and weights, AST's and SSAST's
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ def convert_checkpoint(
     description.summary = {
         **origin_section(command, base_model=None),
         "license": license_id,
+        **({"license_notice": _notice(source)} if released or license_id == BSD_3_CLAUSE else {}),
         "source": path.name,
         "sha256": digest,
         **({"source_address": released.address, "published": _published(released)} if released else {}),
@@ -256,6 +258,25 @@ def _normalization(
         known = dataset or AUDIOSET
         return known.mean, known.std, f"those of {known.title}, from the released code"
     return AUDIOSET.mean, AUDIOSET.std, "those of AudioSet, assumed when it was converted, as the file says none"
+
+
+def _notice(source: OriginalCheckpoint) -> dict[str, str]:
+    """Whose work it is that BSD-3-Clause asks to be named."""
+    if source.is_pretraining:
+        work = "the code and weights of SSAST, released by Yuan Gong, Cheng-I Lai, Yu-An Chung and James Glass"
+        return {
+            "work": work,
+            "address": "https://github.com/YuanGongND/ssast",
+            "copyright": "Copyright (c) 2022, Yuan Gong. All rights reserved.",
+        }
+    work = (
+        "the code and weights of the Audio Spectrogram Transformer, released by Yuan Gong, Yu-An Chung and James Glass"
+    )
+    return {
+        "work": work,
+        "address": "https://github.com/YuanGongND/ast",
+        "copyright": "Copyright (c) 2021, Yuan Gong. All rights reserved.",
+    }
 
 
 def _published(released: ReleasedCheckpoint) -> dict:

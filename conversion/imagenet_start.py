@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from transformers import DeiTConfig
 
-from model_card.run_summary import origin_section
+from model_card.run_summary import origin_section, shown_word
 from modeling_ast.atomic_files import refuse_existing
 from modeling_ast.modeling_ast import NUM_CLASS_TOKENS
 from modeling_ast.position_embeddings import move_position_table
@@ -68,7 +68,7 @@ def start_from_imagenet(
     refuse_existing(output_dir)
     image_tensors, files = read_image_model(source)
     refuse_odd_numbers(image_tensors)
-    name = source if not Path(source).exists() else Path(source).absolute().name
+    name = shown_word(source)
     digests = {file.name: sha256_of(file) for file in files}
     report(f"[1/3] source: {name}")
     for file_name, digest in digests.items():

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from model_card.run_summary import shown_name, shown_word
 from modeling_ast.patch_grid import GEOMETRY_FIELDS
 
 from .geometry import HIDDEN_SIZES, LARGEST, PatchGeometry
@@ -137,14 +138,13 @@ def recorded_command(arguments: argparse.Namespace) -> list[str]:
     Args:
         arguments (`argparse.Namespace`): from [`parse_arguments`].
     """
-    source = Path(arguments.source).absolute().name if os.path.exists(arguments.source) else arguments.source
-    command = ["ast-convert", *([] if arguments.mode == "checkpoint" else [f"--{arguments.mode}"]), source]
-    command.append(Path(arguments.output).resolve().name)
+    command = ["ast-convert", *([] if arguments.mode == "checkpoint" else [f"--{arguments.mode}"])]
+    command += [shown_word(arguments.source), shown_name(arguments.output)]
     for name in RECORDED_FLAGS:
         value = getattr(arguments, name)
         if value is not None:
             values = value if isinstance(value, list) else [value]
-            command += [f"--{name}", *(Path(str(item)).name if name == "labels" else str(item) for item in values)]
+            command += [f"--{name}", *(shown_word(str(item)) for item in values)]
     return command
 
 

@@ -14,6 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError, safe_open
 
+from .file_names import PICTURES, RECIPE_NAME
 from .run_summary import RUN_SUMMARY_NAME
 
 FRAME_LENGTH, FRAME_SHIFT = 0.025, 0.010  # seconds; the Kaldi filter bank of Gong et al. 2021
@@ -26,7 +27,6 @@ METRICS = {
     "roc_auc_macro": ("roc_auc", "ROC AUC (macro)"),
     "d_prime": ("d_prime", "d-prime"),
 }
-PICTURES = ("training_curve.png", "confusion_matrix.png", "spectrogram.png")
 
 # The model index wants a type for every data set. A folder or file that isn't on the Hub gets this one rather than its
 # own name, under which the Hub may hold somebody else's data.
@@ -52,6 +52,7 @@ _SECTIONS = {
     "environment": dict,
     "time": dict,
     "conversion": dict,
+    "license_notice": dict,
     "agreement": dict,
     "published": dict,
 }
@@ -63,7 +64,8 @@ class ASTModelCardData:
 
     Args:
         name (`str`): the folder's name; the card's title and the model in its snippets.
-        license (`str`, *optional*): licence of the model, a Hub licence id such as `"apache-2.0"`.
+        license (`str`, *optional*): licence of the model, a Hub licence id such as `"apache-2.0"`; where the user gave none
+            that of the checkpoint it was trained from.
         base_model (`str`, *optional*): Hub id or path of the checkpoint the training started from.
         dataset_name (`str`, *optional*): name of the data for people.
         dataset_id (`str`, *optional*): Hub id of the data, if they are on the Hub.
@@ -72,6 +74,8 @@ class ASTModelCardData:
         command (`str`, *optional*): the command that made the checkpoint.
         created (`str`, *optional*): when it was made, ISO 8601.
         kit_version (`str`, *optional*): version of this kit.
+        license_notice (`dict[str, str]`): `work`, `address` and `copyright` of BSD-3-Clause work that it derives
+            from.
         from_scratch (`bool`): whether the training started from random weights.
         features_column (`str`, *optional*): column of log-mel features that were computed before the training.
         split_method (`str`, *optional*): how the data were split.
@@ -113,6 +117,7 @@ class ASTModelCardData:
         mean (`float`, *optional*): mean of the log-mel values, `None` where nothing is normalised.
         std (`float`, *optional*): their standard deviation.
         pictures (`list[str]`): names of the pictures that lie in the folder.
+        recipe (`str`, *optional*): name of the recipe that lies in the folder.
     """
 
     # Given by the user
@@ -128,6 +133,7 @@ class ASTModelCardData:
     # Collected during the run
     created: str | None = None
     kit_version: str | None = None
+    license_notice: dict[str, str] = field(default_factory=dict)
     from_scratch: bool = False
     features_column: str | None = None
     split_method: str | None = None
@@ -171,6 +177,7 @@ class ASTModelCardData:
     mean: float | None = None
     std: float | None = None
     pictures: list[str] = field(default_factory=list)
+    recipe: str | None = None
 
     @classmethod
     def from_checkpoint(cls, checkpoint_dir: str | Path) -> "ASTModelCardData":
@@ -195,8 +202,8 @@ class ASTModelCardData:
                 f"{str(checkpoint_dir)!r} is not a folder; expected one that holds a checkpoint. "
                 "Type ast-model-card runs/drums, or ast-finetune RECIPE.yaml to make a checkpoint first."
             )
-        config = _known(_read_json(folder / "config.json", "save_pretrained() writes it beside the weights"))
-        recorded_summary = _read_json(
+        config = _known(read_json_object(folder / "config.json", "save_pretrained() writes it beside the weights"))
+        recorded_summary = read_json_object(
             folder / RUN_SUMMARY_NAME, "ast-finetune and ast-convert write it beside the weights"
         )
         summary = _known(recorded_summary)
@@ -207,7 +214,7 @@ class ASTModelCardData:
                     f"{'object' if kind is dict else 'array'}. Run what made the checkpoint again to have the file written anew."
                 )
         extractor = folder / "preprocessor_config.json"
-        features = _known(_read_json(extractor, "save_pretrained() writes it")) if extractor.exists() else {}
+        features = _known(read_json_object(extractor, "save_pretrained() writes it")) if extractor.exists() else {}
 
         id2label = config.get("id2label", {})
         labels = [str(id2label[index]) for index in sorted(id2label, key=int)]
@@ -220,7 +227,9 @@ class ASTModelCardData:
             features["mean"] = features["std"] = None
 
         data, evaluation = summary.get("data", {}), summary.get("evaluation", {})
-        _check_agreement(folder, "thresholds", evaluation.get("thresholds"), config.get("label_thresholds"))
+        for label, threshold in config.get("label_thresholds", {}).items():
+            recorded_threshold = evaluation.get("thresholds", {}).get(label)
+            _check_agreement(folder, f"threshold of {label}", recorded_threshold, threshold)
         time, licenses = summary.get("time", {}), data.get("license", [])
         conversion, digest = summary.get("conversion", {}), summary.get("sha256", {})
         return cls(
@@ -234,6 +243,7 @@ class ASTModelCardData:
             command=summary.get("command"),
             created=summary.get("created"),
             kit_version=summary.get("kit_version"),
+            license_notice=summary.get("license_notice", {}),
             # A training that records no base model on purpose; a converted checkpoint has no "training".
             from_scratch="training" in summary and recorded_summary.get("base_model", "unknown") is None,
             features_column=data.get("features_column"),
@@ -271,6 +281,7 @@ class ASTModelCardData:
             parameters=_count_parameters(folder / "model.safetensors", summary.get("model", {}).get("parameters")),
             geometry={name: config[name] for name in _GEOMETRY if name in config},
             pictures=[name for name in PICTURES if (folder / name).is_file()],
+            recipe=RECIPE_NAME if (folder / RECIPE_NAME).is_file() else None,
             **features,
         )
 
@@ -340,7 +351,7 @@ class ASTModelCardData:
         )
 
 
-def _read_json(path: Path, origin: str) -> dict[str, Any]:
+def read_json_object(path: Path, origin: str) -> dict[str, Any]:
     """Read a JSON object; `origin` says in the error which program should have written the file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} has no {path.name}; {origin}. Give the folder of a finished run.")

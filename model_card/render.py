@@ -7,17 +7,20 @@ import json
 import re
 import shlex
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from modeling_ast.atomic_files import open_atomically
 
 from .card_data import METRICS, ASTModelCardData
+from .licenses import NOTICE_NAME, notice_text
 
 MAX_OPEN_ROWS = 30  # a list of more labels is folded away behind its title
 _COLUMN_NAMES = {"f1": "F1", "roc_auc": "ROC AUC"}
+_LORA_FACTS = {"rank", "alpha", "target_modules", "trained_in_full", "trainable_parameters"}  # of the sentence on it
 
 
 def render_model_card(checkpoint_dir: str | Path) -> str:
@@ -33,7 +36,11 @@ def render_model_card(checkpoint_dir: str | Path) -> str:
         FileNotFoundError: if the folder or one of the two files isn't there.
         ValueError: if a file can't be parsed, or `run_summary.json` describes another checkpoint.
     """
-    card = ASTModelCardData.from_checkpoint(checkpoint_dir)
+    return _render(ASTModelCardData.from_checkpoint(checkpoint_dir))
+
+
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         trim_blocks=True,
@@ -50,7 +57,12 @@ def render_model_card(checkpoint_dir: str | Path) -> str:
         "python": lambda text: json.dumps(text, ensure_ascii=False),  # every JSON string is a Python string too
         "shell": shlex.quote,
     }
-    text = environment.get_template("card_template.md").render(
+    return environment.get_template("card_template.md")
+
+
+def _render(card: ASTModelCardData) -> str:
+    lora = card.training.get("lora", {})
+    text = _template().render(
         card=card,
         front_matter=card.front_matter().to_yaml(),
         metrics=_metrics_table(card),
@@ -60,6 +72,7 @@ def render_model_card(checkpoint_dir: str | Path) -> str:
         architecture=_table(("", "value"), _architecture(card)),
         published={METRICS[key][1]: f"{card.published[key]:.4f}" for key in METRICS if key in card.published},
         conversion=_table(("", "value"), _conversion(card)),
+        lora=lora if lora.keys() >= _LORA_FACTS else None,
         recipe=_table(("setting", "value"), _recipe(card)),
         losses=[row["loss"] for row in card.history if "loss" in row],
         versions=_table(("", "value"), _versions(card)),
@@ -69,6 +82,8 @@ def render_model_card(checkpoint_dir: str | Path) -> str:
 
 def write_model_card(checkpoint_dir: str | Path) -> Path:
     """Render the model card and write it as `README.md` into the checkpoint folder, in place of an older one.
+
+    Where the checkpoint derives from BSD-3-Clause work, the notice that this licence asks for is written beside it.
 
     Args:
         checkpoint_dir (`str` or `Path`): folder with `config.json` and `run_summary.json`.
@@ -80,10 +95,14 @@ def write_model_card(checkpoint_dir: str | Path) -> Path:
         FileNotFoundError: if the folder or one of the two files isn't there.
         ValueError: if a file can't be parsed, or `run_summary.json` describes another checkpoint.
     """
-    text = render_model_card(checkpoint_dir)
+    card = ASTModelCardData.from_checkpoint(checkpoint_dir)
     path = Path(checkpoint_dir) / "README.md"
-    with open_atomically(path) as file:
-        file.write(text.encode())
+    texts = {path: _render(card)}
+    if card.license_notice:
+        texts[path.with_name(NOTICE_NAME)] = notice_text(card.license_notice)
+    for place, text in texts.items():
+        with open_atomically(place) as file:
+            file.write(text.encode())
     return path
 
 
@@ -130,14 +149,11 @@ def _epochs(first_and_last: Sequence[int] | None) -> str:
 
 def _per_class_table(card: ASTModelCardData) -> str:
     """A row for each label, a column for each score that any row has and for the threshold, if there are thresholds."""
-    per_class = card.per_class or [{"label": label} for label in card.thresholds]
+    per_class = [row for row in card.per_class if "label" in row] or [{"label": label} for label in card.thresholds]
     if card.thresholds:
-        per_class = [_with_known(row, "threshold", card.thresholds.get(row.get("label"))) for row in per_class]
+        per_class = [_with_known(row, "threshold", card.thresholds.get(row["label"])) for row in per_class]
     columns = list(dict.fromkeys(key for row in per_class for key in row if key != "label"))
-    rows = [
-        [_code(row.get("label", "")), *(_score(row[key]) if key in row else "" for key in columns)]
-        for row in per_class
-    ]
+    rows = [[_code(row["label"]), *(_score(row[key]) if key in row else "" for key in columns)] for row in per_class]
     return _table(["label", *(_COLUMN_NAMES.get(key, _words(key)) for key in columns)], rows)
 
 
@@ -160,7 +176,7 @@ def _label_counts_table(card: ASTModelCardData) -> str:
     """A row for each label, a column for each split whose clips were counted by label."""
     counts = {name: split["label_counts"] for name, split in card.splits.items() if split.get("label_counts")}
     labels = dict.fromkeys([*card.labels, *(label for of_split in counts.values() for label in of_split)])
-    rows = [[_code(label), *(of_split.get(label, 0) for of_split in counts.values())] for label in labels]
+    rows = [[_code(label), *(of_split.get(label, "") for of_split in counts.values())] for label in labels]
     return _table(["label", *(_code(name) for name in counts)], rows if counts else [])
 
 

@@ -33,6 +33,16 @@ def origin_section(command: Sequence[str], base_model: str | None) -> dict:
     }
 
 
+def shown_name(path: str | os.PathLike) -> str:
+    """Name of a file or folder for summary and card: where it lies on this machine is nobody else's business."""
+    return os.path.basename(os.path.abspath(path)) or os.fspath(path)
+
+
+def shown_word(word: str) -> str:
+    """A word of a command line as it is or, where it is a file or folder of this machine, its name."""
+    return shown_name(word) if os.path.exists(word) else word
+
+
 def features_section(feature_extractor, normalization: str) -> dict:
     """What the model hears.
 

@@ -10,7 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
@@ -18,7 +20,7 @@ from safetensors.torch import load_file
 from conversion.run_conversion import main
 from modeling_ast import ASTFeatureExtractor, ASTForAudioClassification, ASTModel
 
-FILES = ["README.md", "config.json", "model.safetensors", "preprocessor_config.json", "run_summary.json"]
+FILES = ["NOTICE", "README.md", "config.json", "model.safetensors", "preprocessor_config.json", "run_summary.json"]
 FLAGS_300 = ("--frequency_stride", 10, "--time_stride", 16, "--max_length", 300)
 
 
@@ -72,6 +74,11 @@ def test_the_card_reads_well(make_original, convert, tmp_path):
     assert "largest difference of the logits from an independent forward pass" in text
     assert "those of AudioSet, from the released code" in text
     assert str(tmp_path) not in text
+    assert "which is under the BSD 3-Clause License. The text of that licence is in [NOTICE](NOTICE)" in text
+    notice = (tmp_path / "ast" / "NOTICE").read_text()
+    assert "Yuan Gong" in notice
+    assert "https://github.com/YuanGongND/ast." in notice
+    assert "Redistributions in binary form must reproduce" in notice
 
 
 @pytest.mark.parametrize("prefix", ["module.", ""])
@@ -136,6 +143,7 @@ def test_flags_override_what_is_found_out(make_original, convert, tmp_path):
     assert (features["mean"], features["std"]) == (-5.5, 3.25)
     summary = read(tmp_path / "ast", "run_summary.json")
     assert summary["license"] == "cc0-1.0"
+    assert not (tmp_path / "ast" / "NOTICE").exists(), "the weights of a training of one's own"
     assert summary["features"]["normalization"] == "as given when it was converted"
     assert summary["command"] == (
         "ast-convert best_audio_model.pth ast --model_size tiny224 --frequency_stride 10 --time_stride 10 --max_length 135 "
@@ -239,8 +247,9 @@ def test_a_released_checkpoint_is_published_by_its_authors(make_original, conver
 
     row = replace(released_checkpoints.RELEASED["audioset_12_12_0.4467"], model_size="tiny224")
     monkeypatch.setattr(convert_ast_checkpoint, "RELEASED", {row.name: row})
-    code, out, _ = convert(make_original(f"{row.name}.pth", patches=850), tmp_path / "ast")
+    code, out, _ = convert(make_original(f"{row.name}.pth", patches=850), tmp_path / "ast", "--license", "mit")
     assert code == 0
+    assert "Copyright (c) 2021, Yuan Gong" in (tmp_path / "ast" / "NOTICE").read_text(), "whatever licence is typed"
     assert "strides 12 x 12, 1024 frames, 128 mel bins, 10 x 85 patches (as released as audioset_12_12_0.4467)" in out
     summary = read(tmp_path / "ast", "run_summary.json")
     assert summary["published"]["mean_average_precision"] == 0.4467
@@ -521,7 +530,9 @@ def ssast(weights: dict):
     weights["p_input_fdim"], weights["p_input_tdim"] = torch.tensor(128), torch.tensor(1024)
 
 
-def test_an_ssast_patch_model_becomes_a_model_without_classifier(make_original, convert, tmp_path, tiny_weights):
+def test_an_ssast_patch_model_becomes_a_model_without_classifier(
+    make_original, convert, tmp_path, tiny_weights, monkeypatch, capsys
+):
     code, out, err = convert(make_original("SSAST-Tiny-Patch-400.pth", change=ssast), tmp_path / "ssast")
     assert (code, err) == (0, "")
     assert "strides 16 x 16, 1024 frames, 128 mel bins, 8 x 64 patches (as the file says)" in out
@@ -538,6 +549,15 @@ def test_an_ssast_patch_model_becomes_a_model_without_classifier(make_original, 
     assert "It has no classifier yet" in text
     assert "pipeline_tag: feature-extraction" in text
     assert 'pipeline("audio-classification"' not in text
+    notice = (tmp_path / "ssast" / "NOTICE").read_text()
+    assert "https://github.com/YuanGongND/ssast" in notice
+    assert "Copyright (c) 2022, Yuan Gong" in notice
+
+    (snippet,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    soundfile.write(tmp_path / "clip.wav", np.zeros((4410, 2)), 44100)
+    monkeypatch.chdir(tmp_path)
+    exec(snippet, {})
+    assert capsys.readouterr().out == "torch.Size([1, 192])\n"
 
 
 def test_an_ssast_file_that_contradicts_itself_is_refused(make_original, convert, tmp_path):

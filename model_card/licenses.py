@@ -1,0 +1,103 @@
+"""The licence of a checkpoint: which one it inherits from what it was trained from, and the notice of BSD-3-Clause.
+
+BSD-3-Clause lets everybody pass weights on if the licence's text goes along with them. A checkpoint that holds such
+weights has it in the file `NOTICE`, whatever licence its own makers give it, and so has what is fine-tuned from it.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from huggingface_hub import hf_hub_download, metadata_load
+
+from .run_summary import RUN_SUMMARY_NAME
+
+NOTICE_NAME = "NOTICE"
+BSD_3_CLAUSE = "bsd-3-clause"  # as the Hub spells it
+_NAMES_NO_LICENSE = ("other", "unknown")  # on the Hub; which one it is stands elsewhere
+_TEXT = Path(__file__).with_name("bsd_3_clause.txt")
+
+
+@dataclass(frozen=True)
+class InheritedLicense:
+    """What a checkpoint says of its licence.
+
+    Args:
+        license (`str`, *optional*): Hub licence id; `None` if it names none.
+        notice (`dict[str, str]`, *optional*): `work`, `address` and `copyright` of BSD-3-Clause weights that went into it.
+    """
+
+    license: str | None = None
+    notice: dict[str, str] | None = None
+
+
+def inherited_license(base_model: str) -> InheritedLicense:
+    """Read what the checkpoint that a training starts from says of its licence: its run summary, else its card.
+
+    Args:
+        base_model (`str`): folder or Hub id. Of a Hub id the two small files are fetched or taken from the cache; what can
+            be had from neither is unknown.
+
+    Returns:
+        [`InheritedLicense`].
+    """
+    summary = _read_summary(_file_of(base_model, RUN_SUMMARY_NAME))
+    license, notice = summary.get("license"), summary.get("license_notice")
+    if license is None:
+        license = _license_of_card(_file_of(base_model, "README.md"))
+    if notice is None and license == BSD_3_CLAUSE:
+        notice = _notice_of(base_model)
+    return InheritedLicense(license, notice)
+
+
+def notice_text(notice: dict[str, str]) -> str:
+    """The file `NOTICE`: whose work is in the checkpoint, and the licence that it is under.
+
+    Args:
+        notice (`dict[str, str]`): `work`, `address` and `copyright`, each of which may be unknown.
+    """
+    lines = [f"This checkpoint derives from {notice.get('work', 'the work of others')}."]
+    if "address" in notice:
+        lines.append(f"It is at {notice['address']}.")
+    lines.append("That work is under the BSD 3-Clause License:\n")
+    if "copyright" in notice:
+        lines.append(f"{notice['copyright']}\n")
+    return "\n".join(lines) + f"\n{_TEXT.read_text(encoding='utf-8')}"
+
+
+def _notice_of(base_model: str) -> dict[str, str]:
+    """Of a checkpoint that names BSD-3-Clause and nothing more: it is its makers' own."""
+    if os.path.isdir(base_model):
+        return {"work": f"the checkpoint {Path(base_model).resolve().name}"}
+    return {"work": f"the model {base_model}", "address": f"https://huggingface.co/{base_model}"}
+
+
+def _file_of(base_model: str, name: str) -> Path | None:
+    """A file of a folder or Hub repository; `None` if it has none or cannot be reached."""
+    if os.path.isdir(base_model):
+        path = Path(base_model, name)
+        return path if path.is_file() else None
+    try:
+        return Path(hf_hub_download(base_model, name))
+    except OSError:  # of huggingface_hub: no such file, no network, no access
+        return None
+
+
+def _read_summary(path: Path | None) -> dict:
+    """The summary as far as it can be read; what is broken in it says nothing of a licence."""
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8")) if path else {}
+    except ValueError:
+        return {}
+    return summary if isinstance(summary, dict) else {}
+
+
+def _license_of_card(path: Path | None) -> str | None:
+    try:
+        metadata = (metadata_load(path) if path else None) or {}
+    except (ValueError, yaml.YAMLError):
+        return None
+    license = metadata.get("license")
+    return license if isinstance(license, str) and license not in _NAMES_NO_LICENSE else None
