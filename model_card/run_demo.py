@@ -1,0 +1,223 @@
+"""`ast-demo CHECKPOINT_DIR`: a page in the browser to try a model, served from this machine.
+
+It listens on 127.0.0.1 unless told otherwise. What is sent to it lies in a temporary folder of its own, which is removed
+when the program ends.
+"""
+
+import argparse
+import os
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+EPILOG = """\
+Example: ast-demo runs/drums --port 8000. Ctrl-C ends it. --host 0.0.0.0 lets others in the network use the page, without a
+password."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve the page until the program is ended.
+
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
+    Returns:
+        `int`: 0 when it was ended, or 1 if it could not begin, which is said on the error stream.
+    """
+    arguments = parse_arguments(argv)
+    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the temporary folder is removed
+    try:
+        with listen(arguments.host, arguments.port) as listener, temporary_folder():
+            page, options = make_page(arguments)
+            host, port = listener.getsockname()[:2]
+            shown_host = f"[{host}]" if ":" in host else host
+            print(f"{arguments.checkpoint_dir}: http://{shown_host}:{port} (Ctrl-C ends it)", flush=True)
+            serve(page, options, listener)
+    except KeyboardInterrupt:
+        return 0
+    except (OSError, ValueError) as error:
+        print(f"ast-demo: {error}", file=sys.stderr)
+        return 1
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+    return 0
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; importing nothing but the standard library.
+
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
+    Returns:
+        `argparse.Namespace` with `checkpoint_dir` (`Path`), `host` (`str`), `port` (`int`), `max_megabytes` and
+        `max_minutes` (`float`).
+    """
+    parser = argparse.ArgumentParser(
+        prog="ast-demo",
+        description="Open a page to try a fine-tuned model: drop or record audio, see labels and what the model attends to.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("checkpoint_dir", type=Path, metavar="CHECKPOINT_DIR", help="folder of a fine-tuned model")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=_port, default=7860, help="port, or 0 for any free one (default: %(default)s)")
+    parser.add_argument(
+        "--max_megabytes", type=_positive, default=50, help="largest file that is taken (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max_minutes", type=_positive, default=10, help="longest recording that is taken (default: %(default)s)"
+    )
+    return parser.parse_args(argv)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port. Pass a number from 0 to 65535, for example 7860")
+    return int(text)
+
+
+def _positive(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return number
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take the address, before anything slow is done.
+
+    Args:
+        host (`str`): name or address of this machine.
+        port (`int`): port; 0 for any free one.
+
+    Returns:
+        A socket that listens.
+
+    Raises:
+        OSError: if it cannot be had; the message says what to pass instead.
+    """
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    except socket.gaierror as error:
+        raise OSError(
+            f"--host {host} is no address ({error.strerror}). Pass --host 127.0.0.1 or --host 0.0.0.0."
+        ) from None
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise OSError(
+            f"Cannot listen on port {port} of {host}: {os.strerror(error.errno)}. Pass another port, or --port 0 for any "
+            "free one."
+        ) from None
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder where everything writes its temporary files, Gradio among others; before Gradio is imported.
+
+    Yields:
+        The folder, which is removed afterwards.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="ast-demo-", ignore_cleanup_errors=True) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder
+        try:
+            yield Path(folder)
+        finally:
+            tempfile.tempdir = before
+
+
+def make_page(arguments: argparse.Namespace):
+    """Load the model and build the page.
+
+    Args:
+        arguments (`argparse.Namespace`): from [`parse_arguments`].
+
+    Returns:
+        The page, a `gradio.Blocks`, and the options it is served with.
+
+    Raises:
+        ValueError: if the folder holds no model that can be used, or Gradio is not installed.
+    """
+    from modeling_ast.checkpoint_folder import check_checkpoint_dir
+    from modeling_ast.tagging import AudioTagger
+
+    folder = arguments.checkpoint_dir
+    check_checkpoint_dir(folder)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported
+    try:
+        from .demo_page import build_page, launch_options
+    except ModuleNotFoundError as error:
+        if error.name != "gradio":
+            raise
+        raise ValueError(
+            "The page is built with Gradio, which is not installed. Type: pip install 'ast-kit[demo]'"
+        ) from None
+
+    card = read_card(folder)
+    tagger = AudioTagger.from_pretrained(folder)
+    data = f" trained on {card.eval_results[0].dataset_name}" if card.eval_results else ""
+    page = build_page(
+        tagger.model,
+        tagger.feature_extractor,
+        name=folder.resolve().name,
+        description=f"Audio Spectrogram Transformer{data}: {tagger.model.config.num_labels} labels.",
+        license=card.license,
+        max_megabytes=arguments.max_megabytes,
+        max_minutes=arguments.max_minutes,
+    )
+    return page, launch_options(arguments.max_megabytes)
+
+
+def read_card(folder: Path):
+    """Read the metadata of a checkpoint's card.
+
+    Args:
+        folder (`Path`): the checkpoint; its `README.md` is read if it is there.
+
+    Returns:
+        `huggingface_hub.ModelCardData`, empty without a card.
+
+    Raises:
+        ValueError: if they cannot be read.
+    """
+    import yaml
+    from huggingface_hub import ModelCard, ModelCardData
+
+    path = folder / "README.md"
+    try:
+        return ModelCard(path.read_text(encoding="utf-8")).data if path.is_file() else ModelCardData()
+    except (ValueError, yaml.YAMLError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"The metadata at the top of {path} cannot be read: {reason}. Repair them, or type: ast-model-card {folder}"
+        ) from error
+
+
+def serve(page, options: dict, listener: socket.socket) -> None:
+    """Serve the page until the program is told to end, which raises `KeyboardInterrupt`.
+
+    Args:
+        page (`gradio.Blocks`): from [`make_page`].
+        options (`dict`): from [`make_page`].
+        listener (`socket.socket`): from [`listen`].
+    """
+    import gradio
+    import uvicorn
+    from fastapi import FastAPI
+
+    app = gradio.mount_gradio_app(FastAPI(openapi_url=None), page, path="/", **options)
+    # Gradio keeps a connection open to each page that is shown; they are not waited for.
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,524 @@
+"""The demo page: what a browser shows is compared with stock Transformers' pipeline; no browser is faked.
+
+One `ast-demo` and one headless Chromium serve the tests of the page. `sitecustomize.py` writes down every host that the
+program asks for.
+"""
+
+import html
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+import torch
+import transformers
+
+from modeling_ast.attention_maps import attention_maps
+from modeling_ast.audio import AudioError, audio_duration
+from modeling_ast.tagging import AudioTagger, FileTags, Segment, Tag
+
+gradio = pytest.importorskip("gradio")
+from model_card import demo_page, run_demo  # noqa: E402
+
+MAX_LENGTH = 96
+RATE = 16_000
+WINDOW = 400 + 95 * 160  # samples of 96 frames: one of 25 ms, and 95 shifts of 10 ms
+LABELS = ["bell", "crash", "kick", "snare", "tom & <co>", "hat"]
+LICENSE = "cc-by-4.0"
+LISTENING_SECONDS = 60  # for the program to be there; two cores may have much else to do
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--autoplay-policy=user-gesture-required",
+]
+WAIT = 30_000  # ms
+
+WATCH_HOSTS = """
+import os, sys
+def watch(event, arguments):
+    if event in ("socket.getaddrinfo", "socket.connect"):
+        host = arguments[0] if event == "socket.getaddrinfo" else arguments[1]
+        with open(os.environ["HOSTS_LOG"], "a") as log:
+            print(host[0] if isinstance(host, tuple) else host, file=log)
+sys.addaudithook(watch)
+"""
+
+
+def save_checkpoint(folder, problem_type):
+    """A tiny stock model whose scores differ from clip to clip, as a random one's hardly do."""
+    generator = torch.Generator().manual_seed(5)
+    config = transformers.ASTConfig(
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_length=MAX_LENGTH,
+        problem_type=problem_type,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: index for index, label in enumerate(LABELS)},
+    )
+    model = transformers.ASTForAudioClassification(config).eval()
+    extractor = transformers.ASTFeatureExtractor(max_length=MAX_LENGTH)
+    features = extractor(np.split(noise(8), 8), sampling_rate=RATE, return_tensors="pt")
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.3, generator=generator)
+        logits, dense = model(**features).logits, model.classifier.dense
+        dense.bias.copy_((dense.bias - logits.mean(dim=0)) / logits.std(dim=0))
+        dense.weight.div_(logits.std(dim=0)[:, None])
+    model.save_pretrained(folder)
+    extractor.save_pretrained(folder)
+    (folder / "README.md").write_text(f"---\nlicense: {LICENSE}\n---\n# Card\n", encoding="utf-8")
+    return folder
+
+
+def noise(windows):
+    """Noise whose colour changes from window to window."""
+    generator = np.random.default_rng(1)
+    parts = [np.convolve(generator.normal(size=WINDOW), generator.normal(size=8), mode="same") for _ in range(windows)]
+    return (np.concatenate(parts) / 40).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return save_checkpoint(tmp_path_factory.mktemp("models") / "tiny", "single_label_classification")
+
+
+@pytest.fixture(scope="module")
+def multi_label(tmp_path_factory):
+    tagger = AudioTagger.from_pretrained(
+        save_checkpoint(tmp_path_factory.mktemp("multi_label"), "multi_label_classification"), "cpu"
+    )
+    tagger.model.config.label_thresholds = {"bell": 0.0, "kick": 1.0}
+    return tagger
+
+
+@pytest.fixture(scope="module")
+def recordings(tmp_path_factory, drum_rows):
+    folder = tmp_path_factory.mktemp("recordings")
+    clip = next(row for row in drum_rows if row["label"] == "snare")["path"]
+    (folder / "text.wav").write_text("<html>404</html> " * 50)
+    (folder / "empty.wav").touch()
+    soundfile.write(folder / "long.wav", noise(8)[: 7 * RATE], RATE)
+    soundfile.write(folder / "silent.wav", np.zeros(RATE), RATE)
+    soundfile.write(folder / "short.wav", np.full(100, 0.1), RATE)
+    soundfile.write(folder / "too_long.flac", np.sin(np.arange(35 * RATE)) / 9, RATE)
+    soundfile.write(folder / "too_large.wav", noise(50), RATE)
+    return {path.stem: path for path in folder.iterdir()} | {"clip": Path(clip)}
+
+
+class Demo:
+    """A running `ast-demo`, with a folder for temporary files of its own and an empty working directory."""
+
+    def __init__(self, folder, checkpoint, *flags):
+        self.working, self.temporary, self.hosts = folder / "working", folder / "temporary", folder / "hosts"
+        for made in (self.working, self.temporary):
+            made.mkdir()
+        (folder / "sitecustomize.py").write_text(WATCH_HOSTS)
+        self.hosts.touch()
+        self.errors, self.page = folder / "errors", None
+        command = [sys.executable, "-m", "model_card.run_demo", checkpoint, "--port", "0", *flags]
+        # Not told to stay offline: it has to by itself.
+        environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"} | {
+            "TMPDIR": str(self.temporary),
+            "HOSTS_LOG": str(self.hosts),
+            "PYTHONPATH": f"{folder}{os.pathsep}{Path(__file__).parents[2]}",
+        }
+        with open(self.errors, "w") as errors:
+            self.process = subprocess.Popen(
+                command,
+                cwd=self.working,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+
+    def address(self):
+        line = self.process.stdout.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found, f"{line!r}\n{self.errors.read_text()}"
+        return found[0]
+
+    def end(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        return self.process.wait(LISTENING_SECONDS)
+
+    def asked_hosts(self):
+        return set(self.hosts.read_text().split())
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory, checkpoint):
+    """Start a program if there is none: starting takes seconds, and one test ends it."""
+    started = []
+
+    def running():
+        if not started or started[-1].process.poll() is not None:
+            started.append(
+                Demo(tmp_path_factory.mktemp("demo"), checkpoint, "--max_megabytes", "1", "--max_minutes", "0.5")
+            )
+            started[-1].url = started[-1].address()
+        return started[-1]
+
+    yield running
+    for demo in started:
+        demo.end()
+
+
+@pytest.fixture
+def demo(demos):
+    return demos()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    if shutil.which("chromium") is None:
+        pytest.skip("needs chromium")
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
+        yield launched
+        launched.close()
+
+
+class Page:
+    """What a visitor does and reads."""
+
+    def __init__(self, browser, url):
+        self.view = browser.new_page()
+        self.view.set_default_timeout(WAIT)
+        self.urls, self.faults = [], []
+        self.view.on("request", lambda request: self.urls.append(request.url))
+        self.view.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.view.goto(url)
+
+    def __getattr__(self, name):
+        return getattr(self.view, name)
+
+    def send(self, file):
+        clear = self.view.get_by_role("button", name="Clear")
+        if clear.count():
+            clear.click()
+            self.view.locator("#message p, #picture img").wait_for(state="detached")
+        self.view.locator("#recording input[type=file]").set_input_files(file)
+        self.view.locator("#message p, #picture img").wait_for()
+
+    def picture(self, text):
+        """Wait for a picture of which this is said."""
+        self.view.locator(f"#picture img[alt*='{text}']").wait_for()
+
+    def labels(self):
+        names = self.view.locator("#labels dt").all_inner_texts()
+        return dict(zip(names, self.view.locator("#labels dd").all_inner_texts()[-len(names) :], strict=True))
+
+    def playing_from(self):
+        """Wait until the player plays, for the second where it does."""
+        place = "(({paused, currentTime}) => paused ? 0 : currentTime)(document.querySelector('#recording audio'))"
+        return self.view.wait_for_function(place).json_value()
+
+
+@pytest.fixture
+def page(browser, demo):
+    """Open the page if it is not; tests go on where others stopped, as visitors do."""
+    if demo.page is None:
+        demo.page = Page(browser, demo.url)
+    yield demo.page
+    assert not demo.page.faults
+
+
+def stock_scores(checkpoint, waveforms, **options):
+    model = transformers.AutoModelForAudioClassification.from_pretrained(checkpoint)
+    extractor = transformers.ASTFeatureExtractor.from_pretrained(checkpoint)
+    pipeline = transformers.pipeline("audio-classification", model=model, feature_extractor=extractor)
+    return pipeline([{"raw": waveform, "sampling_rate": RATE} for waveform in waveforms], **options)
+
+
+# The page
+
+
+def test_the_page_shows_the_labels_of_the_stock_pipeline(page, checkpoint, recordings):
+    page.send(recordings["clip"])
+    waveform, _ = soundfile.read(recordings["clip"], dtype="float32")
+    (expected,) = stock_scores(checkpoint, [waveform], top_k=demo_page.TOP_K)
+    assert page.labels() == {row["label"]: f"{round(100 * row['score'])}%" for row in expected}
+    assert len({row["score"] for row in expected}) == demo_page.TOP_K
+    assert page.locator("#labels h2").inner_text() == expected[0]["label"]
+    assert page.title() == page.locator("h1").inner_text() == checkpoint.name
+    assert f"{len(LABELS)} labels. License: {LICENSE}." in page.locator("h1 + p").inner_text()
+    assert not page.locator("#timeline").count(), "for long recordings"
+
+
+def test_a_layer_and_a_head_are_drawn_on_demand(page, recordings):
+    page.send(recordings["clip"])
+    page.picture("attention rollout through all layers")
+    layer, head = (page.get_by_label(name, exact=True) for name in ("Layer", "Head of a single layer"))
+    assert head.is_disabled()
+    layer.click()
+    page.get_by_role("option", name="Layer 2").click()
+    page.picture("attention in layer 2")
+    rollout = page.locator("#picture img").get_attribute("src")
+    head.click()
+    page.get_by_role("option", name="Head 1").click()
+    page.picture("attention in layer 2, head 1")
+    assert page.locator("#picture img").get_attribute("src") != rollout
+    layer.click()
+    page.get_by_role("option", name="All layers").click()
+    page.picture("attention rollout")
+
+
+def test_the_timeline_of_a_long_recording_plays_from_where_it_is_clicked(page, checkpoint, recordings):
+    page.send(recordings["long"])
+    waveform, _ = soundfile.read(recordings["long"], dtype="float32")
+    last = len(waveform) - WINDOW
+    windows = [waveform[start : start + WINDOW] for start in (*range(0, last, WINDOW // 2), last)]
+    best = {row["label"] for (row,) in stock_scores(checkpoint, windows, top_k=1)}
+    assert len(best) > 1
+    assert set(page.locator("#timeline .name").all_inner_texts()) == best
+
+    lane = page.locator("#timeline .lane").first.bounding_box()
+    page.mouse.click(lane["x"] + 0.6 * lane["width"], lane["y"] + 4)
+    assert 0.6 * 7 - 0.05 < page.playing_from() < 0.6 * 7 + 2, "0.05 s are some pixels"
+    page.wait_for_function("document.querySelector('#recording audio').currentTime > 0.6 * 7 + 0.5")
+    page.picture("0:04.2 to 0:05.2")
+    played = page.locator("#timeline .lanes").evaluate("lanes => Number(lanes.style.getPropertyValue('--played'))")
+    assert played > 0.6
+
+
+def test_the_timeline_is_played_with_the_keyboard(page, recordings):
+    page.send(recordings["long"])
+    segments = page.get_by_role("button", name=re.compile("^Play .* score")).all()
+    starts = [float(segment.get_attribute("data-start")) for segment in segments]
+    start = max(starts)
+    assert start > 1
+    segment = segments[starts.index(start)]
+    segment.press("Enter")
+    assert start <= page.playing_from() < start + 2
+
+
+@pytest.mark.parametrize(
+    ("recording", "words"),
+    [
+        ("text", "text.wav holds text, not audio"),
+        ("empty", "empty.wav is empty (0 bytes)"),
+        ("silent", "silent.wav is silent. Check the microphone"),
+        ("short", "short.wav lasts 6.2 ms; the model needs 25 ms"),
+        ("too_long", "too_long.flac lasts 0.6 minutes; this page takes up to 0.5. Cut out a part of it"),
+    ],
+)
+def test_a_recording_that_cannot_be_used_is_refused_in_words(page, recordings, recording, words):
+    page.send(recordings[recording])
+    message = page.get_by_role("alert").inner_text()
+    assert message.startswith(words)
+    assert "ast-demo-" not in message, "where it lies is nobody's business"
+    assert not page.labels()
+    assert not page.locator("#picture img, #timeline .lane").count()
+
+
+def test_after_a_refused_recording_the_next_is_taken(page, recordings):
+    page.send(recordings["clip"])
+    page.send(recordings["text"])
+    assert not page.labels()
+    page.send(recordings["clip"])
+    assert page.labels()
+    assert not page.locator("#message p").count()
+
+
+def test_a_file_that_is_too_large_is_refused(page, recordings):
+    page.reload()
+    page.locator("#recording input[type=file]").set_input_files(recordings["too_large"])
+    page.get_by_text("exceed the maximum allowed size").wait_for()
+    refused = httpx.post(f"{page.url}gradio_api/upload", files={"files": recordings["too_large"].read_bytes()})
+    assert refused.status_code == 413, "also of a program that does not ask the page"
+
+
+def test_neither_the_page_nor_the_program_asks_another_host(browser, demo, recordings):
+    page = Page(browser, demo.url)
+    page.send(recordings["long"])
+    assert any("font" in url for url in page.urls)
+    assert all(url.startswith((demo.url, "data:", "blob:")) for url in page.urls), page.urls
+    assert demo.asked_hosts() <= {"127.0.0.1"}
+    page.close()
+
+
+# The program
+
+
+def test_the_temporary_folder_is_gone_when_the_program_is_told_to_end(demo, page, recordings):
+    page.send(recordings["clip"])  # and the page stays open
+    kept = [path for path in demo.temporary.rglob("*") if path.is_file()]
+    assert kept
+    assert all(path.relative_to(demo.temporary).parts[0].startswith("ast-demo-") for path in kept)
+    assert demo.end(signal.SIGTERM) == 0
+    assert not list(demo.temporary.iterdir())
+    assert not list(demo.working.iterdir())
+    assert "Traceback" not in demo.errors.read_text()
+
+
+def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path, checkpoint, interruptible):
+    demo = Demo(tmp_path, checkpoint)
+    deadline = time.monotonic() + LISTENING_SECONDS
+    while not list(demo.temporary.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert demo.end(signal.SIGINT) == 0
+    assert not list(demo.temporary.iterdir())
+    assert "Traceback" not in demo.errors.read_text()
+
+
+def answer_of(capsys, *arguments):
+    """What is said on the error stream, which is one line."""
+    assert run_demo.main([str(argument) for argument in arguments]) == 1
+    said = capsys.readouterr().err.removesuffix("\n")
+    assert "\n" not in said
+    return said
+
+
+def test_a_wrong_folder_is_answered_with_what_to_type(tmp_path, checkpoint, capsys):
+    said = answer_of(capsys, tmp_path / "gone", "--port", "0")
+    assert said.startswith(f"ast-demo: There is no folder {tmp_path / 'gone'}. Pass one that ast-finetune")
+    without_weights = shutil.copytree(checkpoint, tmp_path / "no_weights")
+    (without_weights / "model.safetensors").unlink()
+    assert "has no model.safetensors" in answer_of(capsys, without_weights, "--port", "0")
+    broken_card = shutil.copytree(checkpoint, tmp_path / "broken_card")
+    (broken_card / "README.md").write_text("---\nlicense: [\n---\n")
+    assert f"type: ast-model-card {broken_card}" in answer_of(capsys, broken_card, "--port", "0")
+
+
+def test_a_port_that_is_in_use_is_answered_before_anything_is_loaded(tmp_path, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = answer_of(capsys, tmp_path, "--port", port)
+    assert said.startswith(
+        f"ast-demo: Cannot listen on port {port} of 127.0.0.1: Address already in use. Pass another"
+    )
+    assert "Pass --host 127.0.0.1" in answer_of(capsys, tmp_path, "--host", "not an address")
+
+
+@pytest.mark.parametrize(
+    "flags", [["--port", "65536"], ["--port", "x"], ["--max_minutes", "0"], ["--max_megabytes", "nan"]]
+)
+def test_a_limit_or_port_that_is_none_is_refused(flags, capsys):
+    with pytest.raises(SystemExit):
+        run_demo.parse_arguments(["model", *flags])
+    assert f"argument {flags[0]}: '{flags[1]}' is not a" in capsys.readouterr().err
+
+
+def test_without_gradio_it_says_what_to_install(checkpoint, capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "model_card.demo_page")
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    assert answer_of(capsys, checkpoint, "--port", "0").endswith("Type: pip install 'ast-kit[demo]'")
+
+
+def test_it_listens_on_this_machine_alone_and_shares_nothing(checkpoint):
+    arguments = run_demo.parse_arguments([str(checkpoint)])
+    assert arguments.host == "127.0.0.1"
+    assert not hasattr(arguments, "share")
+
+
+# What the page is made of
+
+
+def test_the_length_of_a_recording_is_known_before_it_is_decoded(tmp_path, multi_label, monkeypatch, recordings):
+    if shutil.which("ffmpeg") is None:
+        pytest.skip("needs ffmpeg")
+    path = tmp_path / "long.m4a"
+    subprocess.run(["ffmpeg", "-loglevel", "error", "-i", recordings["too_long"], path], check=True)
+    assert audio_duration(path) == pytest.approx(35, abs=0.1)
+
+    def decoded(content):
+        raise AssertionError("the whole recording was decoded")
+
+    monkeypatch.setattr("modeling_ast.audio._decode_with_torchcodec", decoded)
+    with pytest.raises(AudioError, match=r"^long\.m4a lasts 0\.6 minutes"):
+        demo_page.tag_recording(multi_label, path, max_minutes=0.5)
+
+
+def test_independent_labels_are_sigmoid_scores_with_their_thresholds(multi_label, recordings, tmp_path):
+    tags, seconds = demo_page.tag_recording(multi_label, recordings["clip"], max_minutes=1)
+    waveform, _ = soundfile.read(recordings["clip"], dtype="float32")
+    multi_label.model.save_pretrained(tmp_path)
+    multi_label.feature_extractor.save_pretrained(tmp_path)
+    (expected,) = stock_scores(tmp_path, [waveform], top_k=None, function_to_apply="sigmoid")
+    shown = demo_page.label_value(tags, multi_label.problem_type)
+    assert shown == pytest.approx({row["label"]: row["score"] for row in expected}, abs=1e-5)
+    assert seconds == pytest.approx(len(waveform) / RATE)
+
+    note = demo_page.note_html(tags, multi_label)
+    limits = {"bell": 0.0, "kick": 1.0}
+    heard = {row["label"] for row in expected if row["score"] >= limits.get(row["label"], 0.5)}
+    assert "bell" in heard
+    assert "kick" not in heard
+    assert set(re.findall("<b>(.*?)</b>", note)) == {html.escape(label) for label in heard}
+    assert "<b>bell</b> (threshold 0%)" in note
+    none = FileTags("clip.wav", [Tag("kick", 0.9)])
+    assert demo_page.note_html(none, multi_label) == "No label reaches its threshold."
+
+
+def test_the_picture_is_of_the_window_the_layer_and_the_head(multi_label, recordings):
+    waveform, _ = soundfile.read(recordings["long"], dtype="float32")
+    features = multi_label.feature_extractor(
+        waveform[2 * RATE : 2 * RATE + WINDOW], sampling_rate=RATE, return_tensors="pt"
+    )
+    expected = attention_maps(multi_label.model, multi_label.feature_extractor, **features, layer=1, head=0)
+    figure = demo_page.draw_attention(multi_label, recordings["long"], 2.0, layer=1, head=0)
+    heat = figure.axes[0].images[1].get_array()
+    assert heat.max() == pytest.approx(expected.weights.max().item())
+    at_end = demo_page.draw_attention(multi_label, recordings["long"], 100.0)
+    assert at_end.axes[0].get_title() == "0:06 to 0:07: attention rollout through all layers"
+
+
+def test_the_picture_leaves_padding_out(multi_label, tmp_path):
+    soundfile.write(tmp_path / "quiet.wav", noise(1)[: RATE // 2] / 1000, RATE, subtype="FLOAT")
+    axes = demo_page.draw_attention(multi_label, tmp_path / "quiet.wav").axes[0]
+    assert axes.get_xlim() == pytest.approx((0, 0.5), abs=0.03)
+    spectrogram = axes.images[0]
+    shown = np.asarray(spectrogram.get_array())[:, : int(axes.get_xlim()[1] * 100)]
+    assert spectrogram.get_clim() == pytest.approx((np.percentile(shown, 5), shown.max()), rel=0.01)
+
+
+def test_one_request_is_computed_at_a_time(multi_label):
+    page = demo_page.build_page(
+        multi_label.model, multi_label.feature_extractor, name="x", max_megabytes=1, max_minutes=1
+    )
+    computing = [event for event in page.fns.values() if event.queue]
+    assert {(event.concurrency_id, event.concurrency_limit) for event in computing} == {("model", 1)}
+    assert len(computing) == 5
+
+
+def test_a_timeline_holds_what_was_heard_longest_and_escapes_it():
+    count = demo_page.MOST_LANES + 2
+    segments = [Segment("f", 0.0, 1.0 + index, f"label {index:02d}", 0.5) for index in range(count)]
+    segments.append(Segment("f", 5.0, 60.0, "<script>", 0.9))
+    shown = demo_page.timeline_html(segments, 100.0)
+    names = re.findall('class="name">(.*?)<', shown)
+    assert names == ["&lt;script&gt;", *(f"label {index:02d}" for index in range(count - 1, 2, -1))]
+    assert f"of {count + 1}" in shown
+    assert "<script>" not in shown
+    assert 'data-start="5.000" style="left: 5.000%; width: 55.000%; opacity: 0.93"' in shown
+    assert re.findall(r"<span style=.left: ([\d.]+)%.>([\d:.]+)<", shown)[-1] == ("90.000", "1:30")
+    assert "No label reaches its threshold" in demo_page.timeline_html([], 100.0)
+
+
+def test_a_name_is_shown_as_it_is():
+    assert "<b>" not in demo_page.header_html("a <b>", "c <b>", "d <b>")
+    assert demo_page.header_html("a", None, None) == "<h1>a</h1>"
+
+
+def test_a_regression_is_shown_as_numbers(tmp_path, recordings):
+    folder = save_checkpoint(tmp_path, "regression")
+    tagger = AudioTagger.from_pretrained(folder, "cpu")
+    tags, _ = demo_page.tag_recording(tagger, recordings["long"], max_minutes=1)
+    assert tags.segments is None
+    assert demo_page.label_value(tags, "regression").startswith(
+        f"{tags.labels[0].label}: {tags.labels[0].score:.4g}, "
+    )
