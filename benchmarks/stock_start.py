@@ -23,7 +23,7 @@ from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_
     ASTFeatureExtractor as StockFeatureExtractor,
 )
 
-from finetune.arguments import parse_arguments
+from finetune.command_line import parse_arguments
 from finetune.training_run import prepare_run, train_run
 
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"

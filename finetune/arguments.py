@@ -1,31 +1,27 @@
-"""What a fine-tuning run can be told: five groups of fields, a YAML recipe under flags, and the merged result.
+"""What a fine-tuning run can be told: five groups of fields.
 
-`HfArgumentParser` makes the flags; a recipe is a YAML file with the same names. Flags override the recipe.
+A group refuses by itself what is wrong in it; see `argument_checks.py` for what is wrong between groups, and
+`command_line.py` for how fields are given.
 """
 
-import argparse
 import dataclasses
-import difflib
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import torch
-import yaml
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import TrainingArguments
 
 from modeling_ast.patch_grid import GEOMETRY_FIELDS
 
-from .augmentation import refuse_without_waveforms
 from .sampling import SAMPLING_STRATEGIES
 
 WIDTH_FIELDS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 SIZE_FIELDS = (*WIDTH_FIELDS, *GEOMETRY_FIELDS)
+HUB_FIELDS = ("hub_model_id", "hub_private_repo", "hub_revision")  # of TrainingArguments
 
 
 @dataclass
@@ -489,7 +485,10 @@ class ASTTrainingArguments(TrainingArguments):
 
     output_dir: str | None = field(default=None, metadata={"help": "Folder for the checkpoint, summary and card."})
     overwrite_output_dir: bool = field(
-        default=False, metadata={"help": "Replace the run that output_dir already holds."}
+        default=False,
+        metadata={
+            "help": "Replace the run that output_dir already holds, its checkpoints and TensorBoard curves too."
+        },
     )
     dry_run: bool = field(
         default=False,
@@ -517,6 +516,9 @@ class ASTTrainingArguments(TrainingArguments):
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Hide NaN losses in the log; looking for them makes an accelerator wait."}
     )
+    hub_strategy: str = field(
+        default="end", metadata={"help": "When to push: only at the end, the finished run with its card."}
+    )
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator chooses columns itself."})
     label_names: list[str] = field(default_factory=lambda: ["labels"], metadata={"help": "Batch keys of the labels."})
 
@@ -536,207 +538,7 @@ class ASTTrainingArguments(TrainingArguments):
             self.accelerator_config.non_blocking = True
 
 
-COMMON_TRAINING_FIELDS = {
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "per_device_eval_batch_size",
-    "gradient_accumulation_steps",
-    "gradient_checkpointing",
-    "lr_scheduler_type",
-    "warmup_steps",
-    "weight_decay",
-    "max_grad_norm",
-    "seed",
-    "bf16",
-    "dataloader_num_workers",
-    "load_best_model_at_end",
-    "metric_for_best_model",
-    "resume_from_checkpoint",
-    "torch_compile",
-    "train_sampling_strategy",
-    "use_cpu",
-}
-NEGATIVE_NUMBER = re.compile(r"-\d+|-\d*\.\d+")  # what argparse takes for a value although it begins with -
-NOT_RECORDED = ("overwrite_output_dir", "resume_from_checkpoint", "dry_run", "hub_token", "push_to_hub_token")
 ARGUMENT_GROUPS = (ModelArguments, DataArguments, AugmentationArguments, OptimizationArguments, ASTTrainingArguments)
-
-
-class _Parser(HfArgumentParser):
-    """A parser whose errors are exceptions: `fine_tune` must not end the session that it is called in."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message.removeprefix('argument ').rstrip('.')}. See ast-finetune --help.")
-
-
-def parse_arguments(
-    argv: list[str],
-) -> tuple[ModelArguments, DataArguments, AugmentationArguments, OptimizationArguments, ASTTrainingArguments]:
-    """Read `[RECIPE.yaml] [--field value ...]`; a flag overrides the recipe's field.
-
-    Raises:
-        ValueError: for an unknown field, with the nearest known one; for a value of another type than the field's; for
-            values that do not fit together.
-        FileNotFoundError: if the recipe is not there.
-    """
-    parser = _Parser(
-        ARGUMENT_GROUPS,
-        prog="ast-finetune",
-        usage="ast-finetune [RECIPE.yaml] [--field value ...]",
-        description="Fine-tune an Audio Spectrogram Transformer on your own clips. Flags override the recipe.",
-        epilog="Example: ast-finetune --dataset_name clips --output_dir runs/mine --model_name_or_path user/checkpoint. "
-        "Every field of transformers.TrainingArguments is a flag too; --help_all lists them.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--help_all", action="help", help="list the flags of TrainingArguments too")
-    flags = all_flags(argv)
-    if "--help_all" not in argv:
-        hide_rare_flags(parser)
-    *groups, rest = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True)
-    if rest:
-        raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
-    model, data, augmentation, optimization, training = groups
-    data.given = frozenset(map(_field_of, flags)) & {item.name for item in dataclasses.fields(data)}
-    if data.features_column_name:
-        refuse_without_waveforms(augmentation)
-    if augmentation.mixup_probability and training.label_smoothing_factor:
-        raise ValueError(
-            "Both mixup_probability and label_smoothing_factor were given; Trainer smooths hard labels only. Pass one."
-        )
-    if training.train_sampling_strategy == "group_by_length" and data.padding != "longest":
-        raise ValueError(
-            "train_sampling_strategy='group_by_length' saves nothing where every clip is padded to max_length. Pass "
-            "--padding longest too."
-        )
-    refuse_adapters_of_nothing(model, optimization)
-    check_choices(data, optimization, training)
-    return tuple(groups)
-
-
-def refuse_adapters_of_nothing(model: ModelArguments, optimization: OptimizationArguments):
-    """Raise a `ValueError` for LoRA adapters of random weights."""
-    if optimization.lora_rank and not model.model_name_or_path:
-        raise ValueError(
-            f"lora_rank={optimization.lora_rank} adapts the weights of a checkpoint, and none was given: random weights that "
-            "do not learn are of no use. Pass --model_name_or_path, or leave out --lora_rank to train a new model in full."
-        )
-
-
-def check_choices(data: DataArguments, optimization: OptimizationArguments, training: "ASTTrainingArguments"):
-    """What is chosen in a training is chosen on clips that are not scored, and what is averaged is trained."""
-    if optimization.early_stopping_patience and not (data.has_validation_split() and training.load_best_model_at_end):
-        raise ValueError(
-            "early_stopping_patience needs clips to stop by that are not scored afterwards. Pass --validation_fraction 0.1 "
-            "(or the split that is there), --eval_strategy epoch and --load_best_model_at_end true."
-        )
-    if optimization.ensemble_epochs and optimization.early_stopping_patience:
-        raise ValueError(
-            "early_stopping_patience may end the training before the last of ensemble_epochs. Pass one of them."
-        )
-    if (optimization.average_epochs or optimization.ensemble_epochs) and training.max_steps > 0:
-        raise ValueError(
-            "average_epochs and ensemble_epochs count whole epochs, max_steps does not. Pass --num_train_epochs instead."
-        )
-    refuse_ignored(data, optimization, training)
-    warmup, stair = training.warmup_steps or 0, optimization.warmup_stair
-    if optimization.decay_after_epoch is not None and warmup and (warmup != int(warmup) or warmup < stair):
-        raise ValueError(
-            f"warmup_steps={warmup:g} is not a number of steps from warmup_stair={stair} on, which the original's schedule "
-            "needs. Pass for example --warmup_steps 1000, 0 for no warm-up, or a smaller --warmup_stair."
-        )
-    for name in ("average_epochs", "ensemble_epochs"):
-        epochs = getattr(optimization, name)
-        if epochs and epochs[1] > training.num_train_epochs:
-            raise ValueError(
-                f"{name}={epochs} goes beyond num_train_epochs={training.num_train_epochs:g}. Pass epochs that are trained."
-            )
-    if optimization.average_epochs and training.load_best_model_at_end:
-        raise ValueError(
-            "average_epochs and load_best_model_at_end both say which weights are kept. Pass one of them."
-        )
-
-
-def refuse_ignored(data: DataArguments, optimization: OptimizationArguments, training: "ASTTrainingArguments"):
-    """Raise a `ValueError` for a field that another one leaves without effect."""
-
-    def changed(group, name: str) -> bool:
-        (item,) = (item for item in dataclasses.fields(group) if item.name == name)
-        return getattr(group, name) != item.default
-
-    for name in ("decay_every", "decay_factor", "warmup_stair"):
-        if optimization.decay_after_epoch is None and changed(optimization, name):
-            raise ValueError(
-                f"{name} belongs to the original's schedule. Pass --decay_after_epoch too, or leave it out."
-            )
-    for name in ("lora_alpha", "lora_dropout", "lora_target_modules"):
-        if not optimization.lora_rank and getattr(optimization, name) not in (None, 0, []):
-            raise ValueError(f"{name} belongs to LoRA adapters. Pass --lora_rank 8 too, or leave it out.")
-    if optimization.decay_after_epoch is not None and changed(training, "lr_scheduler_type"):
-        raise ValueError(
-            "lr_scheduler_type and decay_after_epoch both say how the learning rate falls. Pass one of them."
-        )
-    if optimization.optimizer != "trainer" and changed(training, "optim"):
-        raise ValueError(f"optim and optimizer={optimization.optimizer} both name an optimiser. Pass one of them.")
-    if data.streaming:
-        refuse_in_a_stream(data, training)
-    elif changed(data, "shuffle_buffer"):
-        raise ValueError("shuffle_buffer belongs to clips that are streamed. Pass --streaming too, or leave it out.")
-    if data.fold_column_name and changed(data, "eval_fraction"):
-        raise ValueError("eval_fraction holds clips out, fold_column_name scores every fold. Pass one of them.")
-
-
-def refuse_in_a_stream(data: DataArguments, training: "ASTTrainingArguments"):
-    """Raise a `ValueError` for what needs all clips at hand."""
-    reasons = {
-        "fold_column_name": "makes splits, which a stream has to have",
-        "validation_fraction": "makes a split, which a stream has to have: name it as --validation_split_name or "
-        "--validation_file",
-        "eval_fraction": "makes a split, which a stream has to have: name it as --eval_split_name or --eval_file",
-        "group_column_name": "concerns splits that are made, and a stream has to have its own",
-        "group_file_pattern": "concerns splits that are made, and a stream has to have its own",
-        "waveform_cache": "keeps all clips decoded",
-        "features_column_name": "is for features that are at hand",
-        "drop_duplicate_audio": "compares all clips",
-    }
-    for name, reason in reasons.items():
-        (item,) = (item for item in dataclasses.fields(data) if item.name == name)
-        if getattr(data, name) != item.default:
-            raise ValueError(f"{name} {reason}. Leave out --{name}, or --streaming.")
-    if training.train_sampling_strategy != "random":
-        raise ValueError(
-            f"train_sampling_strategy={training.train_sampling_strategy!r} chooses among all clips, of which a stream holds only "
-            "the next ones. Pass --train_sampling_strategy random, or leave out --streaming."
-        )
-
-
-def hide_rare_flags(parser: HfArgumentParser):
-    """Leave this kit's fields and the common ones of `TrainingArguments` in the help."""
-    ours = {item.name for group in ARGUMENT_GROUPS[:-1] for item in dataclasses.fields(group)}
-    ours |= {name for name in ASTTrainingArguments.__annotations__ if name != "label_names"}
-    for action in parser._actions:
-        if "--help" not in action.option_strings:
-            action.option_strings = action.option_strings[:1]  # --with-dashes still works and need not be shown
-        if action.dest not in ours | COMMON_TRAINING_FIELDS | {"help", "help_all"}:
-            action.help = argparse.SUPPRESS
-
-
-def all_flags(argv: list[str]) -> list[str]:
-    """The command line with the recipe, if there is one, written out as flags before the given ones.
-
-    Raises:
-        ValueError: for a flag of an unknown field; see also [`recipe_as_flags`].
-    """
-    for previous, word in itertools.pairwise(["", *argv]):
-        name = _field_of(word)
-        if name not in {None, "help", "help_all"} | known_fields():
-            refuse_unknown_field(name, "command line")
-        if name is None and word.endswith((".yaml", ".yml")) and previous and _field_of(previous) is None:
-            raise ValueError(
-                f"The recipe {word} stands after a flag. Pass it first: ast-finetune {word} --field value."
-            )
-    if argv and not argv[0].startswith("-"):
-        return recipe_as_flags(local_or_shipped(argv[0])) + argv[1:]
-    return argv
 
 
 def local_or_shipped(name: str) -> Path:
@@ -744,125 +546,3 @@ def local_or_shipped(name: str) -> Path:
     path = Path(name)
     shipped = Path(__file__).parents[1] / path
     return shipped if path.parts[:1] == ("finetune",) and shipped.exists() and not path.exists() else path
-
-
-def _field_of(flag: str) -> str | None:
-    """The field that a word of the command line names, None for a value; `--no_field` and dashes are allowed."""
-    if not flag.startswith("--"):
-        return None
-    name = flag.removeprefix("--").split("=")[0].replace("-", "_")
-    return name.removeprefix("no_") if name.removeprefix("no_") in known_fields() else name
-
-
-def recipe_as_flags(recipe: Path) -> list[str]:
-    """A recipe's fields as the flags they stand for, so that both are read by the same rules.
-
-    Args:
-        recipe (`Path`): YAML file of `field: value`, values being scalars, lists of scalars or (as JSON) mappings.
-
-    Raises:
-        FileNotFoundError: if the file is not there.
-        ValueError: if it is not a mapping, or names an unknown field.
-    """
-    if not recipe.is_file():
-        raise FileNotFoundError(f"The recipe {recipe} is not there. Pass a YAML file, or only flags.")
-    try:
-        fields = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{recipe} is not valid YAML: {error}") from error
-    if not isinstance(fields, dict):
-        raise ValueError(f"{recipe} holds no 'field: value' lines.")
-    return fields_as_flags(fields, str(recipe))
-
-
-def fields_as_flags(fields: dict, place: str) -> list[str]:
-    """Fields as the flags they stand for.
-
-    Args:
-        fields (`dict`): values are scalars, lists or tuples of scalars, or (as JSON) mappings; what is `None` or empty is
-            left out.
-        place (`str`): where they stand, for messages.
-
-    Raises:
-        ValueError: for an unknown field, or an item of a list that would be taken for a flag.
-    """
-    flags = []
-    for name, value in fields.items():
-        if name not in known_fields():
-            refuse_unknown_field(name, place)
-        if value is None:
-            continue
-        if not isinstance(value, (list, tuple)):
-            # In one word, as a value may begin like a flag.
-            flags.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
-            continue
-        if any(isinstance(item, bool) for item in value):
-            raise ValueError(
-                f"{place}: YAML reads words like no and off in {name} as truth values. Put them in quotes."
-            )
-        values = [str(item) for item in value]
-        like_flags = [item for item in values if item.startswith("-") and not NEGATIVE_NUMBER.fullmatch(item)]
-        if like_flags:
-            raise ValueError(
-                f"{place}: {name} holds {', '.join(map(repr, like_flags))}, and an item of a list that begins with - is "
-                f"taken for a flag. Call it otherwise in the data and in {name}."
-            )
-        flags += [f"--{name}", *values] if values else []
-    return flags
-
-
-def recorded_arguments(argv: list[str]) -> list[str]:
-    """The command line without what [`merged_recipe`] leaves out, for the run summary."""
-    kept, leave_out = [], False
-    for word in argv:
-        name = _field_of(word)
-        if name is not None:
-            leave_out = name in NOT_RECORDED
-        if not leave_out:
-            kept.append(word)
-    return kept
-
-
-def known_fields() -> set[str]:
-    """Names of all fields of all groups."""
-    return {item.name for group in ARGUMENT_GROUPS for item in dataclasses.fields(group) if item.init}
-
-
-def refuse_unknown_field(name: str, place: str):
-    """Raise a `ValueError` that names the nearest known fields."""
-    near = difflib.get_close_matches(name, sorted(known_fields()), n=3)
-    hint = f"Did you mean {' or '.join(near)}?" if near else "See ast-finetune --help."
-    raise ValueError(f"Unknown field {name!r} ({place}). {hint}")
-
-
-def merged_recipe(argv: list[str]) -> dict:
-    """What recipe and flags together said, as a recipe that can be saved and run again.
-
-    What concerns this call only is left out: replacing or resuming a run, and secrets.
-
-    Args:
-        argv (`list[str]`): the command line; see [`parse_arguments`].
-    """
-    merged: dict[str, list[str]] = {}
-    values: list[str] = []
-    for word in all_flags(argv):
-        name = _field_of(word)
-        if name is None:
-            values.append(word)
-        else:  # a later flag replaces an earlier one with all its values
-            values = merged[name] = ["false"] if word.startswith(("--no_", "--no-")) else []
-            if "=" in word:
-                values.append(word.split("=", 1)[1])
-    plain = {name: [_plain(value) for value in values] or [True] for name, values in merged.items()}
-    return {
-        name: values[0] if len(values) == 1 else values for name, values in plain.items() if name not in NOT_RECORDED
-    }
-
-
-def _plain(value: str):
-    """The number or truth value that a word stands for, where it reads back as the same word."""
-    try:
-        read = yaml.safe_load(value)
-    except yaml.YAMLError:
-        return value
-    return read if isinstance(read, (int, float)) and str(read).lower() == value.lower() else value

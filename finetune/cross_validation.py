@@ -16,7 +16,8 @@ from accelerate import PartialState
 from model_card.run_summary import RUN_SUMMARY_NAME
 from modeling_ast.atomic_files import open_atomically
 
-from .arguments import ASTTrainingArguments, merged_recipe, parse_arguments
+from .arguments import ASTTrainingArguments
+from .command_line import merged_recipe, parse_arguments
 from .results.output_folder import (
     make_output_dir,
     refuse_another_run,
@@ -32,7 +33,7 @@ from .robustness.input_errors import input_errors_in_words
 from .sources.data_errors import some
 from .sources.labels import is_multi_label
 from .sources.splits import load_folds
-from .training_run import prepare_run, train_run
+from .training_run import PreparedRun, prepare_run, train_run
 
 RESULTS_NAME, TABLE_NAME = "cross_validation.json", "cross_validation.md"
 PREFIX_FOLD_DIR = "fold-"
@@ -67,15 +68,21 @@ def cross_validate(argv: list[str], arguments: tuple) -> dict:
         check_fold_choices(training_args)
         folds, split_method = load_folds(data_args)
         identity = check_folds_dir(argv, arguments, folds)
-        _prepare_folder(folder, training_args, identity)
     names, summaries = [name for name, _ in folds], []
+    begun = bool(training_args.resume_from_checkpoint)
     for number, (name, splits) in enumerate(folds, 1):
         fold_folder = folder / _folder_name(name)
-        finished = fold_folder / RUN_SUMMARY_NAME
-        _say(f"fold {name}, {number} of {len(folds)}" + (": finished before" if finished.is_file() else ""))
-        if not finished.is_file():
-            _train_fold(argv, fold_folder, splits, f"{split_method}; fold {name} is scored")
-        summaries.append(json.loads(finished.read_text(encoding="utf-8")))
+        summary = fold_folder / RUN_SUMMARY_NAME
+        finished = begun and summary.is_file()
+        _say(f"fold {name}, {number} of {len(folds)}" + (": finished before" if finished else ""))
+        if not finished:
+            run = _prepare_fold(argv, fold_folder, (splits, f"{split_method}; fold {name} is scored"), begun)
+            if not begun:  # a cross-validation whose first fold is refused leaves everything as it was
+                with input_errors_in_words():
+                    _begin_folder(folder, identity, fold_folder)
+                begun = True
+            train_run(run)
+        summaries.append(json.loads(summary.read_text(encoding="utf-8")))
 
     metric = "mean_average_precision" if is_multi_label(folds[0][1]["train"]) else "accuracy"
     results = summarize_folds(names, summaries, metric)
@@ -159,28 +166,28 @@ def _fold_folders(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{PREFIX_FOLD_DIR}*"))
 
 
-def _prepare_folder(folder: Path, training_args: ASTTrainingArguments, identity: dict):
-    """Make the folder that was checked, and remove what is to be replaced."""
-    if training_args.resume_from_checkpoint:
-        return
-    found = _fold_folders(folder)
+def _begin_folder(folder: Path, identity: dict, first_fold: Path):
+    """Say what cross-validation the folder is of, and remove all folds of an earlier one but the first, which is ready."""
+    found = [path for path in _fold_folders(folder) if path != first_fold]
     PartialState().wait_for_everyone()  # before one process removes what another looks for
-    if found:
-        remove([*found, *(folder / name for name in (RESULTS_NAME, TABLE_NAME, IDENTITY_NAME))])
+    remove([*found, *(folder / name for name in (RESULTS_NAME, TABLE_NAME))])
     if PartialState().is_main_process:
         with make_output_dir(folder), open_atomically(folder / IDENTITY_NAME) as file:
             file.write(json.dumps(identity, indent=1).encode())
     PartialState().wait_for_everyone()
 
 
-def _train_fold(argv: list[str], folder: Path, splits, split_method: str):
+def _prepare_fold(argv: list[str], folder: Path, loaded: tuple[datasets.DatasetDict, str], begun: bool) -> PreparedRun:
+    """[`prepare_run`] for a fold, which goes on from its last checkpoint if its cross-validation had begun before."""
     arguments = parse_arguments([*argv, "--output_dir", str(folder)])
     training_args = arguments[-1]
-    training_args.overwrite_output_dir = False
-    training_args.resume_from_checkpoint = "true" if checkpoints_in(folder) else None
-    if not training_args.resume_from_checkpoint:
-        remove([folder])  # what a fold left that was interrupted before its first checkpoint
-    train_run(prepare_run(argv, arguments, (splits, split_method)))
+    asked_for = training_args.overwrite_output_dir
+    training_args.resume_from_checkpoint = "true" if begun and checkpoints_in(folder) else None
+    # Also what a fold left that was interrupted before its first checkpoint
+    training_args.overwrite_output_dir = training_args.resume_from_checkpoint is None
+    run = prepare_run(argv, arguments, loaded)
+    training_args.overwrite_output_dir = asked_for  # for what is said if it fails
+    return run
 
 
 def summarize_folds(names: list[str], summaries: list[dict], metric: str) -> dict:

@@ -4,6 +4,7 @@ A split is a `datasets.Dataset` with undecoded audio; see `splits.py` for where 
 found out about it before training.
 """
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -44,12 +45,24 @@ def read_clip(audio: dict, sampling_rate: int, max_samples: int | None = None) -
 
 
 def fetched(audio: dict) -> dict:
-    """Audio with the content of a file that lies elsewhere, such as hf://datasets/...; of this machine as it is."""
+    """Audio with the content of a file that lies elsewhere, such as hf://datasets/...; of this machine as it is.
+
+    Args:
+        audio (`dict`): `{"bytes": ..., "path": ...}`.
+
+    Raises:
+        AudioError: if there is no such file, or it cannot be had.
+    """
     path = audio["path"]
     if audio["bytes"] is not None or path is None or "://" not in path:
         return audio
-    with fsspec.open(path, "rb") as file:
-        return {"bytes": file.read(), "path": path}
+    try:
+        with fsspec.open(path, "rb") as file:
+            return {"bytes": file.read(), "path": path}
+    except FileNotFoundError as error:
+        raise AudioError(f"There is no file {path}. Put it there.") from error
+    except Exception as error:  # each of fsspec's file systems has errors of its own
+        raise AudioError(f"{path} cannot be read: {error}. Check the connection.") from error
 
 
 class ClipDataset(Dataset, ABC):
@@ -94,6 +107,39 @@ class ClipDataset(Dataset, ABC):
     @abstractmethod
     def _decoded(self, clip) -> tuple[np.ndarray, int | list[int]]:
         """Waveform and label of a clip."""
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """What to call a clip in a message, by its place in the split."""
+
+    @abstractmethod
+    def label_counts(self) -> np.ndarray:
+        """Clips of each label, told without decoding audio: `(labels,)`."""
+
+    @abstractmethod
+    def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
+        """Clips without labels or augmentation, as [`measure_normalization`] takes them.
+
+        Args:
+            count (`int`): how many; 0 for all.
+            seed (`int`): seed of the draw.
+        """
+
+    @abstractmethod
+    def first_keys(self, count: int) -> Sequence:
+        """What to ask for to get the first clips of the split as they are, `count` of them."""
+
+    @abstractmethod
+    def keys_of_first_epoch(self, count: int, seed: int) -> list[tuple]:
+        """What to ask for to get some clips, each as it is and as the first epoch has it.
+
+        Args:
+            count (`int`): how many.
+            seed (`int`): seed of the draw.
+
+        Returns:
+            Pairs of keys.
+        """
 
     def _plain(self, clip) -> dict:
         waveform, label = self._read(clip)
@@ -176,6 +222,11 @@ class ASTDataset(ClipDataset):
         """Indices of the labels of every clip, told without decoding audio; one each for single-label data."""
         return label_lists(self.split)
 
+    def label_counts(self) -> np.ndarray:
+        """Clips of each label, told without decoding audio: `(labels,)`."""
+        labels = np.fromiter(itertools.chain.from_iterable(self.label_lists()), dtype=np.int64)
+        return np.bincount(labels, minlength=self.num_labels)
+
     def lengths(self) -> np.ndarray:
         """Samples of every clip as the model hears them, told from the files' headers: `(clips,)`."""
         durations = [audio_duration(row["audio"]) for row in self.split.select_columns("audio")]
@@ -185,6 +236,18 @@ class ASTDataset(ClipDataset):
         """What to call a clip in a message."""
         return clip_name(self.split[index]["audio"])
 
+    def first_keys(self, count: int) -> range:
+        """Places of the first clips."""
+        return range(min(count, len(self)))
+
+    def keys_of_first_epoch(self, count: int, seed: int) -> list[tuple[int, tuple[int, int]]]:
+        """Of clips drawn at random, each by its place and by (0, place)."""
+        return [(index, (0, index)) for index in self._drawn(count, seed)]
+
+    def _drawn(self, count: int, seed: int) -> list[int]:
+        """Places of clips drawn at random; of all for a `count` of 0."""
+        return np.random.default_rng(seed).permutation(len(self))[: count or None].tolist()
+
     def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
         """Clips drawn at random, in the order of the rows, as [`measure_normalization`] takes them.
 
@@ -192,8 +255,7 @@ class ASTDataset(ClipDataset):
             count (`int`): how many; 0 for all.
             seed (`int`): seed of the draw.
         """
-        chosen = np.random.default_rng(seed).permutation(len(self))[: count or None]
-        return (self._clip(index) for index in sorted(chosen.tolist()))
+        return (self._clip(index) for index in sorted(self._drawn(count, seed)))
 
     def _clip(self, index: int) -> np.ndarray:
         """A clip without its label or augmentation."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import datasets
 
-from .arguments import NOT_RECORDED, fields_as_flags, parse_arguments
+from .command_line import NOT_RECORDED, fields_as_flags, parse_arguments, shown_value
 from .robustness.input_errors import input_errors_in_words
 from .sources.data_errors import DataError
 from .sources.splits import clips_of_dataset, split_clips
@@ -47,6 +47,7 @@ def fine_tune(
     Raises:
         InputError: for whatever is wrong with data or fields; nothing was trained.
         TrainingStoppedError: if the training ended early.
+        NotPushedError: if the run is whole in its folder, but could not be pushed.
     """
     given = fields | {"output_dir": os.fspath(output_dir)}
     with input_errors_in_words():
@@ -85,5 +86,12 @@ def _refuse_other_types(dataset):
 def _call(fields: dict, dataset_name: str | None) -> str:
     """The call as it was, for the card."""
     named = {"dataset_name": dataset_name} if dataset_name else {}
-    told = named | {name: value for name, value in fields.items() if name not in NOT_RECORDED}
-    return f"fine_tune(dataset, {', '.join(f'{name}={value!r}' for name, value in told.items())})"
+    told = {name: _shown(value) for name, value in fields.items() if name not in NOT_RECORDED}
+    return f"fine_tune(dataset, {', '.join(f'{name}={value!r}' for name, value in (named | told).items())})"
+
+
+def _shown(value):
+    """A field's value as the call shows it, of files and folders the names only."""
+    if isinstance(value, (list, tuple)):
+        return [_shown(item) for item in value]
+    return shown_value(os.fspath(value)) if isinstance(value, (str, os.PathLike)) else value

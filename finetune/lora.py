@@ -29,7 +29,6 @@ from .optimization import freeze_lowest_layers
 if TYPE_CHECKING:  # an optional package, imported where it is used
     from peft import PeftModel
 
-ADAPTER_DIR = "adapter"
 CLASSIFIER = "classifier"
 EMBEDDINGS = "audio_spectrogram_transformer.embeddings"  # in full: PEFT looks at ends, and patch_embeddings ends alike
 _ENCODER = "audio_spectrogram_transformer.encoder.layer."

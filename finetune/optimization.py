@@ -7,7 +7,7 @@ Interspeech 2021). Learning rates that fall from layer to layer follow ELECTRA (
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -225,12 +225,12 @@ class HeadOnlyEpochs(TrainerCallback):
             parameter.requires_grad_(learns)
 
 
-def class_weights(label_lists: Sequence[Sequence[int]], num_labels: int, loss: str) -> torch.Tensor:
+def class_weights(counts: np.ndarray, num_clips: int, loss: str) -> torch.Tensor:
     """Weights under which every class has the same share of the loss, however many clips it has.
 
     Args:
-        label_lists (`Sequence[Sequence[int]]`): the label indices of every training clip.
-        num_labels (`int`): labels of the model.
+        counts (`np.ndarray` of shape `(num_labels,)`): training clips of each label of the model.
+        num_clips (`int`): all training clips.
         loss (`str`): `"cross_entropy"`: clips / (classes * clips of the class), scikit-learn's "balanced", where classes
             are those that have clips; these weights are 1 on average over the clips. `"binary_cross_entropy"`: the weight
             of a positive, negatives / positives of the class. A class that no clip has, or for the binary loss all
@@ -240,25 +240,13 @@ def class_weights(label_lists: Sequence[Sequence[int]], num_labels: int, loss: s
         `torch.Tensor` of shape `(num_labels,)`, float32.
 
     Raises:
-        ValueError: if a clip has not exactly one label and the loss is cross entropy.
+        ValueError: if there are not as many labels as clips and the loss is cross entropy.
     """
-    labels = np.fromiter((label for clip in label_lists for label in clip), dtype=np.int64)
-    if loss == CROSS_ENTROPY and any(len(clip) != 1 for clip in label_lists):
+    if loss == CROSS_ENTROPY and counts.sum() != num_clips:
         raise ValueError(
-            "Weights for the cross entropy need exactly one label a clip, and these clips have none or several. Pass "
+            f"Weights for the cross entropy need exactly one label a clip, and {num_clips} clips have {counts.sum()}. Pass "
             "--loss binary_cross_entropy, or --class_weights none."
         )
-    return class_weights_of_counts(np.bincount(labels, minlength=num_labels), len(label_lists), loss)
-
-
-def class_weights_of_counts(counts: np.ndarray, num_clips: int, loss: str) -> torch.Tensor:
-    """[`class_weights`] of clips that were only counted.
-
-    Args:
-        counts (`np.ndarray` of shape `(num_labels,)`): clips of each label.
-        num_clips (`int`): all clips, of which each has one label if the loss is `"cross_entropy"`.
-        loss (`str`): see [`class_weights`].
-    """
     if loss == CROSS_ENTROPY:
         balanced = counts > 0
         totals, parts = np.full(len(counts), num_clips), counts * balanced.sum()

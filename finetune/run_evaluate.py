@@ -26,6 +26,8 @@ from modeling_ast.tagging import label_thresholds
 from .arguments import DataArguments
 from .clip_sets.precomputed import NAME_COLUMN, is_precomputed
 from .metrics import left_out_note
+from .robustness.failures import is_out_of_memory
+from .robustness.input_errors import INPUT_ERRORS
 from .scoring import DivergedError, common_labels, ensemble_scores, evaluation_section, label_order
 from .sources.data_errors import DataError, counted, own_message, some
 from .sources.labels import is_multi_label
@@ -145,8 +147,8 @@ def main(argv: list[str] | None = None) -> int:
     except (AudioError, DivergedError) as error:
         print(f"ast-evaluate: {own_message(error)}", file=sys.stderr)
         return 1
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"ast-evaluate: {error}", file=sys.stderr)
+    except INPUT_ERRORS as error:
+        print(f"ast-evaluate: {_in_words(error)}", file=sys.stderr)
         return 2
     print_evaluations(evaluations, args.per_class)
     name, evaluation = list(evaluations.items())[-1]
@@ -154,6 +156,17 @@ def main(argv: list[str] | None = None) -> int:
     place = f"{args.output}: " if args.output else ""
     print(f"\n{place}{name}, {METRICS[metric]} {evaluation['metrics'][metric]:.4f} on {evaluation['clips']} clips")
     return 0
+
+
+def _in_words(error: Exception) -> str:
+    """What to say of wrong input; that memory is full, errors say in no words or in those of an allocator."""
+    if not is_out_of_memory(error):
+        return str(error)
+    said = str(error).strip().splitlines()
+    return (
+        f"There is not enough memory to score the clips{f' ({said[0]})' if said else ''}. Pass a lower "
+        "--per_device_eval_batch_size or fewer --dataloader_num_workers."
+    )
 
 
 def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments]:
@@ -343,7 +356,7 @@ def write_predictions(path: str | None, split: datasets.Dataset, labels: list[st
     if path is None:
         return
     several = is_multi_label(split)
-    with open_atomically(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+    with open_atomically(path, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["file", "truth", *labels])
         column = NAME_COLUMN if is_precomputed(split) else "audio"  # features themselves are not read for this

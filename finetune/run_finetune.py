@@ -6,9 +6,10 @@ import datasets
 from accelerate import PartialState
 from transformers.utils import logging
 
-from .arguments import parse_arguments
+from .command_line import parse_arguments
 from .cross_validation import cross_validate
 from .dry_runs.dry_run import dry_run
+from .results.pushing import NotPushedError
 from .robustness.failures import TrainingStoppedError
 from .robustness.input_errors import InputError, input_errors_in_words
 from .robustness.interruption import interruptions, signal_of
@@ -30,6 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     except TrainingStoppedError as error:
         if not error.in_all_processes or PartialState().is_main_process:
             print(f"ast-finetune: training stopped. {error}", file=sys.stderr)
+        return error.exit_code
+    except NotPushedError as error:
+        print(f"ast-finetune: the run was not pushed. {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt as error:
         number = signal_of(error)

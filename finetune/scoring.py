@@ -19,7 +19,7 @@ from modeling_ast.tagging import AudioTagger, check_model_name, problem_type_of,
 from .clip_sets.clip_datasets import clip_dataset
 from .clip_sets.waveform_cache import WaveformCache
 from .collator import ASTDataCollator, model_inputs
-from .data import ASTDataset
+from .data import ASTDataset, ClipDataset
 from .metrics import ASTMetrics, confusion, left_out, per_class_table
 from .robustness.clip_oddities import waveform_oddities
 from .sources.data_errors import some
@@ -41,14 +41,14 @@ class ClipScoresError(AudioError):
 
 
 def probabilities(
-    logits: torch.Tensor | np.ndarray, problem_type: str, dataset: ASTDataset | None = None
+    logits: torch.Tensor | np.ndarray, problem_type: str, dataset: ClipDataset | None = None
 ) -> np.ndarray:
     """Probabilities of every label: softmax for exclusive labels, sigmoid for independent ones.
 
     Args:
         logits (`torch.Tensor` or `np.ndarray` of shape `(clips, labels)`): the model's output.
         problem_type (`str`): `"single_label_classification"` or `"multi_label_classification"`.
-        dataset ([`ASTDataset`], *optional*): the clips, to name those that are at fault.
+        dataset ([`ClipDataset`], *optional*): the clips, to name those that are at fault.
 
     Returns:
         `np.ndarray` of shape `(clips, labels)`, float32.
@@ -73,7 +73,7 @@ def probabilities(
     return scores
 
 
-def _described(dataset: ASTDataset, index: int) -> str:
+def _described(dataset: ClipDataset, index: int) -> str:
     """A clip's name and what is unusual about its waveform, if it has one."""
     item = dataset[index]
     odd = waveform_oddities(item["waveform"]) if "waveform" in item else []

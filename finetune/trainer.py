@@ -1,24 +1,30 @@
 """`Trainer` for AST: features and augmentation on the training device, draws that survive a resume, whole checkpoints."""
 
 import json
+import logging
 import os
 import shutil
+from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
 
 import torch
+from huggingface_hub import CommitInfo, HfApi
 from torch.distributed.tensor import DTensor
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
+from transformers.integrations import TensorBoardCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
+from model_card.push_to_hub import push_to_hub
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.atomic_files import sync
 
 from .arguments import OptimizationArguments
 from .augmentation import Augmentation
-from .clip_sets.streaming import StreamedClips, StreamSampler
+from .clip_sets.streaming import StreamSampler
 from .collator import model_inputs
 from .lora import is_adapted
 from .optimization import (
@@ -31,10 +37,13 @@ from .optimization import (
     weighted_classification_loss,
 )
 from .results.progress import EpochLines
-from .results.run_folder import IDENTITY_NAME, UNFINISHED
+from .results.pushing import check_push, write_trainer_card
+from .results.run_folder import IDENTITY_NAME, UNFINISHED, events_dir
 from .robustness.divergence import DivergenceWatch
 from .robustness.interruption import InterruptionCheck
 from .sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
+
+logger = logging.getLogger(__name__)
 
 
 class ASTTrainer(Trainer):
@@ -53,10 +62,12 @@ class ASTTrainer(Trainer):
         kwargs: as [`~transformers.Trainer`]. The training set has to take the (epoch, index) items of
             [`EpochSampler`], as [`ASTDataset`] does, for `train_sampling_strategy="group_by_length"` to have its
             method `lengths`, and for `"class_balanced"` (whose items are (epoch, index, visit)) its method
-            `label_lists` and `num_labels`.
+            `label_lists` and `num_labels`; or its own `training_sampler(seed)`, as [`StreamedClips`] has. A scored set
+            may have its own `evaluation_sampler()`.
 
     Differs from `Trainer` also in that a checkpoint is written under another name, synced and renamed, so that a
-    half-written one is never resumed from.
+    half-written one is never resumed from, and in what is pushed to the Hub: never unfinished weights, and what and how
+    `ast-push` does.
     """
 
     def __init__(
@@ -86,7 +97,11 @@ class ASTTrainer(Trainer):
         self._refuse_sharded_weights()
         self._freeze()
         self._saving_into: str | None = None
+        self.published = False  # whether the output folder holds the result of the last training
         self.remove_callback(PrinterCallback if self.args.disable_tqdm else ProgressCallback)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = events_dir(self.args.output_dir)
         self.epoch_lines = EpochLines(self)
         self.add_callback(self.epoch_lines)
         self.add_callback(InterruptionCheck)
@@ -96,7 +111,7 @@ class ASTTrainer(Trainer):
     def _get_train_sampler(self, train_dataset=None) -> EpochSampler | StreamSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        if isinstance(dataset, StreamedClips):
+        if hasattr(dataset, "training_sampler"):  # it has an order of its own
             return self._told_of_epochs(dataset.training_sampler(seed))
         grouped = self.args.train_sampling_strategy == "group_by_length"
         if grouped and not hasattr(dataset, "lengths"):
@@ -127,7 +142,7 @@ class ASTTrainer(Trainer):
         return sampler
 
     def _get_eval_sampler(self, eval_dataset):
-        if isinstance(eval_dataset, StreamedClips):
+        if hasattr(eval_dataset, "evaluation_sampler"):
             return eval_dataset.evaluation_sampler()
         if self.args.train_sampling_strategy == "group_by_length":
             # Scored in their order: `Trainer` would look for lengths in the items, which have none.
@@ -175,8 +190,8 @@ class ASTTrainer(Trainer):
             return
         if args.activation_checkpointing and (args.activation_checkpointing_kwargs or {}).get("use_reentrant"):
             raise ValueError(
-                "Reentrant gradient checkpointing computes no gradients above frozen layers. Pass "
-                """--gradient_checkpointing_kwargs '{"use_reentrant": false}', or freeze nothing (lora_rank does, too)."""
+                "Reentrant activation checkpointing computes no gradients above frozen layers. Pass "
+                """--activation_checkpointing_kwargs '{"use_reentrant": false}', or freeze nothing (lora_rank does, too)."""
             )
         if optimization.head_only_epochs:
             if args.ddp_find_unused_parameters is False:
@@ -192,6 +207,7 @@ class ASTTrainer(Trainer):
         return values
 
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
+        self.published = False
         evaluated = vars(self.model).get("_is_accelerate_prepared") and self.model_wrapped is self.model
         if evaluated and self.args.world_size > 1 and not self.is_fsdp_enabled:
             # An evaluation before the training has marked the model as prepared, though not for training: Accelerate would
@@ -266,6 +282,73 @@ class ASTTrainer(Trainer):
         if "waveforms" in inputs or "features" in inputs:
             inputs = model_inputs(inputs, self.feature_extractor, self.augmentation)
         return inputs
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        """Save model and feature extractor; unlike `Trainer`'s this never pushes. Called by all processes."""
+        super().save_model(output_dir, _internal_call=True)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None):
+        token, self.args.hub_token = self.args.hub_token, None  # all arguments are saved too, in a pickle
+        try:
+            super()._save(output_dir, state_dict)
+        finally:
+            self.args.hub_token = token
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None):
+        """Find out whether the run can be pushed when it is finished; the repository is made when it is.
+
+        Args: see [`check_push`], also for what it raises.
+        """
+        if self.is_world_process_zero():
+            self.hub_model_id = check_push(self.args, token, private).id
+            self.push_in_progress = None
+
+    def create_model_card(self):
+        """Write the card of a model that is saved in the output folder, unless its run has written one."""
+        if self.is_world_process_zero() and not self.published:
+            write_trainer_card(self)
+
+    def push_to_hub(
+        self,
+        commit_message: str = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+    ) -> CommitInfo | Future | None:
+        """Push the finished run, or the model as it is, as `ast-push` does. Called by all processes.
+
+        Args:
+            commit_message (`str`): title of the commit.
+            blocking (`bool`, defaults to `True`): whether to wait for it.
+            token (`str`, *optional*): in place of `args.hub_token`.
+            revision (`str`, *optional*): branch in place of `args.hub_revision`.
+            private (`bool`, *optional*): in place of `args.hub_private_repo`.
+
+        Returns:
+            `huggingface_hub.CommitInfo`, or a `Future` of it; `None` in all processes but the main one.
+
+        Raises: see [`push_to_hub`](model_card.push_to_hub.push_to_hub).
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token, private)
+        if not self.published:
+            self.save_model()
+            self.create_model_card()
+        if not self.is_world_process_zero():
+            return None
+        push = partial(
+            push_to_hub,
+            self.args.output_dir,
+            self.hub_model_id,
+            private=self.args.hub_private_repo if private is None else private,
+            revision=revision or self.args.hub_revision,
+            token=token or self.args.hub_token,
+            commit_message=commit_message,
+            report=logger.info,
+        )
+        return push() if blocking else HfApi().run_as_future(push)
 
     def _get_output_dir(self, trial) -> str:
         return self._saving_into or super()._get_output_dir(trial)

@@ -17,19 +17,14 @@ from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 from modeling_ast.log_mel import num_frames, num_samples
 from modeling_ast.tagging import check_model_name
 
-from .arguments import (
-    ASTTrainingArguments,
-    DataArguments,
-    ModelArguments,
-    OptimizationArguments,
-    merged_recipe,
-)
+from .arguments import ASTTrainingArguments, DataArguments, ModelArguments, OptimizationArguments
 from .augmentation import Augmentation, samples_needed
 from .clip_sets.clip_datasets import clip_dataset
 from .clip_sets.precomputed import is_precomputed
-from .clip_sets.streaming import StreamedClips, load_streams
+from .clip_sets.streaming import load_streams
 from .clip_sets.waveform_cache import WaveformCache
 from .collator import ASTDataCollator, model_inputs
+from .command_line import merged_recipe
 from .data import ClipDataset
 from .evaluation import as_references, evaluate
 from .lora import (
@@ -46,11 +41,12 @@ from .normalization import (
     normalized_batch_warning,
     refuse_waveform_statistics,
 )
-from .optimization import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, class_weights, class_weights_of_counts
+from .optimization import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, class_weights
 from .results import run_summary
 from .results.output_folder import check_output_dir, clear_output_dir, make_output_dir, refuse_another_run
 from .results.progress import require_reporters
 from .results.publishing import publish
+from .results.pushing import check_push, push_finished_run
 from .robustness.failures import failures_in_words
 from .robustness.input_errors import input_errors_in_words
 from .scoring import PROBLEM_TYPES, probabilities
@@ -98,6 +94,8 @@ def prepare_run(
         if optimization_args.lora_rank:
             require_peft()  # before anything takes time
         require_reporters(training_args)
+        if training_args.push_to_hub and PartialState().is_main_process:
+            check_push(training_args)
         resume_from = check_output_dir(training_args, model_args, data_args)
         with make_output_dir(Path(training_args.output_dir)):
             trainer, clips, summary = _prepare_trainer(argv, arguments, loaded)
@@ -146,6 +144,8 @@ def _prepare_trainer(
         summary["training"]["lora"] = lora_section(model)
         summary["environment"] |= versions(["peft"])
         in_words += f"; {lora_in_words(summary['training']['lora'], num_parameters)}"
+    if model_args.model_name_or_path and not data_args.license:
+        in_words += f"; {run_summary.license_in_words(summary['license'], model_args.model_name_or_path)}"
     print_stage(3, in_words)
     if data_args.skip_bad_audio:
         summary["data"]["skipped_clips"] = run_summary.skipped_section(data_args, skipped)
@@ -159,16 +159,20 @@ def _prepare_trainer(
 
 
 def train_run(run: PreparedRun) -> dict:
-    """Train, score, and write the checkpoint folder.
+    """Train, score, write the checkpoint folder, and push it to the Hub if that was asked for.
 
     Returns:
         The run summary.
 
     Raises:
         TrainingStoppedError: see [`failures_in_words`].
+        NotPushedError: if the run is whole in its folder, but could not be pushed.
     """
     with failures_in_words(run.trainer, run.data_args, run.recipe):
-        return _train_and_publish(run)
+        summary = _train_and_publish(run)
+    if run.trainer.args.push_to_hub:
+        push_finished_run(run.trainer)
+    return summary
 
 
 def _train_and_publish(run: PreparedRun) -> dict:
@@ -399,7 +403,7 @@ def describe_run(
     model_args, data_args, augmentation_args, optimization_args, training_args = arguments
     return run_summary.origin_section(argv, model_args.model_name_or_path) | {
         "seed": training_args.seed,
-        "license": data_args.license,
+        **run_summary.license_section(data_args.license, model_args.model_name_or_path),
         "data": run_summary.data_section(data_args, splits, split_method),
         "labels": label_names(splits["train"]),
         "problem_type": model.config.problem_type,
@@ -438,11 +442,7 @@ def build_trainer(
     weights = None
     if optimization.class_weights == "balanced":
         loss = BINARY_CROSS_ENTROPY if model.config.problem_type == MULTI_LABEL else CROSS_ENTROPY
-        train = clips["train"]
-        if isinstance(train, StreamedClips):
-            weights = class_weights_of_counts(train.split.label_counts, len(train), loss)
-        else:
-            weights = class_weights(train.label_lists(), train.num_labels, loss)
+        weights = class_weights(clips["train"].label_counts(), len(clips["train"]), loss)
     trainer = ASTTrainer(
         model=model,
         args=args,

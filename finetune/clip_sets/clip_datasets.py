@@ -1,4 +1,4 @@
-"""Which data set gives the clips of a split: at hand, streamed, or as finished features."""
+"""What is done alike with splits that are at hand, streamed, or finished features: the data set of one, a part of one."""
 
 import datasets
 
@@ -26,3 +26,19 @@ def clip_dataset(
     longest = num_samples(feature_extractor.max_length, sampling_rate)
     make = StreamedClips if isinstance(split, ClipStream) else ASTDataset
     return make(split, sampling_rate, longest, augmentation, seed, binary_targets=binary_targets)
+
+
+def without_clips(
+    split: datasets.Dataset | ClipStream, left_out: dict[int, list[int]]
+) -> datasets.Dataset | ClipStream:
+    """A split without some of its clips.
+
+    Args:
+        split (`datasets.Dataset` or [`ClipStream`]): the split, which stays as it is.
+        left_out (`dict[int, list[int]]`): place and label indices of each clip to leave out.
+    """
+    if not left_out:
+        return split
+    if isinstance(split, ClipStream):
+        return split.without(left_out.keys(), left_out.values())
+    return split.select([row for row in range(len(split)) if row not in left_out])

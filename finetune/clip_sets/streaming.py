@@ -38,7 +38,7 @@ from modeling_ast.audio import AudioError
 
 from ..arguments import DataArguments, local_or_shipped
 from ..augmentation import Draws
-from ..data import ClipDataset, fetched, read_clip
+from ..data import ClipDataset, clip_name, fetched, read_clip
 from ..sampling import ORDER_STREAM
 from ..sources.data_errors import DataError, counted, is_empty, require_column, some
 from ..sources.labels import (
@@ -245,7 +245,6 @@ class ClipStream:
         self.digest_of_all = survey.digest.hexdigest()
         self.licenses = sorted(survey.licenses)
         self.longest_run, self.run_labels = survey.longest_run, survey.run_labels
-        self.all_alike = survey.longest_run == survey.clips
 
     @property
     def column_names(self) -> list[str]:
@@ -261,12 +260,10 @@ class ClipStream:
 
     def label_sets(self) -> set[tuple[int, ...]]:
         """Labels that clips have, one by one; of multi-label clips that all had the same labels, these together."""
-        labels = {(int(label),) for label in np.flatnonzero(self.label_counts)}
-        if not is_multi_label(self):
-            return labels
-        if self.all_alike:
-            return {tuple(sorted(self.place_of_label[name] for name in self.run_labels))}
-        return labels | {()}
+        found = np.flatnonzero(self.label_counts).tolist()
+        if is_multi_label(self) and (self.label_counts[found] == len(self)).all():  # all clips have all of these
+            return {tuple(found)}
+        return {(label,) for label in found} | ({()} if is_multi_label(self) else set())
 
     def __len__(self) -> int:
         return self.num_clips
@@ -287,7 +284,7 @@ class ClipStream:
         source, multi_label = self.source, is_multi_label(self)
         columns = [source.audio_column, self.reader.column, *([self.split[0]] if self.split else [])]
         first_row = 0
-        for piece in source.pieces(columns, CLIPS_AT_ONCE):
+        for piece in self._pieces(columns):
             values = piece[source.audio_column]
             try:
                 labels = self.reader.read(piece[self.reader.column], source, first_row)
@@ -312,6 +309,19 @@ class ClipStream:
                     ) from error
                 yield {"audio": source.audio(values[row]), "label": places if multi_label else places[0]}
             first_row += len(values)
+
+    def _pieces(self, columns: list[str]) -> Iterator[dict[str, list]]:
+        """What the first pass could read, and now perhaps no longer can be."""
+        try:
+            yield from self.source.pieces(columns, CLIPS_AT_ONCE)
+        except FileNotFoundError as error:
+            name = error.filename or self.source.name
+            raise StreamError(f"{name} is no longer there. Put it back as it was.") from error
+        except (OSError, ValueError) as error:
+            reason = str(error).rstrip(".")
+            raise StreamError(
+                f"{self.source.name} can no longer be read ({reason}). Put it back as it was."
+            ) from error
 
     def without(self, places: Iterable[int], label_lists: Iterable[list[int]]) -> "ClipStream":
         """The stream without some of its clips.
@@ -363,10 +373,21 @@ class StreamedClips(ClipDataset):
 
     def __getitem__(self, key: StreamedClip | int) -> dict:
         if isinstance(key, int):
-            key = StreamedClip(next(itertools.islice(self.split, key, None)))
+            key = StreamedClip(self._row(key))
         if key.draws is None:
             return self._plain(key.row)
         return self._augmented(key.row, key.draws, key.partner)
+
+    def _row(self, index: int) -> dict:
+        return next(itertools.islice(self.split, index, None))
+
+    def name(self, index: int) -> str:
+        """What to call a clip in a message, by its place in the stream, which is read from its beginning."""
+        return clip_name(self._row(index)["audio"])
+
+    def label_counts(self) -> np.ndarray:
+        """Clips of each label, as the first pass found them: `(labels,)`."""
+        return self.split.label_counts
 
     def _decoded(self, row: dict) -> tuple[np.ndarray, int | list[int]]:
         return read_clip(fetched(row["audio"]), self.sampling_rate, self.samples_needed), row["label"]
@@ -379,6 +400,15 @@ class StreamedClips(ClipDataset):
     def evaluation_sampler(self) -> "StreamSampler":
         """The clips in their order."""
         return StreamSampler(self)
+
+    def first_keys(self, count: int) -> list[StreamedClip]:
+        """Keys of the first clips of the stream."""
+        return list(itertools.islice(self.evaluation_sampler(), count))
+
+    def keys_of_first_epoch(self, count: int, seed: int) -> list[tuple[StreamedClip, StreamedClip]]:
+        """Of the first clips of the shuffled order of epoch 0 each without and with its draws."""
+        augmented = itertools.islice(StreamSampler(self, seed), count)
+        return [(StreamedClip(clip.row), clip) for clip in augmented]
 
     def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
         """The first clips of the shuffled order of epoch 0, without augmentation; nothing after them is read.

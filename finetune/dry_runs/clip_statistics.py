@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 from modeling_ast.audio import AudioError, audio_duration, decode_audio
 from modeling_ast.log_mel import frame_length, num_frames, num_samples
 
-from ..data import clip_name, read_clip
+from ..data import clip_name, fetched, read_clip
 
 SAMPLES_PER_SPECTRUM = 65_536  # long enough that a tone leaks 1e-5 of its energy across the edge of the band
 LONGEST_MEASURED = 300.0  # seconds of a clip that is measured, so that one of hours costs little
@@ -87,13 +87,14 @@ def look_at_clip(audio: dict, sampling_rate: int, labels: Sequence[int] = ()) ->
 
 
 def look_at_clips(
-    rows: Iterable[tuple[dict, list[int]]], sampling_rate: int
+    rows: Iterable[tuple[dict, list[int]]], sampling_rate: int, fetch: bool = False
 ) -> tuple[list[ClipFacts], list[tuple[int, str, str]]]:
     """Decode clips one after the other.
 
     Args:
         rows (iterable of `(audio, labels)`): undecoded audio values and the labels of each.
         sampling_rate (`int`): what the model hears, in Hz.
+        fetch (`bool`, defaults to `False`): whether files that lie elsewhere are fetched, as those of streams are.
 
     Returns:
         What the readable ones are like; and of each that cannot be trained on its place among `rows`, its name and the
@@ -102,7 +103,7 @@ def look_at_clips(
     facts, bad = [], []
     for place, (audio, labels) in enumerate(rows):
         try:
-            facts.append(look_at_clip(audio, sampling_rate, labels))
+            facts.append(look_at_clip(fetched(audio) if fetch else audio, sampling_rate, labels))
         except AudioError as error:
             bad.append((place, clip_name(audio), str(error)))
     return facts, bad

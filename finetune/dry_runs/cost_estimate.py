@@ -6,7 +6,6 @@ is slow there is slow here; the trainer that they were measured with is of no us
 
 import contextlib
 import io
-import itertools
 import math
 import time
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ..arguments import DataArguments, OptimizationArguments
-from ..clip_sets.streaming import StreamedClips
 from ..data import ClipDataset
 from ..optimization import HeadOnlyEpochs
 from ..results.run_summary import GIGA, highest_process_memory
@@ -222,8 +220,7 @@ def measure_evaluation(trainer: ASTTrainer, clips: ClipDataset):
 
 
 def _seconds_of_prediction(trainer: ASTTrainer, clips: ClipDataset, number: int) -> float:
-    streamed = isinstance(clips, StreamedClips)
-    keys = list(itertools.islice(clips.evaluation_sampler(), number)) if streamed else range(number)
+    keys = clips.first_keys(number)
     start = time.perf_counter()
     trainer.predict(Subset(clips, keys))
     return time.perf_counter() - start

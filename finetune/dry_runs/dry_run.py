@@ -25,10 +25,10 @@ from modeling_ast import ASTConfig, ASTFeatureExtractor
 from modeling_ast.atomic_files import open_atomically
 
 from ..arguments import ASTTrainingArguments, DataArguments, ModelArguments
-from ..clip_sets.streaming import ClipStream, StreamedClip, StreamedClips, load_streams
+from ..clip_sets.clip_datasets import without_clips
+from ..clip_sets.streaming import ClipStream, load_streams
 from ..collator import model_inputs
 from ..cross_validation import check_fold_choices, check_folds_dir
-from ..data import fetched
 from ..results.output_folder import check_output_dir, refuse_another_run, refuse_file
 from ..results.progress import require_reporters
 from ..results.run_summary import label_counts
@@ -90,7 +90,7 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
         refuse_file(folder)
         feature_extractor, config = build_feature_extractor(model_args), build_config(model_args)
         data = load_data(data_args, training_args)
-        report, usable = describe_clips(data, feature_extractor, config, data_args.padding, training_args.seed)
+        report, usable = describe_clips(data, feature_extractor, config, data_args, training_args.seed)
         cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
         if cache is not None:
             audio = [split.select_columns("audio") for split in data.splits.values()]
@@ -154,7 +154,7 @@ def choose_rows(splits: dict[str, datasets.Dataset], seed: int) -> list[tuple[st
 
 
 def describe_clips(
-    data: LoadedData, feature_extractor: ASTFeatureExtractor, config: ASTConfig, padding: str, seed: int
+    data: LoadedData, feature_extractor: ASTFeatureExtractor, config: ASTConfig, data_args: DataArguments, seed: int
 ) -> tuple[dict, LoadedData]:
     """Count the labels and decode the clips.
 
@@ -162,14 +162,14 @@ def describe_clips(
         data ([`LoadedData`]): the splits.
         feature_extractor ([`ASTFeatureExtractor`]): what the model hears of a clip.
         config ([`ASTConfig`]): its patches.
-        padding (`str`): of the training.
+        data_args ([`DataArguments`]): whether clips are streamed, and how they are padded in training.
         seed (`int`): draws the clips to decode if there are more than 2,000.
 
     Returns:
         The sections of the report that are about the data, and the data without the clips that cannot be decoded. Where
         none can be, or clips are finished features, the report has no `lengths`, `recordings`, `band` and `frames`.
     """
-    splits, streamed = data.splits, isinstance(data.splits["train"], ClipStream)
+    splits, streamed = data.splits, data_args.streaming
     names, sizes = label_names(splits["train"]), {side: len(split) for side, split in splits.items()}
     counts = {side: label_counts(split) for side, split in splits.items()}
     report = {
@@ -182,33 +182,35 @@ def describe_clips(
     }
     if "audio" not in splits["train"].column_names:
         return report, data
-    places: list[tuple[str, int]] = []  # split and row of what was decoded
-    read = first_clips(splits, places) if streamed else chosen_clips(splits, choose_rows(splits, seed), places)
+    seen: list[tuple[str, int, list[int]]] = []  # split, row and labels of what was decoded
+    read = first_clips(splits, seen) if streamed else chosen_clips(splits, choose_rows(splits, seed), seen)
     shown = tqdm(read, desc="decoding", unit="clip", disable=None, leave=False)  # on a terminal only
-    facts, bad = look_at_clips(shown, feature_extractor.sampling_rate)
-    report["looked_at"]["clips"] = len(places)
-    report["bad_clips"] = [{"split": places[place][0], "clip": clip, "reason": reason} for place, clip, reason in bad]
+    facts, bad = look_at_clips(shown, feature_extractor.sampling_rate, fetch=streamed)
+    report["looked_at"]["clips"] = len(seen)
+    report["bad_clips"] = [{"split": seen[place][0], "clip": clip, "reason": reason} for place, clip, reason in bad]
     if facts:
-        report |= describe_audio(facts, names, feature_extractor, config, padding)
-    return report, without_rows(data, [places[place] for place, _, _ in bad])
+        report |= describe_audio(facts, names, feature_extractor, config, data_args.padding)
+    return report, without_rows(data, [seen[place] for place, _, _ in bad])
 
 
 def chosen_clips(
-    splits: dict[str, datasets.Dataset], rows: list[tuple[str, int]], places: list[tuple[str, int]]
+    splits: dict[str, datasets.Dataset], rows: list[tuple[str, int]], seen: list[tuple[str, int, list[int]]]
 ) -> Iterator[tuple[dict, list[int]]]:
-    """Audio and labels of these clips; which each was is added to `places`."""
+    """Audio and labels of these clips; split, row and labels of each are added to `seen`."""
     for side, row in rows:
-        places.append((side, row))
         clip = splits[side][row]
-        yield clip["audio"], as_list(clip["label"])
+        seen.append((side, row, as_list(clip["label"])))
+        yield clip["audio"], seen[-1][2]
 
 
-def first_clips(streams: dict[str, ClipStream], places: list[tuple[str, int]]) -> Iterator[tuple[dict, list[int]]]:
-    """Audio and labels of the first 2,000 clips of streams, as many of each; which each was is added to `places`."""
+def first_clips(
+    streams: dict[str, ClipStream], seen: list[tuple[str, int, list[int]]]
+) -> Iterator[tuple[dict, list[int]]]:
+    """Audio and labels of the first 2,000 clips of streams, as many of each; see [`chosen_clips`] for `seen`."""
     for side, stream in streams.items():
         for row, clip in enumerate(itertools.islice(stream, CLIPS_LOOKED_AT // len(streams))):
-            places.append((side, row))
-            yield fetched(clip["audio"]), as_list(clip["label"])
+            seen.append((side, row, as_list(clip["label"])))
+            yield clip["audio"], seen[-1][2]
 
 
 def describe_audio(
@@ -225,18 +227,19 @@ def describe_audio(
     }
 
 
-def without_rows(data: LoadedData, bad: list[tuple[str, int]]) -> LoadedData:
-    """The data without these rows; as it is if that would leave a split empty, which the training then says."""
+def without_rows(data: LoadedData, bad: list[tuple[str, int, list[int]]]) -> LoadedData:
+    """The data without these rows; as it is if that would leave a split empty, which the training then says.
+
+    Args:
+        data ([`LoadedData`]): the splits.
+        bad (`list[tuple]`): split, row and labels of each.
+    """
     splits = {}
     for side, split in data.splits.items():
-        rows = {row for place, row in bad if place == side}
-        if len(rows) == len(split):
+        left_out = {row: labels for place, row, labels in bad if place == side}
+        if len(left_out) == len(split):
             return data
-        if isinstance(split, ClipStream):
-            clips = enumerate(itertools.islice(split, max(rows, default=-1) + 1))
-            splits[side] = split.without(sorted(rows), [as_list(clip["label"]) for row, clip in clips if row in rows])
-        else:
-            splits[side] = split.select([row for row in range(len(split)) if row not in rows]) if rows else split
+        splits[side] = without_clips(split, left_out)
     return dataclasses.replace(data, splits=splits)
 
 
@@ -338,15 +341,10 @@ def draw_training_clips(run: PreparedRun, path: Path):
         AudioError: for a clip that cannot be decoded.
     """
     trainer, clips = run.trainer, run.clips["train"]
-    if isinstance(clips, StreamedClips):
-        augmented = list(itertools.islice(clips.training_sampler(trainer.args.seed), CLIPS_PICTURED))
-        plain = [StreamedClip(clip.row) for clip in augmented]
-    else:
-        plain = np.random.default_rng(trainer.args.seed).permutation(len(clips))[:CLIPS_PICTURED].tolist()
-        augmented = [(0, index) for index in plain]
     names = label_names(clips.split)
     forms = []
-    for examples in ([clips[key] for key in plain], [clips[key] for key in augmented]):
+    for keys in zip(*clips.keys_of_first_epoch(CLIPS_PICTURED, trainer.args.seed), strict=True):
+        examples = [clips[key] for key in keys]
         batch = model_inputs(trainer.data_collator(examples), trainer.feature_extractor, trainer.augmentation)
         titles = [label_in_words(example["label"], names) for example in examples]
         forms.append(list(zip(titles, batch["input_values"].numpy(), strict=True)))

@@ -11,31 +11,36 @@ from accelerate import PartialState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from model_card.file_names import (
+    ADAPTER_DIR,
+    CARD_NAME,
+    CONFIG_NAME,
+    FEATURE_EXTRACTOR_NAME,
+    PICTURES,
+    RECIPE_NAME,
+    WEIGHTS_NAME,
+)
+from model_card.licenses import NOTICE_NAME
 from model_card.run_summary import RUN_SUMMARY_NAME
 from modeling_ast.atomic_files import make_parents
 
 from ..arguments import ASTTrainingArguments, DataArguments, ModelArguments
-from ..lora import ADAPTER_DIR
+from ..robustness.checkpoint_files import fault_of_files, newest_sound_checkpoint
 from ..weight_averaging import EPOCHS_DIR, epochs_in, remove_epochs
-from .run_folder import IDENTITY_NAME, UNFINISHED, checkpoints_in, last_checkpoint
+from .run_folder import EVENTS_DIR, IDENTITY_NAME, PREFIX_EVENTS_DIR, UNFINISHED, checkpoints_in, last_checkpoint
 
-RECIPE_NAME = "recipe.yaml"
-TRAINING_CURVE_NAME = "training_curve.png"
-CONFUSION_MATRIX_NAME = "confusion_matrix.png"
-SPECTROGRAM_NAME = "spectrogram.png"
 # What a run leaves in its folder beside checkpoint-N and the run summary, which tell that there is one.
 PRODUCTS = (
     RECIPE_NAME,
-    "config.json",
-    "model.safetensors",
-    "preprocessor_config.json",
-    "README.md",
-    TRAINING_CURVE_NAME,
-    CONFUSION_MATRIX_NAME,
-    SPECTROGRAM_NAME,
+    CONFIG_NAME,
+    WEIGHTS_NAME,
+    FEATURE_EXTRACTOR_NAME,
+    CARD_NAME,
+    NOTICE_NAME,
+    *PICTURES,
     ADAPTER_DIR,
 )
-EVENT_FILES = "runs/**/events.out.tfevents.*"  # of TensorBoard
+EVENT_FILES = f"{EVENTS_DIR}/{PREFIX_EVENTS_DIR}*/**/events.out.tfevents.*"
 
 
 def check_output_dir(args: ASTTrainingArguments, model_args: ModelArguments, data_args: DataArguments) -> str | None:
@@ -55,7 +60,7 @@ def check_output_dir(args: ASTTrainingArguments, model_args: ModelArguments, dat
     """
     folder = Path(args.output_dir)
     refuse_file(folder)
-    resume_from = _checkpoint_to_resume(args, folder) if args.resume_from_checkpoint else None
+    resume_from = _checkpoint_to_resume(args, data_args, folder) if args.resume_from_checkpoint else None
     if resume_from and Path(resume_from).resolve().parent == folder.resolve():
         return resume_from
     if (folder / IDENTITY_NAME).exists():
@@ -93,8 +98,8 @@ def refuse_file(folder: Path):
 def refuse_occupied(folder: Path, found: Path):
     """Raise the `ValueError` that tells how to go on with a folder that already holds a run."""
     raise ValueError(
-        f"{folder} already holds a run ({found.name} is there). Pass --overwrite_output_dir to replace it, "
-        "--resume_from_checkpoint true to go on with it, or another --output_dir."
+        f"{folder} already holds a run ({found.name} is there). Pass --overwrite_output_dir to replace it and what it logged "
+        "for TensorBoard, --resume_from_checkpoint true to go on with it, or another --output_dir."
     )
 
 
@@ -108,7 +113,7 @@ def refuse_own_sources(folder: Path, model_args: ModelArguments, data_args: Data
             )
 
 
-def _checkpoint_to_resume(args: ASTTrainingArguments, folder: Path) -> str:
+def _checkpoint_to_resume(args: ASTTrainingArguments, data_args: DataArguments, folder: Path) -> str:
     refuse_resume_and_overwrite(args)
     wanted = Path(args.resume_from_checkpoint)
     if args.resume_from_checkpoint.lower() == "true":
@@ -118,7 +123,28 @@ def _checkpoint_to_resume(args: ASTTrainingArguments, folder: Path) -> str:
             f"There is nothing to resume from: {wanted} holds no {TRAINER_STATE_NAME}. Pass --resume_from_checkpoint true "
             f"for the last {PREFIX_CHECKPOINT_DIR}-N in {folder}, or such a folder, or leave it out."
         )
+    _refuse_damaged(wanted, args, data_args)
     return str(wanted)
+
+
+def _refuse_damaged(checkpoint: Path, args: ASTTrainingArguments, data_args: DataArguments):
+    """Raise a `ValueError` if a file of a checkpoint is not whole; it names a checkpoint that is sound, if there is one."""
+    needs_all = args.deepspeed is None
+    fault = fault_of_files(checkpoint, needs_all)
+    if fault is None:
+        return
+    run = checkpoint.parent
+    other = newest_sound_checkpoint(run, needs_all)
+    if data_args.fold_column_name:  # whose command names no checkpoint
+        goes_on = f"goes on from {other.name}" if other else "trains this fold anew"
+        way = f"Move {checkpoint if other else run} away, and the same command {goes_on}."
+    elif other:
+        way = f"Pass --resume_from_checkpoint {other}, the newest one that is whole."
+    else:
+        way = (
+            "No other one there is whole: start anew with --overwrite_output_dir in place of --resume_from_checkpoint."
+        )
+    raise ValueError(f"{checkpoint} cannot be resumed from: {fault}. {way}")
 
 
 def refuse_resume_and_overwrite(args: ASTTrainingArguments):
@@ -170,15 +196,19 @@ def make_output_dir(folder: Path) -> Iterator[None]:
 def clear_output_dir(folder: Path):
     """Remove the run that the output folder holds, and nothing else."""
     if PartialState().is_main_process:
-        if run_in(folder) or (folder / UNFINISHED).exists():  # or the event files are those of something else
-            _remove_event_files(folder)
+        if publishing_ended_early(folder):
+            print(
+                f"{folder} holds a result that was not written to its end. It is removed and trained anew.", flush=True
+            )
+        _remove_event_files(folder)
         remove_epochs(folder)
     marks = [folder / UNFINISHED, *checkpoints_in(folder), folder / RUN_SUMMARY_NAME]
     remove([*(folder / name for name in PRODUCTS), *marks])  # what tells whose the products are goes after them
 
 
 def _remove_event_files(folder: Path):
-    """Remove what TensorBoard would draw as curves of the next run; other files in its folders stay."""
+    """Remove what TensorBoard would draw beside the curves of the next run, also of one that had no checkpoint; files of
+    others stay."""
     for path in sorted(folder.glob(EVENT_FILES)):
         path.unlink()
         for parent in path.relative_to(folder).parents[:-1]:

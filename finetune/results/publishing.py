@@ -11,6 +11,13 @@ import yaml
 from transformers.trainer import TRAINING_ARGS_NAME
 
 from model_card.figures import plot_confusion_matrix, plot_spectrogram_with_prediction, plot_training_curve
+from model_card.file_names import (
+    ADAPTER_DIR,
+    CONFUSION_MATRIX_NAME,
+    RECIPE_NAME,
+    SPECTROGRAM_NAME,
+    TRAINING_CURVE_NAME,
+)
 from model_card.render import write_model_card
 from model_card.run_summary import RUN_SUMMARY_NAME, write_run_summary
 from modeling_ast import ASTForAudioClassification
@@ -18,15 +25,9 @@ from modeling_ast.atomic_files import open_atomically, sync
 
 from ..collator import model_inputs, raw_features
 from ..data import ClipDataset
-from ..lora import ADAPTER_DIR, save_adapter
+from ..lora import save_adapter
 from ..scoring import probabilities
 from ..trainer import ASTTrainer
-from .output_folder import (
-    CONFUSION_MATRIX_NAME,
-    RECIPE_NAME,
-    SPECTROGRAM_NAME,
-    TRAINING_CURVE_NAME,
-)
 from .run_folder import UNFINISHED
 
 if TYPE_CHECKING:  # an optional package
@@ -69,6 +70,7 @@ def publish(
         _write_files(trainer, unfinished, scored, recipe, summary)
         _move_into_place(unfinished, folder)
         shutil.rmtree(folder / UNFINISHED)
+    trainer.published = True
     trainer.accelerator.wait_for_everyone()
 
 

@@ -1,6 +1,7 @@
 """The names in the folder of a run that a training and what goes on with it have in common."""
 
 import os
+import time
 from pathlib import Path
 
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -8,6 +9,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 # Folder in the output folder for what is being written; its name never looks like a checkpoint's.
 UNFINISHED = ".unfinished"
 IDENTITY_NAME = "run_identity.json"
+# TensorBoard draws each folder in there as a curve; those of this kit are known by their name.
+EVENTS_DIR, PREFIX_EVENTS_DIR = "runs", "ast-finetune_"
 
 
 def checkpoints_in(folder: str | os.PathLike) -> list[Path]:
@@ -25,6 +28,11 @@ def last_checkpoint(folder: str | os.PathLike) -> Path | None:
 def step_of(checkpoint: Path) -> int:
     """N of a folder `checkpoint-N`."""
     return int(_number(checkpoint))
+
+
+def events_dir(folder: str | os.PathLike) -> str:
+    """Where a run that begins now logs for TensorBoard: `runs/ast-finetune_DATE_TIME`."""
+    return os.path.join(folder, EVENTS_DIR, time.strftime(f"{PREFIX_EVENTS_DIR}%Y-%m-%d_%H-%M-%S"))
 
 
 def _number(path: Path) -> str:

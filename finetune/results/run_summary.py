@@ -16,6 +16,7 @@ import torch
 from transformers.trainer_utils import TrainOutput
 
 from model_card import run_summary
+from model_card.licenses import InheritedLicense, inherited_license
 
 from ..arguments import (
     SIZE_FIELDS,
@@ -24,10 +25,10 @@ from ..arguments import (
     DataArguments,
     OptimizationArguments,
     local_or_shipped,
-    recorded_arguments,
 )
 from ..clip_sets.precomputed import digest_of_features, is_precomputed
 from ..clip_sets.streaming import ClipStream
+from ..command_line import recorded_arguments
 from ..sources.audio_columns import audio_paths, audio_sizes
 from ..sources.labels import label_lists, label_names
 
@@ -49,12 +50,31 @@ def origin_section(argv: list[str], start: str | None) -> dict:
 
 def shown_checkpoint(name: str) -> str:
     """A Hub id as it is; of a folder its name, by which the card knows a local checkpoint: where it lies is private."""
-    return hub_id_or_none(name) or f"./{Path(name).name}"
+    return hub_id_or_none(name) or f"./{run_summary.shown_name(name)}"
 
 
 def hub_id_or_none(name: str | None) -> str | None:
     """`name` if it is an id on the Hub; folders and files of this machine are nobody else's business."""
     return None if name is None or local_or_shipped(name).exists() else name
+
+
+def license_section(given: str | None, start: str | None) -> dict:
+    """The licence of the trained model, and the notice that has to go along with weights it was trained from.
+
+    Args:
+        given (`str`, *optional*): `--license`; without it the model has that of the checkpoint it starts from.
+        start (`str`, *optional*): the checkpoint that is trained further; see [`inherited_license`].
+    """
+    inherited = inherited_license(start) if start else InheritedLicense()
+    section = {"license": given or inherited.license}
+    return section | ({"license_notice": inherited.notice} if inherited.notice else {})
+
+
+def license_in_words(license: str | None, start: str) -> str:
+    """What the licence of a model is that was not given one; a part of a line."""
+    if license is None:
+        return f"{start} names no licence: pass --license to have one on the card"
+    return f"licence {license}, that of {start}; otherwise pass --license"
 
 
 def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method: str) -> dict:

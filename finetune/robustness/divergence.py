@@ -22,10 +22,12 @@ from ..data import clip_name
 from ..results.run_folder import checkpoints_in, step_of
 from ..scoring import DivergedError
 from ..sources.data_errors import NAMES_SHOWN
+from .checkpoint_files import fault_of
 from .clip_oddities import feature_oddities, waveform_oddities
 
 CHECK_STEPS = 50  # most steps between two looks on an accelerator, where one costs less than a thousandth of these
 LARGE_GRADIENT = 10.0  # times that of the other clips
+DIVERGED = "diverged_step"  # key in the log of a training
 ABSURD_LOSS = 1000.0  # cross-entropy of a model that gives the right label a probability of exp(-1000)
 
 
@@ -97,6 +99,7 @@ class DivergenceWatch(TrainerCallback):
 
     Attributes:
         diverged_step (`int`, *optional*): the first update, after which the weights gave a loss that is a number but absurd.
+            Every checkpoint from there on says so in its log, and so a resumed training knows it too.
     """
 
     def __init__(self, trainer):
@@ -113,7 +116,7 @@ class DivergenceWatch(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._reset()
-        self.diverged_step = None
+        self.diverged_step = next((entry[DIVERGED] for entry in state.log_history if DIVERGED in entry), None)
         on_cpu = args.device.type == "cpu"
         self.check_steps = 1 if on_cpu else max(1, min(int(state.logging_steps or CHECK_STEPS), CHECK_STEPS))
 
@@ -174,7 +177,7 @@ class DivergenceWatch(TrainerCallback):
         all_finite, all_sane = self._all_processes(finite.all(), ~absurd.any())
         if not all_sane and self.diverged_step is None:
             steps = [batch.step - 1 for batch, bad in zip(micro_batches, absurd.tolist(), strict=True) if bad]
-            self.diverged_step = min(gather_object([min(steps, default=math.inf)]))
+            self._set_diverged_step(min(gather_object([min(steps, default=math.inf)])))
         if all_finite:
             return
         finite, values = finite.tolist(), values.tolist()
@@ -220,14 +223,28 @@ class DivergenceWatch(TrainerCallback):
                 clips=[],
             )
         if not all_sane and self.diverged_step is None:
-            self.diverged_step = state.global_step
+            self._set_diverged_step(state.global_step)
         self._confirmed_step = state.global_step
 
     def good_checkpoint(self) -> Path | None:
-        """The last checkpoint of this run from before its losses were absurd."""
+        """The last checkpoint of this run with nothing wrong about it."""
         checkpoints = checkpoints_in(self.trainer.args.output_dir)
-        end = math.inf if self.diverged_step is None else self.diverged_step
-        return next((path for path in reversed(checkpoints) if step_of(path) < end), None)
+        return next((path for path in reversed(checkpoints) if self.fault_of(path) is None), None)
+
+    def fault_of(self, checkpoint: Path) -> str | None:
+        """Why a checkpoint of this run is not good, in words; `None` if it is.
+
+        Args:
+            checkpoint (`Path`): also one that the run was resumed from, of whose losses less is known.
+        """
+        if self.diverged_step is not None and step_of(checkpoint) >= self.diverged_step:
+            return f"the weights of step {self.diverged_step} gave a loss over {ABSURD_LOSS:g} already"
+        fault = fault_of(checkpoint, not self.trainer.is_deepspeed_enabled)
+        return None if fault is None else f"{checkpoint.name} is there, but {fault}"
+
+    def _set_diverged_step(self, step: int):
+        self.diverged_step = step
+        self.trainer.state.log_history.append({DIVERGED: step, "step": self.trainer.state.global_step})
 
     def _all_processes(self, *good: torch.Tensor) -> list[bool]:
         """Whether each of these is true in all processes."""

@@ -15,13 +15,13 @@ from modeling_ast.audio import CHECK_SPELLING, AudioError, MissingAudioError
 
 from ..arguments import WIDTH_FIELDS, ASTTrainingArguments, DataArguments
 from ..lora import is_adapted
-from ..results.output_folder import remove_unfinished
+from ..results.output_folder import remove_unfinished, run_in
 from ..results.run_folder import last_checkpoint
 from ..scoring import ClipScoresError, DivergedError
 from ..sources.data_errors import own_message
 from ..trainer import ASTTrainer
 from ..weight_averaging import AveragingError
-from .divergence import ABSURD_LOSS, NotANumberError
+from .divergence import NotANumberError
 from .interruption import signal_of
 
 FLAGS_NAMED = 3
@@ -106,10 +106,19 @@ def failures_in_words(trainer: ASTTrainer, data_args: DataArguments, recipe: dic
 def way_on(args: ASTTrainingArguments, data_args: DataArguments) -> str:
     """How to go on from the last checkpoint, or that there is none."""
     if last_checkpoint(args.output_dir) is None and not data_args.fold_column_name:
-        return "No checkpoint had been saved; type the same command again to start anew."
+        return f"No checkpoint had been saved; type the same command again{_overwriting(args)} to start anew."
     without = " in place of --overwrite_output_dir" if args.overwrite_output_dir else ""
     kept = _what_is_kept(args, data_args)
     return f"{kept} Type the same command with --resume_from_checkpoint true{without} to go on."
+
+
+def _overwriting(args: ASTTrainingArguments) -> str:
+    """What the same command needs besides: kept epochs alone are a run too, and no run is replaced unasked."""
+    if args.overwrite_output_dir or not run_in(Path(args.output_dir)):
+        return ""
+    return " with --overwrite_output_dir" + (
+        " in place of --resume_from_checkpoint" if args.resume_from_checkpoint else ""
+    )
 
 
 def _what_is_kept(args: ASTTrainingArguments, data_args: DataArguments) -> str:
@@ -133,7 +142,7 @@ def diverged_message(error: DivergedError, trainer: ASTTrainer, data_args: DataA
         return f"{error} {_what_is_kept(args, data_args)} Start anew with --overwrite_output_dir."
     watch = trainer.divergence_watch
     last, good = last_checkpoint(args.output_dir), watch.good_checkpoint()
-    why = f"the weights of step {watch.diverged_step} gave a loss over {ABSURD_LOSS:g} already"
+    why = watch.fault_of(last) if last is not None else None
     words = [str(error)]
     if last is None:
         words.append("No checkpoint had been saved, and nothing was saved after it.")
@@ -246,6 +255,8 @@ def out_of_memory_message(
             " Go on with --resume_from_checkpoint true after a change that keeps the result, or start anew with "
             "--overwrite_output_dir."
         )
+    elif _overwriting(args):
+        kept += f" Start anew{_overwriting(args)}."
     return f"The memory of {where} is full in {what}. {help_} {kept}"
 
 

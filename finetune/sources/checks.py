@@ -17,6 +17,7 @@ from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError
 
 from ..arguments import DataArguments
+from ..clip_sets.clip_datasets import without_clips
 from ..clip_sets.decoding import decoded_clips, decoded_rows
 from ..clip_sets.precomputed import StoredFeatures, features_in_two_splits, is_precomputed, look_at_features
 from ..clip_sets.streaming import ClipStream
@@ -106,21 +107,31 @@ def look_at_every_clip(
             clip = split[place]
             bad.append(BadClip(side, place, faults[start + place], clip["audio"]["path"], as_list(clip["label"])))
         start += len(split)
-    left, skipped, more_notes = _leave_out(splits, bad, data, len(audio))
+    left, skipped, more_notes = _leave_out(splits, bad, data.skip_bad_audio, len(audio))
     notes += more_notes + _cut_note(num_longer, len(audio), max_samples / sampling_rate)
     return datasets.DatasetDict(left), skipped, notes
 
 
 def _leave_out(
-    splits: dict[str, datasets.Dataset | ClipStream], bad: list[BadClip], data: DataArguments, num_checked: int
+    splits: dict[str, datasets.Dataset | ClipStream],
+    bad: list[BadClip],
+    skip: bool,
+    num_checked: int,
+    every: bool = True,
 ) -> tuple[dict, list[dict], list[str]]:
     """Leave out clips if that was asked for, else refuse them.
+
+    Args:
+        splits (`dict`): of the run, by side.
+        bad (`list[BadClip]`): clips that cannot be used.
+        skip (`bool`): whether they are left out.
+        num_checked (`int`): how many clips were looked at.
+        every (`bool`, defaults to `True`): whether these are all there are.
 
     Returns:
         The splits; what became of each of the clips, without the folders of a machine; and in words how many these are.
     """
-    if bad and not data.skip_bad_audio:
-        every = isinstance(splits["train"], datasets.Dataset) or data.check_audio
+    if bad and not skip:
         _refuse([clip.reason for clip in bad], num_checked, "" if every else "; --check_audio looks at every clip")
     left, skipped = {}, []
     for side, split in splits.items():
@@ -132,13 +143,7 @@ def _leave_out(
                 os.path.basename(clip.path) if clip.path else f"clip {clip.place + 1} of the {SPLIT_WORDS[side]} split"
             )
             skipped.append({"split": side, "file": name, "reason": _without_folders(clip.reason, clip.path)})
-        places = {clip.place for clip in of_side}
-        if not of_side:
-            left[side] = split
-        elif isinstance(split, ClipStream):
-            left[side] = split.without(places, [clip.labels for clip in of_side])
-        else:
-            left[side] = split.select([row for row in range(len(split)) if row not in places])
+        left[side] = without_clips(split, {clip.place: clip.labels for clip in of_side})
     if not bad:
         return left, [], []
     counts = Counter(clip.split for clip in bad)
@@ -189,7 +194,7 @@ def check_splits(
             cannot be decoded, are empty or hold NaN (of up to 200 clips; of all with `check_audio`).
     """
     splits, notes = _without_shared_audio(splits, data)
-    notes += _check_labels(splits)
+    notes += _check_labels(splits["train"], _label_sets(splits))
     if not looked_at:
         num_checked, num_longer = _check_files(splits, data, sampling_rate, max_samples)
         notes += _cut_note(num_longer, num_checked, max_samples / sampling_rate)
@@ -205,13 +210,17 @@ def _cut_note(num_longer: int, num_checked: int, seconds: float) -> list[str]:
     ]
 
 
-def _check_labels(splits: datasets.DatasetDict | dict[str, ClipStream]) -> list[str]:
-    """Refuse labels that cannot be learned; say in words which of the model's labels no training clip has."""
-    names = label_names(splits["train"])
-    label_sets = {side: _label_sets(split) for side, split in splits.items()}
+def _check_labels(train: datasets.Dataset | ClipStream, label_sets: dict[str, set[tuple[int, ...]]]) -> list[str]:
+    """Refuse labels that cannot be learned; say in words which of the model's labels no training clip has.
+
+    Args:
+        train (`datasets.Dataset` or [`ClipStream`]): the training split.
+        label_sets (`dict[str, set]`): by side, what its clips have for labels; see [`ClipStream.label_sets`].
+    """
+    names = label_names(train)
     if len(label_sets["train"]) < 2:
         common = [names[label] for labels in label_sets["train"] for label in labels]
-        if is_multi_label(splits["train"]):
+        if is_multi_label(train):
             raise DataError(
                 f"All training clips have the same labels ({some(common) or 'none'}). Nothing can be learned from them; "
                 "move clips with other labels into the training split."
@@ -221,8 +230,8 @@ def _check_labels(splits: datasets.DatasetDict | dict[str, ClipStream]) -> list[
             "split."
         )
     labels_of = {side: {label for labels in sets for label in labels} for side, sets in label_sets.items()}
-    if not is_multi_label(splits["train"]):
-        for side in sorted(splits.keys() - {"train"}):
+    if not is_multi_label(train):
+        for side in sorted(label_sets.keys() - {"train"}):
             untrained = [names[label] for label in sorted(labels_of[side] - labels_of["train"])]
             if untrained:
                 raise DataError(
@@ -233,9 +242,9 @@ def _check_labels(splits: datasets.DatasetDict | dict[str, ClipStream]) -> list[
     return [f"{len(untrained)} label(s) have no training clip: {some(untrained)}"] if untrained else []
 
 
-def _label_sets(split: datasets.Dataset | ClipStream) -> set[tuple[int, ...]]:
-    """What clips have for labels; of a stream, which counts labels alone, one by one."""
-    return split.label_sets() if isinstance(split, ClipStream) else {tuple(labels) for labels in label_lists(split)}
+def _label_sets(splits: datasets.DatasetDict) -> dict[str, set[tuple[int, ...]]]:
+    """By side, what its clips have for labels."""
+    return {side: {tuple(labels) for labels in label_lists(split)} for side, split in splits.items()}
 
 
 def _without_shared_audio(splits: datasets.DatasetDict, data: DataArguments) -> tuple[datasets.DatasetDict, list[str]]:
@@ -346,7 +355,7 @@ def check_precomputed_splits(
         *_look_at_features(splits, feature_extractor),
     ]
     splits, more_notes = _without_shared_audio(splits, data)
-    return splits, [*notes, *more_notes, *_check_labels(splits)]
+    return splits, [*notes, *more_notes, *_check_labels(splits["train"], _label_sets(splits))]
 
 
 def _look_at_features(splits: datasets.DatasetDict, feature_extractor: ASTFeatureExtractor) -> list[str]:
@@ -422,8 +431,8 @@ def check_streams(
         gathered = gather_object([(bad, num_looked_at, num_longer)])
         bad = sorted((clip for of_process, *_ in gathered for clip in of_process), key=lambda clip: clip.place)
         num_looked_at, num_longer = (sum(numbers) for numbers in list(zip(*gathered, strict=True))[1:])
-    left, skipped, notes = _leave_out(streams, bad, data, num_looked_at)
-    notes += _check_labels(left)
+    left, skipped, notes = _leave_out(streams, bad, data.skip_bad_audio, num_looked_at, every)
+    notes += _check_labels(left["train"], {side: stream.label_sets() for side, stream in left.items()})
     notes += _cut_note(num_longer, num_looked_at, max_samples / sampling_rate)
     return left, skipped, notes + _order_note(left["train"], data)
 

@@ -91,6 +91,7 @@ def _read_class_folders(root: Path, data: DataArguments) -> ClipTable:
     columns: dict[str, list] = defaultdict(list)
     for base in split_folders or [root]:
         for path in _audio_files(base):
+            _refuse_other_encodings(path)
             label, *rest = path.relative_to(base).parts
             if len(rest) != 1:
                 where = f"{len(rest)} folders deep" if rest else "in no class folder"
@@ -108,6 +109,16 @@ def _read_class_folders(root: Path, data: DataArguments) -> ClipTable:
             "it, or a metadata.csv with the columns file_name and label. Pass another --dataset_name."
         )
     return ClipTable(columns)
+
+
+def _refuse_other_encodings(path: Path):
+    """Refuse a name that no text can hold: file systems take any bytes, columns and summaries UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"The name {ascii(str(path))} is not in UTF-8, as those of audio files and their folders have to be. Rename it."
+        ) from error
 
 
 def _split_folders(root: Path, data: DataArguments) -> list[Path]:
@@ -255,7 +266,7 @@ def _read_text_table(table: Path, separator: str) -> pd.DataFrame:
         raise DataError(
             f"{table} cannot be read: {str(error).strip()}. Put cells that hold {separator!r} in double quotes."
         ) from error
-    frame.columns = ["" if is_empty(name) else name for name in frame.iloc[0]]
+    frame.columns = frame.iloc[0].tolist()
     return frame.iloc[1:]
 
 

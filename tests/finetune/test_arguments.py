@@ -6,7 +6,8 @@ import pytest
 import torch
 import yaml
 
-from finetune.arguments import ASTTrainingArguments, fields_as_flags, merged_recipe, parse_arguments
+from finetune.arguments import ASTTrainingArguments
+from finetune.command_line import fields_as_flags, merged_recipe, parse_arguments
 
 RECIPES = sorted((Path(__file__).parents[2] / "finetune" / "recipes").glob("*.yaml"))
 

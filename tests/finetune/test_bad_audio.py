@@ -71,6 +71,16 @@ def test_bad_clips_are_left_out_counted_and_listed(recipe, tmp_path, capsys, fla
     assert "Left out: 5 clips that could not be decoded" in card
 
 
+def test_a_scored_clip_that_makes_no_numbers_is_named(recipe, clips, tmp_path, capsys):
+    loud = clips / "test" / "snare" / "loud.wav"  # larger than its features can be
+    soundfile.write(loud, np.tile([1e30, -1e30], 4_000), 16_000, subtype="FLOAT")
+    assert main([recipe, "--skip_bad_audio"]) == 1
+    error = capsys.readouterr().err
+    assert "scores that are not numbers for 1 of 16 clips, and numbers for the others" in error
+    assert f"{loud} (samples up to 1e+30, expected from -1 to 1)" in error
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
 def test_a_run_without_bad_clips_lists_none_and_its_card_is_silent(recipe, clips, tmp_path):
     for path in [*(clips / "train" / "snare" / name for name in BAD), clips / "test" / "hat_closed" / "empty.wav"]:
         path.unlink()
@@ -168,6 +178,35 @@ def test_a_reason_in_the_summary_names_no_folder(tmp_path, monkeypatch):
     assert skipped[0]["reason"] == "There is no file gone.wav. Check the spelling."
     with pytest.raises(DataError, match=str(tmp_path)):  # whoever runs it wants to know where
         look_at_every_clip(splits, DataArguments(dataset_name="clips.csv"), 16_000, 16_000)
+
+
+@pytest.mark.parametrize("check_audio", [False, True])
+def test_bad_streamed_clips_are_refused_and_all_are_looked_at_where_that_is_asked_for(tmp_path, clips, check_audio):
+    rows = [f"{path},{path.parent.name},{path.parts[-3]}" for path in sorted(clips.rglob("*.*"))]
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label,split", *rows]))
+    data = DataArguments(dataset_name=str(tmp_path / "clips.csv"), streaming=True, check_audio=check_audio)
+    with pytest.raises(DataError, match="5 of 44 clips looked at cannot be used") as caught:
+        check_streams(load_streams(data)[0], data, 16_000, 16_000)
+    assert str(caught.value).endswith(
+        "to leave them out" + ("." if check_audio else "; --check_audio looks at every clip.")
+    )
+
+
+def test_a_stream_of_which_the_buffer_holds_all_that_is_left_is_mixed_whatever_its_order(tmp_path):
+    generator = np.random.default_rng(0)
+    lines = ["path,label,split"]
+    for number, label in enumerate("aaaaaabbaabb"):
+        soundfile.write(tmp_path / f"{number}.wav", generator.uniform(-0.5, 0.5, 8_000), 16_000)
+        lines.append(f"{number}.wav,{label},{'train' if number < 8 else 'test'}")
+    (tmp_path / "clips.csv").write_text("\n".join(lines))
+    fields = {"dataset_name": str(tmp_path / "clips.csv"), "streaming": True, "skip_bad_audio": True}
+    data = DataArguments(**fields, shuffle_buffer=5)
+    *_, notes = check_streams(load_streams(data)[0], data, 16_000, 16_000)
+    assert "6 clips with the label(s) a come one after the other, more than --shuffle_buffer 5" in notes[-1]
+    for number in range(3):
+        (tmp_path / f"{number}.wav").write_bytes(b"")
+    *_, notes = check_streams(load_streams(data)[0], data, 16_000, 16_000)
+    assert not [note for note in notes if "one after the other" in note]
 
 
 def test_of_a_file_of_minutes_only_the_beginning_is_decoded_wherever_clips_are_looked_at(tmp_path, monkeypatch):

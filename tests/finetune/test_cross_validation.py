@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,64 @@ def test_wrong_input_is_answered_before_any_training(recipe, tmp_path, capsys, f
     assert main([recipe, *flags]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "folds").exists()
+
+
+def test_a_cross_validation_whose_first_fold_is_refused_leaves_nothing(recipe, tmp_path, capsys):
+    assert main([recipe, "--num_attention_heads", "3"]) == 2
+    assert "num_attention_heads" in capsys.readouterr().err
+    assert not (tmp_path / "folds").exists()
+
+
+def test_a_cross_validation_whose_first_fold_is_refused_replaces_nothing(recipe, tmp_path, capsys):
+    folder = tmp_path / "folds"
+    for name in (f"fold-{KITS[0]}/run_summary.json", "fold-old/checkpoint-3/trainer_state.json", "run_identity.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"earlier {name}")
+    (folder / "cross_validation.md").write_text("earlier")
+    before = {path: path.is_file() and path.read_text() for path in folder.rglob("*")}
+    assert main([recipe, "--overwrite_output_dir", "--num_attention_heads", "3"]) == 2
+    assert {path: path.is_file() and path.read_text() for path in folder.rglob("*")} == before
+    short = ["--num_train_epochs", "1", "--eval_strategy", "no"]
+    assert main([recipe, "--overwrite_output_dir", *short]) == 0
+    assert sorted(path.name for path in folder.glob("fold-*")) == [f"fold-{kit}" for kit in KITS]
+    assert results_in(folder)["mean"] > 0
+    assert "finished before" not in capsys.readouterr().out
+    assert main([recipe, "--resume_from_checkpoint", "true", *short]) == 0
+
+
+def test_a_fold_goes_on_from_an_older_checkpoint_when_the_damaged_one_is_moved_away(
+    recipe, tmp_path, capsys, monkeypatch
+):
+    save, fold = ASTTrainer._save_checkpoint, tmp_path / "folds" / f"fold-{KITS[0]}"
+    flags = ["--save_total_limit", "9", "--eval_strategy", "no"]
+    first_steps = []
+
+    def save_and_stop(self, *args):
+        save(self, *args)
+        first_steps.append(self.state.global_step)
+        if self.state.epoch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ASTTrainer, "_save_checkpoint", save_and_stop)
+    assert main([recipe, *flags]) == 130
+    assert "Type the same command with --resume_from_checkpoint true to go on." in capsys.readouterr().err
+    assert main([recipe, *flags, "--overwrite_output_dir"]) == 130
+    message = capsys.readouterr().err
+    assert "with --resume_from_checkpoint true in place of --overwrite_output_dir to go on." in message
+    del first_steps[:2]
+    first, second = (fold / f"checkpoint-{step}" for step in first_steps)
+    os.truncate(second / "optimizer.pt", 100)
+    assert main([recipe, *flags, "--resume_from_checkpoint", "true"]) == 2
+    message = capsys.readouterr().err
+    assert f"{second} cannot be resumed from: its optimizer.pt is cut off or damaged (100 bytes)." in message
+    assert f"Move {second} away, and the same command goes on from {first.name}." in message
+    second.rename(tmp_path / "away")
+    assert main([recipe, *flags, "--resume_from_checkpoint", "true"]) == 130
+    assert first_steps == [step * int(first.name.split("-")[1]) for step in (1, 2, 2)]
+    for path in (first, second):
+        os.truncate(path / "optimizer.pt", 100)
+    assert main([recipe, *flags, "--resume_from_checkpoint", "true"]) == 2
+    assert f"Move {fold} away, and the same command trains this fold anew." in capsys.readouterr().err
 
 
 def test_folds_that_would_share_a_folder_are_refused(recipe, table, tmp_path, capsys):

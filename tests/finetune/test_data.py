@@ -1,6 +1,7 @@
 """Folders, tables and columns of users, right and wrong."""
 
 import csv
+import os
 import shutil
 from pathlib import Path
 
@@ -147,6 +148,16 @@ def test_hidden_files_and_folders_are_passed_over(class_folders, write_clip):
     write_clip(class_folders / ".cache" / "old.wav")
     splits, _ = load(class_folders)
     assert sum(map(len, splits.values())) == 20
+
+
+def test_a_file_name_that_is_not_in_utf_8_is_refused_in_words(class_folders, write_clip):
+    name = os.fsdecode(b"m\xfcller.wav")  # Latin-1
+    try:
+        write_clip(class_folders / "cat" / "new.wav").rename(class_folders / "cat" / name)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(DataError, match=r"cat/m\\udcfcller.wav' is not in UTF-8.* Rename it"):
+        load(class_folders)
 
 
 def test_the_chosen_columns_win_over_others_of_the_usual_names(table):
@@ -371,6 +382,22 @@ def test_identical_audio_in_both_splits(table, class_folders):
     assert len(splits["train"]) == 13
     assert "1 clip(s) also in the scored split were left out of training" in notes
     assert not any("test_0.wav" in audio["path"] and "cat" in audio["path"] for audio in splits["train"]["audio"])
+
+
+def test_a_file_and_the_same_audio_as_bytes_are_one_clip(tmp_path):
+    paths = [tmp_path / f"{number}.wav" for number in range(4)]
+    for number, path in enumerate(paths):
+        soundfile.write(path, np.random.default_rng(number).uniform(-0.5, 0.5, 8000), 16_000)
+    features = datasets.Features(
+        {"audio": datasets.Audio(decode=False), "label": datasets.ClassLabel(names=["a", "b"])}
+    )
+    in_bytes = {"bytes": paths[1].read_bytes(), "path": None}  # more than is looked at first
+    splits = {
+        side: datasets.Dataset.from_dict({"audio": audio, "label": [0, 1]}, features)
+        for side, audio in (("train", [str(paths[0]), str(paths[1])]), ("eval", [str(paths[2]), in_bytes]))
+    }
+    with pytest.raises(DataError, match=r"1 clip\(s\) are in the training and in the scored split: .*1.wav = a clip"):
+        check_splits(datasets.DatasetDict(splits), DataArguments(dataset_name="x"), 16_000, 16_000)
 
 
 def test_duplicates_are_dropped_before_labels_are_compared(table, class_folders, write_clip):

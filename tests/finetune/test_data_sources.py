@@ -15,8 +15,9 @@ import yaml
 
 import finetune
 from finetune import fine_tuning
-from finetune.arguments import DataArguments, parse_arguments
+from finetune.arguments import DataArguments
 from finetune.clip_sets.streaming import load_streams
+from finetune.command_line import parse_arguments
 from finetune.fine_tuning import fine_tune
 from finetune.results.run_summary import digest_of_clips
 from finetune.robustness.input_errors import InputError

@@ -14,7 +14,7 @@ import yaml
 from matplotlib.image import imread
 from transformers import Trainer
 
-from finetune.arguments import parse_arguments
+from finetune.command_line import parse_arguments
 from finetune.dry_runs import cost_estimate, dry_run
 from finetune.dry_runs.clip_statistics import (
     describe_band,

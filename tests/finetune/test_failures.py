@@ -1,5 +1,6 @@
 """Trainings that fail: what they say, what they leave, and that they go on from there bit for bit."""
 
+import errno
 import json
 import math
 import os
@@ -16,9 +17,10 @@ import pytest
 import soundfile
 import torch
 import yaml
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
-from finetune.arguments import SIZE_FIELDS, WIDTH_FIELDS, ASTTrainingArguments, DataArguments, parse_arguments
+from finetune.arguments import SIZE_FIELDS, WIDTH_FIELDS, ASTTrainingArguments, DataArguments
+from finetune.command_line import parse_arguments
 from finetune.results.progress import in_words
 from finetune.results.run_folder import UNFINISHED, checkpoints_in, last_checkpoint
 from finetune.robustness.clip_oddities import feature_oddities, waveform_oddities
@@ -247,6 +249,49 @@ def test_checkpoints_of_a_training_that_had_diverged_are_not_called_good(recipe,
     assert good in message
     assert (f"--model_name_or_path {first}" in message) == is_left
     assert ("--model_name_or_path" in message) == is_left
+
+
+def test_a_resumed_training_knows_which_of_its_checkpoints_had_diverged(recipe, tmp_path, capsys):
+    write_clip(Path(order_of_clips(recipe)[6 * BATCH + 1]), 1e30)
+    flags = ["--learning_rate", "1e4", "--max_grad_norm", "0", "--warmup_steps", "4", "--mixup_probability", "0"]
+    flags += ["--save_steps", "1", "--save_total_limit", "9"]
+    message = stopped(recipe, capsys, *flags)
+    assert "the weights of step 2 gave a loss over 1000 already" in message
+    assert last_checkpoint(tmp_path / "run").name == "checkpoint-6"
+    assert stopped(recipe, capsys, *flags, "--resume_from_checkpoint", "true") == message
+
+
+def nan_weights(checkpoint: Path):
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["classifier.dense.weight"][0, 0] = math.nan
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+
+
+def infinite_optimiser_state(checkpoint: Path):
+    state = torch.load(checkpoint / "optimizer.pt")
+    state["state"][0]["exp_avg"].fill_(math.inf)
+    torch.save(state, checkpoint / "optimizer.pt")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [(nan_weights, "its weights are not numbers"), (infinite_optimiser_state, "its optimiser state is not numbers")],
+    ids=["weights", "optimiser"],
+)
+def test_a_checkpoint_that_holds_what_is_no_number_is_not_called_good(recipe, tmp_path, capsys, spoil, words):
+    flags = ["--mixup_probability", "0", "--save_total_limit", "9"]
+    command = [recipe, *flags, "--max_steps", "10"]
+    prepare_run(command, parse_arguments(command)).trainer.train()
+    run = tmp_path / "run"
+    spoil(run / "checkpoint-10")
+    message = stopped(recipe, capsys, *flags, "--resume_from_checkpoint", "true")
+    good = run / "checkpoint-5"
+    assert f"the last good checkpoint is {good} (checkpoint-10 is there, but {words})." in message
+    assert f"--model_name_or_path {good} and another --output_dir" in message
+    shutil.rmtree(good)
+    message = stopped(recipe, capsys, *flags, "--resume_from_checkpoint", "true")
+    assert f"no checkpoint is good: checkpoint-10 is there, but {words}." in message
+    assert "--model_name_or_path" not in message
 
 
 def test_a_file_is_not_at_fault_for_what_comes_after_absurd_losses(recipe, capsys):
@@ -677,6 +722,33 @@ def test_a_file_that_vanishes_in_the_training(recipe, tmp_path, capsys, monkeypa
     shutil.move(tmp_path / "away.wav", victim)
     assert main([recipe, *flags, "--resume_from_checkpoint", "true"]) == 0
     assert_equal_weights(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.EIO, "Input/output error"), "saved; type the same command again with --overwrite_output_dir to start"),
+        (MemoryError(), "No checkpoint had been saved. Start anew with --overwrite_output_dir."),
+    ],
+    ids=["files", "memory"],
+)  # fmt: skip
+def test_epochs_that_were_kept_without_a_checkpoint_are_replaced_by_what_the_message_says(
+    recipe, tmp_path, capsys, monkeypatch, error, words
+):
+    flags = ["--average_epochs", "1", "2", "--save_strategy", "no"]
+    training_step = ASTTrainer.training_step
+
+    def fail(self, *args):
+        if self.state.global_step > STEPS_PER_EPOCH:
+            raise error
+        return training_step(self, *args)
+
+    with monkeypatch.context() as context:
+        context.setattr(ASTTrainer, "training_step", fail)
+        assert words in stopped(recipe, capsys, *flags)
+    assert (tmp_path / "run" / "epochs" / "epoch-1").is_dir()
+    assert "already holds a run (epoch-1 is there)" in stopped(recipe, capsys, *flags, code=2)
+    assert main([recipe, *flags, "--overwrite_output_dir"]) == 0
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])

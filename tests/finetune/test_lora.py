@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers.models.audio_spectrogram_transformer import modeling_audio_spectrogram_transformer as stock
 
-from finetune.arguments import parse_arguments
+from finetune.command_line import parse_arguments
 from finetune.lora import merge_into_trainer
 from finetune.run_finetune import main
 from finetune.training_run import prepare_run
@@ -178,7 +178,7 @@ def test_stage_summary_and_card_say_what_was_trained_and_no_file_of_the_adapter_
     (line,) = [line for line in printed.splitlines() if line.startswith("[3/6]")]
     in_full = " and ".join(lora["trained_in_full"])
     share = f"{learned:,} trainable parameters, {learned / saved:.2%} of {saved:,}"
-    assert line.endswith(f"LoRA of rank 4 on query, value, {in_full} in full: {share}")
+    assert f"LoRA of rank 4 on query, value, {in_full} in full: {share}; " in line
     assert summary["model"]["parameters"] == saved
     assert summary["environment"]["peft"] == peft.__version__
     card = (folder / "README.md").read_text()
@@ -320,7 +320,7 @@ def computed_plainly(start, tmp_path_factory):
     "changes",
     [
         {"gradient_accumulation_steps": 4, "per_device_train_batch_size": 4},
-        {"gradient_checkpointing": "true"},
+        {"activation_checkpointing": "true"},
         pytest.param({"torch_compile": "true", "torch_compile_backend": "eager"}, marks=pytest.mark.long),
     ],
     ids=["accumulation", "checkpointing", "compile"],
@@ -398,8 +398,8 @@ def test_cross_validation_leaves_a_merged_checkpoint_and_an_adapter_of_every_fol
         ),
         ({"frozen_layers": 2}, "frozen_layers=2 freezes all 2. Leave out one of the two: --frozen_layers alone"),
         (
-            {"gradient_checkpointing": "true", "gradient_checkpointing_kwargs": '{"use_reentrant": true}'},
-            """Pass --gradient_checkpointing_kwargs '{"use_reentrant": false}', or freeze nothing (lora_rank does, too)""",
+            {"activation_checkpointing": "true", "activation_checkpointing_kwargs": '{"use_reentrant": true}'},
+            """Pass --activation_checkpointing_kwargs '{"use_reentrant": false}', or freeze nothing (lora_rank does, too)""",
         ),
     ],
 )

@@ -19,7 +19,7 @@ from finetune.collator import ASTDataCollator
 from finetune.data import ASTDataset
 from finetune.sources.checks import check_splits
 from finetune.sources.data_errors import DataError
-from finetune.sources.labels import is_multi_label, label_lists, label_names, parse_labels
+from finetune.sources.labels import is_multi_label, label_lists, label_names, parse_labels, read_label_csv
 from finetune.sources.splits import load_folds, load_splits
 from modeling_ast import ASTFeatureExtractor
 
@@ -203,6 +203,12 @@ def test_a_label_that_is_not_in_the_table(folder):
         load(path, label_csv=str(folder / "labels.csv"), ignore_labels=["yak"])
 
 
+def test_a_label_table_may_have_the_mark_of_utf_8_and_spaces_after_its_commas(folder):
+    table = "\ufeffindex, mid, display_name\n" + TABLE.partition("\n")[2].replace(",", ", ")
+    (folder / "spaced.csv").write_text(table, encoding="utf-8")
+    assert read_label_csv(folder / "spaced.csv") == read_label_csv(folder / "labels.csv")
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
@@ -305,6 +311,22 @@ def test_the_original_layout_with_several_labels(folder):
     assert label_names(splits["train"]) == ["owl", "dog", "cat", "newt"]
     assert in_one(splits) == [sorted({"owl": 0, "dog": 1, "cat": 2}[label] for label in labels) for labels in CLIPS]
     assert len(splits["eval"]) == 2, "held out, as the layout has no splits"
+
+
+def test_a_label_that_no_training_clip_has_is_counted_as_having_none(folder):
+    splits, _ = load(write(folder / "clips.jsonl", CLIPS, split=SPLITS), label_csv=str(folder / "labels.csv"))
+    counts = [sum(name in labels for labels in CLIPS[:7]) for name in ("owl", "dog", "cat", "newt")]
+    assert counts[3] == 0
+    assert ASTDataset(splits["train"], 16_000, 16_000).label_counts().tolist() == counts
+
+
+def test_what_only_some_entries_of_the_original_layout_have_stays_behind(folder):
+    path = write_original(folder / "clips.json", [["cat"], ["dog"]] * 5, kit="a")
+    content = json.loads(path.read_text())
+    content["data"][0]["take"] = "1"
+    path.write_text(json.dumps(content))
+    splits, _ = load(path)
+    assert splits["train"].column_names == ["audio", "label", "kit"]
 
 
 def test_the_original_layout_with_one_label_each_is_single_label_data(folder):

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import types
@@ -13,12 +15,16 @@ import pytest
 import soundfile
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from finetune import InputError
 from finetune.arguments import ModelArguments
+from finetune.command_line import parse_arguments
+from finetune.robustness.checkpoint_files import fault_of, fault_of_files
 from finetune.robustness.input_errors import input_errors_in_words
 from finetune.run_finetune import main
 from finetune.trainer import ASTTrainer
+from finetune.training_run import prepare_run
 
 EPOCHS = 2
 SETTINGS = {
@@ -152,7 +158,7 @@ def stop_at_move(monkeypatch, number: int, act):
 
 @pytest.mark.parametrize("moved", [0, 6])
 def test_a_training_killed_while_its_result_is_moved_is_started_anew_by_the_same_command(
-    recipe, tmp_path, monkeypatch, moved
+    recipe, tmp_path, capsys, monkeypatch, moved
 ):
     def kill():
         raise Killed
@@ -165,7 +171,10 @@ def test_a_training_killed_while_its_result_is_moved_is_started_anew_by_the_same
     in_place = {path.name for path in (tmp_path / "run").iterdir() if path.is_file()}
     assert len(in_place) == moved
     assert "run_summary.json" not in in_place, "it tells that a run is there"
+    capsys.readouterr()
     assert main([recipe]) == 0
+    words = f"{tmp_path / 'run'} holds a result that was not written to its end. It is removed and trained anew."
+    assert words in capsys.readouterr().out.splitlines()
     assert files_in(tmp_path / "run") == RESULT
 
 
@@ -210,6 +219,120 @@ def test_sources_in_the_folder_of_a_result_that_was_being_moved_are_not_removed(
     source.touch()
     assert "lies in the output folder" in stopped(recipe, capsys, "--dataset_name", str(source), code=2)
     assert source.exists()
+
+
+# A checkpoint that is not whole
+
+SAVED = ["--save_strategy", "epoch", "--save_total_limit", "9"]
+
+
+@pytest.fixture(scope="module")
+def saved(clips, tmp_path_factory) -> Path:
+    """The checkpoints of a training, `checkpoint-2` and `checkpoint-4`."""
+    folder = tmp_path_factory.mktemp("saved")
+    (folder / "recipe.yaml").write_text(
+        yaml.safe_dump(SETTINGS | {"dataset_name": str(clips), "output_dir": str(folder / "run")})
+    )
+    command = [str(folder / "recipe.yaml"), *SAVED]
+    prepare_run(command, parse_arguments(command)).trainer.train()
+    return folder / "run"
+
+
+def cut(path: Path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip_a_byte(path: Path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        *((name, cut) for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")),
+        *((name, cut) for name in ("trainer_state.json", "run_identity.json")),
+        ("optimizer.pt", flip_a_byte),
+        ("scheduler.pt", lambda path: os.truncate(path, 0)),
+    ],
+)
+def test_a_checkpoint_with_a_file_that_is_not_whole_is_refused_and_an_older_one_is_named(
+    recipe, saved, tmp_path, capsys, file, damage
+):
+    run = tmp_path / "run"
+    shutil.copytree(saved, run)
+    damage(run / "checkpoint-4" / file)
+    damaged = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    message = stopped(recipe, capsys, *SAVED, "--resume_from_checkpoint", "true", code=2)
+    size = (run / "checkpoint-4" / file).stat().st_size
+    assert (
+        f"{run / 'checkpoint-4'} cannot be resumed from: its {file} is cut off or damaged ({size} bytes)." in message
+    )
+    assert f"Pass --resume_from_checkpoint {run / 'checkpoint-2'}, the newest one that is whole." in message
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == damaged
+
+
+def test_the_older_checkpoint_that_is_named_is_gone_on_with(recipe, saved, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(saved, run)
+    cut(run / "checkpoint-4" / "optimizer.pt")
+    message = stopped(recipe, capsys, *SAVED, "--resume_from_checkpoint", "true", code=2)
+    named = re.search(r"--resume_from_checkpoint \S+checkpoint-2", message)[0]
+    assert main([recipe, *SAVED, *named.split()]) == 0
+    expected, resumed = (torch.load(path / "checkpoint-4" / "optimizer.pt") for path in (saved, run))
+    assert resumed["state"].keys() == expected["state"].keys()
+    for number, slots in expected["state"].items():
+        assert all(torch.equal(resumed["state"][number][name], value) for name, value in slots.items())
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("model.safetensors", "its weights are missing"),
+        ("optimizer.pt", "its optimizer.pt is missing"),
+        ("scheduler.pt", "its scheduler.pt is missing"),
+    ],
+)
+def test_a_checkpoint_that_lacks_what_is_resumed_from_is_refused_and_no_damaged_one_is_named(
+    recipe, saved, tmp_path, capsys, file, words
+):
+    run = tmp_path / "run"
+    shutil.copytree(saved, run)
+    (run / "checkpoint-4" / file).unlink()
+    cut(run / "checkpoint-2" / "model.safetensors")
+    message = stopped(recipe, capsys, *SAVED, "--resume_from_checkpoint", "true", code=2)
+    assert f"cannot be resumed from: {words}. No other one there is whole" in message
+    assert "start anew with --overwrite_output_dir in place of --resume_from_checkpoint" in message
+
+
+def test_a_file_that_nothing_is_resumed_from_may_be_damaged(saved, tmp_path):
+    shutil.copytree(saved / "checkpoint-2", tmp_path / "checkpoint-2")
+    cut(tmp_path / "checkpoint-2" / "training_args.bin")
+    assert fault_of_files(tmp_path / "checkpoint-2") is None
+
+
+def test_a_file_that_cannot_be_read_is_not_called_damaged(saved, tmp_path):
+    shutil.copytree(saved / "checkpoint-2", tmp_path / "checkpoint-2")
+    state = tmp_path / "checkpoint-2" / "optimizer.pt"
+    state.unlink()
+    state.mkdir()
+    assert fault_of_files(tmp_path / "checkpoint-2") == "its optimizer.pt cannot be read: Is a directory"
+
+
+@pytest.mark.parametrize("slot", ["exp_avg", "exp_avg_sq"])
+def test_a_checkpoint_is_sound_only_if_weights_and_optimiser_state_are_numbers(saved, tmp_path, slot):
+    checkpoint = tmp_path / "checkpoint-2"
+    shutil.copytree(saved / "checkpoint-2", checkpoint)
+    assert fault_of(checkpoint) is None
+    weights, state = load_file(checkpoint / "model.safetensors"), torch.load(checkpoint / "optimizer.pt")
+    state["state"][3][slot].view(-1)[0] = torch.inf
+    torch.save(state, checkpoint / "optimizer.pt")
+    assert fault_of_files(checkpoint) is None
+    assert fault_of(checkpoint) == "its optimiser state is not numbers"
+    weights["classifier.dense.bias"][0] = torch.nan
+    save_file(weights, checkpoint / "model.safetensors")
+    assert fault_of(checkpoint) == "its weights are not numbers"
 
 
 # Disks that are full in the middle of a file
@@ -260,16 +383,6 @@ def test_what_writers_say_of_a_full_disk_is_understood(recipe, tmp_path, capsys,
     message = stopped(recipe, capsys, "--save_strategy", "epoch")
     assert f"The disk of {tmp_path / 'run'} is full" in message
     assert "Make room." in message
-
-
-def test_a_checkpoint_that_was_cut_off_is_not_taken_for_a_full_disk(recipe, tmp_path, capsys):
-    saved = ["--save_strategy", "epoch"]
-    assert main([recipe, *saved, "--num_train_epochs", "1"]) == 0
-    state = tmp_path / "run" / "checkpoint-2" / "optimizer.pt"
-    os.truncate(state, state.stat().st_size - 100)
-    with pytest.raises(RuntimeError, match="PytorchStreamReader"):
-        main([recipe, *saved, "--resume_from_checkpoint", "true"])
-    assert "disk" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), TypeError("a bug")], ids=lambda error: type(error).__name__)
@@ -363,14 +476,40 @@ def test_curves_of_a_run_that_is_replaced_are_not_drawn_with_the_new_ones(recipe
     reporting = [recipe, "--report_to", "tensorboard", "--logging_strategy", "epoch"]
     assert main(reporting) == 0
     (first,) = (tmp_path / "run" / "runs").rglob("events.out.*")
-    (tmp_path / "run" / "runs" / "mine").mkdir()
-    (tmp_path / "run" / "runs" / "mine" / "notes.txt").write_text("mine")
-    os.rename(first.parent, first.parents[1] / "earlier")  # a run within the same second has the same name
+    mine = tmp_path / "run" / "runs" / "mine" / "events.out.tfevents.1.host"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    earlier = first.parents[1] / "ast-finetune_earlier"  # a run within the same second has the same name
+    os.rename(first.parent, earlier)
     assert main([*reporting, "--overwrite_output_dir"]) == 0
-    found = files_in(tmp_path / "run" / "runs")
-    assert len(found) == 2
-    assert "mine/notes.txt" in found
-    assert not (tmp_path / "run" / "runs" / "earlier").exists()
+    assert mine.read_text() == "mine"
+    assert len(files_in(tmp_path / "run" / "runs")) == 2
+    assert not earlier.exists()
+
+
+def test_a_run_that_is_there_is_not_replaced_without_a_word_about_its_curves(recipe, tmp_path, capsys):
+    (tmp_path / "run" / "checkpoint-2").mkdir(parents=True)
+    message = stopped(recipe, capsys, code=2)
+    assert "Pass --overwrite_output_dir to replace it and what it logged for TensorBoard" in message
+
+
+def test_curves_of_a_training_that_ended_without_a_checkpoint_stay_until_it_is_started_again(
+    recipe, tmp_path, capsys, monkeypatch
+):
+    flags = ["--report_to", "tensorboard", "--logging_strategy", "steps", "--logging_steps", "1"]
+
+    def fail(self, *_):
+        raise MemoryError
+
+    with monkeypatch.context() as context:
+        context.setattr("finetune.training_run.evaluate", fail)
+        assert "No checkpoint had been saved" in stopped(recipe, capsys, *flags)
+    (first,) = (tmp_path / "run" / "runs").rglob("events.out.*")  # to see how it went
+    earlier = first.parents[1] / "ast-finetune_earlier"
+    os.rename(first.parent, earlier)
+    assert main([recipe, *flags]) == 0
+    assert not earlier.exists()
+    assert len(list((tmp_path / "run" / "runs").rglob("events.out.*"))) == 1
 
 
 def test_event_files_in_a_folder_without_a_run_stay(recipe, tmp_path):

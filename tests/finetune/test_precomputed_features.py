@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import load_file
 
 from finetune import run_evaluate, run_finetune
-from finetune.arguments import DataArguments, parse_arguments
+from finetune.arguments import DataArguments
 from finetune.augmentation import Augmentation
 from finetune.clip_sets.clip_datasets import clip_dataset
 from finetune.clip_sets.precomputed import PrecomputedDataset
 from finetune.collator import ASTDataCollator, model_inputs
+from finetune.command_line import parse_arguments
 from finetune.data import ASTDataset
 from finetune.normalization import measure_normalization
 from finetune.results.run_summary import digest_of_clips
@@ -315,6 +316,14 @@ def test_what_cannot_be_features_is_refused_with_its_row(tmp_path, value, messag
     with pytest.raises(DataError, match=message) as caught:
         checked(tmp_path / "clips.jsonl")
     assert str(tmp_path / "clips.jsonl") in str(caught.value)
+
+
+def test_a_null_of_json_is_no_number(tmp_path):
+    rows = [{"features": GOOD[number:].tolist(), "label": "ab"[number % 2]} for number in range(10)]
+    rows[1]["features"][3] = [None] * 128
+    (tmp_path / "clips.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match="row 2 holds NaN or infinite values, the first in frame 3"):
+        checked(tmp_path / "clips.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import soundfile
 import torch
 import yaml
 from accelerate import PartialState
@@ -99,6 +100,32 @@ def test_two_processes_take_the_steps_of_one_and_score_every_clip_once(tmp_path,
     assert two["metrics"] == pytest.approx(one["metrics"], abs=1e-6)
     assert two["confusion_matrix"] == one["confusion_matrix"]  # of 19 clips: the last batches of two are filled up
     assert np.sum(two["confusion_matrix"]) == summaries[1]["data"]["splits"]["test"]["clips"] == 19
+
+
+@pytest.mark.long
+def test_a_loss_that_is_no_number_ends_two_processes_with_one_message(tmp_path, drum_rows):
+    loud = tmp_path / "loud.wav"
+    soundfile.write(loud, np.tile(np.float32([1e30, -1e30]), 2000), 16_000, subtype="FLOAT")
+    of_label = [[row["path"] for row in drum_rows if row["label"] == label] for label in ("kick", "snare")]
+    splits = ["test"] + 12 * ["train"]
+    lines = [
+        f"{kick},kick,{split}\n{snare},snare,{split}" for kick, snare, split in zip(*of_label, splits, strict=False)
+    ]
+    lines[-1] = f"{of_label[0][13]},kick,train\n{loud},snare,train"
+    (tmp_path / "clips.csv").write_text("\n".join(["path,label,split", *lines]))
+    settings = {"ignore_labels": [], "mixup_probability": 0.0, "save_strategy": "steps", "save_steps": 1}
+    settings |= {"per_device_train_batch_size": 4, "save_total_limit": 9, "normalization": [-6.5, 4.5], "seed": 9}
+    recipe = write_recipe(tmp_path / "run", dataset_name=str(tmp_path / "clips.csv"), **settings)
+    printed = launch_two("finetune.run_finetune", recipe, expected_code=1)
+    (message,) = [line for line in printed.splitlines() if line.startswith("ast-finetune: training stopped.")]
+    assert "The loss of a batch is nan at step 3 of 3" in message, "which seed 9 puts it into"
+    assert f"1 of its 4 clip(s) give it: {loud} (loss nan" in message, "of those that its process reads"
+    assert f"the last good checkpoint is {tmp_path / 'run' / 'checkpoint-2'}." in message
+    assert "finetune/trainer.py" not in printed, "a traceback"
+    kept = checkpoints_in(tmp_path / "run")
+    assert [path.name for path in kept] == ["checkpoint-1", "checkpoint-2"]
+    for path in kept:
+        assert all(tensor.isfinite().all() for tensor in load_file(path / "model.safetensors").values())
 
 
 @pytest.mark.long

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from finetune.arguments import parse_arguments
+from finetune.command_line import parse_arguments
 
 RECIPES = Path(__file__).parents[2] / "finetune" / "recipes"
 # As the released scripts have them: learning rate, epochs, batch, decay (after epoch, every, factor), warm-up, loss, widest

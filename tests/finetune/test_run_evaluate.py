@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score, average_precision_score, f1_score, r
 from transformers import ASTFeatureExtractor as StockFeatureExtractor
 from transformers import ASTForAudioClassification as StockModel
 
+from finetune import run_evaluate
 from finetune.arguments import DataArguments
 from finetune.run_evaluate import main, print_evaluations, write_evaluations
 from finetune.scoring import (
@@ -162,6 +163,11 @@ def test_a_multi_label_model_is_scored_by_sigmoid_and_its_own_thresholds(tmp_pat
     with_thresholds = f1_score(truth[:, present], found[:, present], average="macro", zero_division=0)
     assert with_thresholds != pytest.approx(macro)
     assert section["metrics"]["f1_macro"] == pytest.approx(with_thresholds)
+    assert main([*flags, *output, "--function", "softmax"]) == 0  # they were chosen on other scores
+    section = json.loads((tmp_path / "scores.json").read_text())["evaluations"][0]
+    found = stock_probabilities(model, several) >= 0.5
+    macro = f1_score(truth[:, present], found[:, present], average="macro", zero_division=0)
+    assert section["metrics"]["f1_macro"] == pytest.approx(macro)
 
 
 def test_exclusive_clips_are_scored_by_the_top_label_of_a_sigmoid_model(tmp_path, tiny_sizes, rows, clips):
@@ -193,6 +199,7 @@ def test_which_clips_are_scored(tmp_path, models, rows, clips, capsys):
     assert scored("--dataset_name", unsplit).startswith(
         "5 clips, all there are, also those that a model was trained on"
     )
+    assert scored("--eval_file", unsplit) == "5 clips, all there are"
     for row in rows:
         folder = tmp_path / "folder" / row["split"] / row["label"]
         folder.mkdir(parents=True, exist_ok=True)
@@ -305,6 +312,19 @@ def test_a_clip_that_cannot_be_decoded_is_named(tmp_path, models, rows, capsys):
         assert not (tmp_path / "scores.json").exists()
 
 
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to\nallocate")])
+def test_too_little_memory_is_told_with_what_takes_less(models, clips, capsys, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(run_evaluate, "evaluate_models", fail)
+    assert main(["--model_name_or_path", models[2], "--dataset_name", clips]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "Pass a lower --per_device_eval_batch_size" in said
+    assert ("(CUDA out of memory. Tried to)" in said) == bool(str(error))
+
+
 def test_scores_that_are_not_numbers_are_refused():
     with pytest.raises(DivergedError, match="not numbers.*--max_grad_norm 1"):
         probabilities(np.array([[0.0, np.nan]]), SINGLE)
@@ -344,6 +364,7 @@ def test_an_ensemble_of_one_model_has_its_scores(models, clips):
     scores, _ = ensemble_scores(models[2:], split, 8, each=lambda name, own, _: seen.append((name, own)))
     assert [name for name, _ in seen] == models[2:]
     np.testing.assert_array_equal(scores, seen[0][1].astype(np.float64))
+    assert scores.dtype == np.float64
 
 
 def test_the_section_is_what_the_run_summary_holds():

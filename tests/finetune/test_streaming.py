@@ -3,6 +3,7 @@
 Run by the launcher, as one of its processes, this file trains on a stream and writes down which files each process opened.
 """
 
+import itertools
 import json
 import random
 import re
@@ -25,16 +26,20 @@ from torch.utils.data import DataLoader
 
 from benchmarks.streaming_memory import write_table
 from finetune import data as clip_reading
-from finetune.arguments import DataArguments, parse_arguments
+from finetune.arguments import DataArguments
 from finetune.augmentation import Augmentation
 from finetune.clip_sets.clip_datasets import clip_dataset
 from finetune.clip_sets.streaming import StreamError, StreamSampler, hub_sources, load_streams, shuffled
+from finetune.command_line import parse_arguments
 from finetune.normalization import measure_normalization
 from finetune.run_evaluate import main as evaluate
 from finetune.run_finetune import main
+from finetune.scoring import ClipScoresError, probabilities
 from finetune.sources.splits import load_splits
-from finetune.training_run import prepare_run, train_run
+from finetune.trainer import ASTTrainer
+from finetune.training_run import prepare_data, prepare_run, train_run
 from modeling_ast import ASTFeatureExtractor
+from modeling_ast.audio import AudioError
 from tests.finetune.test_processes import launch_two
 
 TINY = {
@@ -381,6 +386,26 @@ def test_batches_are_asked_for_again_as_they_were_with_a_seed_of_the_data(tmp_pa
     assert [sources for _, sources in again] == [[clip.row, clip.partner] for clip in asked[5:9]]
 
 
+def test_a_streamed_clip_whose_scores_are_not_numbers_is_named(table):
+    clips = streamed(table)
+    logits = np.zeros((len(clips), 9))
+    logits[2, 4] = np.nan
+    row = list(clips.split)[2]
+    with pytest.raises(ClipScoresError, match=rf"for 1 of 37 clips.*: {re.escape(row['audio']['path'])}"):
+        probabilities(logits, "single_label_classification", clips)
+
+
+def test_keys_of_the_first_epoch_are_those_of_the_training(table):
+    augmentation = Augmentation(mixup_probability=0.5, noise_strength=0.1)
+    clips = streamed(table, augmentation, buffer=12)
+    (plain, first), (_, second) = clips.keys_of_first_epoch(2, seed=9)
+    assert [clip.draws.key for clip in (first, second)] == [
+        clip.draws.key for clip in itertools.islice(clips.training_sampler(9), 2)
+    ]
+    assert (plain.row, plain.draws, plain.partner) == (first.row, None, None)
+    assert [clip.row for clip in clips.first_keys(3)] == list(itertools.islice(clips.split, 3))
+
+
 def test_a_stream_offers_nothing_that_only_clips_at_hand_can_tell(table):
     clips = streamed(table)
     assert not [name for name in ("lengths", "label_lists", "labels_alone", "read_from") if hasattr(clips, name)]
@@ -498,6 +523,69 @@ def test_clips_that_cannot_be_used_are_left_out_and_listed(tmp_path, rows, capsy
     assert "--skip_bad_audio" in message
 
 
+def test_a_dry_run_of_a_stream_leaves_out_what_a_training_leaves_out(tmp_path, rows, capsys):
+    """A clip that cannot be decoded, and one that lies elsewhere and is not there."""
+    broken, gone = tmp_path / "broken.wav", f"file://{tmp_path}/gone.wav"
+    broken.write_bytes(b"RIFF no audio")
+    bad = {3: str(broken), 40: gone}
+    table = str(write(tmp_path, "csv", [row | {"path": bad.get(at, row["path"])} for at, row in enumerate(rows)]))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(yaml.safe_dump(TINY | {"dataset_name": table, "output_dir": str(tmp_path / "run")}))
+    assert main([str(recipe), "--skip_bad_audio", "--dry_run"]) == 0
+    printed = capsys.readouterr().out
+    assert "Nothing was trained" in printed
+    assert "36 training clips, 12 to score" in printed
+    report = json.loads((tmp_path / "run" / "dry_run" / "dry_run.json").read_text())
+    assert [(clip["split"], clip["clip"]) for clip in report["bad_clips"]] == [("train", str(broken)), ("eval", gone)]
+    assert report["bad_clips"][1]["reason"] == f"There is no file {gone}. Put it there."
+    assert report["looked_at"] == {"clips": 50, "of": 50, "seed": None}
+    assert report["refused"] == []
+    assert report["cost"] is not None, "a training could begin"
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["dry_run"]
+
+
+def with_a_bad_clip(folder: Path, rows: list[dict], labels: list[list[str]]) -> str:
+    """A table of four training clips with these labels, of which the last cannot be used, and two to score."""
+    broken = folder / "broken.wav"
+    broken.write_bytes(b"RIFF no audio")
+    paths = [row["path"] for row in rows[:3]] + [str(broken), rows[3]["path"], rows[4]["path"]]
+    splits = ["train"] * 4 + ["test"] * 2
+    lines = [
+        {"path": path, "label": label, "split": split}
+        for path, label, split in zip(paths, [*labels, ["a"], ["b"]], splits, strict=True)
+    ]
+    (folder / "clips.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return str(folder / "clips.jsonl")
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize(
+    ("labels", "left"), [([["a"], ["b"], ["a", "b"], ["c"]], "c"), ([["a"], ["a"], [], ["b", "c"]], "b, c")]
+)
+def test_labels_whose_only_clip_cannot_be_used_are_named_as_at_hand(tmp_path, rows, labels, left, streaming):
+    table = with_a_bad_clip(tmp_path, rows, labels)
+    data = DataArguments(dataset_name=table, streaming=streaming, skip_bad_audio=True)
+    _, _, notes, skipped = prepare_data(data, ASTFeatureExtractor(max_length=96), seed=0)
+    assert f"{len(left.split(', '))} label(s) have no training clip: {left}" in notes
+    assert [clip["file"] for clip in skipped] == ["broken.wav"]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize(
+    ("labels", "left"),
+    [
+        ([["a"], ["a"], ["a"], ["a", "b"]], "a"),
+        ([[], [], [], ["a", "b"]], "none"),
+        ([["a", "b"], ["b", "a"], ["a", "b"], ["a"]], "a, b"),
+    ],
+)
+def test_clips_that_are_left_with_the_same_labels_are_refused_as_at_hand(tmp_path, rows, labels, left, streaming):
+    table = with_a_bad_clip(tmp_path, rows, labels)
+    data = DataArguments(dataset_name=table, streaming=streaming, skip_bad_audio=True)
+    with pytest.raises(ValueError, match=rf"All training clips have the same labels \({left}\)\."):
+        prepare_data(data, ASTFeatureExtractor(max_length=96), seed=0)
+
+
 def test_clips_in_order_of_their_classes_are_warned_of_and_their_weights_balanced(tmp_path, rows, capsys):
     by_class = sorted(rows, key=lambda row: (row["split"], row["label"]))
     settings = {"dataset_name": str(write(tmp_path, "csv", by_class)), "class_weights": "balanced"}
@@ -521,6 +609,63 @@ def test_data_that_changes_after_the_first_pass_ends_the_stream_in_words(tmp_pat
     write(tmp_path, "csv", rows[:29] + [row | {"label": "gong"} for row in rows[29:]])
     with pytest.raises(StreamError, match="Row 30 of .* has the label 'gong', which no clip had"):
         list(streams["train"])
+
+
+@pytest.mark.parametrize(("where", "workers"), [("elsewhere", 1), ("here", 0), ("table", 0)])
+def test_a_file_that_vanishes_in_a_stream_is_named_and_gone_on_with(
+    tmp_path, rows, capsys, monkeypatch, where, workers
+):
+    path = tmp_path / "clip.wav"
+    shutil.copy(rows[2]["path"], path)
+    name = f"file://{path}" if where == "elsewhere" else str(path)
+    table = write(tmp_path, "csv", [row | {"path": name} if row is rows[2] else row for row in rows])
+    victim = table if where == "table" else path
+    for picture in (
+        "plot_training_curve",
+        "plot_confusion_matrix",
+        "_plot_example",
+    ):  # which take longer than the training
+        monkeypatch.setattr(f"finetune.results.publishing.{picture}", lambda *_: None)
+    recipe = tmp_path / "recipe.yaml"
+    settings = {"dataset_name": str(table), "save_strategy": "epoch", "dataloader_num_workers": workers}
+    recipe.write_text(yaml.safe_dump(TINY | settings | {"output_dir": str(tmp_path / "run")}))
+    save = ASTTrainer._save_checkpoint
+
+    def save_and_remove(self, *args):
+        save(self, *args)
+        victim.rename(tmp_path / "away")
+
+    with monkeypatch.context() as context:
+        context.setattr(ASTTrainer, "_save_checkpoint", save_and_remove)
+        assert main([str(recipe)]) == 1
+    message = capsys.readouterr().err
+    words = {
+        "elsewhere": f"There is no file {name}. Put it there.",
+        "here": f"There is no file {name}. It was there before the training: put it back.",
+        "table": f"{table} is no longer there. Put it back as it was.",
+    }[where]
+    goes_on = f"The last checkpoint is {tmp_path / 'run' / 'checkpoint-5'}. Type the same command with --resume_from_checkpoint true"
+    assert message.startswith(f"ast-finetune: training stopped. {words} {goes_on}")
+    assert message.count("\n") == 1
+    (tmp_path / "away").rename(victim)
+    assert main([str(recipe), "--resume_from_checkpoint", "true"]) == 0
+
+
+def test_a_table_that_changes_its_form_ends_the_stream_in_words(tmp_path, rows):
+    path = write(tmp_path, "csv", rows)
+    streams, _ = load_streams(arguments(dataset_name=str(path)))
+    path.write_text("file,class\n")
+    with pytest.raises(StreamError, match=r"clips.csv can no longer be read \(.*Put it back as it was\."):
+        list(streams["train"])
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(StreamError, match=r"clips.csv can no longer be read \(.*Is a directory"):
+        list(streams["train"])
+
+
+def test_a_file_that_cannot_be_fetched_is_named_with_the_reason():
+    with pytest.raises(AudioError, match=r"nowhere://a.wav cannot be read: .*nowhere.*\. Check the connection"):
+        clip_reading.fetched({"bytes": None, "path": "nowhere://a.wav"})
 
 
 def test_a_file_that_lies_elsewhere_is_fetched(tmp_path, rows):

@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from transformers.models.audio_spectrogram_transformer import modeling_audio_spectrogram_transformer as stock
 
 from benchmarks.stock_start import compare, save_stock_checkpoint
-from finetune.arguments import parse_arguments
+from finetune.command_line import parse_arguments
 from finetune.run_finetune import main
 from finetune.scoring import checkpoint_dataset, predict_scores
 from finetune.sources.labels import label_names

@@ -1,0 +1,119 @@
+"""Whether a training can go on from a checkpoint: its files are whole, its weights and optimiser state are numbers."""
+
+import json
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers.trainer import OPTIMIZER_NAME, OPTIMIZER_NAME_BIN, SCHEDULER_NAME, TRAINING_ARGS_NAME
+
+from ..results.run_folder import checkpoints_in
+
+OPTIMIZER_NAMES = (OPTIMIZER_NAME, OPTIMIZER_NAME_BIN)  # the second of FSDP
+
+
+def fault_of_files(checkpoint: Path, needs_all: bool = True) -> str | None:
+    """What is wrong with the files that a training is resumed from, in words; `None` if nothing is.
+
+    Args:
+        checkpoint (`Path`): a folder `checkpoint-N`.
+        needs_all (`bool`, defaults to `True`): whether weights, optimiser and schedule are in these files, and not in
+            those of DeepSpeed.
+    """
+    names = sorted(path.name for path in checkpoint.iterdir())
+    for name in names:
+        read = _READERS.get(Path(name).suffix)
+        if read is None or name == TRAINING_ARGS_NAME:  # which nothing is resumed from
+            continue
+        try:
+            read(checkpoint / name)
+        except OSError as error:
+            return f"its {name} cannot be read: {error.strerror or error}"
+        except (ValueError, SafetensorError, zipfile.BadZipFile):
+            return f"its {name} is cut off or damaged ({(checkpoint / name).stat().st_size} bytes)"
+    if not needs_all:
+        return None
+    if not any(name.endswith(".safetensors") for name in names):
+        return "its weights are missing"
+    if not any(name in names for name in OPTIMIZER_NAMES):
+        return f"its {OPTIMIZER_NAME} is missing"
+    return None if SCHEDULER_NAME in names else f"its {SCHEDULER_NAME} is missing"
+
+
+def fault_of_values(checkpoint: Path) -> str | None:
+    """Which values of a checkpoint are not numbers, in words; `None` if all are.
+
+    Args:
+        checkpoint (`Path`): a folder `checkpoint-N` whose files are whole.
+    """
+    for path in sorted(checkpoint.glob("*.safetensors")):
+        if not all(_is_finite(tensor) for tensor in _weights(path)):
+            return "its weights are not numbers"
+    for name in OPTIMIZER_NAMES:
+        if not (checkpoint / name).is_file():
+            continue
+        try:
+            state = torch.load(checkpoint / name, map_location="cpu", weights_only=True, mmap=True)["state"]
+        except (RuntimeError, pickle.UnpicklingError) as error:
+            return f"its {name} cannot be read: {error}"
+        slots = (value for of_parameter in state.values() for value in of_parameter.values())
+        if not all(_is_finite(value) for value in slots if isinstance(value, torch.Tensor)):
+            return "its optimiser state is not numbers"
+    return None
+
+
+def fault_of(checkpoint: Path, needs_all: bool = True) -> str | None:
+    """What speaks against going on from a checkpoint, in words; `None` if nothing does.
+
+    Args: see [`fault_of_files`].
+    """
+    return fault_of_files(checkpoint, needs_all) or fault_of_values(checkpoint)
+
+
+def newest_sound_checkpoint(folder: Path, needs_all: bool = True) -> Path | None:
+    """The last `checkpoint-N` of a run with nothing wrong about it; `None` if there is none.
+
+    Args:
+        folder (`Path`): of the run.
+        needs_all (`bool`, defaults to `True`): see [`fault_of_files`].
+    """
+    return next((path for path in reversed(checkpoints_in(folder)) if fault_of(path, needs_all) is None), None)
+
+
+def _weights(path: Path) -> Iterator[torch.Tensor]:
+    with safe_open(path, framework="pt") as tensors:
+        for name in tensors.keys():  # noqa: SIM118 - no mapping
+            yield tensors.get_tensor(name)
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())
+
+
+def _read_json(path: Path):
+    json.loads(path.read_text(encoding="utf-8"))
+
+
+def _read_header(path: Path):
+    with safe_open(path, framework="pt"):  # which compares the length of the file with what its header says
+        pass
+
+
+def _read_archive(path: Path):
+    """What `torch.save` writes is a zip archive: its table of contents stands at the end, checksums are in it."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise zipfile.BadZipFile(f"{damaged} is not as its checksum says")
+
+
+_READERS = {
+    ".json": _read_json,
+    ".safetensors": _read_header,
+    ".pt": _read_archive,
+    ".pth": _read_archive,
+    ".bin": _read_archive,
+}

@@ -1,0 +1,224 @@
+"""Whether a checkpoint folder can be published: its files are there and whole, and say the same of the labels.
+
+Nothing here needs a network, and nothing is changed.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import ModelCard, metadata_load
+from safetensors import SafetensorError, safe_open
+
+from modeling_ast.checkpoint_folder import check_checkpoint_dir
+from modeling_ast.tagging import check_model_name
+
+from .card_data import read_json_object
+from .file_names import (
+    CARD_NAME,
+    CONFIG_NAME,
+    FEATURE_EXTRACTOR_NAME,
+    OPTIONAL,
+    RECIPE_NAME,
+    REQUIRED,
+    WEIGHTS_INDEX_NAME,
+    WEIGHTS_NAME,
+)
+from .render import render_model_card
+from .run_summary import RUN_SUMMARY_NAME
+
+CLASSIFIER_WEIGHT = "classifier.dense.weight"
+DEFAULT_LABELS = ["LABEL_0", "LABEL_1"]  # of Transformers, which does not write them into config.json
+NAMES_SHOWN = 3
+_ORIGIN = "save_pretrained() writes it beside the weights"
+_UNBROKEN = "Put an unbroken copy of the weights there."
+
+
+def files_to_publish(checkpoint_dir: str | Path) -> dict[str, Path]:
+    """Choose what is published of a checkpoint folder: weights, settings, card, and what trainings write beside them.
+
+    Args:
+        checkpoint_dir (`str` or `Path`): folder of a finished training or conversion, or another AST checkpoint.
+
+    Returns:
+        `dict[str, Path]`: path in the repository (with `/`) to the file; nothing that a user put there by chance.
+
+    Raises:
+        FileNotFoundError: if the folder, or a file that a checkpoint cannot do without, is not there.
+        ValueError: if the list of the files of weights cannot be read, or the training ended before its result was whole.
+    """
+    folder = Path(checkpoint_dir)
+    check_checkpoint_dir(folder)
+    if any(folder.glob("checkpoint-*")) and not (folder / CONFIG_NAME).is_file():
+        raise ValueError(
+            f"{folder} has no {CONFIG_NAME}: its training is not finished. Type its command again with "
+            "--resume_from_checkpoint true."
+        )
+    check_model_name(folder)
+    if (folder / RECIPE_NAME).is_file() and not (folder / RUN_SUMMARY_NAME).is_file():
+        raise ValueError(
+            f"{folder} has a {RECIPE_NAME} but no {RUN_SUMMARY_NAME}, which a training writes last, so it ended before its "
+            "result was whole. Type the training's command again with --resume_from_checkpoint true."
+        )
+    if not (folder / CARD_NAME).is_file():
+        how = f"Type ast-model-card {folder} to have it written."
+        if not (folder / RUN_SUMMARY_NAME).is_file():
+            how = "Write one with a metadata block at its top; ast-finetune and ast-convert do."
+        raise FileNotFoundError(f"{folder} has no {CARD_NAME}, the model card. {how}")
+    names = [*REQUIRED, *weight_files(folder), *(name for name in OPTIONAL if (folder / name).is_file())]
+    return {name: folder / name for name in sorted(names)}
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of the files that the weights are in, with their index if there are several.
+
+    Raises:
+        FileNotFoundError: if there are none, or one that the index names is missing.
+        ValueError: if the index cannot be read.
+    """
+    if (folder / WEIGHTS_NAME).is_file():  # which is loaded also where an index lies beside it
+        return [WEIGHTS_NAME]
+    if not (folder / WEIGHTS_INDEX_NAME).is_file():
+        raise FileNotFoundError(f"{folder} has neither {WEIGHTS_NAME} nor {WEIGHTS_INDEX_NAME}. {_UNBROKEN}")
+    index = read_json_object(folder / WEIGHTS_INDEX_NAME, _ORIGIN)
+    weight_map = index.get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{folder / WEIGHTS_INDEX_NAME} names no files of weights. {_UNBROKEN}")
+    parts = sorted(set(weight_map.values()))
+    missing = [name for name in parts if Path(name).name != name or not (folder / name).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{folder} has no {missing[0]}, which {WEIGHTS_INDEX_NAME} names. Put all {len(parts)} files of the weights there."
+        )
+    return [WEIGHTS_INDEX_NAME, *parts]
+
+
+def check_checkpoint(checkpoint_dir: str | Path) -> list[str]:
+    """Refuse a checkpoint that nobody could use, or whose files contradict each other.
+
+    Args:
+        checkpoint_dir (`str` or `Path`): a folder for which [`files_to_publish`] finds its files.
+
+    Returns:
+        `list[str]`: what the user should know, a line each.
+
+    Raises:
+        ValueError: if a file cannot be read; if labels, classifier and run summary disagree; if weights are not numbers;
+            if the card has no metadata that the Hub could read.
+    """
+    folder = Path(checkpoint_dir)
+    config = read_json_object(folder / CONFIG_NAME, _ORIGIN)
+    read_json_object(folder / FEATURE_EXTRACTOR_NAME, _ORIGIN)
+    weights = [folder / name for name in weight_files(folder) if name != WEIGHTS_INDEX_NAME]
+    check_labels(config, _classifier_rows(weights), folder)
+    _refuse_broken_weights(weights)
+    return check_card(folder)
+
+
+def check_labels(config: dict[str, Any], rows: int | None, folder: Path):
+    """Compare the labels of a configuration with each other and with the classifier.
+
+    Args:
+        config (`dict`): what `config.json` holds.
+        rows (`int`, *optional*): labels of the classifier in the weights; `None` if there is no classifier.
+        folder (`Path`): where these are, for messages.
+
+    Raises:
+        ValueError: if they disagree.
+    """
+    place = folder / CONFIG_NAME
+    id2label = config.get("id2label")
+    labels = list(DEFAULT_LABELS if id2label is None else id2label.values())
+    if rows is None:
+        if id2label is not None:
+            raise ValueError(
+                f"{place} names {len(labels)} labels, but the weights have no {CLASSIFIER_WEIGHT}. Save the model with its "
+                "classifier, or take id2label and label2id out."
+            )
+        return
+    if id2label is not None and sorted(id2label) != sorted(map(str, range(len(labels)))):
+        raise ValueError(
+            f"{place}: the keys of id2label are {sorted(id2label)!r:.200}, expected 0 to {len(labels) - 1}."
+        )
+    if len(labels) != rows:
+        raise ValueError(
+            f"{place} names {len(labels)} labels, but the classifier in the weights has {rows}. Put the config.json of these "
+            "weights there."
+        )
+    doubled = [label for label, count in Counter(labels).items() if count > 1]
+    if doubled:
+        raise ValueError(f"{place} has the label {doubled[0]!r} more than once. Give every label a name of its own.")
+    if config.get("num_labels", rows) != rows:
+        raise ValueError(
+            f"{place} says num_labels={config['num_labels']}, but has {rows} labels. Take num_labels out."
+        )
+    label2id = config.get("label2id")
+    expected = {label: int(index) for index, label in (id2label or {}).items()}
+    if id2label is not None and label2id is not None and label2id != expected:
+        wrong = min(label for label in expected | label2id if expected.get(label) != label2id.get(label))
+        raise ValueError(
+            f"{place}: id2label and label2id disagree on {wrong!r} ({expected.get(wrong)} and {label2id.get(wrong)}). Make "
+            "label2id the inverse of id2label."
+        )
+
+
+def _classifier_rows(weights: list[Path]) -> int | None:
+    for path in weights:
+        with _open_weights(path) as tensors:
+            if CLASSIFIER_WEIGHT in tensors.keys():  # noqa: SIM118 - no mapping
+                return tensors.get_slice(CLASSIFIER_WEIGHT).get_shape()[0]
+    return None
+
+
+def _refuse_broken_weights(weights: list[Path]):
+    for path in weights:
+        with _open_weights(path) as tensors:
+            broken = [name for name in tensors.keys() if not tensors.get_tensor(name).isfinite().all()]  # noqa: SIM118
+        if broken:
+            more = f" and {len(broken) - NAMES_SHOWN} more" if len(broken) > NAMES_SHOWN else ""
+            raise ValueError(
+                f"{path} holds weights that are NaN or infinite: {', '.join(broken[:NAMES_SHOWN])}{more}. Nobody could use "
+                "them; train again, with a lower --learning_rate."
+            )
+
+
+def _open_weights(path: Path):
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        raise ValueError(f"{path} can't be read ({error}). {_UNBROKEN}") from error
+
+
+def check_card(folder: Path) -> list[str]:
+    """Read the card as the Hub would, and compare it with the one that the run summary makes.
+
+    Args:
+        folder (`Path`): with a `README.md`; without a run summary there is nothing to compare it with.
+
+    Returns:
+        `list[str]`: what the user should know, a line each.
+
+    Raises:
+        ValueError: if its metadata block is missing or cannot be read, or the run summary is of another checkpoint.
+    """
+    path = folder / CARD_NAME
+    summary = (folder / RUN_SUMMARY_NAME).is_file()
+    mend = (
+        f"Type ast-model-card {folder} to write it anew." if summary else "Mend the block between the two lines ---."
+    )
+    try:
+        metadata = metadata_load(path)
+        if metadata:
+            ModelCard.load(path)  # its model index too
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"The metadata of {path} cannot be read: {' '.join(str(error).split())}. {mend}") from error
+    if not metadata:
+        raise ValueError(f"{path} has no metadata block at its top. {mend}")
+    text = path.read_text(encoding="utf-8")
+    if not summary or render_model_card(folder) == text:
+        return []
+    return [
+        f"{CARD_NAME} is not what {RUN_SUMMARY_NAME} gives today: it was edited, or the folder has another name, or it is of "
+        f"an older version. It is published as it is; type ast-model-card {folder} to write it anew."
+    ]

@@ -1,0 +1,58 @@
+"""`ast-push CHECKPOINT_DIR --repo_id user/name`: publish a checkpoint folder on the Hugging Face Hub, after checking it."""
+
+import argparse
+import sys
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line.
+
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
+    Returns:
+        `argparse.Namespace` with `checkpoint_dir` and `repo_id` (`str`), `private` (`True` or `None`), `revision` and
+        `commit_message` (`str` or `None`), `dry_run` and `space` (`bool`).
+    """
+    parser = argparse.ArgumentParser(
+        prog="ast-push",
+        description="Publish a checkpoint folder on the Hugging Face Hub: weights, settings, card and figures in one "
+        "commit. The token is that of `hf auth login`, or HF_TOKEN.",
+        epilog="Example: ast-push runs/drums --repo_id user/drums --dry_run",
+    )
+    parser.add_argument("checkpoint_dir", metavar="CHECKPOINT_DIR", help="folder of a finished training or conversion")
+    parser.add_argument("--repo_id", required=True, metavar="user/name", help="repository; made if it is not there")
+    # None leaves it to the Hub, where an organisation may have private repositories by default.
+    parser.add_argument("--private", action="store_true", default=None, help="make a new repository a private one")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, main if not given; made if needed")
+    parser.add_argument("--dry_run", action="store_true", help="only check and list; works without network and token")
+    parser.add_argument("--space", action="store_true", help="also publish the demo page as a Space of the same id")
+    parser.add_argument("--commit_message", metavar="TEXT", help="title of the commit")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
+    Returns:
+        `int`: 0; 1 if it was not published, which is answered on the error stream; 130 after Ctrl-C.
+    """
+    arguments = parse_arguments(argv)
+    from .push_to_hub import push_to_hub
+
+    try:
+        push_to_hub(**vars(arguments))
+    except (OSError, ValueError) as error:
+        print(f"ast-push: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("ast-push: interrupted. The same command goes on with what has arrived.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,439 @@
+"""`ast-push`: what is refused before anything is sent, and what stands on a Hub after good, broken and repeated uploads.
+
+The Hub is a server on loopback, the client the unmodified `huggingface_hub` in child processes; see `hub_server.py`.
+"""
+
+import hashlib
+import json
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from model_card.render import write_model_card
+from model_card.run_push import main
+from model_card.run_summary import write_run_summary
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+
+LABELS = ["kick", "snare", "tom"]
+SENT = {
+    "README.md", "config.json", "preprocessor_config.json", "model.safetensors", "run_summary.json", "recipe.yaml", "NOTICE",
+    "training_curve.png", "confusion_matrix.png", "spectrogram.png", "adapter/README.md", "adapter/adapter_config.json",
+    "adapter/adapter_model.safetensors",
+}  # fmt: skip
+NOT_SENT = (
+    "checkpoint-8/model.safetensors", "checkpoint-8/optimizer.pt", "runs/now/events.out.tfevents.1", "training_args.bin",
+    ".unfinished/x", ".model.safetensors.77.tmp", "notes about my boss.txt", "__pycache__/a.pyc", "adapter/mine.txt",
+    "epochs/epoch-1/model.safetensors", "model-00001-of-00002.safetensors", "out.onnx", "cache/clip.wav", ".env",
+)  # fmt: skip
+PRELUDE = """
+import os
+from model_card import push_to_hub
+from model_card.run_push import main
+push_to_hub.PAUSES = (0.01, 0.02)
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """A folder with all that a training may leave, and with what it must not publish."""
+    folder = tmp_path_factory.mktemp("runs") / "drums"
+    torch.manual_seed(0)
+    config = ASTConfig(
+        hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=64, max_length=96,
+        id2label=dict(enumerate(LABELS)), label2id={name: index for index, name in enumerate(LABELS)},
+    )  # fmt: skip
+    ASTForAudioClassification(config).save_pretrained(folder)
+    ASTFeatureExtractor(max_length=96).save_pretrained(folder)
+    for name in (SENT | set(NOT_SENT)) - {path.name for path in folder.iterdir()}:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(f"\0 {name}".encode())
+    write_run_summary(folder, {"labels": LABELS, "license": "mit", "evaluation": {"metrics": {"accuracy": 0.5}}})
+    write_model_card(folder)
+    return folder
+
+
+@pytest.fixture
+def checkpoint(made, tmp_path) -> Path:
+    return shutil.copytree(made, tmp_path / "drums")
+
+
+def edit_json(path: Path, **entries):
+    """Set entries of a JSON file, or remove those that are None."""
+    content = json.loads(path.read_text()) | entries
+    path.write_text(json.dumps({name: value for name, value in content.items() if value is not None}))
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def contents(folder: Path, names=SENT) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in names}
+
+
+def published(hub, repo_id: str, **where) -> dict[str, bytes]:
+    return {name: content for name, content in hub.files(repo_id, **where).items() if name != ".gitattributes"}
+
+
+def push(hub, *calls: list | str, **kwargs):
+    """Call the command several times in one child process, with other lines of code between; its return codes come first."""
+    lines = [call if isinstance(call, str) else f"codes.append(main({list(map(str, call))!r}))" for call in calls]
+    done = hub.run("\n".join([PRELUDE, "codes = []", *lines, "print(*codes)"]), **kwargs)
+    return [int(code) for code in done.stdout.splitlines()[-1].split()], done
+
+
+def refused(capsys, *words) -> str:
+    """The message of a call that is refused."""
+    assert main([*map(str, words), "--dry_run"]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("ast-push: ")
+    assert message.count("\n") == 1
+    return message
+
+
+def test_the_dry_run_lists_what_would_be_sent_without_a_network(checkpoint, capsys):
+    assert main([str(checkpoint), "--repo_id", "user/drums", "--dry_run", "--revision", "try/2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{checkpoint} -> https://huggingface.co/user/drums, branch try/2"
+    listed = [line.split() for line in lines if line.startswith("  ")]
+    assert {name for name, _ in listed} == SENT
+    assert dict(listed)["adapter/README.md"] == f"{(checkpoint / 'adapter/README.md').stat().st_size}.0B"
+    total = sum(len(content) for content in contents(checkpoint).values())
+    assert f"{len(SENT)} files" in lines[-2]
+    assert f"({total:,} bytes)" in lines[-2]
+    assert lines[-1] == "Nothing was sent. Leave out --dry_run to publish it."
+
+
+def test_an_edited_card_is_named_and_kept(checkpoint, capsys):
+    card = (checkpoint / "README.md").read_text() + "\nRecorded in my cellar.\n"
+    (checkpoint / "README.md").write_text(card)
+    assert main([str(checkpoint), "--repo_id", "user/drums", "--dry_run"]) == 0
+    assert f"it was edited, or the folder has another name, or it is of an older version. It is published as it is; type ast-model-card {checkpoint}" in (
+        capsys.readouterr().out
+    )  # fmt: skip
+    assert (checkpoint / "README.md").read_text() == card
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("README.md", "has no README.md, the model card. Type ast-model-card"),
+        ("config.json", "has no config.json: its training is not finished. Type its command again with --resume_from"),
+        ("preprocessor_config.json", "has no preprocessor_config.json"),
+        ("model.safetensors", "has neither model.safetensors nor model.safetensors.index.json"),
+        (
+            "run_summary.json",
+            "ended before its result was whole. Type the training's command again with --resume_from",
+        ),
+    ],
+)
+def test_a_folder_that_lacks_a_file_is_refused(checkpoint, capsys, name, words):
+    (checkpoint / name).unlink()
+    assert words in refused(capsys, checkpoint, "--repo_id", "user/drums")
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path, capsys):
+    assert "There is no folder" in refused(capsys, tmp_path / "nothing", "--repo_id", "user/drums")
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"id2label": {"0": "kick", "1": "snare"}, "label2id": None}, "names 2 labels, but the classifier in the weights has 3"),
+        ({"id2label": None, "label2id": None}, "names 2 labels, but the classifier in the weights has 3"),
+        ({"id2label": {"0": "kick", "1": "snare", "3": "tom"}}, "the keys of id2label are ['0', '1', '3'], expected 0 to 2"),
+        ({"id2label": {"0": "kick", "1": "tom", "2": "tom"}}, "has the label 'tom' more than once"),
+        ({"label2id": {"kick": 1, "snare": 0, "tom": 2}}, "disagree on 'kick' (0 and 1). Make label2id the inverse"),
+        ({"label2id": {"kick": 0, "snare": 1}}, "disagree on 'tom' (2 and None)"),
+        ({"num_labels": 4}, "says num_labels=4, but has 3 labels"),
+        ({"model_type": "vit"}, "'vit'"),
+    ],
+)  # fmt: skip
+def test_labels_that_disagree_with_each_other_or_the_classifier_are_refused(checkpoint, capsys, entries, words):
+    edit_json(checkpoint / "config.json", **entries)
+    assert words in refused(capsys, checkpoint, "--repo_id", "user/drums")
+
+
+def test_labels_of_another_run_are_refused(checkpoint, capsys):
+    edit_json(checkpoint / "run_summary.json", labels=["snare", "kick", "tom"])
+    assert "'labels' is ['snare', 'kick', 'tom'] in run_summary.json" in refused(
+        capsys, checkpoint, "--repo_id", "a/b"
+    )
+
+
+def test_labels_without_a_classifier_are_refused_and_a_model_without_both_is_not(checkpoint, capsys):
+    weights = load_file(checkpoint / "model.safetensors")
+    headless = {name: tensor for name, tensor in weights.items() if not name.startswith("classifier.")}
+    save_file(headless, checkpoint / "model.safetensors")
+    assert "names 3 labels, but the weights have no classifier" in refused(capsys, checkpoint, "--repo_id", "a/b")
+    edit_json(checkpoint / "config.json", id2label=None, label2id=None)
+    edit_json(checkpoint / "run_summary.json", labels=None)
+    assert main([str(checkpoint), "--repo_id", "user/drums", "--dry_run"]) == 0
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_numbers_are_refused(checkpoint, capsys, value):
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["classifier.dense.bias"][1] = value
+    save_file(weights, checkpoint / "model.safetensors")
+    words = refused(capsys, checkpoint, "--repo_id", "user/drums")
+    assert (
+        "NaN or infinite: classifier.dense.bias. Nobody could use them; train again, with a lower --learning" in words
+    )
+
+
+def test_weights_that_are_cut_off_are_refused(checkpoint, capsys):
+    whole = (checkpoint / "model.safetensors").read_bytes()
+    (checkpoint / "model.safetensors").write_bytes(whole[:-1])
+    assert "Put an unbroken copy of the weights there" in refused(capsys, checkpoint, "--repo_id", "user/drums")
+
+
+def test_weights_in_several_files_are_all_sent_or_the_missing_one_is_named(checkpoint, capsys):
+    (checkpoint / "model.safetensors").unlink()
+    (checkpoint / "model-00001-of-00002.safetensors").unlink()
+    ASTForAudioClassification(ASTConfig.from_pretrained(checkpoint)).save_pretrained(
+        checkpoint, max_shard_size="100KB"
+    )
+    parts = sorted(path.name for path in checkpoint.glob("model-*"))
+    assert len(parts) > 1
+    write_model_card(checkpoint)
+    assert main([str(checkpoint), "--repo_id", "user/drums", "--dry_run"]) == 0
+    listed = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    assert listed == SENT - {"model.safetensors"} | {"model.safetensors.index.json", *parts}
+    (checkpoint / parts[-1]).unlink()
+    assert f"has no {parts[-1]}, which model.safetensors.index.json names" in refused(
+        capsys, checkpoint, "--repo_id", "a/b"
+    )
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ("# Drums\n", "has no metadata block at its top. Type ast-model-card"),
+        ("---\n---\n# Drums\n", "has no metadata block at its top. Type ast-model-card"),
+        ("---\nlicense: [mit\n---\n# Drums\n", "cannot be read: while parsing a flow sequence"),
+        ("---\n- license\n---\n# Drums\n", "cannot be read"),
+        ("---\nlicense: mit\nmodel-index:\n- name: drums\n  results: 3\n---\n", "cannot be read"),
+        (b"---\nlicense: \xff\n---\n", "cannot be read"),
+    ],
+)
+def test_a_card_whose_metadata_nobody_can_read_is_refused(checkpoint, capsys, card, words):
+    (checkpoint / "README.md").write_bytes(card if isinstance(card, bytes) else card.encode())
+    assert words in refused(capsys, checkpoint, "--repo_id", "user/drums")
+
+
+@pytest.mark.parametrize(
+    ("repo_id", "words"),
+    [
+        ("drums", "names no owner. Pass --repo_id user/drums"),
+        ("datasets/user/drums", "Pass --repo_id user/name"),
+        ("user/my drums", "Pass --repo_id user/name"),
+        ("user/drums.git", "Pass --repo_id user/name"),
+        ("", "Pass --repo_id user/name"),
+    ],
+)
+def test_what_cannot_be_a_repository_is_refused(checkpoint, capsys, repo_id, words):
+    assert words in refused(capsys, checkpoint, "--repo_id", repo_id)
+
+
+@pytest.mark.parametrize(
+    "revision", ["a b", "a..b", "/a", "a/", "-a", "a~1", "a^", "a:b", "a\\b", "@", "a@{1}", "x.lock", "refs/pr/1", "", "a//b", ".a", "a/.b"]
+)  # fmt: skip
+def test_what_cannot_be_a_branch_is_refused(checkpoint, capsys, revision):
+    words = refused(capsys, checkpoint, "--repo_id", "user/drums", f"--revision={revision}")
+    assert "cannot be the name of a branch. Pass for example --revision experiment-2" in words
+
+
+def test_a_commit_is_no_branch(checkpoint, capsys):
+    words = refused(capsys, checkpoint, "--repo_id", "user/drums", "--revision", "0a" * 20)
+    assert "is a commit, to which nothing can be added. Pass a branch: --revision main" in words
+
+
+def test_offline_mode_is_named(checkpoint, capsys):
+    assert main([str(checkpoint), "--repo_id", "user/drums"]) == 1
+    assert "HF_HUB_OFFLINE is set and forbids every connection. Type unset HF_HUB_OFFLINE" in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_in_a_line(checkpoint, capsys, monkeypatch):
+    def interrupt(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("model_card.push_to_hub.check_checkpoint", interrupt)
+    assert main([str(checkpoint), "--repo_id", "user/drums", "--dry_run"]) == 130
+    assert capsys.readouterr().err == "ast-push: interrupted. The same command goes on with what has arrived.\n"
+
+
+def test_a_push_is_one_commit_of_what_belongs_to_it_and_a_second_one_of_what_changed(hub, checkpoint):
+    again = [checkpoint, "--repo_id", "user/drums"]
+    curve, spectrogram = checkpoint / "training_curve.png", checkpoint / "spectrogram.png"
+    uploaded = "from huggingface_hub import HfApi; HfApi().upload_file(path_or_fileobj=b'a', path_in_repo='{}', repo_id='user/drums')"
+    before = contents(checkpoint)
+    codes, done = push(
+        hub,
+        [*again, "--private", "--commit_message", "First"],
+        again,
+        uploaded.format("from_the_web_page.txt"),
+        f"open({str(curve)!r}, 'ab').write(b'more'); os.unlink({str(spectrogram)!r})",
+        again,
+        [*again, "--revision", "try/2", "--commit_message", "Try"],
+    )
+    assert codes == [0, 0, 0, 0]
+    assert hub.repos["models", "user/drums"].private
+    second, _, first, initial = hub.commits("user/drums")
+    assert (second.title, first.title, initial.title) == ("Upload drums", "First", "initial commit")
+    assert {name: file.content for name, file in first.files.items() if name not in initial.files} == before
+    changed = contents(checkpoint, SENT - {"spectrogram.png"}) | {"from_the_web_page.txt": b"a"}
+    assert published(hub, "user/drums") == changed
+    address = f"{hub.endpoint}/user/drums/commit"
+    said = [line for line in done.stdout.splitlines() if address in line or line.startswith("Removed")]
+    assert said[:4] == [
+        f"Published: {address}/{first.sha}",
+        f"Nothing has changed since {address}/{first.sha}",
+        "Removed there: spectrogram.png",
+        f"Published: {address}/{second.sha}",
+    ]
+    # The branch is made from the main one, where the files are by then.
+    assert hub.repos["models", "user/drums"].branches["try/2"] is second
+    assert said[4:] == [f"Nothing has changed since {address}/{second.sha}"]
+    weights = checkpoint / "model.safetensors"
+    assert hub.bytes_received[sha256(weights)] == weights.stat().st_size
+
+
+def test_who_may_not_write_there_is_told_before_the_weights_are_looked_at(hub, checkpoint):
+    (checkpoint / "model.safetensors").write_bytes(b"broken")
+    command = [str(checkpoint), "--repo_id", "user/drums"]
+    done = hub.run(f"""{PRELUDE}
+for token in (None, "hf_bad", "hf_read", "hf_other"):
+    os.environ.pop("HF_TOKEN", None)
+    if token:
+        os.environ["HF_TOKEN"] = token
+    assert main({command!r}) == 1
+try:
+    push_to_hub.push_to_hub({command[0]!r}, "user/drums", token="hf_not\\na_header")
+except push_to_hub.PushError as error:
+    print(error)
+""")
+    nobody, bad, read, other = done.stderr.splitlines()
+    make_one = (
+        f"Make one with write permission at {hub.endpoint}/settings/tokens, then type hf auth login, or set HF_TOKEN"
+    )
+    assert f"There is no token for {hub.endpoint}. {make_one}" in nobody
+    assert "does not accept the token (HTTP 401" in bad
+    assert make_one in bad
+    assert f"The token of user has read permission only. {make_one}" in read
+    assert "The token is other's, who has no part in user. Pass --repo_id other/drums" in other
+    assert "a_header" not in done.stdout + done.stderr
+    assert "The token holds a space, line break or sign that no token has" in done.stdout
+    assert {request.path for request in hub.requests} == {"/api/whoami-v2"}
+
+
+def test_a_public_repository_is_not_taken_for_a_private_one(hub, checkpoint):
+    command = [checkpoint, "--repo_id", "user/drums"]
+    codes, done = push(hub, command, [*command, "--private"])
+    assert codes == [0, 1]
+    assert f"{hub.endpoint}/user/drums is there already and is public, and a private one was asked for" in done.stderr
+    assert f"Change it at {hub.endpoint}/user/drums/settings, or leave out --private" in done.stderr
+    assert not hub.repos["models", "user/drums"].private
+    assert len(hub.commits("user/drums")) == 2
+
+
+def test_what_the_hub_refuses_is_said_in_a_line_and_nothing_is_half_there(hub, checkpoint):
+    (checkpoint / "README.md").write_text("---\nlicense: mit\nbase_model: 'no id at all'\n---\n# Drums\n")
+    command = [checkpoint, "--repo_id", "user/drums"]
+    hub.fail("PUT", status=400)
+    hub.fail("POST", "/commit/", status=403)
+    hub.fail("POST", "/commit/", status=402)
+    rewrite = f"from model_card.render import write_model_card; write_model_card({str(checkpoint)!r})"
+    codes, done = push(hub, command, rewrite, command, command, command, command)
+    assert codes == [1, 1, 1, 1, 0]
+    bad_card, upload, forbidden, unpaid = (line for line in done.stderr.splitlines() if line.startswith("ast-push"))
+    assert "Invalid metadata in README.md" in bad_card
+    assert "no id at all" in bad_card
+    assert f"{hub.endpoint} does not take user/drums (HTTP 400" in upload
+    assert f"The token may not write to {hub.endpoint}/user/drums (HTTP 403" in forbidden
+    assert "needs a paid plan (HTTP 402" in unpaid
+    assert len(hub.commits("user/drums")) == 2
+
+
+def test_without_a_network_it_takes_one_line(hub, checkpoint):
+    _, done = push(hub, [checkpoint, "--repo_id", "user/drums"], HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.stderr.startswith("ast-push: The connection to 127.0.0.1:9 failed (")
+    assert done.stderr.endswith("Try again later: what has arrived is not sent again.\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_an_upload_that_is_cut_at_any_byte_is_completed(hub, checkpoint, tmp_path):
+    whole = (checkpoint / "model.safetensors").stat().st_size
+    positions = [0, whole - 1, whole, *random.Random(7).sample(range(1, whole - 1), 2)]
+    commands = []
+    for number, position in enumerate(positions):
+        folder = shutil.copytree(checkpoint, tmp_path / f"copy-{number}")
+        weights = load_file(folder / "model.safetensors")
+        weights["classifier.dense.bias"] += number + 1
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        hub.cut("PUT", sha256(folder / "model.safetensors"), after=position)
+        commands.append([folder, "--repo_id", f"user/copy-{number}"])
+    codes, _ = push(hub, *commands)
+    assert codes == [0] * len(positions)
+    for number, position in enumerate(positions):
+        folder = tmp_path / f"copy-{number}"
+        assert published(hub, f"user/copy-{number}") == contents(folder)
+        assert len(hub.commits(f"user/copy-{number}")) == 2
+        assert hub.bytes_received[sha256(folder / "model.safetensors")] == position + whole
+
+
+def test_what_broke_off_is_done_again_or_by_a_second_call_and_the_weights_are_sent_once(hub, checkpoint):
+    def target(name: str) -> list:
+        return [checkpoint, "--repo_id", f"user/{name}"]
+
+    hub.fail("POST", "/broken/commit/", status=503, times=3)
+    codes, done = push(hub, target("broken"), target("whole"))
+    assert codes == [1, 0]
+    assert "Trying again in 0.01 s." in done.stdout
+    assert "Trying again in 0.02 s." in done.stdout
+    assert f"{hub.endpoint} does not take user/broken (HTTP 503" in done.stderr
+    assert done.stderr.rstrip().endswith("Try again later: what has arrived is not sent again.")
+    assert len(hub.commits("user/broken")) == 1
+    length = max(len(request.body) for request in hub.requests if "/commit/" in request.path)
+
+    hub.fail("GET", "/whoami", status=503)
+    hub.cut("POST", "/repos/create")
+    hub.cut("POST", "/validate-yaml", after=10)
+    hub.cut("POST", "/cut/commit/", after=length // 3)
+    hub.cut("POST", "/cut/commit/", after=length)  # it is done, and not answered
+    codes, done = push(hub, target("broken"), target("new"), target("cut"))
+    assert codes == [0, 0, 0]
+    for name in ("broken", "new", "cut"):
+        assert published(hub, f"user/{name}") == contents(checkpoint)
+        made, _ = hub.commits(f"user/{name}")
+        assert f"Published: {hub.endpoint}/user/{name}/commit/{made.sha}\n" in done.stdout
+    weights = checkpoint / "model.safetensors"
+    assert hub.bytes_received[sha256(weights)] == weights.stat().st_size
+
+
+def test_the_demo_page_goes_along_as_a_space_as_private_as_its_model(hub, checkpoint, capsys):
+    command = [checkpoint, "--repo_id", "user/drums", "--space"]
+    assert main([*map(str, command), "--dry_run"]) == 0
+    listed = capsys.readouterr().out
+    of_another_version = """
+from huggingface_hub import CommitOperationAdd, HfApi
+added = [CommitOperationAdd(name, b"") for name in ("modeling_ast/old.py", "mine.md")]
+HfApi().create_commit("user/drums", added, commit_message="Before", repo_type="space")
+"""
+    model = [checkpoint, "--repo_id", "user/drums", "--private"]
+    codes, done = push(hub, model, command, of_another_version, command, command)
+    assert codes == [0, 0, 0, 0]
+    files = published(hub, "user/drums", kind="spaces")
+    assert files.pop("mine.md") == b""
+    assert all(f"  {name} " in listed for name in files)  # and nothing of another version
+    assert "Removed there: modeling_ast/old.py" in done.stdout
+    assert b"user/drums" in files["app.py"]
+    assert b"license: mit" in files["README.md"]
+    assert files["modeling_ast/__init__.py"]
+    assert hub.repos["spaces", "user/drums"].private
+    assert len(hub.commits("user/drums", kind="spaces")) == 4
+    assert done.stdout.count("Nothing has changed since") == 4  # three times the model, once the page
