@@ -15,7 +15,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from modeling_ast.attention_maps import attention_maps, plot_attention
-from modeling_ast.audio import AudioError, audio_duration, read_audio
+from modeling_ast.audio import AudioError, MissingAudioError, audio_duration, read_audio
 from modeling_ast.log_mel import FRAME_SHIFT_MS, num_frames
 from modeling_ast.log_mel_figure import DPI
 from modeling_ast.tagging import AudioTagger, FileTags, Segment, label_thresholds
@@ -24,13 +24,16 @@ TOP_K = 5  # labels that are shown as bars
 MOST_LANES = 12  # of the time line, one for each label
 MOST_TICKS = 8
 TICK_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)  # seconds
+LEAST_BEYOND = 0.1  # seconds after the first window, from which the picture can be moved to them
 SILENT_PEAK = 2**-15  # the smallest step of 16-bit audio
 MOST_WAITING = 20  # requests
 
 PLAYER_ID = "recording"
 
+PAGE_CSS = "#labels :is(h2, dt) { overflow-wrap: anywhere; }"  # or a long name would widen its bar
+
 TIMELINE_CSS = """
-.lanes { display: grid; grid-template-columns: fit-content(14rem) 1fr; gap: 4px 10px; align-items: center; }
+.lanes { display: grid; grid-template-columns: fit-content(35%) 1fr; gap: 4px 10px; align-items: center; }
 .name { text-align: right; overflow-wrap: anywhere; line-height: 1.2; }
 .lane { position: relative; height: 28px; overflow: hidden; cursor: pointer; border-radius: var(--radius-sm);
   background: var(--background-fill-secondary); border: 1px solid var(--border-color-primary); }
@@ -39,9 +42,11 @@ TIMELINE_CSS = """
 .lane button:focus-visible { outline: 2px solid var(--body-text-color); }
 .lane::after { content: ""; position: absolute; top: 0; bottom: 0; left: calc(var(--played, 0) * 100%); width: 2px;
   background: var(--body-text-color); pointer-events: none; }
-.axis { position: relative; height: 1.3em; font-size: var(--text-sm); }
+.axis { position: relative; height: 1.3em; font-size: var(--text-sm); container-type: inline-size; }
 .axis span { position: absolute; transform: translateX(-50%); }
 .axis span:first-child { transform: none; }
+@container (max-width: 28rem) { .axis span:nth-child(even) { display: none; } }
+@container (max-width: 14rem) { .axis span:not(:nth-child(4n + 1)) { display: none; } }
 .hint { margin: 0 0 8px; }
 """
 
@@ -147,13 +152,13 @@ def build_page(
             picture = gr.HTML(css_template=PICTURE_CSS, js_on_load=None, elem_id="picture")
             with gr.Row():
                 layer = gr.Dropdown(
-                    ["All layers (rollout)", *(f"Layer {n}" for n in range(1, model.config.num_hidden_layers + 1))],
+                    ["All (rollout)", *(f"Layer {n}" for n in range(1, model.config.num_hidden_layers + 1))],
                     label="Layer",
                     type="index",
                     elem_id="layer",
                 )
                 head = gr.Dropdown(
-                    ["All heads (mean)", *(f"Head {n}" for n in range(1, model.config.num_attention_heads + 1))],
+                    ["All (mean)", *(f"Head {n}" for n in range(1, model.config.num_attention_heads + 1))],
                     label="Head of a single layer",
                     type="index",
                     interactive=False,
@@ -169,12 +174,14 @@ def build_page(
             except AudioError as error:
                 return _cleared(str(error))
             is_long = tags.segments is not None
+            beyond = max(seconds - window_seconds, LEAST_BEYOND)
+            text = note_html(tags, tagger, seconds)
             return {
                 message: gr.HTML(visible=False),
                 labels: label_value(tags, tagger.problem_type),
-                note: gr.HTML(note_html(tags, tagger), visible=is_long or multi_label),
+                note: gr.HTML(text, visible=bool(text)),
                 timeline: gr.HTML(timeline_html(tags.segments, seconds) if is_long else "", visible=is_long),
-                start: gr.Slider(value=0, maximum=max(round(seconds - window_seconds, 2), 0.01), visible=is_long),
+                start: gr.Slider(value=0, maximum=round(beyond, 2), visible=beyond > LEAST_BEYOND),
                 picture_group: gr.Group(visible=True),
                 picture: draw(path, 0.0, layer, head),
             }
@@ -195,7 +202,10 @@ def build_page(
             if path is None:
                 return ""
             layer, head = (layer - 1, head - 1 if head else None) if layer else (None, None)  # the first choice is all
-            return picture_html(draw_attention(tagger, path, start, layer, head))
+            try:
+                return picture_html(draw_attention(tagger, path, start, layer, head))
+            except MissingAudioError as error:  # Gradio removes old files
+                raise gr.Error("This recording is no longer here. Send it again.", print_exception=False) from error
 
         def draw_from_click(path, layer, head, click: gr.EventData):
             seconds = round(click.seconds, 2)
@@ -235,6 +245,7 @@ def launch_options(max_megabytes: float) -> dict:
     """
     return {
         "theme": gr.themes.Default(primary_hue="blue"),  # its fonts come with Gradio
+        "css": PAGE_CSS,
         "max_file_size": round(max_megabytes * 1e6),
         "show_error": False,  # what is not foreseen is for the terminal
         "footer_links": [],
@@ -253,23 +264,25 @@ def tag_recording(tagger: AudioTagger, path: str | Path, max_minutes: float) -> 
         max_minutes (`float`): how long a recording may be; of a longer one only the header is read, if that says it.
 
     Returns:
-        All labels, with segments if the recording is longer than a window and the model has labels for them; and the
-        recording's length in seconds.
+        All labels, with segments if the recording lasts one and a half windows or longer and the model has labels for
+        them; and the recording's length in seconds.
 
     Raises:
         AudioError: if it cannot be used, in words that name the file and not where it lies.
     """
     path = Path(path)
     try:
-        if audio_duration(path) > 60 * max_minutes:
+        seconds = audio_duration(path)
+        if seconds > 60 * max_minutes:
             raise AudioError(
-                f"{path.name} lasts {audio_duration(path) / 60:.1f} minutes; this page takes up to {max_minutes:g}. Cut out "
-                "a part of it, or use the command ast-tag, which takes recordings of any length."
+                f"{path.name} lasts {clock(seconds)} minutes; this page takes up to {max_minutes:g}. Cut out a part of it, "
+                "or use the command ast-tag, which takes recordings of any length."
             )
         waveform = read_audio(path, tagger.sampling_rate)
         if np.abs(waveform).max() <= SILENT_PEAK:
             raise AudioError(f"{path.name} is silent. Check the microphone and its volume, or choose another file.")
-        is_long = waveform.size > tagger.window_samples
+        # Windows lie half a window apart; of less than that there is no time line to speak of.
+        is_long = waveform.size >= 1.5 * tagger.window_samples
         timeline = is_long and tagger.problem_type != "regression"
         (tags,) = tagger.tag_files([path], top_k=tagger.model.config.num_labels, timeline=timeline)
         if tags.error is not None:
@@ -331,16 +344,28 @@ def label_value(tags: FileTags, problem_type: str) -> dict[str, float] | str:
     return {tag.label: tag.score for tag in tags.labels}
 
 
-def note_html(tags: FileTags, tagger: AudioTagger) -> str:
-    """The line below the labels: which of independent labels count, or what the scores of a long recording are.
+def note_html(tags: FileTags, tagger: AudioTagger, seconds: float) -> str:
+    """What stands below the labels: what the scores of a long recording are, and which of independent labels count.
 
     Args:
         tags ([`FileTags`]): of the recording, with all labels.
         tagger ([`AudioTagger`]): the model.
+        seconds (`float`): the recording's length.
+
+    Returns:
+        HTML in which labels are escaped; nothing where there is nothing to say.
     """
+    window_seconds = tagger.window_samples / tagger.sampling_rate
+    means = f"Means over windows of {window_seconds:.3g} s" if seconds > window_seconds else ""
     if tags.segments is not None:
-        return f"Means over windows of {tagger.window_samples / tagger.sampling_rate:.3g} s; below is what was heard when."
-    config = tagger.model.config
+        return f"{means}; below is what was heard when."
+    lines = [f"{means}."] if means else []
+    if tagger.problem_type == "multi_label_classification":
+        lines.append(_heard_html(tags, tagger.model.config))
+    return " ".join(lines)
+
+
+def _heard_html(tags: FileTags, config) -> str:
     thresholds = dict(zip(map(config.id2label.get, range(config.num_labels)), label_thresholds(config), strict=True))
     heard = [
         f"<b>{html.escape(tag.label)}</b> (threshold {thresholds[tag.label]:.0%})"
@@ -359,12 +384,19 @@ def timeline_html(segments: Sequence[Segment], seconds: float) -> str:
 
     Returns:
         HTML in which labels are escaped. A segment is the stronger in colour, the higher its score; of many labels those
-        that were heard longest have a lane.
+        that were heard longest have a lane, of equally long ones those with the higher score.
     """
     by_label: dict[str, list[Segment]] = {}
     for segment in segments:
         by_label.setdefault(segment.label, []).append(segment)
-    longest = sorted(by_label, key=lambda label: -sum(segment.end - segment.start for segment in by_label[label]))
+
+    def length_and_score(label: str) -> tuple[float, float]:
+        return (
+            sum(segment.end - segment.start for segment in by_label[label]),
+            max(segment.score for segment in by_label[label]),
+        )
+
+    longest = sorted(by_label, key=length_and_score, reverse=True)
     rows = "".join(_lane_html(label, by_label[label], seconds) for label in longest[:MOST_LANES])
     step = next((step for step in TICK_STEPS if seconds / step <= MOST_TICKS), TICK_STEPS[-1])
     ticks = "".join(

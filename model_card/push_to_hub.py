@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+import yaml
 from huggingface_hub import (
     CommitInfo,
     CommitOperationAdd,
@@ -48,7 +49,7 @@ from .file_names import (
     WEIGHTS_NAME,
     WEIGHTS_PART,
 )
-from .run_summary import RUN_SUMMARY_NAME
+from .run_summary import RUN_SUMMARY_NAME, shown_name
 from .space import PACKAGE, write_space
 
 MODEL, SPACE = constants.REPO_TYPE_MODEL, constants.REPO_TYPE_SPACE
@@ -105,7 +106,7 @@ def push_to_hub(
     """Publish a checkpoint folder in one commit, or say what would be published.
 
     A folder that is there already as it is makes no commit. Of an older push nothing of this kit's own is left that the
-    folder no longer has; other files in the repository stay.
+    folder no longer has; other files in the repository stay. Of absolute paths in the recipe only the names are published.
 
     Args:
         checkpoint_dir (`str` or `os.PathLike`): see [`files_to_publish`] for what of it is published.
@@ -137,18 +138,41 @@ def push_to_hub(
             check_access(Repository(repo_id, SPACE, private, token=token))
     notes = check_checkpoint(folder)
     report(f"{folder} -> {repository.address}, branch {repository.branch}")
-    _list_files(files, report)
-    for note in notes:
-        report(f"Note: {note}")
     message = commit_message or f"Upload {folder.resolve().name}"
-    with TemporaryDirectory(prefix="ast-space-") as space_dir:
-        page = _write_page(Path(space_dir), repository, folder) if space else {}
+    with TemporaryDirectory(prefix="ast-push-") as written:
+        if RECIPE_NAME in files:
+            files[RECIPE_NAME] = _without_places(files[RECIPE_NAME], Path(written))
+        _list_files(files, report)
+        for note in notes:
+            report(f"Note: {note}")
+        page = _write_page(Path(written, "space"), repository, folder) if space else {}
         commit = None if dry_run else _publish(repository, files, _is_own, message, report)
         if space:
             _publish_page(repository, page, dry_run, message, report)
     if dry_run:
         report("Nothing was sent. Leave out --dry_run to publish it.")
     return commit
+
+
+def _without_places(recipe: Path, folder: Path) -> Path:
+    """The recipe, or if it says where something lies on this machine a copy in `folder` that has only the names."""
+    content = recipe.read_bytes()
+    try:
+        fields = yaml.safe_load(content)
+    except yaml.YAMLError:
+        return recipe
+    if not isinstance(fields, dict):
+        return recipe
+    shown = {
+        name: shown_name(value) if isinstance(value, str) and os.path.isabs(os.path.expanduser(value)) else value
+        for name, value in fields.items()
+    }
+    if shown == fields:
+        return recipe
+    comments = "".join(line for line in content.decode().splitlines(keepends=True) if line.startswith("#"))
+    copy = folder / recipe.name
+    copy.write_text(comments + yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return copy
 
 
 def _write_page(space_dir: Path, model: Repository, folder: Path) -> dict[str, Path]:

@@ -5,6 +5,7 @@ when the program ends.
 """
 
 import argparse
+import errno
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from pathlib import Path
 EPILOG = """\
 Example: ast-demo runs/drums --port 8000. Ctrl-C ends it. --host 0.0.0.0 lets others in the network use the page, without a
 password."""
+HOSTS = "Pass --host 127.0.0.1 for this machine alone, or --host 0.0.0.0 for the network."
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -29,21 +31,16 @@ def main(argv: list[str] | None = None) -> int:
         `int`: 0 when it was ended, or 1 if it could not begin, which is said on the error stream.
     """
     arguments = parse_arguments(argv)
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the temporary folder is removed
     try:
-        with listen(arguments.host, arguments.port) as listener, temporary_folder():
+        with interrupted_by_signals(), listen(arguments.host, arguments.port) as listener, temporary_folder():
             page, options = make_page(arguments)
-            host, port = listener.getsockname()[:2]
-            shown_host = f"[{host}]" if ":" in host else host
-            print(f"{arguments.checkpoint_dir}: http://{shown_host}:{port} (Ctrl-C ends it)", flush=True)
+            print(f"{arguments.checkpoint_dir}: {address_of(listener)} (Ctrl-C ends it)", flush=True)
             serve(page, options, listener)
     except KeyboardInterrupt:
         return 0
     except (OSError, ValueError) as error:
         print(f"ast-demo: {error}", file=sys.stderr)
         return 1
-    finally:
-        signal.signal(signal.SIGTERM, handler)
     return 0
 
 
@@ -90,6 +87,25 @@ def _positive(text: str) -> float:
     return number
 
 
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """End as Ctrl-C does, so that the temporary folder is removed, when told to end and when the terminal is closed."""
+
+    def end(*_):
+        signal.raise_signal(signal.SIGTERM)  # to whatever takes that: the server has its own way to end
+
+    handlers = {signal.SIGTERM: signal.default_int_handler}
+    # Windows has no SIGHUP; `nohup` has it ignored, and that is left so.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+        handlers[signal.SIGHUP] = end
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def listen(host: str, port: int) -> socket.socket:
     """Take the address, before anything slow is done.
 
@@ -105,17 +121,26 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-    except socket.gaierror as error:
-        raise OSError(
-            f"--host {host} is no address ({error.strerror}). Pass --host 127.0.0.1 or --host 0.0.0.0."
-        ) from None
+    except (socket.gaierror, UnicodeError) as error:
+        raise OSError(f"--host {host} is no address ({error}). {HOSTS}") from None
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise OSError(
-            f"Cannot listen on port {port} of {host}: {os.strerror(error.errno)}. Pass another port, or --port 0 for any "
-            "free one."
-        ) from None
+        advice = "Pass another --port, or --port 0 for any free one."
+        if error.errno == errno.EADDRNOTAVAIL:
+            advice = f"That address is not this machine's. {HOSTS}"
+        raise OSError(f"Cannot listen on port {port} of {host}: {os.strerror(error.errno)}. {advice}") from None
+
+
+def address_of(listener: socket.socket) -> str:
+    """What to type in a browser on this machine.
+
+    Args:
+        listener (`socket.socket`): from [`listen`].
+    """
+    host, port = listener.getsockname()[:2]
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # these mean all addresses and are none
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 @contextmanager
@@ -125,13 +150,16 @@ def temporary_folder() -> Iterator[Path]:
     Yields:
         The folder, which is removed afterwards.
     """
-    before = tempfile.tempdir
+    before, gradio_before = tempfile.tempdir, os.environ.get("GRADIO_TEMP_DIR")
     with tempfile.TemporaryDirectory(prefix="ast-demo-", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder
         try:
             yield Path(folder)
         finally:
             tempfile.tempdir = before
+            os.environ.pop("GRADIO_TEMP_DIR")
+            if gradio_before is not None:
+                os.environ["GRADIO_TEMP_DIR"] = gradio_before
 
 
 def make_page(arguments: argparse.Namespace):
@@ -151,7 +179,6 @@ def make_page(arguments: argparse.Namespace):
 
     folder = arguments.checkpoint_dir
     check_checkpoint_dir(folder)
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before it is imported
     try:
         from .demo_page import build_page, launch_options
     except ModuleNotFoundError as error:
@@ -161,6 +188,9 @@ def make_page(arguments: argparse.Namespace):
             "The page is built with Gradio, which is not installed. Type: pip install 'ast-kit[demo]'"
         ) from None
 
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # of loading
     card = read_card(folder)
     tagger = AudioTagger.from_pretrained(folder)
     data = f" trained on {card.eval_results[0].dataset_name}" if card.eval_results else ""
@@ -214,6 +244,8 @@ def serve(page, options: dict, listener: socket.socket) -> None:
     from fastapi import FastAPI
 
     app = gradio.mount_gradio_app(FastAPI(openapi_url=None), page, path="/", **options)
+    # `launch` sets it, mounting does not; without it a request may name any file of this machine as its recording.
+    page.has_launched = True
     # Gradio keeps a connection open to each page that is shown; they are not waited for.
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
     uvicorn.Server(config).run(sockets=[listener])

@@ -95,6 +95,21 @@ def refused(capsys, *words) -> str:
     return message
 
 
+def test_a_recipe_is_published_without_the_folders_of_this_machine(hub, checkpoint):
+    recipe = (
+        f"# ast-finetune recipe.yaml\ndataset_name: {checkpoint}/clips\ntrain_file: ~/köln/train.csv\n"
+        "eval_file: data/eval.csv\nlabel_separator: /\nmax_length: 96\n"
+    )
+    (checkpoint / "recipe.yaml").write_text(recipe)
+    codes, _ = push(hub, [checkpoint, "--repo_id", "user/drums"])
+    assert codes == [0]
+    assert hub.files("user/drums")["recipe.yaml"].decode() == (
+        "# ast-finetune recipe.yaml\ndataset_name: clips\ntrain_file: train.csv\n"
+        "eval_file: data/eval.csv\nlabel_separator: /\nmax_length: 96\n"
+    )
+    assert (checkpoint / "recipe.yaml").read_text() == recipe
+
+
 def test_the_dry_run_lists_what_would_be_sent_without_a_network(checkpoint, capsys):
     assert main([str(checkpoint), "--repo_id", "user/drums", "--dry_run", "--revision", "try/2"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -200,7 +200,7 @@ with subprocess.Popen(start, cwd=folder, env=dict(os.environ, PYTHONPATH=os.envi
             assert lines[-1] is not None, "".join(lines[:-1])
         url = lines[-1].split()[-1]
         page = Client(url, verbose=False)
-        answer = page.predict(handle_file(clip), "All layers (rollout)", "All heads (mean)", api_name="/tag")
+        answer = page.predict(handle_file(clip), "All (rollout)", "All (mean)", api_name="/tag")
         print(json.dumps({"url": url, "answer": answer}))
     finally:
         app.terminate()
