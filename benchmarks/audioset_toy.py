@@ -96,34 +96,20 @@ def mix(sounds: list[np.ndarray], generator: np.random.Generator) -> np.ndarray:
 def train(args: argparse.Namespace, data: Path, name: str, flags: list) -> dict:
     """One run of the recipe; its summary."""
     folder, last = args.output / name, args.epochs
-    words = ["finetune/recipes/audioset_full.yaml", "--model_name_or_path", start_of(args.output)]
-    for flag, split in (("train", "train"), ("validation", "valid"), ("eval", "eval")):
-        words += [f"--{flag}_file", data / f"{split}.json"]
-    words += ["--label_csv", data / "labels.csv", "--output_dir", folder, "--overwrite_output_dir", "true"]
-    words += [
-        "--max_length",
-        96,
-        "--max_frequency_mask",
-        16,
-        "--max_time_mask",
-        12,
-        "--normalization",
-        "measured",
-        "--num_train_epochs",
-        last,
-    ]
-    words += ["--learning_rate", 1e-3, "--warmup_steps", 100, "--warmup_stair", 10, "--decay_after_epoch", last // 2]
-    words += [
-        "--decay_every",
-        max(1, last // 8),
-        "--average_epochs",
-        last // 2 + 1,
-        last,
-        "--ensemble_epochs",
-        last // 2 + 1,
-        last,
-    ]
-    words += ["--save_strategy", "no", "--disable_tqdm", "true", *flags]
+    second_half = [last // 2 + 1, last]
+    settings = {
+        "model_name_or_path": start_of(args.output),
+        "train_file": data / "train.json", "validation_file": data / "valid.json", "eval_file": data / "eval.json",
+        "label_csv": data / "labels.csv", "output_dir": folder, "overwrite_output_dir": "true",
+        "max_length": 96, "max_frequency_mask": 16, "max_time_mask": 12, "normalization": "measured",
+        "num_train_epochs": last, "learning_rate": 1e-3, "warmup_steps": 100, "warmup_stair": 10,
+        "decay_after_epoch": last // 2, "decay_every": max(1, last // 8),
+        "average_epochs": second_half, "ensemble_epochs": second_half, "save_strategy": "no", "disable_tqdm": "true",
+    }  # fmt: skip
+    words = ["finetune/recipes/audioset_full.yaml"]
+    for field, value in settings.items():
+        words += [f"--{field}", *(value if isinstance(value, list) else [value])]
+    words += flags
     command = [sys.executable, "-m", "finetune.run_finetune", *map(str, words)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return json.loads((folder / "run_summary.json").read_text())
@@ -142,17 +128,10 @@ def start_of(output: Path) -> Path:
 def ensemble(output: Path, data: Path) -> dict:
     """Metrics of the mean scores of the models of all strides, by `ast-evaluate`."""
     models = [str(output / f"stride_{stride}") for stride in STRIDES]
-    words = [
-        "--model_name_or_path",
-        *models,
-        "--eval_file",
-        str(data / "eval.json"),
-        "--label_csv",
-        str(data / "labels.csv"),
-    ]
+    files = ["--eval_file", str(data / "eval.json"), "--label_csv", str(data / "labels.csv")]
     result = output / "ensemble.json"
-    command = [sys.executable, "-m", "finetune.run_evaluate", *words, "--output", str(result)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "finetune.run_evaluate", "--model_name_or_path", *models, *files]
+    subprocess.run([*command, "--output", str(result)], check=True, stdout=subprocess.DEVNULL)
     return json.loads(result.read_text())["evaluations"][-1]["metrics"]
 
 

@@ -85,30 +85,25 @@ def check_choices(data: DataArguments, optimization: OptimizationArguments, trai
 
 def refuse_ignored(data: DataArguments, optimization: OptimizationArguments, training: ASTTrainingArguments):
     """Raise a `ValueError` for a field that another one leaves without effect."""
-
-    def changed(group, name: str) -> bool:
-        (item,) = (item for item in dataclasses.fields(group) if item.name == name)
-        return getattr(group, name) != item.default
-
     for name in ("decay_every", "decay_factor", "warmup_stair"):
-        if optimization.decay_after_epoch is None and changed(optimization, name):
+        if optimization.decay_after_epoch is None and _is_given(optimization, name):
             raise ValueError(
                 f"{name} belongs to the original's schedule. Pass --decay_after_epoch too, or leave it out."
             )
     for name in ("lora_alpha", "lora_dropout", "lora_target_modules"):
         if not optimization.lora_rank and getattr(optimization, name) not in (None, 0, []):
             raise ValueError(f"{name} belongs to LoRA adapters. Pass --lora_rank 8 too, or leave it out.")
-    if optimization.decay_after_epoch is not None and changed(training, "lr_scheduler_type"):
+    if optimization.decay_after_epoch is not None and _is_given(training, "lr_scheduler_type"):
         raise ValueError(
             "lr_scheduler_type and decay_after_epoch both say how the learning rate falls. Pass one of them."
         )
-    if optimization.optimizer != "trainer" and changed(training, "optim"):
+    if optimization.optimizer != "trainer" and _is_given(training, "optim"):
         raise ValueError(f"optim and optimizer={optimization.optimizer} both name an optimiser. Pass one of them.")
     if data.streaming:
         refuse_in_a_stream(data, training)
-    elif changed(data, "shuffle_buffer"):
+    elif _is_given(data, "shuffle_buffer"):
         raise ValueError("shuffle_buffer belongs to clips that are streamed. Pass --streaming too, or leave it out.")
-    hub_fields = [name for name in HUB_FIELDS if changed(training, name)]
+    hub_fields = [name for name in HUB_FIELDS if _is_given(training, name)]
     if hub_fields and not training.push_to_hub:
         raise ValueError(f"{hub_fields[0]} says how a run is pushed. Pass --push_to_hub too, or leave it out.")
     if data.fold_column_name and training.push_to_hub:
@@ -116,7 +111,7 @@ def refuse_ignored(data: DataArguments, optimization: OptimizationArguments, tra
             "push_to_hub publishes one model, fold_column_name trains one for every fold. Leave it out, and publish the "
             "fold that you want with ast-push."
         )
-    if data.fold_column_name and changed(data, "eval_fraction"):
+    if data.fold_column_name and _is_given(data, "eval_fraction"):
         raise ValueError("eval_fraction holds clips out, fold_column_name scores every fold. Pass one of them.")
 
 
@@ -134,11 +129,16 @@ def refuse_in_a_stream(data: DataArguments, training: ASTTrainingArguments):
         "drop_duplicate_audio": "compares all clips",
     }
     for name, reason in reasons.items():
-        (item,) = (item for item in dataclasses.fields(data) if item.name == name)
-        if getattr(data, name) != item.default:
+        if _is_given(data, name):
             raise ValueError(f"{name} {reason}. Leave out --{name}, or --streaming.")
     if training.train_sampling_strategy != "random":
         raise ValueError(
             f"train_sampling_strategy={training.train_sampling_strategy!r} chooses among all clips, of which a stream holds only "
             "the next ones. Pass --train_sampling_strategy random, or leave out --streaming."
         )
+
+
+def _is_given(group: DataArguments | OptimizationArguments | ASTTrainingArguments, name: str) -> bool:
+    """Whether a field has another value than its default."""
+    (item,) = (item for item in dataclasses.fields(group) if item.name == name)
+    return getattr(group, name) != item.default

@@ -300,7 +300,7 @@ class ASTTrainer(Trainer):
         Args: see [`check_push`], also for what it raises.
         """
         if self.is_world_process_zero():
-            self.hub_model_id = check_push(self.args, token, private).id
+            self.hub_model_id = check_push(self.args, token, private)
             self.push_in_progress = None
 
     def create_model_card(self):

@@ -12,6 +12,7 @@ import torch
 from accelerate import PartialState
 from transformers import EarlyStoppingCallback, EvalPrediction, set_seed
 
+from model_card.licenses import license_note
 from model_card.run_summary import features_section, versions
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.log_mel import num_frames, num_samples
@@ -146,7 +147,8 @@ def _prepare_trainer(
         in_words += f"; {lora_in_words(summary['training']['lora'], num_parameters)}"
     if model_args.model_name_or_path and not data_args.license:
         in_words += f"; {run_summary.license_in_words(summary['license'], model_args.model_name_or_path)}"
-    print_stage(3, in_words)
+    note = license_note(data_args.license)
+    print_stage(3, f"{in_words}; {note}" if note else in_words)
     if data_args.skip_bad_audio:
         summary["data"]["skipped_clips"] = run_summary.skipped_section(data_args, skipped)
     identity = run_summary.identity(summary, splits)

@@ -63,7 +63,8 @@ class ASTModelCardData:
     """What is known about one checkpoint; `None` or empty is "unknown", and the card has no line for it.
 
     Args:
-        name (`str`): the folder's name; the card's title and the model in its snippets.
+        name (`str`): of the folder, or of the repository if that is known; the card's title.
+        repo_id (`str`, *optional*): `user/name` on the Hub, for a card that is published there.
         license (`str`, *optional*): licence of the model, a Hub licence id such as `"apache-2.0"`; where the user gave none
             that of the checkpoint it was trained from.
         base_model (`str`, *optional*): Hub id or path of the checkpoint the training started from.
@@ -122,6 +123,7 @@ class ASTModelCardData:
 
     # Given by the user
     name: str
+    repo_id: str | None = None
     license: str | None = None
     base_model: str | None = None
     dataset_name: str | None = None
@@ -180,7 +182,7 @@ class ASTModelCardData:
     recipe: str | None = None
 
     @classmethod
-    def from_checkpoint(cls, checkpoint_dir: str | Path) -> "ASTModelCardData":
+    def from_checkpoint(cls, checkpoint_dir: str | Path, repo_id: str | None = None) -> "ASTModelCardData":
         """Read the facts from a checkpoint folder, offline and without torch.
 
         Where both say something, the checkpoint is believed and `run_summary.json` must agree.
@@ -188,6 +190,7 @@ class ASTModelCardData:
         Args:
             checkpoint_dir (`str` or `Path`): folder with `config.json` and `run_summary.json`;
                 `preprocessor_config.json`, `model.safetensors` and the pictures are read if they are there.
+            repo_id (`str`, *optional*): `user/name`, if the card is for the Hub.
 
         Returns:
             `ASTModelCardData`.
@@ -233,7 +236,8 @@ class ASTModelCardData:
         time, licenses = summary.get("time", {}), data.get("license", [])
         conversion, digest = summary.get("conversion", {}), summary.get("sha256", {})
         return cls(
-            name=folder.name,
+            name=repo_id.split("/")[-1] if repo_id else folder.name,
+            repo_id=repo_id,
             license=summary.get("license"),
             base_model=summary.get("base_model"),
             dataset_name=data.get("name"),
@@ -289,6 +293,11 @@ class ASTModelCardData:
     def max_seconds(self) -> float | None:
         """Seconds of audio that `max_length` frames see, from the start of the first to the end of the last."""
         return None if self.max_length is None else (self.max_length - 1) * FRAME_SHIFT + FRAME_LENGTH
+
+    @property
+    def place(self) -> str:
+        """Where the card's snippets load the model from."""
+        return self.repo_id or self.name
 
     @property
     def multi_label(self) -> bool:

@@ -25,6 +25,7 @@ from .file_names import (
     WEIGHTS_INDEX_NAME,
     WEIGHTS_NAME,
 )
+from .licenses import license_note
 from .render import render_model_card
 from .run_summary import RUN_SUMMARY_NAME
 
@@ -215,10 +216,23 @@ def check_card(folder: Path) -> list[str]:
         raise ValueError(f"The metadata of {path} cannot be read: {' '.join(str(error).split())}. {mend}") from error
     if not metadata:
         raise ValueError(f"{path} has no metadata block at its top. {mend}")
-    text = path.read_text(encoding="utf-8")
-    if not summary or render_model_card(folder) == text:
-        return []
+    note = license_note(str(metadata["license"])) if metadata.get("license") else None
+    notes = [f"{CARD_NAME}: {note}"] if note else []
+    if not summary or is_rendered(folder):
+        return notes
     return [
+        *notes,
         f"{CARD_NAME} is not what {RUN_SUMMARY_NAME} gives today: it was edited, or the folder has another name, or it is of "
-        f"an older version. It is published as it is; type ast-model-card {folder} to write it anew."
+        f"an older version. It is published as it is; type ast-model-card {folder} to write it anew.",
     ]
+
+
+def is_rendered(folder: Path) -> bool:
+    """Whether the card of a folder is what its run summary gives today, and nobody's own words.
+
+    Args:
+        folder (`Path`): with a `README.md` that can be read.
+    """
+    if not (folder / RUN_SUMMARY_NAME).is_file():
+        return False
+    return render_model_card(folder) == (folder / CARD_NAME).read_text(encoding="utf-8")

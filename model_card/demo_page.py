@@ -22,6 +22,7 @@ from modeling_ast.tagging import AudioTagger, FileTags, Segment, label_threshold
 
 TOP_K = 5  # labels that are shown as bars
 MOST_LANES = 12  # of the time line, one for each label
+MOST_HEARD = 12  # independent labels that are named
 MOST_TICKS = 8
 TICK_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)  # seconds
 LEAST_BEYOND = 0.1  # seconds after the first window, from which the picture can be moved to them
@@ -372,7 +373,8 @@ def _heard_html(tags: FileTags, config) -> str:
         for tag in tags.labels
         if tag.score >= thresholds[tag.label]
     ]
-    return f"Heard: {', '.join(heard)}." if heard else "No label reaches its threshold."
+    more = f" and {len(heard) - MOST_HEARD} more" if len(heard) > MOST_HEARD else ""
+    return f"Heard: {', '.join(heard[:MOST_HEARD])}{more}." if heard else "No label reaches its threshold."
 
 
 def timeline_html(segments: Sequence[Segment], seconds: float) -> str:

@@ -4,6 +4,7 @@ BSD-3-Clause lets everybody pass weights on if the licence's text goes along wit
 weights has it in the file `NOTICE`, whatever licence its own makers give it, and so has what is fine-tuned from it.
 """
 
+import difflib
 import json
 import os
 from dataclasses import dataclass
@@ -11,12 +12,23 @@ from pathlib import Path
 
 import yaml
 from huggingface_hub import hf_hub_download, metadata_load
+from huggingface_hub.errors import HFValidationError, HTTPError
 
 from .run_summary import RUN_SUMMARY_NAME
 
 NOTICE_NAME = "NOTICE"
 BSD_3_CLAUSE = "bsd-3-clause"  # as the Hub spells it
 _NAMES_NO_LICENSE = ("other", "unknown")  # on the Hub; which one it is stands elsewhere
+# The list in the Hub's documentation, docs/hub/repositories-licenses; the Hub refuses a card with another id.
+_HUB_LICENSES = """
+    afl-3.0 agpl-3.0 apache-2.0 artistic-2.0 bigcode-openrail-m bigscience-bloom-rail-1.0 bigscience-openrail-m bsd
+    bsd-2-clause bsd-3-clause bsd-3-clause-clear bsl-1.0 c-uda cc cc-by-2.0 cc-by-2.5 cc-by-3.0 cc-by-4.0 cc-by-nc-2.0
+    cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-nd-3.0 cc-by-nc-nd-4.0 cc-by-nc-sa-2.0 cc-by-nc-sa-3.0 cc-by-nc-sa-4.0
+    cc-by-nd-4.0 cc-by-sa-3.0 cc-by-sa-4.0 cc0-1.0 cdla-permissive-1.0 cdla-permissive-2.0 cdla-sharing-1.0
+    creativeml-openrail-m deepfloyd-if-license ecl-2.0 epl-1.0 epl-2.0 etalab-2.0 eupl-1.1 gemma gfdl gpl gpl-2.0 gpl-3.0
+    isc lgpl lgpl-2.1 lgpl-3.0 lgpl-lr llama2 lppl-1.3c mit mpl-2.0 ms-pl ncsa odbl odc-by ofl-1.1 openrail openrail++
+    osl-3.0 other pddl postgresql unknown unlicense wtfpl zlib
+"""
 _TEXT = Path(__file__).with_name("bsd_3_clause.txt")
 
 
@@ -52,6 +64,24 @@ def inherited_license(base_model: str) -> InheritedLicense:
     return InheritedLicense(license, notice)
 
 
+def license_note(license: str | None) -> str | None:
+    """What to know of a licence that may keep the Hub from taking the card; `None` if nothing.
+
+    The Hub's list grows, so that an id which is not known here is not refused here.
+
+    Args:
+        license (`str`, *optional*): as the user gave it, or as a card says it.
+    """
+    if license is None or license.lower() in _HUB_LICENSES.split():
+        return None
+    near = difflib.get_close_matches(license.lower(), _HUB_LICENSES.split(), n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "other is one of them."
+    return (
+        f"licence {license!r} is not in the Hub's list (https://huggingface.co/docs/hub/repositories-licenses), and the Hub "
+        f"refuses a card with an id that it does not know: {hint}"
+    )
+
+
 def notice_text(notice: dict[str, str]) -> str:
     """The file `NOTICE`: whose work is in the checkpoint, and the licence that it is under.
 
@@ -81,7 +111,7 @@ def _file_of(base_model: str, name: str) -> Path | None:
         return path if path.is_file() else None
     try:
         return Path(hf_hub_download(base_model, name))
-    except OSError:  # of huggingface_hub: no such file, no network, no access
+    except (OSError, HTTPError, HFValidationError):  # no such file, no network, no access; a folder that is gone
         return None
 
 

@@ -39,7 +39,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from tqdm import tqdm
 
-from .checkpoint_checks import check_checkpoint, files_to_publish
+from .checkpoint_checks import check_checkpoint, files_to_publish, is_rendered
 from .file_names import (
     ADAPTER_FILES,
     CARD_NAME,
@@ -49,6 +49,7 @@ from .file_names import (
     WEIGHTS_NAME,
     WEIGHTS_PART,
 )
+from .render import render_model_card
 from .run_summary import RUN_SUMMARY_NAME, shown_name
 from .space import PACKAGE, write_space
 
@@ -106,7 +107,8 @@ def push_to_hub(
     """Publish a checkpoint folder in one commit, or say what would be published.
 
     A folder that is there already as it is makes no commit. Of an older push nothing of this kit's own is left that the
-    folder no longer has; other files in the repository stay. Of absolute paths in the recipe only the names are published.
+    folder no longer has; other files in the repository stay. The card, unless somebody edited it, is published with the
+    repository's id in its snippets, the recipe with the names only of what lies at absolute paths.
 
     Args:
         checkpoint_dir (`str` or `os.PathLike`): see [`files_to_publish`] for what of it is published.
@@ -140,6 +142,9 @@ def push_to_hub(
     report(f"{folder} -> {repository.address}, branch {repository.branch}")
     message = commit_message or f"Upload {folder.resolve().name}"
     with TemporaryDirectory(prefix="ast-push-") as written:
+        if is_rendered(folder):
+            files[CARD_NAME] = Path(written, CARD_NAME)
+            files[CARD_NAME].write_text(render_model_card(folder, repo_id), encoding="utf-8")
         if RECIPE_NAME in files:
             files[RECIPE_NAME] = _without_places(files[RECIPE_NAME], Path(written))
         _list_files(files, report)

@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from modeling_ast.atomic_files import open_atomically
 
 from .card_data import METRICS, ASTModelCardData
+from .file_names import CARD_NAME
 from .licenses import NOTICE_NAME, notice_text
 
 MAX_OPEN_ROWS = 30  # a list of more labels is folded away behind its title
@@ -23,11 +24,12 @@ _COLUMN_NAMES = {"f1": "F1", "roc_auc": "ROC AUC"}
 _LORA_FACTS = {"rank", "alpha", "target_modules", "trained_in_full", "trainable_parameters"}  # of the sentence on it
 
 
-def render_model_card(checkpoint_dir: str | Path) -> str:
+def render_model_card(checkpoint_dir: str | Path, repo_id: str | None = None) -> str:
     """Render the model card of a checkpoint folder, offline.
 
     Args:
         checkpoint_dir (`str` or `Path`): folder with `config.json` and `run_summary.json`.
+        repo_id (`str`, *optional*): `user/name`, for a card whose snippets load the model from the Hub.
 
     Returns:
         `str`: the text of `README.md`, metadata block and Markdown.
@@ -36,7 +38,7 @@ def render_model_card(checkpoint_dir: str | Path) -> str:
         FileNotFoundError: if the folder or one of the two files isn't there.
         ValueError: if a file can't be parsed, or `run_summary.json` describes another checkpoint.
     """
-    return _render(ASTModelCardData.from_checkpoint(checkpoint_dir))
+    return _render(ASTModelCardData.from_checkpoint(checkpoint_dir, repo_id))
 
 
 @cache
@@ -62,6 +64,8 @@ def _template() -> Template:
 
 def _render(card: ASTModelCardData) -> str:
     lora = card.training.get("lora", {})
+    lora = lora if lora.keys() >= _LORA_FACTS else None
+    recipe = _recipe(card, lora_is_told=lora is not None)
     text = _template().render(
         card=card,
         front_matter=card.front_matter().to_yaml(),
@@ -72,8 +76,8 @@ def _render(card: ASTModelCardData) -> str:
         architecture=_table(("", "value"), _architecture(card)),
         published={METRICS[key][1]: f"{card.published[key]:.4f}" for key in METRICS if key in card.published},
         conversion=_table(("", "value"), _conversion(card)),
-        lora=lora if lora.keys() >= _LORA_FACTS else None,
-        recipe=_table(("setting", "value"), _recipe(card)),
+        lora=lora,
+        recipe=_fold(_table(("setting", "value"), recipe), "All settings", len(recipe)),
         losses=[row["loss"] for row in card.history if "loss" in row],
         versions=_table(("", "value"), _versions(card)),
     )
@@ -96,7 +100,7 @@ def write_model_card(checkpoint_dir: str | Path) -> Path:
         ValueError: if a file can't be parsed, or `run_summary.json` describes another checkpoint.
     """
     card = ASTModelCardData.from_checkpoint(checkpoint_dir)
-    path = Path(checkpoint_dir) / "README.md"
+    path = Path(checkpoint_dir) / CARD_NAME
     texts = {path: _render(card)}
     if card.license_notice:
         texts[path.with_name(NOTICE_NAME)] = notice_text(card.license_notice)
@@ -185,11 +189,12 @@ def _architecture(card: ASTModelCardData) -> list[tuple[str, str]]:
     return _flatten(parameters | card.geometry)
 
 
-def _recipe(card: ASTModelCardData) -> list[tuple[str, str]]:
-    """The settings of the training, if there was one."""
+def _recipe(card: ASTModelCardData, lora_is_told: bool) -> list[tuple[str, str]]:
+    """The settings of the training, if there was one, without those that a sentence tells."""
     if not card.training:
         return []
-    return _flatten(card.training | ({} if card.seed is None else {"seed": card.seed}))
+    settings = {name: value for name, value in card.training.items() if not (name == "lora" and lora_is_told)}
+    return _flatten(settings | ({} if card.seed is None else {"seed": card.seed}))
 
 
 def _conversion(card: ASTModelCardData) -> list[tuple[str, str]]:
@@ -222,9 +227,11 @@ def _versions(card: ASTModelCardData) -> list[tuple[str, str]]:
 
 
 def _flatten(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Turn nested settings into rows; a setting of a setting is named `outer: inner`."""
+    """Turn nested settings into rows, but for empty lists; a setting of a setting is named `outer: inner`."""
     rows = []
     for key, value in settings.items():
+        if value == []:
+            continue
         name = prefix + _words(key)
         rows += _flatten(value, f"{name}: ") if isinstance(value, dict) else [(name, _number(value))]
     return rows

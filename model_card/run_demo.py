@@ -175,10 +175,11 @@ def make_page(arguments: argparse.Namespace):
         ValueError: if the folder holds no model that can be used, or Gradio is not installed.
     """
     from modeling_ast.checkpoint_folder import check_checkpoint_dir
-    from modeling_ast.tagging import AudioTagger
+    from modeling_ast.tagging import AudioTagger, check_model_name
 
     folder = arguments.checkpoint_dir
     check_checkpoint_dir(folder)
+    check_model_name(folder)  # before Gradio and torch are imported, which takes seconds
     try:
         from .demo_page import build_page, launch_options
     except ModuleNotFoundError as error:

@@ -17,15 +17,16 @@ so it starts a child process, with a Hugging Face home for each token that lasts
 is nobody. A fault is used up after `times` requests. `after` counts the request's body, then the answer's: an upload
 cut before its last byte has no effect. `hub.lose_answer("POST", "/commit/")` has the commit made but not answered.
 
-`hub.chunk_size = N` has larger files sent in parts of N bytes, as the Hub does with very large ones. Small files and
-the API are at `hub.endpoint`, large files in a blob store on another port, reached through signed links, which refuses
-a token as Amazon's does. A large file that the store has already, from whichever attempt, is not asked for again.
+Small files and the API are at `hub.endpoint`, large files in a blob store on another port, reached through signed links,
+which refuses a token as Amazon's does. A large file that the store has already, from whichever attempt, is not asked for
+again.
 
 The child's other HTTP traffic is led here by proxy variables, so nothing leaves the machine. A request that this
 server doesn't know is answered 404 and listed in `hub.unexpected`; the fixture fails if there is one.
 
 Source: the requests in huggingface_hub's `hf_api`, `_commit_api`, `lfs`, `file_download` and `hf_file_system`, and in
-`datasets`. Left out: pull requests, tags, `.gitignore`, gated repositories, organisations, the dataset viewer (404).
+`datasets`. Left out: pull requests, tags, `.gitignore`, gated repositories, organisations, the dataset viewer (404), uploads in parts
+(of files beyond 5 GB), listings in pages (beyond 1000 entries).
 """
 
 import base64
@@ -39,30 +40,15 @@ import sys
 from collections import Counter
 from fnmatch import fnmatch
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlencode
+from urllib.parse import parse_qs, unquote
 
 from hub_http import Fault, HubError, Log, LoopbackServer, Reply, Request
 from hub_repositories import Commit, File, Repo, card_metadata, check_card
 
 TOKENS = {"hf_user": ("user", "write"), "hf_read": ("user", "read"), "hf_other": ("other", "write")}
 LFS_SIZE = 10_000_000  # longer text is a large file too
-GIT_ATTRIBUTES = "".join(
-    f"*.{extension} filter=lfs diff=lfs merge=lfs -text\n"
-    for extension in (
-        "bin",
-        "onnx",
-        "pt",
-        "pth",
-        "npz",
-        "parquet",
-        "arrow",
-        "safetensors",
-        "wav",
-        "flac",
-        "ogg",
-        "mp3",
-    )
-)
+LFS_EXTENSIONS = ("bin", "onnx", "pt", "pth", "npz", "parquet", "arrow", "safetensors", "wav", "flac", "ogg", "mp3")
+GIT_ATTRIBUTES = "".join(f"*.{extension} filter=lfs diff=lfs merge=lfs -text\n" for extension in LFS_EXTENSIONS)
 
 
 class HubServer:
@@ -76,9 +62,6 @@ class HubServer:
         self.home = home
         self.repos: dict[tuple[str, str], Repo] = {}
         self.blobs: dict[str, bytes] = {}  # the blob store, by SHA-256
-        self.parts: dict[str, dict[int, bytes]] = {}  # of uploads that are not complete yet
-        self.chunk_size: int | None = None
-        self.page_size = 1000  # entries of a listing
         self.log = Log()
 
     def __enter__(self) -> "HubServer":
@@ -190,22 +173,16 @@ class HubServer:
         with self.log.lock:
             if verb == "read":
                 return request.content(self.blobs[sha256], {"ETag": f'"{sha256}"'})
-            if "part" not in request.query:
-                self._store(sha256, request.body)
-                return Reply()
-            self.parts[sha256][int(request.query["part"])] = request.body
-            return Reply(headers={"ETag": f'"{hashlib.md5(request.body).hexdigest()}"'})
-
-    def _store(self, sha256: str, content: bytes) -> None:
-        if hashlib.sha256(content).hexdigest() != sha256:
-            raise HubError(400, "XAmzContentSHA256Mismatch")
-        self.blobs[sha256] = content
+            if hashlib.sha256(request.body).hexdigest() != sha256:
+                raise HubError(400, "XAmzContentSHA256Mismatch")
+            self.blobs[sha256] = request.body
+            return Reply()
 
     def _signature(self, sha256: str, verb: str) -> str:
         return hmac.new(b"the Hub's own", f"{verb} {sha256}".encode(), "sha256").hexdigest()
 
-    def _link(self, sha256: str, verb: str, **query) -> str:
-        return f"{self.blob_store}/{sha256}?" + urlencode({"signature": self._signature(sha256, verb), **query})
+    def _link(self, sha256: str, verb: str) -> str:
+        return f"{self.blob_store}/{sha256}?signature={self._signature(sha256, verb)}"
 
     # The API.
 
@@ -327,23 +304,8 @@ class HubServer:
     def _lfs_object(self, repo: Repo, oid: str, size: int) -> dict:
         if oid in self.blobs:
             return {"oid": oid, "size": size}
-        upload = {"href": self._link(oid, "write")}
-        if self.chunk_size and size > self.chunk_size:
-            self.parts[oid] = {}
-            parts = range(1, -(-size // self.chunk_size) + 1)
-            upload = {
-                "href": f"{self.endpoint}/api/complete_multipart?oid={oid}",
-                "header": {str(part): self._link(oid, "write", part=part) for part in parts},
-            }
-            upload["header"]["chunk_size"] = str(self.chunk_size)
         verify = {"href": f"{self._url(repo)}.git/info/lfs/objects/verify"}
-        return {"oid": oid, "size": size, "actions": {"upload": upload, "verify": verify}}
-
-    def complete_multipart(self, request: Request) -> Reply:
-        oid = request.query["oid"]
-        parts = self.parts[oid]
-        self._store(oid, b"".join(parts[number] for number in sorted(parts)))
-        return Reply({})
+        return {"oid": oid, "size": size, "actions": {"upload": {"href": self._link(oid, "write")}, "verify": verify}}
 
     def lfs_verify(self, request: Request, repo_id: str, kind: str = "models") -> Reply:
         self._repo(request, kind, repo_id, write=True)
@@ -395,13 +357,7 @@ class HubServer:
             raise HubError(404, f'{folder} does not exist on "{revision}"', "EntryNotFound")
         if request.query["recursive"] == "false":
             paths = [path for path in paths if "/" not in path.removeprefix(folder + "/")]
-        start = int(request.query.get("cursor", 0))
-        end = start + self.page_size
-        reply = Reply(commit.entries(paths[start:end], expand=request.query["expand"] == "true"))
-        if paths[end:]:
-            following = urlencode(request.query | {"cursor": end})
-            reply.headers["Link"] = f'<{self.endpoint}{request.path}?{following}>; rel="next"'
-        return reply
+        return Reply(commit.entries(paths, expand=request.query["expand"] == "true"))
 
     def paths_info(self, request: Request, kind: str, repo_id: str, revision: str) -> Reply:
         commit = self._repo(request, kind, repo_id).commit(revision)
@@ -443,7 +399,6 @@ ROUTES = [  # methods, pattern of the percent-encoded path, what answers
     (("POST",), rf"{_API}/commit/{_REVISION}", HubServer.commit),
     (("POST",), rf"{_REPO}\.git/info/lfs/objects/batch", HubServer.lfs_batch),
     (("POST",), rf"{_REPO}\.git/info/lfs/objects/verify", HubServer.lfs_verify),
-    (("POST",), r"/api/complete_multipart", HubServer.complete_multipart),
     (_READ, rf"{_REPO}/resolve/{_REVISION}/(?P<path>.+)", HubServer.resolve),
     (_READ, r"http://datasets-server\.127\.0\.0\.1:\d+/(?:info|parquet)", HubServer.dataset_viewer),
 ]

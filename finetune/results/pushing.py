@@ -23,7 +23,12 @@ if TYPE_CHECKING:  # which imports this
 
 NOT_PUSHED = 3  # exit code of a training whose result is whole but not on the Hub
 # What flags of `ast-push` are called in a training.
-FLAGS = {"--repo_id": "--hub_model_id", "--revision": "--hub_revision", "--private": "--hub_private_repo"}
+FLAGS = {
+    "--repo_id": "--hub_model_id",
+    "--revision": "--hub_revision",
+    "--private": "--hub_private_repo",
+    "private=False": "--hub_private_repo false",
+}
 
 
 class NotPushedError(Exception):
@@ -39,7 +44,7 @@ class NotPushedError(Exception):
         self.exit_code = exit_code
 
 
-def check_push(args: TrainingArguments, token: str | None = None, private: bool | None = None) -> Repository:
+def check_push(args: TrainingArguments, token: str | None = None, private: bool | None = None) -> str:
     """Find out whether a run can be pushed when it is finished. Nothing is made on the Hub yet.
 
     Args:
@@ -48,7 +53,7 @@ def check_push(args: TrainingArguments, token: str | None = None, private: bool 
         private (`bool`, *optional*): in place of `hub_private_repo`.
 
     Returns:
-        [`Repository`]: where it goes.
+        `str`: `user/name` of the repository that it goes to.
 
     Raises:
         PushError: if unfinished weights are to be pushed, or for what [`check_names`] and [`check_access`] refuse.
@@ -63,14 +68,13 @@ def check_push(args: TrainingArguments, token: str | None = None, private: bool 
         repo_id = with_owner(args.hub_model_id or Path(args.output_dir).resolve().name, token)
         check_names(repo_id, args.hub_revision)
         private = args.hub_private_repo if private is None else private
-        repository = Repository(repo_id, private=private, branch=args.hub_revision or Repository.branch, token=token)
-        check_access(repository)
+        check_access(Repository(repo_id, private=private, token=token))
     except PushError as error:
         words = str(error)
         for flag, in_training in FLAGS.items():
             words = words.replace(flag, in_training)
         raise PushError(f"{words} Without --push_to_hub nothing is pushed.") from error
-    return repository
+    return repo_id
 
 
 def push_finished_run(trainer: "ASTTrainer"):
@@ -113,6 +117,7 @@ def write_trainer_card(trainer: "ASTTrainer"):
     summary = {
         **origin_section([], run_summary.shown_checkpoint(start) if start else None),
         "command": None,
+        **run_summary.license_section(None, start),
         "labels": [config.id2label[index] for index in range(config.num_labels)],
         "problem_type": config.problem_type,
         "features": features_section(trainer.feature_extractor, None),

@@ -1,7 +1,7 @@
 """The demo page: what a browser shows is compared with stock Transformers' pipeline; no browser is faked.
 
-One `ast-demo` and one headless Chromium serve the tests of the page. `sitecustomize.py` writes down every host that the
-program asks for.
+One `ast-demo` and one headless Chromium, whose microphone beeps, serve the tests of the page. `sitecustomize.py` writes
+down every host that the program asks for.
 """
 
 import html
@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -32,7 +33,8 @@ from model_card import demo_page, run_demo  # noqa: E402
 MAX_LENGTH = 96
 RATE = 16_000
 WINDOW = 400 + 95 * 160  # samples of 96 frames: one of 25 ms, and 95 shifts of 10 ms
-LABELS = ["bell", "crash", "kick", "snare", "tom & <co>", "hat"]
+LABELS = ["bell", "crash", "kick", "a" * 90, '<img src=x onerror="window.harmed=1">', "tom & 'co'"]
+STEREO = 'two <b> 96 kHz & "stereo"'
 LICENSE = "cc-by-4.0"
 LISTENING_SECONDS = 60  # for the program to be there; two cores may have much else to do
 CHROMIUM_FLAGS = [
@@ -40,6 +42,8 @@ CHROMIUM_FLAGS = [
     "--disable-gpu",
     "--disable-background-networking",
     "--autoplay-policy=user-gesture-required",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
 ]
 WAIT = 30_000  # ms
 
@@ -110,6 +114,8 @@ def recordings(tmp_path_factory, drum_rows):
     (folder / "text.wav").write_text("<html>404</html> " * 50)
     (folder / "empty.wav").touch()
     soundfile.write(folder / "long.wav", noise(8)[: 7 * RATE], RATE)
+    soundfile.write(folder / "two windows.wav", noise(2)[: int(1.4 * WINDOW)], RATE)
+    soundfile.write(folder / f"{STEREO}.wav", noise(2).reshape(-1, 2), 96_000)
     soundfile.write(folder / "silent.wav", np.zeros(RATE), RATE)
     soundfile.write(folder / "short.wav", np.full(100, 0.1), RATE)
     soundfile.write(folder / "too_long.flac", np.sin(np.arange(35 * RATE)) / 9, RATE)
@@ -206,11 +212,14 @@ class Page:
     def __getattr__(self, name):
         return getattr(self.view, name)
 
-    def send(self, file):
-        clear = self.view.get_by_role("button", name="Clear")
+    def clear(self):
+        clear = self.view.locator("#recording").get_by_role("button", name="Clear")
         if clear.count():
             clear.click()
             self.view.locator("#message p, #picture img").wait_for(state="detached")
+
+    def send(self, file):
+        self.clear()
         self.view.locator("#recording input[type=file]").set_input_files(file)
         self.view.locator("#message p, #picture img").wait_for()
 
@@ -237,11 +246,11 @@ def page(browser, demo):
     assert not demo.page.faults
 
 
-def stock_scores(checkpoint, waveforms, **options):
+def stock_scores(checkpoint, waveforms, sampling_rate=RATE, **options):
     model = transformers.AutoModelForAudioClassification.from_pretrained(checkpoint)
     extractor = transformers.ASTFeatureExtractor.from_pretrained(checkpoint)
     pipeline = transformers.pipeline("audio-classification", model=model, feature_extractor=extractor)
-    return pipeline([{"raw": waveform, "sampling_rate": RATE} for waveform in waveforms], **options)
+    return pipeline([{"raw": waveform, "sampling_rate": sampling_rate} for waveform in waveforms], **options)
 
 
 # The page
@@ -256,7 +265,7 @@ def test_the_page_shows_the_labels_of_the_stock_pipeline(page, checkpoint, recor
     assert page.locator("#labels h2").inner_text() == expected[0]["label"]
     assert page.title() == page.locator("h1").inner_text() == checkpoint.name
     assert f"{len(LABELS)} labels. License: {LICENSE}." in page.locator("h1 + p").inner_text()
-    assert not page.locator("#timeline").count(), "for long recordings"
+    assert not page.locator("#timeline, #start").count(), "for long recordings"
 
 
 def test_a_layer_and_a_head_are_drawn_on_demand(page, recordings):
@@ -273,7 +282,7 @@ def test_a_layer_and_a_head_are_drawn_on_demand(page, recordings):
     page.picture("attention in layer 2, head 1")
     assert page.locator("#picture img").get_attribute("src") != rollout
     layer.click()
-    page.get_by_role("option", name="All layers").click()
+    page.get_by_role("option", name="All (rollout)").click()
     page.picture("attention rollout")
 
 
@@ -295,6 +304,37 @@ def test_the_timeline_of_a_long_recording_plays_from_where_it_is_clicked(page, c
     assert played > 0.6
 
 
+def test_what_is_recorded_is_tagged(page):
+    page.clear()
+    page.get_by_role("button", name="Record audio").click()
+    page.get_by_role("button", name="Record", exact=True).click()
+    page.locator("#recording time").get_by_text("0:01").wait_for()
+    page.get_by_role("button", name="Stop", exact=True).first.click()
+    page.picture("attention rollout")
+    assert len(page.labels()) == demo_page.TOP_K
+    page.clear()
+    page.get_by_role("button", name="Upload file").click()
+
+
+def test_long_names_fit_a_phone_and_names_of_tags_are_text(page, recordings):
+    page.set_viewport_size({"width": 400, "height": 800})
+    page.send(recordings["long"])
+    names = [*page.locator("#labels dt").all(), *page.locator("#timeline .name").all()]
+    assert {name.inner_text() for name in names} & {LABELS[3], LABELS[4]}
+    for box in (name.bounding_box() for name in [*names, *page.locator("#labels dd").all()]):
+        assert box["x"] + box["width"] <= 400
+    bars = [bar.bounding_box()["width"] for bar in page.locator("#labels meter").all()]
+    assert bars == sorted(bars, reverse=True)
+    ends = [
+        (box["x"], box["x"] + box["width"])
+        for box in (mark.bounding_box() for mark in page.locator(".axis span:visible").all())
+    ]
+    assert all(end <= start for (_, end), (start, _) in zip(ends, ends[1:], strict=False)), "marks do not overlap"
+    assert page.locator("#timeline .lane").first.bounding_box()["width"] > 150
+    assert page.evaluate("window.harmed") is None
+    page.set_viewport_size({"width": 1280, "height": 720})
+
+
 def test_the_timeline_is_played_with_the_keyboard(page, recordings):
     page.send(recordings["long"])
     segments = page.get_by_role("button", name=re.compile("^Play .* score")).all()
@@ -309,11 +349,11 @@ def test_the_timeline_is_played_with_the_keyboard(page, recordings):
 @pytest.mark.parametrize(
     ("recording", "words"),
     [
-        ("text", "text.wav holds text, not audio"),
+        ("text", "text.wav holds text, not audio; it begins with b'<html>404</html>"),
         ("empty", "empty.wav is empty (0 bytes)"),
         ("silent", "silent.wav is silent. Check the microphone"),
         ("short", "short.wav lasts 6.2 ms; the model needs 25 ms"),
-        ("too_long", "too_long.flac lasts 0.6 minutes; this page takes up to 0.5. Cut out a part of it"),
+        ("too_long", "too_long.flac lasts 0:35 minutes; this page takes up to 0.5. Cut out a part of it"),
     ],
 )
 def test_a_recording_that_cannot_be_used_is_refused_in_words(page, recordings, recording, words):
@@ -325,12 +365,14 @@ def test_a_recording_that_cannot_be_used_is_refused_in_words(page, recordings, r
     assert not page.locator("#picture img, #timeline .lane").count()
 
 
-def test_after_a_refused_recording_the_next_is_taken(page, recordings):
+def test_after_a_refused_recording_the_next_is_taken_whatever_its_name_and_rate(page, checkpoint, recordings):
     page.send(recordings["clip"])
     page.send(recordings["text"])
     assert not page.labels()
-    page.send(recordings["clip"])
-    assert page.labels()
+    page.send(recordings[STEREO])
+    waveform, rate = soundfile.read(recordings[STEREO], dtype="float32")
+    (expected,) = stock_scores(checkpoint, [waveform.mean(axis=1)], rate, top_k=demo_page.TOP_K)
+    assert page.labels() == {row["label"]: f"{round(100 * row['score'])}%" for row in expected}
     assert not page.locator("#message p").count()
 
 
@@ -342,35 +384,54 @@ def test_a_file_that_is_too_large_is_refused(page, recordings):
     assert refused.status_code == 413, "also of a program that does not ask the page"
 
 
-def test_neither_the_page_nor_the_program_asks_another_host(browser, demo, recordings):
-    page = Page(browser, demo.url)
+def test_a_recording_that_gradio_has_removed_is_answered_in_words(page, demo, recordings):
+    page.send(recordings["clip"])
+    for path in demo.temporary.rglob(recordings["clip"].name):
+        path.unlink()
+    page.get_by_label("Layer", exact=True).click()
+    page.get_by_role("option", name="Layer 2").click()
+    page.get_by_text("This recording is no longer here. Send it again.").wait_for()
+
+
+def test_a_request_cannot_name_a_file_that_nobody_sent(demo, recordings):
+    file = {"path": str(recordings["clip"]), "meta": {"_type": "gradio.FileData"}}
+    call = f"{demo.url}/gradio_api/call/tag"
+    event = httpx.post(call, json={"data": [file, "All (rollout)", "All (mean)"]}).json()["event_id"]
+    answer = httpx.get(f"{call}/{event}").text
+    assert answer.startswith("event: error")
+    assert str(recordings["clip"].parent) not in answer
+
+
+def test_neither_the_page_nor_the_program_asks_another_host(page, demo, recordings):
     page.send(recordings["long"])
     assert any("font" in url for url in page.urls)
     assert all(url.startswith((demo.url, "data:", "blob:")) for url in page.urls), page.urls
     assert demo.asked_hosts() <= {"127.0.0.1"}
-    page.close()
 
 
 # The program
 
 
-def test_the_temporary_folder_is_gone_when_the_program_is_told_to_end(demo, page, recordings):
+def test_the_temporary_folder_is_gone_when_the_terminal_is_closed(demo, page, recordings):
     page.send(recordings["clip"])  # and the page stays open
     kept = [path for path in demo.temporary.rglob("*") if path.is_file()]
     assert kept
     assert all(path.relative_to(demo.temporary).parts[0].startswith("ast-demo-") for path in kept)
-    assert demo.end(signal.SIGTERM) == 0
+    said = demo.errors.read_text()
+    assert "Loading" not in said
+    assert demo.end(signal.SIGHUP) == 0  # which goes the way of SIGTERM
     assert not list(demo.temporary.iterdir())
     assert not list(demo.working.iterdir())
-    assert "Traceback" not in demo.errors.read_text()
+    assert demo.errors.read_text() == said
 
 
-def test_ctrl_c_while_it_starts_leaves_nothing_behind(tmp_path, checkpoint, interruptible):
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ended_while_it_starts_it_leaves_nothing_behind(tmp_path, checkpoint, interruptible, how):
     demo = Demo(tmp_path, checkpoint)
     deadline = time.monotonic() + LISTENING_SECONDS
     while not list(demo.temporary.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert demo.end(signal.SIGINT) == 0
+    assert demo.end(how) == 0
     assert not list(demo.temporary.iterdir())
     assert "Traceback" not in demo.errors.read_text()
 
@@ -383,15 +444,21 @@ def answer_of(capsys, *arguments):
     return said
 
 
-def test_a_wrong_folder_is_answered_with_what_to_type(tmp_path, checkpoint, capsys):
+def hide_gradio(monkeypatch):
+    monkeypatch.delitem(sys.modules, "model_card.demo_page")
+    monkeypatch.setitem(sys.modules, "gradio", None)
+
+
+def test_a_wrong_folder_is_answered_with_what_to_type(tmp_path, checkpoint, capsys, monkeypatch):
+    broken_card = shutil.copytree(checkpoint, tmp_path / "broken_card")
+    (broken_card / "README.md").write_text("---\nlicense: [\n---\n")
+    assert f"type: ast-model-card {broken_card}" in answer_of(capsys, broken_card, "--port", "0")
+    hide_gradio(monkeypatch)  # which is slow to import: a folder is looked at before
     said = answer_of(capsys, tmp_path / "gone", "--port", "0")
     assert said.startswith(f"ast-demo: There is no folder {tmp_path / 'gone'}. Pass one that ast-finetune")
     without_weights = shutil.copytree(checkpoint, tmp_path / "no_weights")
     (without_weights / "model.safetensors").unlink()
     assert "has no model.safetensors" in answer_of(capsys, without_weights, "--port", "0")
-    broken_card = shutil.copytree(checkpoint, tmp_path / "broken_card")
-    (broken_card / "README.md").write_text("---\nlicense: [\n---\n")
-    assert f"type: ast-model-card {broken_card}" in answer_of(capsys, broken_card, "--port", "0")
 
 
 def test_a_port_that_is_in_use_is_answered_before_anything_is_loaded(tmp_path, capsys):
@@ -401,7 +468,8 @@ def test_a_port_that_is_in_use_is_answered_before_anything_is_loaded(tmp_path, c
     assert said.startswith(
         f"ast-demo: Cannot listen on port {port} of 127.0.0.1: Address already in use. Pass another"
     )
-    assert "Pass --host 127.0.0.1" in answer_of(capsys, tmp_path, "--host", "not an address")
+    for host in ("not an address", "a" * 64, "192.0.2.1"):  # a name, no name, of another machine
+        assert "Pass --host 127.0.0.1" in answer_of(capsys, tmp_path, "--port", "0", "--host", host)
 
 
 @pytest.mark.parametrize(
@@ -414,8 +482,7 @@ def test_a_limit_or_port_that_is_none_is_refused(flags, capsys):
 
 
 def test_without_gradio_it_says_what_to_install(checkpoint, capsys, monkeypatch):
-    monkeypatch.delitem(sys.modules, "model_card.demo_page")
-    monkeypatch.setitem(sys.modules, "gradio", None)
+    hide_gradio(monkeypatch)
     assert answer_of(capsys, checkpoint, "--port", "0").endswith("Type: pip install 'ast-kit[demo]'")
 
 
@@ -423,6 +490,34 @@ def test_it_listens_on_this_machine_alone_and_shares_nothing(checkpoint):
     arguments = run_demo.parse_arguments([str(checkpoint)])
     assert arguments.host == "127.0.0.1"
     assert not hasattr(arguments, "share")
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::1", "[::1]"), ("::", "[::1]")]
+)
+def test_the_address_that_is_said_can_be_opened(host, shown):
+    if ":" in host and not socket.has_dualstack_ipv6():
+        pytest.skip("needs IPv6")
+    with run_demo.listen(host, 0) as listener:
+        assert run_demo.address_of(listener) == f"http://{shown}:{listener.getsockname()[1]}"
+
+
+def test_temporary_files_of_others_lie_where_they_did_before(monkeypatch):
+    for before in ({}, {"GRADIO_TEMP_DIR": "elsewhere"}):
+        monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+        for name, value in before.items():
+            monkeypatch.setenv(name, value)
+        environment, folder_before = dict(os.environ), tempfile.gettempdir()
+        with run_demo.temporary_folder() as folder:
+            assert os.environ["GRADIO_TEMP_DIR"] == tempfile.gettempdir() == str(folder)
+        assert (dict(os.environ), tempfile.gettempdir()) == (environment, folder_before)
+
+
+def test_nohup_is_respected():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with run_demo.interrupted_by_signals():
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    signal.signal(signal.SIGHUP, before)
 
 
 # What the page is made of
@@ -439,7 +534,7 @@ def test_the_length_of_a_recording_is_known_before_it_is_decoded(tmp_path, multi
         raise AssertionError("the whole recording was decoded")
 
     monkeypatch.setattr("modeling_ast.audio._decode_with_torchcodec", decoded)
-    with pytest.raises(AudioError, match=r"^long\.m4a lasts 0\.6 minutes"):
+    with pytest.raises(AudioError, match=r"^long\.m4a lasts 0:35"):
         demo_page.tag_recording(multi_label, path, max_minutes=0.5)
 
 
@@ -453,7 +548,7 @@ def test_independent_labels_are_sigmoid_scores_with_their_thresholds(multi_label
     assert shown == pytest.approx({row["label"]: row["score"] for row in expected}, abs=1e-5)
     assert seconds == pytest.approx(len(waveform) / RATE)
 
-    note = demo_page.note_html(tags, multi_label)
+    note = demo_page.note_html(tags, multi_label, seconds)
     limits = {"bell": 0.0, "kick": 1.0}
     heard = {row["label"] for row in expected if row["score"] >= limits.get(row["label"], 0.5)}
     assert "bell" in heard
@@ -461,7 +556,19 @@ def test_independent_labels_are_sigmoid_scores_with_their_thresholds(multi_label
     assert set(re.findall("<b>(.*?)</b>", note)) == {html.escape(label) for label in heard}
     assert "<b>bell</b> (threshold 0%)" in note
     none = FileTags("clip.wav", [Tag("kick", 0.9)])
-    assert demo_page.note_html(none, multi_label) == "No label reaches its threshold."
+    assert demo_page.note_html(none, multi_label, seconds) == "No label reaches its threshold."
+    many = FileTags("clip.wav", [Tag("bell", 0.9)] * 527)
+    assert demo_page.note_html(many, multi_label, seconds).count("<b>") == demo_page.MOST_HEARD
+    assert demo_page.note_html(many, multi_label, seconds).endswith(" and 515 more.")
+
+
+def test_less_than_a_half_window_more_has_no_timeline(multi_label, recordings):
+    tags, seconds = demo_page.tag_recording(multi_label, recordings["two windows"], max_minutes=1)
+    assert tags.segments is None
+    assert demo_page.note_html(tags, multi_label, seconds).startswith("Means over windows of 0.975 s. Heard: <b>")
+    tags, seconds = demo_page.tag_recording(multi_label, recordings["long"], max_minutes=1)
+    assert tags.segments
+    assert "below is what was heard when" in demo_page.note_html(tags, multi_label, seconds)
 
 
 def test_the_picture_is_of_the_window_the_layer_and_the_head(multi_label, recordings):
@@ -499,10 +606,11 @@ def test_a_timeline_holds_what_was_heard_longest_and_escapes_it():
     count = demo_page.MOST_LANES + 2
     segments = [Segment("f", 0.0, 1.0 + index, f"label {index:02d}", 0.5) for index in range(count)]
     segments.append(Segment("f", 5.0, 60.0, "<script>", 0.9))
+    segments.append(Segment("f", 20.0, 75.0, "louder", 0.95))
     shown = demo_page.timeline_html(segments, 100.0)
     names = re.findall('class="name">(.*?)<', shown)
-    assert names == ["&lt;script&gt;", *(f"label {index:02d}" for index in range(count - 1, 2, -1))]
-    assert f"of {count + 1}" in shown
+    assert names == ["louder", "&lt;script&gt;", *(f"label {index:02d}" for index in range(count - 1, 3, -1))]
+    assert f"of {count + 2}" in shown
     assert "<script>" not in shown
     assert 'data-start="5.000" style="left: 5.000%; width: 55.000%; opacity: 0.93"' in shown
     assert re.findall(r"<span style=.left: ([\d.]+)%.>([\d:.]+)<", shown)[-1] == ("90.000", "1:30")
