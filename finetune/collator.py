@@ -8,8 +8,8 @@ from modeling_ast.feature_extraction_ast import MIN_FRAMES, frame_mask
 from modeling_ast.log_mel import num_samples
 
 from .augmentation import Augmentation
-from .clip_sets.precomputed import refuse_shape
 from .data import read_clip
+from .sources.stored_features import refuse_shape
 
 
 class ASTDataCollator:

@@ -24,7 +24,6 @@ from modeling_ast.audio import AudioError
 from modeling_ast.tagging import label_thresholds
 
 from .arguments import DataArguments
-from .clip_sets.precomputed import NAME_COLUMN, is_precomputed
 from .metrics import left_out_note
 from .robustness.failures import is_out_of_memory
 from .robustness.input_errors import INPUT_ERRORS
@@ -32,6 +31,7 @@ from .scoring import DivergedError, common_labels, ensemble_scores, evaluation_s
 from .sources.data_errors import DataError, counted, own_message, some
 from .sources.labels import is_multi_label
 from .sources.splits import Clips, load_clips, parse_clip_labels, with_encoded_labels
+from .sources.stored_features import NAME_COLUMN, is_precomputed
 
 # The flags of ast-finetune that say which clips there are, with the same defaults and the same help.
 DATA_FLAGS = (

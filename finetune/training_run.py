@@ -20,8 +20,8 @@ from modeling_ast.tagging import check_model_name
 
 from .arguments import ASTTrainingArguments, DataArguments, ModelArguments, OptimizationArguments
 from .augmentation import Augmentation, samples_needed
+from .checks import check_precomputed_splits, check_splits, check_streams, look_at_every_clip
 from .clip_sets.clip_datasets import clip_dataset
-from .clip_sets.precomputed import is_precomputed
 from .clip_sets.streaming import load_streams
 from .clip_sets.waveform_cache import WaveformCache
 from .collator import ASTDataCollator, model_inputs
@@ -51,10 +51,10 @@ from .results.pushing import check_push, push_finished_run
 from .robustness.failures import failures_in_words
 from .robustness.input_errors import input_errors_in_words
 from .scoring import PROBLEM_TYPES, probabilities
-from .sources.checks import check_precomputed_splits, check_splits, check_streams, look_at_every_clip
 from .sources.grouping import torn_recordings_note
 from .sources.labels import is_multi_label, label_names
 from .sources.splits import load_splits
+from .sources.stored_features import is_precomputed
 from .trainer import ASTTrainer
 from .weight_averaging import EpochFolders, remove_epochs
 

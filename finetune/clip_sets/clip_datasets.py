@@ -7,7 +7,8 @@ from modeling_ast.log_mel import num_samples
 
 from ..augmentation import Augmentation
 from ..data import ASTDataset, ClipDataset
-from .precomputed import PrecomputedDataset, is_precomputed
+from ..sources.stored_features import is_precomputed
+from .precomputed import PrecomputedDataset
 from .streaming import ClipStream, StreamedClips
 
 

@@ -3,8 +3,8 @@
 import textwrap
 from collections.abc import Iterator
 
+from ..checks import SPLIT_WORDS
 from ..clip_sets.waveform_cache import in_bytes
-from ..sources.checks import SPLIT_WORDS
 
 WIDTH = 80  # columns
 LONGEST_NAME = 30  # of a label in its table

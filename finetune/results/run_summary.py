@@ -26,11 +26,12 @@ from ..arguments import (
     OptimizationArguments,
     local_or_shipped,
 )
-from ..clip_sets.precomputed import digest_of_features, is_precomputed
+from ..clip_sets.precomputed import digest_of_features
 from ..clip_sets.streaming import ClipStream
 from ..command_line import recorded_arguments
 from ..sources.audio_columns import audio_paths, audio_sizes
 from ..sources.labels import label_lists, label_names
+from ..sources.stored_features import is_precomputed
 
 GIGA = 1e9
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")

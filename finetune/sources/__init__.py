@@ -1,1 +1,1 @@
-"""Where clips come from: folders, tables, the Hub and Python objects, read into splits with labels and checked."""
+"""Where clips come from: folders, tables, the Hub and Python objects, read into splits with labels."""

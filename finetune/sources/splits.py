@@ -19,11 +19,11 @@ import pyarrow as pa
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
 
 from ..arguments import DataArguments, local_or_shipped
-from ..clip_sets.precomputed import FEATURES_COLUMN, NAME_COLUMN
 from .audio_columns import missing_files, rows_without_audio
 from .data_errors import DataError, counted, is_empty, require_column, some
 from .grouping import AT_RANDOM, grouping_in_words, groups_of
 from .labels import ClipLabels, class_names, label_feature, label_texts, parse_labels, read_label_csv
+from .stored_features import FEATURES_COLUMN, NAME_COLUMN
 from .tables import (
     DEFAULT_SPLIT_COLUMN,
     TABLE_SUFFIXES,

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from modeling_ast.audio import AUDIO_SUFFIXES, AudioError
 
 from ..arguments import DataArguments
-from ..clip_sets.precomputed import FEATURES_COLUMN, refuse_shape
 from .data_errors import DataError, is_empty, missing_column, require_column, some
 from .labels import class_names, label_texts
+from .stored_features import FEATURES_COLUMN, refuse_shape
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 PATH_COLUMNS = ("file_name", "path", "file", "filename")  # tried when the audio column is not in a table

@@ -10,10 +10,10 @@ import yaml
 
 from finetune import data as clip_reading
 from finetune.arguments import DataArguments
+from finetune.checks import CLIPS_CHECKED, check_streams, look_at_every_clip
 from finetune.clip_sets.streaming import load_streams
 from finetune.collator import ASTDataCollator
 from finetune.run_finetune import main
-from finetune.sources.checks import CLIPS_CHECKED, check_streams, look_at_every_clip
 from finetune.sources.data_errors import DataError
 from finetune.sources.splits import load_splits
 from modeling_ast import ASTFeatureExtractor

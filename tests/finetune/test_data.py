@@ -13,9 +13,9 @@ import soundfile
 
 from finetune.arguments import DataArguments
 from finetune.augmentation import Augmentation, change_speed, mix_waveforms
+from finetune.checks import check_splits
 from finetune.data import ASTDataset
 from finetune.sampling import EpochSampler
-from finetune.sources.checks import check_splits
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import label_names
 from finetune.sources.splits import load_folds, load_splits

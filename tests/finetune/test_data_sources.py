@@ -16,6 +16,7 @@ import yaml
 import finetune
 from finetune import fine_tuning
 from finetune.arguments import DataArguments
+from finetune.checks import check_splits
 from finetune.clip_sets.streaming import load_streams
 from finetune.command_line import parse_arguments
 from finetune.fine_tuning import fine_tune
@@ -23,7 +24,6 @@ from finetune.results.run_summary import digest_of_clips
 from finetune.robustness.input_errors import InputError
 from finetune.run_finetune import main
 from finetune.sources import audio_columns
-from finetune.sources.checks import check_splits
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import label_names
 from finetune.sources.splits import load_clips, load_folds, load_splits

@@ -14,6 +14,7 @@ import yaml
 from matplotlib.image import imread
 from transformers import Trainer
 
+from finetune import checks
 from finetune.command_line import parse_arguments
 from finetune.dry_runs import cost_estimate, dry_run
 from finetune.dry_runs.clip_statistics import (
@@ -27,7 +28,6 @@ from finetune.dry_runs.cost_estimate import StepClock, count_evaluated_clips, co
 from finetune.dry_runs.dry_run import label_in_words
 from finetune.dry_runs.dry_run_report import bars, duration
 from finetune.run_finetune import main
-from finetune.sources import checks
 from finetune.training_run import prepare_run
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTFeatureExtractor

@@ -15,9 +15,9 @@ from conversion.labels import read_labels
 from conversion.original_datasets import ORIGINAL_DATASETS
 from finetune.arguments import DataArguments
 from finetune.augmentation import Augmentation, mix_waveforms
+from finetune.checks import check_splits
 from finetune.collator import ASTDataCollator
 from finetune.data import ASTDataset
-from finetune.sources.checks import check_splits
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import is_multi_label, label_lists, label_names, parse_labels, read_label_csv
 from finetune.sources.splits import load_folds, load_splits

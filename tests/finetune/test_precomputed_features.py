@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from finetune import run_evaluate, run_finetune
 from finetune.arguments import DataArguments
 from finetune.augmentation import Augmentation
+from finetune.checks import check_precomputed_splits
 from finetune.clip_sets.clip_datasets import clip_dataset
 from finetune.clip_sets.precomputed import PrecomputedDataset
 from finetune.collator import ASTDataCollator, model_inputs
@@ -23,7 +24,6 @@ from finetune.data import ASTDataset
 from finetune.normalization import measure_normalization
 from finetune.results.run_summary import digest_of_clips
 from finetune.sampling import EpochSampler
-from finetune.sources.checks import check_precomputed_splits
 from finetune.sources.data_errors import DataError
 from finetune.sources.splits import load_folds, load_splits
 from modeling_ast import ASTFeatureExtractor

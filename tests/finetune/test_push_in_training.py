@@ -21,6 +21,7 @@ from finetune.results.pushing import NOT_PUSHED, NotPushedError, check_push, pus
 from finetune.robustness.interruption import Interrupted
 from finetune.run_finetune import main
 from model_card.push_to_hub import PushError
+from model_card.render import render_model_card
 
 SETTINGS = {
     "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "frequency_stride": 16,
@@ -107,10 +108,11 @@ def afternoon(tmp_path_factory, recipe):
     assert not hub.unexpected
 
 
-def as_pushed(folder: Path) -> dict[str, bytes]:
-    """The files of a run; its recipe without the folder of the clips, which is nobody else's business."""
+def as_pushed(folder: Path, repo_id: str) -> dict[str, bytes]:
+    """The files of a run; the card with the name of the repository, the recipe without the folder of the clips."""
     files = {name: (folder / name).read_bytes() for name in PUSHED}
-    return files | {"recipe.yaml": re.sub(rb"(?<=dataset_name: )/.*/", b"", files["recipe.yaml"])}
+    recipe = re.sub(rb"(?<=dataset_name: )/.*/", b"", files["recipe.yaml"])
+    return files | {"README.md": render_model_card(folder, repo_id).encode(), "recipe.yaml": recipe}
 
 
 def published(hub: HubServer, repo_id: str, revision: str = "main") -> dict[str, bytes]:
@@ -131,7 +133,7 @@ def test_who_cannot_push_is_told_before_the_training(afternoon):
 def test_the_finished_run_is_pushed_as_it_lies_in_its_folder_in_one_commit(afternoon):
     assert afternoon.said["pushed"] == ["0"]
     folder, hub = afternoon.folder / "drums", afternoon.hub
-    assert published(hub, "user/drums") == as_pushed(folder)
+    assert published(hub, "user/drums") == as_pushed(folder, "user/drums")
     assert {path.name for path in folder.iterdir() if path.is_file()} == PUSHED
     commit, _ = hub.commits("user/drums")
     assert commit.title == "End of training"
@@ -164,7 +166,7 @@ def test_a_push_that_fails_leaves_the_run_whole_and_says_what_completes_it(after
     assert words.endswith(f"The run is whole in kept run; to push it, type {shlex.join(command)}")
     assert afternoon.said["completed"] == ["0"]
     folder = afternoon.folder / "kept run"
-    assert published(afternoon.hub, "user/kept", "try") == as_pushed(folder)
+    assert published(afternoon.hub, "user/kept", "try") == as_pushed(folder, "user/kept")
     assert not published(afternoon.hub, "user/kept")
 
 

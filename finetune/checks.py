@@ -16,16 +16,17 @@ from accelerate.utils import gather_object
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError
 
-from ..arguments import DataArguments
-from ..clip_sets.clip_datasets import without_clips
-from ..clip_sets.decoding import decoded_clips, decoded_rows
-from ..clip_sets.precomputed import StoredFeatures, features_in_two_splits, is_precomputed, look_at_features
-from ..clip_sets.streaming import ClipStream
-from ..clip_sets.waveform_cache import WaveformCache, in_bytes
-from ..data import clip_name, read_clip
-from .audio_columns import audio_digests, audio_sizes
-from .data_errors import NAMES_SHOWN, DataError, some
-from .labels import as_list, is_multi_label, label_lists, label_names
+from .arguments import DataArguments
+from .clip_sets.clip_datasets import without_clips
+from .clip_sets.decoding import decoded_clips, decoded_rows
+from .clip_sets.precomputed import features_in_two_splits, look_at_features
+from .clip_sets.streaming import ClipStream
+from .clip_sets.waveform_cache import WaveformCache, in_bytes
+from .data import clip_name, read_clip
+from .sources.audio_columns import audio_digests, audio_sizes
+from .sources.data_errors import NAMES_SHOWN, DataError, some
+from .sources.labels import as_list, is_multi_label, label_lists, label_names
+from .sources.stored_features import StoredFeatures, is_precomputed
 
 CLIPS_CHECKED = 200  # decoded up front without --check_audio
 BEGINNING = 4096  # bytes by which files of one size are told apart before they are read through
