@@ -37,6 +37,16 @@ def test_imports_point_one_way(package):
         assert source.stem not in LIBRARIES_NOT_TO_SHADOW, f"{source} shadows a library"
 
 
+@pytest.mark.parametrize(("room", "rests_on"), [("sources", set()), ("clip_sets", {"sources"})])
+def test_the_data_of_a_training_have_no_way_back(room, rests_on):
+    rooms = {path.parent.name for path in (ROOT / "finetune").glob("*/__init__.py")}
+    for source in (ROOT / "finetune" / room).glob("*.py"):
+        tree = ast.walk(ast.parse(source.read_text(encoding="utf-8")))
+        above = {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.level == 2}
+        used = {module.split(".")[0] for module in above if module} & rooms
+        assert used <= rests_on, f"{source} imports {used}"
+
+
 def test_every_package_is_in_the_house_rules():
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
