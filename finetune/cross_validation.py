@@ -68,6 +68,7 @@ def cross_validate(argv: list[str], arguments: tuple) -> dict:
         check_fold_choices(training_args)
         folds, split_method = load_folds(data_args)
         identity = check_folds_dir(argv, arguments, folds)
+    PartialState().wait_for_everyone()  # before one process makes the first fold's folder, which another would find
     names, summaries = [name for name, _ in folds], []
     begun = bool(training_args.resume_from_checkpoint)
     for number, (name, splits) in enumerate(folds, 1):
