@@ -297,11 +297,10 @@ class ASTTrainer(Trainer):
     def init_hf_repo(self, token: str | None = None, private: bool | None = None):
         """Find out whether the run can be pushed when it is finished; the repository is made when it is.
 
-        Args: see [`check_push`], also for what it raises.
+        Called by all processes. Args: see [`check_push`], also for what it raises.
         """
-        if self.is_world_process_zero():
-            self.hub_model_id = check_push(self.args, token, private)
-            self.push_in_progress = None
+        self.hub_model_id = check_push(self.args, token, private)
+        self.push_in_progress = None
 
     def create_model_card(self):
         """Write the card of a model that is saved in the output folder, unless its run has written one."""

@@ -95,7 +95,7 @@ def prepare_run(
         if optimization_args.lora_rank:
             require_peft()  # before anything takes time
         require_reporters(training_args)
-        if training_args.push_to_hub and PartialState().is_main_process:
+        if training_args.push_to_hub:
             check_push(training_args)
         resume_from = check_output_dir(training_args, model_args, data_args)
         with make_output_dir(Path(training_args.output_dir)):

@@ -155,8 +155,9 @@ class HubServer:
         return counts
 
     def files(self, repo_id: str, kind: str = "models", revision: str = "main") -> dict[str, bytes]:
-        """Contents by path; `kind` is models, datasets or spaces."""
-        return {path: file.content for path, file in self.repos[kind, repo_id].commit(revision).files.items()}
+        """Contents by path, without the Hub's own `.gitattributes`; `kind` is models, datasets or spaces."""
+        files = self.repos[kind, repo_id].commit(revision).files
+        return {path: file.content for path, file in files.items() if path != ".gitattributes"}
 
     def commits(self, repo_id: str, kind: str = "models", revision: str = "main") -> list[Commit]:
         """History of a branch, newest first; the last one is the Hub's own, with `.gitattributes`."""

@@ -14,6 +14,7 @@ from hub_repositories import card_metadata
 from huggingface_hub import ModelCardData
 from safetensors.torch import load_file
 
+from model_card.render import render_model_card
 from modeling_ast import ASTFeatureExtractor, ASTForAudioClassification
 
 TINY = {
@@ -48,7 +49,8 @@ for name in ("user/audio-set", "user/audio-folder"):
 """
 
 LOAD = """
-import soundfile, torch
+import re, shutil, soundfile, torch
+from huggingface_hub import hf_hub_download
 from transformers import AutoFeatureExtractor, AutoModelForAudioClassification, pipeline
 from modeling_ast import ASTFeatureExtractor, ASTForAudioClassification, register
 
@@ -62,6 +64,15 @@ def logits(extractor, model, **revision):
 def scores(classifier, clip):
     found["modules"].append(type(classifier.model).__module__.rsplit(".", 1)[0])
     found["scores"].append({row["label"]: row["score"] for row in classifier(clip, top_k=None)})
+
+def run_snippet():
+    # the first one of the card on the Hub, as somebody would who found it there
+    card = open(hf_hub_download("user/name", "README.md")).read()
+    shutil.copy(CLIP, "clip.wav")
+    scope = {}
+    exec(re.search(r"```python\\n(.*?)```", card, re.DOTALL)[1], scope)
+    rows = scope["classifier"](scope["clip"], top_k=None)
+    found["by_the_card"] = {row["label"]: row["score"] for row in rows}
 
 def load():
     found["logits"] = [
@@ -123,6 +134,7 @@ from finetune.run_finetune import main as finetune
 from model_card.run_push import main as push
 codes = [finetune({begin}), push([{str(first)!r}, "--repo_id", "user/name"])]
 found = {{"modules": [], "scores": []}}
+run_snippet()
 load()
 codes += [finetune({go_on}), push([{str(second)!r}, "--repo_id", "user/name"])]
 found["newest"] = logits(ASTFeatureExtractor, ASTForAudioClassification)
@@ -142,16 +154,17 @@ print(json.dumps(found | {{"codes": codes}}))
     np.testing.assert_allclose(found["newest"], logits_of(second, clip), atol=1e-5)
     labels = ASTForAudioClassification.from_pretrained(first).config.id2label
     probabilities = np.exp(expected) / np.exp(expected).sum()
-    for scores in found["scores"]:
+    for scores in (*found["scores"], found["by_the_card"]):
         np.testing.assert_allclose([scores[labels[index]] for index in range(len(labels))], probabilities, atol=1e-5)
 
     # Two commits, each the folder that was pushed, the second trained from the first.
     commits = hub.commits("user/name")
     assert [commit.title for commit in commits] == ["Upload second", "Upload first", "initial commit"]
     for folder, commit in zip((second, first), commits, strict=False):
-        published = {path: file.content for path, file in commit.files.items() if path != ".gitattributes"}
+        published = hub.files("user/name", revision=commit.sha)
         assert {"model.safetensors", "config.json", "preprocessor_config.json", "README.md"} <= set(published)
         del published["recipe.yaml"]  # of which folders of this machine are left out
+        assert published.pop("README.md").decode() == render_model_card(folder, "user/name")
         assert all((folder / path).read_bytes() == content for path, content in published.items())
     before, after = (load_file(folder / "model.safetensors") for folder in (first, second))
     assert not any(torch.equal(before[name], after[name]) for name in before)

@@ -8,6 +8,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers import TrainingArguments
 from transformers.trainer_utils import HubStrategy
 
@@ -47,6 +49,8 @@ class NotPushedError(Exception):
 def check_push(args: TrainingArguments, token: str | None = None, private: bool | None = None) -> str:
     """Find out whether a run can be pushed when it is finished. Nothing is made on the Hub yet.
 
+    Called by all processes: the main one asks the Hub, and all go on or end alike.
+
     Args:
         args (`TrainingArguments`): its fields `hub_...`; the repository is called as the output folder if none is named.
         token (`str`, *optional*): in place of `hub_token`.
@@ -58,6 +62,19 @@ def check_push(args: TrainingArguments, token: str | None = None, private: bool 
     Raises:
         PushError: if unfinished weights are to be pushed, or for what [`check_names`] and [`check_access`] refuse.
     """
+    outcome = [None]
+    if PartialState().is_main_process:
+        try:
+            outcome = [_repository_to_push_to(args, token, private)]
+        except PushError as error:
+            outcome = [error]
+    (outcome,) = broadcast_object_list(outcome)
+    if isinstance(outcome, PushError):
+        raise outcome
+    return outcome
+
+
+def _repository_to_push_to(args: TrainingArguments, token: str | None, private: bool | None) -> str:
     if args.hub_strategy != HubStrategy.END or args.hub_always_push:
         raise PushError(
             f"hub_strategy={args.hub_strategy.value!r}, hub_always_push={args.hub_always_push} push weights while they are "

@@ -74,7 +74,7 @@ def test_the_card_reads_well(make_original, convert, tmp_path):
     assert "largest difference of the logits from an independent forward pass" in text
     assert "those of AudioSet, from the released code" in text
     assert str(tmp_path) not in text
-    assert "which is under the BSD 3-Clause License. The text of that licence is in [NOTICE](NOTICE)" in text
+    assert "under the BSD 3-Clause License. The text of that licence is in [NOTICE](NOTICE)" in text
     notice = (tmp_path / "ast" / "NOTICE").read_text()
     assert "Yuan Gong" in notice
     assert "https://github.com/YuanGongND/ast." in notice

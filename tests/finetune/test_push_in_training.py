@@ -6,6 +6,7 @@ One child process is a user's whole afternoon, see `AFTERNOON`; the tests look a
 import csv
 import re
 import shlex
+import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +15,17 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from hub_server import HubServer
-from transformers import TrainingArguments
+from huggingface_hub import ModelCard
+from transformers import TrainerState, TrainingArguments
 
 from finetune.command_line import parse_arguments
-from finetune.results.pushing import NOT_PUSHED, NotPushedError, check_push, push_finished_run
+from finetune.results.pushing import NOT_PUSHED, NotPushedError, check_push, push_finished_run, write_trainer_card
 from finetune.robustness.interruption import Interrupted
 from finetune.run_finetune import main
 from model_card.push_to_hub import PushError
 from model_card.render import render_model_card
+from model_card.run_summary import write_run_summary
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 SETTINGS = {
     "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "frequency_stride": 16,
@@ -55,6 +59,8 @@ say("reader", main([recipe, "--output_dir", "refused"]), os.path.exists("refused
 del os.environ["HF_TOKEN"]
 
 say("pushed", main([recipe, "--hub_token", "{TOKEN}", "--hub_model_id", "user/drums", "--hub_private_repo", "true"]))
+flags = ["--output_dir", "refused", "--hub_token={TOKEN}", "--hub_model_id", "user/drums"]
+say("public", main([recipe, *flags, "--hub_private_repo", "false"]), os.path.exists("refused"))
 flags = ["--output_dir", "kept run", "--hub_revision", "try", "--hub_model_id", "user/kept"]
 say("kept", main([recipe, *flags, "--hub_token={TOKEN}"]))
 os.environ["HF_TOKEN"] = "{TOKEN}"
@@ -115,10 +121,6 @@ def as_pushed(folder: Path, repo_id: str) -> dict[str, bytes]:
     return files | {"README.md": render_model_card(folder, repo_id).encode(), "recipe.yaml": recipe}
 
 
-def published(hub: HubServer, repo_id: str, revision: str = "main") -> dict[str, bytes]:
-    return {name: text for name, text in hub.files(repo_id, revision=revision).items() if name != ".gitattributes"}
-
-
 def test_who_cannot_push_is_told_before_the_training(afternoon):
     assert afternoon.said["nobody"] == afternoon.said["reader"] == ["2", "False"]
     nobody, reader, *_ = afternoon.stderr.splitlines()
@@ -133,7 +135,7 @@ def test_who_cannot_push_is_told_before_the_training(afternoon):
 def test_the_finished_run_is_pushed_as_it_lies_in_its_folder_in_one_commit(afternoon):
     assert afternoon.said["pushed"] == ["0"]
     folder, hub = afternoon.folder / "drums", afternoon.hub
-    assert published(hub, "user/drums") == as_pushed(folder, "user/drums")
+    assert hub.files("user/drums") == as_pushed(folder, "user/drums")
     assert {path.name for path in folder.iterdir() if path.is_file()} == PUSHED
     commit, _ = hub.commits("user/drums")
     assert commit.title == "End of training"
@@ -141,6 +143,12 @@ def test_the_finished_run_is_pushed_as_it_lies_in_its_folder_in_one_commit(after
     *_, score, last = afternoon.printed["pushed"].splitlines()
     assert score.startswith("[6/6] drums: accuracy")
     assert last == f"published: {hub.endpoint}/user/drums/commit/{commit.sha}"
+
+
+def test_a_private_repository_is_not_made_a_public_one(afternoon):
+    assert afternoon.said["public"] == ["2", "False"]
+    (words,) = (line for line in afternoon.stderr.splitlines() if "is private, and a public one was asked for" in line)
+    assert "or leave out --hub_private_repo false." in words
 
 
 def test_the_token_and_the_account_are_written_nowhere(afternoon):
@@ -166,12 +174,12 @@ def test_a_push_that_fails_leaves_the_run_whole_and_says_what_completes_it(after
     assert words.endswith(f"The run is whole in kept run; to push it, type {shlex.join(command)}")
     assert afternoon.said["completed"] == ["0"]
     folder = afternoon.folder / "kept run"
-    assert published(afternoon.hub, "user/kept", "try") == as_pushed(folder, "user/kept")
-    assert not published(afternoon.hub, "user/kept")
+    assert afternoon.hub.files("user/kept", revision="try") == as_pushed(folder, "user/kept")
+    assert not afternoon.hub.files("user/kept")
 
 
 def test_a_trainer_in_python_pushes_its_model_with_a_card_of_what_it_knows(afternoon):
-    files = published(afternoon.hub, "user/by_hand")  # the owner of the token, the name of the folder
+    files = afternoon.hub.files("user/by_hand")  # the owner of the token, the name of the folder
     assert files.keys() == PUSHED - {"recipe.yaml", "training_curve.png", "confusion_matrix.png", "spectrogram.png"}
     commit, first = afternoon.hub.commits("user/by_hand")
     assert (commit.title, first.title) == ("By hand", "initial commit")
@@ -213,6 +221,24 @@ def test_only_the_end_is_pushed_unless_somebody_asks_for_more(recipe, tmp_path):
         check_push(TrainingArguments(output_dir=str(tmp_path), push_to_hub=True))  # the default of plain Trainer
 
 
+def test_a_card_without_a_run_inherits_licence_and_notice_of_the_checkpoint_it_starts_from(tmp_path, tiny_sizes):
+    base, output = tmp_path / "base", tmp_path / "mine"
+    ASTForAudioClassification(ASTConfig(**tiny_sizes)).save_pretrained(base)
+    write_run_summary(base, {"license": "bsd-3-clause", "license_notice": {"work": "the weights of somebody"}})
+    model = ASTForAudioClassification.from_pretrained(base)
+    trainer = SimpleNamespace(
+        model=model, feature_extractor=ASTFeatureExtractor(max_length=96), state=TrainerState(),
+        args=TrainingArguments(output_dir=str(output), use_cpu=True),
+    )  # fmt: skip
+    model.save_pretrained(output)
+    write_trainer_card(trainer)
+    assert ModelCard.load(output / "README.md").data.license == "bsd-3-clause"
+    assert "the weights of somebody" in (output / "NOTICE").read_text()
+    shutil.rmtree(base)
+    write_trainer_card(trainer)  # of a checkpoint that is gone nothing is known
+    assert ModelCard.load(output / "README.md").data.license is None
+
+
 def test_a_push_that_is_interrupted_ends_as_shells_expect_and_says_what_completes_it():
     def interrupt():
         raise Interrupted(signal.SIGTERM)
@@ -227,12 +253,18 @@ def test_a_push_that_is_interrupted_ends_as_shells_expect_and_says_what_complete
 
 
 @pytest.mark.long
-def test_one_of_two_processes_pushes(tmp_path, recipe):
+def test_one_of_two_processes_pushes_and_both_end_alike_where_it_cannot(tmp_path, recipe):
     with HubServer(tmp_path / "hub") as hub:
         launcher = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"]
         launcher += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--multi_gpu"]
-        done = hub.run([*launcher, "-m", "finetune.run_finetune", recipe, "--hub_model_id", "user/two"])
+        command = [*launcher, "-m", "finetune.run_finetune", recipe, "--hub_model_id", "user/two"]
+        refused = hub.run(command, token="hf_read", returncode=1)  # of the launcher
+        said = [line for line in refused.stderr.splitlines() if line.startswith("ast-finetune: ")]
+        assert said
+        assert all("has read permission only" in line for line in said)
+        assert not (hub.home / "drums").exists()
+        done = hub.run(command)
         assert done.stdout.count("published: ") == 1
         assert len(hub.commits("user/two")) == 2
         assert sum(request.path.endswith("/commit/main") for request in hub.requests) == 1
-        assert published(hub, "user/two").keys() == PUSHED
+        assert hub.files("user/two").keys() == PUSHED

@@ -40,7 +40,7 @@ def check_card(run: Path) -> str:
     """The card of a run, in which nothing is missing and nothing private, and whose metadata are good."""
     text = (run / "README.md").read_text()
     check_no_gaps(text)
-    published = [text, (run / "run_summary.json").read_text()]
+    published = [text, *(path.read_text() for path in run.glob("*.json"))]
     assert not any(str(run.parent) in file or str(Path.home()) in file for file in published)
     data = ModelCard(text).data
     assert (data.library_name, data.pipeline_tag) == ("transformers", "audio-classification")

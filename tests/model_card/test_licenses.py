@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import constants
 
 from finetune.results.run_summary import license_in_words, license_section
-from model_card.licenses import InheritedLicense, inherited_license, notice_text
+from model_card.licenses import InheritedLicense, inherited_license, license_note, notice_text
 from model_card.render import write_model_card
 
 NOTICE = {
@@ -69,6 +69,29 @@ def test_a_hub_id_is_answered_from_the_cache_without_a_network(tmp_path, monkeyp
     assert inherited_license("somebody/ast") == InheritedLicense("bsd-3-clause", notice)
     write_summary(snapshot, license="bsd-3-clause", license_notice=NOTICE)
     assert inherited_license("somebody/ast") == InheritedLicense("bsd-3-clause", NOTICE)
+
+
+def test_a_folder_that_is_gone_says_nothing(tmp_path):
+    assert inherited_license(str(tmp_path / "gone")) == InheritedLicense()
+
+
+@pytest.mark.parametrize("license", [None, "mit", "CC0-1.0", "cc-by-sa-3.0", "other"])
+def test_a_licence_of_the_hub_s_list_needs_no_words(license):
+    assert license_note(license) is None
+
+
+@pytest.mark.parametrize(
+    ("license", "hint"),
+    [
+        ("CC0", "or cc0-1.0?"),
+        ("apache 2.0", "did you mean apache-2.0"),
+        ("house rules", "other is one of them"),
+    ],
+)
+def test_a_licence_that_the_hub_does_not_list_is_named_with_the_nearest(license, hint):
+    note = license_note(license)
+    assert f"licence {license!r} is not in the Hub's list" in note
+    assert hint in note
 
 
 def test_a_licence_that_was_given_stands_and_the_notice_stays(tmp_path):

@@ -75,13 +75,9 @@ def contents(folder: Path, names=SENT) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in names}
 
 
-def sent(folder: Path, repo_id: str, names=SENT) -> dict[str, bytes]:
+def sent(folder: Path, repo_id: str) -> dict[str, bytes]:
     """The files as they lie in the folder; only the card names the repository."""
-    return contents(folder, names) | {"README.md": render_model_card(folder, repo_id).encode()}
-
-
-def published(hub, repo_id: str, **where) -> dict[str, bytes]:
-    return {name: content for name, content in hub.files(repo_id, **where).items() if name != ".gitattributes"}
+    return contents(folder) | {"README.md": render_model_card(folder, repo_id).encode()}
 
 
 def push(hub, *calls: list | str, **kwargs):
@@ -147,6 +143,13 @@ def test_an_edited_card_is_named_and_kept(checkpoint, capsys):
         capsys.readouterr().out
     )  # fmt: skip
     assert (checkpoint / "README.md").read_text() == card
+
+
+def test_a_licence_that_the_hub_may_not_know_is_named(checkpoint, capsys):
+    edit_json(checkpoint / "run_summary.json", license="cc0")
+    write_model_card(checkpoint)
+    assert main([str(checkpoint), "--repo_id", "user/drums", "--dry_run"]) == 0
+    assert "Note: README.md: licence 'cc0' is not in the Hub's list" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -317,8 +320,9 @@ def test_a_push_is_one_commit_of_what_belongs_to_it_and_a_second_one_of_what_cha
     second, _, first, initial = hub.commits("user/drums")
     assert (second.title, first.title, initial.title) == ("Upload drums", "First", "initial commit")
     assert {name: file.content for name, file in first.files.items() if name not in initial.files} == before
-    changed = sent(checkpoint, "user/drums", SENT - {"spectrogram.png"}) | {"from_the_web_page.txt": b"a"}
-    assert published(hub, "user/drums") == changed
+    # The card, which has that picture, is no longer what would be written today.
+    changed = contents(checkpoint, SENT - {"spectrogram.png"}) | {"from_the_web_page.txt": b"a"}
+    assert hub.files("user/drums") == changed
     address = f"{hub.endpoint}/user/drums/commit"
     said = [line for line in done.stdout.splitlines() if address in line or line.startswith("Removed")]
     assert said[:4] == [
@@ -362,16 +366,6 @@ except push_to_hub.PushError as error:
     assert {request.path for request in hub.requests} == {"/api/whoami-v2"}
 
 
-def test_a_public_repository_is_not_taken_for_a_private_one(hub, checkpoint):
-    command = [checkpoint, "--repo_id", "user/drums"]
-    codes, done = push(hub, command, [*command, "--private"])
-    assert codes == [0, 1]
-    assert f"{hub.endpoint}/user/drums is there already and is public, and a private one was asked for" in done.stderr
-    assert f"Change it at {hub.endpoint}/user/drums/settings, or leave out --private" in done.stderr
-    assert not hub.repos["models", "user/drums"].private
-    assert len(hub.commits("user/drums")) == 2
-
-
 def test_what_the_hub_refuses_is_said_in_a_line_and_nothing_is_half_there(hub, checkpoint):
     (checkpoint / "README.md").write_text("---\nlicense: mit\nbase_model: 'no id at all'\n---\n# Drums\n")
     command = [checkpoint, "--repo_id", "user/drums"]
@@ -379,14 +373,19 @@ def test_what_the_hub_refuses_is_said_in_a_line_and_nothing_is_half_there(hub, c
     hub.fail("POST", "/commit/", status=403)
     hub.fail("POST", "/commit/", status=402)
     rewrite = f"from model_card.render import write_model_card; write_model_card({str(checkpoint)!r})"
-    codes, done = push(hub, command, rewrite, command, command, command, command)
-    assert codes == [1, 1, 1, 1, 0]
-    bad_card, upload, forbidden, unpaid = (line for line in done.stderr.splitlines() if line.startswith("ast-push"))
+    codes, done = push(hub, command, rewrite, *[command] * 4, [*command, "--private"])
+    assert codes == [1, 1, 1, 1, 0, 1]
+    bad_card, upload, forbidden, unpaid, public = (
+        line for line in done.stderr.splitlines() if line.startswith("ast-push")
+    )
     assert "Invalid metadata in README.md" in bad_card
     assert "no id at all" in bad_card
     assert f"{hub.endpoint} does not take user/drums (HTTP 400" in upload
     assert f"The token may not write to {hub.endpoint}/user/drums (HTTP 403" in forbidden
     assert "needs a paid plan (HTTP 402" in unpaid
+    assert f"{hub.endpoint}/user/drums is there already and is public, and a private one was asked for" in public
+    assert f"Change it at {hub.endpoint}/user/drums/settings, or leave out --private" in public
+    assert not hub.repos["models", "user/drums"].private
     assert len(hub.commits("user/drums")) == 2
 
 
@@ -412,7 +411,7 @@ def test_an_upload_that_is_cut_at_any_byte_is_completed(hub, checkpoint, tmp_pat
     assert codes == [0] * len(positions)
     for number, position in enumerate(positions):
         folder = tmp_path / f"copy-{number}"
-        assert published(hub, f"user/copy-{number}") == sent(folder, f"user/copy-{number}")
+        assert hub.files(f"user/copy-{number}") == contents(folder)  # whose card was written for another name
         assert len(hub.commits(f"user/copy-{number}")) == 2
         assert hub.bytes_received[sha256(folder / "model.safetensors")] == position + whole
 
@@ -439,7 +438,7 @@ def test_what_broke_off_is_done_again_or_by_a_second_call_and_the_weights_are_se
     codes, done = push(hub, target("broken"), target("new"), target("cut"))
     assert codes == [0, 0, 0]
     for name in ("broken", "new", "cut"):
-        assert published(hub, f"user/{name}") == sent(checkpoint, f"user/{name}")
+        assert hub.files(f"user/{name}") == sent(checkpoint, f"user/{name}")
         made, _ = hub.commits(f"user/{name}")
         assert f"Published: {hub.endpoint}/user/{name}/commit/{made.sha}\n" in done.stdout
     weights = checkpoint / "model.safetensors"
@@ -458,7 +457,7 @@ HfApi().create_commit("user/drums", added, commit_message="Before", repo_type="s
     model = [checkpoint, "--repo_id", "user/drums", "--private"]
     codes, done = push(hub, model, command, of_another_version, command, command)
     assert codes == [0, 0, 0, 0]
-    files = published(hub, "user/drums", kind="spaces")
+    files = hub.files("user/drums", kind="spaces")
     assert files.pop("mine.md") == b""
     assert all(f"  {name} " in listed for name in files)  # and nothing of another version
     assert "Removed there: modeling_ast/old.py" in done.stdout
