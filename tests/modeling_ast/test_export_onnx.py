@@ -16,6 +16,7 @@ import pytest
 import soundfile
 import torch
 import transformers
+from varied_model import vary_scores
 
 from modeling_ast import ASTFeatureExtractor, ASTForAudioClassification, export_onnx, run_export
 from modeling_ast.export_onnx import Candidate, ExportError, QuantizationReport
@@ -51,14 +52,8 @@ def checkpoint(tmp_path_factory):
         problem_type="multi_label_classification",
     )
     model = transformers.ASTForAudioClassification(config).eval()
-    generator = torch.Generator().manual_seed(3)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.normal_(0, 0.3, generator=generator)
-        logits = torch.cat([model(torch.from_numpy(noise(MAX_LENGTH, seed))).logits for seed in range(16)])
-        dense = model.classifier.dense
-        dense.bias.copy_((dense.bias - logits.mean(dim=0)) / logits.std(dim=0))
-        dense.weight.div_(logits.std(dim=0)[:, None])
+    sounds = [torch.from_numpy(noise(MAX_LENGTH, seed)) for seed in range(16)]
+    vary_scores(model, 3, lambda: torch.cat([model(sound).logits for sound in sounds]))
     model.save_pretrained(folder)
     transformers.ASTFeatureExtractor(max_length=MAX_LENGTH, mean=-5.5, std=3.25).save_pretrained(folder)
     return folder
