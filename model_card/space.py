@@ -27,7 +27,17 @@ HOUSE = HERE.parent  # where the packages lie: a checkout or site-packages
 # Commands, and the export that wants packages of its own: a page calls none of them.
 NOT_VENDORED = ("doctor.py", "export_onnx.py", "run_export.py", "run_tagging.py")
 # What the vendored files import; numpy, tqdm and others come with these.
-NEEDED = ("torch", "torchaudio", "torchcodec", "transformers", "safetensors", "soundfile", "matplotlib", "gradio")
+NEEDED = (
+    "torch",
+    "torchaudio",
+    "torchcodec",
+    "transformers",
+    "safetensors",
+    "soundfile",
+    "matplotlib",
+    "numba",
+    "gradio",
+)
 SYSTEM_PACKAGES = ("ffmpeg",)  # whose libraries torchcodec decodes with
 SHORT_DESCRIPTION = "Label audio clips and see what the model attends to"  # the Hub takes 60 characters
 

@@ -18,12 +18,10 @@ from transformers.utils import PaddingStrategy, TensorType, logging
 from .log_mel import (
     FRAME_LENGTH_MS,
     frame_length,
-    frame_shift,
-    frames_per_block,
-    log_mel_blocks,
     log_mel_spectrogram,
     num_frames,
     num_samples,
+    write_log_mel,
 )
 
 logger = logging.get_logger(__name__)
@@ -32,7 +30,6 @@ AUDIOSET_MEAN = -4.2677393  # Gong et al. 2021, released code
 AUDIOSET_STD = 4.5689974  # Gong et al. 2021, released code
 MIN_FRAMES = 16  # one patch of the model
 LARGEST_AMPLITUDE = 1e9  # beyond it energies come near the largest float32
-LONGEST_OVER_SHORTEST = 1.25  # of clips that are computed together, so that little padding is
 
 
 class ASTFeatureExtractor(SequenceFeatureExtractor):
@@ -159,46 +156,38 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         return BatchFeature({name: _to_tensor_type(rows, return_tensors) for name, rows in outputs.items()})
 
     def _compute(self, clips: list[torch.Tensor], frames: list[int], features: torch.Tensor | list[torch.Tensor]):
-        """Write normalised features and padding into place, with clips of similar length computed together.
+        """Write normalised features and padding into place.
 
         Args:
             clips (`list[torch.Tensor]` of shapes `(samples,)`): mono waveforms as they were given, but cut.
             frames (`list[int]`): real frames of each.
             features (`torch.Tensor` of shape `(batch, frames, mel bins)`, or list of `(frames, mel bins)`): written to.
         """
-        padding_value = self.normalize(torch.tensor(float(self.padding_value))).item()
-        device = features[0].device
-        at_once = frames_per_block(device) * frame_shift(self.sampling_rate)
-        for rows in _similar_lengths([len(clip) for clip in clips], at_once):
-            waveforms = _stacked([clips[row] for row in rows], device)
-            self._refuse_unbounded(waveforms, rows)
-            together = isinstance(features, torch.Tensor) and rows == list(range(rows[0], rows[-1] + 1))
-            for first, block in log_mel_blocks(waveforms, self.sampling_rate, self.num_mel_bins):
-                if together:
-                    self._normalize_into(features[rows[0] : rows[-1] + 1, first : first + block.shape[1]], block)
-                    continue
-                for row, values in zip(rows, block, strict=True):
-                    place = features[row][first : min(first + len(values), frames[row])]
-                    self._normalize_into(place, values[: len(place)])
-        # At the end, so that it does not drive what is computed with out of the processor's cache.
+        waveforms = [_in_float32(clip, features[0].device) for clip in clips]
+        self._refuse_unbounded(waveforms)
+        scale, offset = (1 / (2 * self.std), -self.mean / (2 * self.std)) if self.do_normalize else (1.0, 0.0)
+        places = [row[:count] for row, count in zip(features, frames, strict=True)]
+        write_log_mel(waveforms, places, self.sampling_rate, scale, offset)
+        padding_value = scale * self.padding_value + offset
         if isinstance(features, torch.Tensor) and len(set(frames)) == 1:
             features[:, frames[0] :] = padding_value
         else:
-            for row, count in enumerate(frames):
-                features[row][count:] = padding_value
+            for row, count in zip(features, frames, strict=True):
+                row[count:] = padding_value
 
     @staticmethod
-    def _refuse_unbounded(waveforms: torch.Tensor, rows: list[int]):
-        # The norm is not less than the peak, takes no memory, and fails the comparison if a sample is NaN.
-        if (torch.linalg.vector_norm(waveforms, dim=1) <= LARGEST_AMPLITUDE).all():
+    def _refuse_unbounded(waveforms: list[torch.Tensor]):
+        # The norm is not less than any peak, takes no memory, and fails the comparison if a sample is NaN.
+        if torch.nn.utils.get_total_norm(waveforms, foreach=True) <= LARGEST_AMPLITUDE:
             return
-        for row, waveform in zip(rows, waveforms, strict=True):
+        for position, waveform in enumerate(waveforms):
             peak = max(waveform.max().item(), -waveform.min().item())
             if not math.isfinite(peak):
-                raise ValueError(f"Clip {row} holds NaN or infinite samples. Leave it out or repair it.")
+                raise ValueError(f"Clip {position} holds NaN or infinite samples. Leave it out or repair it.")
             if peak > LARGEST_AMPLITUDE:
                 raise ValueError(
-                    f"Clip {row} has samples up to {peak:.1e}, expected floats in [-1, 1]. Divide it by its full scale."
+                    f"Clip {position} has samples up to {peak:.1e}, expected floats in [-1, 1]. Divide it by its full "
+                    "scale."
                 )
 
     def log_mel(
@@ -234,12 +223,6 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def normalize(self, features: torch.Tensor) -> torch.Tensor:
         """`(features - mean) / (2 * std)`, to about mean 0 and standard deviation 0.5, if `do_normalize`."""
         return (features - self.mean) / (2 * self.std) if self.do_normalize else features
-
-    def _normalize_into(self, place: torch.Tensor, features: torch.Tensor):
-        if self.do_normalize:
-            torch.add(torch.tensor(-self.mean / (2 * self.std)), features, alpha=1 / (2 * self.std), out=place)
-        else:
-            place.copy_(features)
 
     def _mono_waveform(self, clip, position: int, most: int | None) -> torch.Tensor:
         """The clip, or its first `most` samples, as a tensor of its own type on its own device."""
@@ -293,38 +276,10 @@ def _as_clips(raw_speech) -> list:
     return [np.asarray(raw_speech, np.float32)]
 
 
-def _similar_lengths(lengths: list[int], most: int) -> list[list[int]]:
-    """Put the clips into groups, to be padded to their longest, in which little padding and no huge tensor arises.
-
-    Args:
-        lengths (`list[int]`): samples of each clip.
-        most (`int`): samples of a group with padding, unless a single clip has more.
-
-    Returns:
-        Lists of indices into `lengths`, each ascending; clips of one length stay in their order.
-    """
-    groups: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
-        group = groups[-1] if groups else []
-        fits = group and lengths[index] <= LONGEST_OVER_SHORTEST * lengths[group[0]]
-        if fits and lengths[index] * (len(group) + 1) <= most:
-            group.append(index)
-        else:
-            groups.append([index])
-    return [sorted(group) for group in groups]
-
-
-def _stacked(clips: list[torch.Tensor], device: torch.device) -> torch.Tensor:
-    """Waveforms as zero-padded float32 of shape `(batch, samples)`; a single one is not copied if it is float32."""
-    scaled = []
-    for clip in clips:
-        waveform = clip.to(device, torch.float32)
-        scaled.append(waveform.div_(2**15) if clip.dtype == torch.int16 else waveform)
-    if len(scaled) == 1:
-        return scaled[0][None]
-    if len({len(waveform) for waveform in scaled}) == 1:  # the quicker way
-        return torch.stack(scaled)
-    return torch.nn.utils.rnn.pad_sequence(scaled, batch_first=True)
+def _in_float32(clip: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """The clip in [-1, 1]; not copied if it is float32 and on the device."""
+    waveform = clip.to(device, torch.float32)
+    return waveform.div_(2**15) if clip.dtype == torch.int16 else waveform
 
 
 def _to_tensor_type(rows: torch.Tensor | list[torch.Tensor], return_tensors: str | TensorType | None):

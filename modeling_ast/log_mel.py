@@ -3,27 +3,29 @@
 Equal to `torchaudio.compliance.kaldi.fbank(waveform, window_type="hanning", num_mel_bins=128)` at its defaults, which
 the original AST code and stock Transformers call clip by clip: 25 ms Hann window, 10 ms shift, mean of each frame
 removed, pre-emphasis 0.97, power spectrum, triangles on the mel scale from 20 Hz to half the sampling rate, natural
-logarithm, no dither. Differs in that a batch goes through one set of tensor operations, in blocks that stay in the
-processor's cache.
+logarithm, no dither. Differs in that a batch is computed together: on accelerators and in graphs by one expression over
+all frames, on a CPU in float32 by compiled loops (`log_mel_kernels.py`).
 """
 
 import math
-from collections.abc import Iterator
-from functools import lru_cache
-from threading import local
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
+from types import ModuleType
 
-import numpy as np
 import torch
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 FRAME_LENGTH_MS = 25  # Kaldi's default, as in the released code
 FRAME_SHIFT_MS = 10
 LOWEST_FREQUENCY_HZ = 20.0
 PRE_EMPHASIS = 0.97
-# Frames computed at once over the whole batch: keeps the working memory small, on a CPU within its cache, whatever the
-# recordings' length.
+# Frames that one expression computes at once over the whole batch: keeps the working memory small, on a CPU within its
+# cache, whatever the recordings' length.
 FRAMES_PER_BLOCK = 1024
 FRAMES_PER_BLOCK_ON_ACCELERATOR = 65_536
-FILTERS_PER_BAND = 16  # that a CPU multiplies at once, see `_filter_bands`
+LONGEST_OVER_SHORTEST = 1.25  # of clips that one expression computes together, so that little padding is
 SMALLEST_ENERGY = torch.finfo(torch.float32).eps  # floor before the logarithm, in every dtype
 
 
@@ -45,11 +47,6 @@ def num_frames(num_samples, sampling_rate: int):
 def num_samples(frames: int, sampling_rate: int) -> int:
     """Fewest samples that give `frames` frames."""
     return frame_length(sampling_rate) + (frames - 1) * frame_shift(sampling_rate)
-
-
-def frames_per_block(device: torch.device) -> int:
-    """Frames computed at once over a whole batch."""
-    return FRAMES_PER_BLOCK if device.type == "cpu" else FRAMES_PER_BLOCK_ON_ACCELERATOR
 
 
 def mel_scale(frequency_hz: float) -> float:
@@ -90,12 +87,12 @@ def mel_filter_bank(num_mel_bins: int, sampling_rate: int) -> torch.Tensor:
     num_fft_bins = fft_length(sampling_rate) // 2
     lowest, highest = mel_scale(LOWEST_FREQUENCY_HZ), mel_scale(sampling_rate / 2)
     spacing = (highest - lowest) / (num_mel_bins + 1)
-    triangle = torch.arange(num_mel_bins)
+    triangle = torch.arange(num_mel_bins, device="cpu")
     left = lowest + triangle * spacing
     center = lowest + (triangle + 1.0) * spacing
     right = lowest + (triangle + 2.0) * spacing
 
-    frequencies = sampling_rate / fft_length(sampling_rate) * torch.arange(num_fft_bins)
+    frequencies = sampling_rate / fft_length(sampling_rate) * torch.arange(num_fft_bins, device="cpu")
     mel = (1127.0 * (1.0 + frequencies / 700.0).log())[:, None]  # (fft bins, 1)
     rising, falling = (mel - left) / (center - left), (right - mel) / (right - center)
     filters = torch.minimum(rising, falling).clamp(min=0)
@@ -125,133 +122,147 @@ def log_mel_spectrogram(waveforms: torch.Tensor, sampling_rate: int = 16_000, nu
 
     Source: Kaldi's `compute-fbank-feats`, as `torchaudio.compliance.kaldi.fbank` computes it.
     """
-    features = None
-    for first, block in log_mel_blocks(waveforms, sampling_rate, num_mel_bins):
-        if features is None:
-            shape = (len(waveforms), num_frames(waveforms.shape[1], sampling_rate), num_mel_bins)
-            features = torch.empty(shape, dtype=block.dtype, device=block.device)
-        features[:, first : first + block.shape[1]] = block
-    return features
-
-
-def log_mel_blocks(
-    waveforms: torch.Tensor, sampling_rate: int, num_mel_bins: int
-) -> Iterator[tuple[int, torch.Tensor]]:
-    """As [`log_mel_spectrogram`], one stretch of frames after the other, so that a recording's features need not all be
-    there at once.
-
-    Yields:
-        The first frame's number, and features of shape `(batch, frames of the block, num_mel_bins)`, which may be written
-        to. Whatever computes features next in the same thread overwrites them: use them before.
-    """
-    length, shift = frame_length(sampling_rate), frame_shift(sampling_rate)
+    length = frame_length(sampling_rate)
     if waveforms.dim() != 2 or waveforms.shape[1] < length:
         raise ValueError(
             f"waveforms have shape {tuple(waveforms.shape)}, expected (batch, samples) with at least {length} samples "
             f"({FRAME_LENGTH_MS} ms at {sampling_rate} Hz). Pad shorter clips with zeros."
         )
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        yield 0, _traceable_log_mel(waveforms, sampling_rate, num_mel_bins)
+        # Nothing is written to, no constant kept from outside or for later.
+        window = symmetric_hann_window.__wrapped__(sampling_rate, waveforms.device, waveforms.dtype)
+        filters = mel_filter_bank.__wrapped__(num_mel_bins, sampling_rate).to(waveforms.device, waveforms.dtype)
+        return _log_mel_of_frames(waveforms.unfold(1, length, frame_shift(sampling_rate)), window, filters)
+    if _is_for_kernels(waveforms):
+        shape = (len(waveforms), num_frames(waveforms.shape[1], sampling_rate), num_mel_bins)
+        features = torch.empty(shape, device=waveforms.device, dtype=waveforms.dtype)
+        write_log_mel(list(waveforms), list(features), sampling_rate)
+        return features
+    blocks = [block for _, block in _log_mel_blocks(waveforms, sampling_rate, num_mel_bins)]
+    return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+
+
+def write_log_mel(
+    waveforms: Sequence[torch.Tensor],
+    places: Sequence[torch.Tensor],
+    sampling_rate: int,
+    scale: float = 1.0,
+    offset: float = 0.0,
+):
+    """Write log-mel features of waveforms of any lengths to where they are wanted, without a copy in between.
+
+    Args:
+        waveforms (sequence of `torch.Tensor` of shapes `(samples,)`): at least one window each, of one dtype, on one
+            device.
+        places (sequence of `torch.Tensor` of shapes `(frames, mel bins)`): written to: `scale * features + offset`, with
+            features as [`log_mel_spectrogram`] gives them. May hold fewer frames than the waveform has.
+        sampling_rate (`int`): in Hz.
+        scale (`float`, defaults to 1.0): factor of the features.
+        offset (`float`, defaults to 0.0): added to them.
+    """
+    if _is_for_kernels(waveforms[0]):
+        _kernels().write_log_mel(waveforms, places, sampling_rate, scale, offset)
         return
-    batch, total = len(waveforms), num_frames(waveforms.shape[1], sampling_rate)
-    on_cpu, kind = waveforms.device.type == "cpu", (waveforms.device, waveforms.dtype)
-    at_once = frames_per_block(waveforms.device)
-    step = min(total, max(1, at_once // batch))
-    sizes = (max(at_once, batch) if on_cpu else batch * step, sampling_rate, num_mel_bins)
-    window = _window(sampling_rate, *kind)
-    bands = _filter_bands(num_mel_bins, sampling_rate, *kind)
-    one = torch.ones((), device=waveforms.device, dtype=waveforms.dtype)
-    waveforms = waveforms.detach()
-    for first in range(0, total, step):
-        count = min(step, total - first)
-        rows = batch * count
-        space = _kept_workspace(*sizes, *kind) if on_cpu else _Workspace(rows, *sizes[1:], *kind)
-        samples = waveforms[:, first * shift : (first + count - 1) * shift + length]
-        frames = samples.unfold(1, length, shift)  # (batch, count, length), a view
-        centered = space.centered[:rows]
-        torch.sub(frames, frames.mean(dim=2, keepdim=True), out=centered.view(batch, count, length))
-        # Rounded step by step as Kaldi does: almost empty mel bins are rounding errors, and come out the same only so.
-        # All frames are emphasized as one row of numbers, which is quicker: the first sample of a frame then has the
-        # last one of the frame before as its predecessor instead of itself, but the window is zero there.
-        flat = centered.view(-1)
-        torch.addcmul(flat[1:], flat[:-1], one, value=-PRE_EMPHASIS, out=space.emphasized.view(-1)[1 : len(flat)])
-        torch.mul(space.emphasized[:rows], window, out=space.padded[:rows, :length])
-        torch.fft.rfft(space.padded[:rows], out=space.spectrum[:rows])
-        squares = torch.view_as_real(space.spectrum[:rows]).square_().flatten(1)  # real and imaginary parts in turn
-        energies = space.energies[:rows]
-        for parts, filters, mel_bins in bands:  # written into place, which autocast also leaves in full precision
-            torch.mm(squares[:, parts], filters, out=energies[:, mel_bins])
-        energies.clamp_(min=SMALLEST_ENERGY)
-        if on_cpu:  # NumPy's logarithm is about three times as fast as PyTorch's
-            np.log(energies.numpy(), out=energies.numpy())
-        else:
-            energies.log_()
-        yield first, energies.view(batch, count, num_mel_bins)
+    at_once = _frames_per_block(waveforms[0].device) * frame_shift(sampling_rate)
+    for group in _similar_lengths([len(waveform) for waveform in waveforms], at_once):
+        padded = torch.nn.utils.rnn.pad_sequence([waveforms[clip] for clip in group], batch_first=True)
+        for first, block in _log_mel_blocks(padded, sampling_rate, places[0].shape[1]):
+            for clip, features in zip(group, block * scale + offset, strict=True):
+                place = places[clip][first : first + len(features)]
+                place.copy_(features[: len(place)])
 
 
-class _Workspace:
-    """Memory for some frames, written to again and again: fresh pages would cost more than the arithmetic."""
-
-    def __init__(self, rows: int, sampling_rate: int, num_mel_bins: int, device: torch.device, dtype: torch.dtype):
-        length, points = frame_length(sampling_rate), fft_length(sampling_rate)
-        with torch.inference_mode(False):  # or it could be used in that mode alone
-            self.centered = torch.empty(rows, length, device=device, dtype=dtype)
-            self.emphasized = torch.zeros(
-                rows, length, device=device, dtype=dtype
-            )  # the very first is never written to
-            # All after a frame's samples is zero and stays so.
-            self.padded = torch.zeros(rows, points, device=device, dtype=dtype)
-            self.spectrum = torch.empty(rows, points // 2 + 1, device=device, dtype=dtype.to_complex())
-            self.energies = torch.empty(rows, num_mel_bins, device=device, dtype=dtype)
+def _is_for_kernels(waveforms: torch.Tensor) -> bool:
+    return waveforms.device.type == "cpu" and waveforms.dtype == torch.float32 and _kernels() is not None
 
 
-_of_thread = local()
+@cache
+def _kernels() -> ModuleType | None:
+    """The compiled loops, if Numba is there; it comes later than others to new versions of Python and NumPy."""
+    try:
+        from . import log_mel_kernels
+    except ImportError as error:
+        logger.warning(
+            "Features are computed several times slower than possible, as Numba does not import: %s. `ast-doctor` says "
+            "what to install.",
+            error,
+        )
+        return None
+    return log_mel_kernels
 
 
-def _kept_workspace(*sizes_and_kind) -> _Workspace:
-    """The workspace of this thread, made anew if it is of another size or kind."""
-    if getattr(_of_thread, "made_for", None) != sizes_and_kind:
-        _of_thread.space, _of_thread.made_for = _Workspace(*sizes_and_kind), sizes_and_kind
-    return _of_thread.space
+def _log_mel_blocks(
+    waveforms: torch.Tensor, sampling_rate: int, num_mel_bins: int
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """As [`log_mel_spectrogram`], one stretch of frames after the other, so that a recording's features need not all be
+    there at once.
+
+    Yields:
+        The first frame's number, and features of shape `(batch, frames of the block, num_mel_bins)`.
+    """
+    kind = (waveforms.device, waveforms.dtype)
+    window = symmetric_hann_window(sampling_rate, *kind)
+    filters = _filters(num_mel_bins, sampling_rate, *kind)
+    frames = waveforms.detach().unfold(1, len(window), frame_shift(sampling_rate))  # (batch, frames, samples), a view
+    step = max(1, _frames_per_block(waveforms.device) // len(waveforms))
+    for first in range(0, frames.shape[1], step):
+        with torch.autocast(waveforms.device.type, enabled=False):
+            block = _log_mel_of_frames(frames[:, first : first + step], window, filters)
+        yield first, block
 
 
-def _traceable_log_mel(waveforms: torch.Tensor, sampling_rate: int, num_mel_bins: int) -> torch.Tensor:
-    """The same for a graph: one expression, nothing written to, no constant kept from outside or for later."""
-    length = frame_length(sampling_rate)
-    frames = waveforms.unfold(1, length, frame_shift(sampling_rate))  # (batch, frames, length)
-    centered = frames - frames.mean(dim=2, keepdim=True)
-    window = torch.hann_window(length, periodic=False, device=waveforms.device, dtype=waveforms.dtype)
+def _log_mel_of_frames(frames: torch.Tensor, window: torch.Tensor, filters: torch.Tensor) -> torch.Tensor:
+    """The formula.
+
+    Args:
+        frames (`torch.Tensor` of shape `(..., window length)`): overlapping stretches of the waveform.
+        window (`torch.Tensor` of shape `(window length,)`): starts with zero, so that the predecessor of a frame's
+            first sample need not be known.
+        filters (`torch.Tensor` of shape `(FFT bins + 1, mel bins)`): see [`mel_filter_bank`].
+
+    Returns:
+        `torch.Tensor` of shape `(..., mel bins)`.
+    """
+    centered = frames - frames.mean(dim=-1, keepdim=True)
     emphasized = (centered[..., 1:] - centered[..., :-1] * PRE_EMPHASIS) * window[1:]
-    padded = torch.nn.functional.pad(emphasized, (1, fft_length(sampling_rate) - length))
+    points = 2 * (len(filters) - 1)
+    padded = torch.nn.functional.pad(emphasized, (1, points - len(window)))
     spectrum = torch.view_as_real(torch.fft.rfft(padded))
-    filters = mel_filter_bank.__wrapped__(num_mel_bins, sampling_rate).to(waveforms.device, waveforms.dtype)
     return (spectrum.square().sum(dim=-1) @ filters).clamp(min=SMALLEST_ENERGY).log()
 
 
+def _frames_per_block(device: torch.device) -> int:
+    """Frames that one expression computes at once over a whole batch."""
+    return FRAMES_PER_BLOCK if device.type == "cpu" else FRAMES_PER_BLOCK_ON_ACCELERATOR
+
+
+def _similar_lengths(lengths: list[int], most: int) -> list[list[int]]:
+    """Put the clips into groups, to be padded to their longest, in which little padding and no huge tensor arises.
+
+    Args:
+        lengths (`list[int]`): samples of each clip.
+        most (`int`): samples of a group with padding, unless a single clip has more.
+
+    Returns:
+        Lists of indices into `lengths`, each ascending; clips of one length stay in their order.
+    """
+    groups: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+        group = groups[-1] if groups else []
+        fits = group and lengths[index] <= LONGEST_OVER_SHORTEST * lengths[group[0]]
+        if fits and lengths[index] * (len(group) + 1) <= most:
+            group.append(index)
+        else:
+            groups.append([index])
+    return [sorted(group) for group in groups]
+
+
 @lru_cache(maxsize=8)
-def _window(sampling_rate: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def symmetric_hann_window(sampling_rate: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    """The window of a frame, `(samples,)`: zero at both ends."""
     return torch.hann_window(frame_length(sampling_rate), periodic=False, device=device, dtype=dtype)
 
 
 @lru_cache(maxsize=8)
-def _filter_bands(
-    num_mel_bins: int, sampling_rate: int, device: torch.device, dtype: torch.dtype
-) -> list[tuple[slice, torch.Tensor, slice]]:
-    """The filters as matrices without most of their zeros.
-
-    Low filters cover few FFT bins and high ones many, so that a CPU multiplies with several small matrices; an
-    accelerator does better with one.
-
-    Returns:
-        For some neighbouring filters each: the part of `2 * fft bins` (the squares of real and imaginary parts in turn)
-        that they cover, the matrix of shape `(that part, filters)`, and which filters they are.
-    """
-    filters = mel_filter_bank(num_mel_bins, sampling_rate).repeat_interleave(2, dim=0)
-    width = FILTERS_PER_BAND if device.type == "cpu" else num_mel_bins
-    bands = []
-    for first in range(0, num_mel_bins, width):
-        band = filters[:, first : first + width]
-        covered = band.any(dim=1).nonzero().flatten().tolist() or [0]
-        parts = slice(covered[0], covered[-1] + 1)
-        bands.append((parts, band[parts].to(device, dtype), slice(first, first + width)))
-    return bands
+def _filters(num_mel_bins: int, sampling_rate: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    return mel_filter_bank(num_mel_bins, sampling_rate).to(device, dtype)

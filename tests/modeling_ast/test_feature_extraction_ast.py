@@ -3,22 +3,33 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 import torchaudio.compliance.kaldi as kaldi
 from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_spectrogram_transformer import (
     ASTFeatureExtractor as StockFeatureExtractor,
 )
 
-from modeling_ast import ASTFeatureExtractor, log_mel
-from modeling_ast.log_mel import FRAMES_PER_BLOCK, log_mel_spectrogram, mel_filter_bank, num_frames, num_samples
+from modeling_ast import ASTFeatureExtractor, log_mel, log_mel_kernels
+from modeling_ast.log_mel import log_mel_spectrogram, mel_filter_bank, num_frames, num_samples
 
 # Every step before the Fourier transform is rounded as Kaldi's, so that even almost empty bins come out alike.
 MEAN_TOLERANCE, MAX_TOLERANCE = 1e-6, 1e-5
+
+
+@pytest.fixture(params=["compiled loops", "one expression"])
+def way(request, monkeypatch):
+    """With Numba, and as where it is not."""
+    if request.param == "one expression":
+        monkeypatch.setattr(log_mel, "_kernels", lambda: None)
+    return request.param
 
 
 def kaldi_fbank(waveform: torch.Tensor, num_mel_bins: int = 128) -> torch.Tensor:
@@ -37,7 +48,7 @@ def test_mel_filters_equal_kaldi_bit_for_bit():
 @pytest.mark.parametrize(
     ("dtype", "mean", "largest"), [(torch.float32, MEAN_TOLERANCE, MAX_TOLERANCE), (torch.float64, 1e-12, 1e-12)]
 )
-def test_log_mel_equals_kaldi_on_real_clips(drum_clips, dtype, mean, largest, offset, threads, torch_threads):
+def test_log_mel_equals_kaldi_on_real_clips(drum_clips, dtype, mean, largest, offset, threads, torch_threads, way):
     torch_threads(threads)
     for clip in drum_clips:
         waveform = torch.from_numpy(clip).to(dtype) + offset
@@ -54,7 +65,7 @@ def torch_threads():
 
 
 @pytest.mark.parametrize("num_mel_bins", [4, 40, 200])
-def test_any_number_of_mel_bins_equals_kaldi(drum_clips, num_mel_bins):
+def test_any_number_of_mel_bins_equals_kaldi(drum_clips, num_mel_bins, way):
     waveform = torch.from_numpy(drum_clips[0])
     difference = log_mel_spectrogram(waveform[None], num_mel_bins=num_mel_bins)[0] - kaldi_fbank(
         waveform, num_mel_bins
@@ -74,28 +85,86 @@ def test_features_computed_in_several_threads_at_once_are_those_computed_alone(d
     assert all(torch.equal(ours, expected) for ours, expected in zip(together, alone * 5, strict=True))
 
 
-FEATURES_IN_A_FORKED_WORKER = """
+IN_A_FORKED_WORKER = """
 import sys
-import soundfile, torch
+import threading
+import time
+import numpy, soundfile, torch
 from torch.utils.data import DataLoader
-from modeling_ast import ASTFeatureExtractor
-waveform = soundfile.read(sys.argv[1], dtype="float32")[0]
-extractor = ASTFeatureExtractor(max_length=96)
-features = lambda _: extractor(waveform, sampling_rate=16_000, return_tensors="pt").input_values
+from modeling_ast import ASTFeatureExtractor, log_mel_kernels
+waveform = numpy.tile(soundfile.read(sys.argv[1], dtype="float32")[0], 40)  # several blocks
+extractor = ASTFeatureExtractor(max_length=2048)
+
+def features(_):
+    return extractor(waveform, sampling_rate=16_000, return_tensors="pt").input_values
+
+def threads(_):
+    torch.set_num_threads(2)  # a worker has one of itself
+    seen = set()
+
+    def work(pieces):
+        for _ in pieces:
+            seen.add(threading.get_ident())
+            time.sleep(0.01)
+
+    log_mel_kernels._in_threads(work, list(range(20)))
+    return len(seen)
+
+def in_worker(function):
+    return next(iter(DataLoader(
+        [0], batch_size=None, num_workers=1, collate_fn=function, multiprocessing_context="fork", timeout=60
+    )))
+
+torch.set_num_threads(2)
 expected = features(0)
-loader = DataLoader(
-    [0, 1], batch_size=None, num_workers=1, collate_fn=features, multiprocessing_context="fork", timeout=60
-)
-print([torch.equal(in_worker, expected) for in_worker in loader])
+print(log_mel_kernels._pool is not None, [torch.equal(in_worker(features), expected) for _ in range(5)])
+print(threads(0), in_worker(threads))
 """
 
 
 def test_features_in_a_forked_worker_are_those_of_the_process(drum_rows):
     # In a process of its own: MKL's allocator may hang in a fork made while other threads that used it are ending,
     # as those of the test above are.
-    command = [sys.executable, "-c", FEATURES_IN_A_FORKED_WORKER, drum_rows[0]["path"]]
+    command = [sys.executable, "-c", IN_A_FORKED_WORKER, drum_rows[0]["path"]]
     child = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert child.stdout == "[True, True]\n"
+    assert child.stdout == f"True {[True] * 5}\n2 2\n"
+
+
+WITHOUT = {
+    "numba": "sys.modules['numba'] = None",
+    "a folder for what was compiled": """
+import numba
+njit = numba.njit
+def refuse_to_cache(*args, cache=False, **options):
+    if cache:
+        raise RuntimeError("cannot cache function: no locator available")
+    return njit(*args, **options)
+numba.njit = refuse_to_cache
+""",
+}
+
+
+@pytest.mark.parametrize("missing", WITHOUT)
+def test_features_are_the_same_without(missing, drum_rows):
+    code = f"""
+import sys
+{WITHOUT[missing]}
+import soundfile
+from modeling_ast import ASTFeatureExtractor
+waveform = soundfile.read(sys.argv[1], dtype="float32")[0]
+features = ASTFeatureExtractor(max_length=32)([waveform] * 2, sampling_rate=16_000).input_values
+print(*features[1][-1])
+print("modeling_ast.log_mel_kernels" in sys.modules)
+"""
+    path = drum_rows[0]["path"]
+    child = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    features, has_kernels = child.stdout.splitlines()
+    (expected,) = ASTFeatureExtractor(max_length=32)(soundfile.read(path, dtype="float32")[0], sampling_rate=16_000)[
+        "input_values"
+    ]
+    np.testing.assert_allclose(np.array(features.split(), np.float32), expected[-1], atol=1e-5)
+    assert has_kernels == str(missing != "numba")
+    assert ("Numba does not import" in child.stderr) == (missing == "numba")
 
 
 @pytest.mark.parametrize("mode", ["inference", "autocast", "gradients"])
@@ -114,11 +183,12 @@ def test_features_do_not_depend_on_the_mode_around_them(drum_clips, mode):
     assert torch.equal(log_mel_spectrogram(waveform), expected), "and leave nothing behind"
 
 
-def test_log_mel_of_a_recording_longer_than_a_block_equals_kaldi(drum_clips):
-    recording = torch.from_numpy(np.concatenate(drum_clips * 4)).double()
+@pytest.mark.parametrize(("dtype", "largest"), [(torch.float32, MAX_TOLERANCE), (torch.float64, 1e-6)])
+def test_log_mel_of_a_recording_longer_than_a_block_equals_kaldi(drum_clips, dtype, largest):
+    recording = torch.from_numpy(np.concatenate(drum_clips * 4)).to(dtype)
     features = log_mel_spectrogram(recording[None])[0]
-    assert len(features) > FRAMES_PER_BLOCK
-    assert (features - kaldi_fbank(recording)).abs().max() < 1e-6
+    assert len(features) > max(log_mel.FRAMES_PER_BLOCK, log_mel_kernels.FRAMES_PER_BLOCK)
+    assert (features - kaldi_fbank(recording)).abs().max() < largest
 
 
 @pytest.mark.parametrize("num_mel_bins", [64, 128])
@@ -132,8 +202,11 @@ def test_a_batch_of_several_lengths_equals_stock_transformers(drum_clips, num_me
     assert difference.max() < MAX_TOLERANCE
 
 
-def test_a_list_of_very_different_lengths_gives_each_clip_the_features_it_gets_alone(drum_clips, monkeypatch):
-    monkeypatch.setattr(log_mel, "FRAMES_PER_BLOCK", 350)  # so that groups end for either reason
+def test_a_list_of_very_different_lengths_gives_each_clip_the_features_it_gets_alone(drum_clips, way, monkeypatch):
+    # So that groups of clips end for either reason, long clips stand beside short ones, and clips end within blocks.
+    monkeypatch.setattr(log_mel, "FRAMES_PER_BLOCK", 350)
+    monkeypatch.setattr(log_mel_kernels, "FRAMES_PER_ROUND", 700)
+    monkeypatch.setattr(log_mel_kernels, "FRAMES_OF_LONG_CLIP", 100)
     clips = [np.tile(clip, repeats) for clip, repeats in zip(drum_clips, [1, 7, 1, 3] * 6, strict=False)]
     extractor = ASTFeatureExtractor(max_length=200)
     for padding in ("max_length", "longest", False):
@@ -141,10 +214,33 @@ def test_a_list_of_very_different_lengths_gives_each_clip_the_features_it_gets_a
         for row, clip in enumerate(clips):
             alone = extractor(clip, sampling_rate=16_000, padding=False).input_values[0]
             features = together.input_values[row]
-            np.testing.assert_array_almost_equal(features[: len(alone)], alone, decimal=6)
+            np.testing.assert_allclose(features[: len(alone)], alone, atol=0 if way == "compiled loops" else 1e-6)
             np.testing.assert_allclose(features[len(alone) :], -extractor.mean / (2 * extractor.std), rtol=1e-6)
             real = min(num_frames(len(clip), 16_000), 200)
             assert together.attention_mask[row].tolist() == [1] * real + [0] * (len(features) - real)
+
+
+def test_features_do_not_depend_on_the_number_of_threads(drum_clips, torch_threads):
+    found = []
+    for threads in (1, 2, 3):
+        torch_threads(threads)
+        found.append(ASTFeatureExtractor(max_length=300)(drum_clips * 2, sampling_rate=16_000, return_tensors="pt"))
+    assert torch.equal(found[0].input_values, found[1].input_values)
+    assert torch.equal(found[0].input_values, found[2].input_values)
+
+
+def test_an_error_in_a_helping_thread_arrives(monkeypatch, torch_threads):
+    torch_threads(2)
+    caller = threading.get_ident()
+
+    def fail(pieces):
+        for _ in pieces:
+            if threading.get_ident() != caller:
+                raise OSError("no memory")
+            time.sleep(0.01)  # long enough that the other one gets a piece
+
+    with pytest.raises(OSError, match="no memory"):
+        log_mel_kernels._in_threads(fail, list(range(20)))
 
 
 @pytest.mark.parametrize("writeable", [True, False])

@@ -1,0 +1,305 @@
+"""The log-mel filter bank on a processor: loops compiled by Numba around PyTorch's Fourier transform, in threads.
+
+Computes what `log_mel.py` writes down as one expression. Before the transform every number is rounded as Kaldi and
+torchaudio round it, and the transform is the one they call: mel bins that are almost empty hold rounding errors, and
+come out alike only so. After it, where rounding does no harm, sums and logarithms go over many frames at once.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import lru_cache
+from threading import local
+
+import numpy as np
+import torch
+from numba import njit
+
+from .log_mel import (
+    PRE_EMPHASIS,
+    SMALLEST_ENERGY,
+    fft_length,
+    frame_length,
+    frame_shift,
+    mel_filter_bank,
+    num_samples,
+    symmetric_hann_window,
+)
+
+FRAMES_PER_GROUP = 64  # that the loops over mel bins go through side by side, within the nearest cache
+FRAMES_PER_BLOCK = 256  # that a thread takes at a time, with their spectra in its cache
+FRAMES_PER_ROUND = 32_768  # for which the threads are called, and of which copies may be held
+FRAMES_OF_LONG_CLIP = 256  # from which on a clip is not copied to be joined with others
+
+_pre_emphasis, _smallest_energy = np.float32(PRE_EMPHASIS), np.float32(SMALLEST_ENERGY)
+_one, _ln_2 = np.float32(1), np.float32(math.log(2))
+_bits_of_sqrt_half = np.float32(math.sqrt(0.5)).view(np.int32)
+_mantissa_bits = np.int32(23)  # of float32
+# 2 artanh(x) = 2 x + 2/3 x^3 + 2/5 x^5 + ...; what follows these is below 1e-8 for the x that occur, up to 0.172.
+_c1, _c3, _c5, _c7, _c9 = (np.float32(2 / power) for power in (1, 3, 5, 7, 9))
+
+
+def _compiled(signature: str, **options) -> Callable:
+    """Decorator that compiles a loop now, or takes it from the files that an earlier process left.
+
+    They lie in `__pycache__` or the user's cache folder; where neither can be written to, each process compiles.
+    """
+
+    def compile_loop(loop: Callable) -> Callable:
+        # With Python's checks for a division by zero a loop would go through one number at a time.
+        options.update(nogil=True, error_model="numpy")
+        try:
+            return njit(signature, cache=True, **options)(loop)
+        except (RuntimeError, OSError):  # no such folder; a full disk
+            return njit(signature, **options)(loop)
+
+    return compile_loop
+
+
+# Without permission to contract or reorder: each operation is rounded by itself, as in Kaldi.
+@_compiled("void(float32[::1], float32[::1], float32[::1], int64, int64, float32[:, ::1])")
+def _cut_frames(waveform, means, window, first, shift, frames):
+    """Write frames `first` and following of a waveform into `frames`, without their mean, emphasized and windowed.
+
+    The window is zero at a frame's first sample, whose predecessor need not be known therefore.
+    """
+    length = window.shape[0]
+    for row in range(frames.shape[0]):
+        start = (first + row) * shift
+        samples, mean, frame = waveform[start : start + length], means[first + row], frames[row]
+        frame[0] = 0
+        for n in range(1, length):
+            frame[n] = ((samples[n] - mean) - (samples[n - 1] - mean) * _pre_emphasis) * window[n]
+
+
+@_compiled(
+    "void(float32[:, ::1], int64[::1], int64[::1], float32[::1], float32[:, ::1], float32[:, ::1], float32[:, ::1], "
+    "float32, float32, float32[:, ::1])",
+    fastmath={"contract", "nsz"},
+)
+def _write_features(spectra, first_bins, weight_starts, weights, powers, by_bin, energies, scale, offset, features):
+    """Write `scale * log(mel energy) + offset` of each frame into `features`.
+
+    Args:
+        spectra (`(frames, 2 * (FFT bins + 1))`): real and imaginary parts in turn.
+        first_bins (`(mel bins,)`): FFT bin at which a filter starts.
+        weight_starts (`(mel bins + 1,)`): where its weights start in `weights`, and where the last ones end.
+        weights (`(all weights,)`): the filters without their zeros, one after the other.
+        powers, by_bin, energies (`(FRAMES_PER_GROUP, FFT bins + 1)`, `(FFT bins, FRAMES_PER_GROUP)`, `(mel bins,
+            FRAMES_PER_GROUP)`): memory to work in.
+        features (`(frames, mel bins)`): written to.
+    """
+    num_bins = by_bin.shape[0]
+    flat_powers = powers.reshape(-1)
+    for group in range(0, spectra.shape[0], by_bin.shape[1]):
+        count = min(by_bin.shape[1], spectra.shape[0] - group)
+        parts = spectra[group : group + count].reshape(-1)
+        for n in range(parts.shape[0] // 2):
+            flat_powers[n] = parts[2 * n] * parts[2 * n] + parts[2 * n + 1] * parts[2 * n + 1]
+        for k in range(num_bins):
+            same_bin = by_bin[k]
+            for row in range(count):
+                same_bin[row] = powers[row, k]
+        for mel_bin in range(energies.shape[0]):
+            energy = energies[mel_bin]
+            for row in range(count):
+                energy[row] = 0
+            k = first_bins[mel_bin]
+            for place in range(weight_starts[mel_bin], weight_starts[mel_bin + 1]):
+                weight, same_bin = weights[place], by_bin[k]
+                for row in range(count):
+                    energy[row] += weight * same_bin[row]
+                k += 1
+            for row in range(count):
+                # log(m 2^e) = e log 2 + 2 artanh((m - 1) / (m + 1)), with m from the square root of 1/2 to that of 2.
+                bits = np.float32(max(energy[row], _smallest_energy)).view(np.int32)
+                exponent = np.int32(np.int32(bits - _bits_of_sqrt_half) >> _mantissa_bits)
+                mantissa = np.int32(bits - np.int32(exponent << _mantissa_bits)).view(np.float32)
+                x = (mantissa - _one) / (mantissa + _one)
+                square = x * x
+                series = (((_c9 * square + _c7) * square + _c5) * square + _c3) * square + _c1
+                energy[row] = (x * series + np.float32(exponent) * _ln_2) * scale + offset
+        for row in range(count):
+            frame = features[group + row]
+            for mel_bin in range(energies.shape[0]):
+                frame[mel_bin] = energies[mel_bin, row]
+
+
+@lru_cache(maxsize=8)
+def _filters(num_mel_bins: int, sampling_rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The mel filters as [`_write_features`] takes them: `first_bins`, `weight_starts` and `weights`."""
+    first_bins, weight_starts, weights = [], [0], []
+    for triangle in mel_filter_bank(num_mel_bins, sampling_rate).numpy().T:
+        covered = triangle.nonzero()[0]
+        first, end = (covered[0], covered[-1] + 1) if len(covered) else (0, 0)
+        first_bins.append(first)
+        weights.append(triangle[first:end])
+        weight_starts.append(weight_starts[-1] + end - first)
+    return np.array(first_bins, np.int64), np.array(weight_starts, np.int64), np.concatenate(weights)
+
+
+@lru_cache(maxsize=8)
+def _window(sampling_rate: int) -> np.ndarray:
+    return symmetric_hann_window(sampling_rate, torch.device("cpu"), torch.float32).numpy()
+
+
+class _Workspace:
+    """A thread's memory, written to again and again: fresh pages would cost more than the arithmetic."""
+
+    def __init__(self, num_mel_bins: int, sampling_rate: int):
+        points = fft_length(sampling_rate)
+        with torch.inference_mode(False):  # or it could be used in that mode alone
+            # All after a frame's samples is zero and stays so.
+            self.frames = torch.zeros(FRAMES_PER_BLOCK, points, device="cpu", dtype=torch.float32)
+        self.powers, self.by_bin, self.energies = (
+            np.empty(shape, np.float32)
+            for shape in (
+                (FRAMES_PER_GROUP, points // 2 + 1),
+                (points // 2, FRAMES_PER_GROUP),
+                (num_mel_bins, FRAMES_PER_GROUP),
+            )
+        )
+
+
+_of_thread = local()
+
+
+def _workspace(*sizes: int) -> _Workspace:
+    """The workspace of this thread, made anew if it is of another size."""
+    if getattr(_of_thread, "made_for", None) != sizes:
+        _of_thread.space, _of_thread.made_for = _Workspace(*sizes), sizes
+    return _of_thread.space
+
+
+_pool: ThreadPoolExecutor | None = None
+
+
+def _kept_pool() -> ThreadPoolExecutor:
+    """Threads beside the calling one. They are kept, as MKL may hang in a process forked while one of them ends."""
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="log_mel")
+    return _pool
+
+
+def _forget_pool():
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)  # its threads are not there
+
+
+def write_log_mel(
+    waveforms: Sequence[torch.Tensor],
+    places: Sequence[torch.Tensor],
+    sampling_rate: int,
+    scale: float,
+    offset: float,
+):
+    """As [`modeling_ast.log_mel.write_log_mel`], for float32 tensors on the CPU, in as many threads as PyTorch's.
+
+    What a clip's features are depends neither on its neighbours nor on the threads.
+    """
+    num_mel_bins, shift = places[0].shape[1], frame_shift(sampling_rate)
+    window, filters = _window(sampling_rate), _filters(num_mel_bins, sampling_rate)
+    features = [place.detach().numpy() for place in places]
+
+    def write(blocks: Iterator[_Block]):
+        space = _workspace(num_mel_bins, sampling_rate)
+        for block in blocks:
+            frames = space.frames[: block.count]
+            _cut_frames(block.stretch.samples, block.stretch.means, window, block.first, shift, frames.numpy())
+            spectra = torch.fft.rfft(frames).numpy().view(np.float32)  # real and imaginary parts in turn
+            for clip, rows, first in block.parts:
+                place = features[clip][first : first + rows.stop - rows.start]
+                _write_features(
+                    spectra[rows], *filters, space.powers, space.by_bin, space.energies, scale, offset, place
+                )
+
+    for stretches in _rounds(waveforms, [len(place) for place in features], sampling_rate):
+        _in_threads(write, [block for stretch in stretches for block in stretch.blocks()])
+
+
+def _in_threads(work: Callable[[Iterator], None], pieces: list):
+    """Have as many threads as PyTorch's, the calling one among them, take pieces from one iterator until none is left."""
+    remaining = iter(pieces)
+    helpers: list[Future] = []
+    try:
+        for _ in range(min(torch.get_num_threads(), len(pieces)) - 1):
+            helpers.append(_kept_pool().submit(work, remaining))
+        work(remaining)
+    finally:
+        wait(helpers)
+    for helper in helpers:
+        helper.result()
+
+
+class _Stretch:
+    """One long clip, or short ones one after the other, so that their frames can be cut as those of one.
+
+    Attributes:
+        samples (`(samples,)`): each clip starts where a frame does.
+        means (`(frames,)`): of the samples of each frame, also of those that reach from one clip into the next.
+        clips: for each clip its number, first frame and number of frames.
+    """
+
+    def __init__(self, waveforms: Sequence[torch.Tensor], counts: Sequence[int], clips: list[int], sampling_rate: int):
+        length, shift = frame_length(sampling_rate), frame_shift(sampling_rate)
+        self.clips, pieces, end = [], [], 0
+        for clip in clips:
+            self.clips.append((clip, end // shift, counts[clip]))
+            pieces.append(waveforms[clip].detach()[: num_samples(counts[clip], sampling_rate)])
+            missing = -len(pieces[-1]) % shift
+            pieces.append(pieces[-1].new_zeros(missing))
+            end += len(pieces[-2]) + missing
+        joined = torch.cat(pieces) if len(clips) > 1 else pieces[0].contiguous()
+        self.samples = joined.numpy()
+        # By PyTorch, whose order of summation is that of torchaudio.
+        self.means = joined.unfold(0, length, shift).mean(dim=1).numpy()
+
+    def blocks(self) -> "Iterator[_Block]":
+        """Cut the frames into blocks of `FRAMES_PER_BLOCK`."""
+        for first in range(0, len(self.means), FRAMES_PER_BLOCK):
+            count = min(FRAMES_PER_BLOCK, len(self.means) - first)
+            parts = []
+            for clip, start, frames in self.clips:
+                begin, end = max(start, first), min(start + frames, first + count)
+                if begin < end:
+                    parts.append((clip, slice(begin - first, end - first), begin - start))
+            yield _Block(self, first, count, parts)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Neighbouring frames of a stretch.
+
+    Attributes:
+        stretch (`_Stretch`): where they are cut from.
+        first (`int`): the first one's number.
+        count (`int`): how many they are.
+        parts: for each clip that has some of them: which clip, which rows of the block, and its frame in the first row.
+    """
+
+    stretch: _Stretch
+    first: int
+    count: int
+    parts: list[tuple[int, slice, int]]
+
+
+def _rounds(waveforms: Sequence[torch.Tensor], counts: Sequence[int], sampling_rate: int) -> Iterator[list[_Stretch]]:
+    """Put clips into rounds of about `FRAMES_PER_ROUND` frames, so that few are held twice at a time."""
+    clips, frames = [], 0
+    for clip, count in enumerate(counts):
+        clips.append(clip)
+        frames += count
+        if frames < FRAMES_PER_ROUND and clip < len(counts) - 1:
+            continue
+        short = [clip for clip in clips if counts[clip] < FRAMES_OF_LONG_CLIP]
+        together = [short] if short else []
+        alone = [[clip] for clip in clips if counts[clip] >= FRAMES_OF_LONG_CLIP]
+        yield [_Stretch(waveforms, counts, members, sampling_rate) for members in alone + together]
+        clips, frames = [], 0
