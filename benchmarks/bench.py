@@ -30,10 +30,9 @@ from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_
     ASTFeatureExtractor as StockFeatureExtractor,
 )
 
-import modeling_ast.linear
 from finetune.collator import ASTDataCollator, model_inputs
 from finetune.sampling import EpochSampler
-from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, linear
 from modeling_ast.atomic_files import open_atomically
 from modeling_ast.audio import find_audio_files, read_audio
 from modeling_ast.export_onnx import clip_inputs, export_quantized_onnx, open_session
@@ -180,12 +179,12 @@ def features(bench: Bench, name: str, count: int, seconds: float, max_length: in
 @contextmanager
 def blas_only():
     """Linear layers as on a processor on which oneDNN is not faster."""
-    decide = modeling_ast.linear.onednn_beats_blas
-    modeling_ast.linear.onednn_beats_blas = lambda: False
+    decide = linear.fastest_product
+    linear.fastest_product = lambda: linear.Product.BLAS
     try:
         yield
     finally:
-        modeling_ast.linear.onednn_beats_blas = decide
+        linear.fastest_product = decide
 
 
 def features_10s(bench: Bench) -> Row:
@@ -489,7 +488,7 @@ def machine() -> dict:
         "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "onednn_beats_blas": modeling_ast.linear.onednn_beats_blas(),
+        "linear layers by": linear.fastest_product().value,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }

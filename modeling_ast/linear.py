@@ -1,31 +1,50 @@
 """Linear layers that multiply with oneDNN where that is faster than the BLAS behind `torch.nn.functional.linear`.
 
-PyTorch's x86 builds multiply float32 matrices with MKL, which leaves the 512-bit instructions of processors that are
-not Intel's unused; oneDNN, which PyTorch uses for convolutions, does not. A linear layer is a convolution of width 1,
-so that is how it reaches oneDNN, forwards and backwards, by public functions alone.
+PyTorch's x86 builds multiply float32 matrices with MKL, which on processors that are not Intel's is often slower than
+oneDNN, the library behind PyTorch's convolutions. With AVX-512, which MKL leaves unused there, a linear layer is computed
+as what it also is, a convolution of width 1, forwards and backwards. With AVX2 some sizes make that convolution three times
+slower than MKL; there the matrix product of oneDNN itself is called, by the operator that PyTorch's compiler uses, and
+only forwards: backwards MKL was measured to be faster.
 """
 
+from enum import Enum
 from functools import cache
 
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 
-# From so many rows and multiplications on the convolution's longer way to its kernel pays.
+# From so many rows and multiplications on the convolution's longer way to its kernel pays, and from so many rows and
+# weights on oneDNN's matrix product does.
 LEAST_ROWS = 64
 LEAST_MULTIPLICATIONS = 5_000_000
+LEAST_WEIGHTS = 500_000
+
+
+class Product(Enum):
+    """How matrices of float32 are multiplied."""
+
+    BLAS = "BLAS"
+    CONVOLUTION = "oneDNN's convolution"
+    ONEDNN = "oneDNN's matrix product"
 
 
 @cache
-def onednn_beats_blas() -> bool:
-    """Whether this processor is of the kind on which oneDNN was measured to be faster: x86 with AVX-512, not Intel's."""
+def fastest_product() -> Product:
+    """What was measured to be the fastest on processors of this kind."""
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
-        return False
+        return Product.BLAS
     processor = torch.cpu.get_capabilities()
-    return bool(processor.get("avx512_f")) and "intel" not in processor.get("cpu_name", "intel").lower()
+    if "intel" in processor.get("cpu_name", "intel").lower():
+        return Product.BLAS
+    if processor.get("avx512_f"):
+        return Product.CONVOLUTION
+    has_operator = hasattr(torch.ops.mkldnn, "_linear_pointwise")  # is not public, and may go
+    return Product.ONEDNN if processor.get("avx2") and has_operator else Product.BLAS
 
 
 def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """`torch.nn.functional.linear`, on the faster way.
+    """`torch.nn.functional.linear`, on the fastest way.
 
     Args:
         rows (`torch.Tensor` of shape `(..., in_features)`): what is multiplied.
@@ -35,8 +54,40 @@ def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None =
     Returns:
         `torch.Tensor` of shape `(..., out_features)`; differs only in the order in which float32 products are summed.
     """
-    if not _goes_to_onednn(rows, weight):
-        return nn.functional.linear(rows, weight, bias)
+    product = _product_for(rows, weight)
+    if product is Product.CONVOLUTION:
+        return _convolve(rows, weight, bias)
+    if product is Product.ONEDNN:
+        return _OneDNNLinear.apply(rows, weight, bias)
+    return nn.functional.linear(rows, weight, bias)
+
+
+def _product_for(rows: torch.Tensor, weight: torch.Tensor) -> Product:
+    product = fastest_product()
+    # A compiled, exported or traced graph keeps the layer: its compiler knows better what to do with that.
+    in_a_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if product is Product.BLAS or in_a_graph or not torch.backends.mkldnn.enabled:
+        return Product.BLAS
+    in_float32 = rows.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    on_cpu = rows.device.type == weight.device.type == "cpu"
+    if not (in_float32 and on_cpu) or rows.numel() < LEAST_ROWS * rows.shape[-1]:
+        return Product.BLAS
+    if product is Product.CONVOLUTION:
+        # Backwards with one thread oneDNN is the slower of the two.
+        has_gradients = torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad)
+        pays = torch.get_num_threads() > 1 or not has_gradients
+        return product if pays and rows.numel() * len(weight) >= LEAST_MULTIPLICATIONS else Product.BLAS
+    is_usual = forward_ad._current_level < 0 and _is_plain(rows) and _is_plain(weight)
+    return product if is_usual and weight.numel() >= LEAST_WEIGHTS else Product.BLAS
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether it holds its numbers itself, not a subclass or what the transforms of `torch.func` hand around."""
+    is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # PyTorch has no public way to ask
+    return type(tensor) in (torch.Tensor, nn.Parameter) and not is_wrapped
+
+
+def _convolve(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     # With one thread PyTorch computes convolutions of width 1 with BLAS, except those with a stride. Over an image of
     # one row a vertical stride changes nothing.
     stride = (2, 1) if torch.get_num_threads() == 1 else 1
@@ -45,17 +96,24 @@ def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None =
     return image.permute(0, 2, 3, 1).reshape(*rows.shape[:-1], len(weight))
 
 
-def _goes_to_onednn(rows: torch.Tensor, weight: torch.Tensor) -> bool:
-    # A compiled or exported graph keeps the matrix product: its compiler knows better what to do with that.
-    if torch.compiler.is_compiling() or not onednn_beats_blas() or not torch.backends.mkldnn.enabled:
-        return False
-    if rows.numel() < LEAST_ROWS * rows.shape[-1] or rows.numel() * len(weight) < LEAST_MULTIPLICATIONS:
-        return False
-    in_float32 = rows.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    on_cpu = rows.device.type == weight.device.type == "cpu"
-    # Backwards with one thread oneDNN is the slower of the two.
-    has_gradients = torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad)
-    return in_float32 and on_cpu and (torch.get_num_threads() > 1 or not has_gradients)
+class _OneDNNLinear(torch.autograd.Function):
+    """[`linear`] by oneDNN's matrix product, with PyTorch's own way back."""
+
+    @staticmethod
+    def forward(ctx, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(rows, weight)
+        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        rows, weight = ctx.saved_tensors
+        of_rows, of_weight, of_bias = ctx.needs_input_grad
+        flat = gradient.flatten(0, -2)  # (rows, out_features)
+        return (
+            gradient @ weight if of_rows else None,
+            flat.T @ rows.flatten(0, -2) if of_weight else None,
+            flat.sum(dim=0) if of_bias else None,
+        )
 
 
 class ASTLinear(nn.Linear):

@@ -5,6 +5,7 @@ import functools
 import pickle
 import shutil
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from accelerate import cpu_offload, disk_offload, dispatch_model
 from torch import nn
 from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch.autograd import forward_ad
 from torch.func import functional_call, grad, vmap
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,7 +26,7 @@ from finetune.collator import ASTDataCollator, model_inputs
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel, linear, log_mel
 from modeling_ast import modeling_ast as implementation
 from modeling_ast.adapters import LORA_TARGET_MODULES
-from modeling_ast.linear import ASTLinear
+from modeling_ast.linear import ASTLinear, Product
 from modeling_ast.modeling_ast import NUM_CLASS_TOKENS
 
 ROUNDING = 1e-5  # float32 sums in another order, of numbers around 1
@@ -382,7 +384,7 @@ def test_functional_gradients_equal_those_of_backward_also_clip_by_clip(make_mod
 
 
 class Linears:
-    """An `ASTLinear` beside a `torch.nn.Linear` with the same weights, and how often the first one convolves."""
+    """An `ASTLinear` beside a `torch.nn.Linear` with the same weights, and how often the first one calls oneDNN."""
 
     def __init__(self, monkeypatch, in_features=48, out_features=40, bias=True):
         torch.manual_seed(0)
@@ -390,18 +392,23 @@ class Linears:
         self.theirs = nn.Linear(in_features, out_features, bias=bias)
         self.theirs.load_state_dict(self.ours.state_dict())
         self.in_features, self.out_features = in_features, out_features
-        self.convolutions = 0
-        convolve = nn.functional.conv2d
+        self.calls_of_onednn = 0
 
-        def counted(*args, **kwargs):
-            self.convolutions += 1
-            return convolve(*args, **kwargs)
+        def counted(function):
+            def call(*args, **kwargs):
+                self.calls_of_onednn += 1
+                return function(*args, **kwargs)
 
-        monkeypatch.setattr(nn.functional, "conv2d", counted)
+            return call
+
+        monkeypatch.setattr(nn.functional, "conv2d", counted(nn.functional.conv2d))
+        monkeypatch.setattr(linear._OneDNNLinear, "apply", counted(linear._OneDNNLinear.apply))
 
     def rows(self, above: bool) -> int:
         """So many that the threshold is passed, or a single one less."""
-        least = max(linear.LEAST_ROWS, -(-linear.LEAST_MULTIPLICATIONS // (self.in_features * self.out_features)))
+        least = linear.LEAST_ROWS
+        if linear.fastest_product() is Product.CONVOLUTION:
+            least = max(least, -(-linear.LEAST_MULTIPLICATIONS // (self.in_features * self.out_features)))
         return least if above else least - 1
 
     def check(self, inputs: torch.Tensor):
@@ -430,11 +437,15 @@ class Linears:
             return [output, layer(inputs), given.grad, *(parameter.grad.clone() for parameter in layer.parameters())]
 
 
-@pytest.fixture
-def on_a_processor_for_onednn(monkeypatch):
+@pytest.fixture(params=[Product.CONVOLUTION, Product.ONEDNN], ids=lambda product: product.name)
+def on_a_processor_for_onednn(request, monkeypatch):
     if not torch.backends.mkldnn.is_available():
         pytest.skip("PyTorch is built without oneDNN")
-    monkeypatch.setattr(linear, "onednn_beats_blas", lambda: True)
+    if request.param is Product.ONEDNN and not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("PyTorch has no such operator")
+    monkeypatch.setattr(linear, "fastest_product", lambda: request.param)
+    monkeypatch.setattr(linear, "LEAST_WEIGHTS", 48 * 40)
+    return request.param
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -447,7 +458,13 @@ def test_linear_layers_equal_those_of_pytorch_on_both_sides_of_the_threshold(
     layers = Linears(monkeypatch, bias=bias)
     inputs = torch.randn(layers.rows(above), layers.in_features)
     layers.check(inputs)
-    assert bool(layers.convolutions) == above
+    assert bool(layers.calls_of_onednn) == above
+
+
+def test_small_matrices_are_multiplied_by_blas(on_a_processor_for_onednn, monkeypatch):
+    layers = Linears(monkeypatch, in_features=47)
+    layers.check(torch.randn(linear.LEAST_ROWS, layers.in_features))
+    assert not layers.calls_of_onednn
 
 
 @pytest.mark.parametrize("layout", ["first tokens", "transposed", "strided features", "four axes", "expanded"])
@@ -464,7 +481,7 @@ def test_linear_layers_take_inputs_of_any_layout(on_a_processor_for_onednn, monk
     }[layout]()
     assert layout == "four axes" or not inputs.is_contiguous()
     layers.check(inputs)
-    assert layers.convolutions
+    assert layers.calls_of_onednn
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
@@ -473,7 +490,7 @@ def test_linear_layers_of_other_dtypes_are_pytorchs(on_a_processor_for_onednn, m
     for layer in (layers.ours, layers.theirs):
         layer.to(dtype)
     layers.check(torch.randn(layers.rows(above=True), layers.in_features, dtype=dtype))
-    assert not layers.convolutions
+    assert not layers.calls_of_onednn
 
 
 def test_linear_layers_obey_autocast(on_a_processor_for_onednn, monkeypatch):
@@ -482,7 +499,7 @@ def test_linear_layers_obey_autocast(on_a_processor_for_onednn, monkeypatch):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert layers.ours(inputs).dtype is torch.bfloat16
         assert torch.equal(layers.ours(inputs), layers.theirs(inputs))
-    assert not layers.convolutions
+    assert not layers.calls_of_onednn
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")
@@ -491,37 +508,84 @@ def test_linear_layers_do_without_onednn_where_it_is_switched_off(on_a_processor
     inputs = torch.randn(layers.rows(above=True), layers.in_features)
     with torch.backends.mkldnn.flags(enabled=False):
         layers.check(inputs)
-    assert not layers.convolutions
+    assert not layers.calls_of_onednn
 
 
 @pytest.mark.parametrize(
-    ("processor", "faster"),
+    ("processor", "product"),
     [
-        ({"cpu_name": "AMD EPYC 9654", "avx512_f": True}, True),
-        ({"cpu_name": "AMD EPYC 7763", "avx512_f": False}, False),
-        ({"cpu_name": "Intel(R) Xeon(R) Platinum 8480", "avx512_f": True}, False),
-        ({"avx512_f": True}, False),  # who made it is not known
-        ({"cpu_name": "Neoverse-V2", "architecture": "aarch64"}, False),
-        ({}, False),
+        ({"cpu_name": "AMD EPYC 9654", "avx2": True, "avx512_f": True}, Product.CONVOLUTION),
+        ({"cpu_name": "AMD EPYC 7763", "avx2": True, "avx512_f": False}, Product.ONEDNN),
+        ({"cpu_name": "AMD Opteron 6386", "avx2": False, "avx512_f": False}, Product.BLAS),
+        ({"cpu_name": "Intel(R) Xeon(R) Platinum 8480", "avx2": True, "avx512_f": True}, Product.BLAS),
+        ({"avx2": True, "avx512_f": True}, Product.BLAS),  # who made it is not known
+        ({"cpu_name": "Neoverse-V2", "architecture": "aarch64"}, Product.BLAS),
+        ({}, Product.BLAS),
     ],
 )
-def test_only_processors_with_avx512_that_are_not_intels_multiply_with_onednn(monkeypatch, processor, faster):
+def test_the_processor_decides_how_matrices_are_multiplied(monkeypatch, processor, product):
     for backend in (torch.backends.mkl, torch.backends.mkldnn):
         monkeypatch.setattr(backend, "is_available", lambda: True)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: processor)
-    assert linear.onednn_beats_blas.__wrapped__() is faster
-    if not faster:
-        monkeypatch.setattr(linear, "onednn_beats_blas", linear.onednn_beats_blas.__wrapped__)
+    assert linear.fastest_product.__wrapped__() is product
+    if product is Product.BLAS:
+        monkeypatch.setattr(linear, "fastest_product", linear.fastest_product.__wrapped__)
+        monkeypatch.setattr(linear, "LEAST_WEIGHTS", 0)
         layers = Linears(monkeypatch)
-        layers.check(torch.randn(layers.rows(above=True), layers.in_features))
-        assert not layers.convolutions
+        layers.check(torch.randn(200, 100, layers.in_features))
+        assert not layers.calls_of_onednn
 
 
 @pytest.mark.parametrize("backend", ["mkl", "mkldnn"])
 def test_without_mkl_or_onednn_there_is_nothing_to_choose(monkeypatch, backend):
     monkeypatch.setattr(getattr(torch.backends, backend), "is_available", lambda: False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": "AMD EPYC 9654", "avx512_f": True})
-    assert linear.onednn_beats_blas.__wrapped__() is False
+    assert linear.fastest_product.__wrapped__() is Product.BLAS
+
+
+def test_without_onednns_operator_matrices_are_multiplied_by_blas(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": "AMD EPYC 7763", "avx2": True})
+    monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
+    assert linear.fastest_product.__wrapped__() is Product.BLAS
+
+
+def test_frozen_weights_and_inputs_get_no_gradient(on_a_processor_for_onednn, monkeypatch):
+    layers = Linears(monkeypatch)
+    inputs = torch.randn(layers.rows(above=True), layers.in_features, requires_grad=True)
+    layers.ours.requires_grad_(False)
+    layers.ours(inputs).sum().backward()
+    assert inputs.grad is not None
+    assert layers.ours.weight.grad is layers.ours.bias.grad is None
+    layers.ours.requires_grad_(True)
+    layers.ours(inputs.detach()).sum().backward()
+    torch.testing.assert_close(layers.ours.weight.grad[0], inputs.detach().sum(dim=0), atol=1e-3, rtol=1e-5)
+    assert layers.calls_of_onednn == 2
+
+
+def test_second_derivatives_and_tangents_equal_those_of_pytorch(on_a_processor_for_onednn, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    layers = Linears(monkeypatch)
+    inputs, direction = torch.randn(2, layers.rows(above=True), layers.in_features)
+
+    def curvature(layer):
+        given = inputs.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(layer(given).pow(3).mean(), given, create_graph=True)
+        return torch.autograd.grad(slope.pow(2).sum(), layer.weight)[0]
+
+    torch.testing.assert_close(curvature(layers.ours), curvature(layers.theirs), rtol=1e-3, atol=1e-6)
+    assert layers.calls_of_onednn
+    with forward_ad.dual_level():
+        given = forward_ad.make_dual(inputs, direction)
+        tangents = [forward_ad.unpack_dual(layer(given)).tangent for layer in (layers.ours, layers.theirs)]
+    torch.testing.assert_close(*tangents, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*is deprecated:DeprecationWarning")
+def test_a_traced_linear_layer_stays_a_linear_layer(on_a_processor_for_onednn, monkeypatch):
+    layers = Linears(monkeypatch)
+    inputs = torch.randn(layers.rows(above=True), layers.in_features)
+    assert "aten::linear" in str(torch.jit.trace(layers.ours, inputs, check_trace=False).graph)
+    assert not layers.calls_of_onednn
 
 
 def test_linear_layers_work_in_inference_mode(on_a_processor_for_onednn, monkeypatch):
@@ -529,7 +593,7 @@ def test_linear_layers_work_in_inference_mode(on_a_processor_for_onednn, monkeyp
     inputs = torch.randn(layers.rows(above=True), layers.in_features)
     with torch.inference_mode():
         torch.testing.assert_close(layers.ours(inputs), layers.theirs(inputs), atol=ROUNDING, rtol=ROUNDING)
-    assert layers.convolutions
+    assert layers.calls_of_onednn
 
 
 def test_linear_layers_give_gradients_sample_by_sample(on_a_processor_for_onednn, monkeypatch):
@@ -544,7 +608,8 @@ def test_linear_layers_give_gradients_sample_by_sample(on_a_processor_for_onednn
         )
 
     found = of_samples(layers.ours)
-    assert layers.convolutions
+    # The operator of oneDNN's matrix product does not know the tensors that these transforms hand around.
+    assert bool(layers.calls_of_onednn) == (on_a_processor_for_onednn is Product.CONVOLUTION)
     assert_close_gradients(found, of_samples(layers.theirs))
 
 
@@ -554,7 +619,7 @@ def test_a_compiled_linear_layer_stays_a_matrix_product(on_a_processor_for_onedn
     inputs = torch.randn(layers.rows(above=True), layers.in_features)
     with torch.no_grad():
         assert torch.equal(compiled(inputs), layers.theirs(inputs))
-    assert not layers.convolutions
+    assert not layers.calls_of_onednn
 
 
 # Offloading and copies
