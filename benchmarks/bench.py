@@ -488,7 +488,7 @@ def machine() -> dict:
         "processor": torch.cpu.get_capabilities().get("cpu_name", platform.processor()),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "linear layers by": linear.fastest_product().value,
+        "linear_layers_by": linear.fastest_product().value,
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }

@@ -139,9 +139,9 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
                 'padding="longest", or leave return_tensors out.'
             )
         if len(set(sizes)) == 1:
-            features = torch.empty(len(clips), sizes[0], self.num_mel_bins, device=device)
+            features = torch.empty(len(clips), sizes[0], self.num_mel_bins, device=device, dtype=torch.float32)
         else:
-            features = [torch.empty(size, self.num_mel_bins, device=device) for size in sizes]
+            features = [torch.empty(size, self.num_mel_bins, device=device, dtype=torch.float32) for size in sizes]
         self._compute(clips, frames, features)
 
         outputs = {"input_values": features}
@@ -156,7 +156,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         return BatchFeature({name: _to_tensor_type(rows, return_tensors) for name, rows in outputs.items()})
 
     def _compute(self, clips: list[torch.Tensor], frames: list[int], features: torch.Tensor | list[torch.Tensor]):
-        """Write normalised features and padding into place.
+        """Write normalised features and padding into place. Clips of another dtype or device are held in float32 too
+        meanwhile.
 
         Args:
             clips (`list[torch.Tensor]` of shapes `(samples,)`): mono waveforms as they were given, but cut.
@@ -178,7 +179,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     @staticmethod
     def _refuse_unbounded(waveforms: list[torch.Tensor]):
         # The norm is not less than any peak, takes no memory, and fails the comparison if a sample is NaN.
-        if torch.nn.utils.get_total_norm(waveforms, foreach=True) <= LARGEST_AMPLITUDE:
+        if torch.nn.utils.get_total_norm(waveforms) <= LARGEST_AMPLITUDE:
             return
         for position, waveform in enumerate(waveforms):
             peak = max(waveform.max().item(), -waveform.min().item())

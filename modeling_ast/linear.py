@@ -13,6 +13,7 @@ from functools import cache
 import torch
 from torch import nn
 from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 # From so many rows and multiplications on the convolution's longer way to its kernel pays, and from so many rows and
 # weights on oneDNN's matrix product does.
@@ -54,7 +55,7 @@ def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None =
     Returns:
         `torch.Tensor` of shape `(..., out_features)`; differs only in the order in which float32 products are summed.
     """
-    product = _product_for(rows, weight)
+    product = _product_for(rows, weight, bias)
     if product is Product.CONVOLUTION:
         return _convolve(rows, weight, bias)
     if product is Product.ONEDNN:
@@ -62,7 +63,7 @@ def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None =
     return nn.functional.linear(rows, weight, bias)
 
 
-def _product_for(rows: torch.Tensor, weight: torch.Tensor) -> Product:
+def _product_for(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
     product = fastest_product()
     # A compiled, exported or traced graph keeps the layer: its compiler knows better what to do with that.
     in_a_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
@@ -77,14 +78,21 @@ def _product_for(rows: torch.Tensor, weight: torch.Tensor) -> Product:
         has_gradients = torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad)
         pays = torch.get_num_threads() > 1 or not has_gradients
         return product if pays and rows.numel() * len(weight) >= LEAST_MULTIPLICATIONS else Product.BLAS
-    is_usual = forward_ad._current_level < 0 and _is_plain(rows) and _is_plain(weight)
-    return product if is_usual and weight.numel() >= LEAST_WEIGHTS else Product.BLAS
+    return product if weight.numel() >= LEAST_WEIGHTS and _is_for_operator(rows, weight, bias) else Product.BLAS
 
 
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether it holds its numbers itself, not a subclass or what the transforms of `torch.func` hand around."""
-    is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)  # PyTorch has no public way to ask
-    return type(tensor) in (torch.Tensor, nn.Parameter) and not is_wrapped
+def _is_for_operator(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
+    """Whether oneDNN's operator can stand for the layer: it is made for plain numbers of fitting shapes, and knows nothing
+    of tangents, of the transforms of `torch.func`, and of who counts or records operations."""
+    tensors = [rows, weight] if bias is None else [rows, weight, bias]
+    are_plain = all(
+        type(tensor) in (torch.Tensor, nn.Parameter) and tensor.layout is torch.strided for tensor in tensors
+    )
+    fit = weight.dim() == 2 and rows.shape[-1] == weight.shape[1]
+    fit = fit and (bias is None or (bias.shape == weight.shape[:1] and bias.dtype == weight.dtype))
+    # PyTorch, which setup.cfg holds to the tried version, has no public way to ask these three.
+    is_transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return are_plain and fit and not is_transformed and _get_current_dispatch_mode() is None
 
 
 def _convolve(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
@@ -101,18 +109,18 @@ class _OneDNNLinear(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        ctx.save_for_backward(rows, weight)
+        of_rows, of_weight, _ = ctx.needs_input_grad
+        ctx.save_for_backward(rows if of_weight else None, weight if of_rows else None)
         return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
 
     @staticmethod
     def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         rows, weight = ctx.saved_tensors
-        of_rows, of_weight, of_bias = ctx.needs_input_grad
-        flat = gradient.flatten(0, -2)  # (rows, out_features)
+        flat = gradient.reshape(-1, gradient.shape[-1])  # (rows, out_features)
         return (
-            gradient @ weight if of_rows else None,
-            flat.T @ rows.flatten(0, -2) if of_weight else None,
-            flat.sum(dim=0) if of_bias else None,
+            None if weight is None else gradient @ weight,
+            None if rows is None else flat.T @ rows.reshape(-1, rows.shape[-1]),
+            flat.sum(dim=0) if ctx.needs_input_grad[2] else None,
         )
 
 

@@ -3,12 +3,13 @@
 Equal to `torchaudio.compliance.kaldi.fbank(waveform, window_type="hanning", num_mel_bins=128)` at its defaults, which
 the original AST code and stock Transformers call clip by clip: 25 ms Hann window, 10 ms shift, mean of each frame
 removed, pre-emphasis 0.97, power spectrum, triangles on the mel scale from 20 Hz to half the sampling rate, natural
-logarithm, no dither. Differs in that a batch is computed together: on accelerators and in graphs by one expression over
-all frames, on a CPU in float32 by compiled loops (`log_mel_kernels.py`).
+logarithm, no dither. Differs in that a batch is computed together: on a CPU in float32 by compiled loops
+(`log_mel_kernels.py`); on accelerators, in graphs, in float64 and where Numba is missing by one expression over all frames.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from functools import cache, lru_cache
 from types import ModuleType
 
@@ -21,11 +22,11 @@ FRAME_LENGTH_MS = 25  # Kaldi's default, as in the released code
 FRAME_SHIFT_MS = 10
 LOWEST_FREQUENCY_HZ = 20.0
 PRE_EMPHASIS = 0.97
-# Frames that one expression computes at once over the whole batch: keeps the working memory small, on a CPU within its
-# cache, whatever the recordings' length.
-FRAMES_PER_BLOCK = 1024
-FRAMES_PER_BLOCK_ON_ACCELERATOR = 65_536
-LONGEST_OVER_SHORTEST = 1.25  # of clips that one expression computes together, so that little padding is
+# For the expression: frames at once over the whole batch, which keeps the working memory small, on a CPU within its cache,
+# whatever the recordings' length; and how unequal clips of a batch may be, so that little padding is computed.
+FRAMES_PER_EXPRESSION = 1024
+FRAMES_PER_EXPRESSION_ON_ACCELERATOR = 65_536
+LONGEST_OVER_SHORTEST = 1.25
 SMALLEST_ENERGY = torch.finfo(torch.float32).eps  # floor before the logarithm, in every dtype
 
 
@@ -66,7 +67,7 @@ def mel_edges(num_mel_bins: int, sampling_rate: int) -> torch.Tensor:
         `b + 1` and ends at edge `b + 2`.
     """
     lowest, highest = mel_scale(LOWEST_FREQUENCY_HZ), mel_scale(sampling_rate / 2)
-    mel = torch.linspace(lowest, highest, num_mel_bins + 2, dtype=torch.float64)
+    mel = torch.linspace(lowest, highest, num_mel_bins + 2, device="cpu", dtype=torch.float64)
     return 700.0 * torch.expm1(mel / 1127.0)
 
 
@@ -87,12 +88,14 @@ def mel_filter_bank(num_mel_bins: int, sampling_rate: int) -> torch.Tensor:
     num_fft_bins = fft_length(sampling_rate) // 2
     lowest, highest = mel_scale(LOWEST_FREQUENCY_HZ), mel_scale(sampling_rate / 2)
     spacing = (highest - lowest) / (num_mel_bins + 1)
-    triangle = torch.arange(num_mel_bins, device="cpu")
+    triangle = torch.arange(num_mel_bins, device="cpu", dtype=torch.float32)
     left = lowest + triangle * spacing
     center = lowest + (triangle + 1.0) * spacing
     right = lowest + (triangle + 2.0) * spacing
 
-    frequencies = sampling_rate / fft_length(sampling_rate) * torch.arange(num_fft_bins, device="cpu")
+    frequencies = (
+        sampling_rate / fft_length(sampling_rate) * torch.arange(num_fft_bins, device="cpu", dtype=torch.float32)
+    )
     mel = (1127.0 * (1.0 + frequencies / 700.0).log())[:, None]  # (fft bins, 1)
     rising, falling = (mel - left) / (center - left), (right - mel) / (right - center)
     filters = torch.minimum(rising, falling).clamp(min=0)
@@ -118,22 +121,22 @@ def log_mel_spectrogram(waveforms: torch.Tensor, sampling_rate: int = 16_000, nu
         Frames that reach into a clip's padding are the caller's to cut: see [`num_frames`].
 
     Raises:
-        ValueError: if there are fewer samples than one window.
+        ValueError: if there is no clip, or fewer samples than one window.
 
     Source: Kaldi's `compute-fbank-feats`, as `torchaudio.compliance.kaldi.fbank` computes it.
     """
     length = frame_length(sampling_rate)
-    if waveforms.dim() != 2 or waveforms.shape[1] < length:
+    if waveforms.dim() != 2 or len(waveforms) < 1 or waveforms.shape[1] < length:
         raise ValueError(
-            f"waveforms have shape {tuple(waveforms.shape)}, expected (batch, samples) with at least {length} samples "
-            f"({FRAME_LENGTH_MS} ms at {sampling_rate} Hz). Pad shorter clips with zeros."
+            f"waveforms have shape {tuple(waveforms.shape)}, expected (batch, samples) with at least one clip and "
+            f"{length} samples ({FRAME_LENGTH_MS} ms at {sampling_rate} Hz). Pad shorter clips with zeros."
         )
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         # Nothing is written to, no constant kept from outside or for later.
         window = symmetric_hann_window.__wrapped__(sampling_rate, waveforms.device, waveforms.dtype)
         filters = mel_filter_bank.__wrapped__(num_mel_bins, sampling_rate).to(waveforms.device, waveforms.dtype)
         return _log_mel_of_frames(waveforms.unfold(1, length, frame_shift(sampling_rate)), window, filters)
-    if _is_for_kernels(waveforms):
+    if _has_kernels_for(waveforms):
         shape = (len(waveforms), num_frames(waveforms.shape[1], sampling_rate), num_mel_bins)
         features = torch.empty(shape, device=waveforms.device, dtype=waveforms.dtype)
         write_log_mel(list(waveforms), list(features), sampling_rate)
@@ -154,34 +157,48 @@ def write_log_mel(
     Args:
         waveforms (sequence of `torch.Tensor` of shapes `(samples,)`): at least one window each, of one dtype, on one
             device.
-        places (sequence of `torch.Tensor` of shapes `(frames, mel bins)`): written to: `scale * features + offset`, with
-            features as [`log_mel_spectrogram`] gives them. May hold fewer frames than the waveform has.
+        places (sequence of `torch.Tensor` of shapes `(frames, mel bins)`): contiguous, of the waveforms' dtype and on their
+            device; `scale * features + offset` is written to them, with features as [`log_mel_spectrogram`] gives them.
+            May hold fewer frames than the waveform has.
         sampling_rate (`int`): in Hz.
         scale (`float`, defaults to 1.0): factor of the features.
         offset (`float`, defaults to 0.0): added to them.
+
+    Raises:
+        ValueError: if a place has no frames or more than its waveform has.
     """
-    if _is_for_kernels(waveforms[0]):
+    for waveform, place in zip(waveforms, places, strict=True):
+        if not 0 < len(place) <= num_frames(len(waveform), sampling_rate):
+            raise ValueError(
+                f"A waveform of {len(waveform)} samples has {num_frames(len(waveform), sampling_rate)} frames at "
+                f"{sampling_rate} Hz, its place has {len(place)}. Give a place for as many or fewer, but at least one."
+            )
+    if _has_kernels_for(waveforms[0]):
         _kernels().write_log_mel(waveforms, places, sampling_rate, scale, offset)
         return
-    at_once = _frames_per_block(waveforms[0].device) * frame_shift(sampling_rate)
-    for group in _similar_lengths([len(waveform) for waveform in waveforms], at_once):
-        padded = torch.nn.utils.rnn.pad_sequence([waveforms[clip] for clip in group], batch_first=True)
-        for first, block in _log_mel_blocks(padded, sampling_rate, places[0].shape[1]):
+    wanted = [
+        waveform[: num_samples(len(place), sampling_rate)] for waveform, place in zip(waveforms, places, strict=True)
+    ]
+    at_once = _frames_at_once(waveforms[0].device) * frame_shift(sampling_rate)
+    for group in _similar_lengths([len(waveform) for waveform in wanted], at_once):
+        clips = [wanted[clip] for clip in group]
+        batch = clips[0][None] if len(clips) == 1 else torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+        for first, block in _log_mel_blocks(batch, sampling_rate, places[0].shape[1]):
             for clip, features in zip(group, block * scale + offset, strict=True):
                 place = places[clip][first : first + len(features)]
                 place.copy_(features[: len(place)])
 
 
-def _is_for_kernels(waveforms: torch.Tensor) -> bool:
-    return waveforms.device.type == "cpu" and waveforms.dtype == torch.float32 and _kernels() is not None
+def _has_kernels_for(tensor: torch.Tensor) -> bool:
+    return tensor.device.type == "cpu" and tensor.dtype == torch.float32 and _kernels() is not None
 
 
 @cache
 def _kernels() -> ModuleType | None:
-    """The compiled loops, if Numba is there; it comes later than others to new versions of Python and NumPy."""
+    """The compiled loops, or `None` where Numba does not import, for example beside a NumPy that is newer than it knows."""
     try:
         from . import log_mel_kernels
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         logger.warning(
             "Features are computed several times slower than possible, as Numba does not import: %s. `ast-doctor` says "
             "what to install.",
@@ -204,9 +221,11 @@ def _log_mel_blocks(
     window = symmetric_hann_window(sampling_rate, *kind)
     filters = _filters(num_mel_bins, sampling_rate, *kind)
     frames = waveforms.detach().unfold(1, len(window), frame_shift(sampling_rate))  # (batch, frames, samples), a view
-    step = max(1, _frames_per_block(waveforms.device) // len(waveforms))
+    step = max(1, _frames_at_once(waveforms.device) // len(waveforms))
+    kind_of_device = waveforms.device.type
     for first in range(0, frames.shape[1], step):
-        with torch.autocast(waveforms.device.type, enabled=False):
+        has_autocast = torch.amp.is_autocast_available(kind_of_device)
+        with torch.autocast(kind_of_device, enabled=False) if has_autocast else nullcontext():
             block = _log_mel_of_frames(frames[:, first : first + step], window, filters)
         yield first, block
 
@@ -231,9 +250,8 @@ def _log_mel_of_frames(frames: torch.Tensor, window: torch.Tensor, filters: torc
     return (spectrum.square().sum(dim=-1) @ filters).clamp(min=SMALLEST_ENERGY).log()
 
 
-def _frames_per_block(device: torch.device) -> int:
-    """Frames that one expression computes at once over a whole batch."""
-    return FRAMES_PER_BLOCK if device.type == "cpu" else FRAMES_PER_BLOCK_ON_ACCELERATOR
+def _frames_at_once(device: torch.device) -> int:
+    return FRAMES_PER_EXPRESSION if device.type == "cpu" else FRAMES_PER_EXPRESSION_ON_ACCELERATOR
 
 
 def _similar_lengths(lengths: list[int], most: int) -> list[list[int]]:

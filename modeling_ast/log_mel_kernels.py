@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import lru_cache
-from threading import local
+from threading import Lock, local
 
 import numpy as np
 import torch
@@ -33,8 +33,8 @@ FRAMES_PER_BLOCK = 256  # that a thread takes at a time, with their spectra in i
 FRAMES_PER_ROUND = 32_768  # for which the threads are called, and of which copies may be held
 FRAMES_OF_LONG_CLIP = 256  # from which on a clip is not copied to be joined with others
 
-_pre_emphasis, _smallest_energy = np.float32(PRE_EMPHASIS), np.float32(SMALLEST_ENERGY)
-_one, _ln_2 = np.float32(1), np.float32(math.log(2))
+# Constants of the compiled loops. Only this file may hold such: a change elsewhere would not compile them anew.
+_one, _ln_2, _infinity = np.float32(1), np.float32(math.log(2)), np.float32(math.inf)
 _bits_of_sqrt_half = np.float32(math.sqrt(0.5)).view(np.int32)
 _mantissa_bits = np.int32(23)  # of float32
 # 2 artanh(x) = 2 x + 2/3 x^3 + 2/5 x^5 + ...; what follows these is below 1e-8 for the x that occur, up to 0.172.
@@ -44,7 +44,8 @@ _c1, _c3, _c5, _c7, _c9 = (np.float32(2 / power) for power in (1, 3, 5, 7, 9))
 def _compiled(signature: str, **options) -> Callable:
     """Decorator that compiles a loop now, or takes it from the files that an earlier process left.
 
-    They lie in `__pycache__` or the user's cache folder; where neither can be written to, each process compiles.
+    They lie in `__pycache__` or the user's cache folder; where neither can be written to, each process compiles, which
+    takes seconds.
     """
 
     def compile_loop(loop: Callable) -> Callable:
@@ -52,15 +53,15 @@ def _compiled(signature: str, **options) -> Callable:
         options.update(nogil=True, error_model="numpy")
         try:
             return njit(signature, cache=True, **options)(loop)
-        except (RuntimeError, OSError):  # no such folder; a full disk
+        except Exception:  # no folder to write to, a full disk, a damaged file: each raises an error of its own kind
             return njit(signature, **options)(loop)
 
     return compile_loop
 
 
 # Without permission to contract or reorder: each operation is rounded by itself, as in Kaldi.
-@_compiled("void(float32[::1], float32[::1], float32[::1], int64, int64, float32[:, ::1])")
-def _cut_frames(waveform, means, window, first, shift, frames):
+@_compiled("void(float32[::1], float32[::1], float32[::1], float32, int64, int64, float32[:, ::1])")
+def _cut_frames(waveform, means, window, pre_emphasis, first, shift, frames):
     """Write frames `first` and following of a waveform into `frames`, without their mean, emphasized and windowed.
 
     The window is zero at a frame's first sample, whose predecessor need not be known therefore.
@@ -71,16 +72,18 @@ def _cut_frames(waveform, means, window, first, shift, frames):
         samples, mean, frame = waveform[start : start + length], means[first + row], frames[row]
         frame[0] = 0
         for n in range(1, length):
-            frame[n] = ((samples[n] - mean) - (samples[n - 1] - mean) * _pre_emphasis) * window[n]
+            frame[n] = ((samples[n] - mean) - (samples[n - 1] - mean) * pre_emphasis) * window[n]
 
 
 @_compiled(
     "void(float32[:, ::1], int64[::1], int64[::1], float32[::1], float32[:, ::1], float32[:, ::1], float32[:, ::1], "
-    "float32, float32, float32[:, ::1])",
+    "float32, float32, float32, float32[:, ::1])",
     fastmath={"contract", "nsz"},
 )
-def _write_features(spectra, first_bins, weight_starts, weights, powers, by_bin, energies, scale, offset, features):
-    """Write `scale * log(mel energy) + offset` of each frame into `features`.
+def _write_features(
+    spectra, first_bins, weight_starts, weights, powers, by_bin, energies, smallest, scale, offset, features
+):
+    """Write `scale * log(mel energy) + offset` of each frame into `features`, with energies of at least `smallest`.
 
     Args:
         spectra (`(frames, 2 * (FFT bins + 1))`): real and imaginary parts in turn.
@@ -107,20 +110,22 @@ def _write_features(spectra, first_bins, weight_starts, weights, powers, by_bin,
             for row in range(count):
                 energy[row] = 0
             k = first_bins[mel_bin]
-            for place in range(weight_starts[mel_bin], weight_starts[mel_bin + 1]):
-                weight, same_bin = weights[place], by_bin[k]
+            for n in range(weight_starts[mel_bin], weight_starts[mel_bin + 1]):
+                weight, same_bin = weights[n], by_bin[k]
                 for row in range(count):
                     energy[row] += weight * same_bin[row]
                 k += 1
             for row in range(count):
                 # log(m 2^e) = e log 2 + 2 artanh((m - 1) / (m + 1)), with m from the square root of 1/2 to that of 2.
-                bits = np.float32(max(energy[row], _smallest_energy)).view(np.int32)
+                bits = np.float32(max(energy[row], smallest)).view(np.int32)
                 exponent = np.int32(np.int32(bits - _bits_of_sqrt_half) >> _mantissa_bits)
                 mantissa = np.int32(bits - np.int32(exponent << _mantissa_bits)).view(np.float32)
                 x = (mantissa - _one) / (mantissa + _one)
                 square = x * x
                 series = (((_c9 * square + _c7) * square + _c5) * square + _c3) * square + _c1
-                energy[row] = (x * series + np.float32(exponent) * _ln_2) * scale + offset
+                logarithm = x * series + np.float32(exponent) * _ln_2
+                # NaN and infinity stay what they are.
+                energy[row] = (logarithm if energy[row] < _infinity else energy[row]) * scale + offset
         for row in range(count):
             frame = features[group + row]
             for mel_bin in range(energies.shape[0]):
@@ -128,7 +133,7 @@ def _write_features(spectra, first_bins, weight_starts, weights, powers, by_bin,
 
 
 @lru_cache(maxsize=8)
-def _filters(num_mel_bins: int, sampling_rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _packed_filters(num_mel_bins: int, sampling_rate: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The mel filters as [`_write_features`] takes them: `first_bins`, `weight_starts` and `weights`."""
     first_bins, weight_starts, weights = [], [0], []
     for triangle in mel_filter_bank(num_mel_bins, sampling_rate).numpy().T:
@@ -150,9 +155,8 @@ class _Workspace:
 
     def __init__(self, num_mel_bins: int, sampling_rate: int):
         points = fft_length(sampling_rate)
-        with torch.inference_mode(False):  # or it could be used in that mode alone
-            # All after a frame's samples is zero and stays so.
-            self.frames = torch.zeros(FRAMES_PER_BLOCK, points, device="cpu", dtype=torch.float32)
+        # All after a frame's samples is zero and stays so.
+        self.frames = torch.zeros(FRAMES_PER_BLOCK, points, device="cpu", dtype=torch.float32)
         self.powers, self.by_bin, self.energies = (
             np.empty(shape, np.float32)
             for shape in (
@@ -174,23 +178,26 @@ def _workspace(*sizes: int) -> _Workspace:
 
 
 _pool: ThreadPoolExecutor | None = None
+_pool_lock = Lock()
 
 
 def _kept_pool() -> ThreadPoolExecutor:
     """Threads beside the calling one. They are kept, as MKL may hang in a process forked while one of them ends."""
     global _pool
-    if _pool is None:
-        _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="log_mel")
-    return _pool
+    with _pool_lock:
+        if _pool is None:
+            _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="log_mel")
+        return _pool
 
 
 def _forget_pool():
-    global _pool
-    _pool = None
+    """In a forked process, in which the threads are not, and another one may have held the lock."""
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, Lock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pool)  # its threads are not there
+    os.register_at_fork(after_in_child=_forget_pool)
 
 
 def write_log_mel(
@@ -205,20 +212,20 @@ def write_log_mel(
     What a clip's features are depends neither on its neighbours nor on the threads.
     """
     num_mel_bins, shift = places[0].shape[1], frame_shift(sampling_rate)
-    window, filters = _window(sampling_rate), _filters(num_mel_bins, sampling_rate)
+    window, filters = _window(sampling_rate), _packed_filters(num_mel_bins, sampling_rate)
     features = [place.detach().numpy() for place in places]
 
     def write(blocks: Iterator[_Block]):
         space = _workspace(num_mel_bins, sampling_rate)
         for block in blocks:
             frames = space.frames[: block.count]
-            _cut_frames(block.stretch.samples, block.stretch.means, window, block.first, shift, frames.numpy())
+            samples, means = block.stretch.samples, block.stretch.means
+            _cut_frames(samples, means, window, PRE_EMPHASIS, block.first, shift, frames.numpy())
             spectra = torch.fft.rfft(frames).numpy().view(np.float32)  # real and imaginary parts in turn
             for clip, rows, first in block.parts:
                 place = features[clip][first : first + rows.stop - rows.start]
-                _write_features(
-                    spectra[rows], *filters, space.powers, space.by_bin, space.energies, scale, offset, place
-                )
+                memory = (space.powers, space.by_bin, space.energies)
+                _write_features(spectra[rows], *filters, *memory, SMALLEST_ENERGY, scale, offset, place)
 
     for stretches in _rounds(waveforms, [len(place) for place in features], sampling_rate):
         _in_threads(write, [block for stretch in stretches for block in stretch.blocks()])
@@ -231,8 +238,14 @@ def _in_threads(work: Callable[[Iterator], None], pieces: list):
     try:
         for _ in range(min(torch.get_num_threads(), len(pieces)) - 1):
             helpers.append(_kept_pool().submit(work, remaining))
+    except RuntimeError:  # no threads are started any more when the interpreter shuts down
+        pass
+    try:
         work(remaining)
     finally:
+        for _ in remaining:  # if that failed: nobody goes on
+            pass
+        helpers = [helper for helper in helpers if not helper.cancel()]
         wait(helpers)
     for helper in helpers:
         helper.result()
@@ -251,11 +264,11 @@ class _Stretch:
         length, shift = frame_length(sampling_rate), frame_shift(sampling_rate)
         self.clips, pieces, end = [], [], 0
         for clip in clips:
+            waveform = waveforms[clip].detach()[: num_samples(counts[clip], sampling_rate)]
+            gap = waveform.new_zeros(-len(waveform) % shift)
             self.clips.append((clip, end // shift, counts[clip]))
-            pieces.append(waveforms[clip].detach()[: num_samples(counts[clip], sampling_rate)])
-            missing = -len(pieces[-1]) % shift
-            pieces.append(pieces[-1].new_zeros(missing))
-            end += len(pieces[-2]) + missing
+            pieces += [waveform, gap]
+            end += len(waveform) + len(gap)
         joined = torch.cat(pieces) if len(clips) > 1 else pieces[0].contiguous()
         self.samples = joined.numpy()
         # By PyTorch, whose order of summation is that of torchaudio.
@@ -263,13 +276,18 @@ class _Stretch:
 
     def blocks(self) -> "Iterator[_Block]":
         """Cut the frames into blocks of `FRAMES_PER_BLOCK`."""
+        earliest = 0  # of the clips that the block may hold
         for first in range(0, len(self.means), FRAMES_PER_BLOCK):
             count = min(FRAMES_PER_BLOCK, len(self.means) - first)
             parts = []
-            for clip, start, frames in self.clips:
+            for clip, start, frames in self.clips[earliest : earliest + count]:  # each has a frame
+                if start >= first + count:
+                    break
                 begin, end = max(start, first), min(start + frames, first + count)
                 if begin < end:
                     parts.append((clip, slice(begin - first, end - first), begin - start))
+                if start + frames <= first + count:
+                    earliest += 1
             yield _Block(self, first, count, parts)
 
 
@@ -292,14 +310,13 @@ class _Block:
 
 def _rounds(waveforms: Sequence[torch.Tensor], counts: Sequence[int], sampling_rate: int) -> Iterator[list[_Stretch]]:
     """Put clips into rounds of about `FRAMES_PER_ROUND` frames, so that few are held twice at a time."""
-    clips, frames = [], 0
+    members, frames = [], 0
     for clip, count in enumerate(counts):
-        clips.append(clip)
+        members.append(clip)
         frames += count
         if frames < FRAMES_PER_ROUND and clip < len(counts) - 1:
             continue
-        short = [clip for clip in clips if counts[clip] < FRAMES_OF_LONG_CLIP]
-        together = [short] if short else []
-        alone = [[clip] for clip in clips if counts[clip] >= FRAMES_OF_LONG_CLIP]
-        yield [_Stretch(waveforms, counts, members, sampling_rate) for members in alone + together]
-        clips, frames = [], 0
+        long = [[member] for member in members if counts[member] >= FRAMES_OF_LONG_CLIP]
+        short = [member for member in members if counts[member] < FRAMES_OF_LONG_CLIP]
+        yield [_Stretch(waveforms, counts, clips, sampling_rate) for clips in [*long, *([short] if short else [])]]
+        members, frames = [], 0

@@ -187,7 +187,7 @@ def test_features_do_not_depend_on_the_mode_around_them(drum_clips, mode):
 def test_log_mel_of_a_recording_longer_than_a_block_equals_kaldi(drum_clips, dtype, largest):
     recording = torch.from_numpy(np.concatenate(drum_clips * 4)).to(dtype)
     features = log_mel_spectrogram(recording[None])[0]
-    assert len(features) > max(log_mel.FRAMES_PER_BLOCK, log_mel_kernels.FRAMES_PER_BLOCK)
+    assert len(features) > max(log_mel.FRAMES_PER_EXPRESSION, log_mel_kernels.FRAMES_PER_BLOCK)
     assert (features - kaldi_fbank(recording)).abs().max() < largest
 
 
@@ -204,7 +204,7 @@ def test_a_batch_of_several_lengths_equals_stock_transformers(drum_clips, num_me
 
 def test_a_list_of_very_different_lengths_gives_each_clip_the_features_it_gets_alone(drum_clips, way, monkeypatch):
     # So that groups of clips end for either reason, long clips stand beside short ones, and clips end within blocks.
-    monkeypatch.setattr(log_mel, "FRAMES_PER_BLOCK", 350)
+    monkeypatch.setattr(log_mel, "FRAMES_PER_EXPRESSION", 350)
     monkeypatch.setattr(log_mel_kernels, "FRAMES_PER_ROUND", 700)
     monkeypatch.setattr(log_mel_kernels, "FRAMES_OF_LONG_CLIP", 100)
     clips = [np.tile(clip, repeats) for clip, repeats in zip(drum_clips, [1, 7, 1, 3] * 6, strict=False)]
@@ -229,24 +229,111 @@ def test_features_do_not_depend_on_the_number_of_threads(drum_clips, torch_threa
     assert torch.equal(found[0].input_values, found[2].input_values)
 
 
-def test_an_error_in_a_helping_thread_arrives(monkeypatch, torch_threads):
+@pytest.mark.parametrize("who", ["helper", "caller"])
+def test_an_error_in_a_thread_arrives_when_all_are_done(torch_threads, who):
     torch_threads(2)
-    caller = threading.get_ident()
+    caller, pieces_done = threading.get_ident(), []
 
     def fail(pieces):
-        for _ in pieces:
-            if threading.get_ident() != caller:
+        for piece in pieces:
+            if (threading.get_ident() == caller) == (who == "caller"):
                 raise OSError("no memory")
-            time.sleep(0.01)  # long enough that the other one gets a piece
+            time.sleep(0.05)  # long enough that the other one gets a piece
+            pieces_done.append(piece)
 
     with pytest.raises(OSError, match="no memory"):
         log_mel_kernels._in_threads(fail, list(range(20)))
+    before = list(pieces_done)
+    time.sleep(0.2)
+    assert pieces_done == before
+    assert who == "helper" or len(before) <= 2, "what is left over is left"
 
 
-@pytest.mark.parametrize("writeable", [True, False])
-def test_one_hour_costs_memory_for_itself_and_its_features_only(writeable):
+def test_features_in_a_thread_that_outlives_the_main_one(drum_rows):
+    code = """
+import sys, threading, time
+import numpy, soundfile, torch
+from modeling_ast import ASTFeatureExtractor
+torch.set_num_threads(2)
+waveform = numpy.tile(soundfile.read(sys.argv[1], dtype="float32")[0], 40)
+extractor = ASTFeatureExtractor(max_length=2048)
+expected = extractor(waveform, sampling_rate=16_000).input_values[0]
+
+def late():
+    threading.main_thread().join()
+    print((extractor(waveform, sampling_rate=16_000).input_values[0] == expected).all())
+
+threading.Thread(target=late).start()
+"""
+    command = [sys.executable, "-c", code, drum_rows[0]["path"]]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e25])
+def test_what_is_not_finite_stays_visible(bad, way):
+    waveform = torch.randn(1, 8000)
+    waveform[0, 1000] = bad
+    features = log_mel_spectrogram(waveform)[0]
+    touched = slice((1000 - 400) // 160 + 1, 1000 // 160 + 1)  # frames that hold the sample
+    heard = mel_filter_bank(128, 16_000).any(dim=0)  # one filter lies between two FFT bins
+    assert not features[touched, heard].isfinite().any()
+    assert features[: touched.start].isfinite().all()
+    assert features[touched.stop :].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_features_do_not_depend_on_the_default_dtype(drum_clips, way, dtype):
+    expected = ASTFeatureExtractor()(drum_clips[:2], sampling_rate=16_000, return_tensors="pt").input_values
+    for kept in (log_mel.mel_filter_bank, log_mel._filters, log_mel_kernels._packed_filters, log_mel_kernels._window):
+        kept.cache_clear()
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        found = ASTFeatureExtractor()(drum_clips[:2], sampling_rate=16_000, return_tensors="pt").input_values
+    finally:
+        torch.set_default_dtype(before)
+    assert torch.equal(found, expected)
+
+
+def test_log_mel_has_a_shape_on_the_device_meta():
+    assert log_mel_spectrogram(torch.empty(2, 16_000, device="meta")).shape == (2, 98, 128)
+
+
+def test_an_empty_batch_is_refused():
+    with pytest.raises(ValueError, match="at least one clip"):
+        log_mel_spectrogram(torch.empty(0, 16_000))
+
+
+@pytest.mark.parametrize("frames", [0, 99])
+def test_a_place_for_more_frames_than_there_are_or_for_none_is_refused(frames, way):
+    places = [torch.zeros(10, 128), torch.zeros(frames, 128)]
+    with pytest.raises(ValueError, match=f"16000 samples has 98 frames at 16000 Hz, its place has {frames}"):
+        log_mel.write_log_mel([torch.ones(16_000)] * 2, places, 16_000)
+
+
+def test_places_may_hold_fewer_frames_than_the_waveforms_have(drum_clips, way):
+    waveforms = [torch.from_numpy(clip) for clip in drum_clips]
+    places = [torch.empty(min(10, num_frames(len(clip), 16_000)), 128) for clip in drum_clips]
+    log_mel.write_log_mel(waveforms, places, 16_000, scale=2.0, offset=1.0)
+    for waveform, place in zip(waveforms, places, strict=True):
+        assert (place - (2 * kaldi_fbank(waveform)[: len(place)] + 1)).abs().max() < 2 * MAX_TOLERANCE
+
+
+@pytest.mark.parametrize("sampling_rate", [8_000, 22_050, 48_000])
+def test_other_sampling_rates_equal_kaldi(drum_clips, sampling_rate, way):
+    waveform = torch.from_numpy(drum_clips[0])
+    expected = kaldi.fbank(waveform[None], sample_frequency=sampling_rate, window_type="hanning", num_mel_bins=64)
+    found = log_mel_spectrogram(waveform[None], sampling_rate, 64)[0]
+    assert found.shape == expected.shape
+    assert (found - expected).abs().max() < MAX_TOLERANCE
+
+
+@pytest.mark.parametrize("setting", ["", "read-only", "without Numba"])
+def test_one_hour_costs_memory_for_itself_and_its_features_only(setting):
     code = """
 import sys
+if sys.argv[1] == "without Numba":
+    sys.modules["numba"] = None
 import numpy as np
 from modeling_ast import ASTFeatureExtractor
 
@@ -255,17 +342,16 @@ def status(field):
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith(field))
 
 extractor = ASTFeatureExtractor(padding="longest")
+extractor(np.ones(400, np.float32), sampling_rate=16_000)  # imports Numba
 before = status("VmRSS")
 hour = np.random.default_rng(0).standard_normal(3600 * 16_000, dtype=np.float32)
-hour.flags.writeable = sys.argv[1] == "True"
+hour.flags.writeable = sys.argv[1] != "read-only"
 features = extractor(hour, sampling_rate=16_000, truncation=False, return_tensors="np").input_values
 print(features.shape, status("VmHWM") - before)
 """
     if not Path("/proc/self/status").exists():
         pytest.skip("the system has no /proc to read the memory from")
-    printed = subprocess.run(
-        [sys.executable, "-c", code, str(writeable)], capture_output=True, text=True, check=True
-    ).stdout
+    printed = subprocess.run([sys.executable, "-c", code, setting], capture_output=True, text=True, check=True).stdout
     shape, used = printed.strip().rsplit(" ", 1)
     assert shape == "(1, 359998, 128)"
     assert int(used) < 0.6e9

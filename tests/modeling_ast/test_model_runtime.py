@@ -19,6 +19,7 @@ from torch.func import functional_call, grad, vmap
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
+from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.audio_spectrogram_transformer import modeling_audio_spectrogram_transformer as stock
 
 from finetune.augmentation import Augmentation
@@ -544,22 +545,111 @@ def test_without_mkl_or_onednn_there_is_nothing_to_choose(monkeypatch, backend):
 
 
 def test_without_onednns_operator_matrices_are_multiplied_by_blas(monkeypatch):
+    for backend in (torch.backends.mkl, torch.backends.mkldnn):
+        monkeypatch.setattr(backend, "is_available", lambda: True)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": "AMD EPYC 7763", "avx2": True})
     monkeypatch.setattr(torch.ops, "mkldnn", SimpleNamespace())
     assert linear.fastest_product.__wrapped__() is Product.BLAS
 
 
-def test_frozen_weights_and_inputs_get_no_gradient(on_a_processor_for_onednn, monkeypatch):
+@pytest.mark.parametrize("trained", ["", "inputs", "weight", "bias", "inputs bias", "weight bias"])
+def test_nothing_is_kept_for_gradients_that_nobody_wants(on_a_processor_for_onednn, monkeypatch, trained):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     layers = Linears(monkeypatch)
-    inputs = torch.randn(layers.rows(above=True), layers.in_features, requires_grad=True)
-    layers.ours.requires_grad_(False)
-    layers.ours(inputs).sum().backward()
-    assert inputs.grad is not None
-    assert layers.ours.weight.grad is layers.ours.bias.grad is None
-    layers.ours.requires_grad_(True)
-    layers.ours(inputs.detach()).sum().backward()
-    torch.testing.assert_close(layers.ours.weight.grad[0], inputs.detach().sum(dim=0), atol=1e-3, rtol=1e-5)
-    assert layers.calls_of_onednn == 2
+    inputs = torch.randn(layers.rows(above=True), layers.in_features, requires_grad="inputs" in trained)
+    kept = {}
+    for name, layer in (("ours", layers.ours), ("theirs", layers.theirs)):
+        for parameter, tensor in layer.named_parameters():
+            tensor.requires_grad_(parameter in trained)
+        sizes = kept.setdefault(name, [])
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t
+        ):
+            output = layer(inputs)
+        if trained:
+            inputs.grad = None
+            output.sum().backward()
+        assert (inputs.grad is not None) == ("inputs" in trained)
+    assert layers.calls_of_onednn
+    if on_a_processor_for_onednn is Product.ONEDNN:
+        assert sorted(kept["ours"]) == sorted(kept["theirs"])
+    for ours, theirs in zip(layers.ours.parameters(), layers.theirs.parameters(), strict=True):
+        assert (ours.grad is None) == (theirs.grad is None)
+
+
+def test_gradients_of_several_losses_at_once_equal_those_of_pytorch(on_a_processor_for_onednn, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    layers = Linears(monkeypatch)
+    inputs = torch.randn(2, layers.rows(above=True), layers.in_features, requires_grad=True)
+    wanted = torch.randn(3, *inputs.shape[:2], layers.out_features)
+    found = [
+        torch.autograd.grad(layer(inputs), (inputs, layer.weight, layer.bias), wanted, is_grads_batched=True)
+        for layer in (layers.ours, layers.theirs)
+    ]
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+    assert layers.calls_of_onednn
+
+
+def test_a_head_alone_gets_gradients_sample_by_sample(on_a_processor_for_onednn, monkeypatch):
+    layers = Linears(monkeypatch)
+    inputs, head = torch.randn(layers.rows(above=True), layers.in_features), torch.randn(layers.out_features)
+    found, expected = (
+        grad(lambda head, layer=layer: (layer(inputs) @ head).sum())(head) for layer in (layers.ours, layers.theirs)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-3)
+    scaled = vmap(lambda factor: layers.ours(inputs).sum() * factor)(torch.ones(3))
+    torch.testing.assert_close(scaled, layers.theirs(inputs).sum().expand(3), rtol=1e-4, atol=1e-2)
+
+
+def test_operations_of_linear_layers_are_counted(on_a_processor_for_onednn, monkeypatch):
+    layers = Linears(monkeypatch)
+    inputs = torch.randn(layers.rows(above=True), layers.in_features)
+    counted = []
+    for layer in (layers.ours, layers.theirs):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            layer(inputs)
+        counted.append(counter.get_total_flops())
+    assert counted[0] == counted[1] > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda inputs, layer: (inputs[:, :-1].contiguous(), layer.weight), "shapes cannot be multiplied|size"),
+        (lambda inputs, layer: (inputs, layer.weight[0]), None),
+    ],
+)
+def test_unusual_shapes_are_pytorchs_business(on_a_processor_for_onednn, monkeypatch, change, message):
+    if on_a_processor_for_onednn is Product.CONVOLUTION:
+        pytest.skip("its messages name the shapes themselves")
+    layers = Linears(monkeypatch)
+    monkeypatch.setattr(linear, "LEAST_WEIGHTS", 1)
+    inputs, weight = change(torch.randn(layers.rows(above=True), layers.in_features), layers.ours)
+    if message:
+        with pytest.raises(RuntimeError, match=message):
+            linear.linear(inputs, weight)
+    else:
+        assert torch.equal(linear.linear(inputs, weight), nn.functional.linear(inputs, weight))
+    assert not layers.calls_of_onednn
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_model_of_linear_layers_by_onednn_equals_one_by_blas(make_model, monkeypatch, checkpointing):
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        pytest.skip("PyTorch has no such operator")
+    model, inputs = make_model().train(), make_inputs(200, [200, 96, 40])
+    expected = gradients(model, inputs)
+    calls = []
+    apply = linear._OneDNNLinear.apply
+    monkeypatch.setattr(linear._OneDNNLinear, "apply", lambda *args: calls.append(1) or apply(*args))
+    monkeypatch.setattr(linear, "LEAST_WEIGHTS", 1)
+    monkeypatch.setattr(linear, "fastest_product", lambda: Product.ONEDNN)
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    assert_close_gradients(gradients(model, inputs), expected)
+    # Six layers in each but the last, which computes the class tokens alone.
+    assert len(calls) >= 6 * (model.config.num_hidden_layers - 1)
 
 
 def test_second_derivatives_and_tangents_equal_those_of_pytorch(on_a_processor_for_onednn, monkeypatch):
