@@ -64,11 +64,12 @@ def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None =
 
 
 def _product_for(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> Product:
-    product = fastest_product()
     # A compiled, exported or traced graph keeps the layer: its compiler knows better what to do with that.
-    in_a_graph = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if product is Product.BLAS or in_a_graph or not torch.backends.mkldnn.enabled:
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.backends.mkldnn.enabled:
         return Product.BLAS
+    product = fastest_product()
+    if product is Product.BLAS:
+        return product
     in_float32 = rows.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     on_cpu = rows.device.type == weight.device.type == "cpu"
     if not (in_float32 and on_cpu) or rows.numel() < LEAST_ROWS * rows.shape[-1]:

@@ -8,10 +8,9 @@ logarithm, no dither. Differs in that a batch is computed together: on a CPU in 
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache, lru_cache
-from types import ModuleType
 
 import torch
 from transformers.utils import logging
@@ -174,7 +173,7 @@ def write_log_mel(
                 f"{sampling_rate} Hz, its place has {len(place)}. Give a place for as many or fewer, but at least one."
             )
     if _has_kernels_for(waveforms[0]):
-        _kernels().write_log_mel(waveforms, places, sampling_rate, scale, offset)
+        _kernels()(waveforms, places, sampling_rate, scale, offset)
         return
     wanted = [
         waveform[: num_samples(len(place), sampling_rate)] for waveform, place in zip(waveforms, places, strict=True)
@@ -194,10 +193,10 @@ def _has_kernels_for(tensor: torch.Tensor) -> bool:
 
 
 @cache
-def _kernels() -> ModuleType | None:
-    """The compiled loops, or `None` where Numba does not import, for example beside a NumPy that is newer than it knows."""
+def _kernels() -> Callable | None:
+    """[`write_log_mel`] by compiled loops, or `None` where Numba does not import, as beside a NumPy that it does not know."""
     try:
-        from . import log_mel_kernels
+        from .log_mel_kernels import write_log_mel
     except (ImportError, OSError) as error:
         logger.warning(
             "Features are computed several times slower than possible, as Numba does not import: %s. `ast-doctor` says "
@@ -205,7 +204,7 @@ def _kernels() -> ModuleType | None:
             error,
         )
         return None
-    return log_mel_kernels
+    return write_log_mel
 
 
 def _log_mel_blocks(
