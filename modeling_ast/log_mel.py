@@ -196,7 +196,7 @@ def _has_kernels_for(tensor: torch.Tensor) -> bool:
 def _kernels() -> Callable | None:
     """[`write_log_mel`] by compiled loops, or `None` where Numba does not import, as beside a NumPy that it does not know."""
     try:
-        from .log_mel_kernels import write_log_mel
+        from .log_mel_kernels import write_log_mel as write_by_loops
     except (ImportError, OSError) as error:
         logger.warning(
             "Features are computed several times slower than possible, as Numba does not import: %s. `ast-doctor` says "
@@ -204,7 +204,7 @@ def _kernels() -> Callable | None:
             error,
         )
         return None
-    return write_log_mel
+    return write_by_loops
 
 
 def _log_mel_blocks(
