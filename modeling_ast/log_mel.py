@@ -199,7 +199,7 @@ def _kernels() -> Callable | None:
         from .log_mel_kernels import write_log_mel as write_by_loops
     except (ImportError, OSError) as error:
         logger.warning(
-            "Features are computed several times slower than possible, as Numba does not import: %s. `ast-doctor` says "
+            "Features are computed more slowly than possible, as Numba does not import: %s. `ast-doctor` says "
             "what to install.",
             error,
         )
