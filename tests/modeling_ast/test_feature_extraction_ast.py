@@ -205,6 +205,7 @@ def test_a_batch_of_several_lengths_equals_stock_transformers(drum_clips, num_me
 def test_a_list_of_very_different_lengths_gives_each_clip_the_features_it_gets_alone(drum_clips, way, monkeypatch):
     # So that groups of clips end for either reason, long clips stand beside short ones, and clips end within blocks.
     monkeypatch.setattr(log_mel, "FRAMES_PER_EXPRESSION", 350)
+    monkeypatch.setattr(log_mel_kernels, "FRAMES_PER_BLOCK", 2)  # fewer than there are clips
     monkeypatch.setattr(log_mel_kernels, "FRAMES_PER_ROUND", 700)
     monkeypatch.setattr(log_mel_kernels, "FRAMES_OF_LONG_CLIP", 100)
     clips = [np.tile(clip, repeats) for clip, repeats in zip(drum_clips, [1, 7, 1, 3] * 6, strict=False)]
@@ -233,8 +234,10 @@ def test_features_do_not_depend_on_the_number_of_threads(drum_clips, torch_threa
 def test_an_error_in_a_thread_arrives_when_all_are_done(torch_threads, who):
     torch_threads(2)
     caller, pieces_done = threading.get_ident(), []
+    both = threading.Barrier(2, timeout=10)
 
     def fail(pieces):
+        both.wait()  # until the other one has started too
         for piece in pieces:
             if (threading.get_ident() == caller) == (who == "caller"):
                 raise OSError("no memory")
