@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,8 +32,13 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = parse_arguments(argv)
     try:
-        with interrupted_by_signals(), listen(arguments.host, arguments.port) as listener, temporary_folder():
+        with (
+            interrupted_by_signals() as end_if_interrupted,
+            listen(arguments.host, arguments.port) as listener,
+            temporary_folder(),
+        ):
             page, options = make_page(arguments)
+            end_if_interrupted()
             print(f"{arguments.checkpoint_dir}: {address_of(listener)} (Ctrl-C ends it)", flush=True)
             serve(page, options, listener)
     except KeyboardInterrupt:
@@ -88,20 +93,49 @@ def _positive(text: str) -> float:
 
 
 @contextmanager
-def interrupted_by_signals() -> Iterator[None]:
-    """End as Ctrl-C does, so that the temporary folder is removed, when told to end and when the terminal is closed."""
+def interrupted_by_signals() -> Iterator[Callable[[], None]]:
+    """End as Ctrl-C does, so that the temporary folder is removed, when told to end and when the terminal is closed.
+
+    An interruption is remembered: libraries that are just being imported may catch it and go on, or fail from it in
+    some other way, and Python itself drops it where it cannot raise, as in the callbacks with which it imports.
+
+    Yields:
+        What raises `KeyboardInterrupt` if there was an interruption before.
+    """
+    interrupted = False
+
+    def interrupt(number, frame):
+        nonlocal interrupted
+        interrupted = True
+        signal.default_int_handler(number, frame)
 
     def end(*_):
         signal.raise_signal(signal.SIGTERM)  # to whatever takes that: the server has its own way to end
 
-    handlers = {signal.SIGTERM: signal.default_int_handler}
-    # Windows has no SIGHUP; `nohup` has it ignored, and that is left so.
+    def end_if_interrupted():
+        if interrupted:
+            raise KeyboardInterrupt
+
+    def report(unraisable):
+        if unraisable.exc_type is not KeyboardInterrupt:
+            report_before(unraisable)
+
+    handlers = {signal.SIGTERM: interrupt}
+    # A shell that starts a program in the background has SIGINT ignored, and `nohup` SIGHUP; that is left so.
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        handlers[signal.SIGINT] = interrupt
+    # Windows has no SIGHUP.
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         handlers[signal.SIGHUP] = end
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    report_before, sys.unraisablehook = sys.unraisablehook, report
     try:
-        yield
+        yield end_if_interrupted
+    except Exception:
+        end_if_interrupted()
+        raise
     finally:
+        sys.unraisablehook = report_before
         for number, handler in before.items():
             signal.signal(number, handler)
 

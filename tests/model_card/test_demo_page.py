@@ -4,6 +4,7 @@ One `ast-demo` and one headless Chromium, whose microphone beeps, serve the test
 down every host that the program asks for.
 """
 
+import contextlib
 import html
 import os
 import re
@@ -428,6 +429,48 @@ def test_ended_while_it_starts_it_leaves_nothing_behind(tmp_path, checkpoint, in
     assert demo.end(how) == 0
     assert not list(demo.temporary.iterdir())
     assert "Traceback" not in demo.errors.read_text()
+
+
+class Dropped:
+    """Is interrupted where Python cannot raise."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def __del__(self):
+        signal.raise_signal(self.how)
+
+
+def swallow(how):
+    with contextlib.suppress(BaseException):
+        signal.raise_signal(how)
+
+
+def fail_from(how):
+    try:
+        signal.raise_signal(how)
+    except BaseException as error:
+        raise ImportError("half imported") from error
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("interrupted", [swallow, fail_from, Dropped])
+def test_an_interruption_that_a_library_swallows_is_not_lost(
+    interrupted, how, checkpoint, capsys, monkeypatch, interruptible
+):
+    def serve(*_):
+        raise AssertionError("served although interrupted")
+
+    def make_page(arguments):
+        interrupted(how)
+        return None, {}
+
+    monkeypatch.setattr(run_demo, "make_page", make_page)
+    monkeypatch.setattr(run_demo, "serve", serve)
+    before = sys.unraisablehook, signal.getsignal(how)
+    assert run_demo.main([str(checkpoint), "--port", "0"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert (sys.unraisablehook, signal.getsignal(how)) == before
 
 
 def answer_of(capsys, *arguments):
