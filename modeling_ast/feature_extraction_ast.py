@@ -7,6 +7,7 @@ sensible features can come is an error.
 """
 
 import math
+import os
 import warnings
 from collections.abc import Sequence
 
@@ -94,10 +95,11 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
                 not given.
             padding (`str` or `bool`, *optional*): `"max_length"`, `"longest"` (or `True`), or `False` for no padding;
                 the extractor's own setting if not given.
-            max_length (`int`, *optional*): frames to pad and cut to; the extractor's own if not given.
+            max_length (`int`, *optional*): frames to pad and cut to; the extractor's own if not given. Under 16, one patch
+                of the released models, clips are cut to it and padded to 16.
             truncation (`bool`, defaults to `True`): whether to cut clips longer than `max_length` frames.
             return_attention_mask (`bool`, *optional*): whether to return the mask of real frames, shape
-                `(batch, frames)`. If not given: the extractor's own setting, and always when `"longest"` padded.
+                `(batch, frames)`. If not given: the extractor's own setting, and always when `"longest"` padded a clip.
             device (`str` or `torch.device`, *optional*): where to compute; the waveform's own device if not given.
 
         Returns:
@@ -105,7 +107,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
         Raises:
             ValueError: for a wrong sampling rate, several channels, an empty clip, one shorter than a 25 ms window,
-                or NaN and infinite samples; the message names the clip.
+                or NaN and infinite samples among those that are not cut; the message names the clip.
         """
         if sampling_rate is None:
             logger.warning_once(
@@ -123,9 +125,10 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         if max_length < 1:
             raise ValueError(f"max_length={max_length} is not a number of frames of 10 ms. Pass 1 or more.")
         most = num_samples(max_length, self.sampling_rate) if truncation else None
-        clips = [self._mono_waveform(clip, position, most) for position, clip in enumerate(_as_clips(raw_speech))]
-        if not clips:
+        given = _as_clips(raw_speech, frame_length(self.sampling_rate))
+        if not given:
             raise ValueError("An empty list was given, expected at least one waveform.")
+        clips = [self._mono_waveform(clip, position, most) for position, clip in enumerate(given)]
         device = clips[0].device if device is None else torch.device(device)
 
         frames = [num_frames(len(clip), self.sampling_rate) for clip in clips]
@@ -146,7 +149,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
         outputs = {"input_values": features}
         if return_attention_mask is None:
-            padded_to_longest = padding is PaddingStrategy.LONGEST and len(set(frames)) > 1
+            padded_to_longest = padding is PaddingStrategy.LONGEST and frames != sizes
             return_attention_mask = self.return_attention_mask or padded_to_longest
         if return_attention_mask:
             mask = frame_mask(torch.tensor(frames, device=device), max(sizes)).to(torch.int64)
@@ -156,19 +159,17 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         return BatchFeature({name: _to_tensor_type(rows, return_tensors) for name, rows in outputs.items()})
 
     def _compute(self, clips: list[torch.Tensor], frames: list[int], features: torch.Tensor | list[torch.Tensor]):
-        """Write normalised features and padding into place. Clips of another dtype or device are held in float32 too
-        meanwhile.
+        """Write normalised features and padding into place.
 
         Args:
             clips (`list[torch.Tensor]` of shapes `(samples,)`): mono waveforms as they were given, but cut.
             frames (`list[int]`): real frames of each.
             features (`torch.Tensor` of shape `(batch, frames, mel bins)`, or list of `(frames, mel bins)`): written to.
         """
-        waveforms = [_in_float32(clip, features[0].device) for clip in clips]
-        self._refuse_unbounded(waveforms)
+        self._refuse_unbounded(clips)
         scale, offset = (1 / (2 * self.std), -self.mean / (2 * self.std)) if self.do_normalize else (1.0, 0.0)
         places = [row[:count] for row, count in zip(features, frames, strict=True)]
-        write_log_mel(waveforms, places, self.sampling_rate, scale, offset)
+        write_log_mel(clips, places, self.sampling_rate, scale, offset)
         padding_value = scale * self.padding_value + offset
         if isinstance(features, torch.Tensor) and len(set(frames)) == 1:
             features[:, frames[0] :] = padding_value
@@ -178,10 +179,11 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
     @staticmethod
     def _refuse_unbounded(waveforms: list[torch.Tensor]):
+        floats = {position: waveform for position, waveform in enumerate(waveforms) if waveform.is_floating_point()}
         # The norm is not less than any peak, takes no memory, and fails the comparison if a sample is NaN.
-        if torch.nn.utils.get_total_norm(waveforms) <= LARGEST_AMPLITUDE:
+        if torch.nn.utils.get_total_norm(list(floats.values())) <= LARGEST_AMPLITUDE:
             return
-        for position, waveform in enumerate(waveforms):
+        for position, waveform in floats.items():
             peak = max(waveform.max().item(), -waveform.min().item())
             if not math.isfinite(peak):
                 raise ValueError(f"Clip {position} holds NaN or infinite samples. Leave it out or repair it.")
@@ -228,25 +230,19 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def _mono_waveform(self, clip, position: int, most: int | None) -> torch.Tensor:
         """The clip, or its first `most` samples, as a tensor of its own type on its own device."""
         if clip.ndim != 1:
+            shape, advice = tuple(clip.shape), ""
+            if shape:
+                advice = f" Average its channels first, for example with audio.mean(axis={shape.index(min(shape))})."
             raise ValueError(
-                f"Clip {position} has shape {tuple(clip.shape)}, expected a mono waveform of shape (samples,). "
-                "Average its channels first, for example with audio.mean(axis=0)."
+                f"Clip {position} has shape {shape}, expected a mono waveform of shape (samples,).{advice}"
             )
         clip = clip[:most]
-        if isinstance(clip, np.ndarray):
-            if clip.strides[0] < 0:  # which torch does not take
-                clip = clip.copy()
-            if clip.flags.writeable:
-                clip = torch.from_numpy(clip)
-            else:
-                with warnings.catch_warnings():  # torch warns of such arrays; nothing here writes to what was given
-                    warnings.simplefilter("ignore")
-                    clip = torch.from_numpy(clip)
-        if clip.dtype != torch.int16 and not clip.is_floating_point():
+        if not _is_float_or_int16(clip):
             raise ValueError(
                 f"Clip {position} has dtype {clip.dtype}, expected floats in [-1, 1] or 16-bit integers. "
                 "Convert it with audio.astype(numpy.float32) / largest_value."
             )
+        clip = _as_tensor(clip)
         shortest = frame_length(self.sampling_rate)
         if len(clip) < shortest:
             raise ValueError(
@@ -267,20 +263,60 @@ def frame_mask(frames: torch.Tensor, num_frames: int) -> torch.Tensor:
     return torch.arange(num_frames, device=frames.device) < frames[:, None]
 
 
-def _as_clips(raw_speech) -> list:
-    """The clips of a batch; one waveform is a batch of one."""
+def _as_clips(raw_speech, shortest: int) -> list[np.ndarray | torch.Tensor]:
+    """The clips of a batch; one waveform is a batch of one. `shortest` is the number of samples of one window."""
     if isinstance(raw_speech, (np.ndarray, torch.Tensor)):
-        return [raw_speech] if raw_speech.ndim == 1 else list(raw_speech)
-    holds_clips = len(raw_speech) == 0 or isinstance(raw_speech[0], (np.ndarray, torch.Tensor, list, tuple))
-    if holds_clips:
-        return [np.asarray(clip, np.float32) if isinstance(clip, (list, tuple)) else clip for clip in raw_speech]
-    return [np.asarray(raw_speech, np.float32)]
+        if raw_speech.ndim == 2 and raw_speech.shape[1] < min(shortest, len(raw_speech)):
+            clips, samples = raw_speech.shape
+            raise ValueError(
+                f"The audio has shape {(clips, samples)}, which is {clips} clips of {samples} samples, where one window "
+                f"needs {shortest}. If it is (samples, channels), average its channels first, for example with "
+                "audio.mean(axis=1)."
+            )
+        return [raw_speech] if raw_speech.ndim < 2 else list(raw_speech)
+    if not isinstance(raw_speech, (list, tuple)):
+        return [_as_array(raw_speech, 0)]
+    holds_clips = not raw_speech or not isinstance(raw_speech[0], (int, float, np.number))
+    return [_as_array(clip, position) for position, clip in enumerate(raw_speech if holds_clips else [raw_speech])]
 
 
-def _in_float32(clip: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The clip in [-1, 1]; not copied if it is float32 and on the device."""
-    waveform = clip.to(device, torch.float32)
-    return waveform.div_(2**15) if clip.dtype == torch.int16 else waveform
+def _as_array(clip, position: int) -> np.ndarray | torch.Tensor:
+    if isinstance(clip, (np.ndarray, torch.Tensor)):
+        return clip
+    if isinstance(clip, (list, tuple)):
+        try:
+            array = np.asarray(clip)
+        except ValueError:  # of unequal parts
+            array = np.asarray(clip, dtype=object)
+        return array.astype(np.float32) if array.dtype.kind == "f" else array
+    named = f", {str(clip)!r}" if isinstance(clip, (str, os.PathLike)) else ""
+    raise ValueError(
+        f"Clip {position} is a {type(clip).__name__}{named}, expected a waveform as an array or tensor. Of a data set's row "
+        "pass row['audio']['array']; of a file what modeling_ast.audio.read_audio(path, sampling_rate) gives."
+    )
+
+
+def _is_float_or_int16(clip: np.ndarray | torch.Tensor) -> bool:
+    if isinstance(clip, torch.Tensor):
+        return clip.is_floating_point() or clip.dtype == torch.int16
+    return clip.dtype.kind == "f" or clip.dtype.newbyteorder("=") == np.int16
+
+
+def _as_tensor(clip: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """The waveform as a tensor, copied where torch does not take an array as it is."""
+    if isinstance(clip, torch.Tensor):
+        return clip
+    if clip.dtype.itemsize > np.dtype(np.float64).itemsize:
+        clip = clip.astype(np.float64)
+    if not clip.dtype.isnative:
+        clip = clip.astype(clip.dtype.newbyteorder("="))
+    if clip.strides[0] < 0 or clip.strides[0] % clip.itemsize:
+        clip = clip.copy()
+    if clip.flags.writeable:
+        return torch.from_numpy(clip)
+    with warnings.catch_warnings():  # torch warns of such arrays; nothing here writes to what was given
+        warnings.simplefilter("ignore")
+        return torch.from_numpy(clip)
 
 
 def _to_tensor_type(rows: torch.Tensor | list[torch.Tensor], return_tensors: str | TensorType | None):

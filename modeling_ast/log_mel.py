@@ -25,6 +25,7 @@ PRE_EMPHASIS = 0.97
 # whatever the recordings' length; and how unequal clips of a batch may be, so that little padding is computed.
 FRAMES_PER_EXPRESSION = 1024
 FRAMES_PER_EXPRESSION_ON_ACCELERATOR = 65_536
+FRAMES_PER_ROUND = 65_536  # of which converted and joined copies may be held at a time
 LONGEST_OVER_SHORTEST = 1.25
 SMALLEST_ENERGY = torch.finfo(torch.float32).eps  # floor before the logarithm, in every dtype
 
@@ -151,14 +152,14 @@ def write_log_mel(
     scale: float = 1.0,
     offset: float = 0.0,
 ):
-    """Write log-mel features of waveforms of any lengths to where they are wanted, without a copy in between.
+    """Write log-mel features of waveforms of any lengths to where they are wanted. No copy of a whole recording is made.
 
     Args:
-        waveforms (sequence of `torch.Tensor` of shapes `(samples,)`): at least one window each, of one dtype, on one
-            device.
-        places (sequence of `torch.Tensor` of shapes `(frames, mel bins)`): contiguous, of the waveforms' dtype and on their
-            device; `scale * features + offset` is written to them, with features as [`log_mel_spectrogram`] gives them.
-            May hold fewer frames than the waveform has.
+        waveforms (sequence of `torch.Tensor` of shapes `(samples,)`): at least one window each; floats of any dtype, or
+            int16, which is scaled to [-1, 1]; on any devices.
+        places (sequence of `torch.Tensor` of shapes `(frames, mel bins)`): contiguous, float32 or float64, of one dtype on
+            one device, where the work is done; `scale * features + offset` is written to them, with features as
+            [`log_mel_spectrogram`] gives them. May hold fewer frames than the waveform has.
         sampling_rate (`int`): in Hz.
         scale (`float`, defaults to 1.0): factor of the features.
         offset (`float`, defaults to 0.0): added to them.
@@ -172,15 +173,56 @@ def write_log_mel(
                 f"A waveform of {len(waveform)} samples has {num_frames(len(waveform), sampling_rate)} frames at "
                 f"{sampling_rate} Hz, its place has {len(place)}. Give a place for as many or fewer, but at least one."
             )
-    if _has_kernels_for(waveforms[0]):
-        _kernels()(waveforms, places, sampling_rate, scale, offset)
-        return
-    wanted = [
-        waveform[: num_samples(len(place), sampling_rate)] for waveform, place in zip(waveforms, places, strict=True)
-    ]
+    write = _kernels() if _has_kernels_for(places[0]) else _write_by_expression
+    shift = frame_shift(sampling_rate)
+    for pieces in _rounds([len(place) for place in places]):
+        parts, parts_of_places = [], []
+        for clip, first, count in pieces:
+            start = first * shift
+            part = waveforms[clip][start : start + num_samples(count, sampling_rate)]
+            parts.append(_converted(part, places[clip]))
+            parts_of_places.append(places[clip][first : first + count])
+        write(parts, parts_of_places, sampling_rate, scale, offset)
+
+
+def _rounds(counts: Sequence[int]) -> Iterator[list[tuple[int, int, int]]]:
+    """Divide clips of `counts` frames among rounds of `FRAMES_PER_ROUND` at most; long ones are cut.
+
+    Yields:
+        For each piece the number of its clip, its first frame and how many frames it has.
+    """
+    pieces, room = [], FRAMES_PER_ROUND
+    for clip, count in enumerate(counts):
+        first = 0
+        while first < count:
+            taken = min(count - first, room)
+            pieces.append((clip, first, taken))
+            first += taken
+            room -= taken
+            if room == 0:
+                yield pieces
+                pieces, room = [], FRAMES_PER_ROUND
+    if pieces:
+        yield pieces
+
+
+def _converted(waveform: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
+    """The waveform in [-1, 1], of the place's dtype and on its device; not copied if it is that already."""
+    converted = waveform.detach().to(place.device, place.dtype)
+    return converted.div_(2**15) if waveform.dtype == torch.int16 else converted
+
+
+def _write_by_expression(
+    waveforms: Sequence[torch.Tensor],
+    places: Sequence[torch.Tensor],
+    sampling_rate: int,
+    scale: float,
+    offset: float,
+):
+    """[`write_log_mel`] for waveforms of one dtype on one device."""
     at_once = _frames_at_once(waveforms[0].device) * frame_shift(sampling_rate)
-    for group in _similar_lengths([len(waveform) for waveform in wanted], at_once):
-        clips = [wanted[clip] for clip in group]
+    for group in _similar_lengths([len(waveform) for waveform in waveforms], at_once):
+        clips = [waveforms[clip] for clip in group]
         batch = clips[0][None] if len(clips) == 1 else torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
         for first, block in _log_mel_blocks(batch, sampling_rate, places[0].shape[1]):
             for clip, features in zip(group, block * scale + offset, strict=True):

@@ -24,13 +24,12 @@ from .log_mel import (
     frame_length,
     frame_shift,
     mel_filter_bank,
-    num_samples,
+    num_frames,
     symmetric_hann_window,
 )
 
 FRAMES_PER_GROUP = 64  # that the loops over mel bins go through side by side, within the nearest cache
 FRAMES_PER_BLOCK = 256  # that a thread takes at a time, with their spectra in its cache
-FRAMES_PER_ROUND = 32_768  # for which the threads are called, and of which copies may be held
 FRAMES_OF_LONG_CLIP = 256  # from which on a clip is not copied to be joined with others
 
 # Constants of the compiled loops. Only this file may hold such: a change elsewhere would not compile them anew.
@@ -207,7 +206,8 @@ def write_log_mel(
     scale: float,
     offset: float,
 ):
-    """As [`modeling_ast.log_mel.write_log_mel`], for float32 tensors on the CPU, in as many threads as PyTorch's.
+    """As [`modeling_ast.log_mel.write_log_mel`], for float32 tensors on the CPU with as many frames as their places, in as
+    many threads as PyTorch's.
 
     What a clip's features are depends neither on its neighbours nor on the threads.
     """
@@ -227,8 +227,10 @@ def write_log_mel(
                 memory = (space.powers, space.by_bin, space.energies)
                 _write_features(spectra[rows], *filters, *memory, SMALLEST_ENERGY, scale, offset, place)
 
-    for stretches in _rounds(waveforms, [len(place) for place in features], sampling_rate):
-        _in_threads(write, [block for stretch in stretches for block in stretch.blocks()])
+    long = [[clip] for clip, place in enumerate(features) if len(place) >= FRAMES_OF_LONG_CLIP]
+    short = [clip for clip, place in enumerate(features) if len(place) < FRAMES_OF_LONG_CLIP]
+    stretches = [_Stretch(waveforms, clips, sampling_rate) for clips in [*long, *([short] if short else [])]]
+    _in_threads(write, [block for stretch in stretches for block in stretch.blocks()])
 
 
 def _in_threads(work: Callable[[Iterator], None], pieces: list):
@@ -260,13 +262,13 @@ class _Stretch:
         clips: for each clip its number, first frame and number of frames.
     """
 
-    def __init__(self, waveforms: Sequence[torch.Tensor], counts: Sequence[int], clips: list[int], sampling_rate: int):
+    def __init__(self, waveforms: Sequence[torch.Tensor], clips: list[int], sampling_rate: int):
         length, shift = frame_length(sampling_rate), frame_shift(sampling_rate)
         self.clips, pieces, end = [], [], 0
         for clip in clips:
-            waveform = waveforms[clip].detach()[: num_samples(counts[clip], sampling_rate)]
+            waveform = waveforms[clip].detach()
             gap = waveform.new_zeros(-len(waveform) % shift)
-            self.clips.append((clip, end // shift, counts[clip]))
+            self.clips.append((clip, end // shift, num_frames(len(waveform), sampling_rate)))
             pieces += [waveform, gap]
             end += len(waveform) + len(gap)
         joined = torch.cat(pieces) if len(clips) > 1 else pieces[0].contiguous()
@@ -306,17 +308,3 @@ class _Block:
     first: int
     count: int
     parts: list[tuple[int, slice, int]]
-
-
-def _rounds(waveforms: Sequence[torch.Tensor], counts: Sequence[int], sampling_rate: int) -> Iterator[list[_Stretch]]:
-    """Put clips into rounds of about `FRAMES_PER_ROUND` frames, so that few are held twice at a time."""
-    members, frames = [], 0
-    for clip, count in enumerate(counts):
-        members.append(clip)
-        frames += count
-        if frames < FRAMES_PER_ROUND and clip < len(counts) - 1:
-            continue
-        long = [[member] for member in members if counts[member] >= FRAMES_OF_LONG_CLIP]
-        short = [member for member in members if counts[member] < FRAMES_OF_LONG_CLIP]
-        yield [_Stretch(waveforms, counts, clips, sampling_rate) for clips in [*long, *([short] if short else [])]]
-        members, frames = [], 0
