@@ -37,10 +37,10 @@ def main(argv: list[str] | None = None) -> int:
             listen(arguments.host, arguments.port) as listener,
             temporary_folder(),
         ):
-            page, options = make_page(arguments)
+            server = make_server(*make_page(arguments))
             end_if_interrupted()
             print(f"{arguments.checkpoint_dir}: {address_of(listener)} (Ctrl-C ends it)", flush=True)
-            serve(page, options, listener)
+            server.run(sockets=[listener])
     except KeyboardInterrupt:
         return 0
     except (OSError, ValueError) as error:
@@ -103,6 +103,7 @@ def interrupted_by_signals() -> Iterator[Callable[[], None]]:
         What raises `KeyboardInterrupt` if there was an interruption before.
     """
     interrupted = False
+    report_before = sys.unraisablehook
 
     def interrupt(number, frame):
         nonlocal interrupted
@@ -128,10 +129,10 @@ def interrupted_by_signals() -> Iterator[Callable[[], None]]:
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
         handlers[signal.SIGHUP] = end
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    report_before, sys.unraisablehook = sys.unraisablehook, report
+    sys.unraisablehook = report
     try:
         yield end_if_interrupted
-    except Exception:
+    except (Exception, SystemExit):
         end_if_interrupted()
         raise
     finally:
@@ -266,13 +267,15 @@ def read_card(folder: Path):
         ) from error
 
 
-def serve(page, options: dict, listener: socket.socket) -> None:
-    """Serve the page until the program is told to end, which raises `KeyboardInterrupt`.
+def make_server(page, options: dict):
+    """Make what serves the page.
 
     Args:
         page (`gradio.Blocks`): from [`make_page`].
         options (`dict`): from [`make_page`].
-        listener (`socket.socket`): from [`listen`].
+
+    Returns:
+        `uvicorn.Server`, whose `run` takes signals until the program is told to end, which then raises `KeyboardInterrupt`.
     """
     import gradio
     import uvicorn
@@ -282,8 +285,7 @@ def serve(page, options: dict, listener: socket.socket) -> None:
     # `launch` sets it, mounting does not; without it a request may name any file of this machine as its recording.
     page.has_launched = True
     # Gradio keeps a connection open to each page that is shown; they are not waited for.
-    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
-    uvicorn.Server(config).run(sockets=[listener])
+    return uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
 
 
 if __name__ == "__main__":

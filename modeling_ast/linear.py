@@ -68,11 +68,11 @@ def _product_for(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | 
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or not torch.backends.mkldnn.enabled:
         return Product.BLAS
     product = fastest_product()
-    if product is Product.BLAS:
+    if product is Product.BLAS:  # by far the most frequent answer is given soon
         return product
     in_float32 = rows.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
     on_cpu = rows.device.type == weight.device.type == "cpu"
-    if not (in_float32 and on_cpu) or rows.numel() < LEAST_ROWS * rows.shape[-1]:
+    if not (in_float32 and on_cpu and _fit(rows, weight, bias)) or rows.numel() < LEAST_ROWS * rows.shape[-1]:
         return Product.BLAS
     if product is Product.CONVOLUTION:
         # Backwards with one thread oneDNN is the slower of the two.
@@ -82,18 +82,22 @@ def _product_for(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | 
     return product if weight.numel() >= LEAST_WEIGHTS and _is_for_operator(rows, weight, bias) else Product.BLAS
 
 
+def _fit(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
+    """Whether these are a linear layer's shapes. Other ones PyTorch broadcasts, or refuses with its own words."""
+    are_linear = rows.dim() > 0 and weight.dim() == 2 and rows.shape[-1] == weight.shape[1]
+    return are_linear and (bias is None or (bias.shape == weight.shape[:1] and bias.dtype == weight.dtype))
+
+
 def _is_for_operator(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
-    """Whether oneDNN's operator can stand for the layer: it is made for plain numbers of fitting shapes, and knows nothing
-    of tangents, of the transforms of `torch.func`, and of who counts or records operations."""
+    """Whether oneDNN's operator can stand for the layer: it is made for plain numbers, and knows nothing of tangents, of the
+    transforms of `torch.func`, and of who counts or records operations."""
     tensors = [rows, weight] if bias is None else [rows, weight, bias]
     are_plain = all(
         type(tensor) in (torch.Tensor, nn.Parameter) and tensor.layout is torch.strided for tensor in tensors
     )
-    fit = weight.dim() == 2 and rows.shape[-1] == weight.shape[1]
-    fit = fit and (bias is None or (bias.shape == weight.shape[:1] and bias.dtype == weight.dtype))
     # PyTorch, which setup.cfg holds to the tried version, has no public way to ask these three.
     is_transformed = torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
-    return are_plain and fit and not is_transformed and _get_current_dispatch_mode() is None
+    return are_plain and not is_transformed and _get_current_dispatch_mode() is None
 
 
 def _convolve(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:

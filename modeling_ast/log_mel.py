@@ -1,4 +1,4 @@
-"""Kaldi's log-mel filter bank for a batch of waveforms, in torch, on any device.
+"""Kaldi's log-mel filter bank for a batch of waveforms, on any device.
 
 Equal to `torchaudio.compliance.kaldi.fbank(waveform, window_type="hanning", num_mel_bins=128)` at its defaults, which
 the original AST code and stock Transformers call clip by clip: 25 ms Hann window, 10 ms shift, mean of each frame
@@ -165,9 +165,18 @@ def write_log_mel(
         offset (`float`, defaults to 0.0): added to them.
 
     Raises:
-        ValueError: if a place has no frames or more than its waveform has.
+        ValueError: if there is no waveform, or a place has no frames or more than its waveform has, or is not contiguous or
+            not like the others.
     """
+    if not places:
+        raise ValueError("No waveform was given, expected at least one.")
     for waveform, place in zip(waveforms, places, strict=True):
+        if _kind(place) != _kind(places[0]) or not place.is_contiguous():
+            raise ValueError(
+                f"A place has shape {tuple(place.shape)}, {place.dtype} on {place.device}, the first one "
+                f"{tuple(places[0].shape)}, {places[0].dtype} on {places[0].device}. Give contiguous places for equally many "
+                "mel bins, of one dtype and on one device."
+            )
         if not 0 < len(place) <= num_frames(len(waveform), sampling_rate):
             raise ValueError(
                 f"A waveform of {len(waveform)} samples has {num_frames(len(waveform), sampling_rate)} frames at "
@@ -183,6 +192,10 @@ def write_log_mel(
             parts.append(_converted(part, places[clip]))
             parts_of_places.append(places[clip][first : first + count])
         write(parts, parts_of_places, sampling_rate, scale, offset)
+
+
+def _kind(place: torch.Tensor) -> tuple:
+    return place.shape[1], place.dtype, place.device
 
 
 def _rounds(counts: Sequence[int]) -> Iterator[list[tuple[int, int, int]]]:
@@ -225,7 +238,7 @@ def _write_by_expression(
         clips = [waveforms[clip] for clip in group]
         batch = clips[0][None] if len(clips) == 1 else torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
         for first, block in _log_mel_blocks(batch, sampling_rate, places[0].shape[1]):
-            for clip, features in zip(group, block * scale + offset, strict=True):
+            for clip, features in zip(group, block.mul_(scale).add_(offset), strict=True):
                 place = places[clip][first : first + len(features)]
                 place.copy_(features[: len(place)])
 
@@ -258,15 +271,14 @@ def _log_mel_blocks(
     Yields:
         The first frame's number, and features of shape `(batch, frames of the block, num_mel_bins)`.
     """
-    kind = (waveforms.device, waveforms.dtype)
-    window = symmetric_hann_window(sampling_rate, *kind)
-    filters = _filters(num_mel_bins, sampling_rate, *kind)
+    device, dtype = waveforms.device, waveforms.dtype
+    window = symmetric_hann_window(sampling_rate, device, dtype)
+    filters = _filters(num_mel_bins, sampling_rate, device, dtype)
     frames = waveforms.detach().unfold(1, len(window), frame_shift(sampling_rate))  # (batch, frames, samples), a view
-    step = max(1, _frames_at_once(waveforms.device) // len(waveforms))
-    kind_of_device = waveforms.device.type
+    step = max(1, _frames_at_once(device) // len(waveforms))
+    has_autocast = torch.amp.is_autocast_available(device.type)
     for first in range(0, frames.shape[1], step):
-        has_autocast = torch.amp.is_autocast_available(kind_of_device)
-        with torch.autocast(kind_of_device, enabled=False) if has_autocast else nullcontext():
+        with torch.autocast(device.type, enabled=False) if has_autocast else nullcontext():
             block = _log_mel_of_frames(frames[:, first : first + step], window, filters)
         yield first, block
 

@@ -8,10 +8,10 @@ come out alike only so. After it, where rounding does no harm, sums and logarith
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from threading import Lock, local
+from threading import Condition, Lock, Thread, local
 
 import numpy as np
 import torch
@@ -28,16 +28,16 @@ from .log_mel import (
     symmetric_hann_window,
 )
 
-FRAMES_PER_GROUP = 64  # that the loops over mel bins go through side by side, within the nearest cache
+FRAMES_PER_GROUP = 64  # that the loops over mel bins go through side by side, within the second-level cache
 FRAMES_PER_BLOCK = 256  # that a thread takes at a time, with their spectra in its cache
 FRAMES_OF_LONG_CLIP = 256  # from which on a clip is not copied to be joined with others
 
 # Constants of the compiled loops. Only this file may hold such: a change elsewhere would not compile them anew.
-_one, _ln_2, _infinity = np.float32(1), np.float32(math.log(2)), np.float32(math.inf)
-_bits_of_sqrt_half = np.float32(math.sqrt(0.5)).view(np.int32)
-_mantissa_bits = np.int32(23)  # of float32
+ONE, LN_2, INFINITY = np.float32(1), np.float32(math.log(2)), np.float32(math.inf)
+BITS_OF_SQRT_HALF = np.float32(math.sqrt(0.5)).view(np.int32)
+MANTISSA_BITS = np.int32(23)  # of float32
 # 2 artanh(x) = 2 x + 2/3 x^3 + 2/5 x^5 + ...; what follows these is below 1e-8 for the x that occur, up to 0.172.
-_c1, _c3, _c5, _c7, _c9 = (np.float32(2 / power) for power in (1, 3, 5, 7, 9))
+C1, C3, C5, C7, C9 = (np.float32(2 / power) for power in (1, 3, 5, 7, 9))
 
 
 def _compiled(signature: str, **options) -> Callable:
@@ -63,13 +63,12 @@ def _compiled(signature: str, **options) -> Callable:
 def _cut_frames(waveform, means, window, pre_emphasis, first, shift, frames):
     """Write frames `first` and following of a waveform into `frames`, without their mean, emphasized and windowed.
 
-    The window is zero at a frame's first sample, whose predecessor need not be known therefore.
+    The window is zero at a frame's first sample, whose predecessor need not be known therefore; `frames` holds zeros there.
     """
     length = window.shape[0]
     for row in range(frames.shape[0]):
         start = (first + row) * shift
         samples, mean, frame = waveform[start : start + length], means[first + row], frames[row]
-        frame[0] = 0
         for n in range(1, length):
             frame[n] = ((samples[n] - mean) - (samples[n - 1] - mean) * pre_emphasis) * window[n]
 
@@ -117,14 +116,14 @@ def _write_features(
             for row in range(count):
                 # log(m 2^e) = e log 2 + 2 artanh((m - 1) / (m + 1)), with m from the square root of 1/2 to that of 2.
                 bits = np.float32(max(energy[row], smallest)).view(np.int32)
-                exponent = np.int32(np.int32(bits - _bits_of_sqrt_half) >> _mantissa_bits)
-                mantissa = np.int32(bits - np.int32(exponent << _mantissa_bits)).view(np.float32)
-                x = (mantissa - _one) / (mantissa + _one)
+                exponent = np.int32(np.int32(bits - BITS_OF_SQRT_HALF) >> MANTISSA_BITS)
+                mantissa = np.int32(bits - np.int32(exponent << MANTISSA_BITS)).view(np.float32)
+                x = (mantissa - ONE) / (mantissa + ONE)
                 square = x * x
-                series = (((_c9 * square + _c7) * square + _c5) * square + _c3) * square + _c1
-                logarithm = x * series + np.float32(exponent) * _ln_2
+                series = (((C9 * square + C7) * square + C5) * square + C3) * square + C1
+                logarithm = x * series + np.float32(exponent) * LN_2
                 # NaN and infinity stay what they are.
-                energy[row] = (logarithm if energy[row] < _infinity else energy[row]) * scale + offset
+                energy[row] = (logarithm if energy[row] < INFINITY else energy[row]) * scale + offset
         for row in range(count):
             frame = features[group + row]
             for mel_bin in range(energies.shape[0]):
@@ -154,7 +153,7 @@ class _Workspace:
 
     def __init__(self, num_mel_bins: int, sampling_rate: int):
         points = fft_length(sampling_rate)
-        # All after a frame's samples is zero and stays so.
+        # A frame's first sample and all after its last one is zero and stays so.
         self.frames = torch.zeros(FRAMES_PER_BLOCK, points, device="cpu", dtype=torch.float32)
         self.powers, self.by_bin, self.energies = (
             np.empty(shape, np.float32)
@@ -177,7 +176,7 @@ def _workspace(*sizes: int) -> _Workspace:
 
 
 _pool: ThreadPoolExecutor | None = None
-_pool_lock = Lock()
+_pool_lock, _number_lock = Lock(), Lock()
 
 
 def _kept_pool() -> ThreadPoolExecutor:
@@ -185,14 +184,30 @@ def _kept_pool() -> ThreadPoolExecutor:
     global _pool
     with _pool_lock:
         if _pool is None:
-            _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="log_mel")
+            _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="log_mel", initializer=_compute_alone)
         return _pool
 
 
+def _compute_alone():
+    """Have PyTorch's operators start no threads of their own in this one, which would be as many for each of ours."""
+    with _number_lock:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        # That is the number of this thread, but also of those that begin to use PyTorch from now on: a thread that ends at
+        # once sets it back for these.
+        setting_back = Thread(target=torch.set_num_threads, args=(threads,))
+        try:
+            setting_back.start()
+        except RuntimeError:  # there cannot be more threads
+            torch.set_num_threads(threads)
+        else:
+            setting_back.join()
+
+
 def _forget_pool():
-    """In a forked process, in which the threads are not, and another one may have held the lock."""
-    global _pool, _pool_lock
-    _pool, _pool_lock = None, Lock()
+    """In a forked process, in which the threads are not, and another one may have held a lock."""
+    global _pool, _pool_lock, _number_lock
+    _pool, _pool_lock, _number_lock = None, Lock(), Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -213,7 +228,7 @@ def write_log_mel(
     """
     num_mel_bins, shift = places[0].shape[1], frame_shift(sampling_rate)
     window, filters = _window(sampling_rate), _packed_filters(num_mel_bins, sampling_rate)
-    features = [place.detach().numpy() for place in places]
+    features = [place.numpy() for place in places]
 
     def write(blocks: Iterator[_Block]):
         space = _workspace(num_mel_bins, sampling_rate)
@@ -236,21 +251,42 @@ def write_log_mel(
 def _in_threads(work: Callable[[Iterator], None], pieces: list):
     """Have as many threads as PyTorch's, the calling one among them, take pieces from one iterator until none is left."""
     remaining = iter(pieces)
+    errors: list[BaseException] = []
+    helping, is_over, changed = 0, False, Condition()
+
+    def help_out():
+        nonlocal helping
+        with changed:
+            if is_over:
+                return
+            helping += 1
+        try:
+            work(remaining)
+        except BaseException as error:
+            errors.append(error)
+        finally:
+            with changed:
+                helping -= 1
+                changed.notify()
+
     helpers: list[Future] = []
     try:
         for _ in range(min(torch.get_num_threads(), len(pieces)) - 1):
-            helpers.append(_kept_pool().submit(work, remaining))
-    except RuntimeError:  # no threads are started any more when the interpreter shuts down
-        pass
-    try:
+            try:
+                helpers.append(_kept_pool().submit(help_out))
+            except RuntimeError:  # no thread can be started, because of a limit or as the interpreter shuts down
+                break
         work(remaining)
     finally:
         for _ in remaining:  # if that failed: nobody goes on
             pass
-        helpers = [helper for helper in helpers if not helper.cancel()]
-        wait(helpers)
-    for helper in helpers:
-        helper.result()
+        for helper in helpers:  # that other calls have kept waiting
+            helper.cancel()
+        with changed:
+            is_over = True
+            changed.wait_for(lambda: helping == 0)
+    if errors:
+        raise errors[0]
 
 
 class _Stretch:
@@ -282,7 +318,7 @@ class _Stretch:
         for first in range(0, len(self.means), FRAMES_PER_BLOCK):
             count = min(FRAMES_PER_BLOCK, len(self.means) - first)
             parts = []
-            for clip, start, frames in self.clips[earliest : earliest + count]:  # each has a frame
+            for clip, start, frames in self.clips[earliest:]:
                 if start >= first + count:
                     break
                 begin, end = max(start, first), min(start + frames, first + count)

@@ -64,10 +64,12 @@ def small_disk(tmp_path):
 
 @pytest.fixture
 def interruptible():
-    """A shell's background job, as tests may be, ignores Ctrl-C."""
-    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """A shell's background job, as tests may be, ignores Ctrl-C, and one of `nohup` the end of the terminal."""
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     yield
-    signal.signal(signal.SIGINT, previous)
+    for number, handler in previous.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

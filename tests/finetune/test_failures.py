@@ -243,7 +243,9 @@ DIVERGING = ["--learning_rate", "1e4", "--max_grad_norm", "0", "--head_only_epoc
 @pytest.mark.parametrize(("limit", "is_left"), [("1", False), ("9", True)], ids=["last", "all"])
 def test_checkpoints_of_a_training_that_had_diverged_are_not_called_good(recipe, tmp_path, capsys, limit, is_left):
     write_clip(Path(order_of_clips(recipe)[6 * BATCH + 1]), 1e30)
-    message = stopped(recipe, capsys, *DIVERGING, "--warmup_steps", "4", "--save_steps", "1", "--save_total_limit", limit)
+    message = stopped(
+        recipe, capsys, *DIVERGING, "--warmup_steps", "4", "--save_steps", "1", "--save_total_limit", limit
+    )
     assert "1 of its 4 clips give it, and others a loss over 1000: the weights are at fault" in message
     assert "Repair" not in message
     why = "the weights of step 2 gave a loss over 1000 already"

@@ -118,6 +118,12 @@ def recordings(tmp_path_factory, drum_rows):
     return {path.stem: path for path in folder.iterdir()} | {"clip": Path(clip)}
 
 
+def heed_signals():
+    """The tests may be a shell's background job, which ignores Ctrl-C, or one of `nohup`; a program inherits that."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Demo:
     """A running `ast-demo`, with a folder for temporary files of its own and an empty working directory."""
 
@@ -143,6 +149,7 @@ class Demo:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                preexec_fn=heed_signals,
             )
 
     def address(self):
@@ -421,7 +428,7 @@ def test_the_temporary_folder_is_gone_when_the_terminal_is_closed(demo, page, re
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_ended_while_it_starts_it_leaves_nothing_behind(tmp_path, checkpoint, interruptible, how):
+def test_ended_while_it_starts_it_leaves_nothing_behind(tmp_path, checkpoint, how):
     demo = Demo(tmp_path, checkpoint)
     deadline = time.monotonic() + LISTENING_SECONDS
     while not list(demo.temporary.iterdir()) and time.monotonic() < deadline:
@@ -453,24 +460,47 @@ def fail_from(how):
         raise ImportError("half imported") from error
 
 
+def exit_from(how):
+    try:
+        signal.raise_signal(how)
+    except BaseException:
+        sys.exit("a library's own end")
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("interrupted", [swallow, fail_from, Dropped])
+@pytest.mark.parametrize("interrupted", [swallow, fail_from, exit_from, Dropped])
+@pytest.mark.parametrize("step", ["make_page", "make_server"])
 def test_an_interruption_that_a_library_swallows_is_not_lost(
-    interrupted, how, checkpoint, capsys, monkeypatch, interruptible
+    step, interrupted, how, checkpoint, capsys, monkeypatch, interruptible
 ):
-    def serve(*_):
-        raise AssertionError("served although interrupted")
+    class Server:
+        def run(self, sockets):
+            raise AssertionError("served although interrupted")
 
-    def make_page(arguments):
-        interrupted(how)
-        return None, {}
-
-    monkeypatch.setattr(run_demo, "make_page", make_page)
-    monkeypatch.setattr(run_demo, "serve", serve)
+    results = {"make_page": (None, {}), "make_server": Server()}
+    for name, result in results.items():
+        monkeypatch.setattr(
+            run_demo, name, lambda *_, name=name, result=result: (name == step and interrupted(how), result)[1]
+        )
+    unraised = []
+    monkeypatch.setattr(sys, "unraisablehook", unraised.append)
     before = sys.unraisablehook, signal.getsignal(how)
     assert run_demo.main([str(checkpoint), "--port", "0"]) == 0
     assert capsys.readouterr() == ("", "")
+    assert not unraised
     assert (sys.unraisablehook, signal.getsignal(how)) == before
+
+
+def test_other_errors_that_cannot_be_raised_are_reported(monkeypatch):
+    class Broken:
+        def __del__(self):
+            raise ValueError
+
+    unraised = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: unraised.append(error.exc_type))
+    with run_demo.interrupted_by_signals():
+        Broken()
+    assert unraised == [ValueError]
 
 
 def answer_of(capsys, *arguments):
@@ -550,11 +580,12 @@ def test_temporary_files_of_others_lie_where_they_did_before(monkeypatch):
         assert (dict(os.environ), tempfile.gettempdir()) == (environment, folder_before)
 
 
-def test_nohup_is_respected():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])  # by `nohup`, and by a shell in the background
+def test_a_signal_that_is_ignored_stays_so(number):
+    before = signal.signal(number, signal.SIG_IGN)
     with run_demo.interrupted_by_signals():
-        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    signal.signal(signal.SIGHUP, before)
+        assert signal.getsignal(number) == signal.SIG_IGN
+    signal.signal(number, before)
 
 
 # What the page is made of

@@ -170,7 +170,7 @@ print("modeling_ast.log_mel_kernels" in sys.modules)
 
 
 @pytest.mark.parametrize("mode", ["inference", "autocast", "gradients"])
-def test_features_do_not_depend_on_the_mode_around_them(drum_clips, mode):
+def test_features_do_not_depend_on_the_mode_around_them(drum_clips, mode, way):
     waveform = torch.from_numpy(drum_clips[0])[None]
     expected = log_mel_spectrogram(waveform)
     log_mel_spectrogram(waveform, num_mel_bins=64)  # so that what is kept between calls is made anew in the mode
@@ -224,6 +224,49 @@ def test_a_list_of_very_different_lengths_gives_each_clip_the_features_it_gets_a
             assert together.attention_mask[row].tolist() == [1] * real + [0] * (len(features) - real)
 
 
+def test_one_channel_of_interleaved_ones_gives_its_own_features(drum_clips, way):
+    channel = np.tile(drum_clips[0], 10)
+    interleaved = np.stack([channel, np.flip(channel)], axis=1)
+    extractor = ASTFeatureExtractor(max_length=600)
+    found, expected = (
+        extractor(clip, sampling_rate=16_000, return_tensors="pt").input_values
+        for clip in (interleaved[:, 0], channel)
+    )
+    assert torch.equal(found, expected)
+
+
+def test_more_clips_than_the_expression_takes_frames_at_once(drum_clips, monkeypatch):
+    monkeypatch.setattr(log_mel, "_kernels", lambda: None)
+    monkeypatch.setattr(log_mel, "FRAMES_PER_EXPRESSION", 3)
+    waveforms = torch.from_numpy(np.stack([clip[:1000] for clip in drum_clips if len(clip) >= 1000]))
+    assert len(waveforms) > 3
+    features = log_mel_spectrogram(waveforms)
+    for row, waveform in zip(features, waveforms, strict=True):
+        assert (row - kaldi_fbank(waveform)).abs().max() < MAX_TOLERANCE
+
+
+def test_logarithms_are_those_of_numpy_to_the_last_digits():
+    # One FFT bin beside the middle of each mel filter, with energies around 1, whose logarithms are around 0.
+    sampling_rate, generator = 16_000, np.random.default_rng(0)
+    filters = mel_filter_bank(128, sampling_rate).double().numpy()
+    spectra = np.zeros((64, 2 * len(filters)), np.float32)
+    spectra[:, ::2] = np.sqrt(generator.uniform(0.2, 2, (64, len(filters))))
+    space = log_mel_kernels._Workspace(128, sampling_rate)
+    features = np.empty((64, 128), np.float32)
+    log_mel_kernels._write_features(
+        spectra,
+        *log_mel_kernels._packed_filters(128, sampling_rate),
+        *(space.powers, space.by_bin, space.energies),
+        *(log_mel.SMALLEST_ENERGY, 1.0, 0.0),
+        features,
+    )
+    energies = (spectra[:, ::2].astype(np.float64) ** 2) @ filters
+    expected = np.log(np.maximum(energies, log_mel.SMALLEST_ENERGY))
+    near_zero = np.abs(expected) < 0.5
+    assert near_zero.sum() > 1000
+    assert np.abs(features - expected)[near_zero].max() < 4e-7
+
+
 def test_features_do_not_depend_on_the_number_of_threads(drum_clips, torch_threads):
     found = []
     for threads in (1, 2, 3):
@@ -252,7 +295,71 @@ def test_an_error_in_a_thread_arrives_when_all_are_done(torch_threads, who):
     before = list(pieces_done)
     time.sleep(0.2)
     assert pieces_done == before
-    assert who == "helper" or len(before) <= 2, "what is left over is left"
+    assert who == "helper" or len(before) < 20, "what is left over is left"
+
+
+def test_a_thread_that_comes_although_none_could_be_started_is_waited_for(torch_threads, monkeypatch):
+    torch_threads(2)
+    helps, done = threading.Event(), []
+
+    class Pool:
+        """As the library's, which keeps what was submitted when no thread can be started, for one that gets free."""
+
+        def submit(self, function):
+            threading.Thread(target=function).start()
+            raise RuntimeError("can't start new thread")
+
+    def work(pieces):
+        if threading.current_thread() is threading.main_thread():
+            helps.wait(10)
+        for piece in pieces:
+            if threading.current_thread() is not threading.main_thread():
+                helps.set()
+                time.sleep(0.2)
+            done.append(piece)
+
+    monkeypatch.setattr(log_mel_kernels, "_kept_pool", Pool)
+    log_mel_kernels._in_threads(work, list(range(20)))
+    assert sorted(done) == list(range(20))
+
+
+def test_nobody_waits_for_threads_that_are_busy_elsewhere(torch_threads, monkeypatch):
+    torch_threads(2)
+    is_over = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(is_over.wait, 10)
+        monkeypatch.setattr(log_mel_kernels, "_kept_pool", lambda: pool)
+        done = []
+        log_mel_kernels._in_threads(done.extend, list(range(20)))
+        assert done == list(range(20))
+        assert not is_over.is_set()
+        is_over.set()
+
+
+def test_as_many_threads_as_pytorchs_do_the_work():
+    code = """
+import os, threading, numpy, torch
+from modeling_ast import ASTFeatureExtractor
+
+torch.set_num_threads(6)
+clips = [numpy.ones(160_000, numpy.float32)] * 16
+torch.fft.rfft(torch.ones(256, 512))  # starts PyTorch's own threads
+torch.ones(1000, 1000).sum()
+before = len(os.listdir("/proc/self/task"))
+for _ in range(5):
+    ASTFeatureExtractor()(clips, sampling_rate=16_000)
+started = len(os.listdir("/proc/self/task")) - before
+found = []
+late = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+late.start(); late.join()
+print(started, torch.get_num_threads(), *found)
+"""
+    if not Path("/proc/self/task").exists():
+        pytest.skip("the system has no /proc to count threads in")
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    started, threads, threads_of_others = (int(number) for number in printed.split())
+    assert started <= 5  # beside the calling one, none of which may start its own
+    assert threads == threads_of_others == 6
 
 
 def test_features_in_a_thread_that_outlives_the_main_one(drum_rows):
@@ -308,6 +415,30 @@ def test_log_mel_has_a_shape_on_the_device_meta():
 def test_an_empty_batch_is_refused():
     with pytest.raises(ValueError, match="at least one clip"):
         log_mel_spectrogram(torch.empty(0, 16_000))
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        torch.zeros(98, 64),
+        torch.zeros(98, 128, dtype=torch.float64),
+        torch.zeros(98, 128, device="meta"),
+        torch.zeros(98, 256)[:, ::2],
+    ],
+    ids=["fewer mel bins", "float64", "another device", "strided"],
+)
+def test_places_that_are_unlike_are_refused(place, way):
+    places = [torch.zeros(98, 128), place]
+    with pytest.raises(
+        ValueError, match=r"A place has shape \(98, .*the first one \(98, 128\), torch\.float32 on cpu"
+    ):
+        log_mel.write_log_mel([torch.ones(16_000)] * 2, places, 16_000)
+    assert not places[0].any()
+
+
+def test_no_waveform_at_all_is_refused():
+    with pytest.raises(ValueError, match="No waveform was given"):
+        log_mel.write_log_mel([], [], 16_000)
 
 
 @pytest.mark.parametrize("frames", [0, 99])

@@ -618,20 +618,98 @@ def test_operations_of_linear_layers_are_counted(on_a_processor_for_onednn, monk
     [
         (lambda inputs, layer: (inputs[:, :-1].contiguous(), layer.weight), "shapes cannot be multiplied|size"),
         (lambda inputs, layer: (inputs, layer.weight[0]), None),
+        (lambda inputs, layer: (inputs, layer.weight, torch.ones(1)), None),
+        (lambda inputs, layer: (inputs, layer.weight, layer.bias.double()), "dtype"),
+        (lambda inputs, layer: (inputs.sum(), layer.weight), "0-?D|at least 1D|dim"),
     ],
 )
 def test_unusual_shapes_are_pytorchs_business(on_a_processor_for_onednn, monkeypatch, change, message):
-    if on_a_processor_for_onednn is Product.CONVOLUTION:
-        pytest.skip("its messages name the shapes themselves")
     layers = Linears(monkeypatch)
     monkeypatch.setattr(linear, "LEAST_WEIGHTS", 1)
-    inputs, weight = change(torch.randn(layers.rows(above=True), layers.in_features), layers.ours)
+    monkeypatch.setattr(linear, "LEAST_MULTIPLICATIONS", 1)
+    arguments = change(torch.randn(layers.rows(above=True), layers.in_features), layers.ours)
     if message:
         with pytest.raises(RuntimeError, match=message):
-            linear.linear(inputs, weight)
+            linear.linear(*arguments)
     else:
-        assert torch.equal(linear.linear(inputs, weight), nn.functional.linear(inputs, weight))
+        assert torch.equal(linear.linear(*arguments), nn.functional.linear(*arguments))
     assert not layers.calls_of_onednn
+
+
+class Marked(torch.Tensor):
+    """A tensor of somebody's own kind."""
+
+
+def test_tensors_of_other_kinds_are_pytorchs_business(monkeypatch):
+    monkeypatch.setattr(linear, "fastest_product", lambda: Product.ONEDNN)
+    monkeypatch.setattr(linear, "LEAST_WEIGHTS", 1)
+    layers = Linears(monkeypatch)
+    inputs = torch.randn(layers.rows(above=True), layers.in_features)
+    weight, bias = (tensor.detach() for tensor in (layers.ours.weight, layers.ours.bias))
+    expected = nn.functional.linear(inputs, weight, bias)
+    arguments = [inputs, weight, bias]
+    for place, tensor in enumerate(arguments):
+        found = linear.linear(*arguments[:place], tensor.as_subclass(Marked), *arguments[place + 1 :])
+        assert type(found) is Marked
+        assert torch.equal(found.as_subclass(torch.Tensor), expected)
+    assert not layers.calls_of_onednn
+
+
+@pytest.mark.parametrize("elsewhere", ["rows", "weight", "both"])
+def test_tensors_that_are_not_on_the_processor_are_pytorchs_business(
+    on_a_processor_for_onednn, monkeypatch, elsewhere
+):
+    layers = Linears(monkeypatch)
+    inputs, weight = torch.randn(layers.rows(above=True), layers.in_features), layers.ours.weight.detach()
+    inputs, weight = (
+        tensor.to("meta") if elsewhere in (name, "both") else tensor
+        for name, tensor in (("rows", inputs), ("weight", weight))
+    )
+    linear.linear(inputs, weight)
+    assert not layers.calls_of_onednn
+
+
+@pytest.mark.parametrize("other", ["rows", "weight"])
+def test_tensors_of_two_dtypes_are_pytorchs_business(on_a_processor_for_onednn, monkeypatch, other):
+    layers = Linears(monkeypatch)
+    inputs, weight = torch.randn(layers.rows(above=True), layers.in_features), layers.ours.weight.detach()
+    inputs, weight = (
+        tensor.double() if other == name else tensor for name, tensor in (("rows", inputs), ("weight", weight))
+    )
+    with pytest.raises(RuntimeError, match="dtype"):
+        linear.linear(inputs, weight)
+    assert not layers.calls_of_onednn
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("trained", ["", "inputs", "weight"])
+def test_convolutions_with_gradients_need_a_second_thread(monkeypatch, threads, trained):
+    monkeypatch.setattr(linear, "fastest_product", lambda: Product.CONVOLUTION)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    layers = Linears(monkeypatch)
+    strides = []
+    counted = nn.functional.conv2d
+    monkeypatch.setattr(nn.functional, "conv2d", lambda *a, **kw: strides.append(kw["stride"]) or counted(*a, **kw))
+    inputs = torch.randn(layers.rows(above=True), layers.in_features, requires_grad=trained == "inputs")
+    layers.ours.weight.requires_grad_(trained == "weight")
+    layers.ours(inputs)
+    assert bool(layers.calls_of_onednn) == (threads == 2 or not trained)
+    # With one thread PyTorch gives a convolution to oneDNN only if it has a stride.
+    assert strides == ([] if not layers.calls_of_onednn else [(2, 1) if threads == 1 else 1])
+
+
+@pytest.mark.parametrize(("size", "product"), [(768, Product.ONEDNN), (384, Product.BLAS)])
+def test_the_layers_of_ast_are_large_enough_for_onednns_matrix_product(monkeypatch, size, product):
+    monkeypatch.setattr(linear, "fastest_product", lambda: Product.ONEDNN)
+    assert linear._product_for(torch.randn(101, size), torch.randn(size, size), torch.randn(size)) is product
+
+
+@pytest.mark.parametrize(("rows", "product"), [(101, Product.CONVOLUTION), (33, Product.BLAS)])
+def test_the_layers_of_ast_are_large_enough_for_convolutions(monkeypatch, rows, product):
+    monkeypatch.setattr(linear, "fastest_product", lambda: Product.CONVOLUTION)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(linear, "LEAST_ROWS", 1)
+    assert linear._product_for(torch.randn(rows, 384), torch.randn(384, 384), None) is product
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
