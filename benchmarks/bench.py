@@ -427,8 +427,6 @@ def int8(bench: Bench) -> Row:
     clips = {"drum": bench.drums}
     if bench.digits:
         files = find_audio_files(bench.digits)
-        if len(files) < NUM_DIGITS:
-            raise ValueError(f"{bench.digits} holds {len(files)} clips, expected {NUM_DIGITS} or more.")
         chosen = np.linspace(0, len(files) - 1, NUM_DIGITS).astype(int)
         clips["digit"] = [read_audio(files[index], SAMPLING_RATE) for index in chosen]
     together = [clip_inputs(clip, extractor) for kind in clips.values() for clip in kind]
@@ -462,6 +460,16 @@ def growth(bench: Bench) -> dict:
         "by length": [forward_of(1, seconds) for seconds in (1, 2, 5, 10, 20, 30, 60)],
         "by batch": [forward_of(batch, 1) for batch in (1, 2, 4, 8, 16, 32)],
     }
+
+
+def check_digits(folder: Path):
+    """Refuse a folder that does not hold what the rows need of Free Spoken Digits, before anything is measured."""
+    count = len(find_audio_files(folder)) if folder.is_dir() else 0
+    if not (folder / "metadata.csv").is_file() or count < NUM_DIGITS:
+        raise ValueError(
+            f"{folder} holds {count} clips and {'a' if (folder / 'metadata.csv').is_file() else 'no'} metadata.csv, expected "
+            f"{NUM_DIGITS} clips of Free Spoken Digits or more, and a metadata.csv with the columns file_name, label and take"
+        )
 
 
 ROWS = {
@@ -520,7 +528,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the rows and write the table and the JSON; 1 if a row missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", nargs="+", choices=ROWS, help="rows to run, all by default")
-    parser.add_argument("--rounds", type=int, default=3, help="pairs of measurements; quick rows take a multiple")
+    parser.add_argument("--rounds", type=int, default=3, help="pairs of measurements; most rows take a multiple")
     parser.add_argument("--digits", type=Path, help="folder of Free Spoken Digits, for time_to_accuracy and int8")
     parser.add_argument("--no_growth", action="store_true", help="leave out how time grows with length and batch")
     parser.add_argument("--output", type=Path, default=Path("runs/bench.json"))
@@ -532,7 +540,14 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(
             f"the row {left_out[0]} needs --digits FOLDER with the clips and metadata.csv of Free Spoken Digits"
         )
+    if args.digits:
+        try:
+            check_digits(args.digits)
+        except ValueError as error:
+            parser.error(f"--digits {error}")
     names = args.rows or [name for name in ROWS if name not in left_out]
+    if "int8" in names and not args.digits:
+        left_out.append("the digit clips of int8")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
@@ -547,7 +562,7 @@ def main(argv: list[str] | None = None) -> int:
         for name in names:
             try:
                 rows.append(ROWS[name](bench))
-            except (RuntimeError, ValueError, ImportError) as error:  # the other rows are still wanted
+            except (RuntimeError, ValueError, ImportError, OSError) as error:  # the other rows are still wanted
                 missed = Row(name, must=math.nan, aim=math.nan, ratio=math.nan, faults=[f"failed: {error}"])
                 rows.append(missed)
             print_row(rows[-1])

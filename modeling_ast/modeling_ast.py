@@ -118,6 +118,9 @@ class ASTSelfAttention(nn.Module):
         self.config = config
         self.head_dim = config.hidden_size // config.num_attention_heads
         self.scaling = self.head_dim**-0.5
+        # Read from the configuration in each call it would be an input of the graph that a compiler makes, which PyTorch 2.14
+        # does not bring into checkpointed layers.
+        self.attention_dropout = config.attention_probs_dropout_prob
         self.is_causal = False
         self.query = ASTLinear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
         self.key = ASTLinear(config.hidden_size, config.hidden_size, bias=config.qkv_bias)
@@ -148,7 +151,7 @@ class ASTSelfAttention(nn.Module):
             key,
             value,
             attention_mask,
-            dropout=self.config.attention_probs_dropout_prob if self.training else 0.0,
+            dropout=self.attention_dropout if self.training else 0.0,
             scaling=self.scaling,
         )
         return context.flatten(2), weights  # (batch, queries, hidden)

@@ -129,9 +129,12 @@ def compiled_gradients(compiled, inputs: dict) -> dict[str, torch.Tensor]:
     return {name.removeprefix("_orig_mod."): value for name, value in gradients(compiled, inputs).items()}
 
 
+@pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_one_compiled_graph_trains_with_clips_of_all_these_lengths(make_model, graphs, masked):
+def test_one_compiled_graph_trains_with_clips_of_all_these_lengths(make_model, graphs, masked, checkpointed):
     model = make_model().train()
+    if checkpointed:
+        model.activation_checkpointing_enable()
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
     for frames, lengths in BATCHES:
         inputs = make_inputs(frames, lengths if masked else None, batch=len(lengths))
