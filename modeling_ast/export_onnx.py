@@ -244,7 +244,8 @@ def check_against_pytorch(content: bytes, model: ASTForAudioClassification) -> f
         The largest difference of a logit, in proportion to it where it is beyond 1.
 
     Raises:
-        ExportError: if that exceeds `TOLERANCE`; it names batch, clip and both logits.
+        ExportError: if that exceeds `TOLERANCE`; it names batch, clip and both logits. Also if the model's logits are not
+            finite.
     """
     session = open_session(content)
     config = model.config
@@ -262,6 +263,12 @@ def check_against_pytorch(content: bytes, model: ASTForAudioClassification) -> f
             with torch.inference_mode():
                 expected = model(values[alone]).logits[0]
             expected = expected.numpy()
+            if not np.isfinite(expected).all():
+                raise ExportError(
+                    f"The model itself gives logits that are no numbers ({expected[~np.isfinite(expected)][0]}): its weights "
+                    "are at fault. Nothing was written. Pass an earlier checkpoint, or train again with a lower learning "
+                    "rate."
+                )
             differences = np.abs(found[clip] - expected) / np.maximum(1, np.abs(expected))
             worst = differences.argmax()
             if not differences[worst] <= TOLERANCE:

@@ -144,6 +144,8 @@ def format_report(report, output: Path) -> Iterator[str]:
         if chosen.labels_kept < GOOD_AGREEMENT * report.num_clips:
             yield "8-bit weights change what this model says. Export it without --int8 where that matters."
         agreement = f"top label kept on {chosen.labels_kept} of {sounds}"
+    if chosen.speedup < 1:
+        yield "8-bit weights are no faster for this model here. Export it without --int8 unless size is what counts."
     yield (
         f"{output}: {chosen.num_bytes / 1e6:.1f} MB ({chosen.size_ratio:.3f} of float32), {chosen.speedup:.2f} times as "
         f"fast, {agreement}"

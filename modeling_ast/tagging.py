@@ -110,7 +110,10 @@ class AudioTagger:
             name = str(model_name_or_path)
             if not Path(name).is_dir():
                 name = f"There is no folder {name} here, and as a Hub id it"
-            raise TaggingError(f"{name} cannot be loaded: {str(error).splitlines()[0]}") from error
+            reason = str(error).splitlines()[0]
+            if isinstance(error, SafetensorError):
+                reason = f"its weights (.safetensors) are damaged or cut off ({reason}). Copy or save the model again."
+            raise TaggingError(f"{name} cannot be loaded: {reason}") from error
         if loading_info["missing_keys"]:
             raise TaggingError(
                 f"{model_name_or_path} has no trained classifier, so its tags would be random. Fine-tune it first "
@@ -353,12 +356,13 @@ def check_model_name(model_name_or_path: str | os.PathLike) -> None:
             f"The model folder {folder} has no {' and no '.join(missing)}. A model folder contains {contents}, as "
             "ast-finetune writes them."
         )
-    try:
-        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except ValueError as error:
-        raise TaggingError(
-            f"{folder}/config.json is not valid JSON ({error}). Copy or save the model again."
-        ) from error
+    for name in ("preprocessor_config.json", "config.json"):
+        try:
+            model_type = json.loads((folder / name).read_text(encoding="utf-8")).get("model_type")
+        except (ValueError, AttributeError) as error:
+            raise TaggingError(
+                f"{folder}/{name} is not a valid JSON object ({error}). Copy or save the model again."
+            ) from error
     if model_type != "audio-spectrogram-transformer":
         raise TaggingError(
             f"{folder} holds a model of type {model_type!r}; this kit takes 'audio-spectrogram-transformer'. Pass the "

@@ -258,6 +258,15 @@ def test_check_finds_single_faults(monkeypatch, model, change, words):
         export_onnx.check_against_pytorch(b"", model)
 
 
+def test_weights_that_are_no_numbers_are_not_blamed_on_the_runtime(monkeypatch, checkpoint):
+    model = ASTForAudioClassification.from_pretrained(checkpoint).eval()
+    with torch.no_grad():
+        model.classifier.dense.bias[1] = float("nan")
+    fake_runtime(monkeypatch, model, lambda logits, *_shape: logits)
+    with pytest.raises(ExportError, match=r"logits that are no numbers \(nan\): its weights are at fault.*earlier"):
+        export_onnx.check_against_pytorch(b"", model)
+
+
 def test_check_is_in_proportion_for_large_logits(monkeypatch, checkpoint):
     model = ASTForAudioClassification.from_pretrained(checkpoint).eval()
     with torch.no_grad():
@@ -436,11 +445,10 @@ def test_regression_has_no_labels_to_keep(monkeypatch, without_export, checkpoin
     assert "largest difference to float32's logits" in lines[-1]
 
 
-@pytest.mark.parametrize(("kept", "warned"), [(98, True), (99, False)])
-def test_labels_that_are_lost_are_told(kept, warned):
-    report = QuantizationReport(
+def quantization_report(**of_candidate) -> QuantizationReport:
+    return QuantizationReport(
         chosen="QInt8",
-        candidates=[candidate(labels_kept=kept)],
+        candidates=[candidate(**of_candidate)],
         num_clips=100,
         synthetic_clips=False,
         float32_bytes=100,
@@ -450,6 +458,18 @@ def test_labels_that_are_lost_are_told(kept, warned):
         processor="any",
         versions={},
     )
+
+
+@pytest.mark.parametrize(("speedup", "told"), [(0.98, True), (1.0, False)])
+def test_8_bit_weights_that_gain_no_time_are_told(speedup, told):
+    report = quantization_report(labels_kept=100, speedup=speedup)
+    lines = list(run_export.format_report(report, Path("m.onnx")))
+    assert any("no faster for this model here" in line for line in lines) == told
+
+
+@pytest.mark.parametrize(("kept", "warned"), [(98, True), (99, False)])
+def test_labels_that_are_lost_are_told(kept, warned):
+    report = quantization_report(labels_kept=kept)
     lines = list(run_export.format_report(report, Path("m.onnx")))
     assert any("without --int8" in line for line in lines) == warned
     assert not any("synthetic" in line for line in lines)

@@ -386,6 +386,17 @@ def test_folder_whose_weights_do_not_open(single_label, tmp_path):
     (folder / "preprocessor_config.json").write_text("{")
     with pytest.raises(TaggingError, match=r"broken cannot be loaded: .*preprocessor_config"):
         AudioTagger.from_pretrained(folder)
+    with pytest.raises(
+        TaggingError, match=r"preprocessor_config\.json is not a valid JSON object .* save the model again"
+    ):
+        check_model_name(folder)
+    (folder / "preprocessor_config.json").write_bytes((single_label / "preprocessor_config.json").read_bytes())
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(
+        TaggingError, match=r"weights \(\.safetensors\) are damaged or cut off .*Copy or save the model"
+    ):
+        AudioTagger.from_pretrained(folder)
 
 
 def test_untrained_classifier_is_refused(single_label, tmp_path):
