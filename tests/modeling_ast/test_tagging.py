@@ -384,7 +384,9 @@ def test_hub_id_that_cannot_be_loaded(monkeypatch):
 def test_folder_whose_weights_do_not_open(single_label, tmp_path):
     folder = shutil.copytree(single_label, tmp_path / "broken")
     (folder / "preprocessor_config.json").write_text("{")
-    with pytest.raises(TaggingError, match=r"preprocessor_config\.json is not a valid JSON object .*save the model again"):
+    with pytest.raises(
+        TaggingError, match=r"preprocessor_config\.json is not a valid JSON object .*save the model again"
+    ):
         AudioTagger.from_pretrained(folder)
     (folder / "preprocessor_config.json").write_bytes((single_label / "preprocessor_config.json").read_bytes())
     weights = (folder / "model.safetensors").read_bytes()
