@@ -641,7 +641,8 @@ class ASTModel(ASTPreTrainedModel):
         if input_values.shape[1] < config.patch_size:
             raise ValueError(
                 f"input_values has {input_values.shape[1]} frames, a patch needs {config.patch_size}. Pad with zero "
-                "frames before normalising, as ASTFeatureExtractor does."
+                "frames before normalising, as ASTFeatureExtractor does up to 16 frames, or up to its max_length with "
+                "padding='max_length'."
             )
         if attention_mask is not None and attention_mask.shape != input_values.shape[:2]:
             raise ValueError(

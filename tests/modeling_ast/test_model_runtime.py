@@ -990,8 +990,23 @@ def test_each_clip_of_a_mixed_batch_gets_the_logits_it_gets_alone(make_model, gr
     together = run(runner, extract(clips)).logits
     for row, clip in enumerate(clips):
         alone = extract([clip])
-        assert "attention_mask" not in alone
+        assert ("attention_mask" in alone) == (frames[row] < model.config.patch_size)
         assert (together[row] - run(model, alone).logits[0]).abs().max() < ROUNDING
+
+
+@pytest.mark.parametrize("patch_size", [8, 20])
+def test_patches_of_another_size_than_the_released_ones_keep_to_that(make_model, clips, patch_size):
+    model = make_model(patch_size=patch_size, frequency_stride=8, time_stride=8)
+    short = [clip for clip in (np.resize(clips[0], 400 + 160 * frames) for frames in (3, 6, 11, 25))]
+    together = run(model, extract([*short, clips[0]])).logits
+    for row, clip in enumerate(short):
+        alone = extract([clip])
+        frames = alone["input_values"].shape[1]
+        if frames < patch_size:
+            with pytest.raises(ValueError, match=rf"has {frames} frames, a patch needs {patch_size}\. Pad with"):
+                run(model, alone)
+        else:
+            assert (together[row] - run(model, alone).logits[0]).abs().max() < ROUNDING
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
