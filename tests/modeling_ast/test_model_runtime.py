@@ -997,7 +997,7 @@ def test_each_clip_of_a_mixed_batch_gets_the_logits_it_gets_alone(make_model, gr
 @pytest.mark.parametrize("patch_size", [8, 20])
 def test_patches_of_another_size_than_the_released_ones_keep_to_that(make_model, clips, patch_size):
     model = make_model(patch_size=patch_size, frequency_stride=8, time_stride=8)
-    short = [clip for clip in (np.resize(clips[0], 400 + 160 * frames) for frames in (3, 6, 11, 25))]
+    short = [np.resize(clips[0], 400 + 160 * frames) for frames in (3, 6, 11, 25)]
     together = run(model, extract([*short, clips[0]])).logits
     for row, clip in enumerate(short):
         alone = extract([clip])
