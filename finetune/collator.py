@@ -5,7 +5,7 @@ import torch
 
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.feature_extraction_ast import MIN_FRAMES, frame_mask
-from modeling_ast.log_mel import num_samples
+from modeling_ast.log_mel import num_frames, num_samples
 
 from .augmentation import Augmentation
 from .data import read_clip
@@ -52,7 +52,7 @@ class ASTDataCollator:
         Returns:
             `labels`, indices of shape `(batch,)` or vectors of shape `(batch, labels)`, with either `input_values` (and
             perhaps `attention_mask`), or `waveforms` of shape `(batch, samples)`, `lengths` of shape `(batch,)`, whether
-            these are all the same, and the scalars drawn for augmentation. Of finished features, `features` of shape
+            `padding="longest"` pads one of them, and the scalars drawn for augmentation. Of finished features, `features` of shape
             `(batch, frames, mel bins)` stand in place of `waveforms`, and `lengths` are frames.
 
         Raises:
@@ -70,8 +70,10 @@ class ASTDataCollator:
             ),
             "lengths": torch.tensor([len(clip) for clip in clips]),
             "labels": torch.from_numpy(np.stack([example["label"] for example in examples])),
-            "same_length": len({len(clip) for clip in clips}) == 1,  # known here without a look at a device
         }
+        lengths = {len(clip) for clip in clips}
+        shortest = min(lengths) if precomputed else num_frames(min(lengths), self.feature_extractor.sampling_rate)
+        batch["is_padded"] = len(lengths) > 1 or shortest < MIN_FRAMES  # known here without a look at a device
         if "draws" in examples[0]:
             draws = [example["draws"] for example in examples]
             batch["masks"] = torch.from_numpy(np.stack([draw.masks for draw in draws]))
@@ -123,7 +125,7 @@ def model_inputs(
         augmentation ([`Augmentation`], *optional*): applied to batches that carry draws.
 
     Returns:
-        `input_values` of shape `(batch, frames, mel bins)`, `labels`, and with `padding="longest"`, if lengths differ,
+        `input_values` of shape `(batch, frames, mel bins)`, `labels`, and with `padding="longest"`, if a clip is padded,
         the `attention_mask` of shape `(batch, frames)`.
     """
     max_length = feature_extractor.max_length
@@ -140,7 +142,7 @@ def model_inputs(
             features, augmented_frames, batch["noise_strengths"], batch["noise_seeds"], batch["rolls"]
         )
     inputs = {"input_values": features, "labels": batch["labels"]}
-    if to_longest and not batch["same_length"]:
+    if to_longest and batch["is_padded"]:
         inputs["attention_mask"] = frame_mask(frames, features.shape[1])
     return inputs
 

@@ -599,7 +599,7 @@ class ASTModel(ASTPreTrainedModel):
         Raises:
             ValueError: as [`ASTModel.forward`].
         """
-        outputs = self(input_values, attention_mask=attention_mask)
+        outputs = self(input_values, attention_mask=attention_mask, return_dict=True)
         frequency, _ = self.config.patch_grid
         grid = outputs.last_hidden_state[:, NUM_CLASS_TOKENS:].unflatten(1, (frequency, -1))
         num_steps = grid.shape[2]
@@ -801,6 +801,7 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
             class_tokens_only=not (output_attentions or output_hidden_states),
+            return_dict=True,
         )
         logits = self.classifier(outputs.pooler_output)
         loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)

@@ -76,6 +76,7 @@ def test_every_fold_is_scored_by_a_model_that_never_heard_it_at_the_epoch_of_the
     assert "fold SonicPi, 2 of 3" in capsys.readouterr().out
 
 
+@pytest.mark.long  # two whole cross-validations
 def test_an_interrupted_cross_validation_goes_on_to_the_same_result(recipe, tmp_path, capsys, monkeypatch):
     assert main([recipe, "--output_dir", str(tmp_path / "whole")]) == 0
     save, saves = ASTTrainer._save_checkpoint, []

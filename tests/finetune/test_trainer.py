@@ -190,7 +190,7 @@ def test_the_original_length_is_rolled_and_masked_as_a_whole(splits):
         "noise_strengths": torch.zeros(1),
         "noise_seeds": [0],
         "rolls": torch.tensor([5]),
-        "same_length": True,
+        "is_padded": False,
     }
     extractor = ASTFeatureExtractor(max_length=40)
     plain = model_inputs(batch, extractor)["input_values"][0]

@@ -1,5 +1,6 @@
 """The features against `torchaudio.compliance.kaldi` and stock Transformers, on real clips."""
 
+import builtins
 import json
 import subprocess
 import sys
@@ -32,6 +33,15 @@ def way(request, monkeypatch):
     if request.param == "one expression":
         monkeypatch.setattr(log_mel, "_kernels", lambda: None)
     return request.param
+
+
+def clear_kept_constants():
+    for kept in (
+        *(log_mel.symmetric_hann_window, log_mel.mel_filter_bank, log_mel._filters),
+        *(log_mel_kernels._packed_filters, log_mel_kernels._window),
+    ):
+        kept.cache_clear()
+    log_mel_kernels._of_thread.__dict__.clear()
 
 
 def kaldi_fbank(waveform: torch.Tensor, num_mel_bins: int = 128) -> torch.Tensor:
@@ -235,6 +245,45 @@ def test_one_channel_of_interleaved_ones_gives_its_own_features(drum_clips, way)
     assert torch.equal(found, expected)
 
 
+def test_groups_of_similar_lengths_hold_little_padding_and_no_huge_tensor():
+    lengths = np.random.default_rng(0).integers(400, 40_000, 200).tolist() + [10**6]
+    most = 200_000
+    groups = log_mel._similar_lengths(lengths, most)
+    assert sorted(index for group in groups for index in group) == list(range(201))
+    for group in groups:
+        held = [lengths[index] for index in group]
+        assert max(held) <= log_mel.LONGEST_OVER_SHORTEST * min(held)
+        assert len(group) == 1 or len(group) * max(held) <= most
+        assert group == sorted(group)
+    assert len(groups) < 70, "clips are put together"
+    assert log_mel._similar_lengths([5000] * 9, 20_000) == [[0, 1, 2, 3], [4, 5, 6, 7], [8]]
+
+
+@pytest.mark.parametrize("error", [ImportError, OSError])
+def test_whatever_numba_fails_with_features_are_computed(monkeypatch, caplog, error):
+    import_module = builtins.__import__
+
+    def fail(name, *args):
+        if name == "log_mel_kernels":
+            raise error("libgomp is not what it was")
+        return import_module(name, *args)
+
+    monkeypatch.setattr(builtins, "__import__", fail)
+    monkeypatch.setattr(log_mel.logger, "propagate", True)  # so that the test reads what is said
+    assert log_mel._kernels.__wrapped__() is None
+    assert "Numba does not import: libgomp is not what it was" in caplog.text
+
+
+def test_a_second_process_compiles_nothing_and_threads_run_side_by_side():
+    code = """
+from modeling_ast import log_mel_kernels as kernels
+for loop in (kernels._cut_frames, kernels._write_features):
+    print(sum(loop.stats.cache_hits.values()), sum(loop.stats.cache_misses.values()), loop.targetoptions["nogil"])
+"""
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert printed == "1 0 True\n" * 2
+
+
 def test_more_clips_than_the_expression_takes_frames_at_once(drum_clips, monkeypatch):
     monkeypatch.setattr(log_mel, "_kernels", lambda: None)
     monkeypatch.setattr(log_mel, "FRAMES_PER_EXPRESSION", 3)
@@ -397,8 +446,7 @@ def test_what_is_not_finite_stays_visible(bad, way):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_features_do_not_depend_on_the_default_dtype(drum_clips, way, dtype):
     expected = ASTFeatureExtractor()(drum_clips[:2], sampling_rate=16_000, return_tensors="pt").input_values
-    for kept in (log_mel.mel_filter_bank, log_mel._filters, log_mel_kernels._packed_filters, log_mel_kernels._window):
-        kept.cache_clear()
+    clear_kept_constants()
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -465,7 +513,15 @@ def test_other_sampling_rates_equal_kaldi(drum_clips, sampling_rate, way):
     assert (found - expected).abs().max() < MAX_TOLERANCE
 
 
-@pytest.mark.parametrize("setting", ["float32", "read-only", "without Numba", "int16", "two halves"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "float32",
+        "without Numba",
+        "int16",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("read-only", "two halves")),
+    ],
+)
 def test_one_hour_costs_memory_for_itself_and_its_features_and_a_chunk(setting):
     code = """
 import sys

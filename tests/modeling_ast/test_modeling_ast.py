@@ -33,7 +33,11 @@ def inputs():
     return torch.randn(3, 96, 128, generator=torch.Generator().manual_seed(2))
 
 
-@pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex_attention"])
+# Transformers compiles it, for many seconds.
+FLEX_ATTENTION = pytest.param("flex_attention", marks=pytest.mark.long)
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa", FLEX_ATTENTION])
 def test_logits_equal_stock_transformers(stock_folder, inputs, implementation):
     theirs = stock.ASTForAudioClassification.from_pretrained(stock_folder, attn_implementation="eager").eval()
     ours = ASTForAudioClassification.from_pretrained(stock_folder, attn_implementation=implementation).eval()
@@ -132,6 +136,15 @@ def test_attentions_and_hidden_states_equal_stock_transformers(stock_folder, inp
     assert isinstance(ours(inputs, return_dict=False), tuple)
 
 
+@torch.no_grad()
+def test_a_configuration_that_asks_for_tuples(stock_folder, inputs):
+    expected = ASTForAudioClassification.from_pretrained(stock_folder).eval()(inputs).logits
+    model = ASTForAudioClassification.from_pretrained(stock_folder, return_dict=False).eval()
+    (logits,) = model(inputs)
+    assert torch.equal(logits, expected)
+    assert len(model.embed(inputs).class_token_mean) == len(inputs)
+
+
 def test_gradient_checkpointing_changes_memory_and_not_gradients(stock_folder, inputs):
     gradients = []
     for checkpointing in (False, True):
@@ -145,7 +158,7 @@ def test_gradient_checkpointing_changes_memory_and_not_gradients(stock_folder, i
         torch.testing.assert_close(gradients[1][name], gradient, msg=name)
 
 
-@pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex_attention"])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa", FLEX_ATTENTION])
 @pytest.mark.parametrize("output_attentions", [False, True])
 def test_a_padded_clip_in_a_batch_gets_the_logits_it_gets_alone(
     stock_folder, inputs, implementation, output_attentions
