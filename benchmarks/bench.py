@@ -465,9 +465,10 @@ def growth(bench: Bench) -> dict:
 def check_digits(folder: Path):
     """Refuse a folder that does not hold what the rows need of Free Spoken Digits, before anything is measured."""
     count = len(find_audio_files(folder)) if folder.is_dir() else 0
-    if not (folder / "metadata.csv").is_file() or count < NUM_DIGITS:
+    has_metadata = (folder / "metadata.csv").is_file()
+    if not has_metadata or count < NUM_DIGITS:
         raise ValueError(
-            f"{folder} holds {count} clips and {'a' if (folder / 'metadata.csv').is_file() else 'no'} metadata.csv, expected "
+            f"{folder} holds {count} clips and {'a' if has_metadata else 'no'} metadata.csv, expected "
             f"{NUM_DIGITS} clips of Free Spoken Digits or more, and a metadata.csv with the columns file_name, label and take"
         )
 

@@ -72,8 +72,10 @@ class ASTDataCollator:
             "labels": torch.from_numpy(np.stack([example["label"] for example in examples])),
         }
         lengths = {len(clip) for clip in clips}
-        shortest = min(lengths) if precomputed else num_frames(min(lengths), self.feature_extractor.sampling_rate)
-        batch["is_padded"] = len(lengths) > 1 or shortest < MIN_FRAMES  # known here without a look at a device
+        if not precomputed:
+            lengths = {num_frames(length, self.feature_extractor.sampling_rate) for length in lengths}
+        frames = {min(length, self.feature_extractor.max_length) for length in lengths}
+        batch["is_padded"] = len(frames) > 1 or min(frames) < MIN_FRAMES  # known here without a look at a device
         if "draws" in examples[0]:
             draws = [example["draws"] for example in examples]
             batch["masks"] = torch.from_numpy(np.stack([draw.masks for draw in draws]))

@@ -285,7 +285,9 @@ def make_server(page, options: dict):
     # `launch` sets it, mounting does not; without it a request may name any file of this machine as its recording.
     page.has_launched = True
     # Gradio keeps a connection open to each page that is shown; they are not waited for.
-    return uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
+    config.load()  # imports what serves, before the signals are the server's
+    return uvicorn.Server(config)
 
 
 if __name__ == "__main__":

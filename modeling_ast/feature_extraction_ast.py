@@ -9,7 +9,7 @@ sensible features can come is an error.
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         std (`float`, defaults to 4.5689974): their standard deviation.
         return_attention_mask (`bool`, defaults to `False`): whether to return the mask of real frames.
         padding (`str`, defaults to `"max_length"`): `"max_length"` pads every clip to `max_length` frames, as the
-            original does; `"longest"` to the longest clip of the batch, with a mask if lengths differ.
+            original does; `"longest"` to the longest clip of the batch, with a mask if one is padded.
     """
 
     model_input_names = ["input_values", "attention_mask"]
@@ -274,8 +274,9 @@ def _as_clips(raw_speech, shortest: int) -> list[np.ndarray | torch.Tensor]:
                 "audio.mean(axis=1)."
             )
         return [raw_speech] if raw_speech.ndim < 2 else list(raw_speech)
-    if not isinstance(raw_speech, (list, tuple)):
+    if isinstance(raw_speech, (str, Mapping)) or not hasattr(raw_speech, "__iter__"):
         return [_as_array(raw_speech, 0)]
+    raw_speech = list(raw_speech)
     holds_clips = not raw_speech or not isinstance(raw_speech[0], (int, float, np.number))
     return [_as_array(clip, position) for position, clip in enumerate(raw_speech if holds_clips else [raw_speech])]
 
@@ -283,11 +284,14 @@ def _as_clips(raw_speech, shortest: int) -> list[np.ndarray | torch.Tensor]:
 def _as_array(clip, position: int) -> np.ndarray | torch.Tensor:
     if isinstance(clip, (np.ndarray, torch.Tensor)):
         return clip
-    if isinstance(clip, (list, tuple)):
+    if hasattr(clip, "__iter__") and not isinstance(clip, (str, Mapping)):
         try:
-            array = np.asarray(clip)
-        except ValueError:  # of unequal parts
-            array = np.asarray(clip, dtype=object)
+            array = np.asarray(list(clip))
+        except ValueError:
+            raise ValueError(
+                f"Clip {position} is a {type(clip).__name__} of parts of unequal shapes, expected numbers. Pass clips as a list "
+                "of arrays."
+            ) from None
         return array.astype(np.float32) if array.dtype.kind == "f" else array
     named = f", {str(clip)!r}" if isinstance(clip, (str, os.PathLike)) else ""
     raise ValueError(

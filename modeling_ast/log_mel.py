@@ -152,7 +152,8 @@ def write_log_mel(
     scale: float = 1.0,
     offset: float = 0.0,
 ):
-    """Write log-mel features of waveforms of any lengths to where they are wanted. No copy of a whole recording is made.
+    """Write log-mel features of waveforms of any lengths to where they are wanted. What has to be converted or joined is copied
+    for at most `FRAMES_PER_ROUND` frames at a time.
 
     Args:
         waveforms (sequence of `torch.Tensor` of shapes `(samples,)`): at least one window each; floats of any dtype, or
@@ -165,7 +166,7 @@ def write_log_mel(
         offset (`float`, defaults to 0.0): added to them.
 
     Raises:
-        ValueError: if there is no waveform, or a place has no frames or more than its waveform has, or is not contiguous or
+        ValueError: if there is no waveform, or not a place for each, or a place has no frames or more than its waveform has, or is not contiguous or
             not like the others.
     """
     if not places:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from threading import Condition, Lock, Thread, local
 
 import numpy as np
@@ -184,6 +185,9 @@ def _kept_pool() -> ThreadPoolExecutor:
     global _pool
     with _pool_lock:
         if _pool is None:
+            torch.set_num_threads(
+                torch.get_num_threads()
+            )  # the first number that is set is that of QNNPACK's threads too
             _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="log_mel", initializer=_compute_alone)
         return _pool
 
@@ -194,12 +198,13 @@ def _compute_alone():
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         # That is the number of this thread, but also of those that begin to use PyTorch from now on: a thread that ends at
-        # once sets it back for these.
+        # once sets it back for these. Another thread whose very first use of PyTorch falls between keeps the 1.
         setting_back = Thread(target=torch.set_num_threads, args=(threads,))
         try:
             setting_back.start()
         except RuntimeError:  # there cannot be more threads
             torch.set_num_threads(threads)
+            _of_thread.may_not_help = True
         else:
             setting_back.join()
 
@@ -249,7 +254,10 @@ def write_log_mel(
 
 
 def _in_threads(work: Callable[[Iterator], None], pieces: list):
-    """Have as many threads as PyTorch's, the calling one among them, take pieces from one iterator until none is left."""
+    """Have as many threads as PyTorch's, the calling one among them, take pieces from one iterator until none is left.
+
+    Calls at the same time share the helping threads, of which there are as many as processors.
+    """
     remaining = iter(pieces)
     errors: list[BaseException] = []
     helping, is_over, changed = 0, False, Condition()
@@ -257,13 +265,16 @@ def _in_threads(work: Callable[[Iterator], None], pieces: list):
     def help_out():
         nonlocal helping
         with changed:
-            if is_over:
+            # The pool keeps what it could start no thread for, until one is free, which may be after this call.
+            if is_over or getattr(_of_thread, "may_not_help", False):
                 return
             helping += 1
         try:
             work(remaining)
         except BaseException as error:
             errors.append(error)
+            for _ in remaining:  # nobody goes on
+                pass
         finally:
             with changed:
                 helping -= 1
@@ -278,15 +289,17 @@ def _in_threads(work: Callable[[Iterator], None], pieces: list):
                 break
         work(remaining)
     finally:
+        with changed:
+            is_over = True  # for helpers that have not begun
         for _ in remaining:  # if that failed: nobody goes on
             pass
-        for helper in helpers:  # that other calls have kept waiting
+        for helper in helpers:
             helper.cancel()
         with changed:
-            is_over = True
             changed.wait_for(lambda: helping == 0)
+            work = remaining = None  # what the pool still keeps holds no waveforms and features
     if errors:
-        raise errors[0]
+        raise errors.pop()
 
 
 class _Stretch:
@@ -318,7 +331,7 @@ class _Stretch:
         for first in range(0, len(self.means), FRAMES_PER_BLOCK):
             count = min(FRAMES_PER_BLOCK, len(self.means) - first)
             parts = []
-            for clip, start, frames in self.clips[earliest:]:
+            for clip, start, frames in islice(self.clips, earliest, None):
                 if start >= first + count:
                     break
                 begin, end = max(start, first), min(start + frames, first + count)

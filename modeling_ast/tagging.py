@@ -356,13 +356,17 @@ def check_model_name(model_name_or_path: str | os.PathLike) -> None:
             f"The model folder {folder} has no {' and no '.join(missing)}. A model folder contains {contents}, as "
             "ast-finetune writes them."
         )
-    for name in ("preprocessor_config.json", "config.json"):
+    settings = {}
+    for name in ("config.json", "preprocessor_config.json"):
         try:
-            model_type = json.loads((folder / name).read_text(encoding="utf-8")).get("model_type")
-        except (ValueError, AttributeError) as error:
+            settings[name] = json.loads((folder / name).read_text(encoding="utf-8"))
+        except ValueError as error:
             raise TaggingError(
                 f"{folder}/{name} is not a valid JSON object ({error}). Copy or save the model again."
             ) from error
+        if not isinstance(settings[name], dict):
+            raise TaggingError(f"{folder}/{name} is not a JSON object. Copy or save the model again.")
+    model_type = settings["config.json"].get("model_type")
     if model_type != "audio-spectrogram-transformer":
         raise TaggingError(
             f"{folder} holds a model of type {model_type!r}; this kit takes 'audio-spectrogram-transformer'. Pass the "

@@ -180,6 +180,21 @@ def test_the_collator_computes_what_the_feature_extractor_does(splits):
     assert torch.equal(batch["attention_mask"], expected.attention_mask.bool())
 
 
+@pytest.mark.parametrize(
+    ("samples", "max_length"),
+    [((16_000, 16_010), 100), ((16_000, 32_000), 50), ((16_000, 16_000), 10), ((1000, 1000), 100), ((900, 16_000), 100)],
+    ids=["as many frames", "both cut", "cut to less than a patch", "shorter than a patch", "unequal"],
+)
+def test_there_is_a_mask_where_the_feature_extractor_has_one(samples, max_length):
+    extractor = ASTFeatureExtractor(max_length=max_length, padding="longest")
+    waveforms = [np.ones(count, np.float32) for count in samples]
+    batch = ASTDataCollator(extractor)([{"waveform": waveform, "label": 0} for waveform in waveforms])
+    expected = extractor(waveforms, sampling_rate=16_000, return_tensors="pt")
+    assert batch.keys() - {"labels"} == expected.keys()
+    for name, values in expected.items():
+        torch.testing.assert_close(batch[name].to(values.dtype), values)
+
+
 def test_the_original_length_is_rolled_and_masked_as_a_whole(splits):
     clip = ASTDataset(splits["train"], 16_000, 3200)[0]["waveform"]  # 18 frames
     batch = {

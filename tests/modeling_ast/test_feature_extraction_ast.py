@@ -6,6 +6,8 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -372,6 +374,25 @@ def test_a_thread_that_comes_although_none_could_be_started_is_waited_for(torch_
     assert sorted(done) == list(range(20))
 
 
+def test_what_no_thread_could_be_started_for_holds_nothing(torch_threads, monkeypatch):
+    torch_threads(2)
+    kept = []
+
+    class Pool:
+        def submit(self, function):
+            kept.append(function)
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(log_mel_kernels, "_kept_pool", Pool)
+    memory = np.empty((998, 128), np.float32)
+    log_mel.write_log_mel([torch.randn(160_000)], [torch.from_numpy(memory)], 16_000)
+    gone = weakref.ref(memory)
+    del memory
+    assert len(kept) == 1
+    assert gone() is None
+    kept[0]()  # late, and without an error
+
+
 def test_nobody_waits_for_threads_that_are_busy_elsewhere(torch_threads, monkeypatch):
     torch_threads(2)
     is_over = threading.Event()
@@ -632,6 +653,8 @@ PACKED = np.dtype([("flag", np.int8), ("sample", np.float32)])
     [
         "array",
         "list",
+        "deque",
+        "deque of clips",
         "tensor",
         "int16",
         "int16 tensor",
@@ -652,6 +675,8 @@ def test_every_kind_of_input_gives_the_same_features(drum_clips, kind):
     given = {
         "array": clip,
         "list": clip.tolist(),
+        "deque": deque(clip.tolist()),
+        "deque of clips": deque([clip]),
         "tensor": torch.from_numpy(clip),
         "int16": integers,
         "int16 tensor": torch.from_numpy(integers),
@@ -690,7 +715,8 @@ def test_clips_of_a_list_may_be_of_different_kinds(drum_clips):
         ("a.wav", r"Clip 0 is a str, 'a\.wav', expected a waveform.*read_audio"),
         ([np.ones(800, np.float32), None], "Clip 1 is a NoneType, expected"),
         ([{"array": np.ones(800)}], r"Clip 0 is a dict, expected.*row\['audio'\]\['array'\]"),
-        ([[1.0] * 800, [[1.0] * 800, [1.0]]], "Clip 1 has dtype object"),
+        ([[1.0] * 800, [[1.0] * 800, [1.0]]], "Clip 1 is a list of parts of unequal shapes"),
+        ([[1.0] * 800, [[np.ones((2, 3)), np.ones((2, 4))]]], "Clip 1 is a list of parts of unequal shapes"),
         ([1] * 800, "Clip 0 has dtype int64, expected floats"),
         ([[1] * 800], "Clip 0 has dtype int64, expected floats"),
         ([np.ones(399, np.float32)], "Clip 0 has 399 samples, one analysis window needs 400"),
