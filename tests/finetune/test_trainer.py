@@ -182,7 +182,13 @@ def test_the_collator_computes_what_the_feature_extractor_does(splits):
 
 @pytest.mark.parametrize(
     ("samples", "max_length"),
-    [((16_000, 16_010), 100), ((16_000, 32_000), 50), ((16_000, 16_000), 10), ((1000, 1000), 100), ((900, 16_000), 100)],
+    [
+        ((16_000, 16_010), 100),
+        ((16_000, 32_000), 50),
+        ((16_000, 16_000), 10),
+        ((1000, 1000), 100),
+        ((900, 16_000), 100),
+    ],
     ids=["as many frames", "both cut", "cut to less than a patch", "shorter than a patch", "unequal"],
 )
 def test_there_is_a_mask_where_the_feature_extractor_has_one(samples, max_length):
