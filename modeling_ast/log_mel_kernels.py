@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from threading import Condition, Lock, Thread, local
+from threading import Condition, Lock, local
 
 import numpy as np
 import torch
@@ -177,7 +177,7 @@ def _workspace(*sizes: int) -> _Workspace:
 
 
 _pool: ThreadPoolExecutor | None = None
-_pool_lock, _number_lock = Lock(), Lock()
+_pool_lock = Lock()
 
 
 def _kept_pool() -> ThreadPoolExecutor:
@@ -188,31 +188,14 @@ def _kept_pool() -> ThreadPoolExecutor:
             torch.set_num_threads(
                 torch.get_num_threads()
             )  # the first number that is set is that of QNNPACK's threads too
-            _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="log_mel", initializer=_compute_alone)
+            _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="log_mel")
         return _pool
 
 
-def _compute_alone():
-    """Have PyTorch's operators start no threads of their own in this one, which would be as many for each of ours."""
-    with _number_lock:
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        # That is the number of this thread, but also of those that begin to use PyTorch from now on: a thread that ends at
-        # once sets it back for these. Another thread whose very first use of PyTorch falls between keeps the 1.
-        setting_back = Thread(target=torch.set_num_threads, args=(threads,))
-        try:
-            setting_back.start()
-        except RuntimeError:  # there cannot be more threads
-            torch.set_num_threads(threads)
-            _of_thread.may_not_help = True
-        else:
-            setting_back.join()
-
-
 def _forget_pool():
-    """In a forked process, in which the threads are not, and another one may have held a lock."""
-    global _pool, _pool_lock, _number_lock
-    _pool, _pool_lock, _number_lock = None, Lock(), Lock()
+    """In a forked process, in which the threads are not, and another one may have held the lock."""
+    global _pool, _pool_lock
+    _pool, _pool_lock = None, Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -266,7 +249,7 @@ def _in_threads(work: Callable[[Iterator], None], pieces: list):
         nonlocal helping
         with changed:
             # The pool keeps what it could start no thread for, until one is free, which may be after this call.
-            if is_over or getattr(_of_thread, "may_not_help", False):
+            if is_over:
                 return
             helping += 1
         try:
