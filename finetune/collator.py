@@ -52,8 +52,8 @@ class ASTDataCollator:
         Returns:
             `labels`, indices of shape `(batch,)` or vectors of shape `(batch, labels)`, with either `input_values` (and
             perhaps `attention_mask`), or `waveforms` of shape `(batch, samples)`, `lengths` of shape `(batch,)`, whether
-            `padding="longest"` pads one of them, and the scalars drawn for augmentation. Of finished features, `features` of shape
-            `(batch, frames, mel bins)` stand in place of `waveforms`, and `lengths` are frames.
+            `padding="longest"` pads one of them, and the scalars drawn for augmentation. Of finished features, `features`
+            of shape `(batch, frames, mel bins)` stand in place of `waveforms`, and `lengths` are frames.
 
         Raises:
             AudioError: if a row's audio cannot be decoded; it names the file.

@@ -185,9 +185,6 @@ def _kept_pool() -> ThreadPoolExecutor:
     global _pool
     with _pool_lock:
         if _pool is None:
-            torch.set_num_threads(
-                torch.get_num_threads()
-            )  # the first number that is set is that of QNNPACK's threads too
             _pool = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="log_mel")
         return _pool
 
