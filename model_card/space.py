@@ -121,9 +121,11 @@ def _copy_code(folder: Path) -> None:
     """Put the page, the package it stands on and the licence of both into the folder."""
     vendored = folder / PACKAGE
     vendored.mkdir()
-    for source in sorted((HOUSE / PACKAGE).glob("*.py")):
+    for source in sorted((HOUSE / PACKAGE).rglob("*.py")):
         if source.name not in NOT_VENDORED:
-            shutil.copyfile(source, vendored / source.name)
+            copy = vendored / source.relative_to(HOUSE / PACKAGE)
+            copy.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source, copy)
     shutil.copyfile(HERE / "demo_page.py", folder / "demo_page.py")
     (vendored / "LICENSE").write_text(_license_text(), encoding="utf-8")
 

@@ -16,6 +16,7 @@ import torch
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType, logging
 
+from .audio import AudioReader
 from .log_mel import (
     FRAME_LENGTH_MS,
     frame_length,
@@ -157,6 +158,14 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
                 mask = [row[:size] for row, size in zip(mask, sizes, strict=True)]
             outputs["attention_mask"] = mask
         return BatchFeature({name: _to_tensor_type(rows, return_tensors) for name, rows in outputs.items()})
+
+    def audio_reader(self, **settings) -> AudioReader:
+        """How audio files become the waveforms that this checkpoint hears.
+
+        Args:
+            settings: of [`AudioReader`], in place of the checkpoint's own.
+        """
+        return AudioReader(**{"sampling_rate": self.sampling_rate} | settings)
 
     def _compute(self, clips: list[torch.Tensor], frames: list[int], features: torch.Tensor | list[torch.Tensor]):
         """Write normalised features and padding into place.

@@ -68,7 +68,8 @@ def look_at_clip(audio: dict, sampling_rate: int, labels: Sequence[int] = ()) ->
     Raises:
         AudioError: as [`read_clip`], in the same words.
     """
-    samples, file_rate = decode_audio(audio, seconds=LONGEST_MEASURED)
+    decoded = decode_audio(audio, seconds=LONGEST_MEASURED)
+    samples, file_rate = decoded.samples, decoded.sampling_rate
     waveform = samples.mean(axis=1)
     if len(waveform) / file_rate <= frame_length(sampling_rate) / sampling_rate or not np.isfinite(waveform).all():
         read_clip(audio, sampling_rate)  # raises what a training would, if it would

@@ -461,7 +461,7 @@ def test_of_a_very_long_file_the_beginning_is_measured(tmp_path, monkeypatch):
     def refuse(*args):
         raise AssertionError("the whole file was decoded")
 
-    monkeypatch.setattr("modeling_ast.audio._decode", refuse)
+    monkeypatch.setattr("modeling_ast.audio.reading._decode", refuse)
     clip = look_at_clip({"path": str(tmp_path / "long.wav"), "bytes": None}, 16_000)
     assert (clip.seconds, clip.sampling_rate) == (90, 8000)
 

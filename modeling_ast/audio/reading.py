@@ -6,20 +6,19 @@ converted here as they are there.
 """
 
 import io
+import logging
 import os
 import struct
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-# fmt: off
-AUDIO_SUFFIXES = frozenset((
-    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".m4b", ".mp4", ".aac", ".aif", ".aiff", ".aifc", ".au",
-    ".snd", ".caf", ".w64", ".rf64", ".wma", ".webm", ".mka", ".amr", ".3gp", ".ac3", ".wv", ".ape",
-))
-# fmt: on
+from .errors import CHECK_SPELLING, AudioError, AudioNote, MissingAudioError
+from .resampling import DEFAULT_RESAMPLER, resample
+
+logger = logging.getLogger(__name__)
 
 SECONDS_BEYOND = 60.0  # that a file is decoded beyond what is asked for, if it lasts that long
 SMALLEST_BYTE_RATE = 500  # a second, far below that of any music or speech; smaller files are not that long
@@ -54,19 +53,95 @@ _SIGNATURES = (
 )
 
 
-CHECK_SPELLING = "Check the spelling."
-
-
-class AudioError(ValueError):
-    """A file that cannot be used as audio; the message names the file and says what to do about it."""
-
-
-class MissingAudioError(AudioError):
-    """A file that is not there; the message ends with [`CHECK_SPELLING`]."""
-
-
 class _FFmpegMissingError(Exception):
     """torchcodec is unusable because FFmpeg's libraries cannot be loaded."""
+
+
+@dataclass(frozen=True)
+class DecodedAudio:
+    """What a file holds, as it is.
+
+    Args:
+        samples (`np.ndarray` of shape `(samples, channels)`): float32, full scale at -1 and 1.
+        sampling_rate (`int`): in Hz.
+        notes (`tuple[AudioNote, ...]`): what of the file was not heard, and what its header says wrongly.
+    """
+
+    samples: np.ndarray
+    sampling_rate: int
+    notes: tuple[AudioNote, ...] = ()
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A file as a model hears it.
+
+    Args:
+        waveform (`np.ndarray` of shape `(samples,)`): mono float32, full scale at -1 and 1.
+        notes (`tuple[AudioNote, ...]`): what the user should know about it.
+    """
+
+    waveform: np.ndarray
+    notes: tuple[AudioNote, ...] = ()
+
+
+@dataclass(frozen=True)
+class AudioReader:
+    """How files become the waveforms of a model; see also [`ASTFeatureExtractor.audio_reader`].
+
+    Args:
+        sampling_rate (`int`, *optional*, defaults to 16000): of the waveforms, in Hz.
+        channels (`str` or `int`, *optional*, defaults to `"mean"`): which channels are heard: the `"mean"` of all,
+            `"left"`, `"right"`, or the number of one, counted from 1.
+        resampler (`str`, *optional*, defaults to `"torchaudio"`): see [`resample`].
+        refused (`frozenset[str]`, *optional*): kinds of notes that are errors, such as `frozenset({CUT_OFF})`.
+    """
+
+    sampling_rate: int = 16_000
+    channels: str | int = "mean"
+    resampler: str = DEFAULT_RESAMPLER
+    refused: frozenset[str] = frozenset()
+
+    def hear(
+        self,
+        source: str | os.PathLike | bytes | BinaryIO | dict,
+        name: str | None = None,
+        max_samples: int | None = None,
+    ) -> Heard:
+        """Decode an audio file, make one channel of its channels and convert its sampling rate.
+
+        Args:
+            source, name, max_samples: see [`read_audio`].
+
+        Raises:
+            AudioError, TypeError: see [`read_audio`]; also for what is `refused`.
+        """
+        seconds = None if max_samples is None else max_samples / self.sampling_rate
+        name = name or _name_of(source)
+        decoded = decode_audio(source, name, seconds)
+        waveform = decoded.samples.mean(axis=1)  # (samples,)
+        if waveform.size == 0:
+            raise AudioError(
+                f"{name} is an audio file without a single sample. Record or export it again, or leave it out."
+            )
+        if not np.isfinite(waveform).all():
+            raise AudioError(f"{name} contains NaN or infinite samples. Export it again, for example as 16-bit WAV.")
+        for note in decoded.notes:
+            if note.kind in self.refused:
+                raise AudioError(note.text)
+        return Heard(resample(waveform, decoded.sampling_rate, self.sampling_rate, self.resampler), decoded.notes)
+
+    def read(
+        self,
+        source: str | os.PathLike | bytes | BinaryIO | dict,
+        name: str | None = None,
+        max_samples: int | None = None,
+    ) -> np.ndarray:
+        """The waveform of [`AudioReader.hear`]; its notes are logged as warnings."""
+        heard = self.hear(source, name, max_samples)
+        for note in heard.notes:
+            logger.warning(note.text)
+        return heard.waveform
 
 
 def read_audio(
@@ -75,7 +150,7 @@ def read_audio(
     name: str | None = None,
     max_samples: int | None = None,
 ) -> np.ndarray:
-    """Decode an audio file, average its channels and resample it.
+    """Decode an audio file, average its channels and resample it; [`AudioReader`] has more settings.
 
     Args:
         source (`str`, `os.PathLike`, `bytes`, file object or `dict`):
@@ -84,41 +159,27 @@ def read_audio(
         sampling_rate (`int`, *optional*, defaults to 16000):
             Sampling rate of the result in Hz.
         name (`str`, *optional*):
-            What error messages call the file; by default its path, where there is one.
+            What messages call the file; by default its path, where there is one.
         max_samples (`int`, *optional*):
             How many samples of the result are of interest. A file that lasts a minute longer is decoded only up to
             there, so that one of hours costs little time and memory; shorter ones come whole.
 
     Returns:
-        `np.ndarray` of shape `(samples,)` and type float32: mono, full scale at -1 and 1.
+        `np.ndarray` of shape `(samples,)` and type float32: mono, full scale at -1 and 1. What of the file was not heard
+        is logged as a warning.
 
     Raises:
-        AudioError: if there is no such file, it is empty, cannot be decoded or is a WAV that was cut off, no decoder
-            for its format is installed, or its samples are not finite.
+        AudioError: if there is no such file, it is empty or cannot be decoded, no decoder for its format is installed, or
+            its samples are not finite.
         TypeError: if `source` is of another type.
-
-    Source: `torchaudio.functional.resample` with its defaults, as in the audio classification pipeline of Transformers.
     """
-    beginning = None if max_samples is None else _beginning_of_long(source, max_samples / sampling_rate)
-    if beginning is None:
-        content, name = _read_bytes(source, name)
-        samples, file_rate = decode_audio(content, name)  # (samples, channels)
-    else:
-        samples, file_rate = beginning
-        name = name or str(source["path"] if isinstance(source, dict) else source)
-    waveform = samples.mean(axis=1)  # (samples,)
-    if waveform.size == 0:
-        raise AudioError(
-            f"{name} is an audio file without a single sample. Record or export it again, or leave it out."
-        )
-    if not np.isfinite(waveform).all():
-        raise AudioError(f"{name} contains NaN or infinite samples. Export it again, for example as 16-bit WAV.")
-    if file_rate != sampling_rate:
-        import torch
-        from torchaudio.functional import resample
+    return AudioReader(sampling_rate).read(source, name, max_samples)
 
-        waveform = resample(torch.from_numpy(waveform), file_rate, sampling_rate).numpy()
-    return waveform
+
+def _name_of(source) -> str | None:
+    """What messages call a file by itself; `None` if it is known when it is read."""
+    path = source.get("path") if isinstance(source, dict) else source
+    return str(path) if isinstance(path, (str, os.PathLike)) else None
 
 
 def _beginning_of_long(source, seconds: float) -> tuple[np.ndarray, int] | None:
@@ -144,7 +205,7 @@ def _beginning_of_long(source, seconds: float) -> tuple[np.ndarray, int] | None:
 
 def decode_audio(
     source: str | os.PathLike | bytes | BinaryIO | dict, name: str | None = None, seconds: float | None = None
-) -> tuple[np.ndarray, int]:
+) -> DecodedAudio:
     """Decode an audio file as it is, with all its channels and at its own sampling rate.
 
     Args:
@@ -153,17 +214,17 @@ def decode_audio(
             minute beyond is decoded.
 
     Returns:
-        Samples of shape `(samples, channels)`, float32, and their sampling rate in Hz. They may be none or not finite.
+        [`DecodedAudio`], whose samples may be none or not finite.
 
     Raises:
         AudioError, TypeError: see [`read_audio`].
     """
     beginning = None if seconds is None else _beginning_of_long(source, seconds)
     if beginning is not None:
-        return beginning
+        return DecodedAudio(*beginning)
     content, name = _read_bytes(source, name)
     _refuse_cut_off_wav(content, name)
-    return _decode(content, name)
+    return DecodedAudio(*_decode(content, name))
 
 
 def audio_duration(source: str | os.PathLike | bytes | BinaryIO | dict) -> float:
@@ -206,42 +267,6 @@ def _seconds_from_header(content: bytes) -> float | None:
         return AudioDecoder(content).metadata.duration_seconds_from_header
     except (ImportError, OSError, RuntimeError, ValueError):  # decoding says in words what is wrong
         return None
-
-
-def find_audio_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
-    """List audio files: files as they are given, and what the folders among `paths` hold at any depth.
-
-    Args:
-        paths (`str`, `os.PathLike` or an iterable of them):
-            Files, taken whatever their suffix, and folders, searched for the suffixes in `AUDIO_SUFFIXES`.
-
-    Returns:
-        Each file once, in the order of `paths`, a folder's files sorted; hidden files and folders are left out.
-
-    Raises:
-        AudioError: if a path does not exist or a folder holds no audio file.
-    """
-    files = []
-    for path in map(Path, [paths] if isinstance(paths, (str, os.PathLike)) else paths):
-        if not path.exists():
-            raise AudioError(f"There is no file or folder {path} (looked in {Path.cwd()}). Check the spelling.")
-        if not path.is_dir():
-            files.append(path)
-            continue
-        found = sorted(
-            file for file in path.rglob("*") if _is_visible_audio(file.relative_to(path)) and file.is_file()
-        )
-        if not found:
-            raise AudioError(
-                f"{path} and the folders below it hold no audio file. Looked for names ending in "
-                f"{' '.join(sorted(AUDIO_SUFFIXES))}; a file with another ending must be named itself."
-            )
-        files.extend(found)
-    return list(dict.fromkeys(files))
-
-
-def _is_visible_audio(path: Path) -> bool:
-    return path.suffix.lower() in AUDIO_SUFFIXES and not any(part.startswith(".") for part in path.parts)
 
 
 def _read_bytes(source, name: str | None) -> tuple[bytes, str]:
