@@ -1,5 +1,6 @@
 """Audio files to mono waveforms: decoding, channels, sampling rates, and what of a file could not be heard."""
 
+from .decoders import DecodedAudio
 from .errors import (
     CANCELLED,
     CHECK_SPELLING,
@@ -13,8 +14,9 @@ from .errors import (
     AudioNote,
     MissingAudioError,
 )
+from .ffmpeg import FFMPEG_COMMANDS
 from .files import AUDIO_SUFFIXES, find_audio_files
-from .reading import AudioReader, DecodedAudio, Heard, audio_duration, decode_audio, read_audio
+from .reading import AudioLength, AudioReader, Heard, audio_duration, audio_length, decode_audio, read_audio
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -22,17 +24,20 @@ __all__ = [
     "CHECK_SPELLING",
     "CUT_OFF",
     "DAMAGED",
+    "FFMPEG_COMMANDS",
     "HEADER",
     "HEARD_LESS",
     "LEFT_OUT",
     "SILENT",
     "AudioError",
+    "AudioLength",
     "AudioNote",
     "AudioReader",
     "DecodedAudio",
     "Heard",
     "MissingAudioError",
     "audio_duration",
+    "audio_length",
     "decode_audio",
     "find_audio_files",
     "read_audio",

@@ -1,75 +1,45 @@
-"""Decode audio files to mono float32 waveforms at one sampling rate.
+"""Read audio files: mono float32 waveforms at one sampling rate, and in words what of a file was not heard.
 
-`soundfile` decodes WAV, FLAC, OGG and MP3 on a bare machine; what it cannot read goes to torchcodec, which needs FFmpeg's
-libraries. Stock Transformers' pipeline decodes with the `ffmpeg` program instead; channels are averaged and rates
-converted here as they are there.
+Stock Transformers' pipeline decodes paths with the `ffmpeg` program, which also makes one channel of several and converts
+the sampling rate, and leaves what it loses in silence.
 """
 
-import io
 import logging
 import os
 import struct
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from .errors import CHECK_SPELLING, AudioError, AudioNote, MissingAudioError
+from .content import BytesContent, Content, FileContent
+from .decoders import DecodedAudio, decode_recording, one_after_the_other, stream_seconds, streams_of
+from .errors import CHECK_SPELLING, LEFT_OUT, AudioError, AudioNote, MissingAudioError
+from .ffmpeg import announced_seconds, first_line
+from .formats import container_is_cut_off, recordings, sniff_format
 from .resampling import DEFAULT_RESAMPLER, resample
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BEYOND = 60.0  # that a file is decoded beyond what is asked for, if it lasts that long
-SMALLEST_BYTE_RATE = 500  # a second, far below that of any music or speech; smaller files are not that long
-UNKNOWN_WAV_SIZE = 0x7FFF_0000  # sox writes 0x7ffff000 and less a header, FFmpeg 0xffffffff
-SOUNDFILE_FORMATS = frozenset(("WAV", "FLAC", "OGG", "MP3", "AIFF", "CAF"))
+UNRELIABLE = frozenset(("AVI", "AAC", None))  # formats whose announced length may be far from the truth
+HELD_WHOLE = 1 << 26  # bytes of a file that are read at once; of a larger one as much as is decoded
 
-FFMPEG_COMMANDS = {
-    "Debian, Ubuntu": "sudo apt-get install ffmpeg",
-    "macOS": "brew install ffmpeg",
-    "conda": "conda install -c conda-forge ffmpeg",
-}
-
-# (offset, first bytes, format), from the formats' own specifications.
-_SIGNATURES = (
-    (0, b"RIFF", "WAV"),
-    (0, b"RF64", "WAV"),
-    (0, b"fLaC", "FLAC"),
-    (0, b"OggS", "OGG"),
-    (0, b"ID3", "MP3"),
-    (0, b"\xff\xfb", "MP3"),
-    (0, b"\xff\xf3", "MP3"),
-    (0, b"\xff\xf2", "MP3"),
-    (0, b"\xff\xf1", "AAC"),
-    (0, b"\xff\xf9", "AAC"),
-    (4, b"ftyp", "MP4/M4A"),
-    (0, b"FORM", "AIFF"),
-    (0, b"caff", "CAF"),
-    (0, b"\x1a\x45\xdf\xa3", "WebM/Matroska"),
-    (0, b"\x30\x26\xb2\x75", "WMA"),
-    (0, b"#!AMR", "AMR"),
-    (0, b"wvpk", "WavPack"),
+# What a decoder, or the reading of a header, may raise on a file that is damaged in a way nobody thought of.
+DECODER_ERRORS = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SystemError,
+    ValueError,
+    struct.error,
 )
-
-
-class _FFmpegMissingError(Exception):
-    """torchcodec is unusable because FFmpeg's libraries cannot be loaded."""
-
-
-@dataclass(frozen=True)
-class DecodedAudio:
-    """What a file holds, as it is.
-
-    Args:
-        samples (`np.ndarray` of shape `(samples, channels)`): float32, full scale at -1 and 1.
-        sampling_rate (`int`): in Hz.
-        notes (`tuple[AudioNote, ...]`): what of the file was not heard, and what its header says wrongly.
-    """
-
-    samples: np.ndarray
-    sampling_rate: int
-    notes: tuple[AudioNote, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,31 +152,13 @@ def _name_of(source) -> str | None:
     return str(path) if isinstance(path, (str, os.PathLike)) else None
 
 
-def _beginning_of_long(source, seconds: float) -> tuple[np.ndarray, int] | None:
-    """The beginning of a file that lasts much longer than that, as of [`decode_audio`]; `None` of all others."""
-    import soundfile
-
-    path = source.get("path") if isinstance(source, dict) and source.get("bytes") is None else source
-    # So much is decoded that resampling gives, bit for bit, what it gives of the whole file.
-    seconds += SECONDS_BEYOND
-    if not isinstance(path, (str, os.PathLike)) or not os.path.isfile(path):
-        return None
-    if os.path.getsize(path) < seconds * SMALLEST_BYTE_RATE:
-        return None
-    try:
-        with soundfile.SoundFile(os.fspath(path)) as file:
-            wanted = round(seconds * file.samplerate)
-            if file.frames <= wanted:
-                return None
-            return file.read(wanted, dtype="float32", always_2d=True), file.samplerate
-    except soundfile.SoundFileError:  # decoded another way, or refused in words, as a whole
-        return None
-
-
 def decode_audio(
     source: str | os.PathLike | bytes | BinaryIO | dict, name: str | None = None, seconds: float | None = None
 ) -> DecodedAudio:
     """Decode an audio file as it is, with all its channels and at its own sampling rate.
+
+    Recordings that were joined in one file are heard one after the other, at the sampling rate and with the channels of
+    the first.
 
     Args:
         source, name: see [`read_audio`].
@@ -219,54 +171,114 @@ def decode_audio(
     Raises:
         AudioError, TypeError: see [`read_audio`].
     """
-    beginning = None if seconds is None else _beginning_of_long(source, seconds)
-    if beginning is not None:
-        return DecodedAudio(*beginning)
-    content, name = _read_bytes(source, name)
-    _refuse_cut_off_wav(content, name)
-    return DecodedAudio(*_decode(content, name))
+    # So much is decoded that resampling gives, bit for bit, what it gives of the whole file.
+    limit = None if seconds is None else seconds + SECONDS_BEYOND
+    with _opened(source, name) as (content, name):
+        audio_format = sniff_format(content)
+        if limit is not None and isinstance(content, FileContent):
+            # Of a long recording the end is not looked at, nor what is joined to it.
+            beginning = decode_recording(content, audio_format, name, limit)
+            if len(beginning.samples) >= round(limit * beginning.sampling_rate):
+                return beginning
+        parts = recordings(content, audio_format)
+        if len(parts) == 1:
+            return decode_recording(content, audio_format, name, limit)
+        decoded, notes, seconds = [], [], 0.0
+        for number, part in enumerate(parts, start=1):
+            try:
+                decoded.append(decode_recording(part, sniff_format(part), name, limit))
+            except AudioError as error:
+                if not decoded:
+                    raise
+                words = f"{name}: recording {number} of the {len(parts)} that are joined in it is not heard. {error}"
+                notes.append(AudioNote(LEFT_OUT, words))
+                continue
+            seconds += len(decoded[-1].samples) / decoded[-1].sampling_rate
+            if limit is not None and seconds >= limit:
+                break
+        whole = one_after_the_other(decoded)
+        return replace(whole, notes=(*whole.notes, *notes))
 
 
-def audio_duration(source: str | os.PathLike | bytes | BinaryIO | dict) -> float:
-    """How long an audio file lasts, told from its header where that says it.
+@dataclass(frozen=True)
+class AudioLength:
+    """How long an audio file lasts.
+
+    Args:
+        seconds (`float`): what decoding it gives.
+        is_estimate (`bool`): whether that is only what its container announces, which may be some hundredths of a second
+            away, or wrong.
+    """
+
+    seconds: float
+    is_estimate: bool = False
+
+
+def audio_length(source: str | os.PathLike | bytes | BinaryIO | dict) -> AudioLength:
+    """How long an audio file lasts, told without decoding it where that can be.
 
     Args:
         source: see [`read_audio`].
 
     Returns:
-        Seconds.
+        [`AudioLength`]: of what libsndfile reads, to a sample what decoding gives; of what only FFmpeg reads, an estimate.
 
     Raises:
         AudioError, TypeError: see [`read_audio`].
     """
     import soundfile
 
+    with _opened(source, None) as (content, name):
+        parts = recordings(content, sniff_format(content))
+        try:
+            streams = [stream for part in parts for stream in streams_of(part, sniff_format(part), name)]
+            return AudioLength(sum(map(stream_seconds, streams)))
+        except soundfile.SoundFileError:
+            formats = [sniff_format(part) for part in parts]
+            announced = [
+                None
+                if audio_format in UNRELIABLE or container_is_cut_off(part, audio_format)
+                else announced_seconds(part)
+                for part, audio_format in zip(parts, formats, strict=True)
+            ]
+        if all(seconds is not None for seconds in announced):
+            return AudioLength(sum(announced), is_estimate=True)
+        decoded = decode_audio(source)
+        return AudioLength(len(decoded.samples) / decoded.sampling_rate)
+
+
+def audio_duration(source: str | os.PathLike | bytes | BinaryIO | dict) -> float:
+    """The seconds of [`audio_length`]."""
+    return audio_length(source).seconds
+
+
+@contextmanager
+def _opened(source, name: str | None) -> Iterator[tuple[Content, str]]:
+    """The content of a file, which is not empty, and the name for messages about it.
+
+    Whatever a decoder raises within becomes an error that names the file.
+    """
     path = source.get("path") if isinstance(source, dict) and source.get("bytes") is None else source
-    if isinstance(path, (str, os.PathLike)) and os.path.isfile(path):  # the header alone is read
-        header, content = os.fspath(path), None
+    content = None
+    if isinstance(path, (str, os.PathLike)) and os.path.isfile(path) and os.path.getsize(path) > HELD_WHOLE:
+        name = name or str(path)
+        content = FileContent(os.fspath(path))
     else:
-        content, name = _read_bytes(source, None)
-        header = io.BytesIO(content)
+        read, name = _read_bytes(source, name)
+        is_file = isinstance(path, (str, os.PathLike)) and os.path.isfile(path)
+        content = BytesContent(read, os.fspath(path) if is_file else None)
     try:
-        return soundfile.info(header).duration
-    except soundfile.SoundFileError:
-        if content is None:
-            content, name = _read_bytes(source, None)
-        seconds = _seconds_from_header(content)
-        if seconds is not None:
-            return seconds
-        samples, file_rate = _decode(content, name)
-        return len(samples) / file_rate
-
-
-def _seconds_from_header(content: bytes) -> float | None:
-    """What FFmpeg reads of a file's length without decoding it; `None` if that is not there or cannot be read."""
-    try:
-        from torchcodec.decoders import AudioDecoder
-
-        return AudioDecoder(content).metadata.duration_seconds_from_header
-    except (ImportError, OSError, RuntimeError, ValueError):  # decoding says in words what is wrong
-        return None
+        yield content, name
+    except AudioError:
+        raise
+    except DECODER_ERRORS as error:
+        raise AudioError(
+            f"{name} cannot be decoded: {first_line(error)} ({type(error).__name__}). It is probably damaged: export or "
+            "download it again, or leave it out."
+        ) from error
+    finally:
+        if isinstance(content, FileContent):
+            content.close()
 
 
 def _read_bytes(source, name: str | None) -> tuple[bytes, str]:
@@ -305,96 +317,3 @@ def _fetch_bytes(source, name: str | None) -> tuple[bytes, str]:
         raise MissingAudioError(f"There is no file {path}{looked_for}. {CHECK_SPELLING}") from None
     except OSError as error:
         raise AudioError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def _refuse_cut_off_wav(content: bytes, name: str):
-    """Compare what a WAV file says of its length with what is there: libsndfile reads half a download without a word."""
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
-        return
-    offset = 12
-    while offset + 8 <= len(content):
-        chunk, size = struct.unpack_from("<4sI", content, offset)
-        if chunk == b"data":
-            present = len(content) - offset - 8
-            # Programs that write to a pipe cannot know the size and put 0 or a huge number there.
-            if present < size < UNKNOWN_WAV_SIZE:
-                raise AudioError(
-                    f"{name} is cut off: {present} of its {size} bytes of samples are there. Copy or download it again."
-                )
-            return
-        offset += 8 + size + size % 2  # chunks are padded to even sizes
-
-
-def _decode(content: bytes, name: str) -> tuple[np.ndarray, int]:
-    """Decode with soundfile, then with torchcodec.
-
-    Returns:
-        The samples as float32 of shape `(samples, channels)`, and their sampling rate in Hz.
-    """
-    import soundfile
-
-    try:
-        return soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
-        # The text of an error about a stream begins with the stream's address; what went wrong comes last.
-        soundfile_words = str(error).rpartition(">: ")[2].rstrip(".")
-
-    audio_format = _sniff_format(content)
-    if audio_format is None and _looks_like_text(content):
-        raise AudioError(
-            f"{name} holds text, not audio; it begins with {content[:40]!r}. A web page or a Git LFS pointer saved under "
-            "an audio file's name looks like that: download the file again."
-        )
-    suffix = Path(name).suffix
-    described = f"{name} ({audio_format or f'unknown format, suffix {suffix!r}'})"
-    try:
-        return _decode_with_torchcodec(content)
-    except _FFmpegMissingError as error:
-        if audio_format in SOUNDFILE_FORMATS:
-            raise AudioError(
-                f"{described} cannot be decoded: soundfile says '{soundfile_words}'. The file is probably damaged: export or "
-                "download it again. (An unusual codec within it would need FFmpeg; ast-doctor shows whether it is there.)"
-            ) from error
-        commands = "; ".join(f"{system}: {command}" for system, command in FFMPEG_COMMANDS.items())
-        raise AudioError(
-            f"{described} cannot be decoded: soundfile says '{soundfile_words}', and torchcodec, which reads what "
-            f"soundfile cannot, finds no FFmpeg libraries. Install FFmpeg ({commands}) or convert the file to WAV or "
-            "FLAC. If FFmpeg is installed, ast-doctor shows what is wrong with it."
-        ) from error
-    except (RuntimeError, ValueError) as error:
-        raise AudioError(
-            f"{described} cannot be decoded: soundfile says '{soundfile_words}', torchcodec says "
-            f"'{_first_line(error)}'. The file is probably damaged or not audio: export or download it again."
-        ) from error
-
-
-def _decode_with_torchcodec(content: bytes) -> tuple[np.ndarray, int]:
-    """Decode with FFmpeg's libraries; see [`_decode`] for what is returned."""
-    try:
-        from torchcodec.decoders import AudioDecoder
-    except (ImportError, OSError, RuntimeError) as error:  # torchcodec not installed, or built for another torch
-        raise _FFmpegMissingError(_first_line(error)) from error
-    try:
-        samples = AudioDecoder(content).get_all_samples()
-    except RuntimeError as error:
-        # torchcodec 0.17 imports without FFmpeg and fails at the first decoder, with no error class of its own.
-        if "Could not load libtorchcodec" in str(error):
-            raise _FFmpegMissingError(_first_line(error)) from error
-        raise
-    return samples.data.numpy().T, samples.sample_rate  # (samples, channels)
-
-
-def _sniff_format(content: bytes) -> str | None:
-    """Name the format by its first bytes, which say more than a suffix does."""
-    for offset, signature, audio_format in _SIGNATURES:
-        if content.startswith(signature, offset):
-            return audio_format
-    return None
-
-
-def _looks_like_text(content: bytes) -> bool:
-    return all(byte >= 32 or byte in b"\t\n\r" for byte in content[:512])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

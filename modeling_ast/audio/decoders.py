@@ -1,0 +1,399 @@
+"""Decode a recording: with libsndfile where it reads it, else with FFmpeg; all that is there, and in words what is not.
+
+libsndfile is given what it reads rightly: a header with true sizes, a stream of whole frames. What it cannot read goes to
+torchcodec, and what torchcodec gives less of than the container announces to the `ffmpeg` program, where that is there.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from . import ffmpeg, flac, formats, mp3, ogg
+from .content import Content
+from .errors import CUT_OFF, DAMAGED, HEADER, AudioError, AudioNote
+from .ffmpeg import FFMPEG_COMMANDS, FFmpegError, FFmpegMissingError, FFmpegSamples
+from .sample_regions import patched, sample_region
+
+FRAMES_OF_TAG = 2  # that the counts of MP3 taggers may be apart: some count the tag itself
+LESS_THAN_ANNOUNCED = (
+    0.02  # seconds that torchcodec may fall short of the container before the ffmpeg program is asked
+)
+NOTABLE_SHARE, NOTABLE_SECONDS = 0.01, 0.3  # of what a container announces: encoders' padding is less
+SCRAMBLED_SHARE = 0.9  # what torchcodec gives less of than that may be pieces without what lies between them
+SPOTS_NAMED = 3
+AGAIN = "Copy or download it again."
+
+
+@dataclass(frozen=True)
+class DecodedAudio:
+    """What a file holds, as it is.
+
+    Args:
+        samples (`np.ndarray` of shape `(samples, channels)`): float32, full scale at -1 and 1.
+        sampling_rate (`int`): in Hz.
+        notes (`tuple[AudioNote, ...]`): what of the file was not heard, and what its header says wrongly.
+    """
+
+    samples: np.ndarray
+    sampling_rate: int
+    notes: tuple[AudioNote, ...] = ()
+
+
+@dataclass
+class Stream:
+    """What libsndfile is to decode.
+
+    Args:
+        content ([`Content`]): a file that it reads rightly.
+        notes (`list[AudioNote]`): what is known before it is decoded.
+        silences (`list[tuple[float, float]]`): where samples are lost, in seconds of the recording, and for how long; so
+            much silence is put there, so that what follows keeps its time.
+        announced_share (`float`, *optional*): of a stream that is cut off, how many times as much was announced.
+        ends_early (`bool`): whether it is cut off, which shows even where no length was announced.
+        skipped (`int`): samples at the beginning of what libsndfile decodes that are not the recording's.
+        check_holes (`bool`): whether fewer samples than libsndfile announces are lost pages of Ogg.
+    """
+
+    content: Content
+    notes: list[AudioNote] = field(default_factory=list)
+    silences: list[tuple[float, float]] = field(default_factory=list)
+    announced_share: float | None = None
+    skipped: int = 0
+    ends_early: bool = False
+    check_holes: bool = False
+
+
+def decode_recording(content: Content, audio_format: str | None, name: str, seconds: float | None) -> DecodedAudio:
+    """Decode one recording.
+
+    Args:
+        content ([`Content`]): the file.
+        audio_format (`str`, *optional*): from [`sniff_format`].
+        name (`str`): what messages call it.
+        seconds (`float`, *optional*): how much of its beginning is wanted; all if not given.
+
+    Returns:
+        [`DecodedAudio`].
+
+    Raises:
+        AudioError: if it cannot be decoded.
+    """
+    import soundfile
+
+    try:
+        decoded = [
+            _decode_stream(stream, name, seconds) for stream in streams_of(content, audio_format, name, seconds)
+        ]
+        return one_after_the_other(decoded)
+    except soundfile.SoundFileError as error:
+        if audio_format == "FLAC" and (info := flac.stream_info(content)) is not None:
+            stream = _mended_flac(content, info, name)
+            if stream is not None:
+                return _decode_stream(stream, name, seconds)
+        # The text of an error about a stream begins with the stream's address; what went wrong comes last.
+        soundfile_words = str(error).rpartition(">: ")[2].rpartition("': ")[2].rstrip(".")
+    return _decode_with_ffmpeg(content, audio_format, name, soundfile_words)
+
+
+def streams_of(content: Content, audio_format: str | None, name: str, seconds: float | None = None) -> list[Stream]:
+    """Prepare a recording for libsndfile.
+
+    Args:
+        content, audio_format, name, seconds: see [`decode_recording`].
+
+    Returns:
+        `list[Stream]`, to be heard one after the other.
+    """
+    if audio_format == "MP3":
+        return _mp3_streams(content, name, seconds) or [Stream(content)]
+    if audio_format == "FLAC":
+        return [_flac_stream(content, name)]
+    if audio_format == "OGG":
+        return [Stream(content, ends_early=ogg.ends_within_page(content), check_holes=True)]
+    region = sample_region(content)
+    if region is None:
+        return [Stream(content)]
+    share = region.announced / region.size if region.is_cut_off and region.size else None
+    if region.holds_mp3:
+        streams = _mp3_streams(content.part(region.offset, region.offset + region.size), name, seconds)
+        if streams:
+            streams[-1].announced_share = share
+            return streams
+    notes = []
+    if region.said is not None and abs(region.size - region.said) > region.offset and region.byte_rate:
+        there, said = region.size / region.byte_rate, region.said / region.byte_rate
+        words = f"announces {said:.2f} s of samples; {there:.2f} s are there, which are heard"
+        notes.append(AudioNote(HEADER, f"{name} has a wrong header: it {words}."))
+    read = patched(content, region) if region.must_be_patched else content
+    return [Stream(read, notes, announced_share=share)]
+
+
+def _cut_off(name: str, seconds: float, share: float | None) -> AudioNote:
+    """That a file ends early: seconds that are there, and how many times as much its header announces, if it says so."""
+    if share is None:
+        words = f"its end is missing, and it does not say how long that was; {seconds:.2f} s are there"
+    else:
+        words = f"{seconds:.2f} of the {seconds * share:.2f} s that its header announces are there"
+    return AudioNote(CUT_OFF, f"{name} is cut off: {words}. {AGAIN}")
+
+
+def _damaged(
+    name: str, spots: list[tuple[float, float]], what: str = "could not be decoded and are heard as silence"
+) -> AudioNote:
+    """That stretches of a file are damaged: begins and ends in seconds."""
+    named = ", ".join(f"{begin:.2f} to {end:.2f} s" for begin, end in spots[:SPOTS_NAMED])
+    more = f" and {len(spots) - SPOTS_NAMED} more" if len(spots) > SPOTS_NAMED else ""
+    lost = sum(end - begin for begin, end in spots)
+    return AudioNote(DAMAGED, f"{name} is damaged: {named}{more} ({lost:.2f} s in all) {what}. {AGAIN}")
+
+
+def _mp3_streams(content: Content, name: str, seconds: float | None) -> list[Stream]:
+    found = mp3.mp3_streams(content, seconds)
+    streams = []
+    for stream in found:
+        header, notes, silences = stream.header, [], []
+        frame_seconds = header.samples / header.sampling_rate
+        missing = (stream.announced or stream.frames) - stream.frames
+        if stream.gaps:
+            frame_size = (stream.stop - stream.start) / stream.frames
+            lost = [max(1, round((stop - start) / frame_size)) for _, start, stop in stream.gaps]
+            if missing > 0 and len(lost) == 1:
+                lost = [missing]
+            silences = [
+                (frames * frame_seconds, count * frame_seconds)
+                for (frames, *_), count in zip(stream.gaps, lost, strict=True)
+            ]
+            earlier, spots = 0.0, []
+            for begin, length in silences:
+                spots.append((begin + earlier, begin + earlier + length))
+                earlier += length
+            notes.append(_damaged(name, spots))
+        share = (
+            stream.announced / stream.frames
+            if missing > FRAMES_OF_TAG and not stream.gaps and stream.is_counted
+            else None
+        )
+        if header.layer != 3 or _is_read_rightly(content, stream, missing, len(found) == 1):
+            is_all = len(found) == 1 and (stream.start == 0 or mp3.id3_size(content.read(0, 10)))
+            part = content if is_all else content.part(stream.start, stream.stop)
+            streams.append(Stream(part, notes, silences, share))
+        else:
+            mended, skipped = mp3.stream_content(content, stream)
+            streams.append(Stream(mended, notes, silences, share, skipped))
+    return streams
+
+
+def _is_read_rightly(content: Content, stream: mp3.Mp3Stream, missing: int, is_only: bool) -> bool:
+    """Whether libsndfile hears all frames of a stream without help."""
+    import soundfile
+
+    if stream.gaps:
+        return False
+    if stream.announced:
+        return abs(missing) <= FRAMES_OF_TAG or not stream.is_counted
+    if stream.has_tag or not is_only:
+        return False
+    try:
+        guessed = soundfile.info(content.path or content.file()).frames
+    except soundfile.SoundFileError:
+        return False
+    return guessed == stream.frames * stream.header.samples
+
+
+def _flac_stream(content: Content, name: str) -> Stream:
+    info = flac.stream_info(content)
+    if info is None or (info.samples and flac.last_sample(content, info) == info.samples):
+        return Stream(content)  # a damaged frame in its middle shows when it is decoded
+    return _mended_flac(content, info, name) or Stream(content)
+
+
+def _mended_flac(content: Content, info: flac.StreamInfo, name: str) -> Stream | None:
+    mended = flac.mended(content, info)
+    if mended is None:
+        return None
+    notes, rate = [], info.sampling_rate
+    if mended.damaged:
+        notes.append(_damaged(name, [(start / rate, stop / rate) for start, stop in mended.damaged]))
+    share = info.samples / mended.samples if mended.samples < info.samples else None
+    return Stream(mended.content, notes, announced_share=share, ends_early=mended.ends_within_frame)
+
+
+def _open_stream(stream: Stream):
+    import soundfile
+
+    return soundfile.SoundFile(stream.content.path or stream.content.file())
+
+
+def stream_seconds(stream: Stream) -> float:
+    """How long a stream lasts when it is decoded, told without decoding it."""
+    with _open_stream(stream) as file:
+        return (file.frames - stream.skipped) / file.samplerate + sum(length for _, length in stream.silences)
+
+
+def _decode_stream(stream: Stream, name: str, seconds: float | None) -> DecodedAudio:
+    with _open_stream(stream) as file:
+        announced, rate = file.frames, file.samplerate
+        wanted = announced if seconds is None else min(announced, round(seconds * rate) + stream.skipped)
+        samples = file.read(wanted, dtype="float32", always_2d=True)[stream.skipped :]
+        wanted -= stream.skipped
+    notes, silences = list(stream.notes), stream.silences
+    if stream.ends_early or stream.announced_share is not None:
+        notes.append(_cut_off(name, announced / rate, stream.announced_share))
+    if stream.check_holes and len(samples) < wanted:
+        holes = ogg.damaged_stretches(stream.content, rate)
+        if holes:
+            share = (wanted - len(samples)) / rate / sum(end - begin for begin, end in holes)
+            notes.append(_damaged(name, holes, "could not be decoded in part and are heard as silence there"))
+            silences, earlier = [], 0.0
+            for begin, end in holes:
+                silences.append((begin - earlier, (end - begin) * share))
+                earlier += (end - begin) * share
+    return DecodedAudio(_with_silences(samples, silences, rate), rate, tuple(notes))
+
+
+def _with_silences(samples: np.ndarray, silences: list[tuple[float, float]], sampling_rate: int) -> np.ndarray:
+    """Samples with silence put in.
+
+    Args:
+        samples (`np.ndarray` of shape `(samples, channels)`): as decoded.
+        silences (`list[tuple[float, float]]`): at which of their seconds, and for how long.
+        sampling_rate (`int`): in Hz.
+    """
+    pieces, start = [], 0
+    for begin, length in silences:
+        stop = min(round(begin * sampling_rate), len(samples))
+        pieces += [samples[start:stop], np.zeros((round(length * sampling_rate), samples.shape[1]), samples.dtype)]
+        start = stop
+    return np.concatenate([*pieces, samples[start:]]) if pieces else samples
+
+
+def one_after_the_other(decoded: list[DecodedAudio]) -> DecodedAudio:
+    """Recordings that were joined in one file as one: at the sampling rate and with the channels of the first.
+
+    Args:
+        decoded (`list[DecodedAudio]`): one or more.
+    """
+    if len(decoded) == 1:
+        return decoded[0]
+    from .resampling import resample
+
+    rate, channels = decoded[0].sampling_rate, decoded[0].samples.shape[1]
+    pieces = []
+    for part in decoded:
+        samples = part.samples
+        if samples.shape[1] != channels:
+            samples = np.repeat(samples.mean(axis=1, keepdims=True), channels, axis=1)
+        if part.sampling_rate != rate and len(samples):
+            samples = np.stack([resample(channel, part.sampling_rate, rate) for channel in samples.T.copy()], axis=1)
+        pieces.append(samples)
+    notes = dict.fromkeys(note for part in decoded for note in part.notes)
+    return DecodedAudio(np.concatenate(pieces), rate, tuple(notes))
+
+
+def _decode_with_ffmpeg(content: Content, audio_format: str | None, name: str, soundfile_words: str) -> DecodedAudio:
+    """Decode what libsndfile cannot, and compare what comes of it with what the container announces."""
+    if audio_format is None and formats.looks_like_text(content):
+        raise AudioError(
+            f"{name} holds text, not audio; it begins with {content.read(0, 40)!r}. A web page or a Git LFS pointer saved "
+            "under an audio file's name looks like that: download the file again."
+        )
+    described = f"{name} ({audio_format or f'unknown format, suffix {Path(name).suffix!r}'})"
+    if formats.lacks_index(content, audio_format):
+        raise AudioError(
+            f"{described} is cut off: its index, which stands at the end, is missing, and nothing can be decoded without "
+            f"it. {AGAIN}"
+        )
+    decoded, torchcodec_words = None, None
+    try:
+        decoded = ffmpeg.decode_with_torchcodec(content)
+    except FFmpegMissingError as error:
+        if not ffmpeg.has_program() or audio_format is None:
+            raise AudioError(_ffmpeg_missing(described, audio_format, soundfile_words)) from error
+        torchcodec_words = "FFmpeg's libraries cannot be loaded"
+    except FFmpegError as error:
+        torchcodec_words = str(error)
+    announced = decoded.announced if decoded else ffmpeg.announced_seconds(content)
+    is_short = decoded is not None and announced is not None and decoded.seconds < announced - LESS_THAN_ANNOUNCED
+    asked_program = audio_format is not None and ffmpeg.has_program() and (decoded is None or is_short)
+    if asked_program:
+        try:
+            by_program = ffmpeg.decode_with_program(content)
+        except FFmpegError as error:
+            torchcodec_words = torchcodec_words or str(error)
+        else:
+            decoded = by_program if decoded is None or by_program.seconds > decoded.seconds else decoded
+    if decoded is None:
+        fault = "cut off" if formats.container_is_cut_off(content, audio_format) else "damaged or not audio"
+        hint = (
+            "" if ffmpeg.has_program() else " The ffmpeg program, which is not installed, passes over damaged spots."
+        )
+        raise AudioError(
+            f"{described} cannot be decoded: soundfile says '{soundfile_words}', torchcodec says "
+            f"'{torchcodec_words}'. The file is probably {fault}: export or download it again.{hint}"
+        )
+    notes = _notes_of_ffmpeg(content, audio_format, described, decoded, announced, torchcodec_words, asked_program)
+    return DecodedAudio(decoded.samples, decoded.sampling_rate, notes)
+
+
+def _notes_of_ffmpeg(
+    content: Content,
+    audio_format: str | None,
+    name: str,
+    decoded: FFmpegSamples,
+    announced: float | None,
+    torchcodec_words: str | None,
+    asked_program: bool,
+) -> tuple[AudioNote, ...]:
+    """What is to be said of a file that FFmpeg decoded; an error if too little of it came to be of use."""
+    missing = 0.0 if announced is None else announced - decoded.seconds
+    is_notable = announced is not None and missing > max(NOTABLE_SECONDS, NOTABLE_SHARE * announced)
+    if formats.container_is_cut_off(content, audio_format):
+        share = announced / decoded.seconds if is_notable and decoded.seconds else None
+        return (_cut_off(name, decoded.seconds, share),)
+    if torchcodec_words is not None and asked_program and decoded.complaint:
+        of_announced = f" of the {announced:.2f} s that it announces" if is_notable else ""
+        return (
+            AudioNote(
+                DAMAGED,
+                f"{name} is damaged or cut off: {decoded.seconds:.2f} s{of_announced} could be decoded, ffmpeg says "
+                f"'{decoded.complaint}'. {AGAIN}",
+            ),
+        )
+    if not is_notable:
+        return ()
+    if asked_program:  # both agree
+        kind = HEADER if audio_format == "AVI" else DAMAGED
+        words = "which may be the truth" if kind == HEADER else "so that the rest is probably damaged or cut off"
+        return (
+            AudioNote(
+                kind,
+                f"{name} announces {announced:.2f} s, of which FFmpeg finds {decoded.seconds:.2f} s, {words}.",
+            ),
+        )
+    if decoded.seconds < SCRAMBLED_SHARE * announced:
+        raise AudioError(
+            f"{name} lasts {announced:.2f} s by its header, of which torchcodec decodes {decoded.seconds:.2f} s, perhaps in "
+            "pieces. Install the ffmpeg program, which is asked then, or convert the file to WAV or FLAC."
+        )
+    return (
+        AudioNote(
+            DAMAGED,
+            f"{name}: torchcodec decodes {decoded.seconds:.2f} of the {announced:.2f} s that its header announces. Install "
+            "the ffmpeg program, which may hear more, or convert the file to WAV or FLAC.",
+        ),
+    )
+
+
+def _ffmpeg_missing(described: str, audio_format: str | None, soundfile_words: str) -> str:
+    if audio_format in formats.SOUNDFILE_FORMATS:
+        return (
+            f"{described} cannot be decoded: soundfile says '{soundfile_words}'. The file is probably damaged: export or "
+            "download it again. (An unusual codec within it would need FFmpeg; ast-doctor shows whether it is there.)"
+        )
+    commands = "; ".join(f"{system}: {command}" for system, command in FFMPEG_COMMANDS.items())
+    return (
+        f"{described} cannot be decoded: soundfile says '{soundfile_words}', and torchcodec, which reads what "
+        f"soundfile cannot, finds no FFmpeg libraries. Install FFmpeg ({commands}) or convert the file to WAV or "
+        "FLAC. If FFmpeg is installed, ast-doctor shows what is wrong with it."
+    )

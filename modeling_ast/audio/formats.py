@@ -1,0 +1,200 @@
+"""What a file is by its first bytes, how many recordings were joined in it, and whether its container is whole."""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+
+from . import ogg
+from .content import Content
+from .mp3 import first_frame, frame_header, id3_size
+from .sample_regions import W64_RIFF, W64_WAVE, sample_region
+
+ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+MATROSKA_SEGMENT = bytes.fromhex("18538067")
+ADTS = (b"\xff\xf1", b"\xff\xf9", b"\xff\xf0", b"\xff\xf8")
+
+# (offset, first bytes, format), from the formats' own specifications; those of WAV and AIFF are read below.
+_SIGNATURES = (
+    (0, b"fLaC", "FLAC"),
+    (0, b"OggS", "OGG"),
+    (0, b".snd", "AU"),
+    (0, b"dns.", "AU"),
+    (0, b"caff", "CAF"),
+    (0, W64_RIFF, "W64"),
+    (4, b"ftyp", "MP4/M4A"),
+    (4, b"moov", "MP4/M4A"),
+    (0, b"\x1a\x45\xdf\xa3", "WebM/Matroska"),
+    (0, ASF_HEADER[:4], "WMA"),
+    (0, b"#!AMR", "AMR"),
+    (0, b"wvpk", "WavPack"),
+    (0, b"TTA1", "TTA"),
+    (0, b"MAC ", "Monkey's Audio"),
+    (0, b"\x0b\x77", "AC-3"),
+    (0, b"Creative Voice File", "VOC"),
+    (0, b"NIST_1A", "NIST SPHERE"),
+    (0, b".RMF", "RealMedia"),
+    (0, b"FLV\x01", "FLV"),
+    (0, b"MThd", "MIDI"),
+)
+SOUNDFILE_FORMATS = frozenset(
+    ("WAV", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF", "VOC", "NIST SPHERE")
+)  # which need no FFmpeg, but for rare codecs within
+
+
+def sniff_format(content: Content) -> str | None:
+    """Name the format by its first bytes, which say more than a suffix does; `None` if it is none of those known."""
+    start = 0
+    while size := id3_size(content.read(start, 10)):
+        start += size
+    head = content.read(start, 40)
+    if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
+        return {b"WAVE": "WAV" if head[:3] == b"RIF" else "RF64", b"AVI ": "AVI"}.get(head[8:12])
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC", b"8SVX"):
+        return "AIFF"
+    for offset, signature, audio_format in _SIGNATURES:
+        if head.startswith(signature, offset):
+            return audio_format
+    if head[:2] in ADTS and frame_header(head) is None:
+        return "AAC"
+    # A recording of a broadcast begins within a frame.
+    return "MP3" if first_frame(content, start) >= 0 else None
+
+
+def recordings(content: Content, audio_format: str | None) -> list[Content]:
+    """Take apart what was joined byte for byte, as `cat` and recorders of broadcasts do.
+
+    MP3 is not taken apart here, and what FFmpeg hears on through by itself is not either.
+
+    Args:
+        content ([`Content`]): the file.
+        audio_format (`str`, *optional*): from [`sniff_format`].
+
+    Returns:
+        `list[Content]`: a file each, in their order; the content itself if it is only one.
+    """
+    starts = [0, *_later_beginnings(content, audio_format)]
+    stops = [*starts[1:], content.size]
+    return [content.part(start, stop) for start, stop in zip(starts, stops, strict=True)]
+
+
+def _later_beginnings(content: Content, audio_format: str | None) -> Iterator[int]:
+    if audio_format in ("WAV", "RF64"):
+        for at in content.find_all(b"WAVE", 12):
+            if content.read(at - 8, 4) in (b"RIFF", b"RIFX", b"RF64", b"BW64") and content.read(at + 4, 4) in (
+                b"fmt ",
+                b"ds64",
+                b"JUNK",
+                b"bext",
+                b"LIST",
+                b"fact",
+                b"PEAK",
+            ):
+                yield at - 8
+    elif audio_format == "W64":
+        for at in content.find_all(W64_RIFF, 1):
+            if content.read(at + 24, 16) == W64_WAVE:
+                yield at
+    elif audio_format == "AIFF":
+        for form in (b"AIFF", b"AIFC"):
+            for at in content.find_all(form, 12):
+                if content.read(at - 8, 4) == b"FORM" and content.read(at + 4, 4) in (
+                    b"FVER",
+                    b"COMM",
+                    b"NAME",
+                    b"MARK",
+                ):
+                    yield at - 8
+    elif audio_format == "AU":
+        region = sample_region(content)
+        while region is not None and region.announced:
+            end = region.offset + region.announced
+            if content.read(end, 4) not in (b".snd", b"dns."):
+                return
+            yield end
+            following = sample_region(content.part(end, content.size))
+            region = following and replace(following, offset=following.offset + end)
+    elif audio_format == "CAF":
+        yield from content.find_all(b"caff\x00\x01\x00\x00desc", 1)
+    elif audio_format == "FLAC":
+        for block in (b"\x00", b"\x80"):  # STREAMINFO with other blocks behind it, or alone
+            yield from content.find_all(b"fLaC" + block + b"\x00\x00\x22", 10)
+    elif audio_format == "OGG":
+        yield from ogg.beginnings(content)[1:]
+    elif audio_format == "MP4/M4A":
+        yield from (offset for offset, name, _ in _boxes(content) if name == b"ftyp" and offset)
+    elif audio_format == "WMA":
+        yield from content.find_all(ASF_HEADER, 1)
+    elif audio_format == "TTA":
+        yield from content.find_all(content.read(0, 6), 22)
+    elif audio_format == "WavPack":
+        yield from _wavpack_beginnings(content)
+
+
+def _wavpack_beginnings(content: Content) -> Iterator[int]:
+    for offset in content.find_all(b"wvpk", 4):
+        head = content.read(offset, 32)
+        if len(head) == 32:
+            version, index, samples, flags = struct.unpack_from("<H6xIII", head, 8)
+            # The first channels of a recording's first block.
+            if 0x402 <= version <= 0x410 and index == 0 and samples and flags & 0x800:
+                yield offset
+
+
+def _boxes(content: Content) -> Iterator[tuple[int, bytes, int]]:
+    """The outermost boxes of an MP4 file: where each begins, its name and where it ends, as it says itself."""
+    offset = 0
+    while len(head := content.read(offset, 16)) >= 8:
+        size, name = struct.unpack_from(">I4s", head)
+        if size == 1 and len(head) == 16:
+            size = struct.unpack_from(">Q", head, 8)[0]
+        elif size == 0:
+            size = content.size - offset
+        yield offset, name, offset + size
+        if size < 8:
+            return
+        offset += size
+
+
+def lacks_index(content: Content, audio_format: str | None) -> bool:
+    """Whether an MP4 file ends before its index, without which nothing of it can be decoded."""
+    if audio_format != "MP4/M4A":
+        return False
+    return all(name not in (b"moov", b"moof") or stop > content.size for _, name, stop in _boxes(content))
+
+
+def container_is_cut_off(content: Content, audio_format: str | None) -> bool:
+    """Whether the container announces more bytes than there are; `False` also where it does not say."""
+    if audio_format == "AVI":
+        return struct.unpack("<I", content.read(4, 4))[0] > content.size
+    if audio_format == "MP4/M4A":
+        return any(stop > content.size for *_, stop in _boxes(content))
+    if audio_format == "WMA":
+        at = content.find(ASF_FILE_PROPERTIES)
+        announced = content.read(at + 40, 8) if at >= 0 else b""
+        return len(announced) == 8 and struct.unpack("<Q", announced)[0] > content.size
+    if audio_format == "WebM/Matroska":
+        at = content.find(MATROSKA_SEGMENT)
+        head = content.read(at + 4, 8) if 0 <= at < 4096 else b""
+        if len(head) < 8 or not head[0]:
+            return False
+        length = 9 - head[0].bit_length()
+        size = int.from_bytes(head[:length], "big") & (1 << 7 * length) - 1
+        is_known = size != (1 << 7 * length) - 1
+        return is_known and at + 4 + length + size > content.size
+    if audio_format == "OGG":
+        return ogg.ends_within_page(content)
+    region = sample_region(content)
+    return region is not None and region.is_cut_off
+
+
+def looks_like_text(content: Content) -> bool:
+    """Whether the first bytes are text, as of a web page or a Git LFS pointer saved under an audio file's name."""
+    head = content.read(0, 512)
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # not merely a character that is cut in two
+            return False
+        text = head[: error.start].decode("utf-8")
+    return all(character.isprintable() or character in "\t\n\r\f" for character in text.removeprefix("\ufeff"))
