@@ -16,6 +16,11 @@ def _table(width: int, polynomial: int) -> np.ndarray:
     return table.astype(np.uint32)
 
 
+@cache
+def _values(width: int, polynomial: int) -> list[int]:
+    return _table(width, polynomial).tolist()
+
+
 def checksum(data: bytes, kind: tuple[int, int]) -> int:
     """The checksum of some bytes; meant for few.
 
@@ -23,9 +28,9 @@ def checksum(data: bytes, kind: tuple[int, int]) -> int:
         data (`bytes`): the bytes.
         kind (`tuple[int, int]`): width in bits, 8 to 32, and polynomial.
     """
-    value, table, (width, _) = 0, _table(*kind), kind
+    value, table, shift, mask = 0, _values(*kind), kind[0] - 8, (1 << kind[0]) - 1
     for byte in data:
-        value = int(table[value >> width - 8 ^ byte]) ^ value << 8 & (1 << width) - 1
+        value = table[value >> shift ^ byte] ^ value << 8 & mask
     return value
 
 

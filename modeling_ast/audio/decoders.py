@@ -22,6 +22,7 @@ LESS_THAN_ANNOUNCED = (
 NOTABLE_SHARE, NOTABLE_SECONDS = 0.01, 0.3  # of what a container announces: encoders' padding is less
 SCRAMBLED_SHARE = 0.9  # what torchcodec gives less of than that may be pieces without what lies between them
 SPOTS_NAMED = 3
+LONGEST_FLAC = 1 << 36  # samples that a header can announce
 AGAIN = "Copy or download it again."
 
 
@@ -82,6 +83,8 @@ def decode_recording(content: Content, audio_format: str | None, name: str, seco
     import soundfile
 
     try:
+        if audio_format == "FLAC" and (whole := _whole_flac(content, seconds)) is not None:
+            return whole
         decoded = [
             _decode_stream(stream, name, seconds) for stream in streams_of(content, audio_format, name, seconds)
         ]
@@ -195,16 +198,31 @@ def _is_read_rightly(content: Content, stream: mp3.Mp3Stream, missing: int, is_o
     if stream.has_tag or not is_only:
         return False
     try:
-        guessed = soundfile.info(content.path or content.file()).frames
+        guessed = soundfile.info(content.file()).frames
     except soundfile.SoundFileError:
         return False
     return guessed == stream.frames * stream.header.samples
 
 
+def _whole_flac(content: Content, seconds: float | None) -> DecodedAudio | None:
+    """Decode FLAC as it is; `None` if that does not give what its header announces."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(content.file()) as file:
+            if file.frames > LONGEST_FLAC:  # of unknown length
+                return None
+            wanted = file.frames if seconds is None else min(file.frames, round(seconds * file.samplerate))
+            samples = file.read(wanted, dtype="float32", always_2d=True)
+            return DecodedAudio(samples, file.samplerate) if len(samples) == wanted else None
+    except soundfile.SoundFileError:
+        return None
+
+
 def _flac_stream(content: Content, name: str) -> Stream:
     info = flac.stream_info(content)
     if info is None or (info.samples and flac.last_sample(content, info) == info.samples):
-        return Stream(content)  # a damaged frame in its middle shows when it is decoded
+        return Stream(content)  # of this length, whether or not frames within it are damaged
     return _mended_flac(content, info, name) or Stream(content)
 
 
@@ -222,7 +240,7 @@ def _mended_flac(content: Content, info: flac.StreamInfo, name: str) -> Stream |
 def _open_stream(stream: Stream):
     import soundfile
 
-    return soundfile.SoundFile(stream.content.path or stream.content.file())
+    return soundfile.SoundFile(stream.content.file())
 
 
 def stream_seconds(stream: Stream) -> float:

@@ -17,7 +17,7 @@ from .content import Content, SplicedContent
 STREAMINFO_SIZE = 34
 SAMPLE_RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
 SAMPLE_SIZES = (0, 8, 12, None, 16, 20, 24, 32)
-TAIL = 1 << 18  # bytes at the end in which the last frame is looked for
+TAILS = (1 << 14, 1 << 18)  # bytes at the end in which the last frame is looked for, and if it is larger
 FRAME_HEADER, FRAME = (8, 0x07), (16, 0x8005)  # width and polynomial of the checksums
 SYNC = re.compile(rb"\xff[\xf8\xf9]")
 
@@ -121,13 +121,14 @@ def stream_info(content: Content) -> StreamInfo | None:
 
 def last_sample(content: Content, info: StreamInfo) -> int | None:
     """Where the last frame that begins within the content ends, in samples; `None` if no frame is found at its end."""
-    start = max(info.frames_offset, content.size - TAIL)
-    tail = content.read(start, content.size - start)
-    for match in reversed(list(SYNC.finditer(tail))):
-        header = _frame_header(tail, match.start(), info)
-        if header is not None:
-            first, samples, _ = header
-            return first + samples
+    for length in TAILS:
+        start = max(info.frames_offset, content.size - length)
+        tail = content.read(start, content.size - start)
+        for match in reversed(list(SYNC.finditer(tail))):
+            header = _frame_header(tail, match.start(), info)
+            if header is not None:
+                first, samples, _ = header
+                return first + samples
     return None
 
 

@@ -55,7 +55,7 @@ def sniff_format(content: Content) -> str | None:
     for offset, signature, audio_format in _SIGNATURES:
         if head.startswith(signature, offset):
             return audio_format
-    if head[:2] in ADTS and frame_header(head) is None:
+    if head[:2] in ADTS and frame_header(head[:4]) is None:
         return "AAC"
     # A recording of a broadcast begins within a frame.
     return "MP3" if first_frame(content, start) >= 0 else None
@@ -80,6 +80,8 @@ def recordings(content: Content, audio_format: str | None) -> list[Content]:
 
 def _later_beginnings(content: Content, audio_format: str | None) -> Iterator[int]:
     if audio_format in ("WAV", "RF64"):
+        if int.from_bytes(content.read(4, 4), "little") == content.size - 8:  # it says itself that it is all
+            return
         for at in content.find_all(b"WAVE", 12):
             if content.read(at - 8, 4) in (b"RIFF", b"RIFX", b"RF64", b"BW64") and content.read(at + 4, 4) in (
                 b"fmt ",
@@ -117,8 +119,10 @@ def _later_beginnings(content: Content, audio_format: str | None) -> Iterator[in
     elif audio_format == "CAF":
         yield from content.find_all(b"caff\x00\x01\x00\x00desc", 1)
     elif audio_format == "FLAC":
-        for block in (b"\x00", b"\x80"):  # STREAMINFO with other blocks behind it, or alone
-            yield from content.find_all(b"fLaC" + block + b"\x00\x00\x22", 10)
+        for at in content.find_all(b"fLaC", 10):
+            block = content.read(at + 4, 4)
+            if block in (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22"):  # STREAMINFO, with others behind it or alone
+                yield at
     elif audio_format == "OGG":
         yield from ogg.beginnings(content)[1:]
     elif audio_format == "MP4/M4A":

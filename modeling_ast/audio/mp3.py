@@ -7,7 +7,10 @@ Sources: ISO/IEC 11172-3 and 13818-3 for frame headers; the Xing, LAME and VBRI 
 """
 
 import struct
+from bisect import bisect_left
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
 
 from .content import Content, SplicedContent
 
@@ -22,21 +25,38 @@ BITRATES = {
 }
 SAMPLING_RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by version bits
 DECODER_DELAY = 529  # samples that mpg123 takes off a stream with a tag, the delay of every decoder of layer III
+TAG_NAMES = (b"Xing", b"Info", b"VBRI")
+FARTHEST_TAG = 44  # bytes from the beginning of a frame within which a tag begins
 FRAMES_OF_A_STREAM = 4  # that follow each other before bytes within other ones are taken for a stream
 SEARCHED = 1 << 16  # bytes at the beginning of a file in which its first frame is looked for
 PIECE = 1 << 20
 
 
-@dataclass(frozen=True)
-class FrameHeader:
+class FrameHeader(NamedTuple):
     """The four bytes that each frame begins with."""
 
-    version: int  # bits: 3 is MPEG-1, 2 is MPEG-2, 0 is MPEG-2.5
-    layer: int
-    sampling_rate: int
-    channels: int
+    kind: tuple[int, int, int, int]  # what is the same for all frames of a stream: the fields below
     size: int  # bytes of the frame
-    has_checksum: bool
+
+    @property
+    def version(self) -> int:
+        """Bits: 3 is MPEG-1, 2 is MPEG-2, 0 is MPEG-2.5."""
+        return self.kind[0]
+
+    @property
+    def layer(self) -> int:
+        """1 to 3."""
+        return self.kind[1]
+
+    @property
+    def sampling_rate(self) -> int:
+        """In Hz."""
+        return self.kind[2]
+
+    @property
+    def channels(self) -> int:
+        """1 or 2."""
+        return self.kind[3]
 
     @property
     def samples(self) -> int:
@@ -51,15 +71,6 @@ class FrameHeader:
         stereo = self.channels == 2
         side_information = (32 if stereo else 17) if self.version == 3 else (17 if stereo else 9)
         return 4 + side_information
-
-    def continues(self, other: "FrameHeader") -> bool:
-        """Whether a frame can follow another in one stream."""
-        return (self.version, self.layer, self.sampling_rate, self.channels) == (
-            other.version,
-            other.layer,
-            other.sampling_rate,
-            other.channels,
-        )
 
 
 @dataclass
@@ -94,11 +105,12 @@ class Mp3Stream:
         return self.frames * self.header.samples / self.header.sampling_rate
 
 
-def frame_header(content: bytes, offset: int = 0) -> FrameHeader | None:
-    """Read a frame header; `None` if there is none."""
-    if len(content) < offset + 4:
+@lru_cache(1 << 12)  # a stream has a handful of them
+def frame_header(head: bytes) -> FrameHeader | None:
+    """Read a frame header of four bytes; `None` if it is none."""
+    if len(head) < 4:
         return None
-    first, second, third, fourth = content[offset : offset + 4]
+    first, second, third, fourth = head
     version, layer_bits = second >> 3 & 3, second >> 1 & 3
     bitrate_index, rate_index = third >> 4, third >> 2 & 3
     if first != 0xFF or second < 0xE0 or version == 1 or not layer_bits or bitrate_index in (0, 15) or rate_index == 3:
@@ -110,7 +122,7 @@ def frame_header(content: bytes, offset: int = 0) -> FrameHeader | None:
         size = (12 * bitrate // rate + padding) * 4
     else:
         size = (72 if layer == 3 and version != 3 else 144) * bitrate // rate + padding
-    return FrameHeader(version, layer, rate, 1 if fourth >> 6 == 3 else 2, size, not second & 1)
+    return FrameHeader((version, layer, rate, 1 if fourth >> 6 == 3 else 2), size)
 
 
 def id3_size(head: bytes) -> int:
@@ -133,6 +145,12 @@ class _Window:
         if begin < 0 or begin + count > len(self.piece):
             self.begin, self.piece, begin = offset, self.content.read(offset, max(count, PIECE)), 0
         return self.piece[begin : begin + count]
+
+    def from_there(self, offset: int) -> bytes:
+        """The piece from a place on, as far as it is held, or a new one."""
+        if not self.begin <= offset < self.begin + len(self.piece) - 4:
+            self.at(offset, 1)
+        return self.piece[offset - self.begin :]
 
 
 def first_frame(content: Content, start: int = 0, stop: int | None = None) -> int:
@@ -170,7 +188,7 @@ def _frames_follow(window: _Window, offset: int, like: FrameHeader | None = None
         if number and offset >= window.content.size:
             break
         header = frame_header(window.at(offset, 4))
-        if header is None or (like is not None and not header.continues(like)):
+        if header is None or (like is not None and header.kind != like.kind):
             return False
         like, offset, number = header, offset + header.size, number + 1
     return True
@@ -186,6 +204,16 @@ def mp3_streams(content: Content, seconds: float | None = None) -> list[Mp3Strea
     Returns:
         `list[Mp3Stream]`, in their order; empty if there is no stream.
     """
+    streams = _walk(content, seconds, [])
+    if len(streams) == 1 and streams[0].has_tag and streams[0].announced == streams[0].frames:
+        return streams
+    start = streams[0].start if streams else 0
+    tags = sorted(at for name in TAG_NAMES for at in content.find_all(name, start + FARTHEST_TAG))
+    return _walk(content, seconds, tags) if tags else streams
+
+
+def _walk(content: Content, seconds: float | None, tags: list[int]) -> list[Mp3Stream]:
+    """[`mp3_streams`], with the places of what looks like tags of later streams."""
     window = _Window(content)
     offset = 0
     while size := id3_size(window.at(offset, 10)):
@@ -196,38 +224,58 @@ def mp3_streams(content: Content, seconds: float | None = None) -> list[Mp3Strea
     while 0 <= offset < content.size:
         header = frame_header(window.at(offset, 4))
         stream = streams[-1] if streams else None
-        if header is None or (
-            stream is not None and not header.continues(stream.header) and not _frames_follow(window, offset)
-        ):
+        is_like = stream is not None and header is not None and header.kind == stream.header.kind
+        if not is_like and (header is None or (stream is not None and not _frames_follow(window, offset))):
             following = _next_frame(window, offset, stream.header if stream else None)
             # A tag between two streams, or behind the last, is no damage.
             if stream is not None and following >= 0 and not _is_tag(window, offset, following):
                 stream.gaps.append((stream.frames, offset, following))
             offset = following
             continue
-        tag = _tag(window.at(offset, min(header.size, 256)), header)
-        if stream is None or tag is not None or not header.continues(stream.header):
+        tag = None
+        if stream is None or bisect_left(tags, offset) < bisect_left(tags, offset + FARTHEST_TAG):
+            tag = _tag(window.at(offset, min(header.size, 256)), header)
+        if not is_like or tag is not None:
             if stream is not None:
                 passed += stream.seconds
             stream = Mp3Stream(offset, header)
+            streams.append(stream)
             if tag is not None:
                 stream.announced, stream.delay, stream.has_tag = tag.frames or None, tag.delay, True
-            streams.append(stream)
-            stream.stop = offset + header.size
-            offset += header.size
-            if tag is not None:
+                offset += header.size
+                stream.stop = offset
                 continue
-            stream.frames = 1
-            continue
         if offset + header.size > content.size:  # the end of a file that was cut off within a frame
             break
-        stream.frames += 1
-        offset += header.size
+        following = bisect_left(tags, offset + FARTHEST_TAG)
+        stop = tags[following] - FARTHEST_TAG if following < len(tags) else content.size
+        frames, offset = _run(window, offset, header.kind, stop)
+        stream.frames += frames
         stream.stop = offset
-        if seconds is not None and stream.frames % 64 == 0 and passed + stream.seconds > seconds:
+        if seconds is not None and passed + stream.seconds > seconds and offset < content.size:
             stream.is_counted = False
             break
     return [stream for stream in streams if stream.frames]
+
+
+def _run(window: _Window, offset: int, kind: tuple, stop: int) -> tuple[int, int]:
+    """Step over frames of one kind, of which one begins at `offset`: a piece of them, up to where `stop` is in reach.
+
+    Returns:
+        How many these are, and where the last one ends.
+    """
+    piece = window.from_there(offset)
+    place, end = 0, min(stop - offset, len(piece))
+    frames = 0
+    while place < end:
+        header = frame_header(piece[place : place + 4])
+        if header is None or header.kind != kind or place + header.size > len(piece):
+            break
+        place += header.size
+        frames += 1
+    if not frames:  # one that goes beyond the piece
+        return 1, offset + frame_header(window.at(offset, 4)).size
+    return frames, offset + place
 
 
 def _next_frame(window: _Window, offset: int, like: FrameHeader | None) -> int:

@@ -10,7 +10,6 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
@@ -89,7 +88,8 @@ class AudioReader:
         seconds = None if max_samples is None else max_samples / self.sampling_rate
         name = name or _name_of(source)
         decoded = decode_audio(source, name, seconds)
-        waveform = decoded.samples.mean(axis=1)  # (samples,)
+        samples = decoded.samples
+        waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)  # (samples,)
         if waveform.size == 0:
             raise AudioError(
                 f"{name} is an audio file without a single sample. Record or export it again, or leave it out."
@@ -258,15 +258,9 @@ def _opened(source, name: str | None) -> Iterator[tuple[Content, str]]:
 
     Whatever a decoder raises within becomes an error that names the file.
     """
-    path = source.get("path") if isinstance(source, dict) and source.get("bytes") is None else source
-    content = None
-    if isinstance(path, (str, os.PathLike)) and os.path.isfile(path) and os.path.getsize(path) > HELD_WHOLE:
-        name = name or str(path)
-        content = FileContent(os.fspath(path))
-    else:
-        read, name = _read_bytes(source, name)
-        is_file = isinstance(path, (str, os.PathLike)) and os.path.isfile(path)
-        content = BytesContent(read, os.fspath(path) if is_file else None)
+    content, name = _content(source, name)
+    if not content.size:
+        raise AudioError(f"{name} is empty (0 bytes). Copy or download it again, or leave it out.")
     try:
         yield content, name
     except AudioError:
@@ -281,15 +275,8 @@ def _opened(source, name: str | None) -> Iterator[tuple[Content, str]]:
             content.close()
 
 
-def _read_bytes(source, name: str | None) -> tuple[bytes, str]:
-    """Fetch the encoded file, which is not empty, and the name for messages about it."""
-    content, name = _fetch_bytes(source, name)
-    if not content:
-        raise AudioError(f"{name} is empty (0 bytes). Copy or download it again, or leave it out.")
-    return content, name
-
-
-def _fetch_bytes(source, name: str | None) -> tuple[bytes, str]:
+def _content(source, name: str | None) -> tuple[Content, str]:
+    """The encoded file, and the name for messages about it."""
     if isinstance(source, dict):
         content, path = source.get("bytes"), source.get("path")
         if content is None and path is None:
@@ -297,23 +284,26 @@ def _fetch_bytes(source, name: str | None) -> tuple[bytes, str]:
                 f"{name or 'The audio'} is a dictionary with keys {sorted(source)} and neither 'bytes' nor 'path' is set. "
                 "Cast the column with datasets.Audio(decode=False)."
             )
-        return _fetch_bytes(path if content is None else content, name or path)
+        return _content(path if content is None else content, name or path)
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return bytes(source), name or "The audio given as bytes"
+        return BytesContent(bytes(source)), name or "The audio given as bytes"
     if hasattr(source, "read"):
-        return source.read(), str(name or getattr(source, "name", "The audio given as a file object"))
+        return BytesContent(source.read()), str(name or getattr(source, "name", "The audio given as a file object"))
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(
             f"cannot read audio from {type(source).__name__}; pass a path, bytes, a file object or the dictionary of a "
             "data set column cast with datasets.Audio(decode=False)"
         )
-    path = Path(source)
-    if path.is_dir():
-        raise AudioError(f"{path} is a folder. Pass the audio files in it.")
+    path = os.fspath(source)
     try:
-        return path.read_bytes(), name or str(path)
+        with open(path, "rb", buffering=0) as file:
+            is_small = os.fstat(file.fileno()).st_size <= HELD_WHOLE
+            content = BytesContent(file.readall(), path) if is_small else FileContent(path)
+        return content, name or path
+    except IsADirectoryError:
+        raise AudioError(f"{path} is a folder. Pass the audio files in it.") from None
     except FileNotFoundError:
-        looked_for = "" if path.is_absolute() else f", looked for as {path.absolute()}"
+        looked_for = "" if os.path.isabs(path) else f", looked for as {os.path.abspath(path)}"
         raise MissingAudioError(f"There is no file {path}{looked_for}. {CHECK_SPELLING}") from None
     except OSError as error:
         raise AudioError(f"{path} cannot be read: {error.strerror}.") from error
