@@ -253,6 +253,8 @@ def _decode_stream(stream: Stream, name: str, seconds: float | None) -> DecodedA
     with _open_stream(stream) as file:
         announced, rate = file.frames, file.samplerate
         wanted = announced if seconds is None else min(announced, round(seconds * rate) + stream.skipped)
+        if file.format == "MP3":
+            file.seek(0)  # as soundfile.read does: the decoder rounds otherwise before its first seek
         samples = file.read(wanted, dtype="float32", always_2d=True)[stream.skipped :]
         wanted -= stream.skipped
     notes, silences = list(stream.notes), stream.silences

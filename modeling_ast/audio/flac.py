@@ -182,12 +182,12 @@ def _whole_frames(data: bytes, info: StreamInfo) -> list[FlacFrame]:
     """Frames whose checksums are right, in their order."""
     headers = [(match.start(), _frame_header(data, match.start(), info)) for match in SYNC.finditer(data)]
     headers = [(start, *header[:2]) for start, header in headers if header is not None]
+    if not headers:
+        return []
     stops = [start for start, *_ in headers[1:]] + [len(data)]
     frames = [
         FlacFrame(start, stop, first, samples) for (start, first, samples), stop in zip(headers, stops, strict=True)
     ]
-    if not frames:
-        return []
     right = _are_whole(data, frames)
     # Bytes may stand between a frame and the next one that was found, such as the remains of a damaged one or a tag behind
     # the last: then the frame ends earlier, with its own checksum.

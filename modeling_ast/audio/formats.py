@@ -164,7 +164,8 @@ def lacks_index(content: Content, audio_format: str | None) -> bool:
     """Whether an MP4 file ends before its index, without which nothing of it can be decoded."""
     if audio_format != "MP4/M4A":
         return False
-    return all(name not in (b"moov", b"moof") or stop > content.size for _, name, stop in _boxes(content))
+    whole = {name for _, name, stop in _boxes(content) if stop <= content.size}
+    return not whole & {b"moov", b"moof"} and any(name == b"mdat" for _, name, _ in _boxes(content))
 
 
 def container_is_cut_off(content: Content, audio_format: str | None) -> bool:

@@ -186,7 +186,8 @@ def decode_audio(
         decoded, notes, seconds = [], [], 0.0
         for number, part in enumerate(parts, start=1):
             try:
-                decoded.append(decode_recording(part, sniff_format(part), name, limit))
+                with _naming(name):
+                    decoded.append(decode_recording(part, sniff_format(part), name, limit))
             except AudioError as error:
                 if not decoded:
                     raise
@@ -254,15 +255,23 @@ def audio_duration(source: str | os.PathLike | bytes | BinaryIO | dict) -> float
 
 @contextmanager
 def _opened(source, name: str | None) -> Iterator[tuple[Content, str]]:
-    """The content of a file, which is not empty, and the name for messages about it.
-
-    Whatever a decoder raises within becomes an error that names the file.
-    """
+    """The content of a file, which is not empty, and the name for messages about it."""
     content, name = _content(source, name)
     if not content.size:
         raise AudioError(f"{name} is empty (0 bytes). Copy or download it again, or leave it out.")
     try:
-        yield content, name
+        with _naming(name):
+            yield content, name
+    finally:
+        if isinstance(content, FileContent):
+            content.close()
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Make of whatever a decoder raises an error that names the file."""
+    try:
+        yield
     except AudioError:
         raise
     except DECODER_ERRORS as error:
@@ -270,9 +279,6 @@ def _opened(source, name: str | None) -> Iterator[tuple[Content, str]]:
             f"{name} cannot be decoded: {first_line(error)} ({type(error).__name__}). It is probably damaged: export or "
             "download it again, or leave it out."
         ) from error
-    finally:
-        if isinstance(content, FileContent):
-            content.close()
 
 
 def _content(source, name: str | None) -> tuple[Content, str]:

@@ -231,14 +231,14 @@ def _caf(content: Content) -> SampleRegion | None:
 
 
 def _chunks_follow(content: Content, offset: int, order: str) -> bool:
-    """Whether the rest of a RIFF file, if there is any, looks like chunks."""
-    if offset >= content.size:
-        return True
-    head = content.read(offset, 8)
-    if len(head) < 8:
-        return not any(head)
-    name, size = struct.unpack(f"{order}4sI", head)
-    return set(name) <= CHUNK_NAME and offset + 8 + size <= content.size + 1
+    """Whether the rest of a RIFF file, if there is any, is chunks up to its end."""
+    while content.size - offset >= 8:
+        name, size = struct.unpack(f"{order}4sI", content.read(offset, 8))
+        if not set(name) <= CHUNK_NAME:
+            return False
+        offset += 8 + size + size % 2
+    rest = content.read(offset, 8)
+    return offset <= content.size + 1 and not any(rest)
 
 
 def _samples_follow(content: Content, offset: int, size: int, order: str) -> bool:

@@ -601,7 +601,7 @@ def test_the_length_of_a_recording_is_known_before_it_is_decoded(tmp_path, multi
     def decoded(content):
         raise AssertionError("the whole recording was decoded")
 
-    monkeypatch.setattr("modeling_ast.audio.reading._decode_with_torchcodec", decoded)
+    monkeypatch.setattr("modeling_ast.audio.ffmpeg.decode_with_torchcodec", decoded)
     with pytest.raises(AudioError, match=r"^long\.m4a lasts 0:35"):
         demo_page.tag_recording(multi_label, path, max_minutes=0.5)
 

@@ -1,0 +1,491 @@
+"""Files that are cut off, joined, damaged or have wrong headers: lengths are FFmpeg's, samples those of the whole file.
+
+Most files are written by soundfile and then changed byte by byte, as dying programs, pipes and broken downloads do; those
+of formats that soundfile does not write come from the ffmpeg program.
+"""
+
+import io
+import re
+import shutil
+import struct
+import subprocess
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from modeling_ast.audio import (
+    CUT_OFF,
+    DAMAGED,
+    HEADER,
+    LEFT_OUT,
+    AudioError,
+    audio_length,
+    decode_audio,
+    read_audio,
+)
+from modeling_ast.audio.checksums import checksum, checksums
+from modeling_ast.audio.content import BytesContent, FileContent, SplicedContent
+from modeling_ast.audio.formats import recordings, sniff_format
+from modeling_ast.audio.mp3 import mp3_streams
+from modeling_ast.audio.sample_regions import patched, sample_region
+
+RATE = 16_000
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the ffmpeg program is not installed")
+
+
+def noise(seconds=2.0, rate=RATE, channels=1):
+    """Noise whose loudness rises and falls, so that variable bit rates vary."""
+    samples = np.random.default_rng(0).normal(size=(int(seconds * rate), channels)) * 0.1
+    return samples * (1 + np.sin(np.arange(len(samples)) * 6 / rate))[:, None]
+
+
+def encode(samples, audio_format="WAV", rate=RATE, **settings):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, format=audio_format, **settings)
+    return file.getvalue()
+
+
+def patch(content, place, value):
+    return content[:place] + value + content[place + len(value) :]
+
+
+def kinds(decoded):
+    return [note.kind for note in decoded.notes]
+
+
+def assert_length_is_told(content, decoded):
+    length = audio_length(content)
+    assert length.seconds == pytest.approx(len(decoded.samples) / decoded.sampling_rate, abs=1e-4)
+    assert not length.is_estimate
+
+
+# WAV and its relatives: what the header says and what is there
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFF_FFFF, 0x7FFF_F000, 64_000 + 44, 64_000 + 36])
+def test_wav_sizes_of_pipes_and_of_headers_counted_in(size):
+    whole = encode(noise())
+    content = patch(whole, whole.index(b"data") + 4, struct.pack("<I", size))
+    decoded = decode_audio(content, "clip.wav")
+    np.testing.assert_array_equal(
+        decoded.samples, soundfile.read(io.BytesIO(whole), dtype="float32", always_2d=True)[0]
+    )
+    assert kinds(decoded) == ([HEADER] if size == 0 else [])
+    assert_length_is_told(content, decoded)
+
+
+def test_wav_whose_sizes_are_older_than_its_samples():
+    whole = encode(noise())
+    content = patch(whole, whole.index(b"data") + 4, struct.pack("<I", 16_000))
+    decoded = decode_audio(content, "clip.wav")
+    assert len(decoded.samples) == 2 * RATE
+    assert [note.text for note in decoded.notes] == [
+        "clip.wav has a wrong header: it announces 0.50 s of samples; 2.00 s are there, which are heard."
+    ]
+    assert_length_is_told(content, decoded)
+
+
+@pytest.mark.parametrize(
+    "trailer",
+    [b"LIST\x04\0\0\0INFO", b"TAG" + bytes(125), b"\0" * 99, b"\x07", b"id3 \x02\0\0\0xy"],
+    ids=["chunk", "ID3v1", "zeros", "a byte", "ID3 chunk"],
+)
+def test_what_stands_behind_the_samples_is_not_heard(trailer):
+    decoded = decode_audio(encode(noise()) + trailer)
+    assert (len(decoded.samples), decoded.notes) == (2 * RATE, ())
+
+
+def test_a_wav_without_samples_stays_empty():
+    content = encode(np.zeros(0)) + b"LIST\x04\0\0\0INFO"
+    with pytest.raises(AudioError, match="empty.wav is an audio file without a single sample"):
+        read_audio(content, name="empty.wav")
+
+
+class HugeWav(BytesContent):
+    """A WAV of more than 4 GiB of which only the header is there."""
+
+    def __init__(self, header: bytes, size: int):
+        super().__init__(header)
+        self.size = size
+
+    def read(self, offset, count):
+        return self.content[offset : offset + count].ljust(min(count, self.size - offset), b"\x55")
+
+
+@pytest.mark.parametrize("trailer", [0, 8])
+def test_wav_sizes_that_wrapped_beyond_4_gib(trailer):
+    header = encode(np.zeros(1))[:44]
+    size = (5 << 30) + 6
+    header = patch(header, 40, struct.pack("<I", size % (1 << 32)))
+    content = HugeWav(header, 44 + size + trailer)
+    region = sample_region(content)
+    assert (region.size, region.said, region.must_be_patched) == (size, size % (1 << 32), True)
+    mended = patched(content, region)
+    assert mended.size > size
+    with soundfile.SoundFile(mended.file()) as file:  # libsndfile reads sizes of RF64
+        assert (file.frames, file.format) == (size // 2, "RF64")
+        assert file.read(3, dtype="int16").tolist() == [0x5555] * 3
+
+
+@pytest.mark.parametrize("audio_format", ["WAV", "RF64", "W64", "AIFF", "AU", "CAF"])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "FLOAT"])
+def test_cut_off_files_are_heard_as_far_as_they_go(audio_format, subtype):
+    whole = encode(noise(channels=2), audio_format, subtype=subtype)
+    expected = soundfile.read(io.BytesIO(whole), dtype="float32")[0]
+    content = whole[: len(whole) // 2]
+    decoded = decode_audio(content, "half.x")
+    assert kinds(decoded) == [CUT_OFF]
+    number = len(decoded.samples)
+    assert 0.9 * RATE < number < 1.01 * RATE
+    np.testing.assert_array_equal(decoded.samples, expected[:number])
+    assert f"half.x is cut off: {number / RATE:.2f} of the 2.00 s" in decoded.notes[0].text
+    assert_length_is_told(content, decoded)
+    assert decode_audio(whole).notes == ()
+
+
+@pytest.mark.parametrize("subtype", ["IMA_ADPCM", "MS_ADPCM", "GSM610", "ALAW"])
+def test_cut_off_wavs_of_other_codecs_name_seconds(subtype):
+    whole = encode(noise(), subtype=subtype)
+    decoded = decode_audio(whole[: len(whole) // 2], "half.wav")
+    assert kinds(decoded) == [CUT_OFF]
+    assert "of the 2." in decoded.notes[0].text or "of the 1.9" in decoded.notes[0].text
+    assert_length_is_told(whole, decode_audio(whole))
+
+
+@pytest.mark.parametrize("from_pipe", ["W64", "CAF", "AU", "WAV", "AIFF"])
+@needs_ffmpeg
+def test_what_was_written_to_a_pipe_is_heard_from_bytes_and_paths(tmp_path, from_pipe):
+    (tmp_path / "clip.wav").write_bytes(encode(noise()))
+    command = ["ffmpeg", "-v", "error", "-i", tmp_path / "clip.wav", "-f", from_pipe.lower(), "-"]
+    content = subprocess.run(command, capture_output=True, check=True).stdout
+    (tmp_path / "piped").write_bytes(content)
+    for source in (content, tmp_path / "piped"):
+        decoded = decode_audio(source)
+        assert (len(decoded.samples), decoded.notes) == (2 * RATE, ())
+        assert_length_is_told(source, decoded)
+
+
+# Joined files
+
+
+@pytest.mark.parametrize(
+    "audio_format", ["WAV", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC", "OGG", "OGG/OPUS", "MP3", "MP3/VARIABLE"]
+)
+def test_joined_recordings_are_heard_one_after_the_other(audio_format):
+    audio_format, _, kind = audio_format.partition("/")
+    settings = {"OPUS": {"subtype": "OPUS"}, "VARIABLE": {"bitrate_mode": "VARIABLE"}}.get(kind, {})
+    first, second = (encode(noise(seconds), audio_format, **settings) for seconds in (2.0, 1.0))
+    expected = np.concatenate(
+        [soundfile.read(io.BytesIO(part), dtype="float32")[0] for part in (first, second, first)]
+    )
+    decoded = decode_audio(first + second + first)
+    assert decoded.notes == ()
+    np.testing.assert_array_equal(decoded.samples[:, 0], expected)
+    assert_length_is_told(first + second + first, decoded)
+
+
+@pytest.mark.parametrize("audio_format", ["WAV", "FLAC", "OGG", "MP3"])
+def test_joined_recordings_of_other_rates_and_channels_become_the_firsts(audio_format):
+    second = encode(noise(1.0, 44_100, channels=2), audio_format, rate=44_100)
+    decoded = decode_audio(encode(noise(), audio_format) + second)
+    assert (decoded.sampling_rate, decoded.samples.shape[1]) == (RATE, 1)
+    assert len(decoded.samples) / RATE == pytest.approx(3.0, abs=0.05)
+
+
+def test_a_joined_recording_that_cannot_be_decoded_is_named():
+    content = encode(noise(), "FLAC") + encode(noise(), "FLAC")[:60]
+    decoded = decode_audio(content, "radio.flac")
+    assert (len(decoded.samples), kinds(decoded)) == (2 * RATE, [LEFT_OUT])
+    assert "radio.flac: recording 2 of the 2 that are joined in it is not heard" in decoded.notes[0].text
+
+
+def test_joined_streams_are_not_searched_beyond_what_is_wanted():
+    part = encode(noise(70.0, 4000), "FLAC", rate=4000)
+    assert len(decode_audio(part + part, seconds=5.0).samples) == 65 * 4000
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", ["m4a", "wma", "tta", "wv", "aac", "webm"])
+def test_joined_files_that_only_ffmpeg_reads(tmp_path, suffix):
+    (tmp_path / "clip.wav").write_bytes(encode(noise()))
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "clip.wav", tmp_path / f"clip.{suffix}"], check=True)
+    content = (tmp_path / f"clip.{suffix}").read_bytes()
+    one, two = (decode_audio(content * count) for count in (1, 2))
+    assert len(two.samples) == pytest.approx(2 * len(one.samples), abs=0.02 * one.sampling_rate)
+
+
+# MP3
+
+
+def without_tag(content):
+    """Without its first frame, which holds the Xing or Info header."""
+    (stream,) = mp3_streams(BytesContent(content))
+    return content[stream.start + stream.header.size :]
+
+
+def ffmpeg_samples(content):
+    command = ["ffmpeg", "-v", "error", "-i", "-", "-f", "f32le", "-"]
+    raw = subprocess.run(command, input=content, capture_output=True, check=True).stdout
+    return np.frombuffer(raw, np.float32)
+
+
+def loud_then_quiet():
+    return np.concatenate([noise(1.0), noise(5.0) * 1e-3])
+
+
+def test_mp3_without_a_header_of_variable_bit_rate_is_heard_to_its_end():
+    content = without_tag(encode(loud_then_quiet(), "MP3", bitrate_mode="VARIABLE"))
+    assert soundfile.info(io.BytesIO(content)).duration < 4  # what libsndfile guesses
+    decoded = decode_audio(content)
+    assert len(decoded.samples) / RATE == pytest.approx(6.0, abs=0.15)  # with an encoder's delay and padding
+    assert decoded.notes == ()
+    assert_length_is_told(content, decoded)
+    if shutil.which("ffmpeg"):
+        expected = ffmpeg_samples(content)
+        assert len(decoded.samples) == len(expected)
+        np.testing.assert_allclose(decoded.samples[:, 0], expected, atol=1e-4)  # two decoders
+
+
+@pytest.mark.parametrize("before", [b"", b"ID3\x04\0\0\0\0\x01\0" + bytes(128), bytes(500)], ids=["", "ID3", "zeros"])
+@pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
+def test_whole_mp3s_are_what_libsndfile_makes_of_them(mode, before):
+    content = encode(noise(), "MP3", bitrate_mode=mode)
+    expected = soundfile.read(io.BytesIO(content), dtype="float32", always_2d=True)[0]
+    np.testing.assert_array_equal(decode_audio(before + content + b"TAG" + bytes(125)).samples, expected)
+
+
+def test_a_broadcast_that_begins_within_a_frame():
+    content = without_tag(encode(noise(), "MP3"))
+    assert len(decode_audio(content[100:]).samples) / RATE == pytest.approx(2.0, abs=0.15)
+
+
+def test_an_mp3_that_is_cut_off_says_how_much_is_missing():
+    content = encode(noise(4.0), "MP3")
+    decoded = decode_audio(content[: len(content) // 2], "half.mp3")
+    assert kinds(decoded) == [CUT_OFF]
+    # Its bit rate varies, so that half of the bytes are not half of the time.
+    assert len(decoded.samples) / RATE == pytest.approx(2.0, abs=0.2)
+    assert f"half.mp3 is cut off: {len(decoded.samples) / RATE:.1f}" in decoded.notes[0].text
+    assert_length_is_told(content[: len(content) // 2], decoded)
+    # Also where only its beginning is wanted, and not where it ends beyond that.
+    assert kinds(decode_audio(content[: len(content) // 2], seconds=1.0)) == [CUT_OFF]
+
+
+# Damaged spots
+
+
+def damaged(content, share=0.5, number=400):
+    spot = int(len(content) * share)
+    return patch(content, spot, np.random.default_rng(1).bytes(number))
+
+
+@pytest.mark.parametrize("audio_format", ["FLAC", "MP3", "OGG", "OGG/OPUS"])
+def test_a_damaged_spot_costs_itself_and_what_follows_keeps_its_time(audio_format):
+    audio_format, _, subtype = audio_format.partition("/")
+    settings = {"subtype": subtype} if subtype else {}
+    whole = encode(noise(10.0), audio_format, **settings)
+    expected = soundfile.read(io.BytesIO(whole), dtype="float32")[0]
+    decoded = decode_audio(damaged(whole), "spot.x")
+    assert kinds(decoded) == [DAMAGED]
+    assert decoded.notes[0].text.startswith("spot.x is damaged: ")
+    assert len(decoded.samples) == pytest.approx(len(expected), abs=0.02 * RATE)
+    same = np.abs(decoded.samples[:, 0][: len(expected)] - expected[: len(decoded.samples)]) < 1e-3
+    assert same[: 3 * RATE].mean() > 0.99, "before it"
+    assert same[-2 * RATE :].mean() > 0.99 or audio_format == "MP3", "behind it"
+    assert_length_is_told(damaged(whole), decoded)
+
+
+def test_the_place_of_a_damaged_flac_frame_is_named():
+    whole = encode(noise(10.0), "FLAC")
+    decoded = decode_audio(damaged(whole, number=5), "spot.flac")
+    samples, expected = decoded.samples[:, 0], soundfile.read(io.BytesIO(whole), dtype="float32")[0]
+    lost = np.flatnonzero(samples != expected)
+    assert not samples[lost].any()
+    (begin, end) = map(float, re.search(r"damaged: ([\d.]+) to ([\d.]+) s", decoded.notes[0].text).groups())
+    assert (begin, end) == pytest.approx((lost[0] / RATE, (lost[-1] + 1) / RATE), abs=0.01)
+    assert end - begin == pytest.approx(4096 / RATE, abs=0.01)  # one frame as libFLAC writes it
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_S8"])
+def test_flac_of_unknown_length_is_decoded(channels, subtype):
+    whole = encode(noise(channels=channels), "FLAC", subtype=subtype)
+    at = whole.index(b"fLaC") + 8 + 13
+    content = patch(whole, at, bytes([whole[at] & 0xF0, 0, 0, 0, 0]))
+    expected = soundfile.read(io.BytesIO(whole), dtype="float32", always_2d=True)[0]
+    for source in (content, content + b"TAG" + bytes(125)):
+        decoded = decode_audio(source)
+        np.testing.assert_array_equal(decoded.samples, expected)
+        assert decoded.notes == ()
+        assert_length_is_told(source, decoded)
+    assert kinds(decode_audio(content[: len(content) // 2])) == [CUT_OFF]
+
+
+def test_a_flac_that_is_cut_off():
+    whole = encode(noise(10.0), "FLAC")
+    decoded = decode_audio(whole[: len(whole) // 2], "half.flac")
+    number = len(decoded.samples)
+    assert kinds(decoded) == [CUT_OFF]
+    assert f"half.flac is cut off: {number / RATE:.2f} of the 10.00 s" in decoded.notes[0].text
+    expected = soundfile.read(io.BytesIO(whole), dtype="float32", always_2d=True)[0]
+    np.testing.assert_array_equal(decoded.samples, expected[:number])
+    assert number > 4.5 * RATE
+    assert_length_is_told(whole[: len(whole) // 2], decoded)
+
+
+def test_an_ogg_that_is_cut_off_says_so():
+    whole = encode(noise(10.0), "OGG")
+    decoded = decode_audio(whole[: len(whole) // 2], "half.ogg")
+    assert kinds(decoded) == [CUT_OFF]
+    assert "it does not say how long that was" in decoded.notes[0].text
+
+
+# FFmpeg
+
+
+class Torchcodec:
+    """Decodes a second, of as many as its container announces."""
+
+    def __init__(self, announced):
+        self.metadata = SimpleNamespace(duration_seconds_from_header=announced)
+
+    def get_all_samples(self):
+        return SimpleNamespace(data=torch.zeros(1, RATE), sample_rate=RATE)
+
+
+@pytest.mark.parametrize(
+    ("announced", "words"), [(8.0, "of which torchcodec decodes 1.00 s"), (None, None), (1.01, None)]
+)
+def test_scrambled_pieces_are_refused_without_the_ffmpeg_program(monkeypatch, announced, words):
+    monkeypatch.setattr("torchcodec.decoders.AudioDecoder", lambda content: Torchcodec(announced))
+    monkeypatch.setattr("modeling_ast.audio.ffmpeg.has_program", lambda: False)
+    content = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11" + bytes(500)
+    if words is None:
+        assert len(read_audio(content)) == RATE
+    else:
+        with pytest.raises(
+            AudioError, match=f"song.wma .WMA. lasts 8.00 s by its header, {words}.*Install the ffmpeg"
+        ):
+            read_audio(content, name="song.wma")
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("codec", "name"),
+    [
+        ("wmav2", "a.wav"),
+        ("wmav2", "a.wma"),
+        ("adpcm_ms", "a.avi"),
+        ("alac", "a.caf"),
+        ("aac", "a.m4a"),
+        ("ac3", "a.wav"),
+    ],
+)
+def test_as_much_is_heard_as_the_ffmpeg_program_decodes(tmp_path, codec, name):
+    (tmp_path / "clip.wav").write_bytes(encode(noise(4.0)))
+    command = [
+        "ffmpeg",
+        "-v",
+        "error",
+        "-i",
+        tmp_path / "clip.wav",
+        "-c:a",
+        codec,
+        *(["-ar", "48000"] * (codec == "ac3")),
+    ]
+    path = tmp_path / ("coded_" + name)
+    subprocess.run([*command, path], check=True)
+    expected = (
+        len(subprocess.run(["ffmpeg", "-v", "error", "-i", path, "-f", "f32le", "-"], capture_output=True).stdout) // 4
+    )
+    decoded = decode_audio(path)
+    assert len(decoded.samples) == pytest.approx(expected, abs=0.02 * decoded.sampling_rate)
+    assert expected > 3.9 * RATE
+
+
+@needs_ffmpeg
+def test_a_damaged_or_cut_off_m4a_is_said(tmp_path):
+    (tmp_path / "clip.wav").write_bytes(encode(noise(6.0)))
+    for name, settings in (("index_last.m4a", []), ("index_first.m4a", ["-movflags", "faststart"])):
+        subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "clip.wav", *settings, tmp_path / name], check=True)
+    first, last = ((tmp_path / name).read_bytes() for name in ("index_first.m4a", "index_last.m4a"))
+    decoded = decode_audio(first[: len(first) // 2], "half.m4a")
+    assert kinds(decoded) == [CUT_OFF]
+    assert "of the 6.00 s that its header announces are there" in decoded.notes[0].text
+    with pytest.raises(AudioError, match=r"half\.m4a .* is cut off: its index, which stands at the end, is missing"):
+        decode_audio(last[: len(last) // 2], "half.m4a")
+    decoded = decode_audio(damaged(last, 0.4, 2000), "spot.m4a")
+    assert kinds(decoded) == [DAMAGED]
+    assert "ffmpeg says" in decoded.notes[0].text
+
+
+# Errors, and the bytes beneath
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError, MemoryError, SystemError, RuntimeError, OverflowError, struct.error, OSError]
+)
+def test_whatever_a_decoder_raises_names_the_file(monkeypatch, error):
+    def fail(*args, **settings):
+        raise error("array is too big")
+
+    monkeypatch.setattr("soundfile.SoundFile.read", fail)
+    with pytest.raises(AudioError, match="clip.wav cannot be decoded: array is too big"):
+        read_audio(encode(noise()), name="clip.wav")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\xff" * 5000, "is probably damaged or not audio"),
+        ("<html>seite nicht gefunden \u00fc</html>".encode() * 50, "holds text, not audio"),
+        (bytes(5000), "is probably damaged or not audio"),
+    ],
+)
+def test_only_text_is_called_text(monkeypatch, content, words):
+    with pytest.raises(AudioError, match=words):
+        read_audio(content, name="clip.mp3")
+
+
+def test_checksums_are_those_of_the_formats():
+    # The polynomials' check values for the nine digits, from the catalogue of parametrised CRC algorithms.
+    digits = b"123456789"
+    assert checksum(digits, (8, 0x07)) == 0xF4
+    assert checksum(digits, (16, 0x8005)) == 0xFEE8
+    both = checksums(digits + digits[:4], [0, 9], [9, 13], (16, 0x8005))
+    assert both.tolist() == [0xFEE8, checksum(digits[:4], (16, 0x8005))]
+
+
+def test_contents_are_read_alike_from_memory_files_and_parts(tmp_path):
+    data = np.random.default_rng(0).bytes(10_000)
+    (tmp_path / "file").write_bytes(data)
+    whole = BytesContent(data)
+    opened = FileContent(str(tmp_path / "file"))
+    spliced = SplicedContent([data[:100], (opened, 100, 4000), (whole, 4000, 10_000)])
+    for content in (whole, opened, spliced, opened.part(0, 10_000)):
+        assert content.size == 10_000
+        assert content.read(90, 5000) == data[90:5090]
+        assert content.read(9_990, 100) == data[9_990:]
+        assert content.find(data[3990:4010], 5) == 3990
+        assert list(content.find_all(data[:2])) == [at for at in range(9_999) if data[at : at + 2] == data[:2]]
+    file = spliced.file()
+    assert file.seek(-10, 2) == 9_990
+    assert file.read() == data[-10:]
+    opened.close()
+
+
+def test_formats_are_told_by_their_first_bytes():
+    for audio_format, name in (
+        ("WAV", "WAV"),
+        ("RF64", "RF64"),
+        ("W64", "W64"),
+        ("OGG", "OGG"),
+        ("MP3", "MP3"),
+        ("CAF", "CAF"),
+    ):
+        content = BytesContent(encode(noise(0.5), audio_format))
+        assert sniff_format(content) == name
+        assert len(recordings(content, name)) == 1
