@@ -329,7 +329,8 @@ def _decode_with_ffmpeg(content: Content, audio_format: str | None, name: str, s
         decoded = ffmpeg.decode_with_torchcodec(content)
     except FFmpegMissingError as error:
         if not ffmpeg.has_program() or audio_format is None:
-            raise AudioError(_ffmpeg_missing(described, audio_format, soundfile_words)) from error
+            codec = formats.foreign_codec(content, audio_format)
+            raise AudioError(_ffmpeg_missing(described, audio_format, codec, soundfile_words)) from error
         torchcodec_words = "FFmpeg's libraries cannot be loaded"
     except FFmpegError as error:
         torchcodec_words = str(error)
@@ -405,8 +406,10 @@ def _notes_of_ffmpeg(
     )
 
 
-def _ffmpeg_missing(described: str, audio_format: str | None, soundfile_words: str) -> str:
-    if audio_format in formats.SOUNDFILE_FORMATS:
+def _ffmpeg_missing(described: str, audio_format: str | None, codec: str | None, soundfile_words: str) -> str:
+    if codec is not None:
+        described = f"{described} holds {codec} and"
+    if audio_format in formats.SOUNDFILE_FORMATS and codec is None:
         return (
             f"{described} cannot be decoded: soundfile says '{soundfile_words}'. The file is probably damaged: export or "
             "download it again. (An unusual codec within it would need FFmpeg; ast-doctor shows whether it is there.)"

@@ -40,6 +40,17 @@ _SIGNATURES = (
 SOUNDFILE_FORMATS = frozenset(
     ("WAV", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF", "VOC", "NIST SPHERE")
 )  # which need no FFmpeg, but for rare codecs within
+WAV_CODECS = {  # of those that libsndfile does not decode, by their numbers in a WAV's header
+    0x0050: "MPEG layer 2",
+    0x00FF: "AAC",
+    0x0160: "WMA 1",
+    0x0161: "WMA 2",
+    0x0162: "WMA Pro",
+    0x0163: "WMA Lossless",
+    0x2000: "AC-3",
+    0x2001: "DTS",
+}
+SOUNDFILE_WAV_CODECS = frozenset((1, 2, 3, 6, 7, 0x11, 0x31, 0x40, 0x45, 0x55, 0x64, 0x65, 0xFFFE))
 
 
 def sniff_format(content: Content) -> str | None:
@@ -191,6 +202,22 @@ def container_is_cut_off(content: Content, audio_format: str | None) -> bool:
         return ogg.ends_within_page(content)
     region = sample_region(content)
     return region is not None and region.is_cut_off
+
+
+def foreign_codec(content: Content, audio_format: str | None) -> str | None:
+    """Name the codec within a file whose container libsndfile reads, if it is one that only FFmpeg decodes."""
+    if audio_format in ("WAV", "RF64", "W64"):
+        region = sample_region(content)
+        number = int.from_bytes(region.format_chunk[:2], "little") if region else 1
+        return None if number in SOUNDFILE_WAV_CODECS else WAV_CODECS.get(number, f"codec number 0x{number:04X}")
+    if audio_format == "OGG":
+        head = content.read(0, 64)
+        return next((name for mark, name in ((b"\x7fFLAC", "FLAC"), (b"Speex ", "Speex")) if mark in head), None)
+    if audio_format == "CAF":
+        at = content.find(b"desc")
+        name = content.read(at + 20, 4).decode("latin-1")
+        return None if name in ("lpcm", "alaw", "ulaw", "ima4") else name
+    return None
 
 
 def looks_like_text(content: Content) -> bool:

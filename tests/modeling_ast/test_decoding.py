@@ -9,6 +9,7 @@ import re
 import shutil
 import struct
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -370,6 +371,22 @@ def test_scrambled_pieces_are_refused_without_the_ffmpeg_program(monkeypatch, an
             AudioError, match=f"song.wma .WMA. lasts 8.00 s by its header, {words}.*Install the ffmpeg"
         ):
             read_audio(content, name="song.wma")
+
+
+@pytest.mark.parametrize(
+    ("content", "codec"),
+    [
+        (patch(encode(np.zeros(99)), 20, b"\x61\x01"), "WMA 2"),
+        (patch(encode(np.zeros(99)), 20, b"\x34\x12"), "codec number 0x1234"),
+        (patch(encode(np.zeros(99), "CAF"), 28, b"alac"), "alac"),
+        (patch(encode(np.zeros(99), "OGG"), 28, b"\x7fFLAC"), "FLAC"),
+    ],
+)
+def test_codecs_within_known_containers_are_not_called_damage_without_ffmpeg(monkeypatch, content, codec):
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    monkeypatch.setattr("modeling_ast.audio.ffmpeg.has_program", lambda: False)
+    with pytest.raises(AudioError, match=rf"holds {codec} and cannot be decoded.*Install FFmpeg"):
+        read_audio(content)
 
 
 @needs_ffmpeg
