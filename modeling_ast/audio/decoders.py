@@ -259,7 +259,7 @@ def _decode_stream(stream: Stream, name: str, seconds: float | None) -> DecodedA
         wanted -= stream.skipped
     notes, silences = list(stream.notes), stream.silences
     if stream.ends_early or stream.announced_share is not None:
-        notes.append(_cut_off(name, announced / rate, stream.announced_share))
+        notes.append(_cut_off(name, (announced - stream.skipped) / rate, stream.announced_share))
     if stream.check_holes and len(samples) < wanted:
         holes = ogg.damaged_stretches(stream.content, rate)
         if holes:
@@ -335,6 +335,8 @@ def _decode_with_ffmpeg(content: Content, audio_format: str | None, name: str, s
     except FFmpegError as error:
         torchcodec_words = str(error)
     announced = decoded.announced if decoded else ffmpeg.announced_seconds(content)
+    if announced is None and audio_format == "WebM/Matroska":
+        announced = formats.matroska_seconds(content)
     is_short = decoded is not None and announced is not None and decoded.seconds < announced - LESS_THAN_ANNOUNCED
     asked_program = audio_format is not None and ffmpeg.has_program() and (decoded is None or is_short)
     if asked_program:

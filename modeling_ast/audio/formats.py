@@ -204,6 +204,19 @@ def container_is_cut_off(content: Content, audio_format: str | None) -> bool:
     return region is not None and region.is_cut_off
 
 
+def matroska_seconds(content: Content) -> float | None:
+    """The length that a WebM or Matroska file announces, which torchcodec does not tell; `None` if there is none."""
+    head = content.read(0, 4096)
+    scale, at = 1_000_000, head.find(b"\x2a\xd7\xb1\x83")  # nanoseconds of a unit, in three bytes
+    if at >= 0:
+        scale = int.from_bytes(head[at + 4 : at + 7], "big")
+    for mark, layout in ((b"\x44\x89\x88", ">d"), (b"\x44\x89\x84", ">f")):
+        at = head.find(mark)
+        if at >= 0:
+            return struct.unpack_from(layout, head, at + 3)[0] * scale / 1e9
+    return None
+
+
 def foreign_codec(content: Content, audio_format: str | None) -> str | None:
     """Name the codec within a file whose container libsndfile reads, if it is one that only FFmpeg decodes."""
     if audio_format in ("WAV", "RF64", "W64"):
