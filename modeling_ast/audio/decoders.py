@@ -259,7 +259,8 @@ def _decode_stream(stream: Stream, name: str, seconds: float | None) -> DecodedA
         wanted -= stream.skipped
     notes, silences = list(stream.notes), stream.silences
     if stream.ends_early or stream.announced_share is not None:
-        notes.append(_cut_off(name, (announced - stream.skipped) / rate, stream.announced_share))
+        there = len(samples) if len(samples) < wanted else announced - stream.skipped
+        notes.append(_cut_off(name, there / rate, stream.announced_share))
     if stream.check_holes and len(samples) < wanted:
         holes = ogg.damaged_stretches(stream.content, rate)
         if holes:

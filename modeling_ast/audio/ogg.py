@@ -69,7 +69,12 @@ def ends_within_page(content: Content) -> bool:
     tail = content.read(start, content.size - start)
     at = tail.rfind(CAPTURE)
     page = page_at(content, start + at) if at >= 0 else None
-    return at >= 0 and (page is None or page.stop > content.size)
+    if at < 0:
+        return False
+    if page is None or page.stop > content.size:
+        return True
+    # Remains of a page whose beginning is lost.
+    return not page.flags & ENDS and any(content.read(page.stop, LARGEST_PAGE))
 
 
 def damaged_stretches(content: Content, sampling_rate: int) -> list[tuple[float, float]]:

@@ -22,6 +22,7 @@ W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
 CHUNK_NAME = frozenset(range(0x20, 0x7F))
 # What programs put behind the samples without a chunk around it.
 TRAILERS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICS", b"3DI")
+LONGEST_HEADER = 128  # bytes that a size may be too large by without a word: chunks of padding are no header
 AU_SAMPLE_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 
 
@@ -57,7 +58,7 @@ class SampleRegion:
     @property
     def is_cut_off(self) -> bool:
         """Whether more samples are missing than a header is long; sizes that count the header as well are common."""
-        return self.announced - self.size > self.offset
+        return self.announced - self.size > min(self.offset, LONGEST_HEADER)
 
 
 def sample_region(content: Content) -> SampleRegion | None:
@@ -247,7 +248,7 @@ def _samples_follow(content: Content, offset: int, size: int, order: str) -> boo
     A program that writes the sizes now and then, and dies, leaves those of the last time.
     """
     end = offset + size
-    if content.size - end <= offset:
+    if content.size - end <= min(offset, LONGEST_HEADER):
         return False
     for start in (end, end + end % 2):
         if _chunks_follow(content, start, order) or content.read(start, 8).startswith(TRAILERS):

@@ -269,7 +269,7 @@ def test_an_mp3_that_is_cut_off_says_how_much_is_missing():
     assert kinds(decoded) == [CUT_OFF]
     # Its bit rate varies, so that half of the bytes are not half of the time.
     assert len(decoded.samples) / RATE == pytest.approx(2.0, abs=0.2)
-    assert f"half.mp3 is cut off: {len(decoded.samples) / RATE:.1f}" in decoded.notes[0].text
+    assert f"half.mp3 is cut off: {len(decoded.samples) / RATE:.2f} of the " in decoded.notes[0].text
     assert_length_is_told(content[: len(content) // 2], decoded)
     # Also where only its beginning is wanted, and not where it ends beyond that.
     assert kinds(decode_audio(content[: len(content) // 2], seconds=1.0)) == [CUT_OFF]
@@ -506,3 +506,18 @@ def test_formats_are_told_by_their_first_bytes():
         content = BytesContent(encode(noise(0.5), audio_format))
         assert sniff_format(content) == name
         assert len(recordings(content, name)) == 1
+
+
+@pytest.mark.parametrize("audio_format", ["CAF", "W64", "WAV"])
+def test_a_tenth_of_a_second_less_is_said_whatever_room_the_header_takes(audio_format):
+    whole = encode(noise(), audio_format)
+    assert kinds(decode_audio(whole[:-3200])) == [CUT_OFF]
+    assert kinds(decode_audio(whole[:-40])) == []
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_an_ogg_whose_last_pages_are_overwritten(subtype):
+    whole = encode(noise(10.0), "OGG", subtype=subtype)
+    number = whole.rfind(b"OggS") - 10
+    content = whole[:number] + np.random.default_rng(0).bytes(len(whole) - number)
+    assert kinds(decode_audio(content)) == [CUT_OFF]
