@@ -15,6 +15,7 @@ from accelerate.utils import gather_object
 
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError
+from modeling_ast.log_mel import is_cut
 
 from .arguments import DataArguments
 from .clip_sets.clip_datasets import without_clips
@@ -89,12 +90,12 @@ def look_at_every_clip(
         for clip in decoded_clips(
             audio, share, sampling_rate, max_samples, num_workers, "looking at clips", keep=False
         ):
-            num_longer += clip.length > max_samples
+            num_longer += is_cut(clip.length, max_samples, sampling_rate)
             if clip.fault is not None:
                 faults[clip.row] = clip.fault
     else:
         filled = cache.fill(audio, num_workers)
-        faults, num_longer = filled.faults, int((filled.lengths[share] > max_samples).sum())
+        faults, num_longer = filled.faults, int(is_cut(filled.lengths[share], max_samples, sampling_rate).sum())
         notes.append(
             f"waveform cache of {len(audio) - len(faults)} clips ({in_bytes(filled.kept_bytes)}) in {cache.folder}, "
             f"{filled.decoded} decoded now"
@@ -326,7 +327,8 @@ def _check_files(
     faults, num_longer = [], 0
     for side, row in rows:
         try:
-            num_longer += len(read_clip(splits[side][row]["audio"], sampling_rate, max_samples)) > max_samples
+            waveform = read_clip(splits[side][row]["audio"], sampling_rate, max_samples)
+            num_longer += is_cut(len(waveform), max_samples, sampling_rate)
         except AudioError as error:
             faults.append(str(error))
     if faults:
@@ -425,7 +427,7 @@ def check_streams(
         )
         for clip, row in decoded:
             num_looked_at += 1
-            num_longer += clip.length > max_samples
+            num_longer += is_cut(clip.length, max_samples, sampling_rate)
             if clip.fault is not None:
                 bad.append(BadClip(side, clip.row, clip.fault, row["audio"]["path"], as_list(row["label"])))
     if every:

@@ -22,6 +22,7 @@ from transformers import Trainer
 from modeling_ast import ASTConfig, ASTForAudioClassification
 from modeling_ast.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LORA_TARGET_MODULES, STOCK_LAYER_NAMES
 from modeling_ast.atomic_files import sync
+from modeling_ast.installation import install_command
 
 from .arguments import OptimizationArguments
 from .optimization import freeze_lowest_layers
@@ -73,7 +74,7 @@ def require_peft():
         import peft
     except ImportError as error:
         raise ImportError(
-            f"lora_rank needs the package peft, which cannot be imported ({error}). Type pip install 'ast-kit[peft]', or "
+            f"lora_rank needs the package peft, which cannot be imported ({error}). Type {install_command('peft')}, or "
             "leave out --lora_rank to train all weights."
         ) from error
     return peft

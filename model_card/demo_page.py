@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from modeling_ast.attention_maps import attention_maps, plot_attention
 from modeling_ast.audio import AudioError, MissingAudioError, audio_duration, read_audio
-from modeling_ast.log_mel import FRAME_SHIFT_MS, num_frames
+from modeling_ast.log_mel import FRAME_SHIFT_MS, is_cut, num_frames
 from modeling_ast.log_mel_figure import DPI
 from modeling_ast.tagging import AudioTagger, FileTags, Segment, label_thresholds
 
@@ -357,7 +357,8 @@ def note_html(tags: FileTags, tagger: AudioTagger, seconds: float) -> str:
         HTML in which labels are escaped; nothing where there is nothing to say.
     """
     window_seconds = tagger.window_samples / tagger.sampling_rate
-    means = f"Means over windows of {window_seconds:.3g} s" if seconds > window_seconds else ""
+    longer = is_cut(round(seconds * tagger.sampling_rate), tagger.window_samples, tagger.sampling_rate)
+    means = f"Means over windows of {window_seconds:.3g} s" if longer else ""
     if tags.segments is not None:
         return f"{means}; below is what was heard when."
     lines = [f"{means}."] if means else []

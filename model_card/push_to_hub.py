@@ -141,6 +141,9 @@ def push_to_hub(
     notes = check_checkpoint(folder)
     report(f"{folder} -> {repository.address}, branch {repository.branch}")
     message = commit_message or f"Upload {folder.resolve().name}"
+    if dry_run:
+        for line in _plan(repository, message):
+            report(line)
     with TemporaryDirectory(prefix="ast-push-") as written:
         if is_rendered(folder):
             files[CARD_NAME] = Path(written, CARD_NAME)
@@ -157,6 +160,20 @@ def push_to_hub(
     if dry_run:
         report("Nothing was sent. Leave out --dry_run to publish it.")
     return commit
+
+
+def _plan(repository: Repository, message: str) -> list[str]:
+    """What a push would do beside sending files, in words that need no request: who could see it, branch and commit."""
+    seen_by = {
+        None: "as public or private as the Hub makes your new ones (--private makes it private); one that is there stays as "
+        "it is",
+        True: "private, if it is not there yet; one that is there is not changed and has to be private already",
+        False: "public, if it is not there yet; one that is there is not changed and has to be public already",
+    }
+    lines = [f"Repository: {seen_by[repository.private]}"]
+    if repository.branch != constants.DEFAULT_REVISION:
+        lines.append(f"Branch: {repository.branch}, made from {constants.DEFAULT_REVISION} if it is not there yet")
+    return [*lines, f"Commit: {message!r}; files of an older push that this folder no longer has are removed"]
 
 
 def _without_places(recipe: Path, folder: Path) -> Path:
@@ -196,6 +213,11 @@ def _publish_page(
         private = _patiently(lambda: _info(model), model).private or None
     repository = Repository(model.id, SPACE, private, token=model.token)
     report(f"Demo page -> {repository.address}")
+    if dry_run:
+        seen_by = "as its model" if private is None else "private" if private else "public"
+        report(
+            f"Space: {seen_by}, if it is not there yet, on the branch {repository.branch}; same title of the commit"
+        )
     _list_files(files, report)
     if not dry_run:
         _publish(repository, files, lambda path: path.startswith(f"{PACKAGE}/"), message, report)

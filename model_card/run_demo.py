@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from modeling_ast.installation import install_command
+
 EPILOG = """\
 Example: ast-demo runs/drums --port 8000. Ctrl-C ends it. --host 0.0.0.0 lets others in the network use the page, without a
 password."""
@@ -221,7 +223,7 @@ def make_page(arguments: argparse.Namespace):
         if error.name != "gradio":
             raise
         raise ValueError(
-            "The page is built with Gradio, which is not installed. Type: pip install 'ast-kit[demo]'"
+            f"The page is built with Gradio, which is not installed. Type: {install_command('demo')}"
         ) from None
 
     from transformers.utils import logging

@@ -18,9 +18,10 @@ from huggingface_hub import SpaceCard, SpaceCardData
 from huggingface_hub.utils import validate_repo_id
 from packaging.requirements import Requirement
 
+from modeling_ast.installation import DISTRIBUTION, install_command
+
 from .run_summary import package_version
 
-DISTRIBUTION = "ast-kit"
 PACKAGE = "modeling_ast"
 HERE = Path(__file__).resolve().parent
 HOUSE = HERE.parent  # where the packages lie: a checkout or site-packages
@@ -100,8 +101,8 @@ def read_requirements() -> list[Requirement]:
     if missing:
         raise ValueError(
             f"What a Space has to install is read from the metadata of {DISTRIBUTION}, which know no "
-            f"{', '.join(missing)}: it is not installed, or an older version is. Type pip install '{DISTRIBUTION}[demo]', or "
-            f"in a checkout pip install --editable '.[demo]'."
+            f"{', '.join(missing)}: it is not installed, or an older version is. Type "
+            f"{install_command('demo')}"
         )
     return [known[name] for name in NEEDED]
 

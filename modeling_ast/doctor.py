@@ -18,7 +18,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-DISTRIBUTION = "ast-kit"
+from .installation import DISTRIBUTION, install_command
+
 DEVELOPMENT_EXTRA = "dev"  # test and style tools, which no user needs
 IMPORT_NAMES = {"scikit-learn": "sklearn"}  # where it is not the distribution's name with underscores
 # These three hold code compiled for one another: one that fails is mended by installing them together.
@@ -121,7 +122,7 @@ def check_packages() -> Iterator[Check]:
         yield Check("Packages", DISTRIBUTION, True, importlib.metadata.version(DISTRIBUTION))
     except importlib.metadata.PackageNotFoundError:
         checkout = Path(__file__).resolve().parents[1]
-        yield Check("Packages", DISTRIBUTION, False, "not installed", mend=f"pip install --editable {checkout}")
+        yield Check("Packages", DISTRIBUTION, False, "not installed", mend=install_command())
         requirements, extras = [Requirement(line) for line in requirements_of_checkout(checkout)], ()
 
     required = [item for item in requirements if item.marker is None or item.marker.evaluate({"extra": ""})]

@@ -33,6 +33,7 @@ from .atomic_files import open_atomically
 from .audio import read_audio
 from .doctor import processor_name
 from .feature_extraction_ast import ASTFeatureExtractor
+from .installation import install_command
 from .modeling_ast import ASTForAudioClassification
 from .tagging import problem_type_of
 
@@ -276,7 +277,7 @@ def check_against_pytorch(content: bytes, model: ASTForAudioClassification) -> f
                     f"ONNX Runtime {version('onnxruntime')} and PyTorch differ by {differences[worst]:.2g}, allowed is "
                     f"{TOLERANCE}: logit {worst} of clip {clip} ({frames} of {max(lengths)} frames, batch of "
                     f"{len(lengths)}) is {found[clip][worst]:.6g} in place of {expected[worst]:.6g}. Nothing was "
-                    "written. Try other versions: pip install --upgrade 'ast-kit[onnx]'"
+                    f"written. Try other versions: pip install --upgrade {' '.join(PACKAGES)}"
                 )
             largest = max(largest, float(differences[worst]))
     return largest
@@ -399,7 +400,7 @@ def import_packages() -> None:
             import_module(package)
         except ImportError as error:
             raise ExportError(
-                f"The ONNX export needs {package}, which cannot be imported ({error}). Type: pip install 'ast-kit[onnx]'"
+                f"The ONNX export needs {package}, which cannot be imported ({error}). Type: {install_command('onnx')}"
             ) from error
 
 

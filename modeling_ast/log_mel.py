@@ -50,6 +50,17 @@ def num_samples(frames: int, sampling_rate: int) -> int:
     return frame_length(sampling_rate) + (frames - 1) * frame_shift(sampling_rate)
 
 
+def is_cut(length, heard: int, sampling_rate: int):
+    """Whether whole frames are lost of a clip of which the first samples are heard; the rest of a frame is no loss.
+
+    Args:
+        length (`int` or integer array): samples of the clip.
+        heard (`int`): how many of them are heard at most, such as [`num_samples`] of an input length.
+        sampling_rate (`int`): in Hz.
+    """
+    return num_frames(length, sampling_rate) > num_frames(heard, sampling_rate)
+
+
 def mel_scale(frequency_hz: float) -> float:
     """Mel value of a frequency in Hz, by Kaldi's formula."""
     return 1127.0 * math.log(1.0 + frequency_hz / 700.0)

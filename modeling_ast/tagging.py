@@ -183,9 +183,7 @@ class AudioTagger:
         for first in range(0, len(files), batch_size):
             group = [(str(file), self._read(file)) for file in files[first : first + batch_size]]
             starts = [
-                []
-                if isinstance(waveform, AudioError)
-                else window_starts(waveform.size, self.window_samples, hop_samples)
+                [] if isinstance(waveform, AudioError) else self._window_starts(waveform.size, hop_samples)
                 for _, waveform in group
             ]
             windows = [
@@ -203,6 +201,13 @@ class AudioTagger:
                 if segment_threshold is not None:
                     segments = self._segments(file, waveform.size, file_starts, file_scores, segment_threshold)
                 yield FileTags(file, self._best_labels(file_scores.mean(axis=0), top_k), segments)
+
+    def _window_starts(self, num_samples: int, hop_samples: int) -> list[int]:
+        from .log_mel import is_cut
+
+        if not is_cut(num_samples, self.window_samples, self.sampling_rate):
+            return [0]  # a second window would hear the same frames once more
+        return window_starts(num_samples, self.window_samples, hop_samples)
 
     def _hop_samples(self, hop: float | None) -> int:
         if hop is None:

@@ -12,6 +12,8 @@ from transformers import Trainer, TrainingArguments
 from transformers.integrations import is_tensorboard_available
 from transformers.trainer_callback import ProgressCallback
 
+from modeling_ast.installation import install_command
+
 # Of the scores of an evaluation, those that a line has room for.
 HEADLINES = ("loss", "accuracy", "mean_average_precision")
 
@@ -148,5 +150,5 @@ def require_reporters(args: TrainingArguments):
     """
     if "tensorboard" in args.report_to and not is_tensorboard_available():
         raise ImportError(
-            "report_to='tensorboard' needs a package that is not installed. Type: pip install 'ast-kit[tensorboard]'"
+            "report_to='tensorboard' needs a package that is not installed. Type: " + install_command("tensorboard")
         )
