@@ -391,7 +391,12 @@ def _look_at_features(splits: datasets.DatasetDict, feature_extractor: ASTFeatur
 
 
 def check_streams(
-    streams: dict[str, ClipStream], data: DataArguments, sampling_rate: int, max_samples: int, num_workers: int = 0
+    streams: dict[str, ClipStream],
+    data: DataArguments,
+    sampling_rate: int,
+    max_samples: int,
+    num_workers: int = 0,
+    num_checked: int = CLIPS_CHECKED,
 ) -> tuple[dict[str, ClipStream], list[dict], list[str]]:
     """[`check_splits`] and [`look_at_every_clip`] for streams, of which only bad clips are held.
 
@@ -403,18 +408,19 @@ def check_streams(
         sampling_rate (`int`): rate the model hears, in Hz.
         max_samples (`int`): samples that the model hears of a clip.
         num_workers (`int`, defaults to 0): processes that decode.
+        num_checked (`int`, defaults to 200): clips that are decoded where not all are.
 
     Returns:
         The streams, without the clips that cannot be used if that was asked for; which these are, see
         [`look_at_every_clip`]; and in words what the user should know.
 
     Raises:
-        DataError: as [`check_splits`], of whose files the first of each split are decoded, 200 in all.
+        DataError: as [`check_splits`], of whose files the first of each split are decoded.
     """
     every = data.check_audio or data.skip_bad_audio
     state, bad, num_looked_at, num_longer = PartialState(), [], 0, 0
     for side, stream in streams.items():
-        number = len(stream) if every else min(len(stream), CLIPS_CHECKED // len(streams))
+        number = len(stream) if every else min(len(stream), num_checked // len(streams))
         rows, step = enumerate(stream), state.num_processes if every else 1  # each process its part of all
         start = state.process_index if every else 0
         decoded = decoded_rows(

@@ -178,6 +178,28 @@ class ClipDataset(Dataset, ABC):
         return (self._read(clip)[0] for clip in clips)
 
 
+class UsableWaveforms:
+    """Waveforms of a split by their places; in place of a clip that cannot be used the next one that can.
+
+    Args:
+        split (`datasets.Dataset`): with the undecoded column `"audio"`.
+        sampling_rate (`int`): in Hz.
+        max_samples (`int`): how many of a clip are of interest; see [`read_clip`].
+    """
+
+    def __init__(self, split: datasets.Dataset, sampling_rate: int, max_samples: int):
+        self.split, self.sampling_rate, self.max_samples = split, sampling_rate, max_samples
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        for place in range(len(self.split)):
+            audio = self.split[(index + place) % len(self.split)]["audio"]
+            try:
+                return read_clip(audio, self.sampling_rate, self.max_samples)
+            except AudioError as error:
+                last = error
+        raise last
+
+
 class ASTDataset(ClipDataset):
     """Decoded clips of a split, with their targets.
 

@@ -26,7 +26,7 @@ from .clip_sets.streaming import load_streams
 from .clip_sets.waveform_cache import WaveformCache
 from .collator import ASTDataCollator, model_inputs
 from .command_line import merged_recipe
-from .data import ClipDataset
+from .data import ClipDataset, UsableWaveforms
 from .evaluation import as_references, evaluate
 from .lora import (
     add_adapters,
@@ -63,6 +63,21 @@ SINGLE_LABEL, MULTI_LABEL = PROBLEM_TYPES["softmax"], PROBLEM_TYPES["sigmoid"]
 
 
 @dataclass(frozen=True)
+class Looks:
+    """What is decoded of the clips before a training, beside what its normalisation is measured on.
+
+    Args:
+        files_known (`bool`, defaults to `False`): whether enough of the clips were decoded already to check their files.
+        compared (`int`, defaults to 64): clips whose normalised features are compared with what the model expects.
+        stand_ins (`bool`, defaults to `False`): whether the next clip is read in place of one that cannot be used.
+    """
+
+    files_known: bool = False
+    compared: int = CLIPS_LOOKED_AT
+    stand_ins: bool = False
+
+
+@dataclass(frozen=True)
 class PreparedRun:
     """A training that only has to be started."""
 
@@ -76,7 +91,10 @@ class PreparedRun:
 
 
 def prepare_run(
-    argv: list[str], arguments: tuple, loaded: tuple[datasets.DatasetDict, str] | None = None
+    argv: list[str],
+    arguments: tuple,
+    loaded: tuple[datasets.DatasetDict, str] | None = None,
+    looks: Looks | None = None,
 ) -> PreparedRun:
     """Check the input, load the clips, build the model and its trainer, make the output folder.
 
@@ -84,6 +102,7 @@ def prepare_run(
         argv (`list[str]`): the command line, for the saved recipe and the summary.
         arguments (`tuple`): what [`parse_arguments`] makes of it.
         loaded (`tuple`, *optional*): splits and how they were made, if they are not to be loaded here.
+        looks ([`Looks`], *optional*): what is decoded before the training, other than usual.
 
     Raises:
         InputError: for whatever is wrong with the input; the message says what to type.
@@ -99,7 +118,7 @@ def prepare_run(
             check_push(training_args)
         resume_from = check_output_dir(training_args, model_args, data_args)
         with make_output_dir(Path(training_args.output_dir)):
-            trainer, clips, summary = _prepare_trainer(argv, arguments, loaded)
+            trainer, clips, summary = _prepare_trainer(argv, arguments, loaded, looks or Looks())
             if resume_from:
                 refuse_another_run(Path(resume_from), trainer.identity)
             else:
@@ -108,7 +127,7 @@ def prepare_run(
 
 
 def _prepare_trainer(
-    argv: list[str], arguments: tuple, loaded: tuple[datasets.DatasetDict, str] | None
+    argv: list[str], arguments: tuple, loaded: tuple[datasets.DatasetDict, str] | None, looks: Looks
 ) -> tuple[ASTTrainer, dict[str, ClipDataset], dict]:
     """The first three stages: trainer, data sets, and what is known of the run before it is trained."""
     model_args, data_args, augmentation_args, optimization_args, training_args = arguments
@@ -116,7 +135,7 @@ def _prepare_trainer(
     cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
     num_workers = training_args.dataloader_num_workers
     splits, split_method, notes, skipped = prepare_data(
-        data_args, feature_extractor, training_args.seed, loaded, cache, num_workers
+        data_args, feature_extractor, training_args.seed, loaded, cache, num_workers, looks.files_known
     )
     sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
     if "validation" in splits:
@@ -129,8 +148,11 @@ def _prepare_trainer(
     if cache is not None:
         for dataset in clips.values():
             dataset.read_from(cache.waveforms(dataset.split))
+    elif looks.stand_ins:
+        for dataset in clips.values():
+            dataset.read_from(UsableWaveforms(dataset.split, dataset.sampling_rate, dataset.samples_needed))
     normalization = set_normalization(feature_extractor, clips["train"], model_args, data_args, training_args.seed)
-    warning = normalization_warning(feature_extractor, clips["train"], training_args.seed)
+    warning = normalization_warning(feature_extractor, clips["train"], training_args.seed, looks.compared)
     words = f"features: mean {feature_extractor.mean:.4f}, std {feature_extractor.std:.4f}, {normalization}"
     print_stage(2, f"{words}; {warning}" if warning else words)
 
@@ -218,8 +240,9 @@ def prepare_data(
     loaded: tuple[datasets.DatasetDict, str] | None = None,
     cache: WaveformCache | None = None,
     num_workers: int = 0,
+    files_known: bool = False,
 ) -> tuple[datasets.DatasetDict, str, list[str], list[dict]]:
-    """Load, split and check the clips, and fill the waveform cache if there is one.
+    """Load, split and check the clips, and fill the waveform cache if there is one; see [`Looks`] for `files_known`.
 
     Returns:
         The splits, in words how they were made, what else the user should know, and which clips were left out because
@@ -232,7 +255,12 @@ def prepare_data(
         streams, split_method = loaded or load_streams(data_args)
         longest = num_samples(feature_extractor.max_length, feature_extractor.sampling_rate)
         streams, skipped, notes = check_streams(
-            streams, data_args, feature_extractor.sampling_rate, longest, num_workers
+            streams,
+            data_args,
+            feature_extractor.sampling_rate,
+            longest,
+            num_workers,
+            **({"num_checked": 0} if files_known else {}),
         )
         return streams, split_method, notes, skipped
     splits, split_method = loaded or load_splits(data_args, seed)
@@ -247,7 +275,7 @@ def prepare_data(
     looked_at = cache is not None or data_args.skip_bad_audio
     if looked_at:
         splits, skipped, notes = look_at_every_clip(splits, data_args, sampling_rate, longest, num_workers, cache)
-    splits, more_notes = check_splits(splits, data_args, sampling_rate, longest, looked_at)
+    splits, more_notes = check_splits(splits, data_args, sampling_rate, longest, looked_at or files_known)
     return splits, split_method, hints + notes + more_notes, skipped
 
 
@@ -351,9 +379,11 @@ def set_normalization(
     return words
 
 
-def normalization_warning(feature_extractor: ASTFeatureExtractor, train_dataset: ClipDataset, seed: int) -> str | None:
-    """What to say if normalised training clips are far from mean 0 and standard deviation 0.5."""
-    sample = train_dataset.sample(CLIPS_LOOKED_AT, seed)
+def normalization_warning(
+    feature_extractor: ASTFeatureExtractor, train_dataset: ClipDataset, seed: int, count: int = CLIPS_LOOKED_AT
+) -> str | None:
+    """What to say if so many normalised training clips are far from mean 0 and standard deviation 0.5."""
+    sample = train_dataset.sample(count, seed)
     clips = [{"features" if clip.ndim == 2 else "waveform": clip, "label": 0} for clip in sample]
     batch = ASTDataCollator(feature_extractor, compute_features=False)(clips)
     features = model_inputs(batch, feature_extractor)["input_values"]

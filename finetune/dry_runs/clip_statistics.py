@@ -3,7 +3,6 @@
 Measured on the decoded files at their own sampling rate, before they are resampled for the model.
 """
 
-import bisect
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -16,14 +15,17 @@ from modeling_ast.audio import AudioError, audio_duration, decode_audio
 from modeling_ast.log_mel import frame_length, num_frames, num_samples
 
 from ..data import clip_name, fetched, read_clip
+from .time_limit import Deadline
 
 SAMPLES_PER_SPECTRUM = 65_536  # long enough that a tone leaks 1e-5 of its energy across the edge of the band
 LONGEST_MEASURED = 300.0  # seconds of a clip that is measured, so that one of hours costs little
 SILENT_PEAK = 1e-3  # -60 dB of full scale
 FULL_SCALE = 0.9999  # just below the largest value of 16 bits
 FEWEST_CLIPPED_SAMPLES = 10
-HEARD_IN_FULL = 0.95  # share of the clips that a length that fits does not cut
-LITTLE_CUT = 0.02  # that may be cut off the clips on average
+HEARD_IN_FULL = 0.95  # share of the clips that a length leaves whole, for which a longer one is named
+LITTLE_CUT = 0.02  # of a clip on average, for which no longer input is named
+LONGEST_PROPOSED = 4096  # frames; attention over more costs more than any clip is worth, which is better cut in pieces
+BATCHES_DRAWN = 200  # to tell how long the longest clip of a batch is
 FITTING = 1.1  # a length within this factor of the one that fits is left alone
 TELLING_SHARE = 0.01  # of energy above the band, under which a label is not worth a line
 TELLING_RATIO = 2.0  # to the mean over all clips
@@ -88,14 +90,18 @@ def look_at_clip(audio: dict, sampling_rate: int, labels: Sequence[int] = ()) ->
 
 
 def look_at_clips(
-    rows: Iterable[tuple[dict, list[int]]], sampling_rate: int, fetch: bool = False
+    rows: Iterable[tuple[dict, list[int]]],
+    sampling_rate: int,
+    fetch: bool = False,
+    deadline: Deadline | None = None,
 ) -> tuple[list[ClipFacts], list[tuple[int, str, str]]]:
-    """Decode clips one after the other.
+    """Decode clips one after the other, as long as there is time.
 
     Args:
         rows (iterable of `(audio, labels)`): undecoded audio values and the labels of each.
         sampling_rate (`int`): what the model hears, in Hz.
         fetch (`bool`, defaults to `False`): whether files that lie elsewhere are fetched, as those of streams are.
+        deadline ([`Deadline`], *optional*): after which no further clip is taken.
 
     Returns:
         What the readable ones are like; and of each that cannot be trained on its place among `rows`, its name and the
@@ -107,6 +113,8 @@ def look_at_clips(
             facts.append(look_at_clip(fetched(audio) if fetch else audio, sampling_rate, labels))
         except AudioError as error:
             bad.append((place, clip_name(audio), str(error)))
+        if deadline is not None and not deadline.left:
+            break
     return facts, bad
 
 
@@ -133,12 +141,14 @@ def share_above(waveform: np.ndarray, sampling_rate: int, frequency: float) -> f
 
 
 def describe_lengths(seconds: Sequence[float]) -> dict:
-    """Seconds of the clips: in total, shortest, median and longest, and a histogram of `[from, to, clips]` rows."""
+    """Seconds of the clips: in total, shortest, median, some percentiles, longest, and a histogram of `[from, to, clips]`."""
     seconds = np.array(seconds)
     return {
         "total_seconds": float(seconds.sum()),
         "shortest": float(seconds.min()),
         "median": float(np.median(seconds)),
+        "75%": float(np.quantile(seconds, 0.75)),
+        "95%": float(np.quantile(seconds, 0.95)),
         "longest": float(seconds.max()),
         "histogram": length_histogram(seconds),
     }
@@ -206,7 +216,14 @@ def describe_band(facts: Sequence[ClipFacts], names: Sequence[str], sampling_rat
 
 
 def describe_frames(
-    seconds: Sequence[float], max_length: int, sampling_rate: int, patch_size: int, time_stride: int
+    seconds: Sequence[float],
+    max_length: int,
+    sampling_rate: int,
+    patch_size: int,
+    time_stride: int,
+    padding: str = "max_length",
+    batch_size: int = 1,
+    grouped: bool = True,
 ) -> dict:
     """What an input length cuts and how much of it is padding, and which length would fit.
 
@@ -216,21 +233,45 @@ def describe_frames(
         sampling_rate (`int`): what the model hears, in Hz.
         patch_size (`int`): frames of a patch.
         time_stride (`int`): frames from one patch to the next.
+        padding (`str`, defaults to `"max_length"`): in training, or `"longest"`.
+        batch_size (`int`, defaults to 1): clips of a batch in training.
+        grouped (`bool`, defaults to `True`): whether clips of similar length can share a batch.
 
     Returns:
-        `max_length`, `seconds` that it holds; `clips_cut`; `share_cut`, of all seconds; `share_padding`, of the input;
-        and under `fitting` the same of a length that fits, or `None` if that is not worth a change. A length fits if it is
-        the shortest of whole patches that leaves 95 % of the clips whole, or cuts 2 % off them on average.
+        `clips`; `max_length`, `seconds` that it holds; `clips_cut`; `share_cut`, of all seconds; `share_padding`, of the
+        input; under `fitting` the same of a length that fits, or `None` if that is not worth a change; and under `whole`
+        the same of a length that leaves 95 % of the clips whole, where much is cut otherwise, with `share_padding_longest`, in
+        training with batches padded to their longest clip, and whether these are `grouped`. The length that fits is the one of whole patches that holds some clips
+        exactly and for which the share of a clip that is cut, as the mean over clips and counted twice, and the share of
+        the input that is padding are least together: neither a single long clip nor a few decide it. Where clips are
+        padded to the longest of their batch, whose padding costs little, it is that which leaves 95 % whole.
     """
     frames = num_frames(np.round(np.array(seconds) * sampling_rate).astype(np.int64), sampling_rate)
     current = _effect_of_length(frames, max_length, sampling_rate)
+    steps = np.maximum(np.ceil((np.unique(frames) - patch_size) / time_stride), 0).astype(np.int64)
+    lengths = np.unique(patch_size + steps * time_stride)  # of whole patches, each the shortest for some of the clips
     most = int(np.quantile(frames, HEARD_IN_FULL, method="inverted_cdf"))
-    lengths = range(patch_size, max(most, patch_size) + time_stride, time_stride)  # the last holds `most` frames
-    fitting = lengths[
-        bisect.bisect_left(lengths, True, key=lambda length: length >= most or _mean_cut(frames, length) <= LITTLE_CUT)
-    ]
-    worth_it = max(fitting / max_length, max_length / fitting) > FITTING
-    return current | {"fitting": _effect_of_length(frames, fitting, sampling_rate) if worth_it else None}
+    holding = int(lengths[min(np.searchsorted(lengths, most), len(lengths) - 1)])
+    candidates = [int(length) for length in lengths if length <= LONGEST_PROPOSED]
+    fitting = whole = None
+    if candidates:
+        best = min(candidates, key=lambda length: _loss_of_length(frames, length))
+        if padding == "longest" and holding <= LONGEST_PROPOSED:
+            best = holding
+        if max(best / max_length, max_length / best) > FITTING:
+            fitting = _effect_of_length(frames, best, sampling_rate)
+    chosen = fitting["max_length"] if fitting else max_length
+    if _mean_cut(frames, chosen) > LITTLE_CUT and chosen * FITTING < holding <= LONGEST_PROPOSED:
+        batches = longest_of_batches(np.minimum(frames, holding), batch_size, grouped)
+        padded = max(0.0, float(1 - np.minimum(frames, holding).mean() / batches.mean()))
+        whole = _effect_of_length(frames, holding, sampling_rate)
+        whole |= {"share_padding_longest": padded, "grouped": grouped}
+    return current | {"clips": len(frames), "fitting": fitting, "whole": whole}
+
+
+def _loss_of_length(frames: np.ndarray, max_length: int) -> float:
+    """What is cut of a clip on average, counted twice as it is lost, and how much of the input is padding."""
+    return float(2 * _mean_cut(frames, max_length) + np.maximum(max_length - frames, 0).mean() / max_length)
 
 
 def _mean_cut(frames: np.ndarray, max_length: int) -> float:
@@ -246,3 +287,17 @@ def _effect_of_length(frames: np.ndarray, max_length: int, sampling_rate: int) -
         "share_cut": float(np.maximum(frames - max_length, 0).sum() / frames.sum()),
         "share_padding": float(np.maximum(max_length - frames, 0).mean() / max_length),
     }
+
+
+def longest_of_batches(frames: np.ndarray, batch_size: int, grouped: bool, seed: int = 0) -> np.ndarray:
+    """Frames of the longest clip of each of some batches.
+
+    Args:
+        frames (`np.ndarray` of shape `(clips,)`): lengths of clips.
+        batch_size (`int`): clips of a batch.
+        grouped (`bool`): whether clips of similar length share a batch.
+        seed (`int`, defaults to 0): of the draw.
+    """
+    generator = np.random.default_rng(seed)
+    drawn = generator.choice(frames, BATCHES_DRAWN * batch_size)
+    return (np.sort(drawn) if grouped else drawn).reshape(BATCHES_DRAWN, batch_size).max(axis=1)

@@ -1,14 +1,17 @@
-"""What a training will cost, measured on a few of its own steps: seconds, and memory at its highest.
+"""What a training will cost: seconds, and memory at its highest, measured on a few of its own steps where these are short.
 
-The steps are those of the real training loop, with its loader, augmentation, accumulation and optimiser, so that whatever
-is slow there is slow here; the trainer that they were measured with is of no use afterwards.
+Then the steps are those of the real training loop, with its loader, augmentation, accumulation and optimiser, so that
+whatever is slow there is slow here; the trainer that they were measured with is of no use afterwards. Where a few steps
+would take longer than a dry run may, shorter passes through the model are timed and their time is extrapolated by
+[`TimeModel`]; the report says which.
 """
 
 import contextlib
 import io
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +20,24 @@ from torch.utils.data import Subset
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from modeling_ast import ASTConfig
+
 from ..arguments import DataArguments, OptimizationArguments
 from ..data import ClipDataset
 from ..optimization import HeadOnlyEpochs
 from ..results.run_summary import GIGA, highest_process_memory
 from ..trainer import ASTTrainer
 from ..weight_averaging import EpochFolders
+from .clip_statistics import longest_of_batches
+from .time_limit import PROPOSALS, SCORING, STEPS, Deadline, TimeLimit
+from .time_model import TimeModel, Trainable, operations, shapes_to_time, time_passes, tokens_of, wait_for
 
 ENOUGH_STEPS, MOST_STEPS = 10, 50  # measured at least, and at most if they take no longer than
 ENOUGH_SECONDS = 3.0
-FEWEST_STEPS, LONGEST_SECONDS = 3, 60.0  # of slow steps so few are enough once they have taken so long
+FEWEST_STEPS = 3  # of slow steps so few are enough
 RANGE = (10, 90)  # percentiles of the steps that are told as fast and slow
 EVALUATED_BATCHES = (1, 5)  # two passes of different length tell what starting one costs
+CLIPS_READ, READING_SECONDS = 16, 1.5  # at most, to tell how long reading one takes
 
 
 @dataclass(frozen=True)
@@ -67,11 +76,13 @@ class StepClock(TrainerCallback):
     Args:
         warm_up (`int`): first steps that do not count.
         device (`torch.device`): whose work is waited for.
+        deadline ([`Deadline`]): when it ends with the steps that there are, one that counts in any case.
     """
 
-    def __init__(self, warm_up: int, device: torch.device):
+    def __init__(self, warm_up: int, device: torch.device, deadline: Deadline):
         self.warm_up = warm_up
         self.device = device
+        self.deadline = deadline
         self.marks: list[float] = []
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -80,15 +91,14 @@ class StepClock(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         self._mark()
         measured = len(self.marks) - 1 - self.warm_up
-        if measured < FEWEST_STEPS:
+        if measured < 1:
             return
         seconds = self.marks[-1] - self.marks[self.warm_up]
-        if seconds >= LONGEST_SECONDS or (measured >= ENOUGH_STEPS and seconds >= ENOUGH_SECONDS):
+        if not self.deadline.left or (measured >= ENOUGH_STEPS and seconds >= ENOUGH_SECONDS):
             control.should_training_stop = True
 
     def _mark(self):
-        if self.device.type != "cpu":
-            torch.accelerator.synchronize(self.device)
+        wait_for(self.device)
         self.marks.append(time.perf_counter())
 
     def times(self) -> StepTimes:
@@ -97,9 +107,68 @@ class StepClock(TrainerCallback):
         return StepTimes(self.warm_up, [after - before for before, after in zip(marks, marks[1:], strict=False)])
 
 
+@dataclass
+class RunCost:
+    """What the parts of a training take, from which the time of other trainings of the same clips is told too.
+
+    Args:
+        config ([`ASTConfig`]): of the model.
+        trained ([`Trainable`]): what of it learns.
+        training, scoring ([`TimeModel`]): passes forward and backward, and forward alone.
+        update (`float`): seconds of the optimiser in a step.
+        reading (`float`): seconds in which a clip is read for training.
+        batch_size, accumulation, eval_batch_size (`int`): clips of a pass, passes of a step, clips of a pass that scores.
+        steps ([`Steps`]): of the training.
+        scored (`tuple[list[int], list[int]]`): see [`count_evaluations`].
+        frames (`np.ndarray`): lengths of clips, to tell how long a batch is that is padded to the longest.
+    """
+
+    config: ASTConfig
+    trained: Trainable
+    training: TimeModel
+    scoring: TimeModel
+    update: float
+    reading: float
+    batch_size: int
+    accumulation: int
+    eval_batch_size: int
+    steps: Steps
+    scored: tuple[list[int], list[int]]
+    frames: np.ndarray
+
+    def step_operations(self, config: ASTConfig, trained: Trainable, padding: str, grouped: bool) -> np.ndarray:
+        """Operations of a clip in training, as the mean over batches padded as they will be."""
+        if padding != "longest":
+            return operations(config, config.max_length, trained)
+        lengths = longest_of_batches(np.minimum(self.frames, config.max_length), self.batch_size, grouped)
+        return np.mean(
+            [operations(config, max(int(frames), config.patch_size), trained) for frames in lengths], axis=0
+        )
+
+    def step(self, work: np.ndarray) -> float:
+        """Seconds of an optimiser step with clips of so many operations."""
+        return self.accumulation * self.training.seconds(self.batch_size, work) + self.beside
+
+    @property
+    def beside(self) -> float:
+        """Seconds of a step that no choice of model or length changes."""
+        return self.update + self.accumulation * self.batch_size * self.reading
+
+    def score(self, clips: int, config: ASTConfig) -> float:
+        """Seconds in which so many clips are scored."""
+        number = min(clips, self.eval_batch_size)
+        passes = self.scoring.seconds(number, operations(config, config.max_length)) * clips / number
+        return passes + clips * self.reading
+
+
 def estimate_cost(
-    trainer: ASTTrainer, clips: dict[str, ClipDataset], data_args: DataArguments, optimization: OptimizationArguments
-) -> dict:
+    trainer: ASTTrainer,
+    clips: dict[str, ClipDataset],
+    data_args: DataArguments,
+    optimization: OptimizationArguments,
+    frames: np.ndarray | None = None,
+    limit: TimeLimit | None = None,
+) -> tuple[dict, RunCost]:
     """Train and score a little with the trainer of a run, save nothing, and tell what the whole run would cost.
 
     Args:
@@ -107,42 +176,192 @@ def estimate_cost(
         clips (`dict[str, ClipDataset]`): of the run, by split.
         data_args ([`DataArguments`]): padding of the training.
         optimization ([`OptimizationArguments`]): which epochs' weights are scored at the end.
+        frames (`np.ndarray`, *optional*): lengths of clips; as long as the input if not given.
+        limit ([`TimeLimit`], *optional*): of the dry run.
 
     Returns:
-        `device`, `threads`, `warm_up_steps`, `measured_steps`, `seconds_per_step` (`mean`, and the percentiles 10 and
-        90 as `fast` and `slow`), `steps_per_epoch`, `epochs`, `epoch_seconds`, `evaluation_seconds` (of one pass over
-        the scored split), `evaluation_passes`, `run_seconds` (`expected`, and if all steps were `fast` or `slow`),
-        `peak_memory_gb`, `memory_before_gb` and `memory_of` (`"process"` or `"accelerator"`).
+        What the report says, and the parts that it was told from. In the report `device`, `threads`, `warm_up_steps`,
+        `measured_steps` (none where passes were timed instead), `timed_passes` (clips, frames and seconds of each),
+        `seconds_per_step` (`mean`, and the percentiles 10 and 90 as `fast` and `slow`), `steps_per_epoch`, `epochs`,
+        `epoch_seconds`, `evaluation_seconds` (of one pass over the scored split), `evaluation_passes`, `run_seconds`
+        (`expected`, and if all steps were `fast` or `slow`), `peak_memory_gb`, `memory_before_gb` and `memory_of`
+        (`"process"` or `"accelerator"`).
     """
-    args = trainer.args
-    expected = count_steps(trainer)
-    evaluated = count_evaluated_clips(trainer, clips, data_args, optimization, expected)
-    before = reset_peak_memory(args.device)
+    args, limit = trainer.args, limit or TimeLimit()
+    grouped = args.train_sampling_strategy == "group_by_length"
+    steps, scored = count_steps(trainer), count_evaluations(trainer, clips, data_args, optimization)
+    config, before = trainer.model.config, reset_peak_memory(args.device)
+    deadline = limit.share(STEPS, later=SCORING + PROPOSALS)
+    trained = Trainable.of(trainer.model, config.num_hidden_layers)
+    training = time_training(trainer, clips["train"], trained, Deadline(deadline.left / 2))
+    cost = RunCost(
+        config=config,
+        trained=trained,
+        training=training,
+        scoring=time_scoring(trainer, limit.share(SCORING / 2, later=PROPOSALS)),
+        update=0.0,
+        reading=seconds_to_read(clips["train"], READING_SECONDS) / max(1, args.dataloader_num_workers),
+        batch_size=min(args.train_batch_size, len(clips["train"])),
+        accumulation=args.gradient_accumulation_steps,
+        eval_batch_size=args.eval_batch_size,
+        steps=steps,
+        scored=scored,
+        frames=np.array([config.max_length]) if frames is None else frames,
+    )
+    work = cost.step_operations(config, trained, data_args.padding, grouped)
+    measured = (warm_up_steps(trainer) + FEWEST_STEPS) * cost.step(work) <= deadline.left
     with contextlib.redirect_stdout(io.StringIO()):  # what a training prints of itself
-        steps = measure_steps(trainer)
-        evaluation = measure_evaluation(trainer, clips["eval"])
-    peak = peak_memory(args.device)
-    scoring = sum(evaluation(number) for number in evaluated)
-    fast, slow = np.percentile(steps.seconds, RANGE).tolist()
+        if measured:
+            times = measure_steps(trainer, deadline)
+            passes = cost.accumulation * training.seconds(cost.batch_size, work)
+            training.factor = max(times.mean - cost.beside, times.mean / 2) / passes
+            seconds = {"mean": times.mean} | dict(
+                zip(("fast", "slow"), np.percentile(times.seconds, RANGE).tolist(), strict=True)
+            )
+            peak = peak_memory(args.device)
+        else:
+            time_training(trainer, clips["train"], trained, deadline, known=training)
+            peak = memory_of_step(trainer, training, before, cost.batch_size)
+            cost = replace(cost, update=time_update(trainer))
+            seconds = {"mean": cost.step(work)} | {
+                name: cost.accumulation * value + cost.beside
+                for name, value in zip(("fast", "slow"), training.range(cost.batch_size, work), strict=True)
+            }
+        in_training, at_the_end = scored
+        whole = [*in_training, *at_the_end]
+        deadline = limit.share(SCORING, later=PROPOSALS)
+        tried = sum(EVALUATED_BATCHES, EVALUATED_BATCHES[0]) * args.eval_batch_size
+        if cost.score(min(tried, len(clips["eval"])), config) <= deadline.left:
+            evaluation = measure_evaluation(trainer, clips["eval"])
+            expected = cost.score(len(clips["eval"]), config)
+            cost.scoring.factor = max(evaluation(len(clips["eval"])) / expected, 0.1)
+        else:
+            evaluation = partial(cost.score, config=config)
+    scoring = sum(evaluation(number) for number in whole)
     return {
         "device": args.device.type,
         "threads": torch.get_num_threads(),
-        "warm_up_steps": steps.warm_up,
-        "measured_steps": len(steps.seconds),
-        "seconds_per_step": {"mean": steps.mean, "fast": fast, "slow": slow},
-        "steps_per_epoch": expected.per_epoch,
-        "epochs": expected.epochs,
-        "epoch_seconds": steps.mean * expected.per_epoch,
+        "warm_up_steps": times.warm_up if measured else 0,
+        "measured_steps": len(times.seconds) if measured else 0,
+        "timed_passes": [[timed.clips, timed.frames, timed.seconds] for timed in training.passes],
+        "step_shape": [cost.batch_size, config.max_length],
+        "seconds_per_step": seconds,
+        "steps_per_epoch": steps.per_epoch,
+        "epochs": steps.epochs,
+        "epoch_seconds": seconds["mean"] * steps.per_epoch,
         "evaluation_seconds": evaluation(len(clips["eval"])),
-        "evaluation_passes": len(evaluated),
+        "evaluation_passes": len(whole),
         "run_seconds": {
-            name: step * expected.total + scoring
-            for name, step in (("expected", steps.mean), ("fast", fast), ("slow", slow))
+            name: seconds[step] * steps.total + scoring
+            for name, step in (("expected", "mean"), ("fast", "fast"), ("slow", "slow"))
         },
         "peak_memory_gb": peak / GIGA,
         "memory_before_gb": before / GIGA,
         "memory_of": "accelerator" if args.device.type == "cuda" else "process",
-    }
+    }, cost
+
+
+def time_training(
+    trainer: ASTTrainer, clips: ClipDataset, trained: Trainable, deadline: Deadline, known: TimeModel | None = None
+) -> TimeModel:
+    """Time passes forward and backward over growing batches of noise, as long as there is time.
+
+    Args:
+        trainer ([`ASTTrainer`]): its model is left without gradients.
+        clips ([`ClipDataset`]): of the training, for what their targets are.
+        trained ([`Trainable`]): what of the model learns.
+        deadline ([`Deadline`]): of all passes.
+        known ([`TimeModel`], *optional*): passes that were timed already, to which longer ones are added.
+    """
+    model, args = trainer.model, trainer.args
+    vectors = clips.vector_targets or bool(trainer.augmentation and trainer.augmentation.mixup_probability)
+
+    def run(number: int, frames: int):
+        shape = (number, model.config.num_labels) if vectors else (number,)
+        labels = torch.zeros(shape, dtype=torch.float32 if vectors else torch.long, device=args.device)
+        with trainer.accelerator.autocast():
+            loss = trainer.compute_loss(model, {"input_values": _noise(trainer, number, frames), "labels": labels})
+        loss.backward()
+
+    model.train()
+    if args.gradient_checkpointing:
+        model.gradient_checkpointing_enable(args.gradient_checkpointing_kwargs)
+    shapes = shapes_to_time(min(args.train_batch_size, len(clips)), model.config.max_length)
+    return time_passes(
+        run, shapes, lambda frames: operations(model.config, frames, trained), args.device, deadline, known
+    )
+
+
+def time_scoring(trainer: ASTTrainer, deadline: Deadline) -> TimeModel:
+    """[`time_training`] for passes forward alone."""
+    model, args = trainer.model, trainer.args
+
+    @torch.inference_mode()
+    def run(number: int, frames: int):
+        with trainer.accelerator.autocast():
+            model(input_values=_noise(trainer, number, frames))
+
+    model.eval()
+    shapes = shapes_to_time(args.eval_batch_size, model.config.max_length)
+    times = time_passes(run, shapes, lambda frames: operations(model.config, frames), args.device, deadline)
+    model.train()  # which tells what was going on where memory is full
+    return times
+
+
+def _noise(trainer: ASTTrainer, clips: int, frames: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)  # the global one is the run's
+    noise = torch.randn(clips, frames, trainer.model.config.num_mel_bins, generator=generator)
+    return noise.to(trainer.args.device)
+
+
+def time_update(trainer: ASTTrainer) -> float:
+    """Seconds in which the optimiser makes an update of the gradients that are there; the weights are changed."""
+    optimizer, seconds = trainer.create_optimizer(), math.inf
+    for _ in range(2):  # the first one also makes the optimiser's state
+        start = time.perf_counter()
+        if trainer.args.max_grad_norm:
+            torch.nn.utils.clip_grad_norm_(trainer.model.parameters(), trainer.args.max_grad_norm)
+        optimizer.step()
+        wait_for(trainer.args.device)
+        seconds = min(seconds, time.perf_counter() - start)
+    trainer.model.zero_grad()
+    return seconds
+
+
+def memory_of_step(trainer: ASTTrainer, training: TimeModel, before: int, batch_size: int) -> int:
+    """Highest use of memory of a whole step, extrapolated from that of the largest pass that was timed; bytes.
+
+    Weights' gradients and an optimiser's two values a weight are there once; what a pass keeps for its backward pass grows
+    with the tokens, or with eager attention as its operations do.
+    """
+    config = trainer.model.config
+    learning = sum(
+        parameter.numel() * parameter.element_size()
+        for parameter in trainer.model.parameters()
+        if parameter.requires_grad
+    )
+    largest = training.passes[-1]
+    kept = max(0, peak_memory(trainer.args.device) - before - learning)
+    growth = batch_size * tokens_of(config, config.max_length) / (largest.clips * tokens_of(config, largest.frames))
+    if config._attn_implementation == "eager":
+        growth = max(
+            growth,
+            batch_size
+            * operations(config, config.max_length)[1]
+            / (largest.clips * operations(config, largest.frames)[1]),
+        )
+    return int(before + 3 * learning + kept * growth)
+
+
+def seconds_to_read(clips: ClipDataset, seconds: float) -> float:
+    """Seconds in which a clip is read, as the mean over a few that are read in about so many seconds."""
+    deadline, start, number = Deadline(seconds), time.perf_counter(), 0
+    for key in clips.first_keys(min(CLIPS_READ, len(clips))):
+        clips[key]
+        number += 1
+        if not deadline.left:
+            break
+    return (time.perf_counter() - start) / number
 
 
 def count_steps(trainer: ASTTrainer) -> Steps:
@@ -157,16 +376,14 @@ def count_steps(trainer: ASTTrainer) -> Steps:
     return Steps(args.num_train_epochs, per_epoch, args.num_train_epochs * per_epoch, whole)
 
 
-def count_evaluated_clips(
+def count_evaluations(
     trainer: ASTTrainer,
     clips: dict[str, ClipDataset],
     data_args: DataArguments,
     optimization: OptimizationArguments,
-    steps: Steps,
-) -> list[int]:
+) -> tuple[list[int], list[int]]:
     """Clips of every pass of scoring of a run: those in training, and those of [`evaluate`] after it."""
-    args = trainer.args
-    passes = 0
+    args, steps, passes = trainer.args, count_steps(trainer), 0
     if args.eval_strategy == IntervalStrategy.EPOCH:
         passes = math.ceil(steps.epochs)
     elif args.eval_strategy == IntervalStrategy.STEPS:  # and after the last step
@@ -175,25 +392,25 @@ def count_evaluated_clips(
     ensemble = optimization.ensemble_epochs
     at_the_end = 1 + (data_args.padding == "longest") + bool(optimization.average_epochs)
     at_the_end += ensemble[1] - ensemble[0] + 1 if ensemble else 0
-    return (
-        [len(clips.get("validation", clips["eval"]))] * passes
-        + [len(clips["eval"])] * at_the_end
-        + ([len(clips["validation"])] if "validation" in clips else [])
-    )
+    chosen_on = [len(clips["validation"])] if "validation" in clips else []
+    return [len(clips.get("validation", clips["eval"]))] * passes, [len(clips["eval"])] * at_the_end + chosen_on
 
 
-def measure_steps(trainer: ASTTrainer) -> StepTimes:
-    """Train a few steps in which everything learns; nothing is scored or saved.
+def warm_up_steps(trainer: ASTTrainer) -> int:
+    """Steps that do not count: the first, and with loader workers as many as they have read in advance."""
+    args = trainer.args
+    read_in_advance = args.dataloader_num_workers * (args.dataloader_prefetch_factor or 2)
+    return 1 + math.ceil(read_in_advance / args.gradient_accumulation_steps)
 
-    The first step warms up, and with loader workers as many as they have read in advance.
-    """
+
+def measure_steps(trainer: ASTTrainer, deadline: Deadline) -> StepTimes:
+    """Train a few steps in which everything learns; nothing is scored or saved. See [`warm_up_steps`]."""
     args = trainer.args
     args.eval_strategy, args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
     args.load_best_model_at_end = False
     for callback in (EarlyStoppingCallback, EpochFolders, HeadOnlyEpochs):
         trainer.remove_callback(callback)
-    read_in_advance = args.dataloader_num_workers * (args.dataloader_prefetch_factor or 2)
-    clock = StepClock(1 + math.ceil(read_in_advance / args.gradient_accumulation_steps), args.device)
+    clock = StepClock(warm_up_steps(trainer), args.device, deadline)
     args.max_steps = clock.warm_up + MOST_STEPS
     trainer.add_callback(clock)
     trainer.train()

@@ -1,16 +1,17 @@
 """`ast-finetune ... --dry_run`: what the clips are like, what a training would cost and hear, and what it would refuse.
 
 A few steps are trained in memory to measure them and are thrown away; all that is written is the folder `dry_run` in the
-output folder, which no run touches.
+output folder, which no run touches. It takes a minute at most, whatever the size of data and model: each stage has a share
+of it ([`TimeLimit`]) and says how much it looked at.
 """
 
 import contextlib
 import copy
 import dataclasses
 import io
-import itertools
 import json
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,12 +24,17 @@ from transformers.integrations import get_reporting_integration_callbacks
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTConfig, ASTFeatureExtractor
 from modeling_ast.atomic_files import open_atomically
+from modeling_ast.audio import AudioError
+from modeling_ast.log_mel import num_frames, num_samples
 
 from ..arguments import ASTTrainingArguments, DataArguments, ModelArguments
+from ..checks import CLIPS_CHECKED
 from ..clip_sets.clip_datasets import without_clips
 from ..clip_sets.streaming import ClipStream, load_streams
+from ..clip_sets.waveform_cache import WaveformCache
 from ..collator import model_inputs
 from ..cross_validation import check_fold_choices, check_folds_dir
+from ..data import fetched, read_clip
 from ..results.output_folder import check_output_dir, refuse_another_run, refuse_file
 from ..results.progress import require_reporters
 from ..results.run_summary import label_counts
@@ -37,7 +43,8 @@ from ..robustness.input_errors import InputError, input_errors_in_words
 from ..sources.data_errors import some
 from ..sources.labels import as_list, label_names
 from ..sources.splits import load_folds, load_splits
-from ..training_run import PreparedRun, build_feature_extractor, prepare_run, waveform_cache
+from ..training_run import CLIPS_LOOKED_AT as CLIPS_COMPARED
+from ..training_run import Looks, PreparedRun, build_feature_extractor, prepare_run, waveform_cache
 from .clip_statistics import (
     ClipFacts,
     describe_band,
@@ -47,11 +54,15 @@ from .clip_statistics import (
     look_at_clips,
 )
 from .cost_estimate import estimate_cost
-from .dry_run_report import cost_lines, data_lines, refused_lines
+from .dry_run_report import cost_lines, data_lines, proposal_lines, refused_lines
+from .proposals import propose
+from .time_limit import COST, LOOKING, PICTURE, PREPARING, Deadline, TimeLimit
 
 DRY_RUN_NAME, REPORT_NAME, PICTURE_NAME = "dry_run", "dry_run.json", "spectrograms.png"
 CLIPS_LOOKED_AT = 2000
-CLIPS_PICTURED = 8
+CLIPS_PICTURED, FEWEST_PICTURED = 8, 2
+CLIPS_READ, READING_SECONDS = 16, 1.5  # at most, to tell how long reading one takes
+FEWEST_MEASURED = 12  # clips for mean and standard deviation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +93,8 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
     Raises:
         InputError: if a training could not begin with what can be read of the data, in the words of the training.
     """
-    model_args, data_args, augmentation_args, _, training_args = arguments
+    model_args, data_args, augmentation_args, optimization_args, training_args = arguments
+    limit = TimeLimit()
     folder = Path(training_args.output_dir) / DRY_RUN_NAME
     with input_errors_in_words(model_args):
         refuse_several_processes()
@@ -90,23 +102,34 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
         refuse_file(folder)
         feature_extractor, config = build_feature_extractor(model_args), build_config(model_args)
         data = load_data(data_args, training_args)
-        report, usable = describe_clips(data, feature_extractor, config, data_args, training_args.seed)
+        deadline = limit.share(LOOKING, later=PREPARING + PICTURE + COST)
+        looked = describe_clips(data, feature_extractor, config, data_args, training_args, deadline)
+        report = looked.report
         cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
         if cache is not None:
-            audio = [split.select_columns("audio") for split in data.splits.values()]
-            report["waveform_cache_bytes"] = cache.space_needed(datasets.concatenate_datasets(audio))
+            report["waveform_cache_bytes"] = cache_space(cache, data.splits, training_args.seed)
         print(*data_lines(report), sep="\n", flush=True)
         report["refused"] = refused_up_front(argv, arguments, data, report)
         with tempfile.TemporaryDirectory(prefix="ast-dry-run-") as scratch:
-            apart = apart_from_the_run(arguments, scratch, report)
-            run = prepare(argv, apart, usable, report["refused"], data_args.skip_bad_audio)
+            apart, looks = apart_from_the_run(
+                arguments, scratch, looked, limit.share(PREPARING, later=PICTURE + COST).left
+            )
+            run = prepare(argv, apart, looked.usable, report["refused"], data_args.skip_bad_audio, looks)
             report["refused"] += refused_resume(arguments, run)
             folder.mkdir(parents=True, exist_ok=True)
-            draw_training_clips(run, folder / PICTURE_NAME)
-            report["cost"] = measure(run, report["refused"])
+            # Each is read as it is and as in training, there perhaps with a partner.
+            number = int(limit.share(PICTURE, later=COST).left / (3 * looked.reading + 1e-9))
+            draw_training_clips(run, folder / PICTURE_NAME, max(FEWEST_PICTURED, min(CLIPS_PICTURED, number)))
+            report["cost"], report["proposals"] = None, []
+            with failures_noted(run, report["refused"]):
+                report["cost"], cost = estimate_cost(
+                    run.trainer, run.clips, run.data_args, run.optimization, looked.frames, limit
+                )
+                groups = (model_args, data_args, optimization_args)
+                report["proposals"] = propose(run.trainer, run.clips, groups, cost, report, limit)
         with open_atomically(folder / REPORT_NAME) as file:
             file.write(f"{json.dumps(report, indent=1, ensure_ascii=False)}\n".encode())
-    print(*cost_lines(report), *refused_lines(report), sep="\n")
+    print(*cost_lines(report), *proposal_lines(report), *refused_lines(report), sep="\n")
     print(f"\nNothing was trained. {folder}: {PICTURE_NAME}, {REPORT_NAME}", flush=True)
     return report
 
@@ -145,17 +168,38 @@ def load_data(data_args: DataArguments, training_args: ASTTrainingArguments) -> 
 
 
 def choose_rows(splits: dict[str, datasets.Dataset], seed: int) -> list[tuple[str, int]]:
-    """Split and row of the clips to decode: all of them, or 2,000 drawn by the seed."""
+    """Split and row of the clips to decode, 2,000 at most, in an order drawn by the seed: there may be time for fewer."""
     rows = [(side, row) for side, split in splits.items() for row in range(len(split))]
-    if len(rows) <= CLIPS_LOOKED_AT:
-        return rows
-    chosen = np.random.default_rng(seed).choice(len(rows), CLIPS_LOOKED_AT, replace=False)
-    return [rows[place] for place in sorted(chosen.tolist())]
+    chosen = np.random.default_rng(seed).permutation(len(rows))[:CLIPS_LOOKED_AT]
+    return [rows[place] for place in chosen.tolist()]
+
+
+@dataclasses.dataclass(frozen=True)
+class LookedAt:
+    """What looking at the clips has told.
+
+    Args:
+        report (`dict`): the sections of the report that are about the data. Where no clip can be decoded, or clips are
+            finished features, it has no `lengths`, `recordings`, `band` and `frames`.
+        usable ([`LoadedData`]): the data without the clips that cannot be decoded.
+        frames (`np.ndarray`, *optional*): lengths of the clips.
+        reading (`float`): seconds in which a clip is read for training; 0 if that was not measured.
+    """
+
+    report: dict
+    usable: LoadedData
+    frames: np.ndarray | None = None
+    reading: float = 0.0
 
 
 def describe_clips(
-    data: LoadedData, feature_extractor: ASTFeatureExtractor, config: ASTConfig, data_args: DataArguments, seed: int
-) -> tuple[dict, LoadedData]:
+    data: LoadedData,
+    feature_extractor: ASTFeatureExtractor,
+    config: ASTConfig,
+    data_args: DataArguments,
+    training_args: ASTTrainingArguments,
+    deadline: Deadline,
+) -> LookedAt:
     """Count the labels and decode the clips.
 
     Args:
@@ -163,13 +207,10 @@ def describe_clips(
         feature_extractor ([`ASTFeatureExtractor`]): what the model hears of a clip.
         config ([`ASTConfig`]): its patches.
         data_args ([`DataArguments`]): whether clips are streamed, and how they are padded in training.
-        seed (`int`): draws the clips to decode if there are more than 2,000.
-
-    Returns:
-        The sections of the report that are about the data, and the data without the clips that cannot be decoded. Where
-        none can be, or clips are finished features, the report has no `lengths`, `recordings`, `band` and `frames`.
+        training_args ([`ASTTrainingArguments`]): the seed that draws the clips to decode, and how many are in a batch.
+        deadline ([`Deadline`]): when no further clip is decoded.
     """
-    splits, streamed = data.splits, data_args.streaming
+    splits, streamed, seed = data.splits, data_args.streaming, training_args.seed
     names, sizes = label_names(splits["train"]), {side: len(split) for side, split in splits.items()}
     counts = {side: label_counts(split) for side, split in splits.items()}
     report = {
@@ -181,16 +222,56 @@ def describe_clips(
         "bad_clips": [],
     }
     if "audio" not in splits["train"].column_names:
-        return report, data
+        return LookedAt(report, data)
     seen: list[tuple[str, int, list[int]]] = []  # split, row and labels of what was decoded
     read = first_clips(splits, seen) if streamed else chosen_clips(splits, choose_rows(splits, seed), seen)
     shown = tqdm(read, desc="decoding", unit="clip", disable=None, leave=False)  # on a terminal only
-    facts, bad = look_at_clips(shown, feature_extractor.sampling_rate, fetch=streamed)
+    sample: list[dict] = []
+    facts, bad = look_at_clips(
+        noted(shown, sample), feature_extractor.sampling_rate, fetch=streamed, deadline=deadline
+    )
     report["looked_at"]["clips"] = len(seen)
+    report["looked_at"]["out_of_time"] = not deadline.left
+    bad.sort(key=lambda clip: (list(splits).index(seen[clip[0]][0]), seen[clip[0]][1]))
     report["bad_clips"] = [{"split": seen[place][0], "clip": clip, "reason": reason} for place, clip, reason in bad]
+    usable, frames = without_rows(data, [seen[place] for place, _, _ in bad]), None
     if facts:
-        report |= describe_audio(facts, names, feature_extractor, config, data_args.padding)
-    return report, without_rows(data, [seen[place] for place, _, _ in bad])
+        report |= describe_audio(facts, names, feature_extractor, config, data_args, training_args)
+        samples = np.round([clip.seconds * feature_extractor.sampling_rate for clip in facts]).astype(np.int64)
+        frames = num_frames(samples, feature_extractor.sampling_rate)
+    return LookedAt(report, usable, frames, seconds_to_read(sample, feature_extractor))
+
+
+def noted(clips: Iterator[tuple[dict, list[int]]], sample: list[dict]) -> Iterator[tuple[dict, list[int]]]:
+    """The same clips; the audio of the first few is added to `sample`."""
+    for audio, labels in clips:
+        if len(sample) < CLIPS_READ:
+            sample.append(audio)
+        yield audio, labels
+
+
+def seconds_to_read(sample: list[dict], feature_extractor: ASTFeatureExtractor) -> float:
+    """Seconds in which a clip is read and its features computed, as the mean over some that are read in 1.5 s or so."""
+    rate, number = feature_extractor.sampling_rate, 0
+    feature_extractor(np.zeros(rate, dtype=np.float32), sampling_rate=rate)  # what is compiled only once
+    deadline, start = Deadline(READING_SECONDS), time.perf_counter()
+    for audio in sample:
+        with contextlib.suppress(AudioError):  # which was said of it
+            waveform = read_clip(fetched(audio), rate, num_samples(feature_extractor.max_length, rate))
+            feature_extractor(waveform, sampling_rate=rate)
+        number += 1
+        if not deadline.left:
+            break
+    return (time.perf_counter() - start) / max(1, number)
+
+
+def cache_space(cache: WaveformCache, splits: dict[str, datasets.Dataset], seed: int) -> int:
+    """Bytes that the waveform cache needs, of many clips told from the headers of some."""
+    audio = datasets.concatenate_datasets([split.select_columns("audio") for split in splits.values()])
+    if len(audio) <= CLIPS_LOOKED_AT:
+        return cache.space_needed(audio)
+    chosen = np.random.default_rng(seed).permutation(len(audio))[:CLIPS_LOOKED_AT]
+    return cache.space_needed(audio.select(chosen)) * len(audio) // CLIPS_LOOKED_AT
 
 
 def chosen_clips(
@@ -206,24 +287,43 @@ def chosen_clips(
 def first_clips(
     streams: dict[str, ClipStream], seen: list[tuple[str, int, list[int]]]
 ) -> Iterator[tuple[dict, list[int]]]:
-    """Audio and labels of the first 2,000 clips of streams, as many of each; see [`chosen_clips`] for `seen`."""
-    for side, stream in streams.items():
-        for row, clip in enumerate(itertools.islice(stream, CLIPS_LOOKED_AT // len(streams))):
+    """Audio and labels of the first 2,000 clips of streams, of each in turn; see [`chosen_clips`] for `seen`."""
+    firsts = {side: iter(stream) for side, stream in streams.items()}
+    for row in range(CLIPS_LOOKED_AT // len(streams)):
+        for side in list(firsts):
+            clip = next(firsts[side], None)
+            if clip is None:
+                del firsts[side]
+                continue
             seen.append((side, row, as_list(clip["label"])))
             yield clip["audio"], seen[-1][2]
 
 
 def describe_audio(
-    facts: list[ClipFacts], names: list[str], feature_extractor: ASTFeatureExtractor, config: ASTConfig, padding: str
+    facts: list[ClipFacts],
+    names: list[str],
+    feature_extractor: ASTFeatureExtractor,
+    config: ASTConfig,
+    data_args: DataArguments,
+    training_args: ASTTrainingArguments,
 ) -> dict:
     """The sections of the report that are about decoded clips; see [`describe_clips`]."""
     rate, seconds = feature_extractor.sampling_rate, [clip.seconds for clip in facts]
-    frames = describe_frames(seconds, feature_extractor.max_length, rate, config.patch_size, config.time_stride)
+    frames = describe_frames(
+        seconds,
+        feature_extractor.max_length,
+        rate,
+        config.patch_size,
+        config.time_stride,
+        data_args.padding,
+        training_args.train_batch_size,
+        grouped=training_args.train_sampling_strategy != "class_balanced" and not data_args.streaming,
+    )
     return {
         "lengths": describe_lengths(seconds),
         "recordings": describe_recordings(facts),
         "band": describe_band(facts, names, rate),
-        "frames": {"padding": padding} | frames,
+        "frames": {"padding": data_args.padding} | frames,
     }
 
 
@@ -268,25 +368,50 @@ def refused_up_front(argv: list[str], arguments: tuple, data: LoadedData, report
     return refused
 
 
-def apart_from_the_run(arguments: tuple, folder: str, report: dict) -> tuple:
+def apart_from_the_run(arguments: tuple, folder: str, looked: LookedAt, seconds: float) -> tuple[tuple, Looks]:
     """The arguments of the same training in another folder, where it reports to nobody and fills no cache.
 
-    Clips that were looked at are not all decoded again, unless some of them cannot be used: then others may be like them.
+    Clips that were looked at are not all decoded again, unless some of them cannot be used: then others may be like them,
+    and all are decoded if there is time, else stood in for where they cannot be used.
+
+    Args:
+        arguments (`tuple`): of the training.
+        folder (`str`): where it would write.
+        looked ([`LookedAt`]): what is known of the clips.
+        seconds (`float`): in which clips may be decoded before it begins.
+
+    Returns:
+        The arguments, and what of the clips is decoded.
     """
     *groups, training_args = arguments
-    looked_at = report["looked_at"]
-    sound = not report["bad_clips"] or looked_at["clips"] == looked_at["of"]
-    changes = {"waveform_cache": None, "check_audio": False} | ({"skip_bad_audio": False} if sound else {})
+    report, data_args = looked.report, arguments[1]
+    seen, every = report["looked_at"]["clips"], report["looked_at"]["of"]
+    sound = not report["bad_clips"] or seen == every
+    at_leisure = (every - seen) * looked.reading <= seconds / 2
+    number = max(FEWEST_MEASURED, int(seconds / 2 / looked.reading)) if looked.reading else every
+    known = seen == every or CLIPS_CHECKED * looked.reading > seconds / 2
+    left_out = sum(report["clips"].values()) - sum(map(len, looked.usable.splits.values()))
+    looks = Looks(
+        # Where nothing of a split can be used, nothing was left out, and the training says so.
+        files_known=bool(seen) and left_out == len(report["bad_clips"]) and (known if sound else not at_leisure),
+        compared=max(1, min(CLIPS_COMPARED, number // 2)),
+        stand_ins=data_args.skip_bad_audio and not at_leisure and not data_args.streaming,
+    )
+    changes = {"waveform_cache": None, "check_audio": False}
+    if sound or not at_leisure:
+        changes["skip_bad_audio"] = False
+    if number < (data_args.normalization_clips or report["clips"]["train"]):
+        changes["normalization_clips"] = number
     groups = [group.with_changes(**changes) if isinstance(group, DataArguments) else group for group in groups]
     training_args = copy.copy(training_args)
     training_args.output_dir, training_args.disable_tqdm, training_args.report_to = folder, True, []
     training_args.overwrite_output_dir = training_args.push_to_hub = False
     training_args.resume_from_checkpoint = None
-    return (*groups, training_args)
+    return (*groups, training_args), looks
 
 
 def prepare(
-    argv: list[str], arguments: tuple, data: LoadedData, refused: list[str], skip_bad_audio: bool
+    argv: list[str], arguments: tuple, data: LoadedData, refused: list[str], skip_bad_audio: bool, looks: Looks
 ) -> PreparedRun:
     """Prepare the training; where it refuses clips that are in two splits, note that and go on as its message says.
 
@@ -300,7 +425,7 @@ def prepare(
         stages = io.StringIO()
         try:
             with contextlib.redirect_stdout(stages):
-                run = prepare_run(argv, (arguments[0], data_args, *arguments[2:]), (data.splits, data.method))
+                run = prepare_run(argv, (arguments[0], data_args, *arguments[2:]), (data.splits, data.method), looks)
         except InputError as error:
             if skip_bad_audio and not data_args.skip_bad_audio and "--skip_bad_audio" in str(error):
                 data_args = data_args.with_changes(skip_bad_audio=True)
@@ -330,12 +455,13 @@ def refused_resume(arguments: tuple, run: PreparedRun) -> list[str]:
     return []
 
 
-def draw_training_clips(run: PreparedRun, path: Path):
+def draw_training_clips(run: PreparedRun, path: Path, number: int):
     """Draw a few training clips without augmentation, and as the first epoch would have them.
 
     Args:
         run ([`PreparedRun`]): the training.
         path (`Path`): PNG file to write.
+        number (`int`): of clips.
 
     Raises:
         AudioError: for a clip that cannot be decoded.
@@ -343,7 +469,7 @@ def draw_training_clips(run: PreparedRun, path: Path):
     trainer, clips = run.trainer, run.clips["train"]
     names = label_names(clips.split)
     forms = []
-    for keys in zip(*clips.keys_of_first_epoch(CLIPS_PICTURED, trainer.args.seed), strict=True):
+    for keys in zip(*clips.keys_of_first_epoch(number, trainer.args.seed), strict=True):
         examples = [clips[key] for key in keys]
         batch = model_inputs(trainer.data_collator(examples), trainer.feature_extractor, trainer.augmentation)
         titles = [label_in_words(example["label"], names) for example in examples]
@@ -364,13 +490,13 @@ def label_in_words(label: int | np.ndarray, names: list[str]) -> str:
     return " + ".join(parts) or "no label"
 
 
-def measure(run: PreparedRun, refused: list[str]) -> dict | None:
-    """See [`estimate_cost`]; `None` if the training stops in its first steps, the reason of which is added to `refused`."""
+@contextlib.contextmanager
+def failures_noted(run: PreparedRun, refused: list[str]) -> Iterator[None]:
+    """Add to `refused` why the training stops in its first steps, if it does."""
     try:
         with failures_in_words(run.trainer, run.data_args):
-            return estimate_cost(run.trainer, run.clips, run.data_args, run.optimization)
+            yield
     except TrainingStoppedError as error:
         if isinstance(error.__cause__, KeyboardInterrupt):
             raise error.__cause__ from None
         refused.append(f"Time and memory could not be measured. {error}")
-        return None

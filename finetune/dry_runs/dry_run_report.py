@@ -23,15 +23,26 @@ def data_lines(report: dict) -> Iterator[str]:
     yield from _wrapped(f"{total} clips, split {report['split_method']}")
     yield from label_lines(report)
     if seen:
-        seed = report["looked_at"]["seed"]
-        sample = f"drawn with seed {seed}" if seed is not None else "the first of each split"
-        yield from ["", "Decoded: all clips" if seen == total else f"Decoded: {seen} of {total} clips, {sample}"]
+        yield ""
+        yield from _wrapped(looked_at_line(report["looked_at"], len(report["bad_clips"])))
     if "lengths" in report:
         yield from length_lines(report["lengths"])
         yield from recording_lines(report["recordings"], seen - len(report["bad_clips"]))
         yield from band_lines(report["band"])
         yield from frame_lines(report["frames"])
     yield from bad_clip_lines(report["bad_clips"], seen)
+
+
+def looked_at_line(looked_at: dict, bad: int) -> str:
+    """How many clips were decoded, which, and how many of them can be used."""
+    seen, total = looked_at["clips"], looked_at["of"]
+    if seen == total:
+        clips = f"all {total} clips"
+    else:
+        which = "the first of each split" if looked_at["seed"] is None else f"drawn with seed {looked_at['seed']}"
+        time = ", as many as there was time for" if looked_at.get("out_of_time") else ""
+        clips = f"{seen} of {total} clips, {which}{time}"
+    return f"Looked at {clips}: " + (f"{seen - bad} can be used, {bad} cannot" if bad else "all of them can be used")
 
 
 def label_lines(report: dict) -> Iterator[str]:
@@ -56,8 +67,11 @@ def length_lines(lengths: dict) -> Iterator[str]:
     """Lengths of the clips."""
     yield from [
         "",
-        f"Length in seconds: {lengths['shortest']:.4g} to {lengths['longest']:.4g}, median {lengths['median']:.4g}, "
-        f"{duration(lengths['total_seconds'])} in total",
+        *_wrapped(
+            f"Length in seconds: {lengths['shortest']:.4g} to {lengths['longest']:.4g}, median {lengths['median']:.4g}, "
+            f"three of four up to {lengths['75%']:.4g}, 95 % up to {lengths['95%']:.4g}; "
+            f"{duration(lengths['total_seconds'])} in total"
+        ),
     ]
     rows = lengths["histogram"]
     names = [f"{low:g} - {high:g}" if low != high else f"{low:.4g}" for low, high, _ in rows]
@@ -96,7 +110,16 @@ def frame_lines(frames: dict) -> Iterator[str]:
     """What the input length does to the clips."""
     yield from _wrapped(f"{_length_in_words(frames)}{_padding_in_words(frames)}")
     if frames["fitting"]:
-        yield from _wrapped(f"  A better fit: {_length_in_words(frames['fitting'])}")
+        yield from _wrapped(f"  A better fit: {_length_in_words(frames['fitting'] | {'clips': frames['clips']})}")
+    whole = frames["whole"]
+    if whole:
+        uncut = frames["clips"] - whole["clips_cut"]
+        yield from _wrapped(
+            f"  To leave {uncut} of {frames['clips']} clips whole: --max_length {whole['max_length']} --padding longest"
+            f"{' --train_sampling_strategy group_by_length' if whole['grouped'] else ''} ({whole['seconds']:.2f} s; of the "
+            "input in training "
+            f"{whole['share_padding_longest']:.0%} is padding, when scored {whole['share_padding']:.0%})"
+        )
 
 
 def bad_clip_lines(bad_clips: list[dict], seen: int) -> Iterator[str]:
@@ -117,11 +140,17 @@ def cost_lines(report: dict) -> Iterator[str]:
         return
     step, run = cost["seconds_per_step"], cost["run_seconds"]
     threads = f", {cost['threads']} thread(s)" if cost["device"] == "cpu" else ""
-    yield from [
-        "",
-        f"Time on {cost['device']}{threads}, measured on {cost['measured_steps']} steps after {cost['warm_up_steps']} to "
-        "warm up",
-    ]
+    yield ""
+    if cost["measured_steps"]:
+        how = f"measured on {cost['measured_steps']} steps after {cost['warm_up_steps']} to warm up"
+    else:
+        shapes = ", ".join(f"{clips} x {frames} in {duration(took)}" for clips, frames, took in cost["timed_passes"])
+        clips, frames = cost["step_shape"]
+        how = (
+            f"estimated: steps of {clips} clips of {frames} frames take longer than a dry run may, so that single passes "
+            f"forward and backward were timed (clips x frames: {shapes}) and extrapolated by floating-point operations"
+        )
+    yield from _wrapped(f"Time on {cost['device']}{threads}, {how}")
     of_scored = f"{report['clips']['eval']} scored clips"
     passes = f"{cost['epochs']:.4g} epochs, {cost['evaluation_passes']} evaluation(s)"
     rows = {
@@ -135,13 +164,16 @@ def cost_lines(report: dict) -> Iterator[str]:
         rows["all folds"] = f"{duration(number * run['expected'])}, {number} such runs"
     for name, words in rows.items():
         yield f"  {name:<12}{words}"
+    tenths = "steps were as fast or slow as the fastest and the slowest tenth"
+    passes = "operations were as fast or slow as in the fastest and the slowest of the longer passes"
     yield from _wrapped(
-        "  In brackets as if all steps were as fast or slow as the fastest and the slowest tenth, on a machine as busy as "
-        "now. Loading the data, writing checkpoints and the card come on top."
+        f"  In brackets as if all {tenths if cost['measured_steps'] else passes}, on a machine as busy as now. Loading the "
+        "data, writing checkpoints and the card come on top."
     )
     above = max(0.0, cost["peak_memory_gb"] - cost["memory_before_gb"])
+    extrapolated = "" if cost["measured_steps"] else ", extrapolated by tokens"
     yield from _wrapped(
-        f"Memory of this {cost['memory_of']}: {cost['peak_memory_gb']:.2f} GB at most, {above:.2f} GB more than before the "
+        f"Memory of this {cost['memory_of']}: {cost['peak_memory_gb']:.2f} GB at most{extrapolated}, {above:.2f} GB more than before the "
         "first step; loader workers not counted"
     )
     if "waveform_cache_bytes" in report:
@@ -149,6 +181,22 @@ def cost_lines(report: dict) -> Iterator[str]:
             f"Measured without the waveform cache, which needs {in_bytes(report['waveform_cache_bytes'])} at most for what is "
             "not in it yet; steps that read from it are no slower"
         )
+
+
+def proposal_lines(report: dict) -> Iterator[str]:
+    """Flags with which the training takes less time."""
+    proposals = report["proposals"]
+    if not proposals:
+        return
+    measured = proposals[-1]["measured"]
+    how = "Estimated from the times above by the operations that are left"
+    yield ""
+    yield from _wrapped(f"For less time. {how}{'; timed: ' + ', '.join(measured) if measured else ''}")
+    for row in proposals:
+        target = f"for {row['minutes']} minutes" if row["fits"] else f"for {row['minutes']} minutes nothing; the least"
+        yield from _wrapped(f"  {target}: {row['flags']} ({duration(row['seconds'])})")
+        if row["first"]:
+            yield from _wrapped(f"      after {row['first']}")
 
 
 def refused_lines(report: dict) -> Iterator[str]:
@@ -183,7 +231,9 @@ def duration(seconds: float) -> str:
 
 def _length_in_words(frames: dict) -> str:
     cut = (
-        f"cuts {frames['clips_cut']} clip(s), {frames['share_cut']:.1%} of all seconds" if frames["clips_cut"] else ""
+        f"cuts {frames['clips_cut']} of {frames['clips']} clips, {frames['share_cut']:.1%} of all seconds"
+        if frames["clips_cut"]
+        else ""
     )
     return (
         f"--max_length {frames['max_length']} ({frames['seconds']:.2f} s): {cut or 'cuts no clip'}; "

@@ -24,9 +24,10 @@ from finetune.dry_runs.clip_statistics import (
     look_at_clip,
     share_above,
 )
-from finetune.dry_runs.cost_estimate import StepClock, count_evaluated_clips, count_steps
+from finetune.dry_runs.cost_estimate import StepClock, count_evaluations, count_steps
 from finetune.dry_runs.dry_run import label_in_words
 from finetune.dry_runs.dry_run_report import bars, duration
+from finetune.dry_runs.time_limit import Deadline
 from finetune.run_finetune import main
 from finetune.training_run import prepare_run
 from model_card.figures import plot_spectrogram_pairs
@@ -46,6 +47,7 @@ TINY = {
 def few_steps_and_a_small_picture(monkeypatch):
     monkeypatch.setattr(cost_estimate, "ENOUGH_STEPS", 2)
     monkeypatch.setattr(cost_estimate, "FEWEST_STEPS", 2)
+    monkeypatch.setattr(dry_run, "FEWEST_PICTURED", 2)
     monkeypatch.setattr(cost_estimate, "ENOUGH_SECONDS", 0)
     monkeypatch.setattr(dry_run, "CLIPS_PICTURED", 2)
 
@@ -117,7 +119,7 @@ def test_a_dry_run_tells_what_the_clips_are_like_and_writes_nothing_else(recipe,
     assert report["recordings"]["sampling_rates"] == {"16000": 80}
     assert report["band"]["share"] == 0
     assert report["refused"] == []
-    assert report["looked_at"] == {"clips": 80, "of": 80, "seed": 42}
+    assert report["looked_at"] == {"clips": 80, "of": 80, "seed": 42, "out_of_time": False}
     assert imread(tmp_path / "run" / "dry_run" / "spectrograms.png").shape[0] > 200
 
     output = capsys.readouterr().out
@@ -314,7 +316,7 @@ def test_of_many_clips_a_sample_is_drawn_by_the_seed(recipe, tmp_path, monkeypat
     monkeypatch.setattr(dry_run, "CLIPS_LOOKED_AT", 30)
     assert main([recipe, "--dry_run", "--seed", "2"]) == 0
     report = read_report(tmp_path)
-    assert report["looked_at"] == {"clips": 30, "of": 80, "seed": 2}
+    assert report["looked_at"] == {"clips": 30, "of": 80, "seed": 2, "out_of_time": False}
     assert sum(count for *_, count in report["lengths"]["histogram"]) == 30
     assert "30 of 80 clips, drawn with seed 2" in capsys.readouterr().out
     splits = {"train": range(59), "eval": range(21)}
@@ -330,7 +332,7 @@ def test_of_a_stream_the_first_clips_are_looked_at(recipe, table, tmp_path, monk
     write_table(table, [{"path": "broken.wav", "label": "tom", "split": "train"}, *read_table(table)])
     assert main([recipe, "--dry_run", "--streaming"]) == 0
     report = read_report(tmp_path)
-    assert report["looked_at"] == {"clips": 30, "of": 81, "seed": None}
+    assert report["looked_at"] == {"clips": 30, "of": 81, "seed": None, "out_of_time": False}
     assert report["clips"] == {"train": 60, "eval": 21}
     assert sum(counts["train"] for counts in report["labels"].values()) == 60
     lengths = [soundfile.info(row["path"]).duration for row in read_table(table)[1:]]
@@ -387,7 +389,7 @@ def test_steps_and_evaluations_are_those_of_the_real_run(recipe, tmp_path, monke
     arguments = parse_arguments(argv)
     run = prepare_run(argv, arguments)
     steps_expected = count_steps(run.trainer)
-    counted = count_evaluated_clips(run.trainer, run.clips, run.data_args, run.optimization, steps_expected)
+    counted = sum(count_evaluations(run.trainer, run.clips, run.data_args, run.optimization), [])
 
     run_clips, accumulated = len(run.clips["train"]), run.trainer.args.gradient_accumulation_steps
     scored, steps = [], []
@@ -413,7 +415,7 @@ def test_steps_and_evaluations_are_those_of_the_real_run(recipe, tmp_path, monke
 def test_steps_after_the_warm_up_are_timed_until_there_are_enough(monkeypatch):
     seconds = iter([0, 9, 10, 12, 13])
     monkeypatch.setattr(cost_estimate.time, "perf_counter", lambda: next(seconds))
-    clock = StepClock(1, torch.device("cpu"))
+    clock = StepClock(1, torch.device("cpu"), Deadline(60))
     control = type("Control", (), {"should_training_stop": False})()
     clock.on_train_begin(None, None, control)
     stopped = []

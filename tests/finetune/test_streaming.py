@@ -538,7 +538,7 @@ def test_a_dry_run_of_a_stream_leaves_out_what_a_training_leaves_out(tmp_path, r
     report = json.loads((tmp_path / "run" / "dry_run" / "dry_run.json").read_text())
     assert [(clip["split"], clip["clip"]) for clip in report["bad_clips"]] == [("train", str(broken)), ("eval", gone)]
     assert report["bad_clips"][1]["reason"] == f"There is no file {gone}. Put it there."
-    assert report["looked_at"] == {"clips": 50, "of": 50, "seed": None}
+    assert report["looked_at"] == {"clips": 50, "of": 50, "seed": None, "out_of_time": False}
     assert report["refused"] == []
     assert report["cost"] is not None, "a training could begin"
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["dry_run"]

@@ -26,6 +26,7 @@ from varied_model import vary_scores
 
 from modeling_ast.attention_maps import attention_maps
 from modeling_ast.audio import AudioError, audio_duration
+from modeling_ast.installation import install_command
 from modeling_ast.tagging import AudioTagger, FileTags, Segment, Tag
 
 gradio = pytest.importorskip("gradio")
@@ -550,7 +551,7 @@ def test_a_limit_or_port_that_is_none_is_refused(flags, capsys):
 
 def test_without_gradio_it_says_what_to_install(checkpoint, capsys, monkeypatch):
     hide_gradio(monkeypatch)
-    assert answer_of(capsys, checkpoint, "--port", "0").endswith("Type: pip install 'ast-kit[demo]'")
+    assert answer_of(capsys, checkpoint, "--port", "0").endswith(f"Type: {install_command('demo')}")
 
 
 def test_it_listens_on_this_machine_alone_and_shares_nothing(checkpoint):

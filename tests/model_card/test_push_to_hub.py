@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from model_card.push_to_hub import push_to_hub
 from model_card.render import render_model_card, write_model_card
 from model_card.run_push import main
 from model_card.run_summary import write_run_summary
@@ -133,6 +134,28 @@ def test_the_dry_run_lists_what_would_be_sent_without_a_network(checkpoint, caps
     assert f"{len(SENT)} files" in lines[-2]
     assert f"({total:,} bytes)" in lines[-2]
     assert lines[-1] == "Nothing was sent. Leave out --dry_run to publish it."
+    assert lines[1].startswith("Repository: as public or private as the Hub makes your new ones (--private makes")
+    assert lines[2] == "Branch: try/2, made from main if it is not there yet"
+    assert lines[3].startswith("Commit: 'Upload drums'; files of an older push")
+
+
+@pytest.mark.parametrize(("flags", "seen_by"), [(["--private"], "private"), ([], "as its model")])
+def test_the_dry_run_says_who_could_see_it_and_what_the_commit_is_called(checkpoint, capsys, flags, seen_by):
+    command = [str(checkpoint), "--repo_id", "user/drums", "--dry_run", "--space", "--commit_message", "First", *flags]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    assert ("Repository: private, if it is not there yet; one that is there" in told) == bool(flags)
+    assert "Commit: 'First'; " in told
+    assert f"Space: {seen_by}, if it is not there yet, on the branch main" in told
+    assert "Branch: " not in told  # main is made with the repository
+
+
+def test_a_dry_run_from_python_says_that_it_would_be_public(checkpoint):
+    said = []
+    push_to_hub(checkpoint, "user/drums", private=False, dry_run=True, report=said.append)
+    assert said[1].startswith(
+        "Repository: public, if it is not there yet; one that is there is not changed and has to be"
+    )
 
 
 def test_an_edited_card_is_named_and_kept(checkpoint, capsys):
