@@ -238,7 +238,7 @@ def describe_frames(
         grouped (`bool`, defaults to `True`): whether clips of similar length can share a batch.
 
     Returns:
-        `clips`; `max_length`, `seconds` that it holds; `clips_cut`; `share_cut`, of all seconds; `share_padding`, of the
+        `clips`; `too_long`, whether most last longer than any input that is proposed; `max_length`, `seconds` that it holds; `clips_cut`; `share_cut`, of all seconds; `share_padding`, of the
         input; under `fitting` the same of a length that fits, or `None` if that is not worth a change; and under `whole`
         the same of a length that leaves 95 % of the clips whole, where much is cut otherwise, with `share_padding_longest`, in
         training with batches padded to their longest clip, and whether these are `grouped`. The length that fits is the one of whole patches that holds some clips
@@ -266,7 +266,8 @@ def describe_frames(
         padded = max(0.0, float(1 - np.minimum(frames, holding).mean() / batches.mean()))
         whole = _effect_of_length(frames, holding, sampling_rate)
         whole |= {"share_padding_longest": padded, "grouped": grouped}
-    return current | {"clips": len(frames), "fitting": fitting, "whole": whole}
+    too_long = bool(np.median(frames) > LONGEST_PROPOSED)
+    return current | {"clips": len(frames), "fitting": fitting, "whole": whole, "too_long": too_long}
 
 
 def _loss_of_length(frames: np.ndarray, max_length: int) -> float:

@@ -11,6 +11,7 @@ LONGEST_NAME = 30  # of a label in its table
 MOST_LABELS, EXTREME_LABELS = 30, 12  # of more than 30 labels the 12 most common and the 12 rarest are shown
 MOST_BAD_CLIPS = 10
 LARGE_SHARE_ABOVE_BAND = 0.1
+LAST_IN_MINUTES = 120
 
 
 def data_lines(report: dict) -> Iterator[str]:
@@ -111,6 +112,11 @@ def frame_lines(frames: dict) -> Iterator[str]:
     yield from _wrapped(f"{_length_in_words(frames)}{_padding_in_words(frames)}")
     if frames["fitting"]:
         yield from _wrapped(f"  A better fit: {_length_in_words(frames['fitting'] | {'clips': frames['clips']})}")
+    if frames["too_long"]:
+        yield from _wrapped(
+            "  Most clips are longer than any input a model can have, and it hears their beginning only. Cut them into pieces "
+            "of some seconds that have labels of their own."
+        )
     whole = frames["whole"]
     if whole:
         uncut = frames["clips"] - whole["clips_cut"]
@@ -193,7 +199,9 @@ def proposal_lines(report: dict) -> Iterator[str]:
     yield ""
     yield from _wrapped(f"For less time. {how}{'; timed: ' + ', '.join(measured) if measured else ''}")
     for row in proposals:
-        target = f"for {row['minutes']} minutes" if row["fits"] else f"for {row['minutes']} minutes nothing; the least"
+        minutes = row["minutes"]
+        target = f"for {minutes} minutes" if minutes <= LAST_IN_MINUTES else f"for {minutes // 60} hours"
+        target += "" if row["fits"] else " nothing; the least"
         yield from _wrapped(f"  {target}: {row['flags']} ({duration(row['seconds'])})")
         if row["first"]:
             yield from _wrapped(f"      after {row['first']}")

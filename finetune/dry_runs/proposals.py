@@ -266,7 +266,7 @@ class Estimates:
 
     def _measure_smaller(self) -> tuple[RunCost, Trainable]:
         config = _changed(self.cost.config, SMALLER)
-        trained = Trainable([1.0] * config.num_hidden_layers, [True] * config.num_hidden_layers)
+        trained = Trainable.whole(config.num_hidden_layers)
         training, scoring = self.cost.training, self.cost.scoring
         if self.deadline.left > 1.0:
             whole = self.trainer.model

@@ -33,12 +33,14 @@ class Trainable:
     """Which part of a model learns, which decides what a backward pass has to compute.
 
     Args:
+        embeddings (`bool`): whether the patch embedding does.
         weights (`list[float]`): of each layer, the share of its weights that learns.
-        below (`list[bool]`): of each layer, whether anything below it or in it learns, so that gradients go through it.
+        reached (`list[bool]`): of each layer, whether anything in it or below it learns, so that gradients go through it.
     """
 
+    embeddings: bool
     weights: list[float]
-    below: list[bool]
+    reached: list[bool]
 
     @classmethod
     def of(cls, model: nn.Module, num_layers: int) -> "Trainable":
@@ -49,13 +51,19 @@ class Trainable:
             sizes[depth] += parameter.numel()
             learning[depth] += parameter.numel() * parameter.requires_grad
         shares = (learning[1:-1] / np.maximum(sizes[1:-1], 1)).tolist()
-        return cls(shares, [bool(learning[: layer + 2].any()) for layer in range(num_layers)])
+        return cls(bool(learning[0]), shares, [bool(learning[: layer + 2].any()) for layer in range(num_layers)])
+
+    @classmethod
+    def whole(cls, num_layers: int) -> "Trainable":
+        """Of a model that learns as a whole."""
+        return cls(True, [1.0] * num_layers, [True] * num_layers)
 
     def without_lowest(self, frozen_layers: int) -> "Trainable":
-        """The same with `--frozen_layers`."""
+        """The same with `--frozen_layers`, of which 0 freezes nothing."""
         return Trainable(
+            self.embeddings and not frozen_layers,
             [0.0 if layer < frozen_layers else share for layer, share in enumerate(self.weights)],
-            [False if layer < frozen_layers else below for layer, below in enumerate(self.below)],
+            [False if layer < frozen_layers else reached for layer, reached in enumerate(self.reached)],
         )
 
 
@@ -76,19 +84,20 @@ def operations(config: ASTConfig, frames: int, trained: Trainable | None = None)
     Returns:
         `np.ndarray` of shape `(2,)`: those that are linear in the tokens, and those of attention.
     """
-    tokens, width = tokens_of(config, frames), config.hidden_size
-    linear = 2 * tokens * (4 * width**2 + 2 * width * config.intermediate_size)
-    attention = 4 * tokens**2 * width
+    tokens, width, layers = tokens_of(config, frames), config.hidden_size, config.num_hidden_layers
+    linear = np.full(layers, 2.0 * tokens * (4 * width**2 + 2 * width * config.intermediate_size))
+    attention = np.full(layers, 4.0 * tokens**2 * width)
+    # A classifier reads the class tokens alone: of the last layer the others need keys and values only.
+    linear[-1] = 2.0 * tokens * 2 * width**2 + linear[-1] * CLASS_TOKENS / tokens
+    attention[-1] *= CLASS_TOKENS / tokens
+    patches = 2.0 * (tokens - CLASS_TOKENS) * config.patch_size**2 * width
     if trained is None:
-        factors = config.num_hidden_layers * np.ones(2)
-    else:  # a forward pass costs 1, gradients of inputs and those of weights as much again each
-        factors = np.array(
-            [
-                sum(1 + below + share for below, share in zip(trained.below, trained.weights, strict=True)),
-                sum(1 + 2 * below for below in trained.below),
-            ]
-        )
-    return np.array([linear, attention], dtype=float) * factors
+        return np.array([linear.sum() + patches, attention.sum()])
+    # A forward pass costs 1, gradients of inputs and those of weights as much again each.
+    reached = np.array(trained.reached, dtype=float)
+    linear *= 1 + reached + np.array(trained.weights)
+    attention *= 1 + 2 * reached
+    return np.array([linear.sum() + patches * (1 + trained.embeddings), attention.sum()])
 
 
 @dataclass(frozen=True)

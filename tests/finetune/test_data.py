@@ -189,7 +189,8 @@ def test_audio_that_is_neither_a_path_nor_bytes(class_folders):
 
 def test_clips_that_are_cut_are_counted(class_folders, write_clip):
     write_clip(class_folders / "cat" / "long.wav", seconds=1.5)
-    assert "1 of 21 clips looked at are longer than the 1.00 s" in load(class_folders)[1]
+    write_clip(class_folders / "cat" / "whole.wav", seconds=16_079 / 16_000)  # 98 frames, as 16,000 samples have
+    assert "1 of 22 clips looked at are longer than the 1.00 s" in load(class_folders)[1]
 
 
 @pytest.fixture

@@ -12,11 +12,12 @@ import soundfile
 import torch
 import yaml
 from matplotlib.image import imread
+from torchaudio.compliance import kaldi
 from transformers import Trainer
 
 from finetune import checks
 from finetune.command_line import parse_arguments
-from finetune.dry_runs import cost_estimate, dry_run
+from finetune.dry_runs import cost_estimate, dry_run, proposals, time_limit
 from finetune.dry_runs.clip_statistics import (
     describe_band,
     describe_frames,
@@ -26,14 +27,14 @@ from finetune.dry_runs.clip_statistics import (
 )
 from finetune.dry_runs.cost_estimate import StepClock, count_evaluations, count_steps
 from finetune.dry_runs.dry_run import label_in_words
-from finetune.dry_runs.dry_run_report import bars, duration
+from finetune.dry_runs.dry_run_report import bars, duration, frame_lines
 from finetune.dry_runs.time_limit import Deadline
 from finetune.run_finetune import main
 from finetune.training_run import prepare_run
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import decode_audio
-from modeling_ast.log_mel import num_samples
+from modeling_ast.log_mel import is_cut, num_samples
 
 TINY = {
     "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
@@ -184,7 +185,7 @@ def test_everything_that_would_be_refused_is_told_at_once(recipe, table, tmp_pat
     assert "--skip_bad_audio" in unreadable
     assert "1 clip(s) are in the training and in the scored split" in shared
     reasons = {clip["clip"]: clip["reason"] for clip in report["bad_clips"]}
-    assert "cannot be decoded" in reasons[str(tmp_path / "broken.wav")]
+    assert "broken.wav holds text, not audio" in reasons[str(tmp_path / "broken.wav")]
     assert "lasts 6 ms" in reasons[str(tmp_path / "short.wav")]
     assert sum(report["recordings"]["sampling_rates"].values()) == 81
     assert "2 of 83 clips looked at cannot be used" in output
@@ -426,6 +427,86 @@ def test_steps_after_the_warm_up_are_timed_until_there_are_enough(monkeypatch):
     assert clock.times().seconds == [1, 2, 1]
 
 
+def test_of_what_cannot_be_used_one_thing_is_said(recipe, table, tmp_path, capsys):
+    rows = read_table(table)
+    by_label = {row["label"]: row for row in rows if row["split"] == "train"}
+    few = [by_label["kick"], by_label["snare"]] * 3 + [row for row in rows if row["split"] == "test"][:2]
+    broken = [{"path": str(tmp_path / f"{name}.wav"), "label": "kick", "split": "train"} for name in "ab"]
+    for row in broken:
+        (tmp_path / row["path"]).write_bytes(b"no audio")
+    write_table(table, [row | {"label": "kick"} if row["split"] == "test" else row for row in few] + broken)
+    assert main([recipe, "--dry_run"]) == 0
+    told = capsys.readouterr().out
+    assert "Looked at all 10 clips: 8 can be used, 2 cannot\n" in told
+    assert "2 of 10 clips looked at cannot be used" in told
+    assert "all of them can be used" not in told
+    assert "Decoded" not in told
+
+
+def test_each_stage_looks_at_as_much_as_there_is_time_for_and_says_so(recipe, tmp_path, monkeypatch, capsys):
+    for name in ("LOOKING", "PREPARING", "PICTURE"):
+        monkeypatch.setattr(dry_run, name, 0.0)
+    monkeypatch.setattr(time_limit, "LEAST", 0.0)
+    monkeypatch.setattr(dry_run, "FEWEST_MEASURED", 3)
+    monkeypatch.setattr(dry_run, "seconds_to_read", lambda *_: 1.0)
+    seen = decoded_in_preparing(monkeypatch)
+    assert main([recipe, "--dry_run", "--skip_bad_audio"]) == 0
+    assert read_report(tmp_path)["looked_at"] == {"clips": 1, "of": 80, "seed": 42, "out_of_time": True}
+    told = " ".join(capsys.readouterr().out.split())
+    assert "Looked at 1 of 80 clips, drawn with seed 42, as many as there was time for: all of them can" in told
+    assert "measured on 3 of 59 training clips" in told
+    assert seen == []
+
+
+def test_a_clip_that_cannot_be_used_is_stood_in_for_where_there_is_no_time_to_find_all(
+    recipe, table, tmp_path, monkeypatch
+):
+    (tmp_path / "broken.wav").write_bytes(b"no audio")
+    write_table(table, [*read_table(table), *2 * [{"path": "broken.wav", "label": "tom", "split": "train"}]])
+    monkeypatch.setattr(dry_run, "choose_rows", lambda *_: [("train", 0), ("train", 60), ("eval", 0)])
+    monkeypatch.setattr(dry_run, "seconds_to_read", lambda *_: 1.0)
+    seen = decoded_in_preparing(monkeypatch)
+    assert main([recipe, "--dry_run", "--skip_bad_audio", "--normalization_clips", "0"]) == 0
+    report = read_report(tmp_path)
+    assert (report["refused"], len(report["bad_clips"]), seen) == ([], 1, [])
+    assert report["cost"]["steps_per_epoch"] == 60 / 16
+
+
+def test_steps_that_would_take_too_long_are_extrapolated_from_passes(recipe, tmp_path, monkeypatch, capsys):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a whole step was taken")
+
+    monkeypatch.setattr(Trainer, "training_step", refuse)
+    monkeypatch.setattr(Trainer, "predict", refuse)
+    monkeypatch.setattr(cost_estimate, "FEWEST_STEPS", 1e9)
+    monkeypatch.setattr(cost_estimate, "SCORING", 0.0)
+    monkeypatch.setattr(time_limit, "LEAST", 0.0)
+    monkeypatch.setattr(cost_estimate, "STEPS", 0.5)
+    monkeypatch.setattr(proposals, "WORTH_IT", 0.0)
+    monkeypatch.setattr(proposals, "MINUTES", (1e-9, 1e-4))
+    assert main([recipe, "--dry_run", "--num_train_epochs", "100"]) == 0
+    report, told = read_report(tmp_path), " ".join(capsys.readouterr().out.split())
+    cost = report["cost"]
+    assert cost["measured_steps"] == 0
+    assert cost["timed_passes"][0][:2] == [1, 96]
+    assert "estimated: steps of 16 clips of 96 frames take longer than a dry run may" in told
+    whole = cost["seconds_per_step"]["mean"] * 100 * 59 / 16 + cost["evaluation_seconds"]
+    assert cost["run_seconds"]["expected"] == pytest.approx(whole)
+    assert cost["run_seconds"]["fast"] <= whole <= cost["run_seconds"]["slow"]
+    for row in report["proposals"]:
+        parse_arguments([recipe, *row["flags"].split()])
+        assert row["fits"] == (row["seconds"] <= 60 * row["minutes"])
+        assert row["seconds"] < whole
+        assert row["flags"] in told
+    assert "nothing; the least: " in told
+
+
+def test_passes_that_cost_less_than_a_second_are_no_reason_for_proposals(recipe, tmp_path, capsys):
+    assert main([recipe, "--dry_run"]) == 0
+    assert read_report(tmp_path)["proposals"] == []
+    assert "For less time" not in capsys.readouterr().out
+
+
 def test_share_above_a_frequency_is_that_of_noise_and_of_tones():
     noise = np.random.default_rng(0).standard_normal(300_000)
     assert share_above(noise, 48_000, 8000) == pytest.approx(2 / 3, abs=0.01)
@@ -493,11 +574,42 @@ def test_what_a_length_cuts_and_pads_and_which_would_fit():
     assert effect["clips_cut"] == 2
     assert effect["share_cut"] == pytest.approx(250 / 600)
     assert effect["share_padding"] == pytest.approx(50 / 400)
-    assert effect["fitting"]["max_length"] == 276  # 16 + 26 * 10 cuts 24 of 300 frames, 2 % a clip
-    assert describe_frames(clips, 300, 16_000, 16, 10)["fitting"] is None
+    # 306 frames would cut nothing and pad 51 %; 156 cut 144 of 300 frames of a quarter of the clips, and pad 27 %.
+    assert effect["fitting"]["max_length"] == 156
+    assert effect["fitting"]["share_padding"] == pytest.approx((106 + 56 + 6) / 4 / 156)
+    assert effect["whole"]["max_length"] == 306
+    assert describe_frames(clips, 160, 16_000, 16, 10)["fitting"] is None
     # Nineteen of twenty clips are whole, the one that is an hour long does not make the input an hour long.
     clips = [seconds(100)] * 19 + [seconds(360_000)]
     assert describe_frames(clips, 1024, 16_000, 16, 10)["fitting"]["max_length"] == 106
+
+
+def test_most_clips_decide_which_length_fits_and_not_the_longest():
+    clips = [5.0] * 64 + [36.1] * 16
+    effect = describe_frames(clips, 1024, 16_000, 16, 10, batch_size=8)
+    assert effect["fitting"]["max_length"] == 506  # 5 s are 498 frames
+    assert effect["fitting"]["clips_cut"] == 16
+    assert effect["fitting"]["share_cut"] == pytest.approx(16 * (3608 - 506) / (64 * 498 + 16 * 3608))
+    assert effect["fitting"]["share_padding"] == pytest.approx(64 * 8 / (80 * 506))
+    assert effect["whole"]["max_length"] == 3616
+    assert effect["whole"]["clips_cut"] == 0
+    told = " ".join(" ".join(frame_lines(effect | {"padding": "max_length"})).split())
+    assert "A better fit: --max_length 506 (5.08 s): cuts 16 of 80 clips, 55.4% of all seconds; 1% of the" in told
+    assert "To leave 80 of 80 clips whole: --max_length 3616 --padding longest --train_sampling_strategy group" in told
+    # Padded to the longest of a batch, long clips cost only where they are.
+    padded = describe_frames(clips, 1024, 16_000, 16, 10, "longest", 8)
+    assert padded["fitting"]["max_length"] == 3616
+    hours = describe_frames([3600.0] * 5, 1024, 16_000, 16, 10)
+    assert (hours["fitting"], hours["whole"], hours["too_long"]) == (None, None, True)  # no model has such an input
+    assert "Cut them into pieces" in " ".join(frame_lines(hours | {"padding": "max_length"}))
+
+
+@pytest.mark.parametrize(("samples", "cut"), [(31_800, 0), (31_920, 0), (32_079, 0), (32_080, 1)])
+def test_a_clip_is_cut_only_if_whole_frames_are_lost(samples, cut):
+    frames = kaldi.fbank(torch.randn(1, samples), sample_frequency=16_000).shape[0]  # with a shift of 10 ms
+    assert int(frames > 198) == cut
+    assert describe_frames([samples / 16_000], 198, 16_000, 16, 10)["clips_cut"] == cut
+    assert is_cut(samples, num_samples(198, 16_000), 16_000) == bool(cut)
 
 
 def test_histograms_hold_every_clip_at_round_numbers_within_80_columns():

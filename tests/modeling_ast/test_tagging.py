@@ -212,6 +212,12 @@ def test_window_starts(samples, expected):
     assert window_starts(samples, window_samples=10, hop_samples=4) == expected
 
 
+@pytest.mark.parametrize(("beyond", "windows"), [(0, 1), (159, 1), (160, 2)])
+def test_a_second_window_is_there_for_whole_frames_only(single_label, beyond, windows):
+    tagger = AudioTagger.from_pretrained(single_label, "cpu")
+    assert len(tagger._window_starts(tagger.window_samples + beyond, tagger.window_samples)) == windows
+
+
 def test_runs_of_true():
     assert runs_of_true(np.array([1, 1, 0, 1, 0, 0, 1], dtype=bool)) == [(0, 1), (3, 3), (6, 6)]
     assert runs_of_true(np.zeros(3, dtype=bool)) == []
