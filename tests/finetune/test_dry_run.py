@@ -443,18 +443,25 @@ def test_of_what_cannot_be_used_one_thing_is_said(recipe, table, tmp_path, capsy
     assert "Decoded" not in told
 
 
-def test_each_stage_looks_at_as_much_as_there_is_time_for_and_says_so(recipe, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("streaming", [False, True])
+def test_each_stage_looks_at_as_much_as_there_is_time_for_and_says_so(
+    recipe, tmp_path, monkeypatch, capsys, streaming
+):
     for name in ("LOOKING", "PREPARING", "PICTURE"):
         monkeypatch.setattr(dry_run, name, 0.0)
     monkeypatch.setattr(time_limit, "LEAST", 0.0)
     monkeypatch.setattr(dry_run, "FEWEST_MEASURED", 3)
     monkeypatch.setattr(dry_run, "seconds_to_read", lambda *_: 1.0)
     seen = decoded_in_preparing(monkeypatch)
-    assert main([recipe, "--dry_run", "--skip_bad_audio"]) == 0
-    assert read_report(tmp_path)["looked_at"] == {"clips": 1, "of": 80, "seed": 42, "out_of_time": True}
+    assert main([recipe, "--dry_run", "--skip_bad_audio", "--streaming", str(streaming)]) == 0
+    seed = None if streaming else 42
+    assert read_report(tmp_path)["looked_at"] == {"clips": 1, "of": 80, "seed": seed, "out_of_time": True}
     told = " ".join(capsys.readouterr().out.split())
-    assert "Looked at 1 of 80 clips, drawn with seed 42, as many as there was time for: all of them can" in told
-    assert "measured on 3 of 59 training clips" in told
+    which, shuffled = (
+        ("the first of each split", "the first 3 of 59 shuffled") if streaming else ("drawn with seed 42", "3 of 59")
+    )
+    assert f"Looked at 1 of 80 clips, {which}, as many as there was time for: all of them can" in told
+    assert f"measured on {shuffled} training clips" in told
     assert seen == []
 
 
