@@ -3,11 +3,11 @@
 import time
 
 # Seconds of a dry run, of which imports, loading of the data and of a checkpoint take what the stages below leave.
-WHOLE = 52.0
+WHOLE = 48.0
 LOOKING = 12.0  # decoding clips and measuring them
 PREPARING = 8.0  # what a training decodes before it begins: files that it checks, mean and standard deviation
 PICTURE = 3.0
-STEPS = 21.0
+STEPS = 26.0
 SCORING = 4.0
 PROPOSALS = 6.0
 COST = STEPS + SCORING + PROPOSALS
@@ -18,7 +18,7 @@ class TimeLimit:
     """Hands out the time of a dry run.
 
     Args:
-        seconds (`float`, defaults to 52): from now on.
+        seconds (`float`, defaults to 48): from now on.
     """
 
     def __init__(self, seconds: float = WHOLE):
