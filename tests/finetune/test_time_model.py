@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from finetune.dry_runs import time_model
+from finetune.dry_runs import time_limit, time_model
 from finetune.dry_runs.cost_estimate import RunCost, Steps
 from finetune.dry_runs.proposals import Choice, Estimates, _targets
 from finetune.dry_runs.time_limit import Deadline, TimeLimit
@@ -83,6 +83,11 @@ def test_passes_are_timed_while_there_is_time_and_then_no_longer(monkeypatch):
     time_passes(run, shapes, work.get, CPU, Deadline(100.0), known=model)
     assert [(timed.clips, timed.frames) for timed in model.passes] == shapes
     assert made[3] == (1, 512)
+
+
+def test_the_stages_fit_into_the_time_together():
+    shares = time_limit.LOOKING + time_limit.PREPARING + time_limit.PICTURE + time_limit.COST
+    assert shares <= time_limit.WHOLE < 60
 
 
 def test_stages_share_the_time_and_the_last_ones_get_theirs(monkeypatch):
