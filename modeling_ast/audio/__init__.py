@@ -1,5 +1,6 @@
 """Audio files to mono waveforms: decoding, channels, sampling rates, and what of a file could not be heard."""
 
+from .channels import parse_channels
 from .decoders import DecodedAudio
 from .errors import (
     CANCELLED,
@@ -8,15 +9,19 @@ from .errors import (
     DAMAGED,
     HEADER,
     HEARD_LESS,
+    KINDS_IN_WORDS,
     LEFT_OUT,
     SILENT,
     AudioError,
     AudioNote,
     MissingAudioError,
+    errors_of_file,
+    notes_in_words,
 )
 from .ffmpeg import FFMPEG_COMMANDS
 from .files import AUDIO_SUFFIXES, find_audio_files
 from .reading import AudioLength, AudioReader, Heard, audio_duration, audio_length, decode_audio, read_audio
+from .silence import SILENT_PEAK, is_silent
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -27,8 +32,10 @@ __all__ = [
     "FFMPEG_COMMANDS",
     "HEADER",
     "HEARD_LESS",
+    "KINDS_IN_WORDS",
     "LEFT_OUT",
     "SILENT",
+    "SILENT_PEAK",
     "AudioError",
     "AudioLength",
     "AudioNote",
@@ -39,6 +46,10 @@ __all__ = [
     "audio_duration",
     "audio_length",
     "decode_audio",
+    "errors_of_file",
     "find_audio_files",
+    "is_silent",
+    "notes_in_words",
+    "parse_channels",
     "read_audio",
 ]

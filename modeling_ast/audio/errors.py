@@ -1,5 +1,8 @@
 """What can be wrong with a file, and what of it was not heard: errors and notes, in words that name the file."""
 
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 CHECK_SPELLING = "Check the spelling."
@@ -12,6 +15,28 @@ CANCELLED = "cancelled"  # the channels cancel each other in their mean, or one 
 SILENT = "silent"  # nothing but silence
 HEADER = "header"  # everything was heard, but the header says something else
 HEARD_LESS = frozenset((CUT_OFF, DAMAGED, LEFT_OUT, CANCELLED))
+# What so many files of a kind do, in counts of them.
+KINDS_IN_WORDS = {
+    CUT_OFF: "cut off",
+    DAMAGED: "damaged",
+    LEFT_OUT: "heard only in part",
+    CANCELLED: "with channels that cancel or drown each other",
+    SILENT: "silent",
+    HEADER: "heard in full beside a header that says something else",
+}
+
+# What a decoder, or whatever is done with one file's samples, may raise where a file is damaged in a way nobody thought of.
+ERRORS_OF_A_FILE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SystemError,
+    ValueError,
+    struct.error,
+)
 
 
 class AudioError(ValueError):
@@ -33,3 +58,45 @@ class AudioNote:
 
     kind: str
     text: str
+
+
+@contextmanager
+def errors_of_file(name: str, what: str = "decoded") -> Iterator[None]:
+    """Make whatever is raised over one file that file's own error, so that others are not lost with it.
+
+    Args:
+        name (`str`): of the file.
+        what (`str`, *optional*, defaults to `"decoded"`): what cannot be done with it.
+
+    Raises:
+        AudioError: for one of `ERRORS_OF_A_FILE`; other errors pass.
+    """
+    try:
+        yield
+    except AudioError:
+        raise
+    except MemoryError as error:
+        raise AudioError(
+            f"{name} cannot be {what}: there is not enough memory for it ({first_line(error)}). It may be too long, or damaged: "
+            "cut it in parts or export it again, or leave it out."
+        ) from error
+    except ERRORS_OF_A_FILE as error:
+        raise AudioError(
+            f"{name} cannot be {what}: {first_line(error)} ({type(error).__name__}). It is probably damaged: export or "
+            "download it again, or leave it out."
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first; its name if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def notes_in_words(counts: dict[str, int], number: int) -> list[str]:
+    """How many of so many files there is something to be said of, a text for each kind of note.
+
+    Args:
+        counts (`dict[str, int]`): files of each kind.
+        number (`int`): of the files that were looked at.
+    """
+    return [f"{counts[kind]} of {number} clips {words}" for kind, words in KINDS_IN_WORDS.items() if counts.get(kind)]

@@ -14,9 +14,10 @@ from typing import BinaryIO
 
 import numpy as np
 
+from .channels import one_channel, parse_channels, sound_notes
 from .content import BytesContent, Content, FileContent
 from .decoders import DecodedAudio, decode_recording, one_after_the_other, stream_seconds, streams_of
-from .errors import CHECK_SPELLING, LEFT_OUT, AudioError, AudioNote, MissingAudioError
+from .errors import CHECK_SPELLING, LEFT_OUT, AudioError, AudioNote, MissingAudioError, errors_of_file
 from .ffmpeg import announced_seconds, first_line
 from .formats import container_is_cut_off, recordings, sniff_format
 from .resampling import DEFAULT_RESAMPLER, resample
@@ -71,6 +72,9 @@ class AudioReader:
     resampler: str = DEFAULT_RESAMPLER
     refused: frozenset[str] = frozenset()
 
+    def __post_init__(self):
+        object.__setattr__(self, "channels", parse_channels(self.channels))
+
     def hear(
         self,
         source: str | os.PathLike | bytes | BinaryIO | dict,
@@ -83,23 +87,52 @@ class AudioReader:
             source, name, max_samples: see [`read_audio`].
 
         Raises:
-            AudioError, TypeError: see [`read_audio`]; also for what is `refused`.
+            AudioError, TypeError: see [`read_audio`]; also for a channel that the file has not, and for what is `refused`.
         """
         seconds = None if max_samples is None else max_samples / self.sampling_rate
         name = name or _name_of(source)
-        decoded = decode_audio(source, name, seconds)
-        samples = decoded.samples
-        waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)  # (samples,)
-        if waveform.size == 0:
-            raise AudioError(
-                f"{name} is an audio file without a single sample. Record or export it again, or leave it out."
-            )
-        if not np.isfinite(waveform).all():
-            raise AudioError(f"{name} contains NaN or infinite samples. Export it again, for example as 16-bit WAV.")
+        decoded, waveform = self.decode(source, name, seconds)
+        with errors_of_file(name, "resampled"):
+            waveform = resample(waveform, decoded.sampling_rate, self.sampling_rate, self.resampler)
+        return Heard(waveform, decoded.notes)
+
+    def decode(
+        self,
+        source: str | os.PathLike | bytes | BinaryIO | dict,
+        name: str | None = None,
+        seconds: float | None = None,
+    ) -> tuple[DecodedAudio, np.ndarray]:
+        """Decode an audio file at its own sampling rate.
+
+        Args:
+            source, name: see [`read_audio`].
+            seconds (`float`, *optional*): how much of it is of interest; see [`decode_audio`].
+
+        Returns:
+            What the file holds, with all that is to be said of it, and the one channel of it that is heard, of shape
+            `(samples,)`.
+
+        Raises:
+            AudioError, TypeError: see [`AudioReader.hear`].
+        """
+        name = name or _name_of(source)
+        with errors_of_file(name):
+            decoded = decode_audio(source, name, seconds)
+            if not len(decoded.samples):
+                raise AudioError(
+                    f"{name} is an audio file without a single sample. Record or export it again, or leave it out."
+                )
+            waveform = one_channel(decoded.samples, self.channels, name)
+            if not np.isfinite(waveform).all():
+                raise AudioError(
+                    f"{name} contains NaN or infinite samples. Export it again, for example as 16-bit WAV."
+                )
+            of_sound = sound_notes(decoded.samples, waveform, decoded.sampling_rate, self.channels, name, seconds)
+            decoded = replace(decoded, notes=(*decoded.notes, *of_sound))
         for note in decoded.notes:
             if note.kind in self.refused:
                 raise AudioError(note.text)
-        return Heard(resample(waveform, decoded.sampling_rate, self.sampling_rate, self.resampler), decoded.notes)
+        return decoded, waveform
 
     def read(
         self,
@@ -146,10 +179,14 @@ def read_audio(
     return AudioReader(sampling_rate).read(source, name, max_samples)
 
 
-def _name_of(source) -> str | None:
-    """What messages call a file by itself; `None` if it is known when it is read."""
+def _name_of(source) -> str:
+    """What messages call a file by itself."""
     path = source.get("path") if isinstance(source, dict) else source
-    return str(path) if isinstance(path, (str, os.PathLike)) else None
+    if isinstance(path, (str, os.PathLike)):
+        return str(path)
+    if hasattr(path, "read"):
+        return str(getattr(path, "name", "The audio given as a file object"))
+    return "The audio" if isinstance(source, dict) else "The audio given as bytes"
 
 
 def decode_audio(

@@ -1,0 +1,176 @@
+"""Which of a file's channels are heard, and what of them is lost in their mean."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from .errors import CANCELLED, SILENT, AudioError, AudioNote
+from .silence import is_silent
+
+MEAN = "mean"
+PLACES = {"left": 1, "right": 2}  # in every format and layout of two channels or more
+BLOCK_SECONDS = 0.5  # over which channels are compared with their mean
+DROWNED = (
+    15.0  # times less power than the loudest channel (11.8 dB): one living channel of four, or a correlation of -0.87
+)
+NOTABLE_SHARE = 0.1  # of the energy of a file, in stretches where the channels are drowned
+NOTHING_LEFT = 1e-8  # of the loudest channel's energy (-80 dB)
+NEARLY_SILENT = 0.01  # power of a channel beside that of the loudest (-20 dB)
+
+
+def parse_channels(value: str | int) -> str | int:
+    """Which channels are heard, as [`AudioReader`] takes it.
+
+    Args:
+        value (`str` or `int`): `"mean"`, `"left"`, `"right"`, or a number from 1 on, also as text.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if value in (MEAN, *PLACES):
+        return value
+    text = "" if isinstance(value, bool) else str(value)
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
+        raise ValueError(
+            f"channels={value!r} is none of mean, left, right, or the number of a channel, counted from 1. Pass for example "
+            "--channels left."
+        )
+    return int(text)
+
+
+def channel_name(number: int, num_channels: int) -> str:
+    """How the flag calls a channel.
+
+    Args:
+        number (`int`): which, counted from 1.
+        num_channels (`int`): how many the file has.
+    """
+    return {place: name for name, place in PLACES.items()}[number] if num_channels == 2 else str(number)
+
+
+def one_channel(samples: np.ndarray, channels: str | int, name: str) -> np.ndarray:
+    """Make one channel of a file's channels.
+
+    The one channel of a mono file is also its left one. It is not its right one: a file whose right channel was asked for
+    and that has none may be of another recorder or microphone.
+
+    Args:
+        samples (`np.ndarray` of shape `(samples, channels)`): of the file.
+        channels (`str` or `int`): from [`parse_channels`].
+        name (`str`): what to call the file.
+
+    Returns:
+        `np.ndarray` of shape `(samples,)`.
+
+    Raises:
+        AudioError: if the file has no such channel.
+    """
+    if channels == MEAN:
+        return samples.mean(axis=1)
+    place, number = PLACES.get(channels, channels), samples.shape[1]
+    if place > number:
+        has = "is mono" if number == 1 else f"has {number} channels"
+        up_to = (
+            "--channels left or --channels mean, which both hear its one channel" if number == 1 else "--channels mean"
+        )
+        wanted = f"{channels} channel" if channels in PLACES else f"channel {channels}"
+        raise AudioError(f"{name} {has}, so there is no {wanted} in it. Pass {up_to}, or leave the file out.")
+    return np.ascontiguousarray(samples[:, place - 1])
+
+
+def sound_notes(
+    samples: np.ndarray,
+    waveform: np.ndarray,
+    sampling_rate: int,
+    channels: str | int,
+    name: str,
+    seconds: float | None,
+) -> Iterator[AudioNote]:
+    """What is to be said of a file whose samples are all there: channels that cancel or drown each other, and silence.
+
+    Args:
+        samples (`np.ndarray` of shape `(samples, channels)`): of the file, finite.
+        waveform (`np.ndarray` of shape `(samples,)`): what [`one_channel`] made of them.
+        sampling_rate (`int`): of both, in Hz.
+        channels (`str` or `int`): from [`parse_channels`].
+        name (`str`): what to call the file.
+        seconds (`float`, *optional*): how much of its beginning is heard; all of it if not given.
+    """
+    heard = len(waveform) if seconds is None else math.ceil(seconds * sampling_rate)
+    is_cut, samples, waveform = heard < len(waveform), samples[:heard], waveform[:heard]
+    number, silent = samples.shape[1], is_silent(waveform)
+    if channels == MEAN and number > 1:
+        note = _cancelled_note(samples, waveform, sampling_rate, silent, name)
+        if note is not None:
+            yield note
+            return
+    if not silent:
+        return
+    alive = [place for place in range(1, number + 1) if number > 1 and not is_silent(samples[:, place - 1])]
+    if channels != MEAN and alive:
+        yield AudioNote(
+            SILENT,
+            f"{name} is silent in the channel that --channels {channels} chose, and not in others. Pass --channels "
+            f"{channel_name(alive[0], number)}.",
+        )
+    elif is_cut:
+        yield AudioNote(
+            SILENT,
+            f"{name} is silent in its first {seconds:.2f} s, which is all that is heard of it. What a model says of silence "
+            "means nothing: cut the file so that it begins with the sound.",
+        )
+    else:
+        yield AudioNote(
+            SILENT,
+            f"{name} is silent. Check the microphone and its volume, or export it again: what a model says of silence means "
+            "nothing.",
+        )
+
+
+def _cancelled_note(
+    samples: np.ndarray, waveform: np.ndarray, sampling_rate: int, silent: bool, name: str
+) -> AudioNote | None:
+    """What is lost in the mean of a file's channels, if that is more than a little; see [`sound_notes`]."""
+    powers, of_mean = _powers(samples, waveform, sampling_rate)  # (blocks, channels), (blocks,)
+    loudest = powers.max(axis=1)
+    drowned = (loudest > 0) & (DROWNED * of_mean <= loudest)
+    if not loudest[drowned].sum() >= NOTABLE_SHARE * loudest.sum() or not drowned.any():
+        return None
+    number, of_channels = samples.shape[1], powers.sum(axis=0)
+    best = int(of_channels.argmax())
+    if is_silent(samples[:, best]):
+        return None
+    quiet = int(np.count_nonzero(of_channels < NEARLY_SILENT * of_channels[best]))
+    what = f"{quiet} of its {number} channels are silent or nearly so" if quiet else f"its {number} channels cancel"
+    left = of_mean[drowned].sum() / loudest[drowned].sum()
+    loss = (
+        "is silent"
+        if silent or left < NOTHING_LEFT
+        else f"is {-10 * math.log10(left):.0f} dB quieter than the loudest of them"
+    )
+    if not drowned[loudest > 0].all():
+        length = len(waveform) / sampling_rate
+        lost = min(int(drowned.sum()) * _block(sampling_rate) / sampling_rate, length)
+        loss += f" for {lost:.1f} of {length:.1f} s"
+    return AudioNote(
+        CANCELLED,
+        f"{name}: {what}, and their mean, which is what is heard, {loss}. Pass --channels {channel_name(best + 1, number)}.",
+    )
+
+
+def _block(sampling_rate: int) -> int:
+    return max(int(BLOCK_SECONDS * sampling_rate), 1)
+
+
+def _powers(samples: np.ndarray, waveform: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """Energy of each channel and of their mean in blocks of half a second, constant offsets aside."""
+    size = _block(sampling_rate)
+    powers, of_mean = [], []
+    with np.errstate(over="ignore", invalid="ignore"):  # of samples far beyond full scale
+        for start in range(0, len(waveform), size):
+            block, mean = samples[start : start + size], waveform[start : start + size]
+            block, mean = block - block.mean(axis=0), mean - mean.mean()
+            powers.append(np.einsum("ij,ij->j", block, block))
+            of_mean.append(np.dot(mean, mean))
+    return np.array(powers, dtype=np.float64), np.array(of_mean, dtype=np.float64)

@@ -1,0 +1,14 @@
+"""What counts as silence, for every command alike."""
+
+import numpy as np
+
+SILENT_PEAK = 1e-4  # -80 dB of full scale, three steps of 16 bits: dither alone, or less
+
+
+def is_silent(waveform: np.ndarray) -> bool:
+    """Whether a waveform holds nothing but silence; a constant offset is none to the model, which takes it off.
+
+    Args:
+        waveform (`np.ndarray` of shape `(samples,)`): one sample or more, full scale at -1 and 1.
+    """
+    return bool(float(waveform.max()) - float(waveform.min()) <= 2 * SILENT_PEAK)
