@@ -15,6 +15,7 @@ DROWNED = (
     15.0  # times less power than the loudest channel (11.8 dB): one living channel of four, or a correlation of -0.87
 )
 NOTABLE_SHARE = 0.1  # of the energy of a file, in stretches where the channels are drowned
+FEW_CHANNELS = 8  # from which on NumPy adds in another order
 NOTHING_LEFT = 1e-8  # of the loudest channel's energy (-80 dB)
 NEARLY_SILENT = 0.01  # power of a channel beside that of the loudest (-20 dB)
 
@@ -67,7 +68,7 @@ def one_channel(samples: np.ndarray, channels: str | int, name: str) -> np.ndarr
         AudioError: if the file has no such channel.
     """
     if channels == MEAN:
-        return samples.mean(axis=1)
+        return _mean(samples)
     place, number = PLACES.get(channels, channels), samples.shape[1]
     if place > number:
         has = "is mono" if number == 1 else f"has {number} channels"
@@ -77,6 +78,17 @@ def one_channel(samples: np.ndarray, channels: str | int, name: str) -> np.ndarr
         wanted = f"{channels} channel" if channels in PLACES else f"channel {channels}"
         raise AudioError(f"{name} {has}, so there is no {wanted} in it. Pass {up_to}, or leave the file out.")
     return np.ascontiguousarray(samples[:, place - 1])
+
+
+def _mean(samples: np.ndarray) -> np.ndarray:
+    if samples.shape[1] >= FEW_CHANNELS:
+        return samples.mean(axis=1)
+    # The same sums, and for few channels ten times faster.
+    total = samples[:, 0].copy()
+    for channel in samples.T[1:]:
+        total += channel
+    total /= samples.shape[1]
+    return total
 
 
 def sound_notes(
@@ -169,8 +181,12 @@ def _powers(samples: np.ndarray, waveform: np.ndarray, sampling_rate: int) -> tu
     powers, of_mean = [], []
     with np.errstate(over="ignore", invalid="ignore"):  # of samples far beyond full scale
         for start in range(0, len(waveform), size):
-            block, mean = samples[start : start + size], waveform[start : start + size]
-            block, mean = block - block.mean(axis=0), mean - mean.mean()
-            powers.append(np.einsum("ij,ij->j", block, block))
-            of_mean.append(np.dot(mean, mean))
+            # Column by column: along rows of a few channels NumPy is ten times slower.
+            powers.append([_energy(channel[start : start + size]) for channel in samples.T])
+            of_mean.append(_energy(waveform[start : start + size]))
     return np.array(powers, dtype=np.float64), np.array(of_mean, dtype=np.float64)
+
+
+def _energy(block: np.ndarray) -> np.float32:
+    centred = block - block.mean()
+    return np.dot(centred, centred)
