@@ -8,6 +8,7 @@ import base64
 import html
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -15,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from modeling_ast.attention_maps import attention_maps, plot_attention
-from modeling_ast.audio import AudioError, MissingAudioError, audio_duration, read_audio
+from modeling_ast.audio import CANCELLED, SILENT, AudioError, MissingAudioError, audio_duration, is_silent
 from modeling_ast.log_mel import FRAME_SHIFT_MS, is_cut, num_frames
 from modeling_ast.log_mel_figure import DPI
 from modeling_ast.tagging import AudioTagger, FileTags, Segment, label_thresholds
@@ -26,7 +27,6 @@ MOST_HEARD = 12  # independent labels that are named
 MOST_TICKS = 8
 TICK_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)  # seconds
 LEAST_BEYOND = 0.1  # seconds after the first window, from which the picture can be moved to them
-SILENT_PEAK = 2**-15  # the smallest step of 16-bit audio
 MOST_WAITING = 20  # requests
 
 PLAYER_ID = "recording"
@@ -88,6 +88,7 @@ PICTURE_CSS = "img { width: 100%; border-radius: var(--radius-lg); }"
 MESSAGE_CSS = """
 p { margin: 0; padding: 10px 14px; border-radius: var(--radius-lg); border: 1px solid var(--error-border-color);
   background: var(--error-background-fill); color: var(--error-text-color); overflow-wrap: anywhere; }
+p + p { margin-top: 8px; }
 """
 
 
@@ -178,7 +179,7 @@ def build_page(
             beyond = max(seconds - window_seconds, LEAST_BEYOND)
             text = note_html(tags, tagger, seconds)
             return {
-                message: gr.HTML(visible=False),
+                message: gr.HTML(message_html(tags), visible=bool(tags.notes)),
                 labels: label_value(tags, tagger.problem_type),
                 note: gr.HTML(text, visible=bool(text)),
                 timeline: gr.HTML(timeline_html(tags.segments, seconds) if is_long else "", visible=is_long),
@@ -265,7 +266,7 @@ def tag_recording(tagger: AudioTagger, path: str | Path, max_minutes: float) -> 
         max_minutes (`float`): how long a recording may be; of a longer one only the header is read, if that says it.
 
     Returns:
-        All labels, with segments if the recording lasts one and a half windows or longer and the model has labels for
+        All labels and notes, with segments if the recording lasts one and a half windows or longer and the model has labels for
         them; and the recording's length in seconds.
 
     Raises:
@@ -279,9 +280,10 @@ def tag_recording(tagger: AudioTagger, path: str | Path, max_minutes: float) -> 
                 f"{path.name} lasts {clock(seconds)} minutes; this page takes up to {max_minutes:g}. Cut out a part of it, "
                 "or use the command ast-tag, which takes recordings of any length."
             )
-        waveform = read_audio(path, tagger.sampling_rate)
-        if np.abs(waveform).max() <= SILENT_PEAK:
-            raise AudioError(f"{path.name} is silent. Check the microphone and its volume, or choose another file.")
+        heard = tagger.reader.hear(path)
+        waveform = heard.waveform
+        if is_silent(waveform):
+            raise AudioError(next(note.text for note in heard.notes if note.kind in (CANCELLED, SILENT)))
         # Windows lie half a window apart; of less than that there is no time line to speak of.
         is_long = waveform.size >= 1.5 * tagger.window_samples
         timeline = is_long and tagger.problem_type != "regression"
@@ -290,7 +292,8 @@ def tag_recording(tagger: AudioTagger, path: str | Path, max_minutes: float) -> 
             raise AudioError(tags.error)
     except AudioError as error:
         raise AudioError(str(error).replace(str(path), path.name)) from error
-    return tags, waveform.size / tagger.sampling_rate
+    notes = tuple(replace(note, text=note.text.replace(str(path), path.name)) for note in tags.notes)
+    return replace(tags, notes=notes), waveform.size / tagger.sampling_rate
 
 
 def draw_attention(
@@ -310,7 +313,7 @@ def draw_attention(
         `Figure`, with padding left out.
     """
     rate = tagger.sampling_rate
-    waveform = read_audio(path, rate, max_samples=round(start * rate) + tagger.window_samples)
+    waveform = tagger.reader.hear(path, max_samples=round(start * rate) + tagger.window_samples).waveform
     first = max(min(round(start * rate), waveform.size - tagger.window_samples), 0)
     window = waveform[first : first + tagger.window_samples]
     features = tagger.feature_extractor([window], sampling_rate=rate, return_tensors="pt", device=tagger.device)
@@ -343,6 +346,11 @@ def label_value(tags: FileTags, problem_type: str) -> dict[str, float] | str:
     if problem_type == "regression":
         return ", ".join(f"{tag.label}: {tag.score:.4g}" for tag in tags.labels)
     return {tag.label: tag.score for tag in tags.labels}
+
+
+def message_html(tags: FileTags) -> str:
+    """What stands above the labels: what was not heard of the recording, a paragraph each, escaped."""
+    return "".join(f'<p role="status">{html.escape(note.text)}</p>' for note in tags.notes)
 
 
 def note_html(tags: FileTags, tagger: AudioTagger, seconds: float) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from modeling_ast.audio_flags import add_channels_flag
 from modeling_ast.installation import install_command
 
 EPILOG = """\
@@ -59,7 +60,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
     Returns:
         `argparse.Namespace` with `checkpoint_dir` (`Path`), `host` (`str`), `port` (`int`), `max_megabytes` and
-        `max_minutes` (`float`).
+        `max_minutes` (`float`), and `channels`.
     """
     parser = argparse.ArgumentParser(
         prog="ast-demo",
@@ -75,6 +76,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--max_minutes", type=_positive, default=10, help="longest recording that is taken (default: %(default)s)"
     )
+    add_channels_flag(parser)
     return parser.parse_args(argv)
 
 
@@ -230,7 +232,7 @@ def make_page(arguments: argparse.Namespace):
 
     logging.disable_progress_bar()  # of loading
     card = read_card(folder)
-    tagger = AudioTagger.from_pretrained(folder)
+    tagger = AudioTagger.from_pretrained(folder, channels=arguments.channels)
     data = f" trained on {card.eval_results[0].dataset_name}" if card.eval_results else ""
     page = build_page(
         tagger.model,

@@ -30,7 +30,6 @@ import torch
 from torch import nn
 
 from .atomic_files import open_atomically
-from .audio import read_audio
 from .doctor import processor_name
 from .feature_extraction_ast import ASTFeatureExtractor
 from .installation import install_command
@@ -338,6 +337,8 @@ def clip_inputs(waveform: np.ndarray, feature_extractor: ASTFeatureExtractor) ->
 def read_clips(files: Sequence[Path], feature_extractor: ASTFeatureExtractor) -> list[dict[str, np.ndarray]]:
     """Decode audio files for [`export_quantized_onnx`]; of a file longer than the model's input, its beginning.
 
+    What of a file is not heard is logged as a warning.
+
     Args:
         files (sequence of `Path`): from [`find_audio_files`].
         feature_extractor ([`ASTFeatureExtractor`]): the model's own.
@@ -348,9 +349,9 @@ def read_clips(files: Sequence[Path], feature_extractor: ASTFeatureExtractor) ->
     """
     from tqdm import tqdm
 
-    clips = []
+    clips, reader = [], feature_extractor.audio_reader()
     for file in tqdm(files, desc="Reading clips", unit="file", disable=None):
-        waveform = read_audio(file, feature_extractor.sampling_rate)
+        waveform = reader.read(file)
         try:
             clips.append(clip_inputs(waveform, feature_extractor))
         except ValueError as error:

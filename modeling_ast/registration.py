@@ -17,7 +17,7 @@ from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_M
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING, MODEL_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .audio import read_audio
+from .audio import AudioReader
 from .configuration_ast import ASTConfig
 from .feature_extraction_ast import ASTFeatureExtractor
 from .modeling_ast import ASTForAudioClassification, ASTModel
@@ -32,6 +32,8 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
     def preprocess(self, inputs):
         """As the stock method; `inputs` may also be any path, or the bytes of an audio file.
 
+        What of a file is not heard is logged as a warning.
+
         Raises:
             AudioError: if the file cannot be decoded; it names the file and what to install.
         """
@@ -43,7 +45,10 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
 
             inputs = httpx.get(inputs, follow_redirects=True).raise_for_status().content
         if isinstance(inputs, (str, bytes)):
-            inputs = read_audio(inputs, self.feature_extractor.sampling_rate)
+            extractor = self.feature_extractor  # perhaps the stock one, loaded before it was registered
+            ours = isinstance(extractor, ASTFeatureExtractor)
+            reader = extractor.audio_reader() if ours else AudioReader(extractor.sampling_rate)
+            inputs = reader.read(inputs)
         return super().preprocess(inputs)
 
 

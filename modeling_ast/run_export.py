@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from .audio_flags import add_channels_flag
 from .checkpoint_folder import check_checkpoint_dir
 
 GOOD_AGREEMENT = 0.99  # of the clips, below which the float32 file is recommended
@@ -34,7 +35,9 @@ def main(argv: list[str] | None = None) -> int:
 
         import_packages()
         files = find_audio_files(args.clips or [])
-        loaded = AudioTagger.from_pretrained(args.checkpoint_dir, "cpu")  # checks that model and extractor fit
+        loaded = AudioTagger.from_pretrained(
+            args.checkpoint_dir, "cpu", args.channels
+        )  # checks that model and extractor fit
         model, feature_extractor = loaded.model, loaded.feature_extractor
         if args.int8:
             clips = read_clips(files, feature_extractor) if files else None
@@ -82,10 +85,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="AUDIO_OR_FOLDER",
         help="recordings on which --int8 is compared with float32 (default: synthetic sounds)",
     )
+    add_channels_flag(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     args = parser.parse_args(argv)
     if args.clips and not args.int8:
         parser.error("--clips is what --int8 is compared on. Add --int8, or leave it out.")
+    if args.channels and not args.clips:
+        parser.error("--channels is about the files of --clips. Add --clips, or leave it out.")
     return args
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .atomic_files import open_atomically
+from .audio_flags import add_channels_flag, add_strict_flag
 
 FORMATS = ("text", "jsonl", "csv", "audacity", "raven")
 # Formats with one file for each audio file.
@@ -33,7 +34,7 @@ RAVEN_COLUMNS = (
 
 EPILOG = """\
 Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
-was heard. audacity and raven imply --timeline and hold one audio file each: for several, --output is a folder. The exit
+was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. audacity and raven imply --timeline and hold one audio file each: for several, --output is a folder. The exit
 code is 1 if a file could not be tagged; the others are tagged all the same."""
 
 
@@ -48,14 +49,15 @@ def main(argv: list[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from .audio import AudioError, find_audio_files
+    from .audio import HEARD_LESS, AudioError, find_audio_files
     from .tagging import AudioTagger, TaggingError
 
     failed = []
     try:
         files = find_audio_files(args.audio)
         destinations = plan_output(args.output, args.format, files)
-        tagger = AudioTagger.from_pretrained(args.model_name_or_path, args.device)
+        refused = HEARD_LESS if args.strict_audio else frozenset()
+        tagger = AudioTagger.from_pretrained(args.model_name_or_path, args.device, args.channels, refused)
         results = tagger.tag_files(files, args.top_k, args.batch_size, args.timeline, args.hop, args.threshold)
         # Results that are printed show the progress themselves; disable=None shows a bar only on a terminal.
         progress = tqdm(results, total=len(files), unit="file", disable=None if args.output else True)
@@ -109,6 +111,8 @@ def make_parser() -> argparse.ArgumentParser:
         default="auto",
         help="where to compute (default: %(default)s)",
     )
+    add_channels_flag(parser)
+    add_strict_flag(parser)
     parser.add_argument("--output", type=Path, metavar="FILE", help="write there, all or nothing, instead of printing")
     return parser
 
@@ -171,8 +175,13 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
 
 
 def leave_out_failed(results: Iterable, failed: list) -> Iterator:
-    """Pass results on; those of files that could not be decoded go to standard error and to `failed`."""
+    """Pass results on; those of files that could not be decoded go to standard error and to `failed`.
+
+    Notes on what was heard go to standard error, whatever the format.
+    """
     for result in results:
+        for note in result.notes:
+            print(f"ast-tag: {note.text}", file=sys.stderr)
         if result.error is None:
             yield result
         else:
@@ -227,6 +236,8 @@ def jsonl_lines(result) -> Iterator[str]:
     if result.segments is not None:
         keys = ("start", "end", "label", "score")
         row["segments"] = [{key: getattr(segment, key) for key in keys} for segment in result.segments]
+    if result.notes:
+        row["notes"] = [dataclasses.asdict(note) for note in result.notes]
     yield json.dumps(row)
 
 

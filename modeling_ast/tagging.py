@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .audio import AudioError, read_audio
+from .audio import AudioError, AudioNote, AudioReader, Heard, errors_of_file
+from .audio.errors import ERRORS_OF_A_FILE
 
 MULTI_LABEL_THRESHOLD = 0.5  # where a checkpoint names no other
 
@@ -44,12 +45,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class FileTags:
-    """What was found in one file: its best labels, its segments if a time line was asked for, or why it failed."""
+    """What was found in one file: its best labels, its segments if a time line was asked for, or why it failed.
+
+    The notes are what was not heard of it, and what else the user should know.
+    """
 
     file: str
     labels: list[Tag]
     segments: list[Segment] | None = None
     error: str | None = None
+    notes: tuple[AudioNote, ...] = ()
 
 
 class AudioTagger:
@@ -60,12 +65,13 @@ class AudioTagger:
         feature_extractor ([`ASTFeatureExtractor`]): the one that was saved with it.
         device (`str`, *optional*, defaults to `"auto"`):
             `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest of them that is there.
+        reader ([`AudioReader`], *optional*): how files are heard; as the feature extractor says if not given.
 
     Raises:
         TaggingError: if the device is not there, or model and feature extractor are of different sizes.
     """
 
-    def __init__(self, model, feature_extractor, device: str = "auto"):
+    def __init__(self, model, feature_extractor, device: str = "auto", reader: AudioReader | None = None):
         for name in ("max_length", "num_mel_bins"):
             expected, given = getattr(model.config, name), getattr(feature_extractor, name)
             if expected != given:
@@ -78,16 +84,25 @@ class AudioTagger:
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
         self.feature_extractor = feature_extractor
+        self.reader = feature_extractor.audio_reader() if reader is None else reader
         self.problem_type = problem_type_of(model.config)
         self.window_samples = num_samples(feature_extractor.max_length, self.sampling_rate)
 
     @classmethod
-    def from_pretrained(cls, model_name_or_path: str | os.PathLike, device: str = "auto") -> "AudioTagger":
+    def from_pretrained(
+        cls,
+        model_name_or_path: str | os.PathLike,
+        device: str = "auto",
+        channels: str | int | None = None,
+        refused: frozenset[str] = frozenset(),
+    ) -> "AudioTagger":
         """Load a checkpoint folder or a model of the Hub.
 
         Args:
             model_name_or_path (`str` or `os.PathLike`): a folder, or a Hub id such as `user/name`.
             device (`str`, *optional*, defaults to `"auto"`): see the class.
+            channels (`str` or `int`, *optional*): which channels of files are heard, if not those of the checkpoint.
+            refused (`frozenset[str]`, *optional*): kinds of notes that are errors; see [`AudioReader`].
 
         Raises:
             TaggingError: if there is no such model, a file is missing in the folder, it is another kind of model, or
@@ -101,7 +116,8 @@ class AudioTagger:
         from .modeling_ast import ASTForAudioClassification
 
         try:
-            feature_extractor = ASTFeatureExtractor.from_pretrained(model_name_or_path)
+            changes = {} if channels is None else {"channels": channels}
+            feature_extractor = ASTFeatureExtractor.from_pretrained(model_name_or_path, **changes)
             # A checkpoint saved in half precision would load in it, and its features are float32.
             model, loading_info = ASTForAudioClassification.from_pretrained(
                 model_name_or_path, dtype=torch.float32, output_loading_info=True
@@ -119,7 +135,7 @@ class AudioTagger:
                 f"{model_name_or_path} has no trained classifier, so its tags would be random. Fine-tune it first "
                 "(ast-finetune) and pass the folder which that writes."
             )
-        return cls(model, feature_extractor, device)
+        return cls(model, feature_extractor, device, feature_extractor.audio_reader(refused=refused))
 
     @property
     def sampling_rate(self) -> int:
@@ -155,8 +171,8 @@ class AudioTagger:
                 the best label of a window can be active, and it always is by default.
 
         Returns:
-            An iterator over a [`FileTags`] for each file, in the order given. A file that cannot be decoded has `error`
-            set, and the files after it are tagged all the same.
+            An iterator over a [`FileTags`] for each file, in the order given. A file that cannot be decoded or scored has
+            `error` set, and the files after it are tagged all the same.
 
         Raises:
             TaggingError: if `hop` is no part of a window, `threshold` is not between 0 and 1, or the model has no labels.
@@ -181,26 +197,21 @@ class AudioTagger:
     ) -> Iterator[FileTags]:
         """Decode `batch_size` files, score all their windows, go on; segments unless `segment_threshold` is `None`."""
         for first in range(0, len(files), batch_size):
-            group = [(str(file), self._read(file)) for file in files[first : first + batch_size]]
-            starts = [
-                [] if isinstance(waveform, AudioError) else self._window_starts(waveform.size, hop_samples)
-                for _, waveform in group
-            ]
-            windows = [
-                waveform[start : start + self.window_samples]
-                for (_, waveform), file_starts in zip(group, starts, strict=True)
-                for start in file_starts
-            ]
-            scores = self._score(windows, batch_size)  # (windows of the group, labels)
-            for (file, waveform), file_starts in zip(group, starts, strict=True):
-                if isinstance(waveform, AudioError):
-                    yield FileTags(file, [], error=str(waveform))
+            names = [str(file) for file in files[first : first + batch_size]]
+            group = {file: self._hear(file) for file in dict.fromkeys(names)}
+            heard = {file: found for file, found in group.items() if isinstance(found, Heard)}
+            starts = {file: self._window_starts(found.waveform.size, hop_samples) for file, found in heard.items()}
+            scores = self._score_files({file: found.waveform for file, found in heard.items()}, starts, batch_size)
+            for file in names:
+                found = group[file] if file not in heard else scores[file]
+                if isinstance(found, AudioError):
+                    yield FileTags(file, [], error=str(found))
                     continue
-                file_scores, scores = np.split(scores, [len(file_starts)])
                 segments = None
                 if segment_threshold is not None:
-                    segments = self._segments(file, waveform.size, file_starts, file_scores, segment_threshold)
-                yield FileTags(file, self._best_labels(file_scores.mean(axis=0), top_k), segments)
+                    size = heard[file].waveform.size
+                    segments = self._segments(file, size, starts[file], found, segment_threshold)
+                yield FileTags(file, self._best_labels(found.mean(axis=0), top_k), segments, notes=heard[file].notes)
 
     def _window_starts(self, num_samples: int, hop_samples: int) -> list[int]:
         from .log_mel import is_cut
@@ -220,19 +231,52 @@ class AudioTagger:
             )
         return hop_samples
 
-    def _read(self, file: str | os.PathLike) -> np.ndarray | AudioError:
+    def _hear(self, file: str) -> Heard | AudioError:
         from .log_mel import FRAME_LENGTH_MS, frame_length
 
         try:
-            waveform = read_audio(file, self.sampling_rate)
+            heard = self.reader.hear(file)
         except AudioError as error:
             return error
-        if waveform.size < frame_length(self.sampling_rate):
-            milliseconds = 1000 * waveform.size / self.sampling_rate
+        size = heard.waveform.size
+        if size < frame_length(self.sampling_rate):
             return AudioError(
-                f"{file} lasts {milliseconds:.1f} ms; the model needs {FRAME_LENGTH_MS} ms. Leave it out."
+                f"{file} lasts {1000 * size / self.sampling_rate:.1f} ms; the model needs {FRAME_LENGTH_MS} ms. Leave it out."
             )
-        return waveform
+        return heard
+
+    def _score_files(
+        self, waveforms: dict[str, np.ndarray], starts: dict[str, list[int]], batch_size: int
+    ) -> dict[str, np.ndarray | AudioError]:
+        """Score the windows of several files in common batches, or each file alone if one of them cannot be scored.
+
+        Returns:
+            By file its scores of shape `(windows, labels)`, or why there are none.
+        """
+        windows = {
+            file: [waveform[start : start + self.window_samples] for start in starts[file]]
+            for file, waveform in waveforms.items()
+        }
+        try:
+            scores = self._score([window for of_file in windows.values() for window in of_file], batch_size)
+            ends = np.cumsum([len(of_file) for of_file in windows.values()])
+            found = dict(zip(windows, np.split(scores, ends[:-1]), strict=True)) if windows else {}
+        except ERRORS_OF_A_FILE:
+            found = {file: self._score_alone(file, of_file, batch_size) for file, of_file in windows.items()}
+        for file, scores in found.items():
+            if not isinstance(scores, AudioError) and not np.isfinite(scores).all():
+                found[file] = AudioError(
+                    f"{file} gets scores that are not numbers. Its samples may be far beyond full scale: export it again, for "
+                    "example as 16-bit WAV, or leave it out."
+                )
+        return found
+
+    def _score_alone(self, file: str, windows: list[np.ndarray], batch_size: int) -> np.ndarray | AudioError:
+        try:
+            with errors_of_file(file, "scored"):
+                return self._score(windows, batch_size)
+        except AudioError as error:
+            return error
 
     def _score(self, windows: list[np.ndarray], batch_size: int) -> np.ndarray:
         """Score windows of up to `window_samples` samples: float32 of shape `(windows, labels)`."""

@@ -140,6 +140,15 @@ def sound_notes(
         )
 
 
+def silent_band_note(name: str, sampling_rate: int) -> AudioNote:
+    """What is to be said of a file of which nothing but silence is left at the sampling rate of the model, in Hz."""
+    return AudioNote(
+        SILENT,
+        f"{name} is silent below {sampling_rate / 2:g} Hz, and above that nothing is heard. What a model says of silence means "
+        "nothing: leave it out, or slow it down if what it holds is ultrasound.",
+    )
+
+
 def _cancelled_note(
     samples: np.ndarray, waveform: np.ndarray, sampling_rate: int, silent: bool, name: str
 ) -> AudioNote | None:

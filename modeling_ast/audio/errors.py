@@ -37,6 +37,7 @@ ERRORS_OF_A_FILE = (
     ValueError,
     struct.error,
 )
+_MEMORY_WORDS = ("not enough memory", "out of memory", "can't allocate memory")  # of torch
 
 
 class AudioError(ValueError):
@@ -75,12 +76,12 @@ def errors_of_file(name: str, what: str = "decoded") -> Iterator[None]:
         yield
     except AudioError:
         raise
-    except MemoryError as error:
-        raise AudioError(
-            f"{name} cannot be {what}: there is not enough memory for it ({first_line(error)}). It may be too long, or damaged: "
-            "cut it in parts or export it again, or leave it out."
-        ) from error
     except ERRORS_OF_A_FILE as error:
+        if isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY_WORDS):
+            raise AudioError(
+                f"{name} cannot be {what}: there is not enough memory for it ({first_line(error)}). It may be too long, or "
+                "damaged: cut it in parts or export it again, or leave it out."
+            ) from error
         raise AudioError(
             f"{name} cannot be {what}: {first_line(error)} ({type(error).__name__}). It is probably damaged: export or "
             "download it again, or leave it out."

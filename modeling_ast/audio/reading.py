@@ -14,13 +14,23 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .channels import one_channel, parse_channels, sound_notes
+from .channels import one_channel, parse_channels, silent_band_note, sound_notes
 from .content import BytesContent, Content, FileContent
 from .decoders import DecodedAudio, decode_recording, one_after_the_other, stream_seconds, streams_of
-from .errors import CHECK_SPELLING, LEFT_OUT, AudioError, AudioNote, MissingAudioError, errors_of_file
+from .errors import (
+    CANCELLED,
+    CHECK_SPELLING,
+    LEFT_OUT,
+    SILENT,
+    AudioError,
+    AudioNote,
+    MissingAudioError,
+    errors_of_file,
+)
 from .ffmpeg import announced_seconds, first_line
 from .formats import container_is_cut_off, recordings, sniff_format
 from .resampling import DEFAULT_RESAMPLER, resample
+from .silence import is_silent
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +104,10 @@ class AudioReader:
         decoded, waveform = self.decode(source, name, seconds)
         with errors_of_file(name, "resampled"):
             waveform = resample(waveform, decoded.sampling_rate, self.sampling_rate, self.resampler)
-        return Heard(waveform, decoded.notes)
+        is_said = any(note.kind in (CANCELLED, SILENT) for note in decoded.notes)
+        if is_said or not is_silent(waveform[:max_samples]):
+            return Heard(waveform, decoded.notes)
+        return Heard(waveform, self._passed((*decoded.notes, silent_band_note(name, self.sampling_rate))))
 
     def decode(
         self,
@@ -129,10 +142,15 @@ class AudioReader:
                 )
             of_sound = sound_notes(decoded.samples, waveform, decoded.sampling_rate, self.channels, name, seconds)
             decoded = replace(decoded, notes=(*decoded.notes, *of_sound))
-        for note in decoded.notes:
+        self._passed(decoded.notes)
+        return decoded, waveform
+
+    def _passed(self, notes: tuple[AudioNote, ...]) -> tuple[AudioNote, ...]:
+        """The notes, if none of them is refused."""
+        for note in notes:
             if note.kind in self.refused:
                 raise AudioError(note.text)
-        return decoded, waveform
+        return notes
 
     def read(
         self,
