@@ -15,12 +15,15 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
+from modeling_ast.audio import parse_channels
+from modeling_ast.audio_flags import CHANNELS_HELP, STRICT_HELP
 from modeling_ast.patch_grid import GEOMETRY_FIELDS
 
 from .sampling import SAMPLING_STRATEGIES
 
 WIDTH_FIELDS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 SIZE_FIELDS = (*WIDTH_FIELDS, *GEOMETRY_FIELDS)
+AUDIO_FIELDS = ("waveform_cache", "skip_bad_audio", "check_audio", "channels", "strict_audio")  # of DataArguments
 HUB_FIELDS = ("hub_model_id", "hub_private_repo", "hub_revision")  # of TrainingArguments
 
 
@@ -164,6 +167,8 @@ class DataArguments:
             "help": "Leave out clips that cannot be decoded, and list them in the summary, instead of stopping."
         },
     )
+    channels: str | None = field(default=None, metadata={"help": f"{CHANNELS_HELP[0].upper()}{CHANNELS_HELP[1:]}."})
+    strict_audio: bool = field(default=False, metadata={"help": f"{STRICT_HELP[0].upper()}{STRICT_HELP[1:]}."})
     waveform_cache: str | None = field(
         default=None,
         metadata={
@@ -245,6 +250,8 @@ class DataArguments:
         for (flag, name), (other_flag, other) in itertools.combinations(names.items(), 2):
             if name == other:
                 raise ValueError(f"{flag} and {other_flag} are both {name!r}. Pass two different splits.")
+        if self.channels is not None:
+            self.channels = str(parse_channels(self.channels))
         self.normalization_statistics()
         self._refuse_audio_beside_features()
         self._check_grouping()
@@ -306,7 +313,7 @@ class DataArguments:
             raise ValueError(
                 f"features_column_name and label_column_name are both {self.label_column_name!r}. Pass two different columns."
             )
-        given = [name for name in ("waveform_cache", "skip_bad_audio", "check_audio") if getattr(self, name)]
+        given = [name for name in AUDIO_FIELDS if getattr(self, name)]
         if given:
             raise ValueError(
                 f"{' and '.join(given)} concern(s) audio, but with features_column_name="

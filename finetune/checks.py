@@ -14,16 +14,17 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from modeling_ast import ASTFeatureExtractor
-from modeling_ast.audio import AudioError
+from modeling_ast.audio import AudioError, AudioReader
 from modeling_ast.log_mel import is_cut
 
 from .arguments import DataArguments
+from .clip_notes import NotedClip, noted_in_words
 from .clip_sets.clip_datasets import without_clips
 from .clip_sets.decoding import decoded_clips, decoded_rows
 from .clip_sets.precomputed import features_in_two_splits, look_at_features
 from .clip_sets.streaming import ClipStream
 from .clip_sets.waveform_cache import WaveformCache, in_bytes
-from .data import clip_name, read_clip
+from .data import clip_name, hear_clip
 from .sources.audio_columns import audio_digests, audio_sizes
 from .sources.data_errors import NAMES_SHOWN, DataError, some
 from .sources.labels import as_list, is_multi_label, label_lists, label_names
@@ -56,10 +57,11 @@ class BadClip:
 def look_at_every_clip(
     splits: datasets.DatasetDict,
     data: DataArguments,
-    sampling_rate: int,
+    reader: AudioReader,
     max_samples: int,
     num_workers: int = 0,
     cache: WaveformCache | None = None,
+    noted: list[NotedClip] | None = None,
 ) -> tuple[datasets.DatasetDict, list[dict], list[str]]:
     """Decode every clip, into the cache if there is one, and leave out those that cannot be used if that is asked for.
 
@@ -68,10 +70,11 @@ def look_at_every_clip(
     Args:
         splits (`datasets.DatasetDict`): from [`load_splits`].
         data ([`DataArguments`]): its `skip_bad_audio` is obeyed.
-        sampling_rate (`int`): rate the model hears, in Hz.
+        reader ([`AudioReader`]): how clips are heard.
         max_samples (`int`): samples that the model hears of a clip.
         num_workers (`int`, defaults to 0): processes that decode.
         cache ([`WaveformCache`], *optional*): where decoded clips are kept.
+        noted (`list[NotedClip]`, *optional*): to which clips are added of which there is something to be said.
 
     Returns:
         The splits without clips that cannot be used; of each of these the `split`, the name of the `file` and the
@@ -86,32 +89,43 @@ def look_at_every_clip(
     share = np.arange(len(audio))[state.process_index :: state.num_processes]
     notes = []
     if cache is None:
-        faults, num_longer = {}, 0
-        for clip in decoded_clips(
-            audio, share, sampling_rate, max_samples, num_workers, "looking at clips", keep=False
-        ):
-            num_longer += is_cut(clip.length, max_samples, sampling_rate)
+        faults, said, num_longer = {}, {}, 0
+        for clip in decoded_clips(audio, share, reader, max_samples, num_workers, "looking at clips", keep=False):
+            num_longer += is_cut(clip.length, max_samples, reader.sampling_rate)
             if clip.fault is not None:
                 faults[clip.row] = clip.fault
+            if clip.notes:
+                said[clip.row] = clip.notes
     else:
         filled = cache.fill(audio, num_workers)
-        faults, num_longer = filled.faults, int(is_cut(filled.lengths[share], max_samples, sampling_rate).sum())
+        said = {row: filled.notes[row] for row in share.tolist() if row in filled.notes}
+        faults, num_longer = filled.faults, int(is_cut(filled.lengths[share], max_samples, reader.sampling_rate).sum())
         notes.append(
             f"waveform cache of {len(audio) - len(faults)} clips ({in_bytes(filled.kept_bytes)}) in {cache.folder}, "
             f"{filled.decoded} decoded now"
         )
-    gathered = gather_object([(faults, num_longer)])
-    faults = {row: fault for of_process, _ in gathered for row, fault in of_process.items()}
-    num_longer = sum(number for _, number in gathered)
-    bad, start = [], 0
+    gathered = gather_object([(faults, said, num_longer)])
+    faults = {row: fault for of_process, *_ in gathered for row, fault in of_process.items()}
+    said = {row: of_clip for _, of_process, _ in gathered for row, of_clip in of_process.items()}
+    num_longer = sum(number for *_, number in gathered)
+    bad, odd, start = [], [], 0
     for side, split in splits.items():
         for place in sorted(row - start for row in faults if start <= row < start + len(split)):
             clip = split[place]
             bad.append(BadClip(side, place, faults[start + place], clip["audio"]["path"], as_list(clip["label"])))
+        for place in sorted(row - start for row in said if start <= row < start + len(split)):
+            odd.append(NotedClip(side, place, split[place]["audio"]["path"], said[start + place]))
         start += len(split)
     left, skipped, more_notes = _leave_out(splits, bad, data.skip_bad_audio, len(audio))
-    notes += more_notes + _cut_note(num_longer, len(audio), max_samples / sampling_rate)
-    return datasets.DatasetDict(left), skipped, notes
+    notes += more_notes + _cut_note(num_longer, len(audio), max_samples / reader.sampling_rate)
+    return datasets.DatasetDict(left), skipped, notes + _odd_notes(odd, len(audio), noted)
+
+
+def _odd_notes(odd: list[NotedClip], num_checked: int, noted: list[NotedClip] | None) -> list[str]:
+    """In words what is to be said of clips, which are added to `noted`."""
+    if noted is not None:
+        noted += odd
+    return noted_in_words([clip.notes for clip in odd], num_checked)
 
 
 def _leave_out(
@@ -174,18 +188,20 @@ def _refuse_all(side: str, faults: list[str]):
 def check_splits(
     splits: datasets.DatasetDict,
     data: DataArguments,
-    sampling_rate: int,
+    reader: AudioReader,
     max_samples: int,
     looked_at: bool = False,
+    noted: list[NotedClip] | None = None,
 ) -> tuple[datasets.DatasetDict, list[str]]:
     """Refuse splits that would give a wrong score, and files that cannot be trained on.
 
     Args:
         splits (`datasets.DatasetDict`): from [`load_splits`].
         data ([`DataArguments`]): its `drop_duplicate_audio` and `check_audio` are obeyed.
-        sampling_rate (`int`): rate the model hears, in Hz.
+        reader ([`AudioReader`]): how clips are heard.
         max_samples (`int`): samples that the model hears of a clip.
         looked_at (`bool`, defaults to `False`): whether [`look_at_every_clip`] has decoded every clip already.
+        noted (`list[NotedClip]`, *optional*): see [`look_at_every_clip`].
 
     Returns:
         The splits, without duplicates if that was asked for, and in words what the user should know.
@@ -198,8 +214,9 @@ def check_splits(
     splits, notes = _without_shared_audio(splits, data)
     notes += _check_labels(splits["train"], _label_sets(splits))
     if not looked_at:
-        num_checked, num_longer = _check_files(splits, data, sampling_rate, max_samples)
-        notes += _cut_note(num_longer, num_checked, max_samples / sampling_rate)
+        num_checked, num_longer, odd = _check_files(splits, data, reader, max_samples)
+        notes += _cut_note(num_longer, num_checked, max_samples / reader.sampling_rate)
+        notes += _odd_notes(odd, num_checked, noted)
     return splits, notes
 
 
@@ -317,23 +334,31 @@ def _digests_in_two_splits(splits: datasets.DatasetDict) -> dict[str, dict[int, 
 
 
 def _check_files(
-    splits: datasets.DatasetDict, data: DataArguments, sampling_rate: int, max_samples: int
-) -> tuple[int, int]:
-    """Decode a sample of the clips, or all; return how many, and how many of them the model cannot hear to the end."""
+    splits: datasets.DatasetDict, data: DataArguments, reader: AudioReader, max_samples: int
+) -> tuple[int, int, list[NotedClip]]:
+    """Decode a sample of the clips, or all.
+
+    Returns:
+        How many were decoded, how many of them the model cannot hear to the end, and those of which there is something to
+        be said.
+    """
     rows = [(side, row) for side, split in splits.items() for row in range(len(split))]
     num_clips = len(rows)
     if not data.check_audio and num_clips > CLIPS_CHECKED:
         rows = random.Random(0).sample(rows, CLIPS_CHECKED)
-    faults, num_longer = [], 0
+    faults, odd, num_longer = [], [], 0
     for side, row in rows:
+        audio = splits[side][row]["audio"]
         try:
-            waveform = read_clip(splits[side][row]["audio"], sampling_rate, max_samples)
-            num_longer += is_cut(len(waveform), max_samples, sampling_rate)
+            heard = hear_clip(audio, reader, max_samples)
+            num_longer += is_cut(len(heard.waveform), max_samples, reader.sampling_rate)
+            if heard.notes:
+                odd.append(NotedClip(side, row, audio["path"], heard.notes))
         except AudioError as error:
             faults.append(str(error))
     if faults:
         _refuse(faults, len(rows), "" if len(rows) == num_clips else "; --check_audio looks at every clip")
-    return len(rows), num_longer
+    return len(rows), num_longer, odd
 
 
 def check_precomputed_splits(
@@ -393,9 +418,10 @@ def _look_at_features(splits: datasets.DatasetDict, feature_extractor: ASTFeatur
 def check_streams(
     streams: dict[str, ClipStream],
     data: DataArguments,
-    sampling_rate: int,
+    reader: AudioReader,
     max_samples: int,
     num_workers: int = 0,
+    noted: list[NotedClip] | None = None,
     num_checked: int = CLIPS_CHECKED,
 ) -> tuple[dict[str, ClipStream], list[dict], list[str]]:
     """[`check_splits`] and [`look_at_every_clip`] for streams, of which only bad clips are held.
@@ -405,9 +431,10 @@ def check_streams(
     Args:
         streams (`dict[str, ClipStream]`): from [`load_streams`].
         data ([`DataArguments`]): its `skip_bad_audio` and `check_audio` have all clips decoded once.
-        sampling_rate (`int`): rate the model hears, in Hz.
+        reader ([`AudioReader`]): how clips are heard.
         max_samples (`int`): samples that the model hears of a clip.
         num_workers (`int`, defaults to 0): processes that decode.
+        noted (`list[NotedClip]`, *optional*): see [`look_at_every_clip`].
         num_checked (`int`, defaults to 200): clips that are decoded where not all are.
 
     Returns:
@@ -418,7 +445,7 @@ def check_streams(
         DataError: as [`check_splits`], of whose files the first of each split are decoded.
     """
     every = data.check_audio or data.skip_bad_audio
-    state, bad, num_looked_at, num_longer = PartialState(), [], 0, 0
+    state, bad, odd, num_looked_at, num_longer = PartialState(), [], [], 0, 0
     for side, stream in streams.items():
         number = len(stream) if every else min(len(stream), num_checked // len(streams))
         rows, step = enumerate(stream), state.num_processes if every else 1  # each process its part of all
@@ -426,24 +453,28 @@ def check_streams(
         decoded = decoded_rows(
             itertools.islice(rows, start, number, step),
             len(range(start, number, step)),
-            sampling_rate,
+            reader,
             max_samples,
             num_workers if every else 0,
             "looking at clips",
         )
         for clip, row in decoded:
             num_looked_at += 1
-            num_longer += is_cut(clip.length, max_samples, sampling_rate)
+            num_longer += is_cut(clip.length, max_samples, reader.sampling_rate)
             if clip.fault is not None:
                 bad.append(BadClip(side, clip.row, clip.fault, row["audio"]["path"], as_list(row["label"])))
+            if clip.notes:
+                odd.append(NotedClip(side, clip.row, row["audio"]["path"], clip.notes))
     if every:
-        gathered = gather_object([(bad, num_looked_at, num_longer)])
+        gathered = gather_object([(bad, odd, num_looked_at, num_longer)])
+        odd = sorted((clip for _, of_process, *_ in gathered for clip in of_process), key=lambda clip: clip.place)
         bad = sorted((clip for of_process, *_ in gathered for clip in of_process), key=lambda clip: clip.place)
-        num_looked_at, num_longer = (sum(numbers) for numbers in list(zip(*gathered, strict=True))[1:])
+        num_looked_at, num_longer = (sum(numbers) for numbers in list(zip(*gathered, strict=True))[2:])
     left, skipped, notes = _leave_out(streams, bad, data.skip_bad_audio, num_looked_at, every)
     notes += _check_labels(left["train"], {side: stream.label_sets() for side, stream in left.items()})
-    notes += _cut_note(num_longer, num_looked_at, max_samples / sampling_rate)
-    return left, skipped, notes + _order_note(left["train"], data)
+    notes += _cut_note(num_longer, num_looked_at, max_samples / reader.sampling_rate)
+    notes += _order_note(left["train"], data)
+    return left, skipped, notes + _odd_notes(odd, num_looked_at, noted)
 
 
 def _order_note(stream: ClipStream, data: DataArguments) -> list[str]:

@@ -8,7 +8,8 @@ from modeling_ast.feature_extraction_ast import MIN_FRAMES, frame_mask
 from modeling_ast.log_mel import num_frames, num_samples
 
 from .augmentation import Augmentation
-from .data import read_clip
+from .clip_notes import NotesSaid
+from .data import hear_clip
 from .sources.stored_features import refuse_shape
 
 
@@ -42,6 +43,7 @@ class ASTDataCollator:
         self.label_column_name = label_column_name
         self.num_labels = num_labels
         self.features_column_name = features_column_name
+        self.said = NotesSaid()
 
     def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor | list[int] | bool]:
         """
@@ -99,8 +101,9 @@ class ASTDataCollator:
             features = features[: self.feature_extractor.max_length].astype(np.float32)
             return {"features": features, "label": self._target(row[self.label_column_name])}
         longest = num_samples(self.feature_extractor.max_length, self.feature_extractor.sampling_rate)
-        waveform = read_clip(row[self.audio_column_name], self.feature_extractor.sampling_rate, longest)
-        return {"waveform": waveform[:longest], "label": self._target(row[self.label_column_name])}
+        heard = hear_clip(row[self.audio_column_name], self.feature_extractor.audio_reader(), longest)
+        self.said.log(heard.notes)
+        return {"waveform": heard.waveform[:longest], "label": self._target(row[self.label_column_name])}
 
     def _target(self, label: int | list[int]) -> int | np.ndarray:
         """A label index as it is, a list of them as a multi-hot vector."""

@@ -14,34 +14,33 @@ import fsspec
 import numpy as np
 from torch.utils.data import Dataset
 
-from modeling_ast.audio import AudioError, audio_duration, read_audio
+from modeling_ast.audio import AudioError, AudioReader, Heard, audio_duration
 from modeling_ast.log_mel import FRAME_LENGTH_MS, frame_length
 
 from .augmentation import Augmentation, Draws, change_speed, mix_waveforms, samples_needed
+from .clip_notes import NotesSaid
 from .sources.labels import is_multi_label, label_lists, label_names
 
 
-def read_clip(audio: dict, sampling_rate: int, max_samples: int | None = None) -> np.ndarray:
+def hear_clip(audio: dict, reader: AudioReader, max_samples: int | None = None) -> Heard:
     """Decode one value of an undecoded audio column, and refuse what is too short for a single frame.
 
     Args:
         audio (`dict`): `{"bytes": ..., "path": ...}`.
-        sampling_rate (`int`): in Hz.
-        max_samples (`int`, *optional*): how many samples are of interest; see [`read_audio`]. It may be more.
-
-    Returns:
-        `np.ndarray` of shape `(samples,)`, mono float32 in [-1, 1].
+        reader ([`AudioReader`]): how it is heard.
+        max_samples (`int`, *optional*): how many samples are of interest; see [`AudioReader.hear`]. There may be more.
 
     Raises:
-        AudioError: if it cannot be decoded, is empty or too short, or holds NaN.
+        AudioError: if it cannot be decoded, is empty or too short, holds NaN, or is refused.
     """
-    waveform = read_audio(audio, sampling_rate, max_samples=max_samples)
-    if len(waveform) < frame_length(sampling_rate):
+    heard = reader.hear(audio, clip_name(audio), max_samples)
+    rate, length = reader.sampling_rate, len(heard.waveform)
+    if length < frame_length(rate):
         raise AudioError(
-            f"{clip_name(audio)} lasts {1000 * len(waveform) / sampling_rate:.0f} ms, a frame needs {FRAME_LENGTH_MS} ms. "
-            "Remove it or pad it with silence."
+            f"{clip_name(audio)} lasts {1000 * length / rate:.0f} ms, a frame needs {FRAME_LENGTH_MS} ms. Remove it or pad it "
+            "with silence."
         )
-    return waveform
+    return heard
 
 
 def fetched(audio: dict) -> dict:
@@ -68,13 +67,14 @@ def fetched(audio: dict) -> dict:
 class ClipDataset(Dataset, ABC):
     """Clips with their targets: what those at hand and those that are streamed have in common.
 
+    What is to be said of a file is logged when it is first read, and is under `"notes"` of an item that is not augmented.
     An item's `"label"` is an index, or a float32 vector of shape `(labels,)`: multi-hot for multi-label data, one-hot with
     `binary_targets`, mixed in training with mixup.
 
     Args:
         split (`datasets.Dataset` or [`ClipStream`]): with the columns `"audio"` (undecoded) and `"label"` (`ClassLabel`, or
             `List` of it).
-        sampling_rate (`int`): rate to decode to, in Hz.
+        reader ([`AudioReader`]): how their files are heard.
         max_samples (`int`): samples after which a clip is cut; the model does not hear the rest.
         augmentation ([`Augmentation`], *optional*): what to draw for items asked for with an epoch.
         seed (`int`, defaults to 0): seed of these draws.
@@ -85,7 +85,7 @@ class ClipDataset(Dataset, ABC):
     def __init__(
         self,
         split: datasets.Dataset,
-        sampling_rate: int,
+        reader: AudioReader,
         max_samples: int,
         augmentation: Augmentation | None = None,
         seed: int = 0,
@@ -93,7 +93,8 @@ class ClipDataset(Dataset, ABC):
         binary_targets: bool = False,
     ):
         self.split = split
-        self.sampling_rate = sampling_rate
+        self.reader = reader
+        self.said = NotesSaid()
         self.max_samples = max_samples
         self.augmentation = augmentation
         self.seed = seed
@@ -104,9 +105,19 @@ class ClipDataset(Dataset, ABC):
     def __len__(self) -> int:
         return len(self.split)
 
+    @property
+    def sampling_rate(self) -> int:
+        """Of the waveforms, in Hz."""
+        return self.reader.sampling_rate
+
     @abstractmethod
-    def _decoded(self, clip) -> tuple[np.ndarray, int | list[int]]:
-        """Waveform and label of a clip."""
+    def _decoded(self, clip) -> tuple[Heard, int | list[int]]:
+        """A clip as it is heard, and its label."""
+
+    def _hear(self, audio: dict) -> Heard:
+        heard = hear_clip(audio, self.reader, self.samples_needed)
+        self.said.log(heard.notes)
+        return heard
 
     @abstractmethod
     def name(self, index: int) -> str:
@@ -142,8 +153,10 @@ class ClipDataset(Dataset, ABC):
         """
 
     def _plain(self, clip) -> dict:
-        waveform, label = self._read(clip)
-        return {"waveform": waveform, "label": self._vector(label) if self.vector_targets else label}
+        heard, label = self._decoded(clip)
+        item = {"waveform": heard.waveform[: self.max_samples]}
+        item["label"] = self._vector(label) if self.vector_targets else label
+        return item | ({"notes": heard.notes} if heard.notes else {})
 
     def _augmented(self, clip, draws: Draws, partner) -> dict:
         """An item; the clip and its partner are what [`_decoded`] takes."""
@@ -160,7 +173,8 @@ class ClipDataset(Dataset, ABC):
         return {"waveform": waveform, "label": label, "draws": draws}
 
     def _read(self, clip, speed: float = 1.0) -> tuple[np.ndarray, int | list[int]]:
-        waveform, label = self._decoded(clip)
+        heard, label = self._decoded(clip)
+        waveform = heard.waveform
         if speed != 1:
             # Cut before as well as after: of a clip from the cache no more is there, and nothing else may come of it.
             waveform = change_speed(waveform[: self.samples_needed], speed)
@@ -234,11 +248,11 @@ class ASTDataset(ClipDataset):
         """
         self.cached = cached
 
-    def _decoded(self, index: int) -> tuple[np.ndarray, int | list[int]]:
+    def _decoded(self, index: int) -> tuple[Heard, int | list[int]]:
         if self.cached is not None:
-            return self.cached[index], self.labels_alone[index]["label"]
+            return Heard(self.cached[index]), self.labels_alone[index]["label"]
         row = self.split[index]
-        return read_clip(row["audio"], self.sampling_rate, self.samples_needed), row["label"]
+        return self._hear(row["audio"]), row["label"]
 
     def label_lists(self) -> list[list[int]]:
         """Indices of the labels of every clip, told without decoding audio; one each for single-label data."""

@@ -20,14 +20,14 @@ from transformers.utils import logging
 from model_card.run_summary import package_version
 from modeling_ast import ASTConfig
 from modeling_ast.atomic_files import open_atomically
-from modeling_ast.audio import AudioError
+from modeling_ast.audio import HEARD_LESS, AudioError, notes_in_words
 from modeling_ast.tagging import label_thresholds
 
 from .arguments import DataArguments
 from .metrics import left_out_note
 from .robustness.failures import is_out_of_memory
 from .robustness.input_errors import INPUT_ERRORS
-from .scoring import DivergedError, common_labels, ensemble_scores, evaluation_section, label_order
+from .scoring import DivergedError, Hearing, common_labels, ensemble_scores, evaluation_section, label_order
 from .sources.data_errors import DataError, counted, own_message, some
 from .sources.labels import is_multi_label
 from .sources.splits import Clips, load_clips, parse_clip_labels, with_encoded_labels
@@ -48,6 +48,8 @@ DATA_FLAGS = (
     "label_separator",
     "label_csv",
     "ignore_labels",
+    "channels",
+    "strict_audio",
 )
 ClipArguments = dataclasses.make_dataclass(
     "ClipArguments",
@@ -141,9 +143,10 @@ def main(argv: list[str] | None = None) -> int:
         labels = common_labels(args.model_name_or_path)
         split, words = load_scored_clips(clip_args, args.split, labels)
         print(f"{len(split)} clips, {words}", flush=True)
-        evaluations, scores = evaluate_models(args, split, words, labels)
+        hearing = Hearing(clip_args.channels, HEARD_LESS if clip_args.strict_audio else frozenset())
+        evaluations, scores = evaluate_models(args, split, words, labels, hearing)
         write_predictions(args.predictions, split, labels, scores)
-        write_evaluations(args.output, evaluations, labels)
+        write_evaluations(args.output, evaluations, labels, hearing)
     except (AudioError, DivergedError) as error:
         print(f"ast-evaluate: {own_message(error)}", file=sys.stderr)
         return 1
@@ -151,6 +154,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ast-evaluate: {_in_words(error)}", file=sys.stderr)
         return 2
     print_evaluations(evaluations, args.per_class)
+    for note in notes_in_words(Counter(note.kind for note in hearing.noted), len(split)):
+        print(f"\n{note}; which, is said above")
     name, evaluation = list(evaluations.items())[-1]
     metric = "mean_average_precision" if is_multi_label(split) else "accuracy"
     place = f"{args.output}: " if args.output else ""
@@ -264,7 +269,7 @@ def _rows_of_split(clips: Clips, split: str, data: DataArguments) -> tuple[list[
 
 
 def evaluate_models(
-    args: EvaluationArguments, split: datasets.Dataset, words: str, labels: list[str]
+    args: EvaluationArguments, split: datasets.Dataset, words: str, labels: list[str], hearing: Hearing
 ) -> tuple[dict[str, dict], np.ndarray]:
     """Score every model and, if there are several, the mean of their probabilities.
 
@@ -273,6 +278,7 @@ def evaluate_models(
         split (`datasets.Dataset`): from [`load_scored_clips`].
         words (`str`): what these clips are called.
         labels (`list[str]`): names in output order.
+        hearing ([`Hearing`]): how clips are heard; to which is added what is to be said of them.
 
     Returns:
         A section as of [`evaluation_section`] for each model, and for the ensemble last; and the scores of the last, of
@@ -296,7 +302,7 @@ def evaluate_models(
     models = args.model_name_or_path
     batch_size, workers = args.per_device_eval_batch_size, args.dataloader_num_workers
     scores, references = ensemble_scores(
-        models, split, batch_size, args.device, workers, args.function, evaluate_one, args.waveform_cache
+        models, split, batch_size, args.device, workers, args.function, evaluate_one, args.waveform_cache, hearing
     )
     if len(models) > 1:
         evaluations[f"mean of {len(models)} models"] = evaluation_section(scores, references, labels, words)
@@ -337,7 +343,7 @@ def _cell(value: str | int | float | None) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def write_evaluations(path: str | None, evaluations: dict[str, dict], labels: list[str]):
+def write_evaluations(path: str | None, evaluations: dict[str, dict], labels: list[str], hearing: Hearing):
     """Write all scores as JSON if a file was named; what is not a number becomes null, as JSON knows no NaN."""
     if path is None:
         return
@@ -346,6 +352,8 @@ def write_evaluations(path: str | None, evaluations: dict[str, dict], labels: li
         "labels": labels,
         "evaluations": [{"model": name} | section for name, section in evaluations.items()],
     }
+    if hearing.noted:
+        content["audio_notes"] = [dataclasses.asdict(note) for note in hearing.noted]
     plain = json.loads(json.dumps(content), parse_constant=lambda constant: None)
     with open_atomically(path) as file:
         file.write(f"{json.dumps(plain, indent=2, ensure_ascii=False)}\n".encode())

@@ -5,6 +5,7 @@ epochs, or models of other patch strides. Each model hears the clips through the
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import datasets
 import numpy as np
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
-from modeling_ast.audio import AudioError
+from modeling_ast.audio import AudioError, AudioNote, AudioReader
 from modeling_ast.tagging import AudioTagger, check_model_name, problem_type_of, scores_from_logits
 
 from .clip_sets.clip_datasets import clip_dataset
@@ -34,6 +35,21 @@ class ScoringError(ValueError):
 
 class DivergedError(RuntimeError):
     """A model whose scores are not numbers."""
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How the clips of an evaluation are heard, and what is said of them.
+
+    Args:
+        channels (`str` or `int`, *optional*): which channels, if not those of the checkpoints.
+        refused (`frozenset[str]`, *optional*): kinds of notes that are errors.
+        noted (`dict[AudioNote, None]`, *optional*): each note once, in the order in which they were found.
+    """
+
+    channels: str | int | None = None
+    refused: frozenset[str] = frozenset()
+    noted: dict[AudioNote, None] = field(default_factory=dict)
 
 
 class ClipScoresError(AudioError):
@@ -89,6 +105,7 @@ def predict_scores(
     num_workers: int = 0,
     function: str | None = None,
     description: str | None = None,
+    noted: list[AudioNote] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of a model on a data set, with features computed on its device as in training.
 
@@ -104,6 +121,7 @@ def predict_scores(
         function (`str`, *optional*): `"softmax"` or `"sigmoid"`; what the configuration's `problem_type` asks for if not
             given.
         description (`str`, *optional*): what a progress bar is headed with; no bar if not given, or away from a terminal.
+        noted (`list[AudioNote]`, *optional*): to which is added what is to be said of clips that are decoded.
 
     Returns:
         Scores of shape `(clips, labels)`, float32, and references as the data set has them: label indices of shape
@@ -121,11 +139,13 @@ def predict_scores(
         dataset,
         batch_size=batch_size,
         num_workers=num_workers,
-        collate_fn=ASTDataCollator(feature_extractor, compute_features=False),
+        collate_fn=_CollatorWithNotes(feature_extractor),
     )
     hide = True if description is None else None  # None: shown on a terminal
     logits, references = [], []
-    for batch in tqdm(batches, desc=description, unit="batch", disable=hide):
+    for batch, notes in tqdm(batches, desc=description, unit="batch", disable=hide):
+        if noted is not None:
+            noted += notes
         batch = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
         with torch.inference_mode():
             inputs = model_inputs(batch, feature_extractor)
@@ -134,9 +154,21 @@ def predict_scores(
     return probabilities(torch.cat(logits), problem_type, dataset), np.concatenate(references)
 
 
-def checkpoint_dataset(split: datasets.Dataset, feature_extractor: ASTFeatureExtractor) -> ASTDataset:
+class _CollatorWithNotes:
+    """A batch, and what is to be said of its clips."""
+
+    def __init__(self, feature_extractor: ASTFeatureExtractor):
+        self.collator = ASTDataCollator(feature_extractor, compute_features=False)
+
+    def __call__(self, items: list[dict]) -> tuple[dict, list[AudioNote]]:
+        return self.collator(items), [note for item in items for note in item.get("notes", ())]
+
+
+def checkpoint_dataset(
+    split: datasets.Dataset, feature_extractor: ASTFeatureExtractor, reader: AudioReader | None = None
+) -> ASTDataset:
     """The clips of a split as a checkpoint hears them: at its sampling rate, cut to its length."""
-    return clip_dataset(split, feature_extractor)
+    return clip_dataset(split, feature_extractor, reader=reader)
 
 
 def label_order(config: ASTConfig) -> list[str]:
@@ -184,6 +216,7 @@ def checkpoint_scores(
     function: str | None = None,
     description: str | None = None,
     waveform_cache: str | None = None,
+    hearing: Hearing | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Load a checkpoint, score a split with it, and let go of it.
 
@@ -193,6 +226,7 @@ def checkpoint_scores(
         device (`str`, defaults to `"auto"`): `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest that is there.
         batch_size, num_workers, function, description: see [`predict_scores`].
         waveform_cache (`str`, *optional*): folder of decoded clips; see [`WaveformCache`].
+        hearing ([`Hearing`], *optional*): how clips are heard, if not as the checkpoint says, and what is said of them.
 
     Returns:
         Scores of shape `(clips, labels)`, float32, columns in the order of the *split's* labels, and references.
@@ -202,7 +236,9 @@ def checkpoint_scores(
             split's labels.
         TaggingError: if it cannot be loaded.
     """
-    tagger = AudioTagger.from_pretrained(model_name_or_path, device)  # refuses what has no trained classifier
+    hearing = hearing or Hearing()
+    # Refuses what has no trained classifier.
+    tagger = AudioTagger.from_pretrained(model_name_or_path, device, hearing.channels, hearing.refused)
     model, feature_extractor = tagger.model, tagger.feature_extractor
     labels, own = label_names(split), label_order(model.config)
     _refuse_other_labels(model_name_or_path, own, labels)
@@ -212,21 +248,28 @@ def checkpoint_scores(
             f"(problem_type {tagger.problem_type}), so that its scores add up to 1. Pass a multi-label model, or --function "
             "sigmoid to take each output for itself."
         )
-    dataset = checkpoint_dataset(split, feature_extractor)
+    dataset = checkpoint_dataset(split, feature_extractor, tagger.reader)
+    dataset.said.add(note.text for note in hearing.noted)  # of the models before this one
+    noted: list[AudioNote] = []
     if waveform_cache:
-        _read_from_cache(dataset, waveform_cache, num_workers)
+        noted += _read_from_cache(dataset, waveform_cache, num_workers)
     scores, references = predict_scores(
-        model, feature_extractor, dataset, batch_size, tagger.device, num_workers, function, description
+        model, feature_extractor, dataset, batch_size, tagger.device, num_workers, function, description, noted
     )
+    hearing.noted.update(dict.fromkeys(noted))
     return scores[:, [own.index(label) for label in labels]], references
 
 
-def _read_from_cache(dataset: ASTDataset, folder: str, num_workers: int):
-    cache = WaveformCache(folder, dataset.sampling_rate, dataset.max_samples)
-    faults = cache.fill(dataset.split, num_workers).faults
-    if faults:
-        raise AudioError(faults[min(faults)])
+def _read_from_cache(dataset: ASTDataset, folder: str, num_workers: int) -> list[AudioNote]:
+    """Let a data set take its clips from a cache, which is filled; what is to be said of them is logged and returned."""
+    cache = WaveformCache(folder, dataset.reader, dataset.max_samples)
+    filled = cache.fill(dataset.split, num_workers)
+    if filled.faults:
+        raise AudioError(filled.faults[min(filled.faults)])
     dataset.read_from(cache.waveforms(dataset.split))
+    notes = [note for row in sorted(filled.notes) for note in filled.notes[row]]
+    dataset.said.log(notes)
+    return notes
 
 
 def ensemble_scores(
@@ -238,6 +281,7 @@ def ensemble_scores(
     function: str | None = None,
     each: Callable[[str, np.ndarray, np.ndarray], None] | None = None,
     waveform_cache: str | None = None,
+    hearing: Hearing | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The mean of several checkpoints' probabilities; one of them is in memory at a time.
 
@@ -247,7 +291,7 @@ def ensemble_scores(
         models (sequence of `str`): checkpoint folders or Hub ids.
         split (`datasets.Dataset`): clips whose labels are those of the checkpoints.
         each (`callable`, *optional*): called with a model's name, its scores and the references, as soon as it is scored.
-        batch_size, device, num_workers, function, waveform_cache: see [`checkpoint_scores`].
+        batch_size, device, num_workers, function, waveform_cache, hearing: see [`checkpoint_scores`].
 
     Returns:
         Scores of shape `(clips, labels)`, float64, and references. Of a single model the scores are its own.
@@ -260,7 +304,7 @@ def ensemble_scores(
     for number, model in enumerate(models, 1):
         description = f"model {number} of {len(models)}"
         scores, references = checkpoint_scores(
-            model, split, batch_size, device, num_workers, function, description, waveform_cache
+            model, split, batch_size, device, num_workers, function, description, waveform_cache, hearing
         )
         if each is not None:
             each(model, scores, references)

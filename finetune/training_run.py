@@ -15,13 +15,15 @@ from transformers import EarlyStoppingCallback, EvalPrediction, set_seed
 from model_card.licenses import license_note
 from model_card.run_summary import features_section, versions
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.audio import AudioReader
 from modeling_ast.log_mel import num_frames, num_samples
 from modeling_ast.tagging import check_model_name
 
 from .arguments import ASTTrainingArguments, DataArguments, ModelArguments, OptimizationArguments
 from .augmentation import Augmentation, samples_needed
 from .checks import check_precomputed_splits, check_splits, check_streams, look_at_every_clip
-from .clip_sets.clip_datasets import clip_dataset
+from .clip_notes import NotedClip
+from .clip_sets.clip_datasets import clip_dataset, clip_reader
 from .clip_sets.streaming import load_streams
 from .clip_sets.waveform_cache import WaveformCache
 from .collator import ASTDataCollator, model_inputs
@@ -131,11 +133,13 @@ def _prepare_trainer(
 ) -> tuple[ASTTrainer, dict[str, ClipDataset], dict]:
     """The first three stages: trainer, data sets, and what is known of the run before it is trained."""
     model_args, data_args, augmentation_args, optimization_args, training_args = arguments
-    feature_extractor = build_feature_extractor(model_args)
+    feature_extractor = build_feature_extractor(model_args, data_args)
+    reader = clip_reader(data_args, feature_extractor)
     cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
+    noted: list[NotedClip] = []
     num_workers = training_args.dataloader_num_workers
     splits, split_method, notes, skipped = prepare_data(
-        data_args, feature_extractor, training_args.seed, loaded, cache, num_workers, looks.files_known
+        data_args, feature_extractor, training_args.seed, loaded, cache, num_workers, looks.files_known, noted
     )
     sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
     if "validation" in splits:
@@ -144,7 +148,9 @@ def _prepare_trainer(
 
     problem_type = problem_type_of_labels(splits["train"], optimization_args.loss)
     augmentation = Augmentation(**asdict(augmentation_args))
-    clips = build_datasets(splits, feature_extractor, augmentation, training_args.seed, problem_type)
+    clips = build_datasets(splits, feature_extractor, augmentation, training_args.seed, problem_type, reader)
+    for dataset in clips.values():
+        dataset.said.add(note.text for clip in noted for note in clip.notes)
     if cache is not None:
         for dataset in clips.values():
             dataset.read_from(cache.waveforms(dataset.split))
@@ -173,6 +179,8 @@ def _prepare_trainer(
     print_stage(3, f"{in_words}; {note}" if note else in_words)
     if data_args.skip_bad_audio:
         summary["data"]["skipped_clips"] = run_summary.skipped_section(data_args, skipped)
+    if noted:
+        summary["data"]["audio_notes"] = run_summary.audio_notes_section(data_args, noted)
     identity = run_summary.identity(summary, splits)
     if optimization_args.lora_rank:
         identity["starting weights"] = frozen_weights_digest(model)
@@ -241,8 +249,11 @@ def prepare_data(
     cache: WaveformCache | None = None,
     num_workers: int = 0,
     files_known: bool = False,
+    noted: list[NotedClip] | None = None,
 ) -> tuple[datasets.DatasetDict, str, list[str], list[dict]]:
     """Load, split and check the clips, and fill the waveform cache if there is one; see [`Looks`] for `files_known`.
+
+    Clips of which there is something to be said are added to `noted`.
 
     Returns:
         The splits, in words how they were made, what else the user should know, and which clips were left out because
@@ -251,15 +262,17 @@ def prepare_data(
     Raises:
         DataError: see [`load_splits`], [`look_at_every_clip`] and [`check_splits`].
     """
+    reader = clip_reader(data_args, feature_extractor)
+    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
     if data_args.streaming:
         streams, split_method = loaded or load_streams(data_args)
-        longest = num_samples(feature_extractor.max_length, feature_extractor.sampling_rate)
         streams, skipped, notes = check_streams(
             streams,
             data_args,
-            feature_extractor.sampling_rate,
+            reader,
             longest,
             num_workers,
+            noted,
             **({"num_checked": 0} if files_known else {}),
         )
         return streams, split_method, notes, skipped
@@ -269,14 +282,13 @@ def prepare_data(
     if is_precomputed(splits["train"]):
         splits, notes = check_precomputed_splits(splits, data_args, feature_extractor)
         return splits, split_method, hints + notes, []
-    sampling_rate = feature_extractor.sampling_rate
-    longest = num_samples(feature_extractor.max_length, sampling_rate)
     skipped, notes = [], []
     looked_at = cache is not None or data_args.skip_bad_audio
     if looked_at:
-        splits, skipped, notes = look_at_every_clip(splits, data_args, sampling_rate, longest, num_workers, cache)
-    splits, more_notes = check_splits(splits, data_args, sampling_rate, longest, looked_at or files_known)
-    return splits, split_method, hints + notes + more_notes, skipped
+        splits, skipped, notes = look_at_every_clip(splits, data_args, reader, longest, num_workers, cache, noted)
+    splits, more_notes = check_splits(splits, data_args, reader, longest, looked_at or files_known, noted)
+    in_one_line = sorted(hints + notes + more_notes, key=lambda words: "\n" in words)  # those with lists come last
+    return splits, split_method, in_one_line, skipped
 
 
 def waveform_cache(
@@ -285,14 +297,16 @@ def waveform_cache(
     """The cache that was asked for, for as much of each clip as can be heard in training; `None` if there is none."""
     if not data_args.waveform_cache:
         return None
-    sampling_rate = feature_extractor.sampling_rate
-    longest = num_samples(feature_extractor.max_length, sampling_rate)
-    return WaveformCache(data_args.waveform_cache, sampling_rate, samples_needed(longest, max_speed_change))
+    reader = clip_reader(data_args, feature_extractor)
+    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
+    return WaveformCache(data_args.waveform_cache, reader, samples_needed(longest, max_speed_change))
 
 
-def build_feature_extractor(args: ModelArguments) -> ASTFeatureExtractor:
-    """The checkpoint's feature extractor, or one of a new model, for inputs of the sizes that were given."""
+def build_feature_extractor(args: ModelArguments, data_args: DataArguments) -> ASTFeatureExtractor:
+    """The checkpoint's feature extractor, or one of a new model, for the sizes of inputs and the channels that were given."""
     sizes = {name: size for name, size in args.sizes().items() if name in ("max_length", "num_mel_bins")}
+    if data_args.channels is not None:
+        sizes["channels"] = data_args.channels
     if args.model_name_or_path:
         check_model_name(args.model_name_or_path)
         return ASTFeatureExtractor.from_pretrained(args.model_name_or_path, **sizes)
@@ -329,6 +343,7 @@ def build_datasets(
     augmentation: Augmentation,
     seed: int,
     problem_type: str,
+    reader: AudioReader,
 ) -> dict[str, ClipDataset]:
     """A data set for each split; that of the training clips is augmented."""
     return {
@@ -338,6 +353,7 @@ def build_datasets(
             augmentation if name == "train" else None,
             seed,
             binary_targets=problem_type == MULTI_LABEL,
+            reader=reader,
         )
         for name, split in splits.items()
     }

@@ -47,10 +47,13 @@ def features_section(feature_extractor, normalization: str) -> dict:
     """What the model hears.
 
     Args:
-        feature_extractor ([`ASTFeatureExtractor`]): of the checkpoint; rate in Hz, length in frames of 10 ms.
+        feature_extractor ([`ASTFeatureExtractor`]): of the checkpoint; rate in Hz, length in frames of 10 ms; the
+            channels that are heard, if it is not their mean.
         normalization (`str`): in words, how its mean and standard deviation were got.
     """
-    return {name: getattr(feature_extractor, name) for name in _FEATURE_FIELDS} | {"normalization": normalization}
+    heard = {} if feature_extractor.channels == "mean" else {"channels": feature_extractor.channels}
+    fields = {name: getattr(feature_extractor, name) for name in _FEATURE_FIELDS}
+    return fields | heard | {"normalization": normalization}
 
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:

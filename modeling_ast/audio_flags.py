@@ -3,8 +3,8 @@
 import argparse
 
 CHANNELS_HELP = (
-    "which channel of files with several is heard: mean (of all), left, right, or a number counted from 1 (default: what the "
-    "model was trained with)"
+    "which channel of files with several is heard: mean (of all), left, right, or a number counted from 1 (default: the "
+    "checkpoint's own choice, which is mean if it names none)"
 )
 STRICT_HELP = "refuse files of which less is heard than they hold or once held: cut off, damaged, joined, or with channels that cancel"
 

@@ -3,13 +3,21 @@
 import datasets
 
 from modeling_ast import ASTFeatureExtractor
+from modeling_ast.audio import CUT_OFF, HEARD_LESS, AudioReader
 from modeling_ast.log_mel import num_samples
 
+from ..arguments import DataArguments
 from ..augmentation import Augmentation
 from ..data import ASTDataset, ClipDataset
 from ..sources.stored_features import is_precomputed
 from .precomputed import PrecomputedDataset
 from .streaming import ClipStream, StreamedClips
+
+
+def clip_reader(data: DataArguments, feature_extractor: ASTFeatureExtractor) -> AudioReader:
+    """How the clips of a training are heard: files that are cut off are refused, with `strict_audio` whatever is heard less of."""
+    refused = HEARD_LESS if data.strict_audio else frozenset({CUT_OFF})
+    return feature_extractor.audio_reader(refused=refused)
 
 
 def clip_dataset(
@@ -19,14 +27,18 @@ def clip_dataset(
     seed: int = 0,
     *,
     binary_targets: bool = False,
+    reader: AudioReader | None = None,
 ) -> ClipDataset:
-    """The clips of a split as a model with this feature extractor hears them; see [`ClipDataset`] for the arguments."""
+    """The clips of a split as a model with this feature extractor hears them; see [`ClipDataset`] for the arguments.
+
+    `reader` is the feature extractor's own if not given.
+    """
     if is_precomputed(split):
         return PrecomputedDataset(split, feature_extractor, augmentation, seed, binary_targets=binary_targets)
-    sampling_rate = feature_extractor.sampling_rate
-    longest = num_samples(feature_extractor.max_length, sampling_rate)
+    reader = feature_extractor.audio_reader() if reader is None else reader
+    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
     make = StreamedClips if isinstance(split, ClipStream) else ASTDataset
-    return make(split, sampling_rate, longest, augmentation, seed, binary_targets=binary_targets)
+    return make(split, reader, longest, augmentation, seed, binary_targets=binary_targets)
 
 
 def without_clips(

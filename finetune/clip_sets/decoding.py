@@ -9,9 +9,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from modeling_ast.audio import AudioError
+from modeling_ast.audio import AudioError, AudioNote, AudioReader
 
-from ..data import fetched, read_clip
+from ..data import fetched, hear_clip
 
 
 @dataclass(frozen=True)
@@ -23,19 +23,21 @@ class DecodedClip:
         waveform (`np.ndarray` of shape `(samples,)`, *optional*): its beginning, float32, if it is kept and can be used.
         length (`int`): samples of the whole clip; of one that lasts much longer than what is handed on, of its beginning.
         fault (`str`, *optional*): why it cannot be used.
+        notes (`tuple[AudioNote, ...]`): what is to be said of one that can.
     """
 
     row: int
     waveform: np.ndarray | None
     length: int
     fault: str | None = None
+    notes: tuple[AudioNote, ...] = ()
 
 
 class _RowsToDecode(Dataset):
     """Asked for by place and row of a clip."""
 
-    def __init__(self, sampling_rate: int, max_samples: int, keep: bool = False):
-        self.sampling_rate = sampling_rate
+    def __init__(self, reader: AudioReader, max_samples: int, keep: bool = False):
+        self.reader = reader
         self.max_samples = max_samples
         self.keep = keep
 
@@ -43,22 +45,22 @@ class _RowsToDecode(Dataset):
         place, row = key
         without_bytes = row | {"audio": {"bytes": None, "path": row["audio"]["path"]}}
         try:
-            waveform = read_clip(fetched(row["audio"]), self.sampling_rate, self.max_samples)
+            heard = hear_clip(fetched(row["audio"]), self.reader, self.max_samples)
         except AudioError as error:
             return DecodedClip(place, None, 0, str(error)), without_bytes
-        length = len(waveform)
+        waveform, length = heard.waveform, len(heard.waveform)
         if not self.keep:
-            return DecodedClip(place, None, length), without_bytes
+            return DecodedClip(place, None, length, notes=heard.notes), without_bytes
         # A view of its beginning would keep the whole of it in memory.
         beginning = waveform[: self.max_samples].copy() if length > self.max_samples else waveform
-        return DecodedClip(place, beginning, length), without_bytes
+        return DecodedClip(place, beginning, length, notes=heard.notes), without_bytes
 
 
 class _ClipsToDecode(_RowsToDecode):
     """Asked for by the place of a clip in a table, of which every process reads its rows by itself."""
 
-    def __init__(self, audio: datasets.Dataset, sampling_rate: int, max_samples: int, keep: bool):
-        super().__init__(sampling_rate, max_samples, keep)
+    def __init__(self, audio: datasets.Dataset, reader: AudioReader, max_samples: int, keep: bool):
+        super().__init__(reader, max_samples, keep)
         self.audio = audio
 
     def __getitem__(self, row: int) -> DecodedClip:
@@ -68,31 +70,32 @@ class _ClipsToDecode(_RowsToDecode):
 def decoded_clips(
     audio: datasets.Dataset,
     rows: Sequence[int],
-    sampling_rate: int,
+    reader: AudioReader,
     max_samples: int,
     num_workers: int,
     description: str,
     keep: bool = True,
 ) -> Iterator[DecodedClip]:
-    """Decode clips in their order; one that cannot be decoded, is empty, too short or holds NaN comes with its fault.
+    """Decode clips in their order; one that cannot be decoded, is empty, too short, holds NaN or is refused comes with its
+    fault.
 
     Args:
         audio (`datasets.Dataset`): with the undecoded column `"audio"`.
         rows (sequence of `int`): which of its clips.
-        sampling_rate (`int`): rate to decode to, in Hz.
-        max_samples (`int`): samples of a clip's beginning that are of interest; see [`read_clip`].
+        reader ([`AudioReader`]): how they are heard.
+        max_samples (`int`): samples of a clip's beginning that are of interest; see [`hear_clip`].
         num_workers (`int`): processes that decode; 0 for this one.
         description (`str`): what the progress bar is headed with; there is none away from a terminal.
         keep (`bool`, defaults to `True`): hand on these samples; `False` where only lengths and faults are of interest.
     """
-    clips = _ClipsToDecode(audio, sampling_rate, max_samples, keep)
+    clips = _ClipsToDecode(audio, reader, max_samples, keep)
     return _decoded(clips, [int(row) for row in rows], len(rows), num_workers, description)
 
 
 def decoded_rows(
     rows: Iterable[tuple[int, dict]],
     number: int,
-    sampling_rate: int,
+    reader: AudioReader,
     max_samples: int,
     num_workers: int,
     description: str,
@@ -102,12 +105,12 @@ def decoded_rows(
     Args:
         rows (iterable of `tuple[int, dict]`): place and row of each clip.
         number (`int`): how many these are.
-        sampling_rate, max_samples, num_workers, description: as [`decoded_clips`].
+        reader, max_samples, num_workers, description: as [`decoded_clips`].
 
     Yields:
         What came out of the clip, and its row without the bytes.
     """
-    return _decoded(_RowsToDecode(sampling_rate, max_samples), rows, number, num_workers, description)
+    return _decoded(_RowsToDecode(reader, max_samples), rows, number, num_workers, description)
 
 
 def _decoded(clips: Dataset, keys: Iterable, number: int, num_workers: int, description: str) -> Iterator:

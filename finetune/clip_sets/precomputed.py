@@ -60,7 +60,9 @@ class PrecomputedDataset(ASTDataset):
             refuse_without_waveforms(augmentation)
         sampling_rate, max_length = feature_extractor.sampling_rate, feature_extractor.max_length
         longest = num_samples(max_length, sampling_rate)
-        super().__init__(split, sampling_rate, longest, augmentation, seed, binary_targets=binary_targets)
+        super().__init__(
+            split, feature_extractor.audio_reader(), longest, augmentation, seed, binary_targets=binary_targets
+        )
         self.num_mel_bins, self.max_length = feature_extractor.num_mel_bins, max_length
         self.stored = StoredFeatures(split)
 

@@ -34,11 +34,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 from torch.utils.data import Sampler
 
-from modeling_ast.audio import AudioError
+from modeling_ast.audio import AudioError, Heard
 
 from ..arguments import DataArguments, local_or_shipped
 from ..augmentation import Draws
-from ..data import ClipDataset, clip_name, fetched, read_clip
+from ..data import ClipDataset, clip_name, fetched
 from ..sampling import ORDER_STREAM
 from ..sources.data_errors import DataError, counted, is_empty, require_column, some
 from ..sources.labels import (
@@ -389,8 +389,8 @@ class StreamedClips(ClipDataset):
         """Clips of each label, as the first pass found them: `(labels,)`."""
         return self.split.label_counts
 
-    def _decoded(self, row: dict) -> tuple[np.ndarray, int | list[int]]:
-        return read_clip(fetched(row["audio"]), self.sampling_rate, self.samples_needed), row["label"]
+    def _decoded(self, row: dict) -> tuple[Heard, int | list[int]]:
+        return self._hear(fetched(row["audio"])), row["label"]
 
     def training_sampler(self, seed: int) -> "StreamSampler":
         """The clips in the shuffled order of an epoch, with the draws of their augmentation."""

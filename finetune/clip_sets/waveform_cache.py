@@ -1,20 +1,22 @@
 """Clips decoded and resampled once into a file that is memory-mapped, for later epochs and later runs.
 
-The folder holds `waveforms.f32`, float32 samples one clip after the other, and `index.bin`, one record a clip. Both only
-grow. Samples are on the disk before their record is written, so that a build that was killed, or found the disk full, goes
-on where it was, and what has no record is written over. `unusable.bin` holds the keys of
-clips that could not be used, so that they are tried again without being announced.
+The folder holds `waveforms.f32`, float32 samples one clip after the other, `index.bin`, one record a clip, and
+`notes.jsonl`, what the reader says of clips. All only grow. Samples and notes are on the disk before the record of a clip
+is written, so that a build that was killed, or found the disk full, goes on where it was, and what has no record is written
+over. `unusable.bin` holds the keys of clips that could not be used, so that they are tried again without being announced.
 
-A clip is known by its path, size and time of modification, or by its bytes; of a changed file, the old samples stay behind
-unused. Of a long clip only the beginning is kept that training can hear; a run that hears more decodes it again.
+A clip is known by its path, size and time of modification, or by its bytes, and by how it is heard: sampling rate, channels
+and resampler. What is refused of all that can be heard is told by the notes, so that one cache serves strict and lenient
+runs. Of a changed file, the old samples stay behind unused. Of a long clip only the beginning is kept that training can hear; a run that hears more decodes it again.
 """
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -25,18 +27,20 @@ from accelerate import PartialState
 from filelock import FileLock, Timeout
 
 from modeling_ast.atomic_files import open_atomically, sync
-from modeling_ast.audio import AudioError
+from modeling_ast.audio import AudioError, AudioNote, AudioReader
 
+from ..data import clip_name
 from ..sources.audio_columns import audio_batches
 from ..sources.data_errors import DataError
 from .decoding import decoded_clips
 
 WAVEFORMS_NAME, INDEX_NAME, LOCK_NAME = "waveforms.f32", "index.bin", "lock"
+NOTES_NAME = "notes.jsonl"  # the last line may be torn by a kill
 UNUSABLE_NAME = "unusable.bin"  # keys of clips that could not be used when they were last decoded
 SAMPLE = np.dtype("<f4")
 # `offset` and `samples` count what is kept in the file, `length` is that of the clip as far as it was decoded.
 RECORD = np.dtype([("key", "S16"), ("offset", "<u8"), ("samples", "<u8"), ("length", "<u8")])
-KEY_VERSION = 1  # to be raised when decoding comes to give other samples
+KEY_VERSION = 2  # to be raised when decoding comes to give other samples
 COMMIT_BYTES = 64_000_000  # written between two waits for the disk, and lost at most by a build that is killed
 
 
@@ -48,12 +52,14 @@ class FilledCache:
         lengths (`np.ndarray` of shape `(clips,)`): samples of each clip as far as it was decoded, which is further than
             what is kept of a longer one; 0 for those that cannot be used.
         faults (`dict[int, str]`): by row, why a clip cannot be used.
+        notes (`dict[int, tuple[AudioNote, ...]]`): by row, what is to be said of clips that can.
         decoded (`int`): how many files had to be decoded.
         kept_bytes (`int`): what the clips take up in the cache.
     """
 
     lengths: np.ndarray
     faults: dict[int, str]
+    notes: dict[int, tuple[AudioNote, ...]]
     decoded: int
     kept_bytes: int
 
@@ -104,13 +110,13 @@ class WaveformCache:
 
     Args:
         folder (`str` or `Path`): made if it is not there.
-        sampling_rate (`int`): rate of the samples, in Hz. One folder may hold clips of several rates.
+        reader ([`AudioReader`]): how clips are heard. One folder may hold clips of several readers.
         max_samples (`int`): samples of a clip that have to be there; see [`samples_needed`].
     """
 
-    def __init__(self, folder: str | Path, sampling_rate: int, max_samples: int):
+    def __init__(self, folder: str | Path, reader: AudioReader, max_samples: int):
         self.folder = Path(folder)
-        self.sampling_rate = sampling_rate
+        self.reader = reader
         self.max_samples = max_samples
 
     def fill(self, audio: datasets.Dataset, num_workers: int = 0) -> FilledCache:
@@ -138,7 +144,14 @@ class WaveformCache:
         records, places = self._find(keys)
         lengths = np.where(places >= 0, records["length"][places], 0) if len(records) else np.zeros(len(keys), int)
         kept = records[np.unique(places[places >= 0])]
-        return FilledCache(lengths, faults, decoded, int(kept["samples"].sum()) * SAMPLE.itemsize)
+        notes = self._notes_of_rows(audio, keys)
+        texts = {
+            row: [note.text for note in of_clip if note.kind in self.reader.refused] for row, of_clip in notes.items()
+        }
+        refused = {row: of_clip[0] for row, of_clip in texts.items() if of_clip}
+        lengths[list(refused)] = 0
+        notes = {row: of_clip for row, of_clip in notes.items() if row not in refused}
+        return FilledCache(lengths, faults | refused, notes, decoded, int(kept["samples"].sum()) * SAMPLE.itemsize)
 
     def waveforms(self, audio: datasets.Dataset) -> CachedWaveforms:
         """The clips of a split, all of which are in the cache.
@@ -181,9 +194,10 @@ class WaveformCache:
         return self._key(f"{os.path.abspath(path)}\0{status.st_size} {status.st_mtime_ns}")
 
     def _key(self, content: str) -> bytes:
-        """Sixteen bytes that stand for undecoded audio at the sampling rate."""
+        """Sixteen bytes that stand for undecoded audio and how it is heard."""
         digest = hashlib.blake2b(digest_size=RECORD["key"].itemsize)
-        digest.update(f"{KEY_VERSION} {self.sampling_rate} {content}".encode(errors="surrogateescape"))
+        heard = f"{KEY_VERSION} {self.reader.sampling_rate} {self.reader.channels} {self.reader.resampler}"
+        digest.update(f"{heard} {content}".encode(errors="surrogateescape"))
         return digest.digest()
 
     def space_needed(self, audio: datasets.Dataset) -> int:
@@ -251,12 +265,14 @@ class WaveformCache:
         unusable = self._unusable()
         needed = self._check_space(audio, rows, sum(keys[row] not in unusable for row in rows))
         faults, decoded = {}, 0
-        clips = decoded_clips(audio, rows, self.sampling_rate, self.max_samples, num_workers, "waveform cache")
+        reader = replace(self.reader, refused=frozenset())
+        clips = decoded_clips(audio, rows, reader, self.max_samples, num_workers, "waveform cache")
         try:
             with _Appender(self.folder, self._records()) as appender:
                 for clip in clips:
                     if clip.fault is None:
-                        appender.add(keys[clip.row], clip.waveform, clip.length)
+                        name = clip_name(audio[clip.row]["audio"]) if clip.notes else ""
+                        appender.add(keys[clip.row], clip.waveform, clip.length, name, clip.notes)
                         decoded += 1
                     else:
                         faults[clip.row] = clip.fault
@@ -269,6 +285,30 @@ class WaveformCache:
         by_key = {keys[row]: fault for row, fault in faults.items() if keys[row] != b""}
         self._remember_unusable(unusable | by_key.keys())
         return faults | {int(row): by_key[keys[row]] for row in missing if keys[row] in by_key}, decoded
+
+    def _notes_of_rows(self, audio: datasets.Dataset, keys: np.ndarray) -> dict[int, tuple[AudioNote, ...]]:
+        """What is to be said of clips, by row, each by the name that its file has there."""
+        noted = self._notes()
+        found = {}
+        for row in np.flatnonzero(np.isin(keys, np.array(list(noted), RECORD["key"]))).tolist() if noted else ():
+            name = clip_name(audio[row]["audio"])
+            found[row] = tuple(
+                AudioNote(kind, text.replace(written, name)) for kind, text, written in noted[bytes(keys[row])]
+            )
+        return found
+
+    def _notes(self) -> dict[bytes, list[tuple[str, str, str]]]:
+        """By key the kind and text of notes, and how the text calls the file."""
+        path = self.folder / NOTES_NAME
+        lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+        noted: dict[bytes, dict[tuple, None]] = {}
+        for line in lines:
+            with suppress(ValueError):  # torn by a kill, and written anew by the next build
+                note = json.loads(line)
+                # As NumPy gives keys back: without zeros at their end.
+                key = bytes.fromhex(note["key"]).rstrip(b"\0")
+                noted.setdefault(key, {})[note["kind"], note["text"], note["name"]] = None
+        return {key: list(notes) for key, notes in noted.items()}
 
     def _unusable(self) -> set[bytes]:
         """Clips that could not be used before: they are tried again, as what was missing may have been installed."""
@@ -307,7 +347,7 @@ class WaveformCache:
             header = soundfile.info(audio["path"] if audio["bytes"] is None else BytesIO(audio["bytes"]))
         except (soundfile.SoundFileError, OSError):
             return self.max_samples  # no header that is read without decoding, or no audio at all
-        return min(-(-header.frames * self.sampling_rate // header.samplerate), self.max_samples)
+        return min(-(-header.frames * self.reader.sampling_rate // header.samplerate), self.max_samples)
 
 
 class _Appender:
@@ -317,6 +357,7 @@ class _Appender:
         self.folder = folder
         self.end = int((records["offset"] + records["samples"]).max(initial=0))  # of what has a record, in samples
         self.pending: list[tuple] = []
+        self.noted: list[dict] = []
         index = folder / INDEX_NAME
         if not index.exists() or index.stat().st_size != len(records) * RECORD.itemsize:
             # A record torn by a kill, or whose samples were lost, must not come to point at new samples.
@@ -328,17 +369,26 @@ class _Appender:
         self.waveforms.truncate(self.end * SAMPLE.itemsize)
         return self
 
-    def add(self, key: bytes, waveform: np.ndarray, length: int):
+    def add(self, key: bytes, waveform: np.ndarray, length: int, name: str, notes: tuple[AudioNote, ...]):
         self.waveforms.write(waveform.astype(SAMPLE).tobytes())
         start = self.pending[-1][1] + self.pending[-1][2] if self.pending else self.end
         self.pending.append((key, start, len(waveform), length))
+        row = {"key": bytes(key).hex(), "name": name}
+        self.noted += [row | {"kind": note.kind, "text": note.text} for note in notes]
         if (start + len(waveform) - self.end) * SAMPLE.itemsize > COMMIT_BYTES:
             self.commit()
 
     def commit(self):
-        """Wait until the samples are on the disk, then write their records."""
+        """Wait until the samples and notes are on the disk, then write their records."""
         self.waveforms.flush()
         os.fsync(self.waveforms.fileno())
+        if self.noted:
+            with open(self.folder / NOTES_NAME, "ab") as file:
+                # What a kill may have left of a line ends before the first of these.
+                file.write(b"\n" + b"".join(json.dumps(note).encode() + b"\n" for note in self.noted))
+                file.flush()
+                os.fsync(file.fileno())
+            self.noted = []
         with open(self.folder / INDEX_NAME, "ab") as index:
             index.write(np.array(self.pending, RECORD).tobytes())
             index.flush()

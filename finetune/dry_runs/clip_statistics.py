@@ -11,15 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from modeling_ast.audio import AudioError, audio_duration, decode_audio
+from modeling_ast.audio import AudioError, AudioNote, AudioReader, audio_duration, is_silent
 from modeling_ast.log_mel import frame_length, num_frames, num_samples
 
-from ..data import clip_name, fetched, read_clip
+from ..data import clip_name, fetched, hear_clip
 from .time_limit import Deadline
 
 SAMPLES_PER_SPECTRUM = 65_536  # long enough that a tone leaks 1e-5 of its energy across the edge of the band
 LONGEST_MEASURED = 300.0  # seconds of a clip that is measured, so that one of hours costs little
-SILENT_PEAK = 1e-3  # -60 dB of full scale
 FULL_SCALE = 0.9999  # just below the largest value of 16 bits
 FEWEST_CLIPPED_SAMPLES = 10
 HEARD_IN_FULL = 0.95  # share of the clips that a length leaves whole, for which a longer one is named
@@ -42,39 +41,43 @@ class ClipFacts:
         seconds (`float`): its length.
         sampling_rate (`int`): of its file, in Hz.
         channels (`int`): of its file.
-        peak (`float`): largest absolute value of the mean of its channels; full scale is 1.
-        level (`float`): root mean square of that mean, in dB of full scale; `-inf` for digital silence.
+        peak (`float`): largest absolute value of the channel that is heard, by default the mean of its channels; full
+            scale is 1.
+        silent (`bool`): whether that is silence.
+        level (`float`): its root mean square, in dB of full scale; `-inf` for digital silence.
         clipped (`bool`): whether ten samples or more of its channels are at full scale.
         above_band (`float`): share of its energy at frequencies above half the model's sampling rate.
         labels (`list[int]`): its labels.
+        notes (`tuple[AudioNote, ...]`): what is to be said of it.
     """
 
     seconds: float
     sampling_rate: int
     channels: int
     peak: float
+    silent: bool
     level: float
     clipped: bool
     above_band: float
     labels: list[int]
+    notes: tuple[AudioNote, ...]
 
 
-def look_at_clip(audio: dict, sampling_rate: int, labels: Sequence[int] = ()) -> ClipFacts:
+def look_at_clip(audio: dict, reader: AudioReader, labels: Sequence[int] = ()) -> ClipFacts:
     """Decode a clip and measure it; of a file of more than five minutes little more than these.
 
     Args:
         audio (`dict`): a value of an undecoded audio column.
-        sampling_rate (`int`): what the model hears, in Hz.
+        reader ([`AudioReader`]): how it is heard.
         labels (`Sequence[int]`): its labels, which are passed on.
 
     Raises:
-        AudioError: as [`read_clip`], in the same words.
+        AudioError: as [`hear_clip`], in the same words.
     """
-    decoded = decode_audio(audio, seconds=LONGEST_MEASURED)
-    samples, file_rate = decoded.samples, decoded.sampling_rate
-    waveform = samples.mean(axis=1)
-    if len(waveform) / file_rate <= frame_length(sampling_rate) / sampling_rate or not np.isfinite(waveform).all():
-        read_clip(audio, sampling_rate)  # raises what a training would, if it would
+    decoded, waveform = reader.decode(audio, clip_name(audio), LONGEST_MEASURED)
+    samples, file_rate, sampling_rate = decoded.samples, decoded.sampling_rate, reader.sampling_rate
+    if len(waveform) / file_rate <= frame_length(sampling_rate) / sampling_rate:
+        hear_clip(audio, reader)  # raises what a training would, if it would
     power = float(np.mean(np.square(waveform, dtype=np.float64)))
     seconds = len(waveform) / file_rate
     return ClipFacts(
@@ -82,16 +85,18 @@ def look_at_clip(audio: dict, sampling_rate: int, labels: Sequence[int] = ()) ->
         sampling_rate=file_rate,
         channels=samples.shape[1],
         peak=float(np.abs(waveform).max()),
+        silent=is_silent(waveform),
         level=10 * math.log10(power) if power else -math.inf,
         clipped=bool(np.count_nonzero(np.abs(samples) >= FULL_SCALE) >= FEWEST_CLIPPED_SAMPLES),
         above_band=share_above(waveform, file_rate, sampling_rate / 2),
         labels=list(labels),
+        notes=decoded.notes,
     )
 
 
 def look_at_clips(
     rows: Iterable[tuple[dict, list[int]]],
-    sampling_rate: int,
+    reader: AudioReader,
     fetch: bool = False,
     deadline: Deadline | None = None,
 ) -> tuple[list[ClipFacts], list[tuple[int, str, str]]]:
@@ -99,7 +104,7 @@ def look_at_clips(
 
     Args:
         rows (iterable of `(audio, labels)`): undecoded audio values and the labels of each.
-        sampling_rate (`int`): what the model hears, in Hz.
+        reader ([`AudioReader`]): how they are heard.
         fetch (`bool`, defaults to `False`): whether files that lie elsewhere are fetched, as those of streams are.
         deadline ([`Deadline`], *optional*): after which no further clip is taken.
 
@@ -110,7 +115,7 @@ def look_at_clips(
     facts, bad = [], []
     for place, (audio, labels) in enumerate(rows):
         try:
-            facts.append(look_at_clip(fetched(audio) if fetch else audio, sampling_rate, labels))
+            facts.append(look_at_clip(fetched(audio) if fetch else audio, reader, labels))
         except AudioError as error:
             bad.append((place, clip_name(audio), str(error)))
         if deadline is not None and not deadline.left:
@@ -176,7 +181,7 @@ def length_histogram(seconds: np.ndarray) -> list[list[float]]:
 
 def describe_recordings(facts: Sequence[ClipFacts]) -> dict:
     """How the clips were recorded: sampling rates, channels, levels, silence and clipping."""
-    heard = [clip.level for clip in facts if clip.peak >= SILENT_PEAK]
+    heard = [clip.level for clip in facts if not clip.silent]
     quiet, middle, loud = np.percentile(heard, [5, 50, 95]).tolist() if heard else (None, None, None)
     rates = Counter(clip.sampling_rate for clip in facts)
     return {

@@ -24,17 +24,17 @@ from transformers.integrations import get_reporting_integration_callbacks
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTConfig, ASTFeatureExtractor
 from modeling_ast.atomic_files import open_atomically
-from modeling_ast.audio import AudioError
+from modeling_ast.audio import AudioError, AudioReader
 from modeling_ast.log_mel import num_frames, num_samples
 
 from ..arguments import ASTTrainingArguments, DataArguments, ModelArguments
 from ..checks import CLIPS_CHECKED
-from ..clip_sets.clip_datasets import without_clips
+from ..clip_sets.clip_datasets import clip_reader, without_clips
 from ..clip_sets.streaming import ClipStream, load_streams
 from ..clip_sets.waveform_cache import WaveformCache
 from ..collator import model_inputs
 from ..cross_validation import check_fold_choices, check_folds_dir
-from ..data import fetched, read_clip
+from ..data import fetched, hear_clip
 from ..results.output_folder import check_output_dir, refuse_another_run, refuse_file
 from ..results.progress import require_reporters
 from ..results.run_summary import label_counts
@@ -54,11 +54,11 @@ from .clip_statistics import (
     look_at_clips,
 )
 from .cost_estimate import estimate_cost
-from .dry_run_report import cost_lines, data_lines, proposal_lines, refused_lines
+from .dry_run_report import REPORT_NAME, cost_lines, data_lines, proposal_lines, refused_lines
 from .proposals import propose
 from .time_limit import COST, LOOKING, PICTURE, PREPARING, Deadline, TimeLimit
 
-DRY_RUN_NAME, REPORT_NAME, PICTURE_NAME = "dry_run", "dry_run.json", "spectrograms.png"
+DRY_RUN_NAME, PICTURE_NAME = "dry_run", "spectrograms.png"
 CLIPS_LOOKED_AT = 2000
 CLIPS_PICTURED, FEWEST_PICTURED = 8, 2
 CLIPS_READ, READING_SECONDS = 16, 1.5  # at most, to tell how long reading one takes
@@ -100,7 +100,7 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
         refuse_several_processes()
         refuse_file(folder.parent)
         refuse_file(folder)
-        feature_extractor, config = build_feature_extractor(model_args), build_config(model_args)
+        feature_extractor, config = build_feature_extractor(model_args, data_args), build_config(model_args)
         data = load_data(data_args, training_args)
         deadline = limit.share(LOOKING, later=PREPARING + PICTURE + COST)
         looked = describe_clips(data, feature_extractor, config, data_args, training_args, deadline)
@@ -220,6 +220,7 @@ def describe_clips(
         "labels": {name: {side: counts[side][name] for side in splits} for name in names},
         "looked_at": {"clips": 0, "of": sum(sizes.values()), "seed": None if streamed else seed},
         "bad_clips": [],
+        "audio_notes": [],
     }
     if "audio" not in splits["train"].column_names:
         return LookedAt(report, data)
@@ -227,19 +228,25 @@ def describe_clips(
     read = first_clips(splits, seen) if streamed else chosen_clips(splits, choose_rows(splits, seed), seen)
     shown = tqdm(read, desc="decoding", unit="clip", disable=None, leave=False)  # on a terminal only
     sample: list[dict] = []
-    facts, bad = look_at_clips(
-        noted(shown, sample), feature_extractor.sampling_rate, fetch=streamed, deadline=deadline
-    )
+    reader = clip_reader(data_args, feature_extractor)
+    facts, bad = look_at_clips(noted(shown, sample), reader, fetch=streamed, deadline=deadline)
     report["looked_at"]["clips"] = len(seen)
     report["looked_at"]["out_of_time"] = not deadline.left
     bad.sort(key=lambda clip: (list(splits).index(seen[clip[0]][0]), seen[clip[0]][1]))
     report["bad_clips"] = [{"split": seen[place][0], "clip": clip, "reason": reason} for place, clip, reason in bad]
+    bad_places = {place for place, *_ in bad}
+    read_places = (place for place in range(len(seen)) if place not in bad_places)
+    report["audio_notes"] = [
+        {"split": seen[place][0], "kind": note.kind, "text": note.text}
+        for place, clip in zip(read_places, facts, strict=True)
+        for note in clip.notes
+    ]
     usable, frames = without_rows(data, [seen[place] for place, _, _ in bad]), None
     if facts:
         report |= describe_audio(facts, names, feature_extractor, config, data_args, training_args)
         samples = np.round([clip.seconds * feature_extractor.sampling_rate for clip in facts]).astype(np.int64)
         frames = num_frames(samples, feature_extractor.sampling_rate)
-    return LookedAt(report, usable, frames, seconds_to_read(sample, feature_extractor))
+    return LookedAt(report, usable, frames, seconds_to_read(sample, feature_extractor, reader))
 
 
 def noted(clips: Iterator[tuple[dict, list[int]]], sample: list[dict]) -> Iterator[tuple[dict, list[int]]]:
@@ -250,14 +257,14 @@ def noted(clips: Iterator[tuple[dict, list[int]]], sample: list[dict]) -> Iterat
         yield audio, labels
 
 
-def seconds_to_read(sample: list[dict], feature_extractor: ASTFeatureExtractor) -> float:
+def seconds_to_read(sample: list[dict], feature_extractor: ASTFeatureExtractor, reader: AudioReader) -> float:
     """Seconds in which a clip is read and its features computed, as the mean over some that are read in 1.5 s or so."""
     rate, number = feature_extractor.sampling_rate, 0
     feature_extractor(np.zeros(rate, dtype=np.float32), sampling_rate=rate)  # what is compiled only once
     deadline, start = Deadline(READING_SECONDS), time.perf_counter()
     for audio in sample:
         with contextlib.suppress(AudioError):  # which was said of it
-            waveform = read_clip(fetched(audio), rate, num_samples(feature_extractor.max_length, rate))
+            waveform = hear_clip(fetched(audio), reader, num_samples(feature_extractor.max_length, rate)).waveform
             feature_extractor(waveform, sampling_rate=rate)
         number += 1
         if not deadline.left:

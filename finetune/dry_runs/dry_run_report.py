@@ -1,11 +1,15 @@
 """The text of a dry run: what [`dry_run`] found, in lines of at most 80 columns."""
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
+
+from modeling_ast.audio import notes_in_words
 
 from ..checks import SPLIT_WORDS
 from ..clip_sets.waveform_cache import in_bytes
 
+REPORT_NAME = "dry_run.json"
 WIDTH = 80  # columns
 LONGEST_NAME = 30  # of a label in its table
 MOST_LABELS, EXTREME_LABELS = 30, 12  # of more than 30 labels the 12 most common and the 12 rarest are shown
@@ -32,6 +36,7 @@ def data_lines(report: dict) -> Iterator[str]:
         yield from band_lines(report["band"])
         yield from frame_lines(report["frames"])
     yield from bad_clip_lines(report["bad_clips"], seen)
+    yield from audio_note_lines(report["audio_notes"], seen)
 
 
 def looked_at_line(looked_at: dict, bad: int) -> str:
@@ -137,6 +142,16 @@ def bad_clip_lines(bad_clips: list[dict], seen: int) -> Iterator[str]:
         yield from _wrapped(f"  {clip['reason']}")
     if len(bad_clips) > MOST_BAD_CLIPS:
         yield f"  ... and {len(bad_clips) - MOST_BAD_CLIPS} more"
+
+
+def audio_note_lines(notes: list[dict], seen: int) -> Iterator[str]:
+    """What is to be said of clips that can be used, by kind."""
+    for words in notes_in_words(Counter(note["kind"] for note in notes), seen):
+        yield from ["", *_wrapped(words)]
+    for note in notes[:MOST_BAD_CLIPS]:
+        yield from _wrapped(f"  {note['text']}")
+    if len(notes) > MOST_BAD_CLIPS:
+        yield f"  ... and {len(notes) - MOST_BAD_CLIPS} more, all in {REPORT_NAME}"
 
 
 def cost_lines(report: dict) -> Iterator[str]:

@@ -8,6 +8,7 @@ import re
 import resource
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from ..arguments import (
     OptimizationArguments,
     local_or_shipped,
 )
+from ..clip_notes import NotedClip
 from ..clip_sets.precomputed import digest_of_features
 from ..clip_sets.streaming import ClipStream
 from ..command_line import recorded_arguments
@@ -108,6 +110,16 @@ def skipped_section(args: DataArguments, skipped: list[dict]) -> list[dict]:
         skipped (`list[dict]`): as [`look_at_every_clip`] returns them.
     """
     return [clip | {"split": _split_name(args, clip["split"])} for clip in skipped]
+
+
+def audio_notes_section(args: DataArguments, noted: Iterable[NotedClip]) -> list[dict]:
+    """What is to be said of clips that are used: `split`, `file` (without its folder), `kind` and `text` of each note.
+
+    Args:
+        args ([`DataArguments`]): what the splits are called.
+        noted (iterable of [`NotedClip`]): as [`look_at_every_clip`] finds them.
+    """
+    return [row | {"split": _split_name(args, row["split"])} for clip in noted for row in clip.rows()]
 
 
 def _local_name(args: DataArguments) -> str | None:

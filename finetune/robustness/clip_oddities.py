@@ -1,11 +1,10 @@
 """What is unusual about a clip, in words: what to look for in the files that a result which is no number comes from."""
 
-import math
-
 import numpy as np
 import torch
 
-SILENCE = 1e-4  # peak of a clip below -80 dB, under the noise of a 14-bit recording
+from modeling_ast.audio import is_silent
+
 FULL_SCALE, CLIPPED_SHARE = 0.999, 0.01
 LARGE_OFFSET = 0.1  # mean of a waveform
 LARGE_FEATURE = 20.0  # of features normalised to a standard deviation of 0.5
@@ -18,11 +17,7 @@ def waveform_oddities(waveform: np.ndarray) -> list[str]:
         waveform (`np.ndarray` of shape `(samples,)`): as decoded.
     """
     peak, mean = float(np.abs(waveform).max()), float(waveform.mean(dtype=np.float64))
-    if peak == 0:
-        return ["silent"]
-    found = []
-    if peak < SILENCE:
-        found.append(f"almost silent, peak {20 * math.log10(peak):.0f} dB")
+    found = ["silent"] if is_silent(waveform) else []
     if peak > 1.5:  # decoders of lossy formats overshoot full scale a little
         found.append(f"samples up to {peak:.3g}, expected from -1 to 1")
     else:

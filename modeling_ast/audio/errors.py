@@ -17,12 +17,12 @@ HEADER = "header"  # everything was heard, but the header says something else
 HEARD_LESS = frozenset((CUT_OFF, DAMAGED, LEFT_OUT, CANCELLED))
 # What so many files of a kind do, in counts of them.
 KINDS_IN_WORDS = {
-    CUT_OFF: "cut off",
-    DAMAGED: "damaged",
-    LEFT_OUT: "heard only in part",
-    CANCELLED: "with channels that cancel or drown each other",
-    SILENT: "silent",
-    HEADER: "heard in full beside a header that says something else",
+    CUT_OFF: "are cut off",
+    DAMAGED: "are damaged",
+    LEFT_OUT: "are heard only in part",
+    CANCELLED: "have channels that cancel or drown each other",
+    SILENT: "are silent",
+    HEADER: "are heard in full, though their headers say something else",
 }
 
 # What a decoder, or whatever is done with one file's samples, may raise where a file is damaged in a way nobody thought of.

@@ -104,8 +104,8 @@ class AudioReader:
         decoded, waveform = self.decode(source, name, seconds)
         with errors_of_file(name, "resampled"):
             waveform = resample(waveform, decoded.sampling_rate, self.sampling_rate, self.resampler)
-        is_said = any(note.kind in (CANCELLED, SILENT) for note in decoded.notes)
-        if is_said or not is_silent(waveform[:max_samples]):
+            silent = is_silent(waveform[:max_samples])
+        if not silent or any(note.kind in (CANCELLED, SILENT) for note in decoded.notes):
             return Heard(waveform, decoded.notes)
         return Heard(waveform, self._passed((*decoded.notes, silent_band_note(name, self.sampling_rate))))
 

@@ -8,7 +8,6 @@ import pytest
 import soundfile
 import yaml
 
-from finetune import data as clip_reading
 from finetune.arguments import DataArguments
 from finetune.checks import CLIPS_CHECKED, check_streams, look_at_every_clip
 from finetune.clip_sets.streaming import load_streams
@@ -17,6 +16,7 @@ from finetune.run_finetune import main
 from finetune.sources.data_errors import DataError
 from finetune.sources.splits import load_splits
 from modeling_ast import ASTFeatureExtractor
+from modeling_ast.audio import AudioReader
 from tests.finetune.test_waveform_cache import TINY
 
 BAD = ("empty.wav", "short.wav", "nan.wav", "text.wav")
@@ -126,8 +126,8 @@ def test_every_clip_is_looked_at_also_beyond_the_usual_sample(tmp_path):
     with pytest.raises(
         DataError, match=r"6 of 300 clips looked at cannot be used:(\n  .* is empty.*){5}\n  and 1 more\n"
     ):
-        look_at_every_clip(splits, data.with_changes(skip_bad_audio=False), 16_000, 700)
-    splits, skipped, notes = look_at_every_clip(splits, data, 16_000, 700)
+        look_at_every_clip(splits, data.with_changes(skip_bad_audio=False), AudioReader(), 700)
+    splits, skipped, notes = look_at_every_clip(splits, data, AudioReader(), 700)
     assert sorted(clip["file"] for clip in skipped) == sorted(f"{number}.wav" for number in range(0, 300, 50))
     kept = [row["audio"]["path"] for split in splits.values() for row in split]
     assert len(kept) == 294
@@ -174,10 +174,10 @@ def test_a_reason_in_the_summary_names_no_folder(tmp_path, monkeypatch):
     data = DataArguments(dataset_name="clips.csv", skip_bad_audio=True)
     splits, _ = load_splits(data, seed=0)
     gone.unlink()
-    _, skipped, _ = look_at_every_clip(splits, data, 16_000, 16_000)
+    _, skipped, _ = look_at_every_clip(splits, data, AudioReader(), 16_000)
     assert skipped[0]["reason"] == "There is no file gone.wav. Check the spelling."
     with pytest.raises(DataError, match=str(tmp_path)):  # whoever runs it wants to know where
-        look_at_every_clip(splits, DataArguments(dataset_name="clips.csv"), 16_000, 16_000)
+        look_at_every_clip(splits, DataArguments(dataset_name="clips.csv"), AudioReader(), 16_000)
 
 
 @pytest.mark.parametrize("check_audio", [False, True])
@@ -186,7 +186,7 @@ def test_bad_streamed_clips_are_refused_and_all_are_looked_at_where_that_is_aske
     (tmp_path / "clips.csv").write_text("\n".join(["path,label,split", *rows]))
     data = DataArguments(dataset_name=str(tmp_path / "clips.csv"), streaming=True, check_audio=check_audio)
     with pytest.raises(DataError, match="5 of 44 clips looked at cannot be used") as caught:
-        check_streams(load_streams(data)[0], data, 16_000, 16_000)
+        check_streams(load_streams(data)[0], data, AudioReader(), 16_000)
     assert str(caught.value).endswith(
         "to leave them out" + ("." if check_audio else "; --check_audio looks at every clip.")
     )
@@ -201,11 +201,11 @@ def test_a_stream_of_which_the_buffer_holds_all_that_is_left_is_mixed_whatever_i
     (tmp_path / "clips.csv").write_text("\n".join(lines))
     fields = {"dataset_name": str(tmp_path / "clips.csv"), "streaming": True, "skip_bad_audio": True}
     data = DataArguments(**fields, shuffle_buffer=5)
-    *_, notes = check_streams(load_streams(data)[0], data, 16_000, 16_000)
+    *_, notes = check_streams(load_streams(data)[0], data, AudioReader(), 16_000)
     assert "6 clips with the label(s) a come one after the other, more than --shuffle_buffer 5" in notes[-1]
     for number in range(3):
         (tmp_path / f"{number}.wav").write_bytes(b"")
-    *_, notes = check_streams(load_streams(data)[0], data, 16_000, 16_000)
+    *_, notes = check_streams(load_streams(data)[0], data, AudioReader(), 16_000)
     assert not [note for note in notes if "one after the other" in note]
 
 
@@ -216,19 +216,19 @@ def test_of_a_file_of_minutes_only_the_beginning_is_decoded_wherever_clips_are_l
         soundfile.write(tmp_path / f"{number}.wav", samples[number:], 16_000)
         lines.append(f"{number}.wav,{'ab'[number % 2]},{'train' if number < 2 else 'test'}")
     (tmp_path / "clips.csv").write_text("\n".join(lines))
-    decoded, read_audio = [], clip_reading.read_audio
+    decoded, hear = [], AudioReader.hear
 
-    def recorded(*args, **options):
-        waveform = read_audio(*args, **options)
-        decoded.append(len(waveform))
-        return waveform
+    def recorded(*args):
+        heard = hear(*args)
+        decoded.append(len(heard.waveform))
+        return heard
 
-    monkeypatch.setattr(clip_reading, "read_audio", recorded)
+    monkeypatch.setattr(AudioReader, "hear", recorded)
     data = DataArguments(dataset_name=str(tmp_path / "clips.csv"), streaming=True, skip_bad_audio=True)
-    streams, _, notes = check_streams(load_streams(data)[0], data, 16_000, 16_000)
+    streams, _, notes = check_streams(load_streams(data)[0], data, AudioReader(), 16_000)
     assert "4 of 4 clips looked at are longer than the 1.00 s that the model hears" in notes[0]
     splits, _ = load_splits(DataArguments(dataset_name=str(tmp_path / "clips.csv"), skip_bad_audio=True), seed=0)
-    look_at_every_clip(splits, data, 16_000, 16_000)
+    look_at_every_clip(splits, data, AudioReader(), 16_000)
     ASTDataCollator(ASTFeatureExtractor(max_length=96))([splits["train"][0]])
     assert len(decoded) == 9
     assert max(decoded) < 70 * 16_000

@@ -19,7 +19,7 @@ from finetune.sampling import EpochSampler
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import label_names
 from finetune.sources.splits import load_folds, load_splits
-from modeling_ast.audio import AudioError
+from modeling_ast.audio import AudioError, AudioReader
 
 DRUM_LABELS = ["bell", "crash", "handdrum", "hat_closed", "hat_open", "kick", "ride", "snare", "tom"]
 
@@ -27,7 +27,7 @@ DRUM_LABELS = ["bell", "crash", "handdrum", "hat_closed", "hat_open", "kick", "r
 def load(source, **fields):
     data = DataArguments(dataset_name=str(source), **fields)
     splits, method = load_splits(data, seed=0)
-    splits, notes = check_splits(splits, data, 16_000, 16_000)
+    splits, notes = check_splits(splits, data, AudioReader(), 16_000)
     return splits, "; ".join([method, *notes])
 
 
@@ -117,7 +117,7 @@ def test_tables_of_every_kind(table, class_folders, kind):
         frame.to_csv(path, sep="\t" if suffix == "tsv" else ",", index=False)
     splits, _ = load(path)
     assert (len(splits["train"]), len(splits["eval"])) == (14, 6)
-    item = ASTDataset(splits["eval"], 16_000, 16_000)[0]
+    item = ASTDataset(splits["eval"], AudioReader(), 16_000)[0]
     assert item["label"] == 0
     expected = soundfile.read(class_folders / "cat" / "test_7.wav", dtype="float32")[0]
     np.testing.assert_array_equal(item["waveform"], expected)
@@ -398,7 +398,7 @@ def test_a_file_and_the_same_audio_as_bytes_are_one_clip(tmp_path):
         for side, audio in (("train", [str(paths[0]), str(paths[1])]), ("eval", [str(paths[2]), in_bytes]))
     }
     with pytest.raises(DataError, match=r"1 clip\(s\) are in the training and in the scored split: .*1.wav = a clip"):
-        check_splits(datasets.DatasetDict(splits), DataArguments(dataset_name="x"), 16_000, 16_000)
+        check_splits(datasets.DatasetDict(splits), DataArguments(dataset_name="x"), AudioReader(), 16_000)
 
 
 def test_duplicates_are_dropped_before_labels_are_compared(table, class_folders, write_clip):
@@ -442,13 +442,13 @@ def test_a_bad_file_met_later_is_named(class_folders):
     with open(path, "wb") as file:
         file.write(b"")
     with pytest.raises(AudioError, match="test_"):
-        ASTDataset(splits["train"], 16_000, 16_000)[0]
+        ASTDataset(splits["train"], AudioReader(), 16_000)[0]
 
 
 def test_mixed_items_carry_soft_labels_and_depend_only_on_seed_epoch_and_index(class_folders):
     splits, _ = load(class_folders)
     always = Augmentation(mixup_probability=1.0)
-    dataset = ASTDataset(splits["train"], 16_000, 16_000, always, seed=1)
+    dataset = ASTDataset(splits["train"], AudioReader(), 16_000, always, seed=1)
     first, again, later = dataset[0, 3], dataset[0, 3], dataset[1, 3]
     np.testing.assert_array_equal(first["waveform"], again["waveform"])
     assert not np.array_equal(first["waveform"], later["waveform"])
@@ -510,7 +510,7 @@ def files(table, class_folders):
 def load_files(**fields):
     data = DataArguments(**fields)
     splits, method = load_splits(data, seed=0)
-    return check_splits(splits, data, 16_000, 16_000)[0], method
+    return check_splits(splits, data, AudioReader(), 16_000)[0], method
 
 
 def test_a_file_for_each_split(files):
@@ -786,7 +786,7 @@ def test_the_speed_of_a_training_clip_changes_and_that_of_its_mixup_partner_does
     (tmp_path / "clips.csv").write_text("file_name,label,split\na.wav,x,train\nb.wav,y,train\na.wav,x,test\n")
     splits, _ = load_splits(DataArguments(dataset_name=str(tmp_path / "clips.csv")), seed=0)
     augmentation = Augmentation(max_speed_change=0.3)
-    dataset = ASTDataset(splits["train"], 16_000, 32_000, augmentation, seed=0)
+    dataset = ASTDataset(splits["train"], AudioReader(), 32_000, augmentation, seed=0)
     plain, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
     lengths = set()
     for epoch in range(20):
@@ -800,7 +800,7 @@ def test_the_speed_of_a_training_clip_changes_and_that_of_its_mixup_partner_does
     assert len(lengths) > 10
 
     louder = Augmentation(max_gain_db=12)
-    loud = ASTDataset(splits["train"], 16_000, 32_000, louder, seed=0)
+    loud = ASTDataset(splits["train"], AudioReader(), 32_000, louder, seed=0)
     levels = [20 * np.log10(np.abs(loud[(epoch, 0)]["waveform"]).max() / np.abs(plain).max()) for epoch in range(50)]
     assert min(levels) < -8
     assert max(levels) > 8
@@ -808,7 +808,7 @@ def test_the_speed_of_a_training_clip_changes_and_that_of_its_mixup_partner_does
     assert levels[3] == pytest.approx(20 * np.log10(louder.draw(0, 3, 0, 2).gain), abs=1e-4)
 
     mixed = ASTDataset(
-        splits["train"], 16_000, 32_000, Augmentation(mixup_probability=1, max_speed_change=0.3), seed=0
+        splits["train"], AudioReader(), 32_000, Augmentation(mixup_probability=1, max_speed_change=0.3), seed=0
     )
     for epoch in range(10):
         draws = mixed.augmentation.draw(0, epoch, 0, 2)

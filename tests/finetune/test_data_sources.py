@@ -29,6 +29,7 @@ from finetune.sources.labels import label_names
 from finetune.sources.splits import load_clips, load_folds, load_splits
 from finetune.training_run import prepare_data
 from modeling_ast import ASTFeatureExtractor
+from modeling_ast.audio import AudioReader
 
 TINY = {
     "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
@@ -507,7 +508,7 @@ def test_a_file_that_many_rows_name_is_looked_at_once(rows, tmp_path, opened):
     data = DataArguments(dataset_name=str(tmp_path / "clips.csv"))
     splits, _ = load_splits(data, seed=0)
     assert len(splits["train"]) == 36 * 40
-    check_splits(splits, data, 16_000, 16_000)
+    check_splits(splits, data, AudioReader(), 16_000)
     assert sorted(opened["size"]) == sorted(rows["audio"])
     # All are of one size, and none is read through as their beginnings differ.
     assert sorted(path for path in opened["open"] if path.endswith(".wav")) == sorted(rows["audio"])
@@ -530,10 +531,10 @@ def test_files_alike_in_size_and_beginning_are_read_through(tmp_path):
         data = DataArguments(dataset_name=str(tmp_path / f"{table}.csv"))
         splits, _ = load_splits(data, seed=0)
         if table == "few":
-            check_splits(splits, data, 16_000, 16_000)
+            check_splits(splits, data, AudioReader(), 16_000)
             continue
         with pytest.raises(DataError, match=r"1 clip\(s\) are in the training and .*b.wav = .*c.wav"):
-            check_splits(splits, data, 16_000, 16_000)
+            check_splits(splits, data, AudioReader(), 16_000)
 
 
 def test_bytes_are_compared_as_files_are(tmp_path):
@@ -553,4 +554,4 @@ def test_bytes_are_compared_as_files_are(tmp_path):
     data = DataArguments(dataset_name=str(tmp_path / "clips.parquet"))
     splits, _ = load_splits(data, seed=0)
     with pytest.raises(DataError, match=r"1 clip\(s\) are in the training and in the scored split"):
-        check_splits(splits, data, 16_000, 16_000)
+        check_splits(splits, data, AudioReader(), 16_000)

@@ -33,7 +33,7 @@ from finetune.run_finetune import main
 from finetune.training_run import prepare_run
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTFeatureExtractor
-from modeling_ast.audio import decode_audio
+from modeling_ast.audio import AudioReader, decode_audio
 from modeling_ast.log_mel import is_cut, num_samples
 
 TINY = {
@@ -532,16 +532,16 @@ def test_a_clip_is_measured_at_its_own_rate_before_its_channels_and_rate_are_cha
     left = 0.5 * np.sin(2 * np.pi * 1000 * time)
     right = 0.5 * np.sin(2 * np.pi * 12_000 * time)
     soundfile.write(tmp_path / "stereo.wav", np.stack([left, right], axis=1), 44_100, subtype="FLOAT")
-    clip = look_at_clip({"path": str(tmp_path / "stereo.wav"), "bytes": None}, 16_000, [3])
+    clip = look_at_clip({"path": str(tmp_path / "stereo.wav"), "bytes": None}, AudioReader(), [3])
     assert (clip.seconds, clip.sampling_rate, clip.channels, clip.labels) == (1, 44_100, 2, [3])
     assert clip.above_band == pytest.approx(0.5, abs=1e-3)
     assert clip.level == pytest.approx(20 * math.log10(0.25), abs=1e-3)  # two tones of amplitude 1/4
     assert not clip.clipped
 
     soundfile.write(tmp_path / "loud.wav", np.clip(3 * left, -1, 1), 44_100)
-    assert look_at_clip({"path": str(tmp_path / "loud.wav"), "bytes": None}, 16_000).clipped
+    assert look_at_clip({"path": str(tmp_path / "loud.wav"), "bytes": None}, AudioReader()).clipped
     soundfile.write(tmp_path / "silent.wav", np.zeros(2000), 44_100)
-    assert look_at_clip({"path": str(tmp_path / "silent.wav"), "bytes": None}, 16_000).peak == 0
+    assert look_at_clip({"path": str(tmp_path / "silent.wav"), "bytes": None}, AudioReader()).peak == 0
 
 
 def test_of_a_very_long_file_the_beginning_is_measured(tmp_path, monkeypatch):
@@ -551,10 +551,10 @@ def test_of_a_very_long_file_the_beginning_is_measured(tmp_path, monkeypatch):
 
     decoded = []
     monkeypatch.setattr(
-        "finetune.dry_runs.clip_statistics.decode_audio",
+        "modeling_ast.audio.reading.decode_audio",
         lambda *args, **settings: decoded.append(decode_audio(*args, **settings)) or decoded[-1],
     )
-    clip = look_at_clip({"path": str(tmp_path / "long.wav"), "bytes": None}, 16_000)
+    clip = look_at_clip({"path": str(tmp_path / "long.wav"), "bytes": None}, AudioReader())
     assert (clip.seconds, clip.sampling_rate) == (90, 8000)
     assert [len(audio.samples) for audio in decoded] == [61 * 8000]
 
@@ -564,7 +564,7 @@ def test_labels_that_sound_above_the_band_are_named(tmp_path):
     facts = []
     for label, frequency in ((0, 500), (0, 900), (0, 700), (1, 11_000)):
         soundfile.write(tmp_path / "tone.wav", 0.5 * np.sin(2 * np.pi * frequency * time), 44_100)
-        facts.append(look_at_clip({"path": str(tmp_path / "tone.wav"), "bytes": None}, 16_000, [label]))
+        facts.append(look_at_clip({"path": str(tmp_path / "tone.wav"), "bytes": None}, AudioReader(), [label]))
     band = describe_band(facts, ["kick", "whistle"], 16_000)
     assert band["share"] == pytest.approx(0.25, abs=1e-3)
     assert list(band["worst_labels"]) == ["whistle"]

@@ -454,9 +454,9 @@ def test_gradients_that_overflow_in_float16_only_skip_their_update(recipe, tmp_p
     ("waveform", "words"),
     [
         (np.zeros(100), ["silent"]),
-        (np.tile([1e-5, -1e-5], 50), ["almost silent, peak -100 dB"]),
+        (np.tile([1e-5, -1e-5], 50), ["silent"]),
         (np.tile([1.0, -1.0, 0.1, -0.1], 25), ["clipped, 50% of its samples at full scale"]),
-        (np.full(100, 0.5), ["its mean is 0.5, not 0"]),
+        (np.full(100, 0.5), ["silent", "its mean is 0.5, not 0"]),
         (np.tile([3e5, -3e5], 50), ["samples up to 3e+05, expected from -1 to 1"]),
         (np.tile([0.5, -0.5], 50), []),
     ],

@@ -22,6 +22,7 @@ from finetune.sources.data_errors import DataError
 from finetune.sources.labels import is_multi_label, label_lists, label_names, parse_labels, read_label_csv
 from finetune.sources.splits import load_folds, load_splits
 from modeling_ast import ASTFeatureExtractor
+from modeling_ast.audio import AudioReader
 
 # Labels of the ten clips 0.wav to 9.wav; one of them has none.
 CLIPS = [
@@ -73,7 +74,7 @@ def write_original(path, labels, key="data", **changes):
 def load(source, **fields):
     data = DataArguments(dataset_name=str(source), **fields)
     splits, method = load_splits(data, seed=0)
-    splits, notes = check_splits(splits, data, 16_000, 16_000)
+    splits, notes = check_splits(splits, data, AudioReader(), 16_000)
     return splits, "; ".join([method, *notes])
 
 
@@ -317,7 +318,7 @@ def test_a_label_that_no_training_clip_has_is_counted_as_having_none(folder):
     splits, _ = load(write(folder / "clips.jsonl", CLIPS, split=SPLITS), label_csv=str(folder / "labels.csv"))
     counts = [sum(name in labels for labels in CLIPS[:7]) for name in ("owl", "dog", "cat", "newt")]
     assert counts[3] == 0
-    assert ASTDataset(splits["train"], 16_000, 16_000).label_counts().tolist() == counts
+    assert ASTDataset(splits["train"], AudioReader(), 16_000).label_counts().tolist() == counts
 
 
 def test_what_only_some_entries_of_the_original_layout_have_stays_behind(folder):
@@ -407,7 +408,7 @@ def single_label_split(folder):
 
 
 def test_targets_of_multi_label_clips_are_multi_hot(splits):
-    dataset = ASTDataset(splits["train"], 16_000, 16_000, Augmentation(max_roll=2))
+    dataset = ASTDataset(splits["train"], AudioReader(), 16_000, Augmentation(max_roll=2))
     for index in range(7):
         for item in (dataset[index], dataset[0, index]):
             assert item["label"].dtype == np.float32
@@ -418,17 +419,17 @@ def test_targets_of_multi_label_clips_are_multi_hot(splits):
 def test_labels_are_listed_without_decoding(splits, single_label_split, folder):
     for index in range(10):
         (folder / f"{index}.wav").unlink()
-    assert ASTDataset(splits["train"], 16_000, 16_000).label_lists() == INDICES[:7]
-    assert ASTDataset(single_label_split, 16_000, 16_000).label_lists() == [[0], [1], [0], [2], [1], [0], [1]]
+    assert ASTDataset(splits["train"], AudioReader(), 16_000).label_lists() == INDICES[:7]
+    assert ASTDataset(single_label_split, AudioReader(), 16_000).label_lists() == [[0], [1], [0], [2], [1], [0], [1]]
 
 
 def test_binary_targets_of_single_label_clips_are_one_hot(single_label_split):
-    dataset = ASTDataset(single_label_split, 16_000, 16_000, Augmentation(), binary_targets=True)
+    dataset = ASTDataset(single_label_split, AudioReader(), 16_000, Augmentation(), binary_targets=True)
     expected = torch.nn.functional.one_hot(torch.tensor(single_label_split["label"][:]), 3).tolist()
     assert [dataset[index]["label"].tolist() for index in range(7)] == expected
     assert [dataset[0, index]["label"].tolist() for index in range(7)] == expected
     assert dataset[0]["label"].dtype == np.float32
-    plain = ASTDataset(single_label_split, 16_000, 16_000, Augmentation())
+    plain = ASTDataset(single_label_split, AudioReader(), 16_000, Augmentation())
     assert isinstance(plain[0, 3]["label"], int)
     assert isinstance(plain[3]["label"], int)
 
@@ -438,8 +439,8 @@ def test_binary_targets_of_single_label_clips_are_one_hot(single_label_split):
 def test_mixup_adds_both_clips_targets_by_their_share(splits, single_label_split, multi_label, binary_targets):
     split = splits["train"] if multi_label else single_label_split
     augmentation = Augmentation(mixup_probability=1.0)
-    dataset = ASTDataset(split, 16_000, 16_000, augmentation, seed=5, binary_targets=binary_targets)
-    clean = ASTDataset(split, 16_000, 16_000, binary_targets=True)
+    dataset = ASTDataset(split, AudioReader(), 16_000, augmentation, seed=5, binary_targets=binary_targets)
+    clean = ASTDataset(split, AudioReader(), 16_000, binary_targets=True)
     partners = set()
     for index in range(7):
         item, draws = dataset[2, index], augmentation.draw(5, 2, index, 7)
@@ -452,13 +453,13 @@ def test_mixup_adds_both_clips_targets_by_their_share(splits, single_label_split
 
 
 def test_clips_that_mixup_passes_over_keep_whole_soft_labels(single_label_split):
-    dataset = ASTDataset(single_label_split, 16_000, 16_000, Augmentation(mixup_probability=1e-9))
+    dataset = ASTDataset(single_label_split, AudioReader(), 16_000, Augmentation(mixup_probability=1e-9))
     assert dataset[0, 3]["label"].tolist() == [0, 0, 1]
 
 
 def test_another_visit_of_a_clip_in_an_epoch_is_drawn_anew(splits):
     augmentation = Augmentation(mixup_probability=1.0, max_time_mask=10)
-    dataset = ASTDataset(splits["train"], 16_000, 16_000, augmentation, seed=5)
+    dataset = ASTDataset(splits["train"], AudioReader(), 16_000, augmentation, seed=5)
     first, same, second = dataset[1, 3], dataset[1, 3, 0], dataset[1, 3, 1]
     np.testing.assert_array_equal(first["waveform"], same["waveform"])
     np.testing.assert_array_equal(first["draws"].masks, same["draws"].masks)
@@ -467,7 +468,7 @@ def test_another_visit_of_a_clip_in_an_epoch_is_drawn_anew(splits):
 
 
 def test_batches_of_multi_label_clips(splits):
-    dataset = ASTDataset(splits["train"], 16_000, 16_000)
+    dataset = ASTDataset(splits["train"], AudioReader(), 16_000)
     batch = ASTDataCollator(ASTFeatureExtractor(), compute_features=False)([dataset[index] for index in range(7)])
     assert batch["labels"].dtype == torch.float32, "as binary_cross_entropy_with_logits takes them"
     assert batch["labels"].tolist() == MULTI_HOT[:7]

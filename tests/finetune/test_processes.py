@@ -226,7 +226,7 @@ def train_and_record(folder: Path, resume_from: str | None = None):
 
 
 def unaugmented(clips: ASTDataset) -> ASTDataset:
-    return ASTDataset(clips.split, clips.sampling_rate, clips.max_samples)
+    return ASTDataset(clips.split, clips.reader, clips.max_samples)
 
 
 @pytest.mark.long

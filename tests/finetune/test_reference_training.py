@@ -22,6 +22,7 @@ from finetune.metrics import ASTMetrics
 from finetune.trainer import ASTTrainer
 from finetune.weight_averaging import average_weights
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.audio import AudioReader
 from modeling_ast.log_mel import num_samples
 
 REFERENCE = Path(__file__).parents[1] / "reference"
@@ -79,7 +80,7 @@ def clips(files: list[str]) -> ASTDataset:
     )
     audio = [{"path": str(DRUMS / name), "bytes": None} for name in files]
     rows = {"audio": audio, "label": [name.split("/")[0] for name in files]}
-    return ASTDataset(datasets.Dataset.from_dict(rows, features), 16_000, num_samples(96, 16_000))
+    return ASTDataset(datasets.Dataset.from_dict(rows, features), AudioReader(), num_samples(96, 16_000))
 
 
 def reference_model(run: dict) -> ASTForAudioClassification:

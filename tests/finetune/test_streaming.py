@@ -39,7 +39,7 @@ from finetune.sources.splits import load_splits
 from finetune.trainer import ASTTrainer
 from finetune.training_run import prepare_data, prepare_run, train_run
 from modeling_ast import ASTFeatureExtractor
-from modeling_ast.audio import AudioError
+from modeling_ast.audio import AudioError, AudioReader
 from tests.finetune.test_processes import launch_two
 
 TINY = {
@@ -361,7 +361,7 @@ def test_a_streamed_item_is_the_item_of_the_same_clip_at_hand(table):
     augmentation = Augmentation(max_speed_change=0.1, max_gain_db=6, noise_strength=0.1)
     clips = streamed(table, augmentation)
     splits, _ = load_splits(DataArguments(dataset_name=str(table)), seed=0)
-    at_hand = clip_reading.ASTDataset(splits["train"], 16_000, clips.max_samples, augmentation, seed=5)
+    at_hand = clip_reading.ASTDataset(splits["train"], AudioReader(), clips.max_samples, augmentation, seed=5)
     sampler = clips.training_sampler(seed=1)
     sampler.set_epoch(2)
     for clip in list(sampler)[:6]:
@@ -428,12 +428,8 @@ def test_batches_do_not_depend_on_the_number_of_workers_and_skipped_ones_are_not
         assert np.array_equal(one, three)
 
     decoded = []
-    read_audio = clip_reading.read_audio
-    monkeypatch.setattr(
-        clip_reading,
-        "read_audio",
-        lambda audio, *rest, **named: decoded.append(audio) or read_audio(audio, *rest, **named),
-    )
+    hear = AudioReader.hear
+    monkeypatch.setattr(AudioReader, "hear", lambda *args: decoded.append(args[1]) or hear(*args))
     rest = [item for batch in skip_first_batches(loader(0), 3) for item in batch]
     assert [np.array_equal(one["waveform"], two) for one, two in zip(rest, alone[24:], strict=True)] == [True] * 13
     assert 13 <= len(decoded) <= 26
@@ -495,7 +491,7 @@ def test_statistics_of_all_streamed_clips_are_those_of_the_clips_at_hand(table):
     extractor = ASTFeatureExtractor(max_length=96)
     clips = streamed(table, buffer=12)
     splits, _ = load_splits(DataArguments(dataset_name=str(table)), seed=0)
-    expected = clip_reading.ASTDataset(splits["train"], 16_000, clips.max_samples).waveforms(range(37))
+    expected = clip_reading.ASTDataset(splits["train"], AudioReader(), clips.max_samples).waveforms(range(37))
     streamed_all = measure_normalization(clips.sample(0, seed=0), extractor)
     at_hand = measure_normalization(expected, extractor)
     assert (streamed_all.clips, streamed_all.frames) == (37, at_hand.frames)
@@ -781,13 +777,13 @@ OPENED = "opened_{rank}.json"
 def train_and_record(recipe: str, folder: str):
     """Train, and write down which audio files this process opened in training."""
     prepared = prepare_run([recipe], parse_arguments([recipe]))
-    opened, read_audio = [], clip_reading.read_audio
+    opened, hear = [], AudioReader.hear
 
-    def recorded(audio, rate, **options):
+    def recorded(reader, audio, *args):
         opened.append(audio["path"])
-        return read_audio(audio, rate, **options)
+        return hear(reader, audio, *args)
 
-    clip_reading.read_audio = recorded
+    AudioReader.hear = recorded
     train_run(prepared)
     Path(folder, OPENED.format(rank=prepared.trainer.args.process_index)).write_text(json.dumps(opened))
 

@@ -17,6 +17,7 @@ from finetune.results.run_folder import UNFINISHED
 from finetune.sources.splits import load_splits
 from finetune.trainer import ASTTrainer
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.audio import AudioReader
 
 AUGMENTATION = Augmentation(
     mixup_probability=0.5, max_frequency_mask=24, max_time_mask=24, noise_strength=0.1, max_roll=10
@@ -42,8 +43,8 @@ def build(splits, tiny_sizes, tmp_path):
         return ASTTrainer(
             model=ASTForAudioClassification(config),
             args=ASTTrainingArguments(output_dir=str(tmp_path / folder), disable_tqdm=True, **defaults | arguments),
-            train_dataset=ASTDataset(splits["train"], 16_000, 16_000, augmentation, seed=0),
-            eval_dataset=ASTDataset(splits["eval"], 16_000, 16_000),
+            train_dataset=ASTDataset(splits["train"], AudioReader(), 16_000, augmentation, seed=0),
+            eval_dataset=ASTDataset(splits["eval"], AudioReader(), 16_000),
             data_collator=ASTDataCollator(extractor, compute_features=False),
             feature_extractor=extractor,
             augmentation=augmentation,
@@ -171,7 +172,7 @@ def test_the_collator_serves_a_plain_trainer(splits, tiny_sizes, tmp_path):
 def test_the_collator_computes_what_the_feature_extractor_does(splits):
     extractor = ASTFeatureExtractor(max_length=64, mean=-6.5, std=5.5)
     rows = [splits["train"][index] for index in range(6)]
-    waveforms = [ASTDataset(splits["train"], 16_000, 10**6)[index]["waveform"] for index in range(6)]
+    waveforms = [ASTDataset(splits["train"], AudioReader(), 10**6)[index]["waveform"] for index in range(6)]
     for padding in ("max_length", "longest"):
         extractor.padding = padding
         expected = extractor(waveforms, sampling_rate=16_000, return_tensors="pt")
@@ -202,7 +203,7 @@ def test_there_is_a_mask_where_the_feature_extractor_has_one(samples, max_length
 
 
 def test_the_original_length_is_rolled_and_masked_as_a_whole(splits):
-    clip = ASTDataset(splits["train"], 16_000, 3200)[0]["waveform"]  # 18 frames
+    clip = ASTDataset(splits["train"], AudioReader(), 3200)[0]["waveform"]  # 18 frames
     batch = {
         "waveforms": torch.from_numpy(clip)[None],
         "lengths": torch.tensor([len(clip)]),

@@ -27,7 +27,7 @@ from finetune.data import ASTDataset
 from finetune.run_evaluate import main as evaluate
 from finetune.run_finetune import main
 from finetune.sources.data_errors import DataError
-from modeling_ast.audio import AudioError, read_audio
+from modeling_ast.audio import AudioError, AudioReader, read_audio
 
 RATE = 16_000
 TINY = {
@@ -60,13 +60,13 @@ def clips(tmp_path) -> list[Path]:
 @pytest.fixture
 def decoded(monkeypatch) -> list[str]:
     """Paths of the files that are decoded in this process to fill a cache, as they come."""
-    seen, read_clip = [], finetune.clip_sets.decoding.read_clip
+    seen, hear_clip = [], finetune.clip_sets.decoding.hear_clip
 
     def read_and_note(audio, *args):
         seen.append(audio["path"])
-        return read_clip(audio, *args)
+        return hear_clip(audio, *args)
 
-    monkeypatch.setattr(finetune.clip_sets.decoding, "read_clip", read_and_note)
+    monkeypatch.setattr(finetune.clip_sets.decoding, "hear_clip", read_and_note)
     return seen
 
 
@@ -95,7 +95,7 @@ def test_training_with_the_cache_gives_the_same_weights_and_the_second_run_decod
         raise AssertionError("a file was decoded")
 
     for module in ("data", "clip_sets.decoding", "checks"):
-        monkeypatch.setattr(f"finetune.{module}.read_clip", refuse)
+        monkeypatch.setattr(f"finetune.{module}.hear_clip", refuse)
     workers = ["--dataloader_num_workers", "2"]
     assert main([recipe, "--output_dir", str(tmp_path / "second"), *cache, *workers]) == 0
     assert ", 0 decoded now" in capsys.readouterr().out
@@ -113,7 +113,7 @@ def test_training_with_the_cache_gives_the_same_weights_and_the_second_run_decod
 
 def test_every_clip_is_what_decoding_gives_whether_its_bytes_or_its_path_are_there(clips, tmp_path):
     values = [*clips, *({"bytes": path.read_bytes(), "path": None} for path in clips[:2])]
-    cache = WaveformCache(tmp_path / "cache", RATE, 100_000)
+    cache = WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000)
     filled = cache.fill(audio_of(values), num_workers=2)
     waveforms = cache.waveforms(audio_of(values[::-1]))
     for waveform, path in zip(waveforms, [*clips[1::-1], *clips[::-1]], strict=True):
@@ -125,23 +125,25 @@ def test_every_clip_is_what_decoding_gives_whether_its_bytes_or_its_path_are_the
 
 
 def test_only_what_is_not_in_the_cache_is_decoded_each_file_once(clips, tmp_path, decoded):
-    cache = WaveformCache(tmp_path / "cache", RATE, 100_000)
+    cache = WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000)
     cache.fill(audio_of(clips[:3] * 4))
     assert sorted(decoded) == sorted(map(str, clips[:3]))
     decoded.clear()
-    assert WaveformCache(tmp_path / "cache", RATE, 100_000).fill(audio_of(clips)).decoded == 3
+    assert WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000).fill(audio_of(clips)).decoded == 3
     assert sorted(decoded) == sorted(map(str, clips[3:]))
     decoded.clear()
     cache.fill(audio_of(clips))
     assert decoded == []
-    WaveformCache(tmp_path / "cache", 8_000, 100_000).fill(audio_of(clips[:1]))
+    WaveformCache(tmp_path / "cache", AudioReader(8_000), 100_000).fill(audio_of(clips[:1]))
     assert decoded == [str(clips[0])]  # at another rate
-    assert len(WaveformCache(tmp_path / "cache", 8_000, 100_000).waveforms(audio_of(clips[:1]))[0]) == 4_000
+    assert (
+        len(WaveformCache(tmp_path / "cache", AudioReader(8_000), 100_000).waveforms(audio_of(clips[:1]))[0]) == 4_000
+    )
 
 
 @pytest.mark.parametrize("same_size", [True, False])
 def test_a_file_that_was_changed_is_decoded_anew(clips, tmp_path, decoded, same_size):
-    cache = WaveformCache(tmp_path / "cache", RATE, 100_000)
+    cache = WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000)
     cache.fill(audio_of(clips))
     decoded.clear()
     status = clips[0].stat()
@@ -159,14 +161,14 @@ def test_of_a_long_clip_only_what_can_be_heard_is_kept(tmp_path, decoded):
     waveform = np.random.default_rng(0).uniform(-0.5, 0.5, 60 * RATE).astype(np.float32)
     soundfile.write(tmp_path / "long.wav", waveform, RATE, subtype="FLOAT")
     long = audio_of([tmp_path / "long.wav"])
-    short = WaveformCache(tmp_path / "cache", RATE, 20_000)
+    short = WaveformCache(tmp_path / "cache", AudioReader(RATE), 20_000)
     filled = short.fill(long)
     assert filled.lengths.tolist() == [60 * RATE]
     assert filled.kept_bytes == 80_000 == (tmp_path / "cache" / WAVEFORMS_NAME).stat().st_size
     # A run that hears more decodes it again, one that hears less does not, also after that.
-    longer = WaveformCache(tmp_path / "cache", RATE, 50_000)
+    longer = WaveformCache(tmp_path / "cache", AudioReader(RATE), 50_000)
     longer.fill(long)
-    WaveformCache(tmp_path / "cache", RATE, 10_000).fill(long)
+    WaveformCache(tmp_path / "cache", AudioReader(RATE), 10_000).fill(long)
     short.fill(long)
     assert len(decoded) == 2
     np.testing.assert_array_equal(longer.waveforms(long)[0], waveform[:50_000])
@@ -186,8 +188,8 @@ def test_clips_at_another_speed_are_the_same_to_the_bit(tmp_path, drum_rows):
     rows = audio_of(paths).add_column("label", [0, 1] * (len(paths) // 2))
     rows = rows.cast_column("label", datasets.ClassLabel(names=["a", "b"]))
     augmentation = Augmentation(max_speed_change=0.3, mixup_probability=0.5)
-    plain, cached = (ASTDataset(rows, RATE, 3_000, augmentation, seed=1) for _ in range(2))
-    cache = WaveformCache(tmp_path / "cache", RATE, cached.samples_needed)
+    plain, cached = (ASTDataset(rows, AudioReader(RATE), 3_000, augmentation, seed=1) for _ in range(2))
+    cache = WaveformCache(tmp_path / "cache", AudioReader(RATE), cached.samples_needed)
     cache.fill(rows)
     cached.read_from(cache.waveforms(rows))
     for epoch in range(3):
@@ -200,7 +202,7 @@ def test_of_a_long_clip_no_more_is_played_at_another_speed_than_the_cache_would_
     soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 10 * RATE), RATE)
     rows = audio_of([tmp_path / "long.wav"]).add_column("label", [0])
     rows = rows.cast_column("label", datasets.ClassLabel(names=["a", "b"]))
-    dataset, played = ASTDataset(rows, RATE, 3_000, Augmentation(max_speed_change=0.3), seed=1), []
+    dataset, played = ASTDataset(rows, AudioReader(RATE), 3_000, Augmentation(max_speed_change=0.3), seed=1), []
     monkeypatch.setattr("finetune.data.change_speed", lambda waveform, speed: played.append(len(waveform)) or waveform)
     for epoch in range(4):
         assert len(dataset[epoch, 0]["waveform"]) == 3_000
@@ -211,7 +213,7 @@ def test_clips_that_cannot_be_used_are_told_every_time_and_take_no_room(clips, t
     (tmp_path / "empty.wav").write_bytes(b"")
     rows = audio_of([tmp_path / "gone.wav", clips[0], tmp_path / "empty.wav", tmp_path / "empty.wav"])
     for _ in range(2):
-        filled = WaveformCache(tmp_path / "cache", RATE, 100_000).fill(rows)
+        filled = WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000).fill(rows)
         assert sorted(filled.faults) == [0, 2, 3]
         assert "gone.wav" in filled.faults[0]
         assert "empty.wav" in filled.faults[3]
@@ -222,18 +224,18 @@ def test_clips_that_cannot_be_used_are_told_every_time_and_take_no_room(clips, t
 def test_a_clip_that_cannot_be_used_is_announced_once_and_tried_again(clips, tmp_path, capsys, decoded):
     (tmp_path / "bad.wav").write_bytes(b"no audio")
     rows = audio_of([clips[0], tmp_path / "bad.wav"])
-    WaveformCache(tmp_path / "cache", RATE, 100_000).fill(rows)
+    WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000).fill(rows)
     assert "decoding 2 clips" in capsys.readouterr().out
     decoded.clear()
-    assert list(WaveformCache(tmp_path / "cache", RATE, 100_000).fill(rows).faults) == [1]
+    assert list(WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000).fill(rows).faults) == [1]
     assert decoded == [str(tmp_path / "bad.wav")]
     assert capsys.readouterr().out == ""
-    WaveformCache(tmp_path / "cache", RATE, 100_000).fill(audio_of([tmp_path / "bad.wav", clips[1]]))
+    WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000).fill(audio_of([tmp_path / "bad.wav", clips[1]]))
     assert "decoding 1 clips" in capsys.readouterr().out
 
 
 def test_of_many_rows_each_file_is_looked_up_once(clips, tmp_path, monkeypatch):
-    rows, cache = audio_of(20 * clips[:2]), WaveformCache(tmp_path / "cache", RATE, 100_000)
+    rows, cache = audio_of(20 * clips[:2]), WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000)
     cache.fill(rows)
     looked_up, stat = [], os.stat
 
@@ -248,7 +250,7 @@ def test_of_many_rows_each_file_is_looked_up_once(clips, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("torn", [WAVEFORMS_NAME, INDEX_NAME])
 def test_what_was_torn_off_is_decoded_again_and_never_read(clips, tmp_path, decoded, torn):
-    cache = WaveformCache(tmp_path / "cache", RATE, 100_000)
+    cache = WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000)
     cache.fill(audio_of(clips))
     expected = [read_audio(path, RATE) for path in clips]
     path = tmp_path / "cache" / torn
@@ -262,7 +264,7 @@ def test_what_was_torn_off_is_decoded_again_and_never_read(clips, tmp_path, deco
 
 
 def test_samples_without_a_record_are_written_over(clips, tmp_path):
-    cache = WaveformCache(tmp_path / "cache", RATE, 100_000)
+    cache = WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000)
     cache.fill(audio_of(clips[:2]))
     with open(tmp_path / "cache" / WAVEFORMS_NAME, "ab") as file:
         file.write(b"of a build that was killed")
@@ -275,15 +277,16 @@ KILLED = """
 import sys, time
 import datasets
 import finetune.clip_sets.decoding, finetune.clip_sets.waveform_cache as module
+from modeling_ast.audio import AudioReader
 module.COMMIT_BYTES = 1
-read_clip = finetune.clip_sets.decoding.read_clip
+hear_clip = finetune.clip_sets.decoding.hear_clip
 def slowly(*args):
     time.sleep(0.1)
-    return read_clip(*args)
-finetune.clip_sets.decoding.read_clip = slowly
+    return hear_clip(*args)
+finetune.clip_sets.decoding.hear_clip = slowly
 features = datasets.Features({"audio": datasets.Audio(decode=False)})
 rows = datasets.Dataset.from_dict({"audio": sys.argv[2:]}, features)
-module.WaveformCache(sys.argv[1], 16_000, 100_000).fill(rows)
+module.WaveformCache(sys.argv[1], AudioReader(16_000), 100_000).fill(rows)
 """
 
 
@@ -301,7 +304,7 @@ def test_a_build_that_was_killed_goes_on_where_it_was(clips, tmp_path, decoded):
         time.sleep(0.01)
     child.kill()  # -9: nothing is tidied up, and the lock must not stay
     child.wait()
-    cache = WaveformCache(tmp_path / "cache", RATE, 100_000)
+    cache = WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000)
     cache.fill(audio_of(many))
     assert 0 < len(decoded) <= len(many) - 3
     for waveform, path in zip(cache.waveforms(audio_of(many)), many, strict=True):
@@ -314,16 +317,16 @@ def test_a_disk_that_is_too_small_is_told_of_before_anything_is_decoded(clips, t
     values = [*clips, {"bytes": clips[0].read_bytes(), "path": None}]
     needed = 4 * sum(len(read_audio(path, RATE)) for path in [*clips, clips[0]])
     with pytest.raises(DataError) as error:
-        WaveformCache(tmp_path / "cache", RATE, 100_000).fill(audio_of(values))
+        WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000).fill(audio_of(values))
     assert f"needs {needed / 1e6:.1f} MB for 7 clips, but only 0.1 MB are free" in str(error.value)
     assert "--waveform_cache" in str(error.value)
     assert decoded == []
     # Of what the model does not hear nothing is counted.
-    WaveformCache(tmp_path / "cache", RATE, 3_000).fill(audio_of(values))
+    WaveformCache(tmp_path / "cache", AudioReader(RATE), 3_000).fill(audio_of(values))
 
 
 def test_a_disk_that_fills_while_the_cache_is_made_leaves_it_as_it_was(clips, tmp_path, monkeypatch, capsys):
-    cache = WaveformCache(tmp_path / "cache", RATE, 100_000)
+    cache = WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000)
     cache.fill(audio_of(clips[:2]))
     before = {path.name: path.read_bytes() for path in (tmp_path / "cache").iterdir()}
     commit = finetune.clip_sets.waveform_cache._Appender.commit
@@ -343,7 +346,7 @@ def test_a_disk_that_fills_while_the_cache_is_made_leaves_it_as_it_was(clips, tm
 
 def test_a_disk_that_others_fill_meanwhile(clips, tmp_path, small_disk, monkeypatch):
     disk = small_disk(1)
-    cache = WaveformCache(disk / "cache", RATE, 100_000)
+    cache = WaveformCache(disk / "cache", AudioReader(RATE), 100_000)
     cache.fill(audio_of(clips[:2]))
     before = {path.name: path.read_bytes() for path in (disk / "cache").iterdir()}
     filler = disk / "of somebody else"
@@ -369,7 +372,7 @@ def test_a_folder_that_cannot_be_made_is_answered_before_training(recipe, tmp_pa
 
 
 def test_the_map_does_not_travel_to_another_process(clips, tmp_path):
-    cache = WaveformCache(tmp_path / "cache", RATE, 100_000)
+    cache = WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000)
     cache.fill(audio_of(clips))
     waveforms = cache.waveforms(audio_of(clips))
     first = waveforms[0]
@@ -382,7 +385,7 @@ def test_the_map_does_not_travel_to_another_process(clips, tmp_path):
 
 
 def test_a_cache_that_is_removed_in_training_is_named(clips, tmp_path):
-    cache = WaveformCache(tmp_path / "cache", RATE, 100_000)
+    cache = WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000)
     cache.fill(audio_of(clips))
     waveforms = cache.waveforms(audio_of(clips))
     (tmp_path / "cache" / WAVEFORMS_NAME).unlink()
@@ -391,16 +394,16 @@ def test_a_cache_that_is_removed_in_training_is_named(clips, tmp_path):
 
 
 def test_two_builders_at_once_decode_each_clip_once(clips, tmp_path, monkeypatch):
-    read_clip, decoded = finetune.clip_sets.decoding.read_clip, []
+    hear_clip, decoded = finetune.clip_sets.decoding.hear_clip, []
 
     def slowly(audio, *args):
         decoded.append(audio["path"])
         time.sleep(0.05)
-        return read_clip(audio, *args)
+        return hear_clip(audio, *args)
 
-    monkeypatch.setattr(finetune.clip_sets.decoding, "read_clip", slowly)
+    monkeypatch.setattr(finetune.clip_sets.decoding, "hear_clip", slowly)
     with ThreadPoolExecutor(2) as pool:  # a lock keeps threads apart as it does processes
-        caches = [WaveformCache(tmp_path / "cache", RATE, 100_000) for _ in range(2)]
+        caches = [WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000) for _ in range(2)]
         counts = [filled.decoded for filled in pool.map(lambda cache: cache.fill(audio_of(clips)), caches)]
     assert sorted(counts) == [0, len(clips)]
     assert len(decoded) == len(clips)
@@ -409,7 +412,7 @@ def test_two_builders_at_once_decode_each_clip_once(clips, tmp_path, monkeypatch
 
 def test_a_wave_file_in_bytes_is_found_by_its_content_alone(clips, tmp_path, decoded):
     buffer = BytesIO(clips[0].read_bytes())
-    cache = WaveformCache(tmp_path / "cache", RATE, 100_000)
+    cache = WaveformCache(tmp_path / "cache", AudioReader(RATE), 100_000)
     cache.fill(audio_of([{"bytes": buffer.getvalue(), "path": "one.wav"}]))
     cache.fill(audio_of([{"bytes": buffer.getvalue(), "path": "other.wav"}]))
     assert decoded == ["one.wav"]
