@@ -81,6 +81,8 @@ def one_channel(samples: np.ndarray, channels: str | int, name: str) -> np.ndarr
 
 
 def _mean(samples: np.ndarray) -> np.ndarray:
+    if samples.shape[1] == 1:
+        return samples[:, 0]
     if samples.shape[1] >= FEW_CHANNELS:
         return samples.mean(axis=1)
     # The same sums, and for few channels ten times faster.

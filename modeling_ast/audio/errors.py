@@ -1,5 +1,6 @@
 """What can be wrong with a file, and what of it was not heard: errors and notes, in words that name the file."""
 
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,9 +89,10 @@ def errors_of_file(name: str, what: str = "decoded") -> Iterator[None]:
         ) from error
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says first; its name if it says nothing."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def first_line(error: object) -> str:
+    """The first line of an error's words, without places in a library's source or in memory; its name if it has none."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return re.sub(r"^.*\.(?:cpp|h):\d+, |^\[\S+ @ 0x[0-9a-f]+\] ", "", line)
 
 
 def notes_in_words(counts: dict[str, int], number: int) -> list[str]:

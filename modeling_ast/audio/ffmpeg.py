@@ -1,7 +1,6 @@
 """Decoding by FFmpeg: its libraries through torchcodec, and its program where these do not give all that is there."""
 
 import os
-import re
 import shutil
 import subprocess
 import tempfile
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .content import BytesContent, Content
+from .errors import first_line
 from .sample_regions import sample_region
 
 FFMPEG_COMMANDS = {
@@ -47,12 +47,6 @@ class FFmpegSamples:
     def seconds(self) -> float:
         """How long the samples last."""
         return len(self.samples) / self.sampling_rate
-
-
-def first_line(error: object) -> str:
-    """The first line of an error's words, without places in a library's source or in memory."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return re.sub(r"^.*\.(?:cpp|h):\d+, |^\[\S+ @ 0x[0-9a-f]+\] ", "", line)
 
 
 def decode_with_torchcodec(content: Content) -> FFmpegSamples:

@@ -6,7 +6,6 @@ the sampling rate, and leaves what it loses in silence.
 
 import logging
 import os
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from .errors import (
     MissingAudioError,
     errors_of_file,
 )
-from .ffmpeg import announced_seconds, first_line
+from .ffmpeg import announced_seconds
 from .formats import container_is_cut_off, recordings, sniff_format
 from .resampling import DEFAULT_RESAMPLER, resample
 from .silence import is_silent
@@ -37,19 +36,6 @@ logger = logging.getLogger(__name__)
 SECONDS_BEYOND = 60.0  # that a file is decoded beyond what is asked for, if it lasts that long
 UNRELIABLE = frozenset(("AVI", "AAC", None))  # formats whose announced length may be far from the truth
 HELD_WHOLE = 1 << 26  # bytes of a file that are read at once; of a larger one as much as is decoded
-
-# What a decoder, or the reading of a header, may raise on a file that is damaged in a way nobody thought of.
-DECODER_ERRORS = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SystemError,
-    ValueError,
-    struct.error,
-)
 
 
 @dataclass(frozen=True)
@@ -241,7 +227,7 @@ def decode_audio(
         decoded, notes, seconds = [], [], 0.0
         for number, part in enumerate(parts, start=1):
             try:
-                with _naming(name):
+                with errors_of_file(name):
                     decoded.append(decode_recording(part, sniff_format(part), name, limit))
             except AudioError as error:
                 if not decoded:
@@ -315,25 +301,11 @@ def _opened(source, name: str | None) -> Iterator[tuple[Content, str]]:
     if not content.size:
         raise AudioError(f"{name} is empty (0 bytes). Copy or download it again, or leave it out.")
     try:
-        with _naming(name):
+        with errors_of_file(name):
             yield content, name
     finally:
         if isinstance(content, FileContent):
             content.close()
-
-
-@contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Make of whatever a decoder raises an error that names the file."""
-    try:
-        yield
-    except AudioError:
-        raise
-    except DECODER_ERRORS as error:
-        raise AudioError(
-            f"{name} cannot be decoded: {first_line(error)} ({type(error).__name__}). It is probably damaged: export or "
-            "download it again, or leave it out."
-        ) from error
 
 
 def _content(source, name: str | None) -> tuple[Content, str]:
