@@ -58,7 +58,7 @@ def noted_in_words(notes: Sequence[tuple[AudioNote, ...]], number: int) -> list[
     for kind, texts in of_kind.items():
         more = [f"and {len(texts) - NAMES_SHOWN} more"] if len(texts) > NAMES_SHOWN else []
         (count,) = notes_in_words(Counter({kind: len(texts)}), number)
-        words.append(f"{count}:" + "".join(f"\n  {line}" for line in [*texts[:NAMES_SHOWN], *more]))
+        words.append(f"{count}:" + "".join(f"\n    {line}" for line in [*texts[:NAMES_SHOWN], *more]))
     return words
 
 

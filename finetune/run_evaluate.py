@@ -9,6 +9,7 @@ import dataclasses
 import json
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from transformers.utils import logging
 from model_card.run_summary import package_version
 from modeling_ast import ASTConfig
 from modeling_ast.atomic_files import open_atomically
-from modeling_ast.audio import HEARD_LESS, AudioError, notes_in_words
+from modeling_ast.audio import HEARD_LESS, AudioError, AudioNote, notes_in_words
 from modeling_ast.tagging import label_thresholds
 
 from .arguments import DataArguments
@@ -146,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
         hearing = Hearing(clip_args.channels, HEARD_LESS if clip_args.strict_audio else frozenset())
         evaluations, scores = evaluate_models(args, split, words, labels, hearing)
         write_predictions(args.predictions, split, labels, scores)
-        write_evaluations(args.output, evaluations, labels, hearing)
+        write_evaluations(args.output, evaluations, labels, hearing.noted)
     except (AudioError, DivergedError) as error:
         print(f"ast-evaluate: {own_message(error)}", file=sys.stderr)
         return 1
@@ -154,8 +155,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ast-evaluate: {_in_words(error)}", file=sys.stderr)
         return 2
     print_evaluations(evaluations, args.per_class)
-    for note in notes_in_words(Counter(note.kind for note in hearing.noted), len(split)):
-        print(f"\n{note}; which, is said above")
+    odd = notes_in_words(Counter(note.kind for note in hearing.noted), len(split))
+    if odd:
+        print(f"\n{'; '.join(odd)} (named above)")
     name, evaluation = list(evaluations.items())[-1]
     metric = "mean_average_precision" if is_multi_label(split) else "accuracy"
     place = f"{args.output}: " if args.output else ""
@@ -343,7 +345,9 @@ def _cell(value: str | int | float | None) -> str:
     return f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def write_evaluations(path: str | None, evaluations: dict[str, dict], labels: list[str], hearing: Hearing):
+def write_evaluations(
+    path: str | None, evaluations: dict[str, dict], labels: list[str], noted: Iterable[AudioNote] = ()
+):
     """Write all scores as JSON if a file was named; what is not a number becomes null, as JSON knows no NaN."""
     if path is None:
         return
@@ -352,8 +356,8 @@ def write_evaluations(path: str | None, evaluations: dict[str, dict], labels: li
         "labels": labels,
         "evaluations": [{"model": name} | section for name, section in evaluations.items()],
     }
-    if hearing.noted:
-        content["audio_notes"] = [dataclasses.asdict(note) for note in hearing.noted]
+    notes = [dataclasses.asdict(note) for note in noted]
+    content |= {"audio_notes": notes} if notes else {}
     plain = json.loads(json.dumps(content), parse_constant=lambda constant: None)
     with open_atomically(path) as file:
         file.write(f"{json.dumps(plain, indent=2, ensure_ascii=False)}\n".encode())

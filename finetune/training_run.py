@@ -144,7 +144,8 @@ def _prepare_trainer(
     sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
     if "validation" in splits:
         sizes += f", {len(splits['validation'])} to choose on"
-    print_stage(1, "; ".join([f"data: {sizes}, split {split_method}", *notes]))
+    in_line, lists = ([words for words in notes if ("\n" in words) == is_list] for is_list in (False, True))
+    print_stage(1, "\n  ".join(["; ".join([f"data: {sizes}, split {split_method}", *in_line]), *lists]))
 
     problem_type = problem_type_of_labels(splits["train"], optimization_args.loss)
     augmentation = Augmentation(**asdict(augmentation_args))
@@ -287,8 +288,7 @@ def prepare_data(
     if looked_at:
         splits, skipped, notes = look_at_every_clip(splits, data_args, reader, longest, num_workers, cache, noted)
     splits, more_notes = check_splits(splits, data_args, reader, longest, looked_at or files_known, noted)
-    in_one_line = sorted(hints + notes + more_notes, key=lambda words: "\n" in words)  # those with lists come last
-    return splits, split_method, in_one_line, skipped
+    return splits, split_method, hints + notes + more_notes, skipped
 
 
 def waveform_cache(

@@ -79,6 +79,11 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         self.padding = padding
         self.channels = parse_channels(channels)
 
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict, **kwargs):
+        """As in the library, which passes over keyword arguments that are no fields of the file, and says nothing."""
+        return super().from_dict({"channels": "mean"} | feature_extractor_dict, **kwargs)
+
     def to_dict(self) -> dict:
         """What is saved: the fields of stock Transformers, and what is heard otherwise than there."""
         fields = super().to_dict()

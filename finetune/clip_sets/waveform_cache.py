@@ -196,8 +196,7 @@ class WaveformCache:
     def _key(self, content: str) -> bytes:
         """Sixteen bytes that stand for undecoded audio and how it is heard."""
         digest = hashlib.blake2b(digest_size=RECORD["key"].itemsize)
-        heard = f"{KEY_VERSION} {self.reader.sampling_rate} {self.reader.channels} {self.reader.resampler}"
-        digest.update(f"{heard} {content}".encode(errors="surrogateescape"))
+        digest.update(f"{KEY_VERSION} {self.reader.key} {content}".encode(errors="surrogateescape"))
         return digest.digest()
 
     def space_needed(self, audio: datasets.Dataset) -> int:

@@ -328,7 +328,7 @@ def describe_audio(
     )
     return {
         "lengths": describe_lengths(seconds),
-        "recordings": describe_recordings(facts),
+        "recordings": describe_recordings(facts) | {"heard_channels": feature_extractor.channels},
         "band": describe_band(facts, names, rate),
         "frames": {"padding": data_args.padding} | frames,
     }

@@ -1,10 +1,9 @@
 """The text of a dry run: what [`dry_run`] found, in lines of at most 80 columns."""
 
 import textwrap
-from collections import Counter
 from collections.abc import Iterator
 
-from modeling_ast.audio import notes_in_words
+from modeling_ast.audio import KINDS_IN_WORDS, notes_in_words
 
 from ..checks import SPLIT_WORDS
 from ..clip_sets.waveform_cache import in_bytes
@@ -89,13 +88,18 @@ def recording_lines(recordings: dict, number: int) -> Iterator[str]:
     rates = recordings["sampling_rates"]
     yield from ["", "Sampling rate in Hz", *bars(list(rates), list(rates.values()))]
     several = number - recordings["channels"].get("1", 0)
-    yield from ["", f"Channels: {_part(several, number)} have several; the model hears their mean"]
+    yield from ["", f"Channels: {_part(several, number)} have several; {_heard_channel(recordings)}"]
     levels = recordings["level_db"]
     if levels["50%"] is not None:
         yield from _wrapped(
             f"Level in dB of full scale: median {levels['50%']:.0f}, nine of ten clips from {levels['5%']:.0f} to "
             f"{levels['95%']:.0f}; {_part(recordings['clipped'], number)} are clipped, {recordings['silent']} silent"
         )
+
+
+def _heard_channel(recordings: dict) -> str:
+    channels = recordings["heard_channels"]
+    return "the model hears their mean" if channels == "mean" else f"--channels {channels} is heard of them"
 
 
 def band_lines(band: dict) -> Iterator[str]:
@@ -146,12 +150,14 @@ def bad_clip_lines(bad_clips: list[dict], seen: int) -> Iterator[str]:
 
 def audio_note_lines(notes: list[dict], seen: int) -> Iterator[str]:
     """What is to be said of clips that can be used, by kind."""
-    for words in notes_in_words(Counter(note["kind"] for note in notes), seen):
-        yield from ["", *_wrapped(words)]
-    for note in notes[:MOST_BAD_CLIPS]:
-        yield from _wrapped(f"  {note['text']}")
-    if len(notes) > MOST_BAD_CLIPS:
-        yield f"  ... and {len(notes) - MOST_BAD_CLIPS} more, all in {REPORT_NAME}"
+    for kind in KINDS_IN_WORDS:
+        texts = [note["text"] for note in notes if note["kind"] == kind]
+        for words in notes_in_words({kind: len(texts)}, seen):
+            yield from ["", *_wrapped(f"{words}:")]
+        for text in texts[:MOST_BAD_CLIPS]:
+            yield from _wrapped(f"  {text}")
+        if len(texts) > MOST_BAD_CLIPS:
+            yield f"  ... and {len(texts) - MOST_BAD_CLIPS} more, all in {REPORT_NAME}"
 
 
 def cost_lines(report: dict) -> Iterator[str]:

@@ -40,6 +40,11 @@ def parse_channels(value: str | int) -> str | int:
     return int(text)
 
 
+def channel_number(channels: str | int) -> int | None:
+    """Which channel is heard, counted from 1; `None` for the mean of all."""
+    return None if channels == MEAN else PLACES.get(channels, channels)
+
+
 def channel_name(number: int, num_channels: int) -> str:
     """How the flag calls a channel.
 
@@ -67,9 +72,9 @@ def one_channel(samples: np.ndarray, channels: str | int, name: str) -> np.ndarr
     Raises:
         AudioError: if the file has no such channel.
     """
-    if channels == MEAN:
+    place, number = channel_number(channels), samples.shape[1]
+    if place is None:
         return _mean(samples)
-    place, number = PLACES.get(channels, channels), samples.shape[1]
     if place > number:
         has = "is mono" if number == 1 else f"has {number} channels"
         up_to = (
@@ -112,7 +117,7 @@ def sound_notes(
         seconds (`float`, *optional*): how much of its beginning is heard; all of it if not given.
     """
     heard = len(waveform) if seconds is None else math.ceil(seconds * sampling_rate)
-    is_cut, samples, waveform = heard < len(waveform), samples[:heard], waveform[:heard]
+    whole, samples, waveform = waveform, samples[:heard], waveform[:heard]
     number, silent = samples.shape[1], is_silent(waveform)
     if channels == MEAN and number > 1:
         note = _cancelled_note(samples, waveform, sampling_rate, silent, name)
@@ -128,7 +133,7 @@ def sound_notes(
             f"{name} is silent in the channel that --channels {channels} chose, and not in others. Pass --channels "
             f"{channel_name(alive[0], number)}.",
         )
-    elif is_cut:
+    elif heard < len(whole) and not is_silent(whole):
         yield AudioNote(
             SILENT,
             f"{name} is silent in its first {seconds:.2f} s, which is all that is heard of it. What a model says of silence "

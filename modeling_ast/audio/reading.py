@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .channels import one_channel, parse_channels, silent_band_note, sound_notes
+from .channels import channel_number, one_channel, parse_channels, silent_band_note, sound_notes
 from .content import BytesContent, Content, FileContent
 from .decoders import DecodedAudio, decode_recording, one_after_the_other, stream_seconds, streams_of
 from .errors import (
@@ -70,6 +70,11 @@ class AudioReader:
 
     def __post_init__(self):
         object.__setattr__(self, "channels", parse_channels(self.channels))
+
+    @property
+    def key(self) -> str:
+        """What tells apart the waveforms of two readers; what is refused is none of it."""
+        return f"{self.sampling_rate} {channel_number(self.channels)} {self.resampler}"
 
     def hear(
         self,
