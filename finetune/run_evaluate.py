@@ -9,7 +9,7 @@ import dataclasses
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,12 +19,15 @@ from transformers import HfArgumentParser
 from transformers.utils import logging
 
 from model_card.run_summary import package_version
-from modeling_ast import ASTConfig
+from modeling_ast import ASTConfig, ASTFeatureExtractor
 from modeling_ast.atomic_files import open_atomically
-from modeling_ast.audio import HEARD_LESS, AudioError, AudioNote, notes_in_words
+from modeling_ast.audio import HEARD_LESS, AudioError, AudioNote, notes_in_words, parse_channels
+from modeling_ast.log_mel import num_samples
 from modeling_ast.tagging import label_thresholds
 
 from .arguments import DataArguments
+from .checks import look_at_every_clip
+from .clip_sets.waveform_cache import WaveformCache
 from .metrics import left_out_note
 from .robustness.failures import is_out_of_memory
 from .robustness.input_errors import INPUT_ERRORS
@@ -51,6 +54,7 @@ DATA_FLAGS = (
     "ignore_labels",
     "channels",
     "strict_audio",
+    "skip_bad_audio",
 )
 ClipArguments = dataclasses.make_dataclass(
     "ClipArguments",
@@ -143,11 +147,15 @@ def main(argv: list[str] | None = None) -> int:
         args, clip_args = parse_arguments(sys.argv[1:] if argv is None else argv)
         labels = common_labels(args.model_name_or_path)
         split, words = load_scored_clips(clip_args, args.split, labels)
-        print(f"{len(split)} clips, {words}", flush=True)
         hearing = Hearing(clip_args.channels, HEARD_LESS if clip_args.strict_audio else frozenset())
+        skipped = []
+        if clip_args.skip_bad_audio:
+            split, skipped = without_bad_audio(args, clip_args, split, hearing)
+            words += f" but {len(skipped)} that cannot be used" if skipped else ""
+        print(f"{len(split)} clips, {words}", flush=True)
         evaluations, scores = evaluate_models(args, split, words, labels, hearing)
         write_predictions(args.predictions, split, labels, scores)
-        write_evaluations(args.output, evaluations, labels, hearing.noted)
+        write_evaluations(args.output, evaluations, labels, hearing.noted, skipped)
     except (AudioError, DivergedError) as error:
         print(f"ast-evaluate: {own_message(error)}", file=sys.stderr)
         return 1
@@ -202,8 +210,12 @@ def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments
         )
     if clip_args.eval_file and args.split not in (None, "all"):
         raise ValueError(f"All clips of eval_file={clip_args.eval_file!r} are scored. Leave out --split {args.split}.")
-    if clip_args.features_column_name and args.waveform_cache:
-        raise ValueError("waveform_cache keeps audio, features_column_name names finished features. Pass one of them.")
+    if clip_args.channels is not None:
+        clip_args.channels = parse_channels(clip_args.channels)
+    if clip_args.features_column_name and (args.waveform_cache or clip_args.skip_bad_audio):
+        raise ValueError(
+            "waveform_cache and skip_bad_audio are about audio, features_column_name names finished features. Pass one of them."
+        )
     return args, clip_args
 
 
@@ -268,6 +280,31 @@ def _rows_of_split(clips: Clips, split: str, data: DataArguments) -> tuple[list[
             "these, or --split all."
         )
     return rows, f"the split {name!r}"
+
+
+def without_bad_audio(
+    args: EvaluationArguments, clip_args: ClipArguments, split: datasets.Dataset, hearing: Hearing
+) -> tuple[datasets.Dataset, list[dict]]:
+    """Decode every clip as the first model hears it, and leave out those that cannot be used.
+
+    Returns:
+        The others; and of each that was left out, which is also said on the error stream, its `file` and the `reason`.
+
+    Raises:
+        DataError: if none can be used.
+    """
+    changes = {} if hearing.channels is None else {"channels": hearing.channels}
+    extractor = ASTFeatureExtractor.from_pretrained(args.model_name_or_path[0], **changes)
+    reader = extractor.audio_reader(refused=hearing.refused)
+    longest, cache = num_samples(extractor.max_length, reader.sampling_rate), None
+    if args.waveform_cache:
+        cache = WaveformCache(args.waveform_cache, reader, longest)
+    splits, skipped, _ = look_at_every_clip(
+        datasets.DatasetDict(eval=split), clip_args, reader, longest, args.dataloader_num_workers, cache
+    )
+    for clip in skipped:
+        print(f"ast-evaluate: left out: {clip['reason']}", file=sys.stderr)
+    return splits["eval"], [{"file": clip["file"], "reason": clip["reason"]} for clip in skipped]
 
 
 def evaluate_models(
@@ -346,7 +383,11 @@ def _cell(value: str | int | float | None) -> str:
 
 
 def write_evaluations(
-    path: str | None, evaluations: dict[str, dict], labels: list[str], noted: Iterable[AudioNote] = ()
+    path: str | None,
+    evaluations: dict[str, dict],
+    labels: list[str],
+    noted: Iterable[AudioNote] = (),
+    skipped: Sequence[dict] = (),
 ):
     """Write all scores as JSON if a file was named; what is not a number becomes null, as JSON knows no NaN."""
     if path is None:
@@ -358,6 +399,7 @@ def write_evaluations(
     }
     notes = [dataclasses.asdict(note) for note in noted]
     content |= {"audio_notes": notes} if notes else {}
+    content |= {"skipped_clips": list(skipped)} if skipped else {}
     plain = json.loads(json.dumps(content), parse_constant=lambda constant: None)
     with open_atomically(path) as file:
         file.write(f"{json.dumps(plain, indent=2, ensure_ascii=False)}\n".encode())

@@ -357,6 +357,14 @@ def test_an_evaluation_names_counts_and_lists_what_it_did_not_hear(
     assert "ast-evaluate: " in capfd.readouterr().err
     assert run_evaluate.main(["--model_name_or_path", checkpoint, *fixed, *flags, "--channels", "left"]) == 0
     assert "cancel" not in capfd.readouterr().out
+    (clips / "test" / "b" / "empty.wav").touch()
+    assert run_evaluate.main(["--model_name_or_path", checkpoint, *fixed, *flags]) == 1
+    assert "empty.wav is empty" in capfd.readouterr().err
+    flags += ["--skip_bad_audio", "--strict_audio"]
+    assert run_evaluate.main(["--model_name_or_path", checkpoint, *fixed, *flags]) == 0
+    assert "6 clips, the split 'test' but 5 that cannot be used" in capfd.readouterr().out
+    skipped = json.loads((tmp_path / "scores.json").read_text())["skipped_clips"]
+    assert {clip["file"] for clip in skipped} == {"empty.wav", *(files[kind].name for kind in LESS)}
 
 
 # The page, the pipeline, the export
