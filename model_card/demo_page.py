@@ -282,7 +282,7 @@ def tag_recording(tagger: AudioTagger, path: str | Path, max_minutes: float) -> 
             )
         heard = tagger.reader.hear(path)
         waveform = heard.waveform
-        if is_silent(waveform):
+        if num_frames(waveform.size, tagger.sampling_rate) > 0 and is_silent(waveform):
             raise AudioError(next(note.text for note in heard.notes if note.kind in (CANCELLED, SILENT)))
         # Windows lie half a window apart; of less than that there is no time line to speak of.
         is_long = waveform.size >= 1.5 * tagger.window_samples

@@ -1,12 +1,9 @@
-"""Small files of which less is heard than they hold, one of each kind of note, and the words that are said of each."""
+"""What is said of each of the files of `benchmarks/flawed_audio.py`, as it begins."""
 
-import struct
-from pathlib import Path
+from benchmarks.flawed_audio import RATE, write_flawed
 
-import numpy as np
-import soundfile
+__all__ = ["RATE", "WORDS", "write_flawed"]
 
-RATE, SECONDS = 16_000, 0.8
 WORDS = {
     "cut_off": "cut_off.wav is cut off: 0.40 of the 0.80 s that its header announces are there",
     "damaged": "damaged.flac is damaged: ",
@@ -15,25 +12,3 @@ WORDS = {
     "silent": "silent.wav is silent. Check the microphone and its volume",
     "header": "header.wav has a wrong header",
 }
-
-
-def write_flawed(folder: Path, kinds=tuple(WORDS)) -> dict[str, Path]:
-    """Write the files, those of several kinds with other samples each."""
-    noise = np.random.default_rng(len(str(folder))).uniform(-0.5, 0.5, round(RATE * SECONDS))
-    written = {}
-    for kind in kinds:
-        path = written[kind] = folder / f"{kind}.{'flac' if kind == 'damaged' else 'wav'}"
-        samples = {"cancelled": np.stack([noise, -noise], axis=1), "silent": 0 * noise}.get(kind, noise)
-        soundfile.write(path, samples, RATE)
-        content = bytearray(path.read_bytes())
-        at = content.find(b"data") + 4  # where a WAV file says the bytes of its samples
-        if kind == "cut_off":
-            del content[at + 4 + len(noise) :]
-        elif kind == "damaged":
-            content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
-        elif kind == "left_out":
-            content += b"RIFF" + struct.pack("<I", 100) + b"WAVEfmt " + bytes(88)  # joined to another that is none
-        elif kind == "header":
-            content[at : at + 4] = bytes(4)
-        path.write_bytes(content)
-    return written

@@ -78,15 +78,14 @@ def errors_of_file(name: str, what: str = "decoded") -> Iterator[None]:
     except AudioError:
         raise
     except ERRORS_OF_A_FILE as error:
-        if isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY_WORDS):
-            raise AudioError(
-                f"{name} cannot be {what}: there is not enough memory for it ({first_line(error)}). It may be too long, or "
-                "damaged: cut it in parts or export it again, or leave it out."
-            ) from error
-        raise AudioError(
-            f"{name} cannot be {what}: {first_line(error)} ({type(error).__name__}). It is probably damaged: export or "
-            "download it again, or leave it out."
-        ) from error
+        said, kind = first_line(error), type(error).__name__
+        is_memory = isinstance(error, MemoryError) or any(words in str(error) for words in _MEMORY_WORDS)
+        advice = "It is probably damaged: export or download it again, or leave it out."
+        if is_memory:
+            advice = (
+                "There is not enough memory for it: cut it in parts, or leave it out. If it is short, it is damaged."
+            )
+        raise AudioError(f"{name} cannot be {what}: {said}{'' if said == kind else f' ({kind})'}. {advice}") from error
 
 
 def first_line(error: object) -> str:
