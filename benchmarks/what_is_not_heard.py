@@ -66,7 +66,7 @@ def what_is_done(folder: Path) -> tuple[dict[str, str], dict[str, dict[str, str]
     write_clips(clips)
     run("finetune.run_finetune", *TRAINING, "--dataset_name", str(clips), "--output_dir", model)
     files = write_flawed(clips / "test" / "a")
-    training = [*TRAINING, "--dataset_name", str(clips), "--output_dir", str(folder / "run")]
+    training = [*TRAINING, "--dataset_name", str(clips), "--output_dir", str(folder / "run"), "--overwrite_output_dir"]
     scoring = ["--model_name_or_path", model, "--dataset_name", str(clips), "--device", "cpu", "--skip_bad_audio"]
     scoring += ["--output", str(folder / "scores.json")]
     words, done = {}, {}
@@ -88,7 +88,7 @@ def what_is_done(folder: Path) -> tuple[dict[str, str], dict[str, dict[str, str]
         refused = run("finetune.run_finetune", *training, *flags)
         trained = run("finetune.run_finetune", *training, *flags, "--skip_bad_audio")
         summary = json.loads((folder / "run" / "run_summary.json").read_text())["data"]
-        run("finetune.run_finetune", *training, *flags, "--skip_bad_audio", "--overwrite_output_dir", "--dry_run")
+        run("finetune.run_finetune", *training, *flags, "--skip_bad_audio", "--dry_run")
         dry_run = json.loads((folder / "run" / "dry_run" / "dry_run.json").read_text())
         for kind, path in files.items():
             left_out = path.name in {clip["file"] for clip in summary["skipped_clips"]}
