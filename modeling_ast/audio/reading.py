@@ -5,6 +5,7 @@ the sampling rate, and leaves what it loses in silence.
 """
 
 import logging
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,7 @@ from .errors import (
 from .ffmpeg import announced_seconds
 from .formats import container_is_cut_off, recordings, sniff_format
 from .resampling import DEFAULT_RESAMPLER, resample
-from .silence import is_silent
+from .silence import is_silence, is_silent
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,8 @@ class AudioReader:
         seconds = None if max_samples is None else max_samples / self.sampling_rate
         name = name or _name_of(source)
         decoded, waveform = self.decode(source, name, seconds)
+        if decoded.sampling_rate == self.sampling_rate:
+            return Heard(waveform, decoded.notes)
         with errors_of_file(name, "resampled"):
             waveform = resample(waveform, decoded.sampling_rate, self.sampling_rate, self.resampler)
             silent = is_silent(waveform[:max_samples])
@@ -127,12 +130,14 @@ class AudioReader:
                     f"{name} is an audio file without a single sample. Record or export it again, or leave it out."
                 )
             waveform = one_channel(decoded.samples, self.channels, name)
-            if not np.isfinite(waveform).all():
+            lowest, highest = float(waveform.min()), float(waveform.max())  # NaN if one sample is
+            if not (math.isfinite(lowest) and math.isfinite(highest)):
                 raise AudioError(
                     f"{name} contains NaN or infinite samples. Export it again, for example as 16-bit WAV."
                 )
-            of_sound = sound_notes(decoded.samples, waveform, decoded.sampling_rate, self.channels, name, seconds)
-            decoded = replace(decoded, notes=(*decoded.notes, *of_sound))
+            if decoded.samples.shape[1] > 1 or seconds is not None or is_silence(lowest, highest):
+                of_sound = sound_notes(decoded.samples, waveform, decoded.sampling_rate, self.channels, name, seconds)
+                decoded = replace(decoded, notes=(*decoded.notes, *of_sound))
         self._passed(decoded.notes)
         return decoded, waveform
 

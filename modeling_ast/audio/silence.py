@@ -11,4 +11,9 @@ def is_silent(waveform: np.ndarray) -> bool:
     Args:
         waveform (`np.ndarray` of shape `(samples,)`): one sample or more, full scale at -1 and 1.
     """
-    return bool(float(waveform.max()) - float(waveform.min()) <= 2 * SILENT_PEAK)
+    return is_silence(float(waveform.min()), float(waveform.max()))
+
+
+def is_silence(lowest: float, highest: float) -> bool:
+    """[`is_silent`] of a waveform whose lowest and highest sample are known."""
+    return highest - lowest <= 2 * SILENT_PEAK

@@ -182,7 +182,7 @@ def test_whatever_is_raised_over_a_file_is_an_error_that_names_it(write, monkeyp
         raise error("array is too big")
 
     monkeypatch.setattr(reading, place, fail)
-    path = write(X)
+    path = write(X, Y)
     with pytest.raises(AudioError, match=rf"^{path} cannot be \w+: .*array is too big"):
         AudioReader(8_000).hear(path)
     with pytest.raises(AudioError, match=r"^The audio given as bytes cannot be \w+: "):
