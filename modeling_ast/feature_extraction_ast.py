@@ -6,6 +6,7 @@ stock Transformers. Differs from the class there in that clips of a batch are co
 sensible features can come is an error.
 """
 
+import inspect
 import math
 import os
 import warnings
@@ -81,8 +82,10 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict, **kwargs):
-        """As in the library, which passes over keyword arguments that are no fields of the file, and says nothing."""
-        return super().from_dict({"channels": "mean"} | feature_extractor_dict, **kwargs)
+        """As in the library, which passes over keyword arguments that are no fields of the file, without a word."""
+        parameters = inspect.signature(cls).parameters.values()
+        defaults = {item.name: item.default for item in parameters if item.default is not inspect.Parameter.empty}
+        return super().from_dict(defaults | feature_extractor_dict, **kwargs)
 
     def to_dict(self) -> dict:
         """What is saved: the fields of stock Transformers, and what is heard otherwise than there."""

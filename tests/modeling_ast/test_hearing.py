@@ -136,6 +136,9 @@ def test_a_checkpoint_keeps_its_channels_and_is_stock_without(tmp_path):
     np.testing.assert_allclose(stock["input_values"], left(X, RATE, "np")["input_values"], atol=1e-4)
     plain.save_pretrained(tmp_path)
     assert ASTFeatureExtractor.from_pretrained(tmp_path, channels="right").channels == "right"
+    transformers.ASTFeatureExtractor().save_pretrained(tmp_path)  # which names fewer fields
+    extractor = ASTFeatureExtractor.from_pretrained(tmp_path, channels=2, padding="longest")
+    assert (extractor.channels, extractor.padding) == (2, "longest")
 
 
 @pytest.mark.parametrize(
