@@ -197,18 +197,18 @@ class UsableWaveforms:
 
     Args:
         split (`datasets.Dataset`): with the undecoded column `"audio"`.
-        sampling_rate (`int`): in Hz.
-        max_samples (`int`): how many of a clip are of interest; see [`read_clip`].
+        reader ([`AudioReader`]): how their files are heard.
+        max_samples (`int`): how many of a clip are of interest; see [`hear_clip`].
     """
 
-    def __init__(self, split: datasets.Dataset, sampling_rate: int, max_samples: int):
-        self.split, self.sampling_rate, self.max_samples = split, sampling_rate, max_samples
+    def __init__(self, split: datasets.Dataset, reader: AudioReader, max_samples: int):
+        self.split, self.reader, self.max_samples = split, reader, max_samples
 
     def __getitem__(self, index: int) -> np.ndarray:
         for place in range(len(self.split)):
             audio = self.split[(index + place) % len(self.split)]["audio"]
             try:
-                return read_clip(audio, self.sampling_rate, self.max_samples)
+                return hear_clip(audio, self.reader, self.max_samples).waveform
             except AudioError as error:
                 last = error
         raise last

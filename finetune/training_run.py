@@ -157,7 +157,7 @@ def _prepare_trainer(
             dataset.read_from(cache.waveforms(dataset.split))
     elif looks.stand_ins:
         for dataset in clips.values():
-            dataset.read_from(UsableWaveforms(dataset.split, dataset.sampling_rate, dataset.samples_needed))
+            dataset.read_from(UsableWaveforms(dataset.split, reader, dataset.samples_needed))
     normalization = set_normalization(feature_extractor, clips["train"], model_args, data_args, training_args.seed)
     warning = normalization_warning(feature_extractor, clips["train"], training_args.seed, looks.compared)
     words = f"features: mean {feature_extractor.mean:.4f}, std {feature_extractor.std:.4f}, {normalization}"
