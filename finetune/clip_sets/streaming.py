@@ -41,24 +41,23 @@ from ..augmentation import Draws
 from ..data import ClipDataset, clip_name, fetched, read_clip
 from ..sampling import ORDER_STREAM
 from ..sources.data_errors import DataError, counted, is_empty, require_column, some
+from ..sources.folders import METADATA_FILES, is_parquet_data_set, metadata_table
 from ..sources.labels import (
     SEVERAL,
     ClipLabels,
     LabelTable,
     class_names,
     is_multi_label,
+    joined_order,
     label_feature,
     label_texts,
     parse_labels,
     read_label_csv,
 )
-from ..sources.splits import joined_order, refuse_alike, refuse_empty_splits, split_names
+from ..sources.splits import refuse_alike, refuse_empty_splits, split_names
 from ..sources.tables import (
-    METADATA_FILES,
     TABLE_SUFFIXES,
     clip_column,
-    is_parquet_data_set,
-    metadata_table,
     no_rows,
     parquet_features,
     refuse_doubled_columns,
