@@ -145,9 +145,7 @@ class DataArguments:
     )
     ignore_columns: list[str] = field(
         default_factory=list,
-        metadata={
-            "help": "Columns that say nothing here, such as start and end of clips that are cut already."
-        },
+        metadata={"help": "Columns that say nothing here, such as start and end of clips that are cut already."},
     )
     split_column_name: str = field(default="split", metadata={"help": "Column of a table that says the split."})
     group_column_name: str | None = field(

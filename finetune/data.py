@@ -25,7 +25,6 @@ from .sources.labels import (
     label_lists,
     label_names,
     label_of,
-    share_lists,
 )
 
 
@@ -122,7 +121,7 @@ class ClipDataset(Dataset, ABC):
 
     @abstractmethod
     def label_counts(self) -> np.ndarray:
-        """Clips of each label, or the sum of its shares, told without decoding audio: `(labels,)`."""
+        """Clips of each label, of soft labels those where it counts, told without decoding audio: `(labels,)`."""
 
     @abstractmethod
     def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
@@ -237,9 +236,7 @@ class ASTDataset(ClipDataset):
         return label_lists(self.split)
 
     def label_counts(self) -> np.ndarray:
-        """Clips of each label, or the sum of its shares, told without decoding audio: `(labels,)`."""
-        if has_soft_labels(self.split):
-            return np.array(share_lists(self.split)).sum(axis=0)
+        """Clips of each label, told without decoding audio: `(labels,)`."""
         labels = np.fromiter(itertools.chain.from_iterable(self.label_lists()), dtype=np.int64)
         return np.bincount(labels, minlength=self.num_labels)
 

@@ -50,7 +50,9 @@ def join_annotations(
     clips: dict[str, list[int]] = defaultdict(list)
     for row, key in clip_keys(rows, kept, data, row_name).items():
         clips[key].append(row)
-    torn = {name: rows[name][:] for name in (data.group_column_name, data.fold_column_name) if name in rows.column_names}
+    torn = {
+        name: rows[name][:] for name in (data.group_column_name, data.fold_column_name) if name in rows.column_names
+    }
     _refuse_torn(clips, ({"split": splits} if splits is not None else {}) | torn, data, row_name)
     joined = {members[0]: _joined(labels, members, method) for members in clips.values()}
     lists, shares = list(labels.lists), [labels.values(row) for row in range(len(labels.lists))]
@@ -68,7 +70,9 @@ def join_annotations(
         remedy = "--join_annotations any or share keeps them"
         words += f", of which {len(lost)} on which the rows do not agree are left out: {some(lost)} ({remedy})"
     halved = sum(
-        HALF in _means(labels, members).values() for members in clips.values() if method == "majority" and labels.multi_label
+        HALF in _means(labels, members).values()
+        for members in clips.values()
+        if method == "majority" and labels.multi_label
     )
     if halved:
         words += f", without labels that exactly half of the rows of a clip have (in {halved} clips)"
@@ -133,29 +137,43 @@ def refuse_unjoined(rows: datasets.Dataset, labels: ClipLabels, chosen: list[int
     Raises:
         DataError: if there are such; the message says which flags to type.
     """
-    if data.join_annotations or data.grouping_field() or data.drop_duplicate_audio or "audio" not in rows.column_names:
+    if data.grouping_field() or data.drop_duplicate_audio:
         return
-    differing, several = differing_rows(rows, labels, chosen)
-    if differing:
+    words = unjoined_in_words(rows, labels, chosen, data)
+    if words:
         raise DataError(
-            f"{several} files stand in more than one row each, {len(differing)} of them with different labels: "
-            f"{some(differing)}. Pass --join_annotations any, majority, all or share to make one clip of the rows of a file "
-            "(any where each row names one of several labels of a clip), or --group_column_name audio to keep every row, "
-            "those of a file on one side of the split."
+            f"A split is to be made, and {words} (any where each row names one of several labels of a clip), or pass "
+            "--group_column_name audio to keep every row, those of a file on one side of the split."
         )
 
 
-def differing_rows(rows: datasets.Dataset, labels: ClipLabels, chosen: list[int]) -> tuple[list[str], int]:
-    """Files that stand in several rows with different labels, in words, and how many files stand in several rows."""
+def unjoined_in_words(
+    rows: datasets.Dataset, labels: ClipLabels, chosen: list[int], data: DataArguments
+) -> str | None:
+    """What to say of files that stand in several rows with different labels, as of several annotators.
+
+    Args:
+        rows (`datasets.Dataset`): with the column `"audio"`; of features nothing is said.
+        labels ([`ClipLabels`]): of all rows.
+        chosen (`list[int]`): rows that are looked at.
+        data ([`DataArguments`]): what was given.
+    """
+    if data.join_annotations or "audio" not in rows.column_names:
+        return None
     paths = audio_paths(rows)
     of_file: dict[str, list[int]] = defaultdict(list)
     for row in chosen:
         if paths[row] is not None:
             of_file[paths[row]].append(row)
-    several = {path: members for path, members in of_file.items() if len(members) > 1}
-    differing = []
-    for path, members in several.items():
-        found = list(dict.fromkeys(" + ".join(sorted(labels.values(row))) or "none" for row in members))
-        if any(labels.values(row) != labels.values(members[0]) for row in members):
-            differing.append(f"{path} ({some(found)})")
-    return differing, len(several)
+    differing = {
+        path: [" + ".join(sorted(labels.values(row))) or "none" for row in members]
+        for path, members in of_file.items()
+        if any(labels.values(row) != labels.values(members[0]) for row in members)
+    }
+    if not differing:
+        return None
+    shown = some([f"{path} ({some(list(dict.fromkeys(found)))})" for path, found in differing.items()])
+    return (
+        f"{len(differing)} file(s) stand in several rows with different labels: {shown}. To make one clip of the rows of a "
+        "file, pass --join_annotations any, majority, all or share"
+    )

@@ -11,6 +11,7 @@ import shlex
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,11 +20,11 @@ import pyarrow as pa
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
 
 from ..arguments import DataArguments, local_or_shipped
-from .annotations import join_annotations, refuse_unjoined
+from .annotations import join_annotations, refuse_unjoined, unjoined_in_words
 from .audio_columns import missing_files, rows_without_audio
 from .data_errors import DataError, counted, is_empty, require_column, some
-from .grouping import AT_RANDOM, grouping_in_words, groups_of
 from .folders import is_parquet_data_set, read_folder
+from .grouping import AT_RANDOM, grouping_in_words, groups_of
 from .labels import (
     SHARES_COLUMN,
     ClipLabels,
@@ -131,7 +132,8 @@ def split_clips(clips: Clips, data: DataArguments, seed: int) -> tuple[datasets.
     # What is in no split, and a label that is only there, is not this run's concern.
     chosen = [row for row, side in sides.items() if side is not None]
     everything = with_encoded_labels(clips, labels, chosen, labels.names(chosen, data.ignore_labels))
-    return _select_sides(everything, sides), method + words + joined
+    unjoined = None if clips.splits is None else unjoined_in_words(clips.rows, labels, chosen, data)
+    return _select_sides(everything, sides), method + words + joined + (f"; {unjoined}" if unjoined else "")
 
 
 def load_folds(data: DataArguments) -> tuple[list[tuple[str, datasets.DatasetDict]], str]:
@@ -438,7 +440,9 @@ def _refuse_unused_columns(loaded: datasets.DatasetDict, data: DataArguments):
 
 def _named_columns(split: datasets.Dataset, data: DataArguments, folder: Path | None) -> datasets.Dataset:
     """A split of the Hub with its columns called "audio", undecoded, or "features", and "label"."""
-    split = split.with_format(None).remove_columns([name for name in data.ignore_columns if name in split.column_names])
+    split = split.with_format(None).remove_columns(
+        [name for name in data.ignore_columns if name in split.column_names]
+    )
     clips, clips_name = clip_column(split.column_names, data)
     wanted = {clips: clips_name, "label": data.label_column_name}
     if data.label_columns:
@@ -562,20 +566,28 @@ def _named_sides(
             f"Row(s) {some(empty)} have nothing in the column {data.split_column_name!r}. Fill them in or remove them."
         )
     if chosen_on is None and data.validation_split_name is not None and not labels.multi_label:
-        words += _without_untrained_validation(clips, labels, kept, data)
+        of_split = {name: [row for row in kept if clips.splits[row] == name] for name in split_names(data).values()}
+        of_validation, of_training = (of_split[data.validation_split_name], of_split[data.train_split_name])
+        words += without_untrained_validation(labels.found(of_validation), labels.found(of_training), data)
     sides = {name: side for side, name in split_names(data).items()}
     others = Counter({name: count for name, count in found.items() if name not in sides})
     return {row: sides.get(clips.splits[row]) for row in kept}, clips.split_words + words + others_in_words(others)
 
 
-def _without_untrained_validation(clips: Clips, labels: ClipLabels, kept: list[int], data: DataArguments) -> str:
-    """Give up a validation split that nobody named if it has labels that cannot be learned; say so in words."""
-    of_split = {name: [row for row in kept if clips.splits[row] == name] for name in split_names(data).values()}
-    name = data.validation_split_name
-    untrained = sorted(labels.found(of_split[name]) - labels.found(of_split[data.train_split_name]))
+def without_untrained_validation(of_validation: Iterable[str], of_training: Iterable[str], data: DataArguments) -> str:
+    """Give up a validation split that nobody named if it has labels that cannot be learned.
+
+    Args:
+        of_validation, of_training (iterables of `str`): labels of the clips of both splits.
+        data ([`DataArguments`]): its `validation_split_name` is taken away.
+
+    Returns:
+        In words, what was done; nothing if nothing was.
+    """
+    untrained = sorted(set(of_validation) - set(of_training))
     if not untrained:
         return ""
-    data.validation_split_name = None
+    name, data.validation_split_name = data.validation_split_name, None
     return f"; {name!r} is not chosen on, as no training clip has its label {some(untrained)}"
 
 

@@ -16,7 +16,14 @@ ENDS = {"end", "ends", "ending", "stop", "stops", "finish", "until", "tmax", "xm
 LENGTHS = {"duration", "dur", "length", "len"}
 EITHER = "offset"  # the end beside an onset, the beginning beside a duration
 WEAK_PAIRS = (("from", "to"),)  # which alone mean nothing
-PAIRS = (("t0", "t1"), ("t1", "t2"), ("t_min", "t_max"), ("min_t", "max_t"), ("time_min", "time_max"), ("min_time", "max_time"))
+PAIRS = (
+    ("t0", "t1"),
+    ("t1", "t2"),
+    ("t_min", "t_max"),
+    ("min_t", "max_t"),
+    ("time_min", "time_max"),
+    ("min_time", "max_time"),
+)
 # Units, and what times are of or in.
 OTHER_WORDS = {
     "time", "times", "timestamp", "timecode", "t", "h", "hh", "hms", "hour", "hours", "min", "mins", "minute",
@@ -37,7 +44,9 @@ def _telling_word(name: str) -> str | None:
 
 def _parts(word: str) -> list[str]:
     """The words of which one is made, as "starttime" is of two."""
-    match = re.fullmatch(r"(start|begin|end|stop|finish|onset|offset)(times?|secs?|seconds?|ms|frames?|samples?)", word)
+    match = re.fullmatch(
+        r"(start|begin|end|stop|finish|onset|offset)(times?|secs?|seconds?|ms|frames?|samples?)", word
+    )
     return list(match.groups()) if match else [word]
 
 
