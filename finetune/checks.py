@@ -207,7 +207,7 @@ def check_splits(
             cannot be decoded, are empty or hold NaN (of up to 200 clips; of all with `check_audio`).
     """
     splits, notes = _without_shared_audio(splits, data)
-    notes += _check_labels(splits["train"], _label_sets(splits), share_lists(splits["train"]))
+    notes += _check_labels(splits["train"], _label_sets(splits))
     if not looked_at:
         num_checked, num_longer = _check_files(splits, data, sampling_rate, max_samples)
         notes += _cut_note(num_longer, num_checked, max_samples / sampling_rate)
@@ -223,21 +223,15 @@ def _cut_note(num_longer: int, num_checked: int, seconds: float) -> list[str]:
     ]
 
 
-def _check_labels(
-    train: datasets.Dataset | ClipStream,
-    label_sets: dict[str, set[tuple[int, ...]]],
-    shares: list[list[float]] | None = None,
-) -> list[str]:
+def _check_labels(train: datasets.Dataset | ClipStream, label_sets: dict[str, set[tuple[int, ...]]]) -> list[str]:
     """Refuse labels that cannot be learned; say in words which of the model's labels no training clip has.
 
     Args:
         train (`datasets.Dataset` or [`ClipStream`]): the training split.
         label_sets (`dict[str, set]`): by side, what its clips have for labels; see [`ClipStream.label_sets`].
-        shares (`list[list[float]]`, *optional*): of soft labels, those of every training clip.
     """
     names = label_names(train)
-    differ = len(label_sets["train"]) > 1 if shares is None else any(clip != shares[0] for clip in shares)
-    if not differ:
+    if len(label_sets["train"]) < 2 and not _shares_differ(train):
         common = [names[label] for labels in label_sets["train"] for label in labels]
         if is_multi_label(train):
             raise DataError(
@@ -260,6 +254,14 @@ def _check_labels(
     untrained = [name for label, name in enumerate(names) if label not in labels_of["train"]]
     notes = [SOFT_LABELS_NOTE] if has_soft_labels(train) else []
     return notes + ([f"{len(untrained)} label(s) have no training clip: {some(untrained)}"] if untrained else [])
+
+
+def _shares_differ(split: datasets.Dataset | ClipStream) -> bool:
+    """Whether two clips of a split with soft labels differ in them."""
+    if isinstance(split, ClipStream):
+        return has_soft_labels(split) and split.longest_run < len(split)
+    shares = share_lists(split)
+    return shares is not None and any(clip != shares[0] for clip in shares)
 
 
 def _label_sets(splits: datasets.DatasetDict) -> dict[str, set[tuple[int, ...]]]:

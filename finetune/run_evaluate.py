@@ -30,7 +30,7 @@ from .robustness.input_errors import INPUT_ERRORS
 from .scoring import DivergedError, common_labels, ensemble_scores, evaluation_section, label_order
 from .sources.annotations import join_annotations, unjoined_in_words
 from .sources.data_errors import DataError, counted, own_message, some
-from .sources.labels import is_multi_label
+from .sources.labels import SHARE_THAT_COUNTS, is_multi_label
 from .sources.split_names import PREFERRED, recognised_split
 from .sources.splits import Clips, load_clips, parse_clip_labels, with_encoded_labels
 from .sources.stored_features import NAME_COLUMN, is_precomputed
@@ -237,6 +237,8 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
     unjoined = unjoined_in_words(clips.rows, clip_labels, rows, data)
     clip_labels, rows, joined = join_annotations(clips.rows, clip_labels, rows, data, clips.row_name)
     words += joined + (f"; {unjoined}" if unjoined else "")
+    if clip_labels.shares is not None:
+        words += f"; soft labels, of which those count whose share is {SHARE_THAT_COUNTS} or more"
     if not rows:
         raise DataError(f"No clip is left of {words} without those of --ignore_labels. Leave it out.")
     unknown = sorted(clip_labels.found(rows) - set(labels))

@@ -204,7 +204,7 @@ class Survey:
     digest: object = dataclasses.field(default_factory=hashlib.sha256)
     longest_run: int = 0  # of clips with the same labels, one after the other
     run_labels: list[str] = dataclasses.field(default_factory=list)
-    _last: list[str] | None = None
+    _last: list | None = None
     _run: int = 0
 
     def add(self, labels: list[str], shares: dict[str, float], path: str | None, license_name: str | None):
@@ -216,8 +216,8 @@ class Survey:
         soft = any(share != 1 for share in shares.values())
         told = sorted(shares.items()) if soft else sorted(labels)
         self.digest.update(f"{os.path.basename(path or '')}\0{told}\0".encode())
-        self._run = self._run + 1 if labels == self._last else 1
-        self._last = labels
+        self._run = self._run + 1 if told == self._last else 1
+        self._last = told
         if self._run > self.longest_run:
             self.longest_run, self.run_labels = self._run, labels
 

@@ -4,8 +4,9 @@ The labels of the joined clip are computed from the share of its rows that have 
 `majority` what most rows say, `all` those that all rows have, and `share` makes soft labels of the shares themselves.
 """
 
+import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import datasets
@@ -13,8 +14,8 @@ import datasets
 from ..arguments import DataArguments
 from .audio_columns import audio_paths
 from .data_errors import DataError, some
-from .grouping import clip_keys
-from .labels import ClipLabels, labels_that_count
+from .grouping import clip_keys, groups_by_file
+from .labels import ClipLabels, has_soft_labels, label_lists, label_names, labels_that_count, share_lists
 
 HALF = 0.5
 
@@ -107,7 +108,7 @@ def _tied_in_words(labels: ClipLabels, clips: dict[str, list[int]], row: int, ro
     key = next(key for key, members in clips.items() if members[0] == row)
     counts = {label: round(mean * len(clips[key])) for label, mean in _means(labels, clips[key]).items()}
     name = rows[row]["audio"]["path"] if "audio" in rows.column_names else None
-    return f"{name or f'row {row + 1}'} ({', '.join(f'{label} {count}' for label, count in counts.items())})"
+    return f"{os.path.basename(name) if name else f'row {row + 1}'} ({', '.join(f'{label} {count}' for label, count in counts.items())})"
 
 
 def _refuse_torn(
@@ -161,19 +162,51 @@ def unjoined_in_words(
     if data.join_annotations or "audio" not in rows.column_names:
         return None
     paths = audio_paths(rows)
-    of_file: dict[str, list[int]] = defaultdict(list)
-    for row in chosen:
-        if paths[row] is not None:
-            of_file[paths[row]].append(row)
-    differing = {
-        path: [" + ".join(sorted(labels.values(row))) or "none" for row in members]
-        for path, members in of_file.items()
-        if any(labels.values(row) != labels.values(members[0]) for row in members)
-    }
+    return _differing_in_words((paths[row], labels.values(row)) for row in chosen)
+
+
+def unjoined_note(splits: datasets.DatasetDict, data: DataArguments) -> str | None:
+    """What [`unjoined_in_words`] says, of splits that are made: files whose rows with different labels are in one split.
+
+    Args:
+        splits (`datasets.DatasetDict`): from [`load_splits`].
+        data ([`DataArguments`]): what was given; nothing is said to those who group by the file.
+    """
+    train = splits["train"]
+    if data.join_annotations or "audio" not in train.column_names or groups_by_file(data, train.column_names):
+        return None
+    names = label_names(train)
+    clips = []
+    for split in splits.values():
+        if has_soft_labels(split):
+            values = [dict(zip(names, shares, strict=True)) for shares in share_lists(split)]
+        else:
+            values = [dict.fromkeys((names[label] for label in labels), 1.0) for labels in label_lists(split)]
+        clips += zip(audio_paths(split), values, strict=True)
+    return _differing_in_words(clips)
+
+
+def _differing_in_words(clips: Iterable[tuple[str | None, dict[str, float]]]) -> str | None:
+    """What to say of paths that have different labels, of paths and the share of each label."""
+    of_file: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for path, values in clips:
+        if path is not None:
+            of_file[path].append(values)
+    differing = {path: found for path, found in of_file.items() if any(values != found[0] for values in found)}
     if not differing:
         return None
-    shown = some([f"{path} ({some(list(dict.fromkeys(found)))})" for path, found in differing.items()])
+    shown = some(
+        [
+            f"{path} ({some(list(dict.fromkeys(_values_in_words(values) for values in found)))})"
+            for path, found in differing.items()
+        ]
+    )
     return (
         f"{len(differing)} file(s) stand in several rows with different labels: {shown}. To make one clip of the rows of a "
         "file, pass --join_annotations any, majority, all or share"
     )
+
+
+def _values_in_words(values: dict[str, float]) -> str:
+    shown = [label if value == 1 else f"{value:.2g} {label}" for label, value in sorted(values.items()) if value]
+    return " + ".join(shown) or "none"

@@ -147,7 +147,7 @@ def _split_folders(base: Path, found: list[Subfolder], data: DataArguments) -> l
         if name not in by_name:
             raise DataError(
                 f"{base} has no folder {name!r}; it holds {some(list(by_name)) or 'none'}. Pass --{side}_split_name with one "
-                "of these, or leave it out if they are classes."
+                "of these, or leave it out."
             )
     names = named_splits(by_name, data)
     if not {"train", "eval"} <= names.keys():
@@ -166,16 +166,20 @@ def _split_folders(base: Path, found: list[Subfolder], data: DataArguments) -> l
 def _unclear(base: Path, found: list[Subfolder], named: list[Subfolder]) -> DataError:
     """The error for a folder that looks like a split without the others that make a training."""
     names = [folder.name for folder in found]
-    first, rest = named[0].name, [name for name in names if name != named[0].name]
-    example = ""
-    if rest:
-        pair = (rest[0], first) if side_of(first) == "eval" else (first, rest[0])
-        example = shlex.join(["--train_split_name", pair[0], "--eval_split_name", pair[1]])
-        example = f", for example {example}"
+    first = named[0]
+    partner = next((folder.name for folder in found if folder != first and folder.has_class_folders()), None)
+    if first.clips and not first.can_be_split():
+        remedy = f"its clips lie in no class folder: if they are of another kind, move {first.path} away"
+    else:
+        remedy = "if these are splits: Name both with --train_split_name and --eval_split_name"
+        if partner is not None:
+            scored_first = side_of(first.name) == "eval"
+            pair = (partner, first.name) if scored_first else (first.name, partner)
+            example = shlex.join(["--train_split_name", pair[0], "--eval_split_name", pair[1]])
+            remedy += f", for example {example}"
     return DataError(
-        f"{base} holds the folders {some(names)}: {first!r} looks like a split, but its other half is missing. If these are "
-        f"splits: Name both with --train_split_name and --eval_split_name{example}. If they are classes, name all: "
-        f"{shlex.join(['--labels', *names])}."
+        f"{base} holds the folders {some(names)}: {first.name!r} looks like a split, but its other half is missing; {remedy}. "
+        f"If they are classes, name all: {shlex.join(['--labels', *names])}."
     )
 
 
@@ -199,9 +203,9 @@ def _without_labels(base: Path, silent: list[Subfolder], names: list[str]) -> Da
         remedies.append(f"train on {others[0]} alone, of which a share is held out: --dataset_name {base / others[0]}")
     if len(silent) == len(names):
         remedies.append(f"if these are the classes themselves, name them: {shlex.join(['--labels', *names])}")
-    shown = " and ".join(f"{folder.name}/ ({folder.clips} clips)" for folder in silent)
+    shown = ", ".join(f"{folder.name}/ ({folder.clips} clips)" for folder in silent)
     return DataError(
-        f"{base}: {shown} look like splits, but their clips lie in no class folder, so that nothing says their labels. One of "
+        f"{base}: by the name a split, but its clips lie in no class folder, so that nothing says their labels: {shown}. One of "
         f"these helps: {'; '.join(remedies)}."
     )
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
 
 from ..arguments import DataArguments, local_or_shipped
-from .annotations import join_annotations, refuse_unjoined, unjoined_in_words
+from .annotations import join_annotations, refuse_unjoined
 from .audio_columns import missing_files, rows_without_audio
 from .data_errors import DataError, counted, is_empty, require_column, some
 from .folders import is_parquet_data_set, read_folder
@@ -132,8 +132,7 @@ def split_clips(clips: Clips, data: DataArguments, seed: int) -> tuple[datasets.
     # What is in no split, and a label that is only there, is not this run's concern.
     chosen = [row for row, side in sides.items() if side is not None]
     everything = with_encoded_labels(clips, labels, chosen, labels.names(chosen, data.ignore_labels))
-    unjoined = None if clips.splits is None else unjoined_in_words(clips.rows, labels, chosen, data)
-    return _select_sides(everything, sides), method + words + joined + (f"; {unjoined}" if unjoined else "")
+    return _select_sides(everything, sides), method + words + joined
 
 
 def load_folds(data: DataArguments) -> tuple[list[tuple[str, datasets.DatasetDict]], str]:
@@ -235,7 +234,9 @@ def load_clips(data: DataArguments, pooled: bool) -> Clips:
         return _load_files(data)
     source = local_or_shipped(data.dataset_name)
     if is_saved_data_set(source):
-        return clips_of_dataset(load_saved(source), data, data.dataset_name, pooled=pooled)
+        return clips_of_dataset(
+            load_saved(source), data, data.dataset_name, pooled=pooled, split_words="as the data set says"
+        )
     if source.is_dir() and is_parquet_data_set(source):
         return _load_hub(data, pooled)
     if source.is_dir():

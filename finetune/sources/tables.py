@@ -25,6 +25,7 @@ from .stretches import refuse_stretches
 
 PATH_COLUMNS = ("file_name", "path", "file", "filename")  # tried when the audio column is not in a table
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+NO_LABELS = ("id", "index", "fold", "split")  # columns of numbers that nobody means as labels
 DEFAULT_AUDIO_COLUMN, DEFAULT_SPLIT_COLUMN = "audio", "split"  # of DataArguments
 ORIGINAL_LIST, ORIGINAL_KEYS, ORIGINAL_SEPARATOR = "data", ("wav", "labels"), ","  # Gong et al. 2021, released code
 
@@ -157,7 +158,7 @@ def missing_labels(name: str, columns: dict[str, list], others: set[str]) -> Dat
     labels = [
         column
         for column, values in columns.items()
-        if column not in others and not column.lower().startswith(("fold", "id")) and looks_like_label_column(values)
+        if column not in others and column.lower() not in NO_LABELS and looks_like_label_column(values)
     ]
     if len(labels) < 2:
         return error
