@@ -109,8 +109,7 @@ class DataArguments:
     validation_split_name: str | None = field(
         default=None,
         metadata={
-            "help": "Name of a split on which the epoch and thresholds are chosen; the scored split has no part in it. "
-            "validation, valid, dev and the like are found by themselves."
+            "help": "Name of a split on which the epoch and thresholds are chosen; the scored split has no part in it."
         },
     )
     validation_fraction: float = field(

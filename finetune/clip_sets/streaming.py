@@ -58,8 +58,8 @@ from ..sources.labels import (
     read_label_csv,
 )
 from ..sources.saved_data_sets import is_saved_data_set
-from ..sources.split_names import flags_to_name, others_in_words, take_split_names
-from ..sources.splits import refuse_alike, refuse_empty_splits, split_names, without_untrained_validation
+from ..sources.split_names import flags_to_name, how_to_name, others_in_words, take_split_names
+from ..sources.splits import refuse_alike, refuse_empty_splits, split_names
 from ..sources.stretches import refuse_stretches
 from ..sources.tables import (
     TABLE_SUFFIXES,
@@ -542,10 +542,7 @@ def load_streams(data: DataArguments) -> tuple[dict[str, ClipStream], str]:
     for source, column, name in parts:
         example = labels_found[-1].example if labels_found else None
         labels_found.append(_survey(source, column, name, reader, ignored, surveys, found, example))
-    chosen_on = data.validation_split_name
     words += "" if data.train_file else take_split_names(found, data)
-    if chosen_on is None and not labels_found[0].multi_label:
-        words += _without_untrained_validation(surveys, data)
     names = split_names(data)
     labels, multi_label, soft = _all_labels(labels_found, [surveys[name] for name in names.values()], data)
     refuse_empty_splits(found, data)
@@ -560,16 +557,6 @@ def load_streams(data: DataArguments) -> tuple[dict[str, ClipStream], str]:
                 )
     words += others_in_words(Counter({name: count for name, count in found.items() if name not in names.values()}))
     return streams, f"{words}, streamed without looking for clips that are in two splits"
-
-
-def _without_untrained_validation(surveys: dict[str, Survey], data: DataArguments) -> str:
-    """Give up a validation split that nobody named if it has labels that cannot be learned; say so in words."""
-    name = data.validation_split_name
-    if name is None:
-        return ""
-    return without_untrained_validation(
-        surveys[name].counts.keys(), surveys[data.train_split_name].counts.keys(), data
-    )
 
 
 def _survey(
@@ -793,7 +780,7 @@ def _hub_sources(name: str, data: DataArguments) -> tuple[dict[str, StreamSource
         sources[side] = StreamSource(f"the split {split!r}", list(features), audio, paths, label, pieces, folder)
     others = [split for split in present if split not in split_names(data).values()]
     if others:
-        words += f", without the split(s) {some(others)}, which take part if named with --validation_split_name"
+        words += f", without the split(s) {some(others)}, {how_to_name(others)}"
     return sources, words
 
 

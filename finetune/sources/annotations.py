@@ -66,7 +66,8 @@ def join_annotations(
     result = replace(labels, lists=lists, multi_label=multi_label, shares=shares if soft else None)
     several = sum(len(members) > 1 for members in clips.values())
     words = f"; {len(kept)} rows of {len(clips)} clips joined by {method!r} ({several} have more than one row)"
-    lost = [_tied_in_words(labels, clips, row, rows) for row in joined if row not in set(firsts)]
+    left = set(firsts)
+    lost = [_votes_in_words(labels, members, rows) for members in clips.values() if members[0] not in left]
     if lost:
         remedy = "--join_annotations any or share keeps them"
         words += f", of which {len(lost)} on which the rows do not agree are left out: {some(lost)} ({remedy})"
@@ -104,11 +105,12 @@ def _joined(labels: ClipLabels, members: list[int], method: str) -> dict[str, fl
     return {label: value for label, value in values.items() if value}
 
 
-def _tied_in_words(labels: ClipLabels, clips: dict[str, list[int]], row: int, rows: datasets.Dataset) -> str:
-    key = next(key for key, members in clips.items() if members[0] == row)
-    counts = {label: round(mean * len(clips[key])) for label, mean in _means(labels, clips[key]).items()}
-    name = rows[row]["audio"]["path"] if "audio" in rows.column_names else None
-    return f"{os.path.basename(name) if name else f'row {row + 1}'} ({', '.join(f'{label} {count}' for label, count in counts.items())})"
+def _votes_in_words(labels: ClipLabels, members: list[int], rows: datasets.Dataset) -> str:
+    """The name of a clip's file, without its folder, and how many of its rows have each label."""
+    counts = {label: round(mean * len(members)) for label, mean in _means(labels, members).items()}
+    path = rows[members[0]]["audio"]["path"] if "audio" in rows.column_names else None
+    name = os.path.basename(path) if path else f"row {members[0] + 1}"
+    return f"{name} ({', '.join(f'{label} {count}' for label, count in counts.items())})"
 
 
 def _refuse_torn(

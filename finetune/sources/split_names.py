@@ -80,25 +80,25 @@ def named_splits(found: Iterable[str], data: DataArguments) -> dict[str, str]:
     """What the split of each side is called in the data, for those sides that are given or that a split is named like.
 
     Two splits that are called like development and evaluation, without one that is named like the training split, are
-    trained on and scored.
+    trained on and scored. What is chosen on decides what is published: a validation split has to be given.
 
     Raises:
         DataError: see [`recognised_split`].
     """
     found = list(dict.fromkeys(found))
-    sides = [side for side in SIDES if side != "validation" or not data.validation_fraction]
+    sides = [side for side in SIDES if side != "validation" or is_given(data, side)]
     names = {side: name for side in sides if (name := recognised_split(side, found, data)) is not None}
-    if "train" not in names and len(found) == 2 and not is_given(data, "validation"):
-        developed = recognised_split("validation", found, data)
-        if _stem(developed or "") in DEVELOPMENT and _stem(names.get("eval", "")) in EVALUATION:
-            return {"train": developed, "eval": names["eval"]}
+    if "train" not in names and len(found) == 2 and "validation" not in names:
+        (developed,) = [name for name in found if name != names.get("eval")][:1]
+        if _stem(developed) in DEVELOPMENT and _stem(names.get("eval", "")) in EVALUATION:
+            names["train"] = developed
     return names
 
 
 def take_split_names(found: Iterable[str], data: DataArguments) -> str:
-    """Find which of the data's splits are trained on, scored and chosen on, and write their names into `data`.
+    """Find which of the data's splits are trained on and scored, and write their names into `data`.
 
-    If nothing is named like the training or the scored split, all names stay as they are and are then not found.
+    If nothing is named like one of them, all names stay as they are and are then not found.
 
     Args:
         found (iterable of `str`): names of the splits that the data has, in any order.
@@ -122,13 +122,18 @@ def take_split_names(found: Iterable[str], data: DataArguments) -> str:
 
 
 def others_in_words(others: Counter) -> str:
-    """Splits that have no part in a run, with their clips, and how they would get one; nothing if there are none."""
-    if not others:
-        return ""
-    return (
-        f", without {counted(others)}, which take part if named with --validation_split_name, --eval_split_name or "
-        "--train_split_name"
-    )
+    """Splits that have no part in a run, with their clips, and how one would get it; nothing if there are none."""
+    return f", without {counted(others)}, {how_to_name(others)}" if others else ""
+
+
+def how_to_name(others: Iterable[str]) -> str:
+    """What to type for splits that have no part in a run to have one, to stand within a sentence."""
+    others = list(others)
+    to_choose_on = next((name for name in others if isinstance(name, str) and side_of(name) == "validation"), None)
+    if to_choose_on is not None:
+        return f"of which --validation_split_name {shlex.quote(to_choose_on)} makes one to choose on"
+    name = shlex.quote(str(others[0]))
+    return f"which takes part if named with --validation_split_name {name} or --eval_split_name {name}"
 
 
 def flags_to_name(side: str, found: Iterable[str], data: DataArguments) -> str:

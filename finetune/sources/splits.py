@@ -11,7 +11,6 @@ import shlex
 import unicodedata
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -118,7 +117,7 @@ def split_clips(clips: Clips, data: DataArguments, seed: int) -> tuple[datasets.
             raise DataError(
                 f"{grouping} was given, but the data set says itself how it is split. Leave out --{grouping}{column}."
             )
-        sides, method = _named_sides(clips, labels, kept, data)
+        sides, method = _named_sides(clips, kept, data)
     else:
         if data.validation_split_name:
             raise DataError(
@@ -552,12 +551,9 @@ def refuse_alike(counts: Counter[str], data: DataArguments):
         )
 
 
-def _named_sides(
-    clips: Clips, labels: ClipLabels, kept: list[int], data: DataArguments
-) -> tuple[dict[int, str | None], str]:
+def _named_sides(clips: Clips, kept: list[int], data: DataArguments) -> tuple[dict[int, str | None], str]:
     """The side of each clip as the data says it, `None` for those of other splits; and in words what says it."""
     found = Counter(clips.splits[row] for row in kept)
-    chosen_on = data.validation_split_name
     names = [name for name in found if isinstance(name, str) and name]
     words = "" if data.train_file else take_split_names(names, data)
     refuse_empty_splits(found, data)
@@ -566,30 +562,9 @@ def _named_sides(
         raise DataError(
             f"Row(s) {some(empty)} have nothing in the column {data.split_column_name!r}. Fill them in or remove them."
         )
-    if chosen_on is None and data.validation_split_name is not None and not labels.multi_label:
-        of_split = {name: [row for row in kept if clips.splits[row] == name] for name in split_names(data).values()}
-        of_validation, of_training = (of_split[data.validation_split_name], of_split[data.train_split_name])
-        words += without_untrained_validation(labels.found(of_validation), labels.found(of_training), data)
     sides = {name: side for side, name in split_names(data).items()}
     others = Counter({name: count for name, count in found.items() if name not in sides})
     return {row: sides.get(clips.splits[row]) for row in kept}, clips.split_words + words + others_in_words(others)
-
-
-def without_untrained_validation(of_validation: Iterable[str], of_training: Iterable[str], data: DataArguments) -> str:
-    """Give up a validation split that nobody named if it has labels that cannot be learned.
-
-    Args:
-        of_validation, of_training (iterables of `str`): labels of the clips of both splits.
-        data ([`DataArguments`]): its `validation_split_name` is taken away.
-
-    Returns:
-        In words, what was done; nothing if nothing was.
-    """
-    untrained = sorted(set(of_validation) - set(of_training))
-    if not untrained:
-        return ""
-    name, data.validation_split_name = data.validation_split_name, None
-    return f"; {name!r} is not chosen on, as no training clip has its label {some(untrained)}"
 
 
 def refuse_empty_splits(found: Counter, data: DataArguments):
