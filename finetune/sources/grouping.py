@@ -74,17 +74,21 @@ def clip_keys(
             )
         paths = rows[FEATURES_COLUMN][:]
         return {row: os.path.normpath(paths[row]) for row in chosen}
-    some_rows = rows.select(chosen)
-    files = [place for place, path in enumerate(_file_paths(some_rows)) if path is None]
-    digests = dict(zip(files, audio_digests(some_rows.select(files)), strict=True)) if files else {}
+    paths = file_paths(rows.select(chosen))
+    nameless = [row for row, path in zip(chosen, paths, strict=True) if path is None]
+    digests = dict(zip(nameless, audio_digests(rows.select(nameless)), strict=True)) if nameless else {}
     return {
-        row: digests[place].hex() if path is None else os.path.normpath(path)
-        for place, (row, path) in enumerate(zip(chosen, _file_paths(some_rows), strict=True))
+        row: digests[row].hex() if path is None else os.path.normpath(path)
+        for row, path in zip(chosen, paths, strict=True)
     }
 
 
-def _file_paths(rows: datasets.Dataset) -> list[str | None]:
-    """Path of every clip's file, `None` for bytes, whose name, if there is one, may be that of others too."""
+def file_paths(rows: datasets.Dataset) -> list[str | None]:
+    """Path of every clip's file, `None` for bytes, whose name, if there is one, may be that of others too.
+
+    Args:
+        rows (`datasets.Dataset`): with the column `"audio"`, undecoded.
+    """
     return [
         path if in_file else None
         for paths, contents in audio_batches(rows)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import datasets
-import pyarrow as pa
 
 from .data_errors import DataError
 
@@ -36,7 +35,7 @@ def load_saved(folder: Path) -> datasets.Dataset | datasets.DatasetDict:
         if (folder / SPLITS).is_file() or _is_saved(folder):
             return datasets.load_from_disk(str(folder))
         return datasets.DatasetDict({path.name: datasets.load_from_disk(str(path)) for path in _saved_splits(folder)})
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError) as error:  # Arrow's errors are ValueErrors
         raise DataError(
             f"{folder} looks like a data set that save_to_disk has written, but cannot be loaded ({type(error).__name__}: "
             f"{str(error).rstrip('.')}). Copy it again with all of its files, or save it again."

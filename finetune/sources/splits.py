@@ -23,7 +23,7 @@ from .annotations import join_annotations, refuse_unjoined
 from .audio_columns import missing_files, rows_without_audio
 from .data_errors import DataError, counted, is_empty, require_column, some
 from .folders import is_parquet_data_set, read_folder
-from .grouping import AT_RANDOM, grouping_in_words, groups_of
+from .grouping import AT_RANDOM, file_paths, grouping_in_words, groups_of
 from .labels import (
     SHARES_COLUMN,
     ClipLabels,
@@ -394,6 +394,9 @@ def clips_of_dataset(
     clips = Clips(rows, labels, None, words, parts, label_order=order)
     if not data.features_column_name:
         _refuse_missing_audio(clips)
+        files = [path for path in file_paths(rows) if path is not None]
+        columns = loaded[wanted[0]].column_names
+        refuse_stretches(columns, data, f"The split {wanted[0]!r}", repeated=len(set(files)) < len(files))
     if single and not (pooled and data.split_column_name not in rows.column_names):
         columns = loaded[wanted[0]].column_names  # as the user knows them
         return _split_by_column(clips, data, columns, "" if whole else f" of its only split {wanted[0]!r}")

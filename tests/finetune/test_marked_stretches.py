@@ -96,4 +96,6 @@ def test_a_data_set_in_python_is_refused_alike(tmp_path, frame):
     dataset = datasets.Dataset.from_pandas(frame.rename(columns={"start": "onset", "end": "offset"}))
     with pytest.raises(InputError, match="columns 'onset' and 'offset', which mark stretches"):
         fine_tune(dataset, output_dir=tmp_path / "run")
+    with pytest.raises(InputError, match="column 'onset', which marks stretches"):
+        fine_tune(dataset.remove_columns("offset"), output_dir=tmp_path / "run")
     assert not Path(tmp_path / "run").exists()

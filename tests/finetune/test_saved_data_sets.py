@@ -68,6 +68,14 @@ def test_what_is_not_whole_is_refused_in_words(dataset, tmp_path):
     dataset.save_to_disk(tmp_path / "saved")
     (arrow,) = (tmp_path / "saved").glob("*.arrow")
     content = arrow.read_bytes()
+    state = (tmp_path / "saved" / "state.json").read_text()
+    for text in ("{}", "{"):
+        (tmp_path / "saved" / "state.json").write_text(text)
+        with pytest.raises(
+            DataError, match="saved looks like a data set that save_to_disk has written.*Copy it again"
+        ):
+            load(tmp_path / "saved")
+    (tmp_path / "saved" / "state.json").write_text(state)
     for damaged in (content[: len(content) // 2], b"", None):
         arrow.unlink() if damaged is None else arrow.write_bytes(damaged)
         with pytest.raises(
