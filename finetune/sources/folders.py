@@ -117,7 +117,7 @@ def _clips_in(folder: Path) -> list[Path]:
 
 
 def _subfolders(base: Path) -> list[Subfolder]:
-    """Folders with audio files, with a metadata table, or, though there is nothing in them, with the name of a split."""
+    """Folders with audio files, with a metadata table, or, beside splits, empty ones with the name of a split."""
     found = []
     for path in sorted(base.iterdir()):
         if not path.is_dir() or path.name.startswith("."):
@@ -126,7 +126,9 @@ def _subfolders(base: Path) -> list[Subfolder]:
         table = metadata_table(path)
         if depths or table is not None or side_of(path.name):
             found.append(Subfolder(path, depths, table))
-    return found
+    filled = [folder for folder in found if folder.clips or folder.table]
+    beside_splits = any(side_of(folder.name) and folder.can_be_split() for folder in filled)
+    return found if beside_splits else filled
 
 
 def _split_folders(base: Path, found: list[Subfolder], data: DataArguments) -> list[Subfolder]:

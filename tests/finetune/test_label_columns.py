@@ -193,6 +193,20 @@ def test_rows_of_a_split_are_collated_with_their_shares(table):
     np.testing.assert_allclose(batch["labels"].numpy(), SOFT[:5].astype(np.float32))
 
 
+def test_finished_features_have_soft_labels_too(table, tmp_path):
+    path = table(SOFT)
+    for index in range(len(SOFT)):
+        np.save(tmp_path / f"{index}.npy", np.random.default_rng(index).normal(0, 4, (20, 128)).astype(np.float32))
+    frame = pd.read_csv(path)
+    frame["mel"] = [f"{index}.npy" for index in range(len(SOFT))]
+    frame.drop(columns="file").to_csv(path, index=False)
+    splits, _ = load_splits(arguments(path, features_column_name="mel"), seed=0)
+    clips = clip_dataset(splits["train"], ASTFeatureExtractor(max_length=32))
+    np.testing.assert_allclose(targets(clips), SOFT[:5].astype(np.float32))
+    other, _ = load_splits(arguments(path, features_column_name="mel", label_columns=LABELS[:2]), seed=0)
+    assert digest_of_clips(splits["train"]) != digest_of_clips(other["train"])
+
+
 def test_a_column_that_is_called_like_that_of_shares_is_none(table):
     splits, _ = load_splits(arguments(table(HARD, label_shares=range(8))), seed=0)
     assert not has_soft_labels(splits["train"])

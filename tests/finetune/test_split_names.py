@@ -330,11 +330,18 @@ def test_ast_evaluate_finds_the_split_by_the_same_names(tree, split, words):
     assert Counter(Path(clip["path"]).parts[-3] for clip in clips["audio"]) == {words: 6}
 
 
-def test_a_split_folder_without_clips_is_none(tree):
+def test_a_split_folder_without_clips_is_missed_beside_another_alone(tree):
     root = tree("train")
     (root / "Testing").mkdir()
     with pytest.raises(DataError, match=r"the data has 'train' \(6 clips\). Pass --eval_split_name"):
         load(root)
     shutil.rmtree(root / "train")
-    with pytest.raises(DataError, match="looks like a split"):
-        load(root)
+    (tree(".cat", ".dog") / "eval").mkdir()
+    assert label_names(load(root, eval_fraction=0.34)[2]["train"]) == LABELS
+
+
+def test_a_table_and_class_folders_may_be_of_one_data_set(tree):
+    root = tree("Train", ".test")
+    write_metadata(root / "test", ["0.wav", "1.wav"])
+    sides = load(root)[2]
+    assert {side: len(split) for side, split in sides.items()} == {"train": 6, "eval": 2}
