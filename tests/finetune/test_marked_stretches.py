@@ -87,7 +87,7 @@ def test_a_beginning_alone_marks_stretches_where_files_stand_in_several_rows(tmp
 
 def test_columns_that_are_used_for_something_else_mark_nothing(tmp_path, frame):
     frame.drop(columns=["split"]).to_csv(tmp_path / "clips.csv")
-    fields = {"group_column_name": "end", "ignore_columns": ["start"], "eval_fraction": 0.5}
+    fields = {"group_column_name": "start", "ignore_columns": ["end"], "eval_fraction": 0.5}
     assert load_splits(DataArguments(dataset_name=str(tmp_path / "clips.csv"), **fields), seed=0)
 
 
