@@ -51,6 +51,7 @@ from .results.pushing import check_push, push_finished_run
 from .robustness.failures import failures_in_words
 from .robustness.input_errors import input_errors_in_words
 from .scoring import PROBLEM_TYPES, probabilities
+from .sources.annotations import unjoined_note
 from .sources.grouping import torn_recordings_note
 from .sources.labels import is_multi_label, label_names
 from .sources.splits import load_splits
@@ -264,8 +265,8 @@ def prepare_data(
         )
         return streams, split_method, notes, skipped
     splits, split_method = loaded or load_splits(data_args, seed)
-    torn = torn_recordings_note(splits, split_method, data_args)
-    hints = [torn] if torn else []
+    advice = (torn_recordings_note(splits, split_method, data_args), unjoined_note(splits, data_args))
+    hints = [note for note in advice if note]
     if is_precomputed(splits["train"]):
         splits, notes = check_precomputed_splits(splits, data_args, feature_extractor)
         return splits, split_method, hints + notes, []

@@ -80,6 +80,7 @@ class ASTModelCardData:
         from_scratch (`bool`): whether the training started from random weights.
         features_column (`str`, *optional*): column of log-mel features that were computed before the training.
         split_method (`str`, *optional*): how the data were split.
+        share_that_counts (`float`, *optional*): of soft labels, the share from which a clip was counted and scored as having one.
         skipped_clips (`int`): clips left out because they cannot be decoded, are empty, too short or hold NaN.
         splits (`dict[str, dict]`): for each split its `clips`, `seconds` and `label_counts`.
         normalization (`str`, *optional*): how `mean` and `std` were got.
@@ -139,6 +140,7 @@ class ASTModelCardData:
     from_scratch: bool = False
     features_column: str | None = None
     split_method: str | None = None
+    share_that_counts: float | None = None
     skipped_clips: int = 0
     splits: dict[str, dict] = field(default_factory=dict)
     normalization: str | None = None
@@ -252,6 +254,7 @@ class ASTModelCardData:
             from_scratch="training" in summary and recorded_summary.get("base_model", "unknown") is None,
             features_column=data.get("features_column"),
             split_method=data.get("split_method"),
+            share_that_counts=data.get("share_that_counts"),
             skipped_clips=len(data.get("skipped_clips", [])),
             splits=data.get("splits", {}),
             normalization=recorded.get("normalization"),

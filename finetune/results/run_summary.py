@@ -30,7 +30,7 @@ from ..clip_sets.precomputed import digest_of_features
 from ..clip_sets.streaming import ClipStream
 from ..command_line import recorded_arguments
 from ..sources.audio_columns import audio_paths, audio_sizes
-from ..sources.labels import label_lists, label_names
+from ..sources.labels import SHARE_THAT_COUNTS, has_soft_labels, label_lists, label_names, share_lists
 from ..sources.stored_features import is_precomputed
 
 GIGA = 1e9
@@ -90,7 +90,9 @@ def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method
             if args.features_column_name
             else {"audio_column": args.audio_column_name}
         ),
-        "label_column": args.label_column_name,
+        **({"label_columns": args.label_columns} if args.label_columns else {"label_column": args.label_column_name}),
+        # What the share of a soft label has to be for its clip to be counted and scored as one that has it.
+        **({"share_that_counts": SHARE_THAT_COUNTS} if has_soft_labels(splits["train"]) else {}),
         "split_method": split_method,
         "splits": {_split_name(args, side): _describe_split(split) for side, split in splits.items()},
     }
@@ -131,7 +133,7 @@ def _describe_split(split: datasets.Dataset | ClipStream) -> dict:
 
 
 def label_counts(split: datasets.Dataset | ClipStream) -> dict[str, int]:
-    """Clips of every label, by its name, in the order of the model's outputs."""
+    """Clips of every label, by its name, in the order of the model's outputs; of soft labels those where it counts."""
     if isinstance(split, ClipStream):
         counts = split.label_counts.tolist()
     else:
@@ -225,7 +227,8 @@ def digest_of_clips(split: datasets.Dataset | ClipStream) -> str:
     if is_precomputed(split):
         return digest_of_features(split)
     digest = hashlib.sha256()
-    for path, size, label in zip(audio_paths(split), audio_sizes(split), split["label"][:], strict=True):
+    labels = share_lists(split) or split["label"][:]
+    for path, size, label in zip(audio_paths(split), audio_sizes(split), labels, strict=True):
         name = os.path.basename(path).encode() if path else b""
         digest.update(name + f"\0{size} {label}\0".encode())
     return digest.hexdigest()
