@@ -37,7 +37,7 @@ from ..sources.stored_features import is_precomputed
 GIGA = 1e9
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 RESAMPLER_OF_OLD_RUNS = ("resampler", DEFAULT_RESAMPLER)
-PACKAGES = ("torch", "torchaudio", "soxr", "transformers", "datasets", "accelerate", "evaluate")
+PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate", "soxr")
 
 
 def origin_section(argv: list[str], start: str | None) -> dict:
