@@ -52,14 +52,19 @@ KAISER_BEST = {  # librosa's (resampy's) kaiser_best by torchaudio's documentati
     "beta": 14.769656459379492,
 }
 CHILD = """
-import json, resource, sys, time
+import json, sys, time
 import numpy as np, torch, torchaudio
 from modeling_ast.audio.resampling import resample
 resampler, rate, seconds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 for name in ("soxr", "torchaudio"):  # what else is loaded once
     resample(np.zeros(2000, np.float32), 32_000, 16_000, name)
 waveform = np.random.default_rng(0).standard_normal(rate * seconds, np.float32) / 4
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def kilobytes(name):
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(name))
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak begins anew
+before = kilobytes("VmRSS")
 def convert():
     if resampler == "functional":
         return torchaudio.functional.resample(torch.from_numpy(waveform), rate, 16_000)
@@ -69,8 +74,8 @@ for _ in range(9):
     start = time.perf_counter()
     convert()
     times.append(time.perf_counter() - start)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
-print(json.dumps({"first": times[0] * 1000, "median": sorted(times[1:])[4] * 1000, "peak": peak / 1024}))
+peak = (kilobytes("VmHWM") - before) / 1024
+print(json.dumps({"first": times[0] * 1000, "median": sorted(times[1:])[4] * 1000, "peak": peak}))
 """
 
 
