@@ -169,7 +169,7 @@ class DataArguments:
         default=None,
         metadata={
             "help": f"What converts sampling rates, in training and later: {' or '.join(RESAMPLERS)}. If not given, what the "
-            f"checkpoint names, or {NEW_RESAMPLER}. Other than for clips at the model's rate, it changes what the model hears."
+            f"checkpoint names, or {NEW_RESAMPLER}. Without effect on clips at the model's rate."
         },
     )
     waveform_cache: str | None = field(

@@ -17,7 +17,7 @@ from .errors import (
 from .ffmpeg import FFMPEG_COMMANDS
 from .files import AUDIO_SUFFIXES, find_audio_files
 from .reading import AudioLength, AudioReader, Heard, audio_duration, audio_length, decode_audio, read_audio
-from .resampling import DEFAULT_RESAMPLER, NEW_RESAMPLER, RESAMPLERS, checked_resampler
+from .resampling import DEFAULT_RESAMPLER, NEW_RESAMPLER, RESAMPLERS, checked_resampler, resample
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -46,4 +46,5 @@ __all__ = [
     "decode_audio",
     "find_audio_files",
     "read_audio",
+    "resample",
 ]
