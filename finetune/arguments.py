@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
+from modeling_ast.audio import NEW_RESAMPLER, RESAMPLERS, checked_resampler
 from modeling_ast.patch_grid import GEOMETRY_FIELDS
 
 from .sampling import SAMPLING_STRATEGIES
@@ -193,6 +194,13 @@ class DataArguments:
             "help": "Leave out clips that cannot be decoded, and list them in the summary, instead of stopping."
         },
     )
+    resampler: str | None = field(
+        default=None,
+        metadata={
+            "help": f"What converts sampling rates, in training and later: {' or '.join(RESAMPLERS)}. If not given, what the "
+            f"checkpoint names, or {NEW_RESAMPLER}. Without effect on clips at the model's rate."
+        },
+    )
     waveform_cache: str | None = field(
         default=None,
         metadata={
@@ -274,6 +282,8 @@ class DataArguments:
         for (flag, name), (other_flag, other) in itertools.combinations(names.items(), 2):
             if name == other:
                 raise ValueError(f"{flag} and {other_flag} are both {name!r}. Pass two different splits.")
+        if self.resampler is not None:
+            checked_resampler(self.resampler)
         self.normalization_statistics()
         self._refuse_audio_beside_features()
         self._check_grouping()
@@ -369,7 +379,9 @@ class DataArguments:
             raise ValueError(
                 f"features_column_name and label_column_name are both {self.label_column_name!r}. Pass two different columns."
             )
-        given = [name for name in ("waveform_cache", "skip_bad_audio", "check_audio") if getattr(self, name)]
+        given = [
+            name for name in ("waveform_cache", "skip_bad_audio", "check_audio", "resampler") if getattr(self, name)
+        ]
         if given:
             raise ValueError(
                 f"{' and '.join(given)} concern(s) audio, but with features_column_name="

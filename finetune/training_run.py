@@ -15,6 +15,7 @@ from transformers import EarlyStoppingCallback, EvalPrediction, set_seed
 from model_card.licenses import license_note
 from model_card.run_summary import features_section, versions
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.audio import NEW_RESAMPLER
 from modeling_ast.log_mel import num_frames, num_samples
 from modeling_ast.tagging import check_model_name
 
@@ -132,7 +133,7 @@ def _prepare_trainer(
 ) -> tuple[ASTTrainer, dict[str, ClipDataset], dict]:
     """The first three stages: trainer, data sets, and what is known of the run before it is trained."""
     model_args, data_args, augmentation_args, optimization_args, training_args = arguments
-    feature_extractor = build_feature_extractor(model_args)
+    feature_extractor = build_feature_extractor(model_args, data_args)
     cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
     num_workers = training_args.dataloader_num_workers
     splits, split_method, notes, skipped = prepare_data(
@@ -291,13 +292,19 @@ def waveform_cache(
     return WaveformCache(data_args.waveform_cache, sampling_rate, samples_needed(longest, max_speed_change))
 
 
-def build_feature_extractor(args: ModelArguments) -> ASTFeatureExtractor:
-    """The checkpoint's feature extractor, or one of a new model, for inputs of the sizes that were given."""
+def build_feature_extractor(args: ModelArguments, data_args: DataArguments) -> ASTFeatureExtractor:
+    """The checkpoint's feature extractor, or one of a new model, for inputs of the sizes that were given.
+
+    What is trained is a new checkpoint, which names its resampler even where the one that it starts from names none.
+    """
     sizes = {name: size for name, size in args.sizes().items() if name in ("max_length", "num_mel_bins")}
     if args.model_name_or_path:
         check_model_name(args.model_name_or_path)
-        return ASTFeatureExtractor.from_pretrained(args.model_name_or_path, **sizes)
-    return ASTFeatureExtractor(**sizes)
+        extractor = ASTFeatureExtractor.from_pretrained(args.model_name_or_path, **sizes)
+    else:
+        extractor = ASTFeatureExtractor(**sizes)
+    extractor.resampler = data_args.resampler or extractor.resampler or NEW_RESAMPLER
+    return extractor
 
 
 def problem_type_of_labels(split: datasets.Dataset, loss: str | None) -> str:

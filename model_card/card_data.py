@@ -40,7 +40,7 @@ _GEOMETRY = (
     "frequency_stride",
     "time_stride",
 )
-_FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std")
+_FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std", "resampler")
 _SECTIONS = {
     "data": dict,
     "labels": list,
@@ -114,6 +114,7 @@ class ASTModelCardData:
         parameters (`int`, *optional*): number of weights in `model.safetensors`.
         geometry (`dict[str, Any]`): widths, depths, patch size and strides from `config.json`.
         sampling_rate (`int`, *optional*): in Hz.
+        resampler (`str`, *optional*): what brings audio files of other rates to it.
         num_mel_bins (`int`, *optional*): mel bins of a frame.
         max_length (`int`, *optional*): frames of a clip; longer clips are cut.
         mean (`float`, *optional*): mean of the log-mel values, `None` where nothing is normalised.
@@ -176,6 +177,7 @@ class ASTModelCardData:
     parameters: int | None = None
     geometry: dict[str, Any] = field(default_factory=dict)
     sampling_rate: int | None = None
+    resampler: str | None = None
     num_mel_bins: int | None = None
     max_length: int | None = None
     mean: float | None = None

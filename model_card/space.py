@@ -35,6 +35,7 @@ NEEDED = (
     "transformers",
     "safetensors",
     "soundfile",
+    "soxr",
     "matplotlib",
     "numba",
     "gradio",

@@ -100,7 +100,7 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
         refuse_several_processes()
         refuse_file(folder.parent)
         refuse_file(folder)
-        feature_extractor, config = build_feature_extractor(model_args), build_config(model_args)
+        feature_extractor, config = build_feature_extractor(model_args, data_args), build_config(model_args)
         data = load_data(data_args, training_args)
         deadline = limit.share(LOOKING, later=PREPARING + PICTURE + COST)
         looked = describe_clips(data, feature_extractor, config, data_args, training_args, deadline)

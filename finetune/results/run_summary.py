@@ -17,6 +17,7 @@ from transformers.trainer_utils import TrainOutput
 
 from model_card import run_summary
 from model_card.licenses import InheritedLicense, inherited_license
+from modeling_ast.audio import DEFAULT_RESAMPLER
 
 from ..arguments import (
     SIZE_FIELDS,
@@ -35,7 +36,8 @@ from ..sources.stored_features import is_precomputed
 
 GIGA = 1e9
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate")
+RESAMPLER_OF_OLD_RUNS = ("resampler", DEFAULT_RESAMPLER)
+PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate", "soxr")
 
 
 def origin_section(argv: list[str], start: str | None) -> dict:
@@ -205,13 +207,15 @@ def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
     # An update is over the same clips however it is cut into micro-batches; see `halving_is_exact` for what may differ.
     free = ("epochs", "max_steps", "gradient_accumulation_steps")
     training = {name: value for name, value in summary["training"].items() if name not in free}
+    # Older runs say nothing of it and were made with the one that is meant where none is named.
+    features = {name: value for name, value in summary["features"].items() if (name, value) != RESAMPLER_OF_OLD_RUNS}
     return {
         "seed": summary["seed"],
         "labels": summary["labels"],
         "training clips": clips["train"],
         "scored clips": clips["eval"],
         "validation clips": clips.get("validation"),
-        "features": summary["features"],
+        "features": features,
         "model sizes": summary["model"],
         "training settings": training,
     }

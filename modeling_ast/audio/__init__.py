@@ -17,6 +17,7 @@ from .errors import (
 from .ffmpeg import FFMPEG_COMMANDS
 from .files import AUDIO_SUFFIXES, find_audio_files
 from .reading import AudioLength, AudioReader, Heard, audio_duration, audio_length, decode_audio, read_audio
+from .resampling import DEFAULT_RESAMPLER, NEW_RESAMPLER, RESAMPLERS, checked_resampler, resample
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -24,10 +25,13 @@ __all__ = [
     "CHECK_SPELLING",
     "CUT_OFF",
     "DAMAGED",
+    "DEFAULT_RESAMPLER",
     "FFMPEG_COMMANDS",
     "HEADER",
     "HEARD_LESS",
     "LEFT_OUT",
+    "NEW_RESAMPLER",
+    "RESAMPLERS",
     "SILENT",
     "AudioError",
     "AudioLength",
@@ -38,7 +42,9 @@ __all__ = [
     "MissingAudioError",
     "audio_duration",
     "audio_length",
+    "checked_resampler",
     "decode_audio",
     "find_audio_files",
     "read_audio",
+    "resample",
 ]

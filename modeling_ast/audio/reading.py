@@ -19,7 +19,7 @@ from .decoders import DecodedAudio, decode_recording, one_after_the_other, strea
 from .errors import CHECK_SPELLING, LEFT_OUT, AudioError, AudioNote, MissingAudioError
 from .ffmpeg import announced_seconds, first_line
 from .formats import container_is_cut_off, recordings, sniff_format
-from .resampling import DEFAULT_RESAMPLER, resample
+from .resampling import DEFAULT_RESAMPLER, checked_rate, checked_resampler, resample
 
 logger = logging.getLogger(__name__)
 
@@ -71,6 +71,9 @@ class AudioReader:
     resampler: str = DEFAULT_RESAMPLER
     refused: frozenset[str] = frozenset()
 
+    def __post_init__(self):
+        checked_resampler(self.resampler)
+
     def hear(
         self,
         source: str | os.PathLike | bytes | BinaryIO | dict,
@@ -96,6 +99,7 @@ class AudioReader:
             )
         if not np.isfinite(waveform).all():
             raise AudioError(f"{name} contains NaN or infinite samples. Export it again, for example as 16-bit WAV.")
+        checked_rate(decoded.sampling_rate, name)
         for note in decoded.notes:
             if note.kind in self.refused:
                 raise AudioError(note.text)
