@@ -22,6 +22,7 @@ from modeling_ast import ASTConfig
 from modeling_ast.atomic_files import open_atomically
 from modeling_ast.audio import AudioError
 from modeling_ast.tagging import label_thresholds
+from modeling_ast.terminal import shell_command
 
 from .arguments import DataArguments
 from .metrics import left_out_note
@@ -132,6 +133,7 @@ class EvaluationArguments:
                 raise ValueError(f"{name}={path!r} is no file in a folder that is there. Pass another --{name}.")
 
 
+@shell_command("ast-evaluate")
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line; see `ast-evaluate --help`.
 

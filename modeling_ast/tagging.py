@@ -5,16 +5,21 @@ their scores are put together is said in [`AudioTagger.tag_files`].
 """
 
 import json
+import logging
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from .audio import AudioError, read_audio
+from .audio import AudioError, AudioReader, Heard
+from .segments import SEGMENT_READINGS, label_stretches, window_starts
+
+logger = logging.getLogger(__name__)
 
 MULTI_LABEL_THRESHOLD = 0.5  # where a checkpoint names no other
 
@@ -33,7 +38,7 @@ class Tag:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a file, in seconds, in which every window had the label, with the windows' mean score."""
+    """A stretch of a file, in seconds, in which a label was heard; [`label_stretches`] says where, and what its score is."""
 
     file: str
     start: float
@@ -44,12 +49,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class FileTags:
-    """What was found in one file: its best labels, its segments if a time line was asked for, or why it failed."""
+    """What was found in one file: its best labels, its segments if a time line was asked for, or why it failed.
+
+    `highest_frequency` is the one in Hz up to which the model heard the file: half the lower of their sampling rates.
+    """
 
     file: str
     labels: list[Tag]
     segments: list[Segment] | None = None
     error: str | None = None
+    highest_frequency: float | None = None
 
 
 class AudioTagger:
@@ -134,14 +143,14 @@ class AudioTagger:
         timeline: bool = False,
         hop: float | None = None,
         threshold: float | None = None,
+        segments: str = "hop",
     ) -> Iterator[FileTags]:
         """Tag files one after the other, several at a time in the model.
 
         A file is scored in windows of the model's length, the last of which ends with the file; a file shorter than a
         window is one window, padded by the feature extractor. A file's labels are those with the highest mean over its
         windows. Without a time line the windows lie side by side, with one they are `hop` seconds apart, so that the
-        means can differ a little. A segment is a run of neighbouring windows in which a label is active; with
-        overlapping windows, segments of different labels may overlap.
+        means can differ a little. Segments of different labels may overlap.
 
         Args:
             files (sequence of `str` or `os.PathLike`): audio files of any length.
@@ -150,17 +159,24 @@ class AudioTagger:
             timeline (`bool`, *optional*, defaults to `False`): whether to give segments.
             hop (`float`, *optional*): seconds between the starts of two windows of a time line; half a window by default.
             threshold (`float`, *optional*):
-                Score from which a label is active in a window. By default, if the model is multi-label, each label has
-                the threshold that the checkpoint's `label_thresholds` name, or 0.5. If the model is single-label, only
-                the best label of a window can be active, and it always is by default.
+                Score from which a label is active, in a window or in the mean of several. By default, if the model is
+                multi-label, each label has the threshold that the checkpoint's `label_thresholds` name, or 0.5. If the
+                model is single-label, only the best label can be active, and it always is by default.
+            segments (`str`, *optional*, defaults to `"hop"`):
+                What a segment is: `"hop"`, a stretch that the windows which cover it have the label for in their mean, as
+                exact as `hop` is short; `"window"`, all that a run of neighbouring windows with the label covers, which is
+                never less than a window. See [`label_stretches`].
 
         Returns:
             An iterator over a [`FileTags`] for each file, in the order given. A file that cannot be decoded has `error`
             set, and the files after it are tagged all the same.
 
         Raises:
-            TaggingError: if `hop` is no part of a window, `threshold` is not between 0 and 1, or the model has no labels.
+            TaggingError: if `hop` is no part of a window, `threshold` is not between 0 and 1, there is no such reading of
+                `segments`, or the model has no labels.
         """
+        if segments not in SEGMENT_READINGS:
+            raise TaggingError(f"segments={segments!r} is none of {', '.join(SEGMENT_READINGS)}. Pass one of them.")
         hop_samples = self._hop_samples(hop) if timeline else self.window_samples
         if timeline and self.problem_type == "regression":
             raise TaggingError("This model is a regression: it has no labels to place on a time line.")
@@ -169,7 +185,8 @@ class AudioTagger:
         if threshold is None:
             multi_label = self.problem_type == "multi_label_classification"
             threshold = label_thresholds(self.model.config) if multi_label else 0.0
-        return self._tag_in_groups(files, top_k, batch_size, hop_samples, threshold if timeline else None)
+        place = partial(self._segments, threshold=threshold, reading=segments) if timeline else None
+        return self._tag_in_groups(files, top_k, batch_size, hop_samples, place)
 
     def _tag_in_groups(
         self,
@@ -177,30 +194,32 @@ class AudioTagger:
         top_k: int,
         batch_size: int,
         hop_samples: int,
-        segment_threshold: float | np.ndarray | None,
+        place_segments: Callable[[str, int, list[int], np.ndarray], list[Segment]] | None,
     ) -> Iterator[FileTags]:
-        """Decode `batch_size` files, score all their windows, go on; segments unless `segment_threshold` is `None`."""
+        """Decode `batch_size` files, score all their windows, go on; segments if there is something that places them."""
         for first in range(0, len(files), batch_size):
             group = [(str(file), self._read(file)) for file in files[first : first + batch_size]]
             starts = [
-                [] if isinstance(waveform, AudioError) else self._window_starts(waveform.size, hop_samples)
-                for _, waveform in group
+                [] if isinstance(heard, AudioError) else self._window_starts(heard.waveform.size, hop_samples)
+                for _, heard in group
             ]
             windows = [
-                waveform[start : start + self.window_samples]
-                for (_, waveform), file_starts in zip(group, starts, strict=True)
+                heard.waveform[start : start + self.window_samples]
+                for (_, heard), file_starts in zip(group, starts, strict=True)
                 for start in file_starts
             ]
             scores = self._score(windows, batch_size)  # (windows of the group, labels)
-            for (file, waveform), file_starts in zip(group, starts, strict=True):
-                if isinstance(waveform, AudioError):
-                    yield FileTags(file, [], error=str(waveform))
+            for (file, heard), file_starts in zip(group, starts, strict=True):
+                if isinstance(heard, AudioError):
+                    yield FileTags(file, [], error=str(heard))
                     continue
                 file_scores, scores = np.split(scores, [len(file_starts)])
                 segments = None
-                if segment_threshold is not None:
-                    segments = self._segments(file, waveform.size, file_starts, file_scores, segment_threshold)
-                yield FileTags(file, self._best_labels(file_scores.mean(axis=0), top_k), segments)
+                if place_segments is not None:
+                    segments = place_segments(file, heard.waveform.size, file_starts, file_scores)
+                labels = self._best_labels(file_scores.mean(axis=0), top_k)
+                highest_frequency = min(heard.file_rate, self.sampling_rate) / 2
+                yield FileTags(file, labels, segments, highest_frequency=highest_frequency)
 
     def _window_starts(self, num_samples: int, hop_samples: int) -> list[int]:
         from .log_mel import is_cut
@@ -220,19 +239,21 @@ class AudioTagger:
             )
         return hop_samples
 
-    def _read(self, file: str | os.PathLike) -> np.ndarray | AudioError:
+    def _read(self, file: str | os.PathLike) -> Heard | AudioError:
         from .log_mel import FRAME_LENGTH_MS, frame_length
 
         try:
-            waveform = read_audio(file, self.sampling_rate)
+            heard = AudioReader(self.sampling_rate).hear(file)
         except AudioError as error:
             return error
-        if waveform.size < frame_length(self.sampling_rate):
-            milliseconds = 1000 * waveform.size / self.sampling_rate
+        if heard.waveform.size < frame_length(self.sampling_rate):
+            milliseconds = 1000 * heard.waveform.size / self.sampling_rate
             return AudioError(
                 f"{file} lasts {milliseconds:.1f} ms; the model needs {FRAME_LENGTH_MS} ms. Leave it out."
             )
-        return waveform
+        for note in heard.notes:
+            logger.warning(note.text)
+        return heard
 
     def _score(self, windows: list[np.ndarray], batch_size: int) -> np.ndarray:
         """Score windows of up to `window_samples` samples: float32 of shape `(windows, labels)`."""
@@ -254,39 +275,31 @@ class AudioTagger:
         return [Tag(self.model.config.id2label[int(index)], float(scores[index])) for index in best]
 
     def _segments(
-        self, file: str, num_samples: int, starts: list[int], scores: np.ndarray, threshold: float | np.ndarray
+        self,
+        file: str,
+        num_samples: int,
+        starts: list[int],
+        scores: np.ndarray,
+        threshold: float | np.ndarray,
+        reading: str,
     ) -> list[Segment]:
-        active = scores >= threshold  # (windows, labels)
-        if self.problem_type == "single_label_classification":
-            active &= np.arange(scores.shape[1]) == scores.argmax(axis=1, keepdims=True)
+        def find_active(scores: np.ndarray) -> np.ndarray:
+            active = scores >= threshold
+            if self.problem_type == "single_label_classification":
+                active &= np.arange(scores.shape[1]) == scores.argmax(axis=1, keepdims=True)
+            return active
+
         segments = [
             Segment(
                 file=file,
-                start=starts[first] / self.sampling_rate,
-                end=min(starts[last] + self.window_samples, num_samples) / self.sampling_rate,
-                label=self.model.config.id2label[label],
-                score=float(scores[first : last + 1, label].mean()),
+                start=stretch.start / self.sampling_rate,
+                end=stretch.end / self.sampling_rate,
+                label=self.model.config.id2label[stretch.label],
+                score=stretch.score,
             )
-            for label in range(scores.shape[1])
-            for first, last in runs_of_true(active[:, label])
+            for stretch in label_stretches(scores, starts, self.window_samples, num_samples, find_active, reading)
         ]
         return sorted(segments, key=lambda segment: (segment.start, segment.end))
-
-
-def window_starts(num_samples: int, window_samples: int, hop_samples: int) -> list[int]:
-    """Place windows on a waveform: every `hop_samples` from its start, and a last one that ends with it.
-
-    Returns:
-        First samples of the windows, ascending; `[0]` if the waveform is not longer than a window.
-    """
-    last = max(num_samples - window_samples, 0)
-    return [*range(0, last, hop_samples), last]
-
-
-def runs_of_true(flags: np.ndarray) -> list[tuple[int, int]]:
-    """Find the runs of `True` in a vector, as pairs of their first and last index."""
-    edges = np.flatnonzero(np.diff(flags.astype(np.int8), prepend=0, append=0))
-    return [(int(first), int(end) - 1) for first, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def problem_type_of(config) -> str:

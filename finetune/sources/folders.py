@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modeling_ast.audio import AUDIO_SUFFIXES
+from modeling_ast.audio.files import suffixes_in_words
 
 from ..arguments import DataArguments
 from .data_errors import DataError, some
@@ -244,7 +245,7 @@ def _read_class_folders(base: Path) -> ClipTable:
         columns["label"].append(label)
     if not columns:
         raise DataError(
-            f"{base} holds no audio file ({' '.join(sorted(AUDIO_SUFFIXES))}). Expected a folder per class with clips in "
+            f"{base} holds no audio file ({suffixes_in_words()}). Expected a folder per class with clips in "
             "it, or a metadata.csv with the columns file_name and label. Pass another --dataset_name."
         )
     return ClipTable(columns)

@@ -48,10 +48,12 @@ class Heard:
     Args:
         waveform (`np.ndarray` of shape `(samples,)`): mono float32, full scale at -1 and 1.
         notes (`tuple[AudioNote, ...]`): what the user should know about it.
+        file_rate (`int`): the file's own sampling rate in Hz.
     """
 
     waveform: np.ndarray
-    notes: tuple[AudioNote, ...] = ()
+    notes: tuple[AudioNote, ...]
+    file_rate: int
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ class AudioReader:
         for note in decoded.notes:
             if note.kind in self.refused:
                 raise AudioError(note.text)
-        return Heard(resample(waveform, decoded.sampling_rate, self.sampling_rate, self.resampler), decoded.notes)
+        waveform = resample(waveform, decoded.sampling_rate, self.sampling_rate, self.resampler)
+        return Heard(waveform, decoded.notes, decoded.sampling_rate)
 
     def read(
         self,
