@@ -12,6 +12,7 @@ from model_card.render import write_model_card
 from model_card.run_summary import features_section, versions, write_run_summary
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
 from modeling_ast.atomic_files import make_folder_atomically
+from modeling_ast.audio import NEW_RESAMPLER
 
 from .errors import ConversionError
 from .geometry import HEAD_DIM, PATCH_SIZE, PatchGeometry
@@ -80,6 +81,7 @@ def write_checkpoint(
             max_length=geometry.max_length,
             mean=description.mean,
             std=description.std,
+            resampler=NEW_RESAMPLER,  # the authors prepared their clips with SoX
         )
         feature_extractor.save_pretrained(folder)
         expected = expected_outputs(tensors, geometry)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from model_card.run_summary import shown_name, shown_word
 from modeling_ast.patch_grid import GEOMETRY_FIELDS
+from modeling_ast.terminal import shell_command
 
 from .geometry import HIDDEN_SIZES, LARGEST, PatchGeometry
 from .original_datasets import ORIGINAL_DATASETS
@@ -148,6 +149,7 @@ def recorded_command(arguments: argparse.Namespace) -> list[str]:
     return command
 
 
+@shell_command("ast-convert")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 

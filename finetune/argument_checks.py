@@ -127,6 +127,7 @@ def refuse_in_a_stream(data: DataArguments, training: ASTTrainingArguments):
         "waveform_cache": "keeps all clips decoded",
         "features_column_name": "is for features that are at hand",
         "drop_duplicate_audio": "compares all clips",
+        "join_annotations": "compares all rows",
     }
     for name, reason in reasons.items():
         if _is_given(data, name):

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from transformers import TrainingArguments
 
-from modeling_ast.audio import parse_channels
+from modeling_ast.audio import NEW_RESAMPLER, RESAMPLERS, checked_resampler, parse_channels
 from modeling_ast.audio_flags import CHANNELS_HELP, STRICT_HELP
 from modeling_ast.patch_grid import GEOMETRY_FIELDS
 
@@ -23,7 +23,9 @@ from .sampling import SAMPLING_STRATEGIES
 
 WIDTH_FIELDS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 SIZE_FIELDS = (*WIDTH_FIELDS, *GEOMETRY_FIELDS)
-AUDIO_FIELDS = ("waveform_cache", "skip_bad_audio", "check_audio", "channels", "strict_audio")  # of DataArguments
+# Of DataArguments.
+AUDIO_FIELDS = ("waveform_cache", "skip_bad_audio", "check_audio", "channels", "strict_audio", "resampler")
+ANNOTATIONS_JOINED_BY = ("any", "majority", "all", "share")
 HUB_FIELDS = ("hub_model_id", "hub_private_repo", "hub_revision")  # of TrainingArguments
 
 
@@ -87,8 +89,8 @@ class DataArguments:
         default=None,
         metadata={
             "help": "A folder with a folder of clips per class (perhaps below train/ and test/), a folder with "
-            "metadata.csv, a CSV, TSV, JSON, JSON-lines or Parquet file, or a data set of the Hub: its id, or the folder of "
-            "Parquet files into which it was downloaded."
+            "metadata.csv, a CSV, TSV, JSON, JSON-lines or Parquet file, a data set of the Hub: its id, or the folder of "
+            "Parquet files into which it was downloaded, or a folder that save_to_disk of datasets has written."
         },
     )
     train_file: str | None = field(
@@ -100,8 +102,14 @@ class DataArguments:
         default=None, metadata={"help": "Table of the clips that choices are made on."}
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of a Hub data set."})
-    train_split_name: str = field(default="train", metadata={"help": "Name of the training split."})
-    eval_split_name: str = field(default="test", metadata={"help": "Name of the split that is scored."})
+    train_split_name: str = field(
+        default="train",
+        metadata={"help": "Name of the training split; Training, TRAIN and the like are found by themselves."},
+    )
+    eval_split_name: str = field(
+        default="test",
+        metadata={"help": "Name of the split that is scored; Testing, eval and the like are found by themselves."},
+    )
     validation_split_name: str | None = field(
         default=None,
         metadata={
@@ -123,10 +131,32 @@ class DataArguments:
         },
     )
     label_column_name: str = field(default="label", metadata={"help": "Column with the label."})
+    label_columns: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "In place of such a column: columns of which each is a label and holds 0, 1, or the share of annotators "
+            "who gave it."
+        },
+    )
+    join_annotations: str | None = field(
+        default=None,
+        metadata={
+            "help": "One clip of all rows of a file, as of several annotators, with the labels that 'any', the 'majority' or "
+            "'all' of them have, or with the 'share' that has each.",
+            "choices": list(ANNOTATIONS_JOINED_BY),
+        },
+    )
+    ignore_columns: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Columns that say nothing here, such as start and end of clips that are cut already."},
+    )
     split_column_name: str = field(default="split", metadata={"help": "Column of a table that says the split."})
     group_column_name: str | None = field(
         default=None,
-        metadata={"help": "Column (recording, speaker, kit ...) whose clips stay on one side when a split is made."},
+        metadata={
+            "help": "Column (recording, speaker, kit ...) whose clips stay on one side when a split is made; that of the "
+            "audio for several rows of a file."
+        },
     )
     group_file_pattern: str | None = field(
         default=None,
@@ -169,6 +199,13 @@ class DataArguments:
     )
     channels: str | None = field(default=None, metadata={"help": f"{CHANNELS_HELP[0].upper()}{CHANNELS_HELP[1:]}."})
     strict_audio: bool = field(default=False, metadata={"help": f"{STRICT_HELP[0].upper()}{STRICT_HELP[1:]}."})
+    resampler: str | None = field(
+        default=None,
+        metadata={
+            "help": f"What converts sampling rates, in training and later: {' or '.join(RESAMPLERS)}. If not given, what the "
+            f"checkpoint names, or {NEW_RESAMPLER}. Without effect on clips at the model's rate."
+        },
+    )
     waveform_cache: str | None = field(
         default=None,
         metadata={
@@ -252,6 +289,8 @@ class DataArguments:
                 raise ValueError(f"{flag} and {other_flag} are both {name!r}. Pass two different splits.")
         if self.channels is not None:
             self.channels = str(parse_channels(self.channels))
+        if self.resampler is not None:
+            checked_resampler(self.resampler)
         self.normalization_statistics()
         self._refuse_audio_beside_features()
         self._check_grouping()
@@ -278,6 +317,40 @@ class DataArguments:
         doubled = sorted(label for label, count in Counter(self.labels).items() if count > 1)
         if doubled:
             raise ValueError(f"labels names {', '.join(doubled)} more than once. Pass every label once.")
+        self._check_label_columns()
+
+    def _check_label_columns(self):
+        if self.join_annotations not in (None, *ANNOTATIONS_JOINED_BY):
+            raise ValueError(
+                f"join_annotations={self.join_annotations!r} is not among {', '.join(ANNOTATIONS_JOINED_BY)}. Pass one of these."
+            )
+        if not self.label_columns:
+            return
+        doubled = sorted(name for name, count in Counter(self.label_columns).items() if count > 1)
+        if doubled:
+            raise ValueError(f"label_columns names {', '.join(doubled)} more than once. Pass every column once.")
+        for name in ("labels", "label_csv", "label_separator"):
+            if getattr(self, name):
+                raise ValueError(
+                    f"Both label_columns and {name} say what the labels are: with label_columns, these are the names of the "
+                    "columns, in their order. Pass one of them."
+                )
+        if self.label_column_name != DataArguments.label_column_name:
+            raise ValueError(
+                f"Both label_column_name={self.label_column_name!r} and label_columns say where the labels are. Pass one of them."
+            )
+        other = {
+            "audio_column_name": self.audio_column_name,
+            "features_column_name": self.features_column_name,
+            "split_column_name": self.split_column_name,
+            "group_column_name": self.group_column_name,
+            "fold_column_name": self.fold_column_name,
+        }
+        for flag, name in other.items():
+            if name in self.label_columns:
+                raise ValueError(
+                    f"The column {name!r} stands in label_columns and is the {flag} too. Leave it out of one of them."
+                )
 
     def with_changes(self, **fields) -> "DataArguments":
         """The same arguments but for these fields; what was given by the user stays known."""

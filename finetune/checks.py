@@ -27,11 +27,23 @@ from .clip_sets.waveform_cache import WaveformCache, in_bytes
 from .data import clip_name, hear_clip
 from .sources.audio_columns import audio_digests, audio_sizes
 from .sources.data_errors import NAMES_SHOWN, DataError, some
-from .sources.labels import as_list, is_multi_label, label_lists, label_names
+from .sources.labels import (
+    SHARE_THAT_COUNTS,
+    as_list,
+    has_soft_labels,
+    is_multi_label,
+    label_lists,
+    label_names,
+    share_lists,
+)
 from .sources.stored_features import StoredFeatures, is_precomputed
 
 CLIPS_CHECKED = 200  # decoded up front without --check_audio
 BEGINNING = 4096  # bytes by which files of one size are told apart before they are read through
+SOFT_LABELS_NOTE = (
+    "soft labels: trained on as the shares that they are; in counts and scores a clip has a label from a share of "
+    f"{SHARE_THAT_COUNTS} on"
+)
 SPLIT_WORDS = {"train": "training", "eval": "scored", "validation": "validation"}
 
 
@@ -237,7 +249,7 @@ def _check_labels(train: datasets.Dataset | ClipStream, label_sets: dict[str, se
         label_sets (`dict[str, set]`): by side, what its clips have for labels; see [`ClipStream.label_sets`].
     """
     names = label_names(train)
-    if len(label_sets["train"]) < 2:
+    if len(label_sets["train"]) < 2 and not _shares_differ(train):
         common = [names[label] for labels in label_sets["train"] for label in labels]
         if is_multi_label(train):
             raise DataError(
@@ -258,7 +270,16 @@ def _check_labels(train: datasets.Dataset | ClipStream, label_sets: dict[str, se
                     f"clips into the training split, or pass --ignore_labels {shlex.join(untrained)}."
                 )
     untrained = [name for label, name in enumerate(names) if label not in labels_of["train"]]
-    return [f"{len(untrained)} label(s) have no training clip: {some(untrained)}"] if untrained else []
+    notes = [SOFT_LABELS_NOTE] if has_soft_labels(train) else []
+    return notes + ([f"{len(untrained)} label(s) have no training clip: {some(untrained)}"] if untrained else [])
+
+
+def _shares_differ(split: datasets.Dataset | ClipStream) -> bool:
+    """Whether two clips of a split with soft labels differ in them."""
+    if isinstance(split, ClipStream):
+        return has_soft_labels(split) and split.longest_run < len(split)
+    shares = share_lists(split)
+    return shares is not None and any(clip != shares[0] for clip in shares)
 
 
 def _label_sets(splits: datasets.DatasetDict) -> dict[str, set[tuple[int, ...]]]:
@@ -288,9 +309,18 @@ def _without_shared_audio(splits: datasets.DatasetDict, data: DataArguments) -> 
                 f"{_name_of_clip(splits[side], row)} = {_name_of_clip(splits[other], twin)}"
                 for row, twin in shared.items()
             ]
+            own = any(
+                _name_of_clip(splits[side], row) == _name_of_clip(splits[other], twin) for row, twin in shared.items()
+            )
+            together = (
+                ", pass --group_column_name audio to keep the rows of a file on one side of a split that is made, or "
+                "--join_annotations to make one clip of them"
+                if own and not data.streaming
+                else ""
+            )
             raise DataError(
                 f"{len(shared)} clip(s) are in the {here} and in the {there} split: {some(names)}. The score would be too "
-                f"good. Remove them, or pass --drop_duplicate_audio to leave them out of {here}."
+                f"good. Remove them{together}, or pass --drop_duplicate_audio to leave them out of {here}."
             )
         digests[side] = {row: digest for row, digest in digests[side].items() if row not in shared}
         dropped[side] |= shared.keys()

@@ -10,6 +10,7 @@ from modeling_ast.log_mel import num_frames, num_samples
 from .augmentation import Augmentation
 from .clip_notes import NotesSaid
 from .data import hear_clip
+from .sources.labels import SHARES_COLUMN, label_of
 from .sources.stored_features import refuse_shape
 
 
@@ -24,7 +25,8 @@ class ASTDataCollator:
         audio_column_name (`str`, defaults to `"audio"`): column of `datasets.Audio(decode=False)` values, in rows.
         features_column_name (`str`, *optional*): column of finished log-mel features of shape `(frames, mel bins)`, not
             normalised, in rows that are read in place of audio.
-        label_column_name (`str`, defaults to `"label"`): column of label indices, or of lists of them, in rows.
+        label_column_name (`str`, defaults to `"label"`): column of label indices, or of lists of them, in rows; of rows with
+            soft labels, as [`load_splits`] returns them, the shares are taken.
         num_labels (`int`, *optional*): how many labels there are, needed for rows with lists of label indices.
     """
 
@@ -99,14 +101,17 @@ class ASTDataCollator:
             features = np.asarray(row[self.features_column_name])
             refuse_shape(features, f"A row's {self.features_column_name!r}", self.feature_extractor.num_mel_bins)
             features = features[: self.feature_extractor.max_length].astype(np.float32)
-            return {"features": features, "label": self._target(row[self.label_column_name])}
+            return {"features": features, "label": self._target(row)}
         longest = num_samples(self.feature_extractor.max_length, self.feature_extractor.sampling_rate)
         heard = hear_clip(row[self.audio_column_name], self.feature_extractor.audio_reader(), longest)
         self.said.log(heard.notes)
-        return {"waveform": heard.waveform[:longest], "label": self._target(row[self.label_column_name])}
+        return {"waveform": heard.waveform[:longest], "label": self._target(row)}
 
-    def _target(self, label: int | list[int]) -> int | np.ndarray:
-        """A label index as it is, a list of them as a multi-hot vector."""
+    def _target(self, row: dict) -> int | np.ndarray:
+        """A label index as it is, a list of them as a multi-hot vector, soft labels as the vector of their shares."""
+        label = row[self.label_column_name]
+        if self.label_column_name == "label" and SHARES_COLUMN in row:
+            label = label_of(row)
         if not isinstance(label, list):
             return label
         if self.num_labels is None:

@@ -19,7 +19,14 @@ from modeling_ast.log_mel import FRAME_LENGTH_MS, frame_length
 
 from .augmentation import Augmentation, Draws, change_speed, mix_waveforms, samples_needed
 from .clip_notes import NotesSaid
-from .sources.labels import is_multi_label, label_lists, label_names
+from .sources.labels import (
+    SHARES_COLUMN,
+    has_soft_labels,
+    is_multi_label,
+    label_lists,
+    label_names,
+    label_of,
+)
 
 
 def hear_clip(audio: dict, reader: AudioReader, max_samples: int | None = None) -> Heard:
@@ -68,12 +75,12 @@ class ClipDataset(Dataset, ABC):
     """Clips with their targets: what those at hand and those that are streamed have in common.
 
     What is to be said of a file is logged when it is first read, and is under `"notes"` of an item that is not augmented.
-    An item's `"label"` is an index, or a float32 vector of shape `(labels,)`: multi-hot for multi-label data, one-hot with
-    `binary_targets`, mixed in training with mixup.
+    An item's `"label"` is an index, or a float32 vector of shape `(labels,)`: multi-hot for multi-label data, the shares of
+    soft labels, one-hot with `binary_targets`, mixed in training with mixup.
 
     Args:
         split (`datasets.Dataset` or [`ClipStream`]): with the columns `"audio"` (undecoded) and `"label"` (`ClassLabel`, or
-            `List` of it).
+            `List` of it), and of soft labels `"label_shares"`.
         reader ([`AudioReader`]): how their files are heard.
         max_samples (`int`): samples after which a clip is cut; the model does not hear the rest.
         augmentation ([`Augmentation`], *optional*): what to draw for items asked for with an epoch.
@@ -111,7 +118,7 @@ class ClipDataset(Dataset, ABC):
         return self.reader.sampling_rate
 
     @abstractmethod
-    def _decoded(self, clip) -> tuple[Heard, int | list[int]]:
+    def _decoded(self, clip) -> tuple[Heard, int | list[int] | np.ndarray]:
         """A clip as it is heard, and its label."""
 
     def _hear(self, audio: dict) -> Heard:
@@ -125,7 +132,7 @@ class ClipDataset(Dataset, ABC):
 
     @abstractmethod
     def label_counts(self) -> np.ndarray:
-        """Clips of each label, told without decoding audio: `(labels,)`."""
+        """Clips of each label, of soft labels those where it counts, told without decoding audio: `(labels,)`."""
 
     @abstractmethod
     def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
@@ -172,7 +179,7 @@ class ClipDataset(Dataset, ABC):
             waveform = waveform * np.float32(draws.gain)
         return {"waveform": waveform, "label": label, "draws": draws}
 
-    def _read(self, clip, speed: float = 1.0) -> tuple[np.ndarray, int | list[int]]:
+    def _read(self, clip, speed: float = 1.0) -> tuple[np.ndarray, int | list[int] | np.ndarray]:
         heard, label = self._decoded(clip)
         waveform = heard.waveform
         if speed != 1:
@@ -182,7 +189,9 @@ class ClipDataset(Dataset, ABC):
             waveform = np.pad(waveform, (0, max(0, frame_length(self.sampling_rate) - len(waveform))))
         return waveform[: self.max_samples], label
 
-    def _vector(self, label: int | list[int]) -> np.ndarray:
+    def _vector(self, label: int | list[int] | np.ndarray) -> np.ndarray:
+        if isinstance(label, np.ndarray):
+            return label
         vector = np.zeros(self.num_labels, dtype=np.float32)
         vector[label] = 1
         return vector
@@ -230,7 +239,8 @@ class ASTDataset(ClipDataset):
     @cached_property
     def labels_alone(self) -> datasets.Dataset:
         """Rows without the bytes of their audio."""
-        return self.split.select_columns("label")
+        columns = ["label", SHARES_COLUMN] if has_soft_labels(self.split) else ["label"]
+        return self.split.select_columns(columns)
 
     def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
         epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
@@ -248,14 +258,17 @@ class ASTDataset(ClipDataset):
         """
         self.cached = cached
 
-    def _decoded(self, index: int) -> tuple[Heard, int | list[int]]:
+    def _decoded(self, index: int) -> tuple[Heard, int | list[int] | np.ndarray]:
         if self.cached is not None:
-            return Heard(self.cached[index]), self.labels_alone[index]["label"]
+            return Heard(self.cached[index]), label_of(self.labels_alone[index])
         row = self.split[index]
-        return self._hear(row["audio"]), row["label"]
+        return self._hear(row["audio"]), label_of(row)
 
     def label_lists(self) -> list[list[int]]:
-        """Indices of the labels of every clip, told without decoding audio; one each for single-label data."""
+        """Indices of the labels of every clip, told without decoding audio; one each for single-label data.
+
+        Of soft labels those that count; see [`label_lists`].
+        """
         return label_lists(self.split)
 
     def label_counts(self) -> np.ndarray:

@@ -19,7 +19,7 @@ from .data import ClipDataset
 from .metrics import ASTMetrics, macro_f1
 from .results.run_folder import UNFINISHED
 from .scoring import evaluation_section, probabilities
-from .sources.labels import is_multi_label, label_names
+from .sources.labels import is_multi_label, label_names, that_count
 from .thresholds import choose_thresholds
 from .trainer import ASTTrainer
 from .weight_averaging import average_weights, epochs_between, weights_file
@@ -78,8 +78,13 @@ def evaluate(
 
 
 def as_references(label_ids: np.ndarray, exclusive: bool) -> np.ndarray:
-    """Label indices of shape `(clips,)` of exclusive labels, also where they were trained on as one-hot; else as given."""
-    return label_ids.argmax(axis=1) if exclusive and label_ids.ndim == 2 else label_ids
+    """Label indices of shape `(clips,)` of exclusive labels, also where they were trained on as one-hot; else multi-hot.
+
+    Of soft labels, a clip is scored as one that has those whose share is `SHARE_THAT_COUNTS` or more.
+    """
+    if exclusive:
+        return label_ids.argmax(axis=1) if label_ids.ndim == 2 else label_ids
+    return that_count(label_ids)
 
 
 def protocol_in_words(trainer: ASTTrainer, optimization: OptimizationArguments, has_validation: bool) -> str:

@@ -125,13 +125,13 @@ def mean_loss(logits: np.ndarray, references: np.ndarray, problem_type: str) -> 
 
     Args:
         logits (`np.ndarray` of shape `(clips, labels)`): the model's output, before softmax or sigmoid.
-        references (`np.ndarray`): indices of shape `(clips,)`, or multi-hot.
+        references (`np.ndarray`): indices of shape `(clips,)`, or multi-hot, or shares from 0 to 1.
         problem_type (`str`): the model's; `"multi_label_classification"` is binary cross-entropy, also of indices.
 
     Returns:
         `float`: mean over clips (and over labels, if they are independent).
     """
-    if problem_type == "multi_label_classification":
+    if problem_type == "multi_label_classification" and references.ndim == 1:
         references = as_multi_hot(references, logits.shape[1])
     loss = classification_loss(torch.from_numpy(logits), torch.from_numpy(references), problem_type)
     return float(loss)

@@ -24,6 +24,7 @@ from modeling_ast.atomic_files import open_atomically
 from modeling_ast.audio import HEARD_LESS, AudioError, AudioNote, notes_in_words, parse_channels
 from modeling_ast.log_mel import num_samples
 from modeling_ast.tagging import label_thresholds
+from modeling_ast.terminal import shell_command
 
 from .arguments import DataArguments
 from .checks import look_at_every_clip
@@ -32,8 +33,10 @@ from .metrics import left_out_note
 from .robustness.failures import is_out_of_memory
 from .robustness.input_errors import INPUT_ERRORS
 from .scoring import DivergedError, Hearing, common_labels, ensemble_scores, evaluation_section, label_order
+from .sources.annotations import join_annotations, unjoined_in_words
 from .sources.data_errors import DataError, counted, own_message, some
-from .sources.labels import is_multi_label
+from .sources.labels import SHARE_THAT_COUNTS, is_multi_label
+from .sources.split_names import PREFERRED, recognised_split
 from .sources.splits import Clips, load_clips, parse_clip_labels, with_encoded_labels
 from .sources.stored_features import NAME_COLUMN, is_precomputed
 
@@ -48,6 +51,9 @@ DATA_FLAGS = (
     "audio_column_name",
     "features_column_name",
     "label_column_name",
+    "label_columns",
+    "join_annotations",
+    "ignore_columns",
     "split_column_name",
     "label_separator",
     "label_csv",
@@ -134,6 +140,7 @@ class EvaluationArguments:
                 raise ValueError(f"{name}={path!r} is no file in a folder that is there. Pass another --{name}.")
 
 
+@shell_command("ast-evaluate")
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line; see `ast-evaluate --help`.
 
@@ -235,8 +242,6 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
         DataError: if there is no such split, no clip is left, or one has a label that the checkpoint does not know.
     """
     fields = vars(args) | {"dataset_name": args.dataset_name or args.eval_file, "eval_file": None}
-    if split == "validation":
-        fields["validation_split_name"] = args.validation_split_name or "validation"
     data = DataArguments(**fields)
     clips = load_clips(data, pooled=True)
     if args.eval_file:
@@ -250,9 +255,14 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
     clip_labels = parse_clip_labels(clips, data)
     kept = set(clip_labels.rows_without(data.ignore_labels))
     rows = [row for row in rows if row in kept]
+    unjoined = unjoined_in_words(clips.rows, clip_labels, rows, data)
+    clip_labels, rows, joined = join_annotations(clips.rows, clip_labels, rows, data, clips.row_name)
+    words += joined + (f"; {unjoined}" if unjoined else "")
+    if clip_labels.shares is not None:
+        words += f"; soft labels, of which those count whose share is {SHARE_THAT_COUNTS} or more"
     if not rows:
         raise DataError(f"No clip is left of {words} without those of --ignore_labels. Leave it out.")
-    unknown = sorted({label for row in rows for label in clip_labels.lists[row]} - set(labels))
+    unknown = sorted(clip_labels.found(rows) - set(labels))
     if unknown:
         quoted = " ".join(f'"{name}"' if " " in name else name for name in unknown)
         raise DataError(
@@ -267,12 +277,13 @@ def _rows_of_split(clips: Clips, split: str, data: DataArguments) -> tuple[list[
     if split == "all":
         return list(range(len(clips.labels))), "all there are"
     flag = f"{split}_split_name"
-    name = getattr(data, flag)
     if clips.splits is None:
         raise DataError(
             f"The data says of no clip which split it is in. Leave out --split {split} to score all clips, or name the column "
             "that says it with --split_column_name."
         )
+    present = [name for name in dict.fromkeys(clips.splits) if isinstance(name, str)]
+    name = recognised_split(split, present, data) or PREFERRED[split]
     rows = [row for row, value in enumerate(clips.splits) if value == name]
     if not rows:
         raise DataError(

@@ -6,6 +6,8 @@ import datasets
 from accelerate import PartialState
 from transformers.utils import logging
 
+from modeling_ast.terminal import shell_command
+
 from .command_line import parse_arguments
 from .cross_validation import cross_validate
 from .dry_runs.dry_run import dry_run
@@ -16,6 +18,7 @@ from .robustness.interruption import interruptions, signal_of
 from .training_run import prepare_run, train_run
 
 
+@shell_command("ast-finetune")
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line; see `ast-finetune --help`."""
     argv = sys.argv[1:] if argv is None else argv

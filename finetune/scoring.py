@@ -24,7 +24,7 @@ from .data import ASTDataset, ClipDataset
 from .metrics import ASTMetrics, confusion, left_out, per_class_table
 from .robustness.clip_oddities import waveform_oddities
 from .sources.data_errors import some
-from .sources.labels import is_multi_label, label_names
+from .sources.labels import is_multi_label, label_names, that_count
 
 PROBLEM_TYPES = {"softmax": "single_label_classification", "sigmoid": "multi_label_classification"}
 
@@ -125,7 +125,7 @@ def predict_scores(
 
     Returns:
         Scores of shape `(clips, labels)`, float32, and references as the data set has them: label indices of shape
-        `(clips,)` or multi-hot of shape `(clips, labels)`.
+        `(clips,)` or multi-hot of shape `(clips, labels)`; see [`that_count`] for soft labels.
 
     Raises:
         ScoringError: for another `function`, or a regression.
@@ -149,7 +149,8 @@ def predict_scores(
         batch = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
         with torch.inference_mode():
             inputs = model_inputs(batch, feature_extractor)
-            references.append(inputs.pop("labels").cpu().numpy())
+            labels = inputs.pop("labels").cpu().numpy()
+            references.append(that_count(labels) if labels.ndim == 2 else labels)
             logits.append(model(**inputs).logits.float().cpu())
     return probabilities(torch.cat(logits), problem_type, dataset), np.concatenate(references)
 

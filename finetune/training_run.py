@@ -15,7 +15,7 @@ from transformers import EarlyStoppingCallback, EvalPrediction, set_seed
 from model_card.licenses import license_note
 from model_card.run_summary import features_section, versions
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
-from modeling_ast.audio import AudioReader
+from modeling_ast.audio import NEW_RESAMPLER, AudioReader
 from modeling_ast.log_mel import num_frames, num_samples
 from modeling_ast.tagging import check_model_name
 
@@ -53,6 +53,7 @@ from .results.pushing import check_push, push_finished_run
 from .robustness.failures import failures_in_words
 from .robustness.input_errors import input_errors_in_words
 from .scoring import PROBLEM_TYPES, probabilities
+from .sources.annotations import unjoined_note
 from .sources.grouping import torn_recordings_note
 from .sources.labels import is_multi_label, label_names
 from .sources.splits import load_splits
@@ -278,8 +279,8 @@ def prepare_data(
         )
         return streams, split_method, notes, skipped
     splits, split_method = loaded or load_splits(data_args, seed)
-    torn = torn_recordings_note(splits, split_method, data_args)
-    hints = [torn] if torn else []
+    advice = (torn_recordings_note(splits, split_method, data_args), unjoined_note(splits, data_args))
+    hints = [note for note in advice if note]
     if is_precomputed(splits["train"]):
         splits, notes = check_precomputed_splits(splits, data_args, feature_extractor)
         return splits, split_method, hints + notes, []
@@ -303,14 +304,20 @@ def waveform_cache(
 
 
 def build_feature_extractor(args: ModelArguments, data_args: DataArguments) -> ASTFeatureExtractor:
-    """The checkpoint's feature extractor, or one of a new model, for the sizes of inputs and the channels that were given."""
+    """The checkpoint's feature extractor, or one of a new model, for the sizes of inputs and the channels that were given.
+
+    What is trained is a new checkpoint, which names its resampler even where the one that it starts from names none.
+    """
     sizes = {name: size for name, size in args.sizes().items() if name in ("max_length", "num_mel_bins")}
     if data_args.channels is not None:
         sizes["channels"] = data_args.channels
     if args.model_name_or_path:
         check_model_name(args.model_name_or_path)
-        return ASTFeatureExtractor.from_pretrained(args.model_name_or_path, **sizes)
-    return ASTFeatureExtractor(**sizes)
+        extractor = ASTFeatureExtractor.from_pretrained(args.model_name_or_path, **sizes)
+    else:
+        extractor = ASTFeatureExtractor(**sizes)
+    extractor.resampler = data_args.resampler or extractor.resampler or NEW_RESAMPLER
+    return extractor
 
 
 def problem_type_of_labels(split: datasets.Dataset, loss: str | None) -> str:

@@ -40,7 +40,7 @@ _GEOMETRY = (
     "frequency_stride",
     "time_stride",
 )
-_FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std")
+_FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std", "resampler")
 _SECTIONS = {
     "data": dict,
     "labels": list,
@@ -80,6 +80,7 @@ class ASTModelCardData:
         from_scratch (`bool`): whether the training started from random weights.
         features_column (`str`, *optional*): column of log-mel features that were computed before the training.
         split_method (`str`, *optional*): how the data were split.
+        share_that_counts (`float`, *optional*): of soft labels, the share from which a clip was counted and scored as having one.
         skipped_clips (`int`): clips left out because they cannot be decoded, are empty, too short or hold NaN.
         splits (`dict[str, dict]`): for each split its `clips`, `seconds` and `label_counts`.
         normalization (`str`, *optional*): how `mean` and `std` were got.
@@ -113,6 +114,7 @@ class ASTModelCardData:
         parameters (`int`, *optional*): number of weights in `model.safetensors`.
         geometry (`dict[str, Any]`): widths, depths, patch size and strides from `config.json`.
         sampling_rate (`int`, *optional*): in Hz.
+        resampler (`str`, *optional*): what brings audio files of other rates to it.
         num_mel_bins (`int`, *optional*): mel bins of a frame.
         max_length (`int`, *optional*): frames of a clip; longer clips are cut.
         mean (`float`, *optional*): mean of the log-mel values, `None` where nothing is normalised.
@@ -139,6 +141,7 @@ class ASTModelCardData:
     from_scratch: bool = False
     features_column: str | None = None
     split_method: str | None = None
+    share_that_counts: float | None = None
     skipped_clips: int = 0
     splits: dict[str, dict] = field(default_factory=dict)
     normalization: str | None = None
@@ -174,6 +177,7 @@ class ASTModelCardData:
     parameters: int | None = None
     geometry: dict[str, Any] = field(default_factory=dict)
     sampling_rate: int | None = None
+    resampler: str | None = None
     num_mel_bins: int | None = None
     max_length: int | None = None
     mean: float | None = None
@@ -252,6 +256,7 @@ class ASTModelCardData:
             from_scratch="training" in summary and recorded_summary.get("base_model", "unknown") is None,
             features_column=data.get("features_column"),
             split_method=data.get("split_method"),
+            share_that_counts=data.get("share_that_counts"),
             skipped_clips=len(data.get("skipped_clips", [])),
             splits=data.get("splits", {}),
             normalization=recorded.get("normalization"),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from modeling_ast.audio_flags import add_channels_flag
 from modeling_ast.installation import install_command
+from modeling_ast.terminal import shell_command
 
 EPILOG = """\
 Example: ast-demo runs/drums --port 8000. Ctrl-C ends it. --host 0.0.0.0 lets others in the network use the page, without a
@@ -24,6 +25,7 @@ password."""
 HOSTS = "Pass --host 127.0.0.1 for this machine alone, or --host 0.0.0.0 for the network."
 
 
+@shell_command("ast-demo")
 def main(argv: list[str] | None = None) -> int:
     """Serve the page until the program is ended.
 

@@ -6,6 +6,8 @@ Rendered from the folder and its `run_summary.json` alone, so it can be done aga
 import argparse
 import sys
 
+from modeling_ast.terminal import shell_command
+
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line.
@@ -26,6 +28,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@shell_command("ast-model-card")
 def main(argv: list[str] | None = None) -> int:
     """Run the command.
 

@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from modeling_ast.terminal import shell_command
+
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line.
@@ -31,6 +33,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+@shell_command("ast-push")
 def main(argv: list[str] | None = None) -> int:
     """Run the command.
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from modeling_ast.atomic_files import open_atomically
 
 RUN_SUMMARY_NAME = "run_summary.json"
-_FEATURE_FIELDS = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std")
+_FEATURE_FIELDS = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std", "resampler")
 
 
 def origin_section(command: Sequence[str], base_model: str | None) -> dict:

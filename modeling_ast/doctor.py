@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .installation import DISTRIBUTION, install_command
+from .terminal import shell_command
 
 DEVELOPMENT_EXTRA = "dev"  # test and style tools, which no user needs
 IMPORT_NAMES = {"scikit-learn": "sklearn"}  # where it is not the distribution's name with underscores
@@ -50,6 +51,7 @@ class Check:
     mend: str = ""
 
 
+@shell_command("ast-doctor")
 def main(argv: list[str] | None = None) -> int:
     """Check everything and print a table.
 

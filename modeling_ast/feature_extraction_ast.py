@@ -17,7 +17,7 @@ import torch
 from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType, logging
 
-from .audio import AudioReader, parse_channels
+from .audio import DEFAULT_RESAMPLER, AudioReader, checked_resampler, parse_channels
 from .log_mel import (
     FRAME_LENGTH_MS,
     frame_length,
@@ -49,6 +49,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         return_attention_mask (`bool`, defaults to `False`): whether to return the mask of real frames.
         padding (`str`, defaults to `"max_length"`): `"max_length"` pads every clip to `max_length` frames, as the
             original does; `"longest"` to the longest clip of the batch, with a mask if one is padded.
+        resampler (`str`, *optional*): by which audio files are brought to the sampling rate, `"soxr"` or `"torchaudio"`;
+            see [`resample`]. Of a checkpoint that names none it is torchaudio's.
         channels (`str` or `int`, defaults to `"mean"`): which channels of audio files are heard; see [`AudioReader`].
             Only saved if it is another, and without effect on waveforms, which have one channel.
     """
@@ -67,6 +69,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         std: float = AUDIOSET_STD,
         return_attention_mask: bool = False,
         padding: str = PaddingStrategy.MAX_LENGTH.value,
+        resampler: str | None = None,
         channels: str | int = "mean",
         **kwargs,
     ):
@@ -78,6 +81,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         self.std = float(std)
         self.return_attention_mask = return_attention_mask
         self.padding = padding
+        self.resampler = None if resampler is None else checked_resampler(resampler)
         self.channels = parse_channels(channels)
 
     @classmethod
@@ -90,6 +94,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def to_dict(self) -> dict:
         """What is saved: the fields of stock Transformers, and what is heard otherwise than there."""
         fields = super().to_dict()
+        if fields["resampler"] is None:
+            del fields["resampler"]
         if fields["channels"] == "mean":
             del fields["channels"]
         return fields
@@ -184,7 +190,12 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         Args:
             settings: of [`AudioReader`], in place of the checkpoint's own.
         """
-        return AudioReader(**{"sampling_rate": self.sampling_rate, "channels": self.channels} | settings)
+        own = {
+            "sampling_rate": self.sampling_rate,
+            "channels": self.channels,
+            "resampler": self.resampler or DEFAULT_RESAMPLER,
+        }
+        return AudioReader(**own | settings)
 
     def _compute(self, clips: list[torch.Tensor], frames: list[int], features: torch.Tensor | list[torch.Tensor]):
         """Write normalised features and padding into place.

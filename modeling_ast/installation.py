@@ -26,9 +26,10 @@ def install_command(extra: str | None = None) -> str:
         known, such as for a wheel from a private index, the packages of the extra by name.
     """
     brackets = f"[{extra}]" if extra else ""
-    try:
-        distribution = importlib.metadata.distribution(DISTRIBUTION)
-    except importlib.metadata.PackageNotFoundError:
+    # An editable installation leaves a second entry in the checkout, without a word of where it came from.
+    found = list(importlib.metadata.distributions(name=DISTRIBUTION))
+    distribution = next((one for one in found if one.read_text("direct_url.json")), found[0] if found else None)
+    if distribution is None:
         checkout = Path(__file__).resolve().parents[1]
         if (checkout / "setup.cfg").is_file():
             return _of_folder(checkout, brackets, editable=True)

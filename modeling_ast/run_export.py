@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .audio_flags import add_channels_flag
 from .checkpoint_folder import check_checkpoint_dir
+from .terminal import shell_command
 
 GOOD_AGREEMENT = 0.99  # of the clips, below which the float32 file is recommended
 
@@ -18,6 +19,7 @@ normalisation are in its metadata. --int8 also writes OUT.quantization.json with
 are rounded over a whole batch, so that a clip's logits depend a little on its neighbours."""
 
 
+@shell_command("ast-export")
 def main(argv: list[str] | None = None) -> int:
     """Export the checkpoint named on the command line.
 

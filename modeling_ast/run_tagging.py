@@ -1,43 +1,27 @@
 """Command line of [`modeling_ast.tagging`]: `ast-tag AUDIO_OR_FOLDER ... --model_name_or_path DIR`.
 
-Results go to standard output or a file, errors to standard error. Label tracks follow Audacity's text import (start, end
-and label, tab-separated, in seconds), selection tables the column names of Raven.
+Results go to standard output or a file, errors to standard error; [`modeling_ast.tag_formats`] has the formats.
 """
 
 import argparse
-import csv
-import dataclasses
-import io
-import json
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .atomic_files import open_atomically
 from .audio_flags import add_channels_flag, add_strict_flag
-
-FORMATS = ("text", "jsonl", "csv", "audacity", "raven")
-# Formats with one file for each audio file.
-LABEL_FILE_SUFFIXES = {"audacity": ".txt", "raven": ".Table.1.selections.txt"}
-
-RAVEN_COLUMNS = (
-    "Selection",
-    "View",
-    "Channel",
-    "Begin Time (s)",
-    "End Time (s)",
-    "Low Freq (Hz)",
-    "High Freq (Hz)",
-    "Label",
-    "Score",
-)
+from .segments import SEGMENT_READINGS
+from .tag_formats import FORMATS, format_results
+from .terminal import shell_command
 
 EPILOG = """\
 Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
-was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. audacity and raven imply --timeline and hold one audio file each: for several, --output is a folder. The exit
-code is 1 if a file could not be tagged; the others are tagged all the same."""
+was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. audacity and raven imply
+--timeline and hold one audio file each: for several, --output is a folder. The exit code is 1 if a file could not be
+tagged; the others are tagged all the same."""
 
 
+@shell_command("ast-tag")
 def main(argv: list[str] | None = None) -> int:
     """Tag the files named on the command line.
 
@@ -58,11 +42,13 @@ def main(argv: list[str] | None = None) -> int:
         destinations = plan_output(args.output, args.format, files)
         refused = HEARD_LESS if args.strict_audio else frozenset()
         tagger = AudioTagger.from_pretrained(args.model_name_or_path, args.device, args.channels, refused)
-        results = tagger.tag_files(files, args.top_k, args.batch_size, args.timeline, args.hop, args.threshold)
+        results = tagger.tag_files(
+            files, args.top_k, args.batch_size, args.timeline, args.hop, args.threshold, args.segments
+        )
         # Results that are printed show the progress themselves; disable=None shows a bar only on a terminal.
         progress = tqdm(results, total=len(files), unit="file", disable=None if args.output else True)
         tagged = leave_out_failed(progress, failed)
-        layout = (args.format, args.timeline, tagger.sampling_rate)
+        layout = (args.format, args.timeline)
         if destinations is not None:
             for result in tagged:
                 write_lines(format_results([result], *layout), destinations[result.file])
@@ -104,6 +90,14 @@ def make_parser() -> argparse.ArgumentParser:
         help="score from which a label counts in a segment (default: if labels are independent, each one's threshold "
         "in the checkpoint, or 0.5; otherwise the best label of each window counts)",
     )
+    parser.add_argument(
+        "--segments",
+        choices=SEGMENT_READINGS,
+        help="what a segment is. hop (default): a stretch in which the mean score of the windows that cover it reaches the "
+        "threshold, drawn in at its ends to where that mean is near its highest; score: this mean. window: all that "
+        "neighbouring windows which have the label cover, never less than a window; score: the mean of these windows. "
+        "A smaller --hop places segments of hop more exactly",
+    )
     parser.add_argument("--batch_size", type=_positive_int, default=8, help="windows at a time (default: %(default)s)")
     parser.add_argument(
         "--device",
@@ -120,10 +114,11 @@ def make_parser() -> argparse.ArgumentParser:
 def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     """Parse, and let the label formats imply `--timeline`."""
     args = parser.parse_args(argv)
-    args.timeline = args.timeline or args.format in LABEL_FILE_SUFFIXES
-    for option in ("hop", "threshold"):
+    args.timeline = args.timeline or FORMATS[args.format].label_file_suffix is not None
+    for option in ("hop", "threshold", "segments"):
         if getattr(args, option) is not None and not args.timeline:
             parser.error(f"--{option} is about segments. Add --timeline, or leave it out.")
+    args.segments = args.segments or SEGMENT_READINGS[0]
     return args
 
 
@@ -147,7 +142,7 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
     Raises:
         OutputError: if several label files have no folder to go to or the same name, or `output` is in no folder.
     """
-    suffix = LABEL_FILE_SUFFIXES.get(output_format)
+    suffix = FORMATS[output_format].label_file_suffix
     is_folder = output is not None and output.is_dir()
     if suffix is None or (len(files) == 1 and not is_folder):
         if is_folder:
@@ -195,83 +190,6 @@ def write_lines(lines: Iterable[str], destination: Path) -> None:
     with open_atomically(destination, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         file.writelines(f"{line}\n" for line in lines)
 
-
-def format_results(results: Iterable, output_format: str, timeline: bool, sampling_rate: int) -> Iterator[str]:
-    """Turn results into the lines of a format.
-
-    Args:
-        results (iterable of [`FileTags`]): tagged files.
-        output_format (`str`): one of `FORMATS`.
-        timeline (`bool`): whether the results have segments.
-        sampling_rate (`int`): of the model's input in Hz; half of it is the highest frequency of a selection.
-
-    Yields:
-        Lines without line end.
-    """
-    if output_format == "csv":
-        yield "file,start,end,label,score" if timeline else "file,label,score"
-    elif output_format == "raven":
-        yield "\t".join(RAVEN_COLUMNS)
-    for result in results:
-        if output_format == "raven":
-            yield from raven_lines(result, sampling_rate / 2)
-        else:
-            yield from LINES[output_format](result)
-
-
-def text_lines(result) -> Iterator[str]:
-    """A file's name, then a line for each label or segment."""
-    yield result.file
-    if result.segments is None:
-        for tag in result.labels:
-            yield f"  {tag.score:7.4f}  {tag.label}"
-    else:
-        for segment in result.segments:
-            yield f"  {segment.start:9.2f} - {segment.end:9.2f} s  {segment.score:7.4f}  {segment.label}"
-
-
-def jsonl_lines(result) -> Iterator[str]:
-    """One JSON object."""
-    row = {"file": result.file, "labels": [dataclasses.asdict(tag) for tag in result.labels]}
-    if result.segments is not None:
-        keys = ("start", "end", "label", "score")
-        row["segments"] = [{key: getattr(segment, key) for key in keys} for segment in result.segments]
-    if result.notes:
-        row["notes"] = [dataclasses.asdict(note) for note in result.notes]
-    yield json.dumps(row)
-
-
-def csv_lines(result) -> Iterator[str]:
-    """A row for each label, or for each segment."""
-    if result.segments is None:
-        rows = [(tag.label, f"{tag.score:.6f}") for tag in result.labels]
-    else:
-        rows = [
-            (f"{segment.start:.3f}", f"{segment.end:.3f}", segment.label, f"{segment.score:.6f}")
-            for segment in result.segments
-        ]
-    for row in rows:
-        line = io.StringIO()
-        csv.writer(line, lineterminator="").writerow((result.file, *row))
-        yield line.getvalue()
-
-
-def audacity_lines(result) -> Iterator[str]:
-    """A line of Audacity's label track for each segment."""
-    for segment in result.segments:
-        yield f"{segment.start:.6f}\t{segment.end:.6f}\t{segment.label}"
-
-
-def raven_lines(result, highest_frequency: float) -> Iterator[str]:
-    """A row of Raven's selection table for each segment, over all frequencies up to `highest_frequency` in Hz."""
-    for number, segment in enumerate(result.segments, start=1):
-        yield (
-            f"{number}\tSpectrogram 1\t1\t{segment.start:.6f}\t{segment.end:.6f}\t0.0\t{highest_frequency:.1f}\t"
-            f"{segment.label}\t{segment.score:.4f}"
-        )
-
-
-LINES = {"text": text_lines, "jsonl": jsonl_lines, "csv": csv_lines, "audacity": audacity_lines}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,14 +8,16 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from .audio import AudioError, AudioNote, AudioReader, Heard, errors_of_file
 from .audio.errors import ERRORS_OF_A_FILE
+from .segments import SEGMENT_READINGS, label_stretches, window_starts
 
 MULTI_LABEL_THRESHOLD = 0.5  # where a checkpoint names no other
 
@@ -34,7 +36,7 @@ class Tag:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a file, in seconds, in which every window had the label, with the windows' mean score."""
+    """A stretch of a file, in seconds, in which a label was heard; [`label_stretches`] says where, and what its score is."""
 
     file: str
     start: float
@@ -47,6 +49,7 @@ class Segment:
 class FileTags:
     """What was found in one file: its best labels, its segments if a time line was asked for, or why it failed.
 
+    `highest_frequency` is the one in Hz up to which the model heard the file: half the lower of their sampling rates.
     The notes are what was not heard of it, and what else the user should know.
     """
 
@@ -54,6 +57,7 @@ class FileTags:
     labels: list[Tag]
     segments: list[Segment] | None = None
     error: str | None = None
+    highest_frequency: float | None = None
     notes: tuple[AudioNote, ...] = ()
 
 
@@ -150,14 +154,14 @@ class AudioTagger:
         timeline: bool = False,
         hop: float | None = None,
         threshold: float | None = None,
+        segments: str = "hop",
     ) -> Iterator[FileTags]:
         """Tag files one after the other, several at a time in the model.
 
         A file is scored in windows of the model's length, the last of which ends with the file; a file shorter than a
         window is one window, padded by the feature extractor. A file's labels are those with the highest mean over its
         windows. Without a time line the windows lie side by side, with one they are `hop` seconds apart, so that the
-        means can differ a little. A segment is a run of neighbouring windows in which a label is active; with
-        overlapping windows, segments of different labels may overlap.
+        means can differ a little. Segments of different labels may overlap.
 
         Args:
             files (sequence of `str` or `os.PathLike`): audio files of any length.
@@ -166,17 +170,24 @@ class AudioTagger:
             timeline (`bool`, *optional*, defaults to `False`): whether to give segments.
             hop (`float`, *optional*): seconds between the starts of two windows of a time line; half a window by default.
             threshold (`float`, *optional*):
-                Score from which a label is active in a window. By default, if the model is multi-label, each label has
-                the threshold that the checkpoint's `label_thresholds` name, or 0.5. If the model is single-label, only
-                the best label of a window can be active, and it always is by default.
+                Score from which a label is active, in a window or in the mean of several. By default, if the model is
+                multi-label, each label has the threshold that the checkpoint's `label_thresholds` name, or 0.5. If the
+                model is single-label, only the best label can be active, and it always is by default.
+            segments (`str`, *optional*, defaults to `"hop"`):
+                What a segment is: `"hop"`, a stretch that the windows which cover it have the label for in their mean, as
+                exact as `hop` is short; `"window"`, all that a run of neighbouring windows with the label covers, which is
+                never less than a window. See [`label_stretches`].
 
         Returns:
             An iterator over a [`FileTags`] for each file, in the order given. A file that cannot be decoded or scored has
             `error` set, and the files after it are tagged all the same.
 
         Raises:
-            TaggingError: if `hop` is no part of a window, `threshold` is not between 0 and 1, or the model has no labels.
+            TaggingError: if `hop` is no part of a window, `threshold` is not between 0 and 1, there is no such reading of
+                `segments`, or the model has no labels.
         """
+        if segments not in SEGMENT_READINGS:
+            raise TaggingError(f"segments={segments!r} is none of {', '.join(SEGMENT_READINGS)}. Pass one of them.")
         hop_samples = self._hop_samples(hop) if timeline else self.window_samples
         if timeline and self.problem_type == "regression":
             raise TaggingError("This model is a regression: it has no labels to place on a time line.")
@@ -185,7 +196,8 @@ class AudioTagger:
         if threshold is None:
             multi_label = self.problem_type == "multi_label_classification"
             threshold = label_thresholds(self.model.config) if multi_label else 0.0
-        return self._tag_in_groups(files, top_k, batch_size, hop_samples, threshold if timeline else None)
+        place = partial(self._segments, threshold=threshold, reading=segments) if timeline else None
+        return self._tag_in_groups(files, top_k, batch_size, hop_samples, place)
 
     def _tag_in_groups(
         self,
@@ -193,9 +205,9 @@ class AudioTagger:
         top_k: int,
         batch_size: int,
         hop_samples: int,
-        segment_threshold: float | np.ndarray | None,
+        place_segments: Callable[[str, int, list[int], np.ndarray], list[Segment]] | None,
     ) -> Iterator[FileTags]:
-        """Decode `batch_size` files, score all their windows, go on; segments unless `segment_threshold` is `None`."""
+        """Decode `batch_size` files, score all their windows, go on; segments if there is something that places them."""
         for first in range(0, len(files), batch_size):
             names = [str(file) for file in files[first : first + batch_size]]
             group = {file: self._hear(file) for file in dict.fromkeys(names)}
@@ -208,10 +220,11 @@ class AudioTagger:
                     yield FileTags(file, [], error=str(found))
                     continue
                 segments = None
-                if segment_threshold is not None:
-                    size = heard[file].waveform.size
-                    segments = self._segments(file, size, starts[file], found, segment_threshold)
-                yield FileTags(file, self._best_labels(found.mean(axis=0), top_k), segments, notes=heard[file].notes)
+                if place_segments is not None:
+                    segments = place_segments(file, heard[file].waveform.size, starts[file], found)
+                labels = self._best_labels(found.mean(axis=0), top_k)
+                highest_frequency = min(heard[file].file_rate, self.sampling_rate) / 2
+                yield FileTags(file, labels, segments, highest_frequency=highest_frequency, notes=heard[file].notes)
 
     def _window_starts(self, num_samples: int, hop_samples: int) -> list[int]:
         from .log_mel import is_cut
@@ -298,39 +311,31 @@ class AudioTagger:
         return [Tag(self.model.config.id2label[int(index)], float(scores[index])) for index in best]
 
     def _segments(
-        self, file: str, num_samples: int, starts: list[int], scores: np.ndarray, threshold: float | np.ndarray
+        self,
+        file: str,
+        num_samples: int,
+        starts: list[int],
+        scores: np.ndarray,
+        threshold: float | np.ndarray,
+        reading: str,
     ) -> list[Segment]:
-        active = scores >= threshold  # (windows, labels)
-        if self.problem_type == "single_label_classification":
-            active &= np.arange(scores.shape[1]) == scores.argmax(axis=1, keepdims=True)
+        def find_active(scores: np.ndarray) -> np.ndarray:
+            active = scores >= threshold
+            if self.problem_type == "single_label_classification":
+                active &= np.arange(scores.shape[1]) == scores.argmax(axis=1, keepdims=True)
+            return active
+
         segments = [
             Segment(
                 file=file,
-                start=starts[first] / self.sampling_rate,
-                end=min(starts[last] + self.window_samples, num_samples) / self.sampling_rate,
-                label=self.model.config.id2label[label],
-                score=float(scores[first : last + 1, label].mean()),
+                start=stretch.start / self.sampling_rate,
+                end=stretch.end / self.sampling_rate,
+                label=self.model.config.id2label[stretch.label],
+                score=stretch.score,
             )
-            for label in range(scores.shape[1])
-            for first, last in runs_of_true(active[:, label])
+            for stretch in label_stretches(scores, starts, self.window_samples, num_samples, find_active, reading)
         ]
         return sorted(segments, key=lambda segment: (segment.start, segment.end))
-
-
-def window_starts(num_samples: int, window_samples: int, hop_samples: int) -> list[int]:
-    """Place windows on a waveform: every `hop_samples` from its start, and a last one that ends with it.
-
-    Returns:
-        First samples of the windows, ascending; `[0]` if the waveform is not longer than a window.
-    """
-    last = max(num_samples - window_samples, 0)
-    return [*range(0, last, hop_samples), last]
-
-
-def runs_of_true(flags: np.ndarray) -> list[tuple[int, int]]:
-    """Find the runs of `True` in a vector, as pairs of their first and last index."""
-    edges = np.flatnonzero(np.diff(flags.astype(np.int8), prepend=0, append=0))
-    return [(int(first), int(end) - 1) for first, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def problem_type_of(config) -> str:

@@ -18,7 +18,7 @@ from modeling_ast.log_mel import SMALLEST_ENERGY, num_samples
 
 from ..augmentation import Augmentation, refuse_without_waveforms
 from ..data import ASTDataset
-from ..sources.labels import label_lists
+from ..sources.labels import label_lists, label_of, share_lists
 from ..sources.stored_features import (
     StoredFeatures,
 )
@@ -68,7 +68,7 @@ class PrecomputedDataset(ASTDataset):
 
     def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
         epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
-        label = self.labels_alone[index]["label"]  # a row of the whole split holds the features as Python lists
+        label = label_of(self.labels_alone[index])  # a row of the whole split holds the features as Python lists
         item = {"features": self.features(index), "label": self._vector(label) if self.vector_targets else label}
         if self.augmentation is None or epoch is None:
             return item
@@ -140,7 +140,7 @@ def digest_of_features(split: datasets.Dataset) -> str:
     Where files lie does not count, and not all is read: see [`StoredFeatures.sign`].
     """
     digest, stored = hashlib.sha256(), StoredFeatures(split)
-    for index, labels in enumerate(label_lists(split)):
+    for index, labels in enumerate(share_lists(split) or label_lists(split)):
         file = stored.file(index)
         sign = stored.sign(index)[1] if file is None else Path(file).name.encode()
         digest.update(sign + f"\0{stored.size(index)} {labels}\0".encode())

@@ -20,7 +20,7 @@ import dataclasses
 import hashlib
 import itertools
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,28 +40,34 @@ from ..arguments import DataArguments, local_or_shipped
 from ..augmentation import Draws
 from ..data import ClipDataset, clip_name, fetched
 from ..sampling import ORDER_STREAM
-from ..sources.data_errors import DataError, counted, is_empty, require_column, some
+from ..sources.data_errors import DataError, is_empty, require_column, some
+from ..sources.folders import METADATA_FILES, is_parquet_data_set, metadata_table
 from ..sources.labels import (
     SEVERAL,
+    SHARES_COLUMN,
     ClipLabels,
     LabelTable,
     class_names,
     is_multi_label,
+    joined_order,
     label_feature,
+    label_of,
+    label_rows,
     label_texts,
     parse_labels,
     read_label_csv,
 )
-from ..sources.splits import joined_order, refuse_alike, refuse_empty_splits, split_names
+from ..sources.saved_data_sets import is_saved_data_set
+from ..sources.split_names import flags_to_name, how_to_name, others_in_words, take_split_names
+from ..sources.splits import refuse_alike, refuse_empty_splits, split_names
+from ..sources.stretches import refuse_stretches
 from ..sources.tables import (
-    METADATA_FILES,
     TABLE_SUFFIXES,
     clip_column,
-    is_parquet_data_set,
-    metadata_table,
     no_rows,
     parquet_features,
     refuse_doubled_columns,
+    refuse_other_label_columns,
     resolve_audio,
 )
 
@@ -108,12 +114,25 @@ class StreamSource:
 
 @dataclass(frozen=True)
 class LabelReader:
-    """How the labels of pieces of a stream are read; see [`parse_labels`]."""
+    """How the labels of pieces of a stream are read; see [`parse_labels`].
 
-    column: str
+    Args:
+        columns (`list[str]`): the label column, or those of which each is a label.
+        separator, table, order: as of [`parse_labels`].
+        each_is_a_label (`bool`): whether every column is a label itself; see [`label_rows`].
+    """
+
+    columns: list[str]
     separator: str | None
     table: LabelTable | None
     order: list[str] | None
+    each_is_a_label: bool = False
+
+    def values(self, piece: dict[str, list], source: StreamSource, first_row: int) -> list:
+        """What the label column of a piece holds, or what a column would that had the rows of several."""
+        if not self.each_is_a_label:
+            return piece[self.columns[0]]
+        return label_rows(piece, self.columns, lambda row: f"{first_row + row + 1} of {source.name}")
 
     def read(
         self, values: list, source: StreamSource, first_row: int, example: tuple[str, object] | None = None
@@ -121,7 +140,7 @@ class LabelReader:
         """Labels of the rows from `first_row` on, refused if they are of another form than an example.
 
         Args:
-            values (`list`): what the label column holds.
+            values (`list`): from [`LabelReader.values`].
             source ([`StreamSource`]): where they are from.
             first_row (`int`): place of the first of them.
             example (`tuple`, *optional*): from [`LabelReader.example`].
@@ -132,13 +151,16 @@ class LabelReader:
             names, texts = [example[0], *names], [example[1], *texts]
         labels = parse_labels(
             texts,
-            self.column,
+            self.columns[0],
             separator=self.separator,
             table=self.table,
             order=self.order or class_names(source.label_feature),
             row_name=lambda row: names[row],
         )
-        return labels if example is None else dataclasses.replace(labels, lists=labels.lists[1:])
+        if example is None:
+            return labels
+        shares = None if labels.shares is None else labels.shares[1:]
+        return dataclasses.replace(labels, lists=labels.lists[1:], shares=shares)
 
     def example(self, values: list, source: StreamSource, first_row: int) -> tuple[str, object] | None:
         """What to call one of these rows and its labels, by which others are read: if possible, of one that has some."""
@@ -160,6 +182,7 @@ class FoundLabels:
     Args:
         names (`set[str]`): all of them.
         multi_label, order, aliases: as in [`ClipLabels`].
+        soft (`bool`): whether a clip has a share of a label.
         example (`tuple`, *optional*): from [`LabelReader.example`].
     """
 
@@ -167,6 +190,7 @@ class FoundLabels:
     multi_label: bool
     order: list[str] | None
     aliases: dict[str, str]
+    soft: bool
     example: tuple[str, object] | None
 
 
@@ -180,18 +204,20 @@ class Survey:
     digest: object = dataclasses.field(default_factory=hashlib.sha256)
     longest_run: int = 0  # of clips with the same labels, one after the other
     run_labels: list[str] = dataclasses.field(default_factory=list)
-    _last: list[str] | None = None
+    _last: list | None = None
     _run: int = 0
 
-    def add(self, labels: list[str], path: str | None, license_name: str | None):
-        """Take in a clip."""
+    def add(self, labels: list[str], shares: dict[str, float], path: str | None, license_name: str | None):
+        """Take in a clip with the labels that count, and the share of each that it has."""
         self.clips += 1
         self.counts.update(set(labels))
         if not is_empty(license_name):
             self.licenses.add(license_name)
-        self.digest.update(f"{os.path.basename(path or '')}\0{sorted(labels)}\0".encode())
-        self._run = self._run + 1 if labels == self._last else 1
-        self._last = labels
+        soft = any(share != 1 for share in shares.values())
+        told = sorted(shares.items()) if soft else sorted(labels)
+        self.digest.update(f"{os.path.basename(path or '')}\0{told}\0".encode())
+        self._run = self._run + 1 if told == self._last else 1
+        self._last = told
         if self._run > self.longest_run:
             self.longest_run, self.run_labels = self._run, labels
 
@@ -200,7 +226,7 @@ class ClipStream:
     """A split of clips that is read from its first clip to its last, as often as wanted.
 
     Iterating gives rows as those of [`load_splits`]: `"audio"`, undecoded as `{"bytes", "path"}`, and `"label"`, an index
-    or a list of indices.
+    or a list of indices; of soft labels also `"label_shares"`.
 
     Args:
         source ([`StreamSource`]): where the clips are.
@@ -211,10 +237,11 @@ class ClipStream:
         split (`tuple[str, str]`, *optional*): column of splits and the one that is meant; all rows if not given.
         ignored (`frozenset[str]`): labels whose clips are left out.
         shuffle_buffer (`int`): undecoded clips that are held at once where the stream is shuffled.
+        soft (`bool`): whether clips have a share of every label.
 
     Attributes:
         features (`datasets.Features`): of the rows.
-        label_counts (`np.ndarray` of shape `(labels,)`): clips of each label.
+        label_counts (`np.ndarray` of shape `(labels,)`): clips of each label, of soft labels those where it counts.
         longest_run, run_labels: how many clips with the same labels come one after the other, and these labels, before any
             clip was left out.
     """
@@ -229,6 +256,7 @@ class ClipStream:
         split: tuple[str, str] | None = None,
         ignored: frozenset[str] = frozenset(),
         shuffle_buffer: int = 1000,
+        soft: bool = False,
     ):
         self.source = source
         self.reader = reader
@@ -239,6 +267,8 @@ class ClipStream:
         self.features = datasets.Features(
             {"audio": datasets.Audio(decode=False), "label": label_feature(labels, multi_label)}
         )
+        if soft:
+            self.features[SHARES_COLUMN] = datasets.List(datasets.Value("float32"))
         self.place_of_label = {name: place for place, name in enumerate(labels)}
         self.num_clips = survey.clips
         self.label_counts = np.array([survey.counts[name] for name in labels])
@@ -282,12 +312,13 @@ class ClipStream:
 
     def _rows(self) -> Iterator[dict]:
         source, multi_label = self.source, is_multi_label(self)
-        columns = [source.audio_column, self.reader.column, *([self.split[0]] if self.split else [])]
+        soft = SHARES_COLUMN in self.features
+        columns = [source.audio_column, *self.reader.columns, *([self.split[0]] if self.split else [])]
         first_row = 0
         for piece in self._pieces(columns):
             values = piece[source.audio_column]
             try:
-                labels = self.reader.read(piece[self.reader.column], source, first_row)
+                labels = self.reader.read(self.reader.values(piece, source, first_row), source, first_row)
             except DataError as error:  # which the first pass did not meet
                 raise StreamError(str(error)) from error
             for row, names in enumerate(labels.lists):
@@ -307,7 +338,10 @@ class ClipStream:
                         f"{name} has the label {error}, which no clip had when the data was first read. Do not change the data "
                         "while it is trained on."
                     ) from error
-                yield {"audio": source.audio(values[row]), "label": places if multi_label else places[0]}
+                clip = {"audio": source.audio(values[row]), "label": places if multi_label else places[0]}
+                if soft:
+                    clip[SHARES_COLUMN] = [labels.values(row).get(label, 0.0) for label in self.place_of_label]
+                yield clip
             first_row += len(values)
 
     def _pieces(self, columns: list[str]) -> Iterator[dict[str, list]]:
@@ -389,8 +423,8 @@ class StreamedClips(ClipDataset):
         """Clips of each label, as the first pass found them: `(labels,)`."""
         return self.split.label_counts
 
-    def _decoded(self, row: dict) -> tuple[Heard, int | list[int]]:
-        return self._hear(fetched(row["audio"])), row["label"]
+    def _decoded(self, row: dict) -> tuple[Heard, int | list[int] | np.ndarray]:
+        return self._hear(fetched(row["audio"])), label_of(row)
 
     def training_sampler(self, seed: int) -> "StreamSampler":
         """The clips in the shuffled order of an epoch, with the draws of their augmentation."""
@@ -498,32 +532,37 @@ def load_streams(data: DataArguments) -> tuple[dict[str, ClipStream], str]:
     """
     parts, words = _parts(data)
     table = read_label_csv(local_or_shipped(data.label_csv)) if data.label_csv else None
-    reader = LabelReader(data.label_column_name, data.label_separator, table, data.labels or None)
-    surveys = {side: Survey() for _, _, sides in parts for side in sides.values()}
+    order = data.label_columns or data.labels or None
+    columns = data.label_columns or [data.label_column_name]
+    reader = LabelReader(columns, data.label_separator, table, order, bool(data.label_columns))
+    surveys: dict[str, Survey] = defaultdict(Survey)  # of every split that there is, by its name
     found: Counter = Counter()
     labels_found: list[FoundLabels] = []
     ignored = frozenset(ClipLabels([], False, None, table.name_of if table else {}).resolve(data.ignore_labels))
-    for source, column, sides in parts:
+    for source, column, name in parts:
         example = labels_found[-1].example if labels_found else None
-        labels_found.append(_survey(source, column, sides, reader, ignored, surveys, found, example))
-    labels, multi_label = _all_labels(labels_found, surveys, data)
+        labels_found.append(_survey(source, column, name, reader, ignored, surveys, found, example))
+    words += "" if data.train_file else take_split_names(found, data)
+    names = split_names(data)
+    labels, multi_label, soft = _all_labels(labels_found, [surveys[name] for name in names.values()], data)
     refuse_empty_splits(found, data)
     streams = {}
-    for source, column, sides in parts:
-        for value, side in sides.items():
-            split = (column, value) if column else None
-            streams[side] = ClipStream(
-                source, reader, labels, multi_label, surveys[side], split, ignored, data.shuffle_buffer
-            )
-    others = Counter({name: count for name, count in found.items() if name not in split_names(data).values()})
-    words += f", without {counted(others)}" if others else ""
+    for source, column, name in parts:
+        for side, of_side in names.items():
+            if column or of_side == name:
+                split = (column, of_side) if column else None
+                survey = surveys[of_side]
+                streams[side] = ClipStream(
+                    source, reader, labels, multi_label, survey, split, ignored, data.shuffle_buffer, soft
+                )
+    words += others_in_words(Counter({name: count for name, count in found.items() if name not in names.values()}))
     return streams, f"{words}, streamed without looking for clips that are in two splits"
 
 
 def _survey(
     source: StreamSource,
     split_column: str | None,
-    sides: dict[str, str],
+    split_name: str | None,
     reader: LabelReader,
     ignored: frozenset[str],
     surveys: dict[str, Survey],
@@ -531,38 +570,37 @@ def _survey(
     example: tuple[str, object] | None,
 ) -> FoundLabels:
     """Pass over the labels of a source, and the paths where its audio is paths."""
-    columns = [reader.column]
+    columns = [*reader.columns]
     columns += [source.audio_column] if source.paths else []
     columns += [split_column] if split_column else []
     columns += ["license"] if "license" in source.columns else []
-    labels, names = None, set()
+    labels, names, soft = None, set(), False
     first_row = 0
     for piece in source.pieces(list(dict.fromkeys(columns)), LABELS_AT_ONCE):
-        values = piece[reader.column]
+        values = reader.values(piece, source, first_row)
         labels = reader.read(values, source, first_row, example)
         if example is None or _is_empty_list(example[1]):
             example = reader.example(values, source, first_row) or example
         size = len(values)
         paths = _paths(piece[source.audio_column], source, first_row) if source.paths else [None] * size
         licenses = piece.get("license", [None] * size)
-        splits = piece[split_column] if split_column else [next(iter(sides))] * size
+        splits = piece[split_column] if split_column else [split_name] * size
+        soft = soft or labels.shares is not None
+        names |= labels.found(range(size))
         for row, (texts, split) in enumerate(zip(labels.lists, splits, strict=True)):
             if is_empty(split):
                 raise DataError(
                     f"Row {first_row + row + 1} of {source.name} has nothing in the column {split_column!r}. Fill it in or "
                     "remove it."
                 )
-            names.update(texts)
             if ignored.intersection(texts):
                 continue
             found[str(split)] += 1
-            side = sides.get(str(split))
-            if side is not None:
-                surveys[side].add(texts, paths[row], licenses[row])
+            surveys[str(split)].add(texts, labels.values(row), paths[row], licenses[row])
         first_row += size
     if labels is None:
         raise no_rows(source.name)
-    return FoundLabels(names, labels.multi_label, labels.order, labels.aliases, example)
+    return FoundLabels(names, labels.multi_label, labels.order, labels.aliases, soft, example)
 
 
 def _paths(values: list, source: StreamSource, first_row: int) -> list[str | None]:
@@ -588,35 +626,36 @@ def _paths(values: list, source: StreamSource, first_row: int) -> list[str | Non
     return [clip["path"] for clip in audio]
 
 
-def _all_labels(found: list[FoundLabels], surveys: dict[str, Survey], data: DataArguments) -> tuple[list[str], bool]:
-    """The model's labels, and whether clips have lists of them."""
+def _all_labels(found: list[FoundLabels], surveys: list[Survey], data: DataArguments) -> tuple[list[str], bool, bool]:
+    """The model's labels, whether clips have lists of them, and whether they have shares of them."""
     multi_label, aliases = found[0].multi_label, found[0].aliases  # of one form in all
     order = joined_order([of_source.order for of_source in found])
     everything = sorted(set().union(*(of_source.names for of_source in found)))
     # Raises the errors for labels to ignore that there are not, and for those that the order does not name.
     ClipLabels([[name] for name in everything], multi_label, order, aliases).rows_without(data.ignore_labels)
-    counts = sum((survey.counts for survey in surveys.values()), Counter())
-    if not counts and any(survey.clips for survey in surveys.values()):
+    counts = sum((survey.counts for survey in surveys), Counter())
+    if not counts and any(survey.clips for survey in surveys):
         raise DataError(
             f"No clip has a label. Name the right column with --label_column_name (now {data.label_column_name!r})."
         )
     if order is None:
         refuse_alike(counts, data)
     labels = ClipLabels([[name] for name in counts], multi_label, order, aliases)
-    return labels.names(range(len(counts)), data.ignore_labels), multi_label
+    soft = any(of_source.soft for of_source in found)
+    return labels.names(range(len(counts)), data.ignore_labels), multi_label, soft
 
 
-def _parts(data: DataArguments) -> tuple[list[tuple[StreamSource, str | None, dict[str, str]]], str]:
-    """Sources, each with its column of splits, if it has several, and the side of each split; and who says so."""
-    names = split_names(data)
+def _parts(data: DataArguments) -> tuple[list[tuple[StreamSource, str | None, str | None]], str]:
+    """Sources, each with its column of splits, if it has several, or the name of its split; and in words who says so."""
     if data.train_file:
+        names = split_names(data)
         files = {side: local_or_shipped(getattr(data, f"{side}_file")) for side in names}
         for (side, path), (other, twin) in itertools.combinations(files.items(), 2):
             if path.resolve() == twin.resolve():
                 raise DataError(
                     f"{side}_file and {other}_file are both {path}. Pass a table of other clips for one of them."
                 )
-        parts = [(table_source(path, data, f"--{side}_file"), None, {side: side}) for side, path in files.items()]
+        parts = [(table_source(path, data, f"--{side}_file"), None, side) for side, path in files.items()]
         return parts, "as the files say"
     path = local_or_shipped(data.dataset_name)
     table = path if path.is_file() else metadata_table(path)
@@ -628,8 +667,12 @@ def _parts(data: DataArguments) -> tuple[list[tuple[StreamSource, str | None, di
                 "and a stream cannot be split at random. Pass --split_column_name, a table for each split as --train_file "
                 "and --eval_file, or leave out --streaming."
             )
-        sides = {name: side for side, name in names.items()}
-        return [(source, data.split_column_name, sides)], f"as the column {data.split_column_name!r} says"
+        return [(source, data.split_column_name, None)], f"as the column {data.split_column_name!r} says"
+    if is_saved_data_set(path):
+        raise DataError(
+            f"{path} was written by save_to_disk. It is mapped from the disk, so that its clips are not held in memory anyway: "
+            "leave out --streaming."
+        )
     if path.is_dir() and not is_parquet_data_set(path):
         raise DataError(
             f"{path} is a folder without a table. Of the clips of folders only the names are held in memory anyway: leave out "
@@ -637,8 +680,9 @@ def _parts(data: DataArguments) -> tuple[list[tuple[StreamSource, str | None, di
         )
     if not path.is_dir() and (path.suffix in TABLE_SUFFIXES or data.dataset_name.startswith((".", "/", "~"))):
         raise DataError(f"{path} is not there. Pass --dataset_name with a table, or a Hub id like user/name.")
-    sources = hub_sources(str(path) if path.is_dir() else data.dataset_name, data)
-    return [(sources[side], None, {name: side}) for side, name in names.items()], "as the data set says"
+    sources, words = _hub_sources(str(path) if path.is_dir() else data.dataset_name, data)
+    names = split_names(data)
+    return [(sources[side], None, name) for side, name in names.items()], f"as the data set says{words}"
 
 
 def table_source(table: Path, data: DataArguments, flag: str) -> StreamSource:
@@ -670,10 +714,21 @@ def table_source(table: Path, data: DataArguments, flag: str) -> StreamSource:
             raise no_rows(table)
         refuse_doubled_columns(table, columns)
     _, audio = clip_column(columns, data)
-    require_column("label_column_name", data.label_column_name, columns)
+    _check_columns(columns, data, str(table))
     paths = suffix != ".parquet" or _holds_text(features[audio])
     label = features.get(data.label_column_name)
     return StreamSource(str(table), columns, audio, paths, label, pieces, table.parent)
+
+
+def _check_columns(columns: list[str], data: DataArguments, where: str):
+    """Refuse a source without the columns of labels, or with columns that mark stretches."""
+    for name in data.ignore_columns:
+        require_column("ignore_columns", name, columns)
+    refuse_stretches(columns, data, where)
+    if data.label_columns:
+        refuse_other_label_columns(columns, data)
+    else:
+        require_column("label_column_name", data.label_column_name, columns)
 
 
 def hub_sources(name: str, data: DataArguments) -> dict[str, StreamSource]:
@@ -681,11 +736,16 @@ def hub_sources(name: str, data: DataArguments) -> dict[str, StreamSource]:
 
     Args:
         name (`str`): its id, or the folder.
-        data ([`DataArguments`]): configuration, names of splits and columns.
+        data ([`DataArguments`]): configuration, names of splits and columns; those of splits become the data's own.
 
     Raises:
         DataError: if there is no such data set, or it has no such split or column.
     """
+    return _hub_sources(name, data)[0]
+
+
+def _hub_sources(name: str, data: DataArguments) -> tuple[dict[str, StreamSource], str]:
+    """What [`hub_sources`] returns, and in words which splits were recognised, and which take no part."""
     try:
         builder = datasets.load_dataset_builder(name, data.dataset_config_name)
         files = builder.config.data_files if "parquet" in type(builder).__name__.lower() else None
@@ -695,12 +755,13 @@ def hub_sources(name: str, data: DataArguments) -> dict[str, StreamSource]:
             f"{data.dataset_name} is neither a table here nor a data set that the Hub gives ({error}). Check --dataset_name "
             "and --dataset_config_name."
         ) from error
-    sources = {}
+    sources, present = {}, list(map(str, files or streams))
+    words = take_split_names(present, data)
     for side, split in split_names(data).items():
-        if split not in (files or streams):
+        if split not in present:
             raise DataError(
-                f"{data.dataset_name} has no split {split!r}; it has {some(list(files or streams))}. Pass "
-                f"--{side}_split_name."
+                f"{data.dataset_name} has no split {split!r}; it has {some(present)}. Pass "
+                f"{flags_to_name(side, present, data)}."
             )
         if files:
             pieces = partial(_parquet_pieces, list(files[split]))
@@ -712,12 +773,15 @@ def hub_sources(name: str, data: DataArguments) -> dict[str, StreamSource]:
                 (first,) = itertools.islice(stream.with_format("arrow").iter(1), 1)
                 features = datasets.Features.from_arrow_schema(first.schema)
         _, audio = clip_column(features, data)
-        require_column("label_column_name", data.label_column_name, features)
-        label = features[data.label_column_name]
+        _check_columns(list(features), data, f"The split {split!r}")
+        label = features.get(data.label_column_name)
         paths = _holds_text(features[audio])
         folder = Path(name) if Path(name).is_dir() else None
         sources[side] = StreamSource(f"the split {split!r}", list(features), audio, paths, label, pieces, folder)
-    return sources
+    others = [split for split in present if split not in split_names(data).values()]
+    if others:
+        words += f", without the split(s) {some(others)}, {how_to_name(others)}"
+    return sources, words
 
 
 def _holds_text(feature) -> bool:

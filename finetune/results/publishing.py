@@ -27,6 +27,7 @@ from ..collator import model_inputs, raw_features
 from ..data import ClipDataset
 from ..lora import save_adapter
 from ..scoring import probabilities
+from ..sources.labels import that_count
 from ..trainer import ASTTrainer
 from .run_folder import UNFINISHED
 
@@ -116,7 +117,7 @@ def _plot_example(trainer: ASTTrainer, scored: ClipDataset, labels: list[str], f
         log_mel, frames = raw_features(batch, trainer.feature_extractor)
     scores = probabilities(logits, model.config.problem_type)[0]
     answers = [{"label": label, "score": float(score)} for label, score in zip(labels, scores, strict=True)]
-    true_labels = np.flatnonzero(example["label"]) if scored.vector_targets else [example["label"]]
+    true_labels = np.flatnonzero(that_count(example["label"])) if scored.vector_targets else [example["label"]]
     truth = ", ".join(labels[label] for label in true_labels)
     plot_spectrogram_with_prediction(
         log_mel[0, : frames[0]].cpu().numpy(), answers, folder / SPECTROGRAM_NAME, truth, scored.sampling_rate

@@ -18,6 +18,7 @@ from transformers.trainer_utils import TrainOutput
 
 from model_card import run_summary
 from model_card.licenses import InheritedLicense, inherited_license
+from modeling_ast.audio import DEFAULT_RESAMPLER
 
 from ..arguments import (
     SIZE_FIELDS,
@@ -32,12 +33,13 @@ from ..clip_sets.precomputed import digest_of_features
 from ..clip_sets.streaming import ClipStream
 from ..command_line import recorded_arguments
 from ..sources.audio_columns import audio_paths, audio_sizes
-from ..sources.labels import label_lists, label_names
+from ..sources.labels import SHARE_THAT_COUNTS, has_soft_labels, label_lists, label_names, share_lists
 from ..sources.stored_features import is_precomputed
 
 GIGA = 1e9
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate")
+RESAMPLER_OF_OLD_RUNS = ("resampler", DEFAULT_RESAMPLER)
+PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate", "soxr")
 
 
 def origin_section(argv: list[str], start: str | None) -> dict:
@@ -92,7 +94,9 @@ def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method
             if args.features_column_name
             else {"audio_column": args.audio_column_name}
         ),
-        "label_column": args.label_column_name,
+        **({"label_columns": args.label_columns} if args.label_columns else {"label_column": args.label_column_name}),
+        # What the share of a soft label has to be for its clip to be counted and scored as one that has it.
+        **({"share_that_counts": SHARE_THAT_COUNTS} if has_soft_labels(splits["train"]) else {}),
         "split_method": split_method,
         "splits": {_split_name(args, side): _describe_split(split) for side, split in splits.items()},
     }
@@ -143,7 +147,7 @@ def _describe_split(split: datasets.Dataset | ClipStream) -> dict:
 
 
 def label_counts(split: datasets.Dataset | ClipStream) -> dict[str, int]:
-    """Clips of every label, by its name, in the order of the model's outputs."""
+    """Clips of every label, by its name, in the order of the model's outputs; of soft labels those where it counts."""
     if isinstance(split, ClipStream):
         counts = split.label_counts.tolist()
     else:
@@ -215,13 +219,15 @@ def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
     # An update is over the same clips however it is cut into micro-batches; see `halving_is_exact` for what may differ.
     free = ("epochs", "max_steps", "gradient_accumulation_steps")
     training = {name: value for name, value in summary["training"].items() if name not in free}
+    # Older runs say nothing of it and were made with the one that is meant where none is named.
+    features = {name: value for name, value in summary["features"].items() if (name, value) != RESAMPLER_OF_OLD_RUNS}
     return {
         "seed": summary["seed"],
         "labels": summary["labels"],
         "training clips": clips["train"],
         "scored clips": clips["eval"],
         "validation clips": clips.get("validation"),
-        "features": summary["features"],
+        "features": features,
         "model sizes": summary["model"],
         "training settings": training,
     }
@@ -237,7 +243,8 @@ def digest_of_clips(split: datasets.Dataset | ClipStream) -> str:
     if is_precomputed(split):
         return digest_of_features(split)
     digest = hashlib.sha256()
-    for path, size, label in zip(audio_paths(split), audio_sizes(split), split["label"][:], strict=True):
+    labels = share_lists(split) or split["label"][:]
+    for path, size, label in zip(audio_paths(split), audio_sizes(split), labels, strict=True):
         name = os.path.basename(path).encode() if path else b""
         digest.update(name + f"\0{size} {label}\0".encode())
     return digest.hexdigest()

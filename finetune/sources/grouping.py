@@ -1,17 +1,21 @@
 """Which clips have to stay together when a split is made: by a column, or by a part of their file names."""
 
+import os
 import re
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from pathlib import Path
 
 import datasets
+import pyarrow.compute as pc
 
 from ..arguments import DataArguments
-from .audio_columns import audio_paths
+from .audio_columns import audio_batches, audio_digests, audio_paths
 from .data_errors import DataError, is_empty, require_column, some
 from .labels import label_lists
+from .stored_features import FEATURES_COLUMN
+from .tables import PATH_COLUMNS
 
 AT_RANDOM = "at random"  # in the words on every split that is made here
 BEFORE_LAST_PART = "^.+(?=[_-])"  # "take" of take_12 or take-12
@@ -33,6 +37,65 @@ def file_names(rows: datasets.Dataset) -> list[str | None]:
     return [None if path is None else Path(path).stem for path in paths]
 
 
+def groups_by_file(data: DataArguments, columns: Iterable[str]) -> bool:
+    """Whether clips are grouped by the file itself: several rows, as of several annotators, may be of one.
+
+    Args:
+        data ([`DataArguments`]): its `group_column_name` may be the column of the clips, under any name that it can have.
+        columns (iterable of `str`): those of the rows, in which that column is called "audio" or "features".
+    """
+    name = data.group_column_name
+    if name in ("audio", FEATURES_COLUMN):
+        return name in columns
+    if name in (data.audio_column_name, data.features_column_name):
+        return name is not None
+    return name in PATH_COLUMNS and name not in columns
+
+
+def clip_keys(
+    rows: datasets.Dataset, chosen: list[int], data: DataArguments, row_name: Callable[[int], str]
+) -> dict[int, str]:
+    """What tells the clip of a row from others: the path of its file, or, of bytes, their SHA-256.
+
+    Args:
+        rows (`datasets.Dataset`): all clips.
+        chosen (`list[int]`): rows that are asked for.
+        data ([`DataArguments`]): what the columns are called.
+        row_name (`Callable`): what to call a row in a message.
+
+    Raises:
+        DataError: for features that are in the table itself, which have no file.
+    """
+    if "audio" not in rows.column_names:
+        if rows.features[FEATURES_COLUMN] != datasets.Value("string"):
+            raise DataError(
+                f"The features of row {row_name(chosen[0])} are in the column {data.features_column_name!r} itself and have no "
+                "file by which rows belong together. Pass --group_column_name with a column that says it."
+            )
+        paths = rows[FEATURES_COLUMN][:]
+        return {row: os.path.normpath(paths[row]) for row in chosen}
+    paths = file_paths(rows.select(chosen))
+    nameless = [row for row, path in zip(chosen, paths, strict=True) if path is None]
+    digests = dict(zip(nameless, audio_digests(rows.select(nameless)), strict=True)) if nameless else {}
+    return {
+        row: digests[row].hex() if path is None else os.path.normpath(path)
+        for row, path in zip(chosen, paths, strict=True)
+    }
+
+
+def file_paths(rows: datasets.Dataset) -> list[str | None]:
+    """Path of every clip's file, `None` for bytes, whose name, if there is one, may be that of others too.
+
+    Args:
+        rows (`datasets.Dataset`): with the column `"audio"`, undecoded.
+    """
+    return [
+        path if in_file else None
+        for paths, contents in audio_batches(rows)
+        for path, in_file in zip(paths.to_pylist(), pc.is_null(contents).to_pylist(), strict=True)
+    ]
+
+
 def groups_of(
     rows: datasets.Dataset, chosen: list[int], data: DataArguments, row_name: Callable[[int], str]
 ) -> dict[int, str]:
@@ -47,9 +110,18 @@ def groups_of(
     Raises:
         DataError: if the column is not there or empty for a clip, a clip has no file name, or the pattern finds nothing in it.
     """
+    if groups_by_file(data, rows.column_names):
+        return clip_keys(rows, chosen, data, row_name)
     if data.group_column_name:
         require_column("group_column_name", data.group_column_name, rows.column_names)
         values = rows[data.group_column_name][:]
+        strange = next((values[row] for row in chosen if not isinstance(values[row], Hashable)), None)
+        if strange is not None:
+            raise DataError(
+                f"The column {data.group_column_name!r} holds {type(strange).__name__} values such as {strange!r:.80}, expected "
+                "a text or number that says what belongs together. Name another with --group_column_name; that of the audio "
+                "stands for the file itself."
+            )
         empty = [row_name(row) for row in chosen if is_empty(values[row])]
         if empty:
             raise DataError(

@@ -1,11 +1,14 @@
 """What a label column may hold, read into one form: labels of every clip by name, in the order of the model's outputs.
 
 One label a clip is text, a number or a `ClassLabel`. Several are a text with a separator, a list of any of these, or a
-multi-hot row. The order is that of the original's label CSV or of the Hub's `ClassLabel`, and alphabetical without them.
+multi-hot row, in one column or as a column for each label. Numbers between 0 and 1 in such a row are soft labels: the
+share of annotators who gave the label. They are what a model is trained on; where a clip has a label or not, in counts and
+scores, it has those whose share is `SHARE_THAT_COUNTS` or more. The order is that of the original's label CSV, of the
+Hub's `ClassLabel` or of the columns, and alphabetical without them.
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,9 @@ from .data_errors import DataError, is_empty, some
 
 LABEL_CSV_COLUMNS = ("index", "mid", "display_name")
 SEVERAL = (list, tuple, np.ndarray)
+SHARES_COLUMN = "label_shares"  # of a split with soft labels: the share of every label, beside "label"
+SHARE_THAT_COUNTS = 0.5  # as a clip's label: at least as many annotators gave it as did not
+TRUTH_VALUES = {"true": 1.0, "false": 0.0}
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,23 @@ class ClipLabels:
         multi_label (`bool`): whether the labels are independent of each other.
         order (`list[str]`, *optional*): all labels in the order of the model's outputs, where something says it.
         aliases (`dict[str, str]`): names of labels that are called otherwise in the data.
+        shares (`list[dict[str, float]]`, *optional*): of soft labels, the shares above 0 of each clip; `lists` then holds
+            those from `SHARE_THAT_COUNTS` on.
     """
 
     lists: list[list[str]]
     multi_label: bool
     order: list[str] | None
     aliases: dict[str, str]
+    shares: list[dict[str, float]] | None = None
+
+    def values(self, row: int) -> dict[str, float]:
+        """The share of each label that a clip has: 1, unless the labels are soft."""
+        return dict.fromkeys(self.lists[row], 1.0) if self.shares is None else self.shares[row]
+
+    def found(self, rows: Iterable[int]) -> set[str]:
+        """Labels that clips have, with any share."""
+        return {label for row in rows for label in self.values(row)}
 
     def resolve(self, labels: list[str]) -> list[str]:
         """The names of labels that may be given as mids."""
@@ -59,7 +76,7 @@ class ClipLabels:
             DataError: for a label to ignore that there is not.
         """
         ignored = self.resolve(ignored)
-        found = {label for labels in self.lists for label in labels} | set(self.order or ())
+        found = self.found(range(len(self.lists))) | set(self.order or ())
         unknown = sorted(set(ignored) - found)
         if unknown:
             raise DataError(
@@ -74,7 +91,7 @@ class ClipLabels:
         Raises:
             DataError: if a clip has a label that the order does not name.
         """
-        found = {label for row in rows for label in self.lists[row]}
+        found = self.found(rows) - set(self.resolve(ignored))
         if self.order is None:
             return sorted(found)
         unknown = sorted(found - set(self.order))
@@ -95,6 +112,14 @@ class ClipLabels:
             encoded[row] = places if self.multi_label else places[0]
         return encoded
 
+    def encode_shares(self, rows: list[int], names: list[str]) -> list[list[float] | None]:
+        """The share of each of `names` in all clips, `None` for those not among `rows`."""
+        encoded: list[list[float] | None] = [None] * len(self.lists)
+        for row in rows:
+            shares = self.values(row)
+            encoded[row] = [shares.get(name, 0.0) for name in names]
+        return encoded
+
 
 def label_feature(names: list[str], multi_label: bool) -> datasets.ClassLabel | datasets.List:
     """Type of the label column: an index, or for multi-label data a sorted list of indices."""
@@ -107,6 +132,22 @@ def is_multi_label(split: datasets.Dataset) -> bool:
     return isinstance(split.features["label"], datasets.List)
 
 
+def has_soft_labels(split: datasets.Dataset) -> bool:
+    """Whether the clips of a split of [`load_splits`] have a share of every label."""
+    return SHARES_COLUMN in split.column_names
+
+
+def label_of(row: dict) -> int | list[int] | np.ndarray:
+    """What a row of such a split is trained on: an index, a list of indices, or the share of every label, float32."""
+    shares = row.get(SHARES_COLUMN)
+    return row["label"] if shares is None else np.array(shares, dtype=np.float32)
+
+
+def share_lists(split: datasets.Dataset) -> list[list[float]] | None:
+    """The share of every label of every clip of such a split; `None` if its labels are not soft."""
+    return split[SHARES_COLUMN][:] if has_soft_labels(split) else None
+
+
 def label_names(split: datasets.Dataset) -> list[str]:
     """Names of the labels of a split of [`load_splits`], in the order of the model's outputs."""
     feature = split.features["label"]
@@ -114,7 +155,10 @@ def label_names(split: datasets.Dataset) -> list[str]:
 
 
 def label_lists(split: datasets.Dataset) -> list[list[int]]:
-    """Indices of the labels of every clip of such a split; one each for single-label data."""
+    """Indices of the labels of every clip of such a split; one each for single-label data.
+
+    Of soft labels these are the ones whose share is `SHARE_THAT_COUNTS` or more.
+    """
     labels = split["label"][:]
     return labels if is_multi_label(split) else [[label] for label in labels]
 
@@ -122,6 +166,59 @@ def label_lists(split: datasets.Dataset) -> list[list[int]]:
 def as_list(label: int | list[int]) -> list[int]:
     """The labels of a clip, one or several."""
     return label if isinstance(label, list) else [label]
+
+
+def label_rows(columns: dict[str, list], names: Sequence[str], row_name: Callable[[int], str]) -> list[list[float]]:
+    """One row of numbers a clip from columns of which each is a label.
+
+    Args:
+        columns (`dict[str, list]`): of each label, what its column holds: 0, 1, a truth value or a share between them, as
+            a number or text.
+        names (sequence of `str`): the labels, in the order of the rows.
+        row_name (`Callable`): what to call a row in a message.
+
+    Raises:
+        DataError: for a cell that is empty, no number, or not from 0 to 1.
+    """
+    shares = {}
+    for name in names:
+        values = columns[name]
+        empty = [row_name(row) for row, value in enumerate(values) if is_empty(value)]
+        if empty:
+            raise DataError(
+                f"Row(s) {some(empty)} have nothing in the column {name!r}, one of --label_columns. Write 0 for a clip that "
+                "does not have the label, remove the row where it is not known, or leave the column out of --label_columns."
+            )
+        shares[name] = [_share(value) for value in values]
+        wrong = [row for row, share in enumerate(shares[name]) if share is None or not 0 <= share <= 1]
+        if wrong:
+            shown = some([f"{values[row]!r:.40} (row {row_name(row)})" for row in wrong])
+            raise DataError(
+                f"The column {name!r}, one of --label_columns, holds {shown}, expected 0 and 1, or shares between them. "
+                "Divide counts by the number of annotators, percentages by 100; or leave the column out of --label_columns."
+            )
+    return [list(row) for row in zip(*(shares[name] for name in names), strict=True)]
+
+
+def _share(value) -> float | None:
+    """A cell as a number, `None` if it is none."""
+    if isinstance(value, str):
+        value = TRUTH_VALUES.get(value.strip().lower(), value)
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def looks_like_label_column(values: Iterable) -> bool:
+    """Whether a column holds nothing but 0, 1 and shares between them."""
+    shares = [None if is_empty(value) else _share(value) for value in values]
+    return bool(shares) and all(share is not None and 0 <= share <= 1 for share in shares)
+
+
+def that_count(shares: np.ndarray) -> np.ndarray:
+    """Multi-hot of the labels that clips are counted and scored as having, of shares of shape `(clips, labels)`."""
+    return (shares >= SHARE_THAT_COUNTS).astype(shares.dtype)
 
 
 def read_label_csv(path: str | Path) -> LabelTable:
@@ -192,6 +289,11 @@ def class_names(feature) -> list[str] | None:
     return inner.names if isinstance(inner, datasets.ClassLabel) else None
 
 
+def joined_order(orders: list[list[str] | None]) -> list[str] | None:
+    """The labels of all parts of the data in the order of their names; `None` if a part has no order of its own."""
+    return None if None in orders else list(dict.fromkeys(name for names in orders for name in names))
+
+
 def parse_labels(
     values: list,
     column_name: str,
@@ -218,13 +320,13 @@ def parse_labels(
 
     Raises:
         DataError: for cells without a label in single-label data, texts beside lists, and multi-hot rows that have
-            different lengths or hold other numbers than 0 and 1.
+            different lengths or hold numbers that are not from 0 to 1.
     """
-    multi_label = bool(separator)
+    multi_label, shares = bool(separator), None
     if any(isinstance(value, SEVERAL) for value in values):
         lists = _listed(values, column_name, separator, row_name)
         if any(isinstance(item, int | float) for labels in lists for item in labels):
-            lists, order = _from_multi_hot(lists, column_name, table.names if table else order, row_name)
+            lists, shares, order = _from_multi_hot(lists, column_name, table.names if table else order, row_name)
         multi_label = not one_is_single or any(len(labels) != 1 for labels in lists)
     elif separator:
         lists = [_separated("" if is_empty(value) else _text(value, column_name), separator) for value in values]
@@ -234,7 +336,7 @@ def parse_labels(
         lists = [[_text(value, column_name)] for value in values]
     aliases = table.name_of if table else {}
     lists = [[aliases.get(label, label) for label in labels] for labels in lists]
-    return ClipLabels(lists, multi_label, table.names if table else order, aliases)
+    return ClipLabels(lists, multi_label, table.names if table else order, aliases, shares)
 
 
 def _separated(text: str, separator: str) -> list[str]:
@@ -300,8 +402,8 @@ def _listed(values: list, column_name: str, separator: str | None, row_name: Cal
 
 def _from_multi_hot(
     lists: list[list], column_name: str, names: list[str] | None, row_name: Callable[[int], str]
-) -> tuple[list[list[str]], list[str]]:
-    """Names of what is 1 in each row, and of all columns; numbered if they have no names."""
+) -> tuple[list[list[str]], list[dict[str, float]] | None, list[str]]:
+    """Names of what each row has, its shares if the labels are soft, and names of all columns; numbered if without."""
     width = len(lists[0])
     for row, values in enumerate(lists):
         if len(values) != width:
@@ -309,11 +411,12 @@ def _from_multi_hot(
                 f"The multi-hot rows of the column {column_name!r} have different lengths: row {row_name(0)} has {width} "
                 f"values, row {row_name(row)} has {len(values)}. Give every clip one 0 or 1 for each label."
             )
-        wrong = [value for value in values if value not in (0, 1)]
-        if wrong:
+        if not all(0 <= value <= 1 for value in values):
+            wrong = [value for value in values if value not in (0, 1)]
             raise DataError(
-                f"Row {row_name(row)} of the multi-hot column {column_name!r} holds {some(wrong)}, expected only 0 and 1. "
-                "Write names in place of indices, or name another column with --label_column_name."
+                f"Row {row_name(row)} of the multi-hot column {column_name!r} holds {some(wrong)}, expected only 0 and 1, or "
+                "shares between them. Write names in place of indices, divide counts by the number of annotators, or name "
+                "another column with --label_column_name."
             )
     if names is None and width == 1:
         raise DataError(
@@ -326,4 +429,11 @@ def _from_multi_hot(
             f"{len(names)}. Pass the --label_csv or --labels of this data."
         )
     names = names or [str(place) for place in range(width)]
-    return [[name for name, value in zip(names, values, strict=True) if value] for values in lists], names
+    rows = [{name: float(value) for name, value in zip(names, values, strict=True) if value} for values in lists]
+    soft = any(share != 1 for shares in rows for share in shares.values())
+    return [labels_that_count(shares) for shares in rows], rows if soft else None, names
+
+
+def labels_that_count(shares: dict[str, float]) -> list[str]:
+    """Labels that a clip has where it has them or not."""
+    return [name for name, share in shares.items() if share >= SHARE_THAT_COUNTS]

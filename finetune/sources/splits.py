@@ -19,22 +19,37 @@ import pyarrow as pa
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
 
 from ..arguments import DataArguments, local_or_shipped
+from .annotations import join_annotations, refuse_unjoined
 from .audio_columns import missing_files, rows_without_audio
 from .data_errors import DataError, counted, is_empty, require_column, some
-from .grouping import AT_RANDOM, grouping_in_words, groups_of
-from .labels import ClipLabels, class_names, label_feature, label_texts, parse_labels, read_label_csv
+from .folders import is_parquet_data_set, read_folder
+from .grouping import AT_RANDOM, file_paths, grouping_in_words, groups_of
+from .labels import (
+    SHARES_COLUMN,
+    ClipLabels,
+    class_names,
+    joined_order,
+    label_feature,
+    label_rows,
+    label_texts,
+    parse_labels,
+    read_label_csv,
+)
+from .saved_data_sets import is_saved_data_set, load_saved
+from .split_names import SIDES, flags_to_name, named_splits, others_in_words, take_split_names
 from .stored_features import FEATURES_COLUMN, NAME_COLUMN
+from .stretches import refuse_stretches
 from .tables import (
     DEFAULT_SPLIT_COLUMN,
     TABLE_SUFFIXES,
     ClipTable,
     clip_column,
-    is_parquet_data_set,
-    read_folder,
+    missing_labels,
     read_table,
+    refuse_other_label_columns,
+    with_splits_of_paths,
 )
 
-SIDES = ("train", "eval", "validation")
 FEATURES_TYPE = datasets.List(datasets.List(datasets.Value("float32")))
 
 
@@ -94,7 +109,7 @@ def load_splits(data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, s
 
 def split_clips(clips: Clips, data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, str]:
     """Split clips as they come from [`load_clips`] or [`clips_of_dataset`]; see [`load_splits`]."""
-    labels, kept = _read_labels(clips, data)
+    labels, kept, joined = _read_labels(clips, data)
     if clips.splits is not None:
         grouping = data.grouping_field()
         if grouping and not data.validation_fraction:
@@ -102,11 +117,7 @@ def split_clips(clips: Clips, data: DataArguments, seed: int) -> tuple[datasets.
             raise DataError(
                 f"{grouping} was given, but the data set says itself how it is split. Leave out --{grouping}{column}."
             )
-        sides = _named_sides(clips, kept, data)
-        method = clips.split_words
-        others = Counter(clips.splits[row] for row, side in sides.items() if side is None)
-        if others:
-            method += f", without {counted(others)}"
+        sides, method = _named_sides(clips, kept, data)
     else:
         if data.validation_split_name:
             raise DataError(
@@ -120,7 +131,7 @@ def split_clips(clips: Clips, data: DataArguments, seed: int) -> tuple[datasets.
     # What is in no split, and a label that is only there, is not this run's concern.
     chosen = [row for row, side in sides.items() if side is not None]
     everything = with_encoded_labels(clips, labels, chosen, labels.names(chosen, data.ignore_labels))
-    return _select_sides(everything, sides), method + words
+    return _select_sides(everything, sides), method + words + joined
 
 
 def load_folds(data: DataArguments) -> tuple[list[tuple[str, datasets.DatasetDict]], str]:
@@ -139,7 +150,7 @@ def load_folds(data: DataArguments) -> tuple[list[tuple[str, datasets.DatasetDic
         DataError: as [`load_splits`]; if there are less than two folds, a clip has none, or a group is in two.
     """
     clips = load_clips(data, pooled=True)
-    labels, kept = _read_labels(clips, data)
+    labels, kept, joined = _read_labels(clips, data)
     kept, split_words = _rows_of_folds(clips, kept, data)
     fold_of = _folds(clips, kept, data)
     folds = sorted(set(fold_of.values()), key=_natural_order)
@@ -149,7 +160,7 @@ def load_folds(data: DataArguments) -> tuple[list[tuple[str, datasets.DatasetDic
         for fold in folds
     ]
     method = f"{len(folds)} folds by the column {data.fold_column_name!r}, each scored by a model of the others"
-    return pairs, method + split_words
+    return pairs, method + split_words + joined
 
 
 def _natural_order(name: str) -> list:
@@ -166,14 +177,15 @@ def _rows_of_folds(clips: Clips, kept: list[int], data: DataArguments) -> tuple[
     column = data.split_column_name
     if column == DEFAULT_SPLIT_COLUMN:
         return kept, f"; the column {column!r} has no part in it"
-    if not present[data.train_split_name]:
+    trained_on = named_splits(present, data).get("train", data.train_split_name)
+    if not present[trained_on]:
         raise DataError(
             f"No clip is in the split {data.train_split_name!r} of the column {column!r}; the data has {counted(present)}. "
             "Pass --train_split_name with one of these, or leave out --split_column_name to use all clips."
         )
-    others = Counter({name: count for name, count in present.items() if name != data.train_split_name})
+    others = Counter({name: count for name, count in present.items() if name != trained_on})
     words = f"; without {counted(others)} of the column {column!r}" if others else ""
-    return [row for row in kept if clips.splits[row] == data.train_split_name], words
+    return [row for row in kept if clips.splits[row] == trained_on], words
 
 
 def _folds(clips: Clips, kept: list[int], data: DataArguments) -> dict[int, str]:
@@ -220,12 +232,17 @@ def load_clips(data: DataArguments, pooled: bool) -> Clips:
     if data.train_file:
         return _load_files(data)
     source = local_or_shipped(data.dataset_name)
+    if is_saved_data_set(source):
+        return clips_of_dataset(
+            load_saved(source), data, data.dataset_name, pooled=pooled, split_words="as the data set says"
+        )
     if source.is_dir() and is_parquet_data_set(source):
         return _load_hub(data, pooled)
     if source.is_dir():
-        return _from_tables({data.dataset_name: read_folder(source, data)}, data)
+        return _from_tables(read_folder(source, data), data)
     if source.is_file():
-        return _from_tables({data.dataset_name: read_table(source, data)}, data)
+        table = with_splits_of_paths(read_table(source, data), source.parent, data)
+        return _from_tables({data.dataset_name: table}, data)
     if source.suffix in TABLE_SUFFIXES or len(source.parts) != 2 or data.dataset_name.startswith((".", "/", "~")):
         raise DataError(
             f"{data.dataset_name} is not there. Pass --dataset_name with a folder, a table, or a Hub id like user/name."
@@ -265,8 +282,8 @@ def _from_tables(tables: dict[str, ClipTable], data: DataArguments, splits: list
     labels = columns.pop("label")
     if splits is None:
         splits = columns.get("split")
-        split_column = splits is not None
-        words = f"as the column {data.split_column_name!r} or the folders of the data set say"
+        split_column = splits is not None and first.split_words is None
+        words = first.split_words or f"as the column {data.split_column_name!r} or the folders of the data set say"
     else:
         split_column, words = False, "as the files say"
     clips_name = FEATURES_COLUMN if data.features_column_name else "audio"
@@ -284,12 +301,7 @@ def _from_tables(tables: dict[str, ClipTable], data: DataArguments, splits: list
     parts = {name: len(table.columns["label"]) for name, table in tables.items()}
     original_layout = all(table.original_layout for table in tables.values())
     order = joined_order([table.label_order for table in tables.values()])
-    return Clips(rows, labels, splits, words, parts, split_column, order, original_layout)
-
-
-def joined_order(orders: list[list[str] | None]) -> list[str] | None:
-    """The labels of all parts of the data in the order of their names; `None` if a part has no order of its own."""
-    return None if None in orders else list(dict.fromkeys(name for names in orders for name in names))
+    return Clips(rows, labels, splits, words, parts, split_column, order, original_layout, first.part_words)
 
 
 def _type_of_features(clips: list, data: DataArguments) -> datasets.Value | datasets.List:
@@ -315,9 +327,8 @@ def _load_hub(data: DataArguments, pooled: bool) -> Clips:
             f"{data.dataset_name} is neither a folder or table here nor a data set that the Hub gives ({error}). Check "
             "--dataset_name and --dataset_config_name."
         ) from error
-    clips = clips_of_dataset(loaded, data, data.dataset_name, pooled=pooled, folder=folder)
     words = "as the data set on the Hub says" if folder is None else "as the data set says"
-    return clips if clips.split_column else replace(clips, split_words=words)
+    return clips_of_dataset(loaded, data, data.dataset_name, pooled=pooled, folder=folder, split_words=words)
 
 
 def clips_of_dataset(
@@ -327,6 +338,7 @@ def clips_of_dataset(
     *,
     pooled: bool = False,
     folder: Path | None = None,
+    split_words: str | None = None,
 ) -> Clips:
     """All clips of a data set in memory or from the Hub.
 
@@ -340,6 +352,7 @@ def clips_of_dataset(
         pooled (`bool`): whether all splits are wanted, not only those that are named.
         folder (`Path`, *optional*): what paths in an audio column of text are relative to; the working folder if not
             given.
+        split_words (`str`, *optional*): in words, that it says itself how it is split; by its name if not given.
 
     Raises:
         DataError: if a split or column is not there, or a clip has no audio.
@@ -348,15 +361,19 @@ def clips_of_dataset(
     if whole:
         loaded = datasets.DatasetDict({data.train_split_name: loaded})
     single = len(loaded) == 1 and not data.asked_splits(loaded)
+    words = split_words or f"as {name} says"
+    if not pooled and not single:
+        words += take_split_names(loaded, data)
     wanted = list(loaded) if pooled or single else list(split_names(data).values())
     for side, split_name in split_names(data).items():
         if split_name in wanted and split_name not in loaded:
-            remedy = "" if len(loaded) > 1 else ", or leave out the names of splits to have one made"
-            raise DataError(
-                f"{name} has no split {split_name!r}; it has {some(list(loaded))}. Pass --{side}_split_name{remedy}."
-            )
+            remedy = f"--{side}_split_name, or leave out the names of splits to have one made"
+            remedy = remedy if len(loaded) == 1 else flags_to_name(side, loaded, data)
+            raise DataError(f"{name} has no split {split_name!r}; it has {some(list(loaded))}. Pass {remedy}.")
+    _refuse_unused_columns(loaded, data)
     tables, labels, features = [], [], []
     for name in wanted:
+        refuse_stretches(loaded[name].column_names, data, f"The split {name!r}")
         split = _named_columns(loaded[name], data, folder)
         features.append(split.features["label"])
         labels += label_texts(split["label"][:], split.features["label"])
@@ -371,11 +388,15 @@ def clips_of_dataset(
         if all(table.features.get(name) == feature for table in tables)
     ]
     rows = datasets.concatenate_datasets([table.select_columns(common) for table in tables])
-    order = joined_order([class_names(feature) for feature in features])
+    order = list(data.label_columns) or joined_order([class_names(feature) for feature in features])
     parts = {f"the split {split!r}": len(table) for split, table in zip(wanted, tables, strict=True)}
-    clips = Clips(rows, labels, None, f"as {name} says", parts, label_order=order)
+    words += others_in_words(Counter({name: len(loaded[name]) for name in loaded if name not in wanted}))
+    clips = Clips(rows, labels, None, words, parts, label_order=order)
     if not data.features_column_name:
         _refuse_missing_audio(clips)
+        files = [path for path in file_paths(rows) if path is not None]
+        columns = loaded[wanted[0]].column_names
+        refuse_stretches(columns, data, f"The split {wanted[0]!r}", repeated=len(set(files)) < len(files))
     if single and not (pooled and data.split_column_name not in rows.column_names):
         columns = loaded[wanted[0]].column_names  # as the user knows them
         return _split_by_column(clips, data, columns, "" if whole else f" of its only split {wanted[0]!r}")
@@ -414,13 +435,34 @@ def _refuse_missing_audio(clips: Clips):
         )
 
 
+def _refuse_unused_columns(loaded: datasets.DatasetDict, data: DataArguments):
+    """Refuse names of columns to ignore that no split has."""
+    for name in data.ignore_columns:
+        require_column("ignore_columns", name, {name for split in loaded.values() for name in split.column_names})
+
+
 def _named_columns(split: datasets.Dataset, data: DataArguments, folder: Path | None) -> datasets.Dataset:
     """A split of the Hub with its columns called "audio", undecoded, or "features", and "label"."""
+    split = split.with_format(None).remove_columns(
+        [name for name in data.ignore_columns if name in split.column_names]
+    )
     clips, clips_name = clip_column(split.column_names, data)
-    require_column("label_column_name", data.label_column_name, split.column_names)
     wanted = {clips: clips_name, "label": data.label_column_name}
+    if data.label_columns:
+        refuse_other_label_columns(split.column_names, data)
+        columns = {name: split[name][:] for name in data.label_columns}
+        values = label_rows(columns, data.label_columns, lambda row: str(row + 1))
+        split = split.remove_columns(list({*data.label_columns, "label"} & set(split.column_names)))
+        split = split.add_column("label", values, feature=datasets.List(datasets.Value("float64")))
+    elif data.label_column_name not in split.column_names:
+        plain = [name for name, kind in split.features.items() if isinstance(kind, datasets.Value)]
+        raise missing_labels(
+            data.label_column_name,
+            {name: split[name][:] if name in plain else [] for name in split.column_names},
+            {clips_name, data.split_column_name},
+        )
     in_the_way = [name for name in set(wanted) & set(split.column_names) if wanted[name] != name]
-    split = split.with_format(None).remove_columns(in_the_way)
+    split = split.remove_columns(in_the_way)
     split = split.rename_columns({given: column for column, given in wanted.items() if given != column})
     if data.features_column_name:
         kinds = split.features.items()
@@ -469,11 +511,12 @@ def parse_clip_labels(clips: Clips, data: DataArguments) -> ClipLabels:
     )
 
 
-def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[int]]:
-    """Labels of all clips, and the clips that have none of the labels to ignore."""
+def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[int], str]:
+    """Labels of all clips, those clips that have none of the labels to ignore, and how the rows of a clip were joined."""
     labels = parse_clip_labels(clips, data)
     kept = labels.rows_without(data.ignore_labels)
-    found = {label for row in kept for label in labels.lists[row]}
+    labels, kept, joined = join_annotations(clips.rows, labels, kept, data, clips.row_name, clips.splits)
+    found = labels.found(kept)
     if not found:
         raise DataError(
             f"No clip has a label. Name the right column with --label_column_name (now {data.label_column_name!r})."
@@ -484,8 +527,8 @@ def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[in
             f"folder, or name the right column with --label_column_name (now {data.label_column_name!r})."
         )
     if labels.order is None:
-        refuse_alike(Counter(label for row in kept for label in labels.lists[row]), data)
-    return labels, kept
+        refuse_alike(Counter(label for row in kept for label in labels.values(row)), data)
+    return labels, kept, joined
 
 
 def refuse_alike(counts: Counter[str], data: DataArguments):
@@ -511,16 +554,20 @@ def refuse_alike(counts: Counter[str], data: DataArguments):
         )
 
 
-def _named_sides(clips: Clips, kept: list[int], data: DataArguments) -> dict[int, str | None]:
-    """The side of each clip as the data says it, `None` for those of other splits."""
-    refuse_empty_splits(Counter(clips.splits[row] for row in kept), data)
+def _named_sides(clips: Clips, kept: list[int], data: DataArguments) -> tuple[dict[int, str | None], str]:
+    """The side of each clip as the data says it, `None` for those of other splits; and in words what says it."""
+    found = Counter(clips.splits[row] for row in kept)
+    names = [name for name in found if isinstance(name, str) and name]
+    words = "" if data.train_file else take_split_names(names, data)
+    refuse_empty_splits(found, data)
     empty = [clips.row_name(row) for row in kept if is_empty(clips.splits[row])]
     if empty:
         raise DataError(
             f"Row(s) {some(empty)} have nothing in the column {data.split_column_name!r}. Fill them in or remove them."
         )
     sides = {name: side for side, name in split_names(data).items()}
-    return {row: sides.get(clips.splits[row]) for row in kept}
+    others = Counter({name: count for name, count in found.items() if name not in sides})
+    return {row: sides.get(clips.splits[row]) for row in kept}, clips.split_words + words + others_in_words(others)
 
 
 def refuse_empty_splits(found: Counter, data: DataArguments):
@@ -535,10 +582,8 @@ def refuse_empty_splits(found: Counter, data: DataArguments):
     """
     for side, name in split_names(data).items():
         if not found[name]:
-            raise DataError(
-                f"No clip is in the split {name!r}; the data has {counted(found)}. Pass --{side}_"
-                f"{'file with other clips' if data.train_file else 'split_name with one of these'}."
-            )
+            remedy = f"--{side}_file with other clips" if data.train_file else flags_to_name(side, found, data)
+            raise DataError(f"No clip is in the split {name!r}; the data has {counted(found)}. Pass {remedy}.")
 
 
 def _set_validation_apart(
@@ -567,6 +612,7 @@ def _held_out(
 ) -> tuple[set[int], str]:
     """Draw a share of the clips, keeping groups together; stratified for single-label data. Say in words how."""
     texts = None if labels.multi_label else [labels.lists[row][0] for row in rows]
+    refuse_unjoined(clips.rows, labels, rows, data)
     try:
         if data.grouping_field():
             groups = groups_of(clips.rows, rows, data, clips.row_name)
@@ -600,14 +646,19 @@ def _held_out(
 def with_encoded_labels(clips: Clips, labels: ClipLabels, chosen: list[int], names: list[str]) -> datasets.Dataset:
     """All rows with the label column, which is empty for clips of no split: selecting first would copy the audio."""
     features = datasets.Features({"label": label_feature(names, labels.multi_label)})
-    column = datasets.Dataset.from_dict({"label": labels.encode(chosen, names)}, features)
+    columns: dict[str, list] = {"label": labels.encode(chosen, names)}
+    if labels.shares is not None:
+        features |= {SHARES_COLUMN: datasets.List(datasets.Value("float32"))}
+        columns[SHARES_COLUMN] = labels.encode_shares(chosen, names)
+    column = datasets.Dataset.from_dict(columns, datasets.Features(features))
     clips_name = "audio" if "audio" in clips.rows.column_names else FEATURES_COLUMN
-    others = [name for name in clips.rows.column_names if name not in (clips_name, NAME_COLUMN)]
+    # A column that is called like that of shares is not one.
+    others = [name for name in clips.rows.column_names if name not in (clips_name, NAME_COLUMN, SHARES_COLUMN)]
     parts = [clips.rows.select_columns([clips_name, *others]), column]
     if clips_name == FEATURES_COLUMN:
         others.append(NAME_COLUMN)
         parts.append(_names_of_features(clips))
-    return datasets.concatenate_datasets(parts, axis=1).select_columns([clips_name, "label", *others])
+    return datasets.concatenate_datasets(parts, axis=1).select_columns([clips_name, *columns, *others])
 
 
 def _names_of_features(clips: Clips) -> datasets.Dataset:

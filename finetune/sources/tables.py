@@ -1,14 +1,11 @@
-"""Clips as lists of columns: from a folder per class, from tables of every kind, and from the original's JSON layout.
-
-Folders are read here and not by `datasets`' audiofolder builder, which takes a word like "test" in a file name for the
-name of a split.
-"""
+"""Clips as lists of columns, from tables of every kind and from the original's JSON layout."""
 
 import json
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import shlex
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
@@ -17,16 +14,18 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from modeling_ast.audio import AUDIO_SUFFIXES, AudioError
+from modeling_ast.audio import AudioError
 
 from ..arguments import DataArguments
 from .data_errors import DataError, is_empty, missing_column, require_column, some
-from .labels import class_names, label_texts
+from .labels import class_names, label_rows, label_texts, looks_like_label_column
+from .split_names import side_of
 from .stored_features import FEATURES_COLUMN, refuse_shape
+from .stretches import refuse_stretches
 
-METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 PATH_COLUMNS = ("file_name", "path", "file", "filename")  # tried when the audio column is not in a table
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+NO_LABELS = ("id", "index", "fold", "split")  # columns of numbers that nobody means as labels
 DEFAULT_AUDIO_COLUMN, DEFAULT_SPLIT_COLUMN = "audio", "split"  # of DataArguments
 ORIGINAL_LIST, ORIGINAL_KEYS, ORIGINAL_SEPARATOR = "data", ("wav", "labels"), ","  # Gong et al. 2021, released code
 
@@ -40,24 +39,16 @@ class ClipTable:
             files, or arrays of shape `(frames, mel bins)`), `"label"` as it stands in the table, perhaps `"split"`, and the columns that came along under their own names.
         original_layout (`bool`, defaults to `False`): whether it is the original's JSON, whose labels are lists.
         label_order (`list[str]`, *optional*): names of the `ClassLabel` that a Parquet file has for its labels; in
-            `"label"` they stand in place of its indices.
+            `"label"` they stand in place of its indices. Or those of the columns that are labels themselves.
+        split_words (`str`, *optional*): in words, what says how it is split, if that is not a column of it.
+        part_words (`str`): in words, which part of a folder this is, where nothing says how it is split.
     """
 
     columns: dict[str, list]
     original_layout: bool = False
     label_order: list[str] | None = None
-
-
-def metadata_table(root: Path) -> Path | None:
-    """The table that says what the clips of a folder are, if there is one."""
-    return next((root / name for name in METADATA_FILES if (root / name).is_file()), None)
-
-
-def is_parquet_data_set(root: Path) -> bool:
-    """Whether a folder is laid out like a data set on the Hub: Parquet files, without a table of clips or audio files."""
-    if metadata_table(root) is not None or next(_audio_files(root), None) is not None:
-        return False
-    return any(root.rglob("*.parquet"))
+    split_words: str | None = None
+    part_words: str = ""
 
 
 def parquet_features(file: str | os.PathLike) -> datasets.Features:
@@ -68,83 +59,6 @@ def parquet_features(file: str | os.PathLike) -> datasets.Features:
     """
     with fsspec.open(str(file), "rb") as opened:
         return datasets.Features.from_arrow_schema(pq.read_schema(opened))
-
-
-def read_folder(root: Path, data: DataArguments) -> ClipTable:
-    """Clips of a folder: by its metadata file if there is one, else below a folder per class.
-
-    Raises:
-        DataError: if there is no audio, or a clip or split folder is not where it is expected.
-    """
-    table = metadata_table(root)
-    if table is None and data.features_column_name:
-        raise DataError(
-            f"{root} has no {' or '.join(METADATA_FILES)} with the column {data.features_column_name!r} of features. Pass "
-            "such a table as --dataset_name, or leave out --features_column_name to train on audio."
-        )
-    return _read_class_folders(root, data) if table is None else read_table(table, data)
-
-
-def _read_class_folders(root: Path, data: DataArguments) -> ClipTable:
-    """Clips below a folder per class, perhaps below a folder per split."""
-    split_folders = _split_folders(root, data)
-    columns: dict[str, list] = defaultdict(list)
-    for base in split_folders or [root]:
-        for path in _audio_files(base):
-            _refuse_other_encodings(path)
-            label, *rest = path.relative_to(base).parts
-            if len(rest) != 1:
-                where = f"{len(rest)} folders deep" if rest else "in no class folder"
-                raise DataError(
-                    f"{path} lies {where}. Expected {base}/CLASS/{path.name}: move it, or pass a table of files and labels "
-                    "as --dataset_name."
-                )
-            columns["audio"].append(str(path))
-            columns["label"].append(label)
-            if split_folders:
-                columns["split"].append(base.name)
-    if not columns:
-        raise DataError(
-            f"{root} holds no audio file ({' '.join(sorted(AUDIO_SUFFIXES))}). Expected a folder per class with clips in "
-            "it, or a metadata.csv with the columns file_name and label. Pass another --dataset_name."
-        )
-    return ClipTable(columns)
-
-
-def _refuse_other_encodings(path: Path):
-    """Refuse a name that no text can hold: file systems take any bytes, columns and summaries UTF-8."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise DataError(
-            f"The name {ascii(str(path))} is not in UTF-8, as those of audio files and their folders have to be. Rename it."
-        ) from error
-
-
-def _split_folders(root: Path, data: DataArguments) -> list[Path]:
-    """The folders of the splits, none if the classes lie in the root itself."""
-    wanted = {"train_split_name": data.train_split_name, "eval_split_name": data.eval_split_name}
-    present = [name for name in wanted.values() if (root / name).is_dir()]
-    found = sorted(path.name for path in root.iterdir() if path.is_dir())
-    if len(present) == 1:
-        raise DataError(
-            f"{root} holds the folders {some(found)}: {present[0]!r} looks like a split, but its other half is missing. "
-            "Name both with --train_split_name and --eval_split_name."
-        )
-    validation = data.validation_split_name
-    if present and validation and not (root / validation).is_dir():
-        raise DataError(
-            f"{root} has no folder {validation!r}; it holds {some(found)}. Pass --validation_split_name with one of these."
-        )
-    return [root / name for name in [*present, *filter(None, [validation])]] if present else []
-
-
-def _audio_files(folder: Path) -> Iterator[Path]:
-    for directory, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES:
-                yield Path(directory, name)
 
 
 def read_table(table: Path, data: DataArguments) -> ClipTable:
@@ -158,17 +72,31 @@ def read_table(table: Path, data: DataArguments) -> ClipTable:
         DataError: if it is no such table, is empty, lacks a column, or names files that are not there.
     """
     columns, original_layout = _read_columns(table)
+    if data.dataset_name:  # of several tables one may be without
+        for name in data.ignore_columns:
+            require_column("ignore_columns", name, columns)
+    columns = {name: values for name, values in columns.items() if name not in data.ignore_columns}
     label_name = ORIGINAL_KEYS[1] if original_layout else data.label_column_name
     clips, clips_name = clip_column(columns, data, original_layout)
-    require_column("label_column_name", label_name, columns)
-    label_feature = parquet_features(table).get(label_name) if table.suffix.lower() == ".parquet" else None
+    files = [value for value in columns[clips_name] if isinstance(value, str)]
+    refuse_stretches(columns, data, str(table), repeated=len(set(files)) < len(files))
+    label_feature, label_order = None, list(data.label_columns) or None
+    if data.label_columns:
+        refuse_other_label_columns(columns, data)
+        label_name = "label"
+        columns = columns | {label_name: label_rows(columns, label_order, lambda row: f"{row + 1} of {table}")}
+    elif label_name not in columns:
+        raise missing_labels(label_name, columns, {clips_name, data.split_column_name})
+    elif table.suffix.lower() == ".parquet":
+        label_feature = parquet_features(table).get(label_name)
+        label_order = class_names(label_feature)
     if data.split_column_name != DEFAULT_SPLIT_COLUMN:
         require_column("split_column_name", data.split_column_name, columns)
     chosen = {clips: clips_name, "label": label_name, "split": data.split_column_name}
     others = {
         name: values
         for name, values in columns.items()
-        if name not in {*chosen, *chosen.values()} and not isinstance(values[0], (bytes, dict))
+        if name not in {*chosen, *chosen.values(), *data.label_columns} and not isinstance(values[0], (bytes, dict))
     }
     columns = {name: columns[given] for name, given in chosen.items() if given in columns} | others
     columns["label"] = label_texts(columns["label"], label_feature)
@@ -189,7 +117,78 @@ def read_table(table: Path, data: DataArguments) -> ClipTable:
             f"{table} names {len(missing)} file(s) that are not there: {some(missing)}. Paths are taken as relative to "
             f"{table.parent}. Correct or remove these rows."
         )
-    return ClipTable(columns, original_layout, class_names(label_feature))
+    return ClipTable(columns, original_layout, label_order)
+
+
+def refuse_other_label_columns(names: Iterable[str], data: DataArguments):
+    """Refuse columns of labels that are not there.
+
+    Args:
+        names (iterable of `str`): names of the columns that there are.
+        data ([`DataArguments`]): its `label_columns` are looked for.
+
+    Raises:
+        DataError: if one is not there.
+    """
+    names = list(names)
+    missing = [name for name in data.label_columns if name not in names]
+    if not missing:
+        return
+    parts = [part.strip() for name in missing for part in name.split(",")]
+    if len(parts) > len(missing) and set(parts) <= set(names):
+        raise DataError(
+            f"label_columns names {some([*map(repr, missing)])}, which is no column but several. Write them with spaces: "
+            f"{shlex.join(['--label_columns', *parts])}."
+        )
+    raise DataError(
+        f"label_columns names {some([*map(repr, missing)])}, which the data set has not; it has "
+        f"{', '.join(map(repr, names))}. Pass --label_columns with some of these."
+    )
+
+
+def missing_labels(name: str, columns: dict[str, list], others: set[str]) -> DataError:
+    """The error for data without the label column, with the columns that look like labels themselves.
+
+    Args:
+        name (`str`): the label column.
+        columns (`dict[str, list]`): those that there are, with what they hold.
+        others (`set[str]`): which of them have another meaning.
+    """
+    error = missing_column("label_column_name", name, columns)
+    labels = [
+        column
+        for column, values in columns.items()
+        if column not in others and column.lower() not in NO_LABELS and looks_like_label_column(values)
+    ]
+    if len(labels) < 2:
+        return error
+    return DataError(
+        f"{error} If each of the columns that hold only numbers from 0 to 1 is a label: "
+        f"{shlex.join(['--label_columns', *labels])}."
+    )
+
+
+def with_splits_of_paths(clips: ClipTable, folder: Path, data: DataArguments) -> ClipTable:
+    """A table whose files lie in folders of splits, with these as its splits if it says nothing else.
+
+    A split that is asked for in another way (a share that is held out, groups, folds) is made of all clips.
+
+    Args:
+        clips ([`ClipTable`]): from [`read_table`].
+        folder (`Path`): in which its files are.
+        data ([`DataArguments`]): what was given.
+    """
+    asked_for = data.grouping_field() or data.fold_column_name or "eval_fraction" in data.given
+    paths = clips.columns[FEATURES_COLUMN if data.features_column_name else "audio"]
+    if "split" in clips.columns or asked_for or not all(isinstance(path, str) for path in paths):
+        return clips
+    parts = [Path(os.path.relpath(path, folder)).parts[:-1] for path in paths]
+    shared = len(os.path.commonprefix(parts))
+    splits = [folders[shared] if len(folders) > shared else "" for folders in parts]
+    if not {"train", "eval"} <= {side_of(split) for split in splits} or not all(map(side_of, splits)):
+        return clips
+    words = "as the folders of the table's files say"
+    return replace(clips, columns=clips.columns | {"split": splits}, split_words=words)
 
 
 def clip_column(columns: Iterable[str], data: DataArguments, original_layout: bool = False) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from .errors import (
 from .ffmpeg import FFMPEG_COMMANDS
 from .files import AUDIO_SUFFIXES, find_audio_files
 from .reading import AudioLength, AudioReader, Heard, audio_duration, audio_length, decode_audio, read_audio
+from .resampling import DEFAULT_RESAMPLER, NEW_RESAMPLER, RESAMPLERS, checked_resampler, resample
 from .silence import SILENT_PEAK, is_silent
 
 __all__ = [
@@ -29,11 +30,14 @@ __all__ = [
     "CHECK_SPELLING",
     "CUT_OFF",
     "DAMAGED",
+    "DEFAULT_RESAMPLER",
     "FFMPEG_COMMANDS",
     "HEADER",
     "HEARD_LESS",
     "KINDS_IN_WORDS",
     "LEFT_OUT",
+    "NEW_RESAMPLER",
+    "RESAMPLERS",
     "SILENT",
     "SILENT_PEAK",
     "AudioError",
@@ -45,6 +49,7 @@ __all__ = [
     "MissingAudioError",
     "audio_duration",
     "audio_length",
+    "checked_resampler",
     "decode_audio",
     "errors_of_file",
     "find_audio_files",
@@ -52,4 +57,5 @@ __all__ = [
     "notes_in_words",
     "parse_channels",
     "read_audio",
+    "resample",
 ]

@@ -6,12 +6,32 @@ from pathlib import Path
 
 from .errors import AudioError
 
+# What libsndfile and FFmpeg tell by a file's content to be audio, or a film, whose sound is decoded. Not here: files without a
+# header (.raw, .pcm, .g722), of which nobody can tell the sampling rate; suffixes that mostly mean something else (.mat, .iff,
+# .ts); and formats of computer games.
 # fmt: off
 AUDIO_SUFFIXES = frozenset((
-    ".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".m4a", ".m4b", ".mp4", ".aac", ".aif", ".aiff", ".aifc", ".au",
-    ".snd", ".caf", ".w64", ".rf64", ".wma", ".webm", ".mka", ".amr", ".3gp", ".ac3", ".wv", ".ape",
+    # uncompressed, with a header
+    ".wav", ".wave", ".wavex", ".bwf", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".afc", ".au", ".snd", ".caf",
+    ".voc", ".sph", ".nist", ".avr", ".htk", ".ircam", ".sf", ".mat4", ".mat5",
+    ".mpc2k", ".paf", ".fap", ".pvf", ".sds", ".svx", ".8svx", ".16svx", ".sox", ".wve", ".xi",
+    # without loss
+    ".flac", ".ape", ".tta", ".tak", ".wv", ".shn", ".mlp", ".thd", ".dsf", ".dff",
+    # with loss
+    ".mp1", ".mp2", ".mp3", ".mpa", ".m2a", ".ogg", ".oga", ".opus", ".spx", ".aac", ".adts", ".latm", ".loas", ".m4a",
+    ".m4b", ".m4r", ".wma", ".amr", ".awb", ".3ga", ".ac3", ".eac3", ".ec3",
+    ".dts", ".dtshd", ".mpc", ".mpp", ".ra", ".qcp", ".gsm", ".c2", ".dss", ".vqf", ".oma", ".aa3", ".mka", ".weba",
+    # films
+    ".mp4", ".m4v", ".mov", ".qt", ".3gp", ".3g2", ".f4v", ".isma", ".webm", ".mkv", ".avi", ".mpg", ".mpeg", ".vob",
+    ".m2ts", ".mts", ".asf", ".wmv", ".flv", ".ogv", ".ogm", ".rm", ".mxf", ".nut",
 ))
 # fmt: on
+EXAMPLES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
+
+
+def suffixes_in_words() -> str:
+    """The suffixes by which audio files are found, for messages: some, and how many there are besides."""
+    return f"{', '.join(EXAMPLES)} or one of {len(AUDIO_SUFFIXES) - len(EXAMPLES)} others"
 
 
 def find_audio_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
@@ -40,7 +60,7 @@ def find_audio_files(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> 
         if not found:
             raise AudioError(
                 f"{path} and the folders below it hold no audio file. Looked for names ending in "
-                f"{' '.join(sorted(AUDIO_SUFFIXES))}; a file with another ending must be named itself."
+                f"{suffixes_in_words()}; a file with another ending must be named itself."
             )
         files.extend(found)
     return list(dict.fromkeys(files))

@@ -1,6 +1,8 @@
 """What a file is by its first bytes, how many recordings were joined in it, and whether its container is whole."""
 
+import codecs
 import struct
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -37,6 +39,7 @@ _SIGNATURES = (
     (0, b"FLV\x01", "FLV"),
     (0, b"MThd", "MIDI"),
 )
+_MARKUP = (b"<!doctype", b"<html", b"<?xml")
 SOUNDFILE_FORMATS = frozenset(
     ("WAV", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF", "VOC", "NIST SPHERE")
 )  # which need no FFmpeg, but for rare codecs within
@@ -236,10 +239,13 @@ def foreign_codec(content: Content, audio_format: str | None) -> str | None:
 def looks_like_text(content: Content) -> bool:
     """Whether the first bytes are text, as of a web page or a Git LFS pointer saved under an audio file's name."""
     head = content.read(0, 512)
+    if head.lstrip()[:14].lower().startswith(_MARKUP):  # whatever its encoding
+        return True
+    encoding = "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
     try:
-        text = head.decode("utf-8")
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # not merely a character that is cut in two
-            return False
-        text = head[: error.start].decode("utf-8")
-    return all(character.isprintable() or character in "\t\n\r\f" for character in text.removeprefix("\ufeff"))
+        # A character that is cut in two is one only where the content goes on.
+        text = codecs.getincrementaldecoder(encoding)().decode(head, final=len(head) == content.size)
+    except UnicodeDecodeError:
+        return False
+    unprintable = ("Cc", "Cn", "Co", "Cs")  # control characters, and what is no character
+    return all(character in "\t\n\r\f" or unicodedata.category(character) not in unprintable for character in text)

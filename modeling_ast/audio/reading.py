@@ -29,7 +29,7 @@ from .errors import (
 )
 from .ffmpeg import announced_seconds
 from .formats import container_is_cut_off, recordings, sniff_format
-from .resampling import DEFAULT_RESAMPLER, resample
+from .resampling import DEFAULT_RESAMPLER, checked_rate, checked_resampler, resample
 from .silence import is_silence, is_silent
 
 logger = logging.getLogger(__name__)
@@ -46,10 +46,12 @@ class Heard:
     Args:
         waveform (`np.ndarray` of shape `(samples,)`): mono float32, full scale at -1 and 1.
         notes (`tuple[AudioNote, ...]`): what the user should know about it.
+        file_rate (`int`, *optional*): the file's own sampling rate in Hz, where that is known.
     """
 
     waveform: np.ndarray
     notes: tuple[AudioNote, ...] = ()
+    file_rate: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,7 @@ class AudioReader:
     refused: frozenset[str] = frozenset()
 
     def __post_init__(self):
+        checked_resampler(self.resampler)
         object.__setattr__(self, "channels", parse_channels(self.channels))
 
     @property
@@ -95,13 +98,14 @@ class AudioReader:
         name = name or _name_of(source)
         decoded, waveform = self.decode(source, name, seconds)
         if decoded.sampling_rate == self.sampling_rate:
-            return Heard(waveform, decoded.notes)
+            return Heard(waveform, decoded.notes, decoded.sampling_rate)
         with errors_of_file(name, "resampled"):
             waveform = resample(waveform, decoded.sampling_rate, self.sampling_rate, self.resampler)
             silent = is_silent(waveform[:max_samples])
         if not silent or any(note.kind in (CANCELLED, SILENT) for note in decoded.notes):
-            return Heard(waveform, decoded.notes)
-        return Heard(waveform, self._passed((*decoded.notes, silent_band_note(name, self.sampling_rate))))
+            return Heard(waveform, decoded.notes, decoded.sampling_rate)
+        notes = self._passed((*decoded.notes, silent_band_note(name, self.sampling_rate)))
+        return Heard(waveform, notes, decoded.sampling_rate)
 
     def decode(
         self,
@@ -129,6 +133,7 @@ class AudioReader:
                 raise AudioError(
                     f"{name} is an audio file without a single sample. Record or export it again, or leave it out."
                 )
+            checked_rate(decoded.sampling_rate, name)
             waveform = one_channel(decoded.samples, self.channels, name)
             lowest, highest = float(waveform.min()), float(waveform.max())  # NaN if one sample is
             if not (math.isfinite(lowest) and math.isfinite(highest)):

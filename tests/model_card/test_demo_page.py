@@ -293,8 +293,15 @@ def test_the_timeline_of_a_long_recording_plays_from_where_it_is_clicked(page, c
     page.send(recordings["long"])
     waveform, _ = soundfile.read(recordings["long"], dtype="float32")
     last = len(waveform) - WINDOW
-    windows = [waveform[start : start + WINDOW] for start in (*range(0, last, WINDOW // 2), last)]
-    best = {row["label"] for (row,) in stock_scores(checkpoint, windows, top_k=1)}
+    starts = [*range(0, last, WINDOW // 2), last]
+    windows = stock_scores(checkpoint, [waveform[start : start + WINDOW] for start in starts], top_k=len(LABELS))
+    best = set()
+    for place in {*starts, *(start + WINDOW for start in starts[:-1])}:
+        over = [rows for start, rows in zip(starts, windows, strict=True) if start <= place < start + WINDOW]
+        means = {
+            label: sum(row["score"] for rows in over for row in rows if row["label"] == label) for label in LABELS
+        }
+        best.add(max(means, key=lambda label: means[label] / len(over)))
     assert len(best) > 1
     assert set(page.locator("#timeline .name").all_inner_texts()) == best
 

@@ -73,7 +73,10 @@ def imported_modules(source: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            names.add(f"{source.parent.name}.{node.module}" if node.level else node.module)
+            package = source.parents[max(node.level, 1) - 1]
+            above = source.parents[len(source.parts) - 2 - source.parts.index("modeling_ast")] if node.level else None
+            inside = [above.name, *package.relative_to(above).parts] if above else []
+            names |= {".".join([*inside, name]) for name in ([node.module] if node.module else [])}
     return names
 
 

@@ -226,7 +226,7 @@ def test_find_audio_files_in_a_hidden_folder(tmp_path):
 
 
 def test_find_audio_files_says_what_it_looked_for(tmp_path):
-    with pytest.raises(AudioError, match=r"hold no audio file.*\.flac.*\.wav"):
+    with pytest.raises(AudioError, match=r"hold no audio file.*\.wav.*\.flac"):
         find_audio_files([tmp_path])
     with pytest.raises(AudioError, match=r"no file or folder .*gone"):
         find_audio_files([tmp_path / "gone"])

@@ -1,6 +1,5 @@
 """What to type to get an optional part of the kit, for each way in which pip may have installed it."""
 
-import importlib.metadata
 import json
 import shlex
 from pathlib import Path
@@ -36,7 +35,8 @@ class Installed:
 @pytest.fixture
 def installed(monkeypatch):
     def install(origin: dict | None):
-        monkeypatch.setattr(installation.importlib.metadata, "distribution", lambda name: Installed(origin))
+        both = [Installed(None), Installed(origin)]  # what lies in a checkout, and what pip installed
+        monkeypatch.setattr(installation.importlib.metadata, "distributions", lambda name: both)
 
     return install
 
@@ -76,10 +76,7 @@ def test_of_an_unknown_origin_the_packages_are_named(installed, origin):
 
 
 def test_without_an_installation_it_is_this_checkout(monkeypatch, tmp_path):
-    def missing(name):
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(installation.importlib.metadata, "distribution", missing)
+    monkeypatch.setattr(installation.importlib.metadata, "distributions", lambda name: [])
     monkeypatch.chdir(CHECKOUT)
     assert install_command("demo") == "pip install -e '.[demo]'"
     monkeypatch.setattr(installation, "__file__", str(tmp_path / "modeling_ast" / "installation.py"))

@@ -1,6 +1,7 @@
 """Tagging: scores are compared with stock Transformers on tiny random checkpoints, windows with counts made by hand."""
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -22,8 +23,6 @@ from modeling_ast.tagging import (
     check_model_name,
     choose_device,
     problem_type_of,
-    runs_of_true,
-    window_starts,
 )
 
 MAX_LENGTH = 96
@@ -205,26 +204,14 @@ def test_only_unreadable_files(single_label, tmp_path):
 # Windows and segments
 
 
-@pytest.mark.parametrize(
-    ("samples", "expected"), [(5, [0]), (10, [0]), (11, [0, 1]), (20, [0, 4, 8, 10]), (22, [0, 4, 8, 12])]
-)
-def test_window_starts(samples, expected):
-    assert window_starts(samples, window_samples=10, hop_samples=4) == expected
-
-
 @pytest.mark.parametrize(("beyond", "windows"), [(0, 1), (159, 1), (160, 2)])
 def test_a_second_window_is_there_for_whole_frames_only(single_label, beyond, windows):
     tagger = AudioTagger.from_pretrained(single_label, "cpu")
     assert len(tagger._window_starts(tagger.window_samples + beyond, tagger.window_samples)) == windows
 
 
-def test_runs_of_true():
-    assert runs_of_true(np.array([1, 1, 0, 1, 0, 0, 1], dtype=bool)) == [(0, 1), (3, 3), (6, 6)]
-    assert runs_of_true(np.zeros(3, dtype=bool)) == []
-
-
 def timeline_by_hand(scores, active, starts, num_samples):
-    """Segments by walking through the windows, as (label, start, end, score)."""
+    """Segments of whole windows by walking through them, as (label, start, end, score)."""
     segments = []
     for column, label in enumerate(LABELS):
         run = []
@@ -249,7 +236,7 @@ def test_timeline_of_a_multi_label_model(multi_label, clips, threshold):
     expected = timeline_by_hand(scores, active, starts, samples)
 
     tagger = AudioTagger.from_pretrained(multi_label, "cpu")
-    (result,) = tagger.tag_files(clips[2:3], timeline=True, threshold=threshold)
+    (result,) = tagger.tag_files(clips[2:3], timeline=True, threshold=threshold, segments="window")
     found = sorted((segment.label, segment.start, segment.end, segment.score) for segment in result.segments)
     assert [segment[:3] for segment in found] == [segment[:3] for segment in expected]
     np.testing.assert_allclose([s[3] for s in found], [s[3] for s in expected], atol=SCORE_TOLERANCE)
@@ -268,11 +255,63 @@ def test_timeline_of_a_single_label_model(single_label, clips, threshold):
     assert scores.max(axis=1).min() < 0.5  # the best label counts by default, however low
 
     tagger = AudioTagger.from_pretrained(single_label, "cpu")
-    (result,) = tagger.tag_files(clips[2:3], timeline=True, hop=0.05, threshold=threshold)
+    (result,) = tagger.tag_files(clips[2:3], timeline=True, hop=0.05, threshold=threshold, segments="window")
     found = sorted((segment.label, segment.start, segment.end, segment.score) for segment in result.segments)
     assert [segment[:3] for segment in found] == [segment[:3] for segment in expected]
     np.testing.assert_allclose([s[3] for s in found], [s[3] for s in expected], atol=SCORE_TOLERANCE)
     assert [segment.start for segment in result.segments] == sorted(segment.start for segment in result.segments)
+
+
+def stretches_by_hand(scores, starts, num_samples, is_active):
+    """Segments by walking through halves of windows, as (label, start, end, score); each lasts longer than a window."""
+    edges = sorted({*starts, *(start + WINDOW for start in starts)})
+    means = []
+    for begin in edges[:-1]:
+        over = [score for start, score in zip(starts, scores, strict=True) if start <= begin < start + WINDOW]
+        means.append(np.mean(over, axis=0))
+    active = is_active(np.array(means))
+    segments = []
+    for column, label in enumerate(LABELS):
+        run = []
+        for place in range(len(means) + 1):
+            if place < len(means) and active[place, column]:
+                run.append(place)
+            elif run:
+                lengths = [edges[member + 1] - edges[member] for member in run]
+                score = np.average([means[member][column] for member in run], weights=lengths)
+                segments.append((label, edges[run[0]] / 16_000, edges[run[-1] + 1] / 16_000, score))
+                run = []
+    return sorted(segments)
+
+
+@pytest.mark.parametrize("kind", ["single_label", "multi_label"])
+def test_segments_are_where_the_mean_over_windows_is_high(kind, clips, request):
+    folder = request.getfixturevalue(kind)
+    samples = 3 * WINDOW + 5_000
+    starts = [
+        *range(0, samples - WINDOW, WINDOW // 2),
+        samples - WINDOW,
+    ]  # the last is not half a window from its neighbour
+    assert samples % (WINDOW // 2)
+    if kind == "single_label":
+        scores = stock_scores(folder, windows_of(clips[2], starts))
+        expected = stretches_by_hand(scores, starts, samples, lambda means: means == means.max(axis=1, keepdims=True))
+    else:
+        scores = stock_scores(folder, windows_of(clips[2], starts), "sigmoid")
+        expected = stretches_by_hand(scores, starts, samples, lambda means: means >= 0.5)
+    tagger = AudioTagger.from_pretrained(folder, "cpu")
+    (result,) = tagger.tag_files(clips[2:3], timeline=True)
+    found = sorted((segment.label, segment.start, segment.end, segment.score) for segment in result.segments)
+    assert [segment[:3] for segment in found] == [segment[:3] for segment in expected]
+    np.testing.assert_allclose([s[3] for s in found], [s[3] for s in expected], atol=SCORE_TOLERANCE)
+    assert [segment.start for segment in result.segments] == sorted(segment.start for segment in result.segments)
+    (whole,) = tagger.tag_files(clips[2:3], timeline=True, segments="window")
+    assert whole.segments != result.segments
+
+
+def test_unknown_reading_of_segments_is_refused(single_label, clips):
+    with pytest.raises(TaggingError, match="segments='hops' is none of hop, window"):
+        AudioTagger.from_pretrained(single_label, "cpu").tag_files(clips, timeline=True, segments="hops")
 
 
 THRESHOLDS = {"clap": 0.3, "tom-tom": 0.7}  # the kick keeps 0.5
@@ -298,7 +337,7 @@ def test_timeline_by_the_thresholds_of_the_checkpoint_unless_one_is_given(with_t
     assert (active != (scores >= 0.5)).any(axis=0)[[0, 2] if threshold is None else [0]].all()
     expected = timeline_by_hand(scores, active, starts, samples)
     tagger = AudioTagger.from_pretrained(with_thresholds, "cpu")
-    (result,) = tagger.tag_files(clips[2:3], timeline=True, threshold=threshold)
+    (result,) = tagger.tag_files(clips[2:3], timeline=True, threshold=threshold, segments="window")
     found = sorted((segment.label, segment.start, segment.end) for segment in result.segments)
     assert found == [segment[:3] for segment in expected]
 
@@ -502,6 +541,15 @@ def test_raven_selection_tables_in_a_folder(capsys, single_label, clips, tmp_pat
     assert list(fields)[:7] == [*places, *times, *frequencies]
 
 
+@pytest.mark.parametrize(("rate", "highest"), [(8_000, 4000.0), (11_025, 5512.5), (16_000, 8000.0), (44_100, 8000.0)])
+def test_raven_selections_end_at_what_was_recorded_and_heard(capsys, single_label, tmp_path, rate, highest):
+    soundfile.write(tmp_path / "clip.wav", noise(rate), rate)
+    _, shown = run(capsys, tmp_path / "clip.wav", "--model_name_or_path", single_label, "--format", "raven")
+    rows = list(csv.DictReader(shown.out.splitlines(), delimiter="\t"))
+    assert {float(row["High Freq (Hz)"]) for row in rows} == {highest}
+    assert {row["Annotation"] for row in rows} <= set(LABELS)
+
+
 def test_failed_file_is_told_and_the_code_is_1(capsys, single_label, clips, tmp_path):
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"")
@@ -537,12 +585,35 @@ def test_file_names_that_are_not_utf8_are_written_as_they_are(tmp_path):
     assert (tmp_path / "tags.txt").read_bytes() == b"t\xf6ne.wav\n"
 
 
+def test_names_that_the_terminal_cannot_encode_end_nothing(single_label, clips, tmp_path, monkeypatch):
+    names = ["\u0151.wav".encode(), b"t\xf6ne.wav"]
+    for name in names:
+        shutil.copy(clips[0], os.path.join(os.fsencode(tmp_path), name))
+    content = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(content, encoding="ascii"))  # as of PYTHONIOENCODING=ascii
+    assert run_tagging.main([str(tmp_path), "--model_name_or_path", str(single_label), "--device", "cpu"]) == 0
+    names = [line.rpartition(b"/")[2] for line in content.getvalue().splitlines() if not line.startswith(b" ")]
+    assert sorted(names) == [rb"\u0151.wav", b"t\xf6ne.wav"]
+
+
+def test_reading_of_segments_is_a_flag(capsys, multi_label, clips):
+    def segments(*flags):
+        arguments = ("--model_name_or_path", multi_label, "--format", "jsonl", "--timeline", *flags)
+        return json.loads(run(capsys, clips[2], *arguments)[1].out)["segments"]
+
+    assert segments() == segments("--segments", "hop") != segments("--segments", "window")
+    tagger = AudioTagger.from_pretrained(multi_label, "cpu")
+    (expected,) = tagger.tag_files(clips[2:3], timeline=True, segments="window")
+    assert [segment["end"] for segment in segments("--segments", "window")] == [s.end for s in expected.segments]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["{clips}/gone.wav"], "no file or folder"),
         (["{clips}", "--hop", "0.1"], "--hop is about segments. Add --timeline"),
         (["{clips}", "--threshold", "0.1"], "--threshold is about segments. Add --timeline"),
+        (["{clips}", "--segments", "window"], "--segments is about segments. Add --timeline"),
         (["{clips}", "--top_k", "0"], "'0' is not a whole number from 1 on"),
         (["{clips}", "--timeline", "--hop", "30"], "hop=30.0 s does not fit"),
         (["{clips}", "--timeline", "--threshold", "50"], "threshold=50.0 is not a score"),

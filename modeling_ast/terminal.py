@@ -1,0 +1,132 @@
+"""What the commands print, into pipes whose reader goes away and onto terminals that cannot show every character."""
+
+import codecs
+import errno
+import functools
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+
+CLOSED_PIPE_CODE = 141  # 128 + SIGPIPE: what a shell tells of a program that ends because nobody reads on
+ENCODING_ERRORS = "ast_kit_terminal"
+
+
+class OutputEnded(SystemExit):
+    """Nothing more can be printed; no `OSError`, which is handled as one of the files that a command works on."""
+
+
+def shell_command(program: str) -> Callable:
+    """Decorate the `main` of a command.
+
+    What it prints may be read only in part (`| head`): the command then ends, without a word, as other programs do. A full
+    disk is told in one line. A name that the terminal's encoding does not have is written with escapes (`\\u0151`), and one
+    of a file that is not valid in that encoding as the bytes it is.
+
+    Args:
+        program (`str`): the command's name, for messages.
+    """
+
+    def decorate(main: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(main)
+        def command(*args, **kwargs) -> int:
+            with guarded_output(program):
+                return main(*args, **kwargs)
+
+        return command
+
+    return decorate
+
+
+@contextmanager
+def guarded_output(program: str) -> Iterator[None]:
+    """Print as [`shell_command`] says; afterwards both streams are as they were.
+
+    Raises:
+        OutputEnded: if what is printed can no longer be written.
+    """
+    before = {name: getattr(sys, name) for name in ("stdout", "stderr")}
+    streams = {name: _GuardedStream(stream, program) for name, stream in before.items() if stream is not None}
+    for name, stream in streams.items():
+        setattr(sys, name, stream)
+    try:
+        yield
+    finally:
+        for name, stream in before.items():
+            setattr(sys, name, stream)
+        ended = [stream.leave() for stream in streams.values()]
+        for end in filter(None, ended):
+            raise end from None
+
+
+class _GuardedStream:
+    """A text stream whose failures end the program."""
+
+    def __init__(self, stream, program: str):
+        self._stream = stream
+        self._program = program
+        self._ended: OutputEnded | None = None
+        # What somebody chose otherwise, such as `replace`, stays.
+        self._errors = getattr(stream, "errors", None)
+        self._is_reconfigured = self._errors in ("strict", "surrogateescape") and hasattr(stream, "reconfigure")
+        if self._is_reconfigured:
+            stream.reconfigure(errors=ENCODING_ERRORS)
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._ending():
+            return self._stream.write(text)
+
+    def writelines(self, lines):
+        for line in lines:
+            self.write(line)
+
+    def flush(self):
+        with self._ending():
+            self._stream.flush()
+
+    def leave(self) -> OutputEnded | None:
+        """Write what is still waiting and make the stream what it was; tell of an end, also of one in another thread."""
+        with suppress(OutputEnded):
+            self.flush()
+        if self._is_reconfigured:
+            self._stream.reconfigure(errors=self._errors)
+        return self._ended
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._discard_the_rest()
+            # Windows tells of a closed pipe as EINVAL.
+            is_closed = isinstance(error, BrokenPipeError) or (os.name == "nt" and error.errno == errno.EINVAL)
+            words = f"{self._program}: what it prints cannot be written: {error.strerror}."
+            self._ended = OutputEnded(CLOSED_PIPE_CODE if is_closed else words)
+            raise self._ended from None
+
+    def _discard_the_rest(self):
+        """Let the file behind the stream swallow everything, or Python itself would fail when it flushes at its end."""
+        try:
+            number = self._stream.fileno()
+        except (AttributeError, io.UnsupportedOperation):  # a stream in memory
+            return
+        sink = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(sink, number)
+        os.close(sink)
+
+
+def _encode_anyway(error: UnicodeError) -> tuple[str | bytes, int]:
+    """An error handler for encoding: what was never text as the byte that it is, any other character as an escape."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    character = error.object[error.start]
+    if "\udc80" <= character <= "\udcff":  # Python's stand-in for such a byte of a file's name
+        return bytes([ord(character) - 0xDC00]), error.start + 1
+    return character.encode("ascii", "backslashreplace").decode("ascii"), error.start + 1
+
+
+codecs.register_error(ENCODING_ERRORS, _encode_anyway)
