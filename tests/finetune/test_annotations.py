@@ -16,6 +16,7 @@ from finetune.sources.labels import is_multi_label, label_names
 from finetune.sources.splits import load_folds, load_splits
 from finetune.training_run import prepare_data
 from modeling_ast import ASTFeatureExtractor
+from modeling_ast.audio import AudioReader
 
 # What three annotators gave each of the files that are told apart by their number.
 VOTES = {0: ["cat", "cat", "dog"], 1: ["dog", "dog", "dog"], 2: ["cat", "dog", "owl"], 3: ["cat", "cat", "cat"]}
@@ -61,7 +62,7 @@ def joined(splits, folder):
     contents = {(folder / f"{index}.wav").read_bytes(): index for index in VOTES}
     found = {}
     for split in splits.values():
-        clips, names = ASTDataset(split, 16_000, 1600, binary_targets=True), label_names(split)
+        clips, names = ASTDataset(split, AudioReader(), 1600, binary_targets=True), label_names(split)
         for row in range(len(split)):
             audio = split[row]["audio"]
             content = audio["bytes"] or Path(audio["path"]).read_bytes()
@@ -150,7 +151,7 @@ def test_the_column_of_the_audio_keeps_the_rows_of_a_file_together(votes, name, 
     splits, words = load(path, group_column_name=column, **fields)
     assert {side: len(split) for side, split in splits.items()} == {"train": 9, "eval": 3}
     assert f"the column {column!r} kept together" in words
-    check_splits(splits, DataArguments(dataset_name=str(path)), 16_000, 1600)
+    check_splits(splits, DataArguments(dataset_name=str(path)), AudioReader(), 1600)
 
 
 def test_a_group_column_of_lists_is_refused_in_words(folder):
@@ -192,7 +193,7 @@ def test_a_split_with_a_file_on_both_sides_is_refused_with_what_to_type(votes, f
     frame.to_csv(folder / "clips.csv", index=False)
     splits, _ = load(folder / "clips.csv")
     with pytest.raises(DataError, match="--group_column_name audio .* or --join_annotations .*--drop_duplicate_audio"):
-        check_splits(splits, DataArguments(dataset_name="x"), 16_000, 1600)
+        check_splits(splits, DataArguments(dataset_name="x"), AudioReader(), 1600)
 
 
 def test_only_known_ways_to_join():

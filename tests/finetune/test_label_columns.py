@@ -26,6 +26,7 @@ from finetune.sources.data_errors import DataError
 from finetune.sources.labels import has_soft_labels, is_multi_label, label_lists, label_names
 from finetune.sources.splits import clips_of_dataset, load_splits, split_clips
 from modeling_ast import ASTFeatureExtractor
+from modeling_ast.audio import AudioReader
 
 LABELS = ["dog", "cat", "owl"]  # in no alphabetical order
 HARD = np.array([[1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0], [0, 1, 1], [1, 0, 1], [0, 1, 0], [1, 0, 0]])
@@ -171,15 +172,15 @@ def test_labels_of_which_none_counts_are_learned_by_their_shares(table):
         splits, _ = load_splits(data, seed=0)
         if alike:
             with pytest.raises(DataError, match="All training clips have the same labels"):
-                check_splits(splits, data, 16_000, 1600)
+                check_splits(splits, data, AudioReader(), 1600)
         else:
-            _, notes = check_splits(splits, data, 16_000, 1600)
+            _, notes = check_splits(splits, data, AudioReader(), 1600)
             assert "in counts and scores a clip has a label from a share of 0.5 on" in "; ".join(notes)
 
 
 def test_mixup_mixes_shares(table):
     splits, _ = load_splits(arguments(table(SOFT)), seed=0)
-    clips = ASTDataset(splits["train"], 16_000, 1600, Augmentation(mixup_probability=1.0), seed=1)
+    clips = ASTDataset(splits["train"], AudioReader(), 1600, Augmentation(mixup_probability=1.0), seed=1)
     for index in range(5):
         item = clips[0, index]
         weight, partner = item["draws"].mixing_weight, item["draws"].partner

@@ -14,6 +14,7 @@ from finetune.run_evaluate import ClipArguments, load_scored_clips
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import label_names
 from finetune.sources.splits import load_splits
+from modeling_ast.audio import AudioReader
 
 CLIPS = 12
 
@@ -42,7 +43,7 @@ def test_a_saved_dataset_is_split_and_heard_without_its_files(dataset, tmp_path)
     assert {side: len(split) for side, split in splits.items()} == {"train": 9, "eval": 3}
     assert label_names(splits["train"]) == ["dog", "cat"]
     assert words.startswith("3 of 12 clips held out at random")
-    clips = ASTDataset(splits["eval"], 8_000, 1600)
+    clips = ASTDataset(splits["eval"], AudioReader(8_000), 1600)
     for index in range(len(clips)):
         number = int(splits["eval"][index]["audio"]["path"].removesuffix(".wav"))
         np.testing.assert_array_equal(clips[index]["waveform"], expected[number])
