@@ -183,8 +183,8 @@ def _without_folders(message: str, path: str | None) -> str:
     """A message with the name of a file in place of its path, however it is written there."""
     if not path:
         return message
-    message = message.replace(f", looked for as {Path(path).absolute()}", "")  # which says nothing but the folder
-    written = {path, str(Path(path)), str(Path(path).absolute())}
+    message = message.replace(f", looked for as {os.path.abspath(path)}", "")  # which says nothing but the folder
+    written = {path, str(Path(path)), str(Path(path).absolute()), os.path.abspath(path)}
     for spelling in sorted(written, key=len, reverse=True):
         message = message.replace(spelling, os.path.basename(path))
     return message
