@@ -225,7 +225,7 @@ def refuse_clipped_integers(split: datasets.Dataset):
     clipped = 0
     for row in split.select_columns("audio").select(range(min(len(split), CLIPS_LOOKED_AT))):
         audio = row["audio"]
-        if audio["bytes"] is None or audio["path"] is not None:  # not of an array
+        if not audio or audio["bytes"] is None or audio["path"] is not None:  # not of an array
             return
         try:
             samples = decode_audio(audio).samples

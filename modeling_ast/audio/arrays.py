@@ -13,7 +13,7 @@ from .resampling import DEFAULT_RESAMPLER, resample
 
 FAR_BEYOND = 2.0  # full scales; what decoders of lossy formats overshoot by is far less
 FAR_BEYOND_SHARE = 0.1  # of the samples, from which on this is no overshooting
-LOOKED_AT = 4096  # samples that are enough to tell such a share
+LOOKED_AT = 2**20  # samples at the beginning of a clip, a minute, that are enough to tell such a share
 BLOCK, BLOCKS = (
     256,
     64,
@@ -121,14 +121,13 @@ def far_beyond_full_scale(samples: np.ndarray) -> str | None:
     """In words, by how much floats are no samples in [-1, 1]; `None` if they are, but for what decoders overshoot by.
 
     Args:
-        samples (`np.ndarray` of floats): of any shape; some of them are looked at.
+        samples (`np.ndarray` of floats of shape `(..., samples)`): of which the beginning is looked at.
     """
-    flat = samples.reshape(-1)
-    some = np.abs(flat[:: max(1, len(flat) // LOOKED_AT)])
-    share = float(np.mean(some > FAR_BEYOND)) if len(some) else 0.0
+    amplitudes = np.abs(samples[..., :LOOKED_AT])
+    share = float(np.mean(amplitudes > FAR_BEYOND)) if amplitudes.size else 0.0
     if share < FAR_BEYOND_SHARE:
         return None
-    return f"{share:.0%} of its samples beyond {FAR_BEYOND:g} (up to {np.nanmax(some):.4g})"
+    return f"{share:.0%} of its samples beyond {FAR_BEYOND:g} (up to {np.nanmax(amplitudes):.4g})"
 
 
 def clipped_to_full_scale(samples: np.ndarray) -> bool:
