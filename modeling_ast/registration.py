@@ -21,7 +21,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING, FEATURE_EXTRACTOR_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING, MODEL_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
-from transformers.utils import PaddingStrategy
+from transformers.utils import PaddingStrategy, logging
 
 from .audio import AudioError, AudioReader
 from .audio.arrays import hear_array
@@ -29,11 +29,14 @@ from .configuration_ast import ASTConfig
 from .feature_extraction_ast import ASTFeatureExtractor
 from .modeling_ast import ASTForAudioClassification, ASTModel
 
+logger = logging.get_logger(__name__)
+
 TASK = "audio-classification"
 ARRAY_KEYS = ("array", "raw")  # of `datasets`, and of pipelines
 FILE_KEYS = ("bytes", "path")
 # evaluate 0.4.6 asks whether a pipeline is a model of this class, which Transformers 5 no longer has.
 MISSING_CLASS = "TFPreTrainedModel"
+LEAST_DECODED = 0.9  # of the length in a header, which may be an estimate
 NAME = "The audio"  # in messages about what has no name
 _before: dict = {}  # what `register` replaced, for `unregister` to put back
 
@@ -95,7 +98,7 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
             return _heard(inputs, reader.sampling_rate, reader)
         torchcodec = sys.modules.get("torchcodec")  # where one of its objects comes from, it is there
         if torchcodec and isinstance(inputs, torchcodec.decoders.AudioDecoder):
-            inputs = inputs.get_all_samples()
+            inputs = _decoded(inputs)
         if torchcodec and isinstance(inputs, torchcodec.AudioSamples):
             return _heard(inputs.data.mean(dim=0), inputs.sample_rate, reader)
         raise AudioError(
@@ -115,6 +118,18 @@ def _heard(array, array_rate: int, reader: AudioReader) -> np.ndarray:
         except ValueError as error:  # lists of different lengths
             raise AudioError(f"{NAME} is no array of numbers ({error}). Pass samples of one channel.") from error
     return hear_array(array, array_rate, reader.sampling_rate, NAME, reader.resampler)
+
+
+def _decoded(decoder):
+    """All that a decoder of torchcodec gives, with a warning if it is much less than its file's header says."""
+    samples, announced = decoder.get_all_samples(), decoder.metadata.duration_seconds_from_header
+    if announced is not None and samples.duration_seconds < LEAST_DECODED * announced:
+        # Of some formats torchcodec decodes one block of each packet.
+        logger.warning(
+            f"The decoder gives {samples.duration_seconds:.2f} s of audio, of {announced:.2f} s by the file's header. If that is "
+            "right, pass the file: its path, or a column cast to Audio(decode=False)."
+        )
+    return samples
 
 
 def _refuse_other_keys(audio: Mapping) -> dict:

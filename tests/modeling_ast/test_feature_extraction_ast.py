@@ -824,7 +824,7 @@ def test_rows_are_looked_at_here_and_there_only(drum_clips):
             return found.view(np.ndarray)
 
     look_like_channels(rows.view(Rows))
-    assert looked_at == [2 * 64 * 256]
+    assert sum(looked_at) < 2 * 2 * 1024
 
 
 @pytest.mark.parametrize("max_length", [16_000, 160_000, 4097])

@@ -1,6 +1,7 @@
 """`register()` and `unregister()`: whose classes the Auto classes and the pipeline return."""
 
 import io
+import shutil
 from collections import deque
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from transformers import (
 )
 from transformers.pipelines.pt_utils import KeyDataset
 
-from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, register, unregister
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, register, registration, unregister
 
 AUTO_CLASSES = (AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForAudioClassification)
 
@@ -117,6 +118,7 @@ def with_rate(array, rate: int = 16_000) -> dict:
     return {"raw": array, "sampling_rate": rate}
 
 
+needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="torchcodec decodes with FFmpeg's libraries")
 FORMS = {
     "path": lambda path: path,
     "undecoded path": lambda path: {"bytes": None, "path": path},
@@ -137,7 +139,9 @@ FORMS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(
+    "form", [pytest.param(form, marks=[needs_ffmpeg] if form.startswith("decode") else []) for form in FORMS]
+)
 def test_audio_of_any_form_scores_as_its_file(checkpoint, classifier, paths, form):
     unregister()
     stock = pipeline("audio-classification", model=checkpoint, top_k=None)
@@ -158,7 +162,7 @@ def test_audio_of_any_form_scores_as_its_file(checkpoint, classifier, paths, for
     ],
     ids=["column", "list", "sequence", "KeyDataset", "generator"],
 )
-@pytest.mark.parametrize("decode", [True, False])
+@pytest.mark.parametrize("decode", [pytest.param(True, marks=needs_ffmpeg), False])
 def test_columns_of_data_sets_in_batches_score_as_their_files(checkpoint, paths, several, decode, padding):
     ASTFeatureExtractor(max_length=96, padding=padding).save_pretrained(checkpoint)
     register()
@@ -178,6 +182,7 @@ def test_integers_of_another_rate_are_scaled_and_resampled(classifier, paths):
     assert scores(classifier(content.getvalue())) == pytest.approx(scores(classifier(wanted)), abs=1e-6)
 
 
+@needs_ffmpeg
 def test_the_channels_of_a_decoder_are_averaged(classifier, paths):
     left, right = in_integers(paths[0])[:2400], in_integers(paths[1])[:2400]
     content = io.BytesIO()
@@ -186,6 +191,19 @@ def test_the_channels_of_a_decoder_are_averaged(classifier, paths):
     assert scores(classifier(torchcodec.decoders.AudioDecoder(content.getvalue()))) == pytest.approx(
         expected, abs=1e-5
     )
+
+
+@needs_ffmpeg
+def test_a_decoder_that_gives_less_than_its_file_is_said(classifier, paths, monkeypatch, caplog):
+    monkeypatch.setattr(registration.logger, "propagate", True)
+    decoder = torchcodec.decoders.AudioDecoder(paths[0])
+    classifier(decoder)
+    assert not caplog.text
+    whole = decoder.get_all_samples()
+    half = torchcodec.AudioSamples(whole.data[:, ::2], 0.0, whole.duration_seconds / 2, whole.sample_rate)
+    monkeypatch.setattr(decoder, "get_all_samples", lambda: half)
+    classifier(decoder)
+    assert f"gives {half.duration_seconds:.2f} s of audio, of {whole.duration_seconds:.2f} s by" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -219,7 +237,7 @@ class Accuracy(evaluate.Metric):
         return {"accuracy": float(np.mean(np.array(predictions) == references))}
 
 
-@pytest.mark.parametrize("decode", [True, False])
+@pytest.mark.parametrize("decode", [pytest.param(True, marks=needs_ffmpeg), False])
 @pytest.mark.parametrize("given", ["checkpoint", "pipeline"])
 def test_evaluators_take_an_audio_column(checkpoint, classifier, paths, given, decode):
     best = [max(classifier(path), key=lambda answer: answer["score"])["label"] for path in paths]
