@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from finetune.arguments import DataArguments
+from finetune.clip_sets.streaming import load_streams
 from finetune.data import read_clip
 from finetune.fine_tuning import fine_tune
 from finetune.robustness.input_errors import InputError
@@ -196,3 +197,14 @@ def test_the_type_audio_of_floats_is_taken(samples):
 def test_the_error_of_a_run_says_what_to_type(samples, tmp_path):
     with pytest.raises(InputError, match="Divide all arrays by their full scale"):
         fine_tune(with_labels(arrays([clip * 1.0 for clip in samples])), output_dir=tmp_path / "run", **TINY)
+
+
+def test_arrays_are_not_streamed(samples, tmp_path):
+    rows = [{"audio": audio, "label": "ab"[row % 2]} for row, audio in enumerate(arrays(samples))]
+    for name in ("train", "eval"):
+        pd.DataFrame(rows).to_parquet(tmp_path / f"{name}.parquet")
+    files = {f"{name}_file": str(tmp_path / f"{name}.parquet") for name in ("train", "eval")}
+    streams, _ = load_streams(DataArguments(**files, streaming=True))
+    rows = iter(streams["train"])
+    with pytest.raises(DataError, match="holds arrays, which are not read a piece at a time. Leave out --streaming"):
+        next(rows)
