@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from modeling_ast.tensor_names import hub_name
+
 from .errors import ConversionError
 from .geometry import NUM_LAYERS
 
@@ -132,17 +134,6 @@ CLASSIFIER = (
 # The classifiers of the ImageNet model that AST starts from; it carries them along and never uses them.
 IMAGENET_HEADS = ("v.head.weight", "v.head.bias", "v.head_dist.weight", "v.head_dist.bias")
 
-# The names that Transformers 5 uses in memory, and in files saved with `save_original_format=False`.
-_TRANSFORMERS_5_NAMES = (
-    (r"^(.*?)layers\.(\d+)\.", r"\1encoder.layer.\2."),
-    (r"\.attention\.q_proj\.", ".attention.attention.query."),
-    (r"\.attention\.k_proj\.", ".attention.attention.key."),
-    (r"\.attention\.v_proj\.", ".attention.attention.value."),
-    (r"\.attention\.o_proj\.", ".attention.output.dense."),
-    (r"\.mlp\.fc1\.", ".intermediate.dense."),
-    (r"\.mlp\.fc2\.", ".output.dense."),
-)
-
 
 def rows(num_layers: int, classifier: bool = True) -> Iterator[Row]:
     """The table with its layers numbered.
@@ -212,7 +203,7 @@ def hub_to_original(
 
 
 def hub_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename what Transformers 5 saved under its names in memory; the Hub's names stay as they are.
+    """Rename what Transformers 5 saved under its names in memory, or a wrapped model; the Hub's names stay as they are.
 
     Args:
         tensors (`dict[str, torch.Tensor]`): of an AST or a DeiT.
@@ -225,9 +216,7 @@ def hub_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """
     renamed = {}
     for name, tensor in tensors.items():
-        new_name = name
-        for pattern, replacement in _TRANSFORMERS_5_NAMES:
-            new_name = re.sub(pattern, replacement, new_name)
+        new_name = hub_name(name)
         if new_name in renamed:
             raise ConversionError(f"{new_name} is there twice, also as {name}. Give an unbroken checkpoint.")
         renamed[new_name] = tensor

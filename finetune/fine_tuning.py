@@ -32,9 +32,10 @@ def fine_tune(
 
     Args:
         dataset (`datasets.Dataset` or `datasets.DatasetDict`): clips in a `datasets.Audio` column, decoded or not, of any
-            sampling rate, or paths or bytes of audio files; and a column of labels. Of a `DatasetDict` the splits
-            `train_split_name` and `eval_split_name` are taken; a `Dataset` is split by its column `split_column_name`,
-            or, if it has none, a share `eval_fraction` is held out.
+            sampling rate, or paths or bytes of audio files, or arrays, `{"array": ..., "sampling_rate": ...}`: floats in
+            [-1, 1], or integers at their full scale, of one or several channels; and a column of labels. Of a `DatasetDict`
+            the splits `train_split_name` and `eval_split_name` are taken; a `Dataset` is split by its column
+            `split_column_name`, or, if it has none, a share `eval_fraction` is held out.
         output_dir (`str` or `os.PathLike`): folder for the checkpoint, summary and card.
         dataset_name (`str`, *optional*): what summary and card call the data; an id like `user/name` becomes a link to
             the Hub. Nothing is loaded by it.

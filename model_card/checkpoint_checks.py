@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from modeling_ast.checkpoint_folder import check_checkpoint_dir
 from modeling_ast.tagging import check_model_name
+from modeling_ast.tensor_names import is_wrapped
 
 from .card_data import read_json_object
 from .file_names import (
@@ -112,6 +113,7 @@ def check_checkpoint(checkpoint_dir: str | Path) -> list[str]:
     config = read_json_object(folder / CONFIG_NAME, _ORIGIN)
     read_json_object(folder / FEATURE_EXTRACTOR_NAME, _ORIGIN)
     weights = [folder / name for name in weight_files(folder) if name != WEIGHTS_INDEX_NAME]
+    _refuse_wrapped_names(weights)
     check_labels(config, _classifier_rows(weights), folder)
     _refuse_broken_weights(weights)
     return check_card(folder)
@@ -162,6 +164,18 @@ def check_labels(config: dict[str, Any], rows: int | None, folder: Path):
             f"{place}: id2label and label2id disagree on {wrong!r} ({expected.get(wrong)} and {label2id.get(wrong)}). Make "
             "label2id the inverse of id2label."
         )
+
+
+def _refuse_wrapped_names(weights: list[Path]):
+    for path in weights:
+        with _open_weights(path) as tensors:
+            wrapped = next(filter(is_wrapped, tensors.keys()), None)
+        if wrapped:
+            raise ValueError(
+                f"{path} has the tensor {wrapped}, as saved from a compiled or distributed model. This kit reads it, but stock "
+                f"Transformers would not: save it again with ASTForAudioClassification.from_pretrained({str(path.parent)!r})"
+                ".save_pretrained(FOLDER)."
+            )
 
 
 def _classifier_rows(weights: list[Path]) -> int | None:

@@ -10,19 +10,11 @@ import re
 from pathlib import Path
 
 from .atomic_files import make_folder_atomically
+from .tensor_names import STOCK_LAYER_NAMES
 
 LORA_TARGET_MODULES = ("query", "value")  # as Hu et al. 2021 (LoRA) chose: the attention's query and value projections
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
-# Linear layers within `encoder.layer.N`, and what stock Transformers 5 calls them within `layers.N`.
-STOCK_LAYER_NAMES = {
-    "attention.attention.query": "attention.q_proj",
-    "attention.attention.key": "attention.k_proj",
-    "attention.attention.value": "attention.v_proj",
-    "attention.output.dense": "attention.o_proj",
-    "intermediate.dense": "mlp.fc1",
-    "output.dense": "mlp.fc2",
-}
 _LAYER = re.compile(r"\bencoder\.layer\.(\d+)\.(" + "|".join(re.escape(name) for name in STOCK_LAYER_NAMES) + r")\b")
 _NAMES_ELSEWHERE = ("rank_pattern", "alpha_pattern", "layers_pattern", "exclude_modules")
 _INSTEAD = "Merge the adapter with merge_and_unload() and save the model instead; that loads in stock Transformers."

@@ -4,7 +4,8 @@ The graph takes `input_values` of shape `(batch, frames, mel bins)` and `attenti
 any batch and any number of frames from one patch on, and returns `logits`. Positions and masks are part of the graph, so
 each clip of a padded batch gets the logits that it gets alone. The mask is int64, as the feature extractor returns it
 and as the ONNX files on the Hub take it: what the extractor gives goes in unchanged. What is needed beside the graph
-(labels, normalisation, sampling rate) is in the file's `metadata_props`.
+(how features are computed, normalised and padded, how logits become scores, labels and their thresholds) is in the file's
+`metadata_props`, see [`describe`].
 
 8-bit files hold the matrices of the transformer as integers; the activations are rounded while it runs, with one range
 for a whole batch, so there a clip's logits depend a little on its neighbours.
@@ -28,13 +29,24 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from transformers.utils import PaddingStrategy
 
 from .atomic_files import open_atomically
 from .doctor import processor_name
 from .feature_extraction_ast import ASTFeatureExtractor
 from .installation import install_command
+from .log_mel import (
+    FRAME_LENGTH_MS,
+    FRAME_SHIFT_MS,
+    SMALLEST_ENERGY,
+    fft_length,
+    frame_length,
+    frame_shift,
+    kaldi_arguments,
+    num_samples,
+)
 from .modeling_ast import ASTForAudioClassification
-from .tagging import problem_type_of
+from .tagging import label_thresholds, problem_type_of
 
 OPSET = 20  # the exporter's own default, the first with Gelu; ONNX Runtime reads it from 1.17 on
 # Written out, attention runs faster in ONNX Runtime than as what the exporter makes of PyTorch's fused one (0.8 and 1.0 s
@@ -52,6 +64,11 @@ TIMED_ROUNDS = 7
 SAME_SPEED = 0.1  # differences up to this part are noise on a machine that also does other things
 SAME_LABELS = 0.005  # likewise, of the number of clips
 
+SCORES_IN_WORDS = {
+    "multi_label_classification": "sigmoid of each logit; a label counts from its threshold in label_thresholds on",
+    "single_label_classification": "softmax over the logits; the label with the highest one counts",
+    "regression": "the logits themselves",
+}
 SYNTHETIC_CLIPS = 64
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -285,24 +302,62 @@ def check_against_pytorch(content: bytes, model: ASTForAudioClassification) -> f
 def describe(model: ASTForAudioClassification, feature_extractor: ASTFeatureExtractor) -> dict[str, str]:
     """What a user of the file needs beside the graph, as its `metadata_props`: strings, JSON where it is a table.
 
+    With them alone the features can be computed: `filter_bank` holds the arguments of `torchaudio.compliance.kaldi.fbank`,
+    `normalization` the formula, `padding_rule` what is done before it and what the mask says.
+
     Args:
         model, feature_extractor: as [`export_onnx`].
     """
     config = model.config
-    return {
+    problem_type, sampling_rate = problem_type_of(config), feature_extractor.sampling_rate
+    filter_bank = kaldi_arguments(sampling_rate, config.num_mel_bins)
+    entries = {
         "model_type": config.model_type,
         "id2label": json.dumps(config.id2label, ensure_ascii=False),
-        "problem_type": problem_type_of(config),
-        "max_length": str(config.max_length),
+        "problem_type": problem_type,
+        "scores": SCORES_IN_WORDS[problem_type],
+        "waveform": "one channel, float32 in [-1, 1] (16-bit samples / 32768), not normalized",
+        "sampling_rate": str(sampling_rate),
+        "resampler": feature_extractor.audio_reader().resampler,
+        "features": "log-mel energies (natural logarithm) of Kaldi: torchaudio.compliance.kaldi.fbank(waveform, **filter_bank)",
+        "filter_bank": json.dumps(filter_bank),
+        "window_ms": str(FRAME_LENGTH_MS),
+        "window_samples": str(frame_length(sampling_rate)),
+        "hop_ms": str(FRAME_SHIFT_MS),
+        "hop_samples": str(frame_shift(sampling_rate)),
+        "fft_length": str(fft_length(sampling_rate)),
+        "smallest_energy": str(SMALLEST_ENERGY),
         "num_mel_bins": str(config.num_mel_bins),
-        "sampling_rate": str(feature_extractor.sampling_rate),
+        "max_length": str(config.max_length),
+        "max_length_unit": "frames",
+        "max_length_samples": str(num_samples(config.max_length, sampling_rate)),
+        "min_length": str(config.patch_size),
         "padding": str(feature_extractor.padding),
         "padding_value": str(feature_extractor.padding_value),
+        "padding_rule": _padding_in_words(feature_extractor, config.patch_size),
         "do_normalize": json.dumps(feature_extractor.do_normalize),
         "mean": str(feature_extractor.mean),
         "std": str(feature_extractor.std),
+        "normalization": "(x - mean) / (2 * std)" if feature_extractor.do_normalize else "x",
         "versions": json.dumps(producing_versions()),
     }
+    if problem_type == "multi_label_classification":
+        thresholds = zip(config.id2label.values(), label_thresholds(config).tolist(), strict=True)
+        entries["label_thresholds"] = json.dumps(dict(thresholds), ensure_ascii=False)
+    return entries
+
+
+def _padding_in_words(feature_extractor: ASTFeatureExtractor, patch_size: int) -> str:
+    """What [`clip_inputs`] does with a clip, told without this project."""
+    to_the_longest = feature_extractor.padding != PaddingStrategy.MAX_LENGTH.value
+    length = f"those of the longest clip of a batch, at least {patch_size}" if to_the_longest else "max_length"
+    mask = "1 for frames of the clip, 0 for padding"
+    if not (to_the_longest or feature_extractor.return_attention_mask):
+        mask = "1 for all frames, as in training those of the padding were heard too"
+    return (
+        f"clips are cut to max_length frames, then frames of padding_value are appended up to {length}, then all are "
+        f"normalized; attention_mask is {mask}"
+    )
 
 
 def producing_versions() -> dict[str, str]:

@@ -18,6 +18,14 @@ from transformers import BatchFeature, SequenceFeatureExtractor
 from transformers.utils import PaddingStrategy, TensorType, logging
 
 from .audio import DEFAULT_RESAMPLER, AudioReader, checked_resampler, parse_channels
+from .audio.arrays import (
+    FAR_BEYOND,
+    FAR_BEYOND_SHARE,
+    LOOKED_AT,
+    far_beyond_full_scale,
+    full_scale_waveform,
+    look_like_channels,
+)
 from .log_mel import (
     FRAME_LENGTH_MS,
     frame_length,
@@ -33,6 +41,10 @@ AUDIOSET_MEAN = -4.2677393  # Gong et al. 2021, released code
 AUDIOSET_STD = 4.5689974  # Gong et al. 2021, released code
 MIN_FRAMES = 16  # one patch of the model
 LARGEST_AMPLITUDE = 1e9  # beyond it energies come near the largest float32
+FAR_ABOVE = 4  # times the checkpoint's own length; only a number of samples taken for frames is that much
+MOST_CHANNELS = 8  # rows of an array that may be the channels of one recording (7.1)
+
+_said: set[str] = set()  # what was warned of, once for each kind in a process
 
 
 class ASTFeatureExtractor(SequenceFeatureExtractor):
@@ -115,14 +127,15 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         Args:
             raw_speech (`np.ndarray`, `torch.Tensor`, or a list of these or of lists): one mono waveform of shape
                 `(samples,)`, a batch of shape `(batch, samples)`, or a list of waveforms of any lengths. Floats in
-                [-1, 1]; 16-bit integers are scaled to that.
+                [-1, 1]; integers of 8, 16 and 32 bits are scaled to that as those of WAV files are. An array whose few rows
+                look like the channels of one recording is taken as a batch with a warning, and so are floats far beyond 1.
             sampling_rate (`int`, *optional*): sampling rate of `raw_speech` in Hz, compared with the extractor's.
             return_tensors (`str`, *optional*): `"pt"` or `"np"`; a list of arrays of shape `(frames, mel bins)` if
                 not given.
             padding (`str` or `bool`, *optional*): `"max_length"`, `"longest"` (or `True`), or `False` for no padding;
                 the extractor's own setting if not given.
-            max_length (`int`, *optional*): frames to pad and cut to; the extractor's own if not given. Under 16, one patch
-                of the released models, clips are cut to it and padded to 16.
+            max_length (`int`, *optional*): frames of 10 ms, not samples, to pad and cut to; the extractor's own if not
+                given. Under 16, one patch of the released models, clips are cut to it and padded to 16.
             truncation (`bool`, defaults to `True`): whether to cut clips longer than `max_length` frames.
             return_attention_mask (`bool`, *optional*): whether to return the mask of real frames, shape
                 `(batch, frames)`. If not given: the extractor's own setting, and always when `"longest"` padded a clip.
@@ -133,7 +146,8 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
         Raises:
             ValueError: for a wrong sampling rate, several channels, an empty clip, one shorter than a 25 ms window,
-                or NaN and infinite samples among those that are not cut; the message names the clip.
+                integers whose full scale nothing tells, or NaN and infinite samples among those that are not cut; the
+                message names the clip.
         """
         if sampling_rate is None:
             logger.warning_once(
@@ -150,11 +164,15 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         max_length = self.max_length if max_length is None else max_length
         if max_length < 1:
             raise ValueError(f"max_length={max_length} is not a number of frames of 10 ms. Pass 1 or more.")
+        if max_length > FAR_ABOVE * self.max_length:
+            self._warn_of_long_input(max_length)
         most = num_samples(max_length, self.sampling_rate) if truncation else None
         given = _as_clips(raw_speech, frame_length(self.sampling_rate))
         if not given:
             raise ValueError("An empty list was given, expected at least one waveform.")
         clips = [self._mono_waveform(clip, position, most) for position, clip in enumerate(given)]
+        if isinstance(raw_speech, (np.ndarray, torch.Tensor)) and raw_speech.ndim == 2:
+            self._warn_of_channels(raw_speech)
         device = clips[0].device if device is None else torch.device(device)
 
         frames = [num_frames(len(clip), self.sampling_rate) for clip in clips]
@@ -205,7 +223,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             frames (`list[int]`): real frames of each.
             features (`torch.Tensor` of shape `(batch, frames, mel bins)`, or list of `(frames, mel bins)`): written to.
         """
-        self._refuse_unbounded(clips)
+        self._check_amplitudes(clips)
         scale, offset = (1 / (2 * self.std), -self.mean / (2 * self.std)) if self.do_normalize else (1.0, 0.0)
         places = [row[:count] for row, count in zip(features, frames, strict=True)]
         write_log_mel(clips, places, self.sampling_rate, scale, offset)
@@ -217,10 +235,16 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
                 row[count:] = padding_value
 
     @staticmethod
-    def _refuse_unbounded(waveforms: list[torch.Tensor]):
+    def _check_amplitudes(waveforms: list[torch.Tensor]):
+        """Refuse samples of which no finite features come; warn of floats that are none in [-1, 1]."""
         floats = {position: waveform for position, waveform in enumerate(waveforms) if waveform.is_floating_point()}
         # The norm is not less than any peak, takes no memory, and fails the comparison if a sample is NaN.
-        if torch.nn.utils.get_total_norm(list(floats.values())) <= LARGEST_AMPLITUDE:
+        norm = float(torch.nn.utils.get_total_norm(list(floats.values())))
+        if norm <= LARGEST_AMPLITUDE:
+            # Less than that it cannot be if such a share of any clip is that far beyond full scale: usually none is looked at.
+            shortest = min(map(len, floats.values()), default=0)
+            if norm**2 >= FAR_BEYOND_SHARE * FAR_BEYOND**2 * shortest > 0 and "amplitudes" not in _said:
+                _warn_of_amplitudes(floats)
             return
         for position, waveform in floats.items():
             peak = max(waveform.max().item(), -waveform.min().item())
@@ -231,6 +255,35 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
                     f"Clip {position} has samples up to {peak:.1e}, expected floats in [-1, 1]. Divide it by its full "
                     "scale."
                 )
+
+    def _warn_of_long_input(self, max_length: int):
+        seconds, own_seconds = (
+            num_samples(frames, self.sampling_rate) / self.sampling_rate for frames in (max_length, self.max_length)
+        )
+        meant = num_frames(max(max_length, frame_length(self.sampling_rate)), self.sampling_rate)
+        _warn_once(
+            "long input",
+            f"max_length={max_length} counts frames of 10 ms, not samples: clips are padded and cut to {seconds:.1f} s, and this "
+            f"checkpoint was made for {self.max_length} frames ({own_seconds:.1f} s). If {max_length} samples were meant, "
+            f"pass max_length={meant}, or leave it out.",
+        )
+
+    def _warn_of_channels(self, batch: np.ndarray | torch.Tensor):
+        """Warn of a batch that may be the channels of one recording."""
+        rows, samples = batch.shape
+        if not 1 < rows <= MOST_CHANNELS or "channels" in _said:
+            return
+        if look_like_channels(batch):
+            why = "and its rows are nearly equal or sound together"
+        elif rows == 2 and samples > num_samples(self.max_length, self.sampling_rate):
+            why = f"two rows of {samples / self.sampling_rate:.1f} s"
+        else:
+            return
+        _warn_once(
+            "channels",
+            f"The audio has shape {(rows, samples)}, {why}; it is taken as {rows} clips. If these are the channels of one "
+            "recording, pass audio.mean(axis=0), or one of them; if they are clips, pass list(audio).",
+        )
 
     def log_mel(
         self,
@@ -277,10 +330,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             )
         clip = clip[:most]
         if not _is_float_or_int16(clip):
-            raise ValueError(
-                f"Clip {position} has dtype {clip.dtype}, expected floats in [-1, 1] or 16-bit integers. "
-                "Convert it with audio.astype(numpy.float32) / largest_value."
-            )
+            clip = _in_full_scale(clip, f"Clip {position}")
         clip = _as_tensor(clip)
         shortest = frame_length(self.sampling_rate)
         if len(clip) < shortest:
@@ -343,6 +393,31 @@ def _is_float_or_int16(clip: np.ndarray | torch.Tensor) -> bool:
     if isinstance(clip, torch.Tensor):
         return clip.is_floating_point() or clip.dtype == torch.int16
     return clip.dtype.kind == "f" or clip.dtype.newbyteorder("=") == np.int16
+
+
+def _in_full_scale(clip: np.ndarray | torch.Tensor, name: str) -> np.ndarray | torch.Tensor:
+    """Integers of other widths as float32, on their own device."""
+    if isinstance(clip, torch.Tensor):
+        return torch.from_numpy(full_scale_waveform(clip.cpu().numpy(), name)).to(clip.device)
+    return full_scale_waveform(clip, name)
+
+
+def _warn_of_amplitudes(waveforms: dict[int, torch.Tensor]):
+    for position, waveform in waveforms.items():
+        fault = far_beyond_full_scale(waveform.detach()[:LOOKED_AT].float().cpu().numpy())
+        if fault:
+            _warn_once(
+                "amplitudes",
+                f"Clip {position} has {fault}, expected floats in [-1, 1]: it is heard that much too loud. Divide it by its "
+                "full scale, 16-bit samples by 32768.",
+            )
+            return
+
+
+def _warn_once(kind: str, message: str):
+    if kind not in _said:
+        _said.add(kind)
+        logger.warning(f"{message} This is said once.")
 
 
 def _as_tensor(clip: np.ndarray | torch.Tensor) -> torch.Tensor:

@@ -61,6 +61,33 @@ def is_cut(length, heard: int, sampling_rate: int):
     return num_frames(length, sampling_rate) > num_frames(heard, sampling_rate)
 
 
+def kaldi_arguments(sampling_rate: int, num_mel_bins: int) -> dict:
+    """All that says what the features are: arguments by which `torchaudio.compliance.kaldi.fbank` computes them.
+
+    Args:
+        sampling_rate (`int`): in Hz.
+        num_mel_bins (`int`): mel bins.
+    """
+    return {
+        "sample_frequency": float(sampling_rate),
+        "num_mel_bins": num_mel_bins,
+        "low_freq": LOWEST_FREQUENCY_HZ,
+        "high_freq": sampling_rate / 2,
+        "frame_length": float(FRAME_LENGTH_MS),
+        "frame_shift": float(FRAME_SHIFT_MS),
+        "window_type": "hanning",
+        "preemphasis_coefficient": PRE_EMPHASIS,
+        "remove_dc_offset": True,
+        "dither": 0.0,
+        "round_to_power_of_two": True,
+        "snip_edges": True,
+        "use_power": True,
+        "use_log_fbank": True,
+        "use_energy": False,
+        "subtract_mean": False,
+    }
+
+
 def mel_scale(frequency_hz: float) -> float:
     """Mel value of a frequency in Hz, by Kaldi's formula."""
     return 1127.0 * math.log(1.0 + frequency_hz / 700.0)

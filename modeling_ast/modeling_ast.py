@@ -6,11 +6,14 @@ fit is an error instead of a warning, and class tokens and positions of a new mo
 """
 
 import copy
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -19,7 +22,14 @@ from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, SequenceClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.utils import ModelOutput, can_return_tuple, logging
+from transformers.utils import (
+    SAFE_WEIGHTS_INDEX_NAME,
+    SAFE_WEIGHTS_NAME,
+    ModelOutput,
+    cached_file,
+    can_return_tuple,
+    logging,
+)
 
 from .configuration_ast import LABEL_FIELDS, ASTConfig, wanted_id2label
 from .linear import ASTLinear
@@ -27,6 +37,7 @@ from .log_mel import FRAME_SHIFT_MS
 from .patch_grid import GEOMETRY_FIELDS, patches_along
 from .position_embeddings import move_position_table, positions_for_grid
 from .recomputation import recomputed_in_backward
+from .tensor_names import HUB_KEY_MAPPING, hub_name
 
 logger = logging.get_logger(__name__)
 
@@ -326,7 +337,8 @@ class ASTPreTrainedModel(PreTrainedModel):
         r"""
         As `PreTrainedModel.from_pretrained`, but a checkpoint is loaded as it is or not at all, and changed afterwards:
         positions are moved to another geometry by the paper's rule, and other labels get a new classifier. Both are
-        logged. Nothing else is ever initialised anew.
+        logged. Nothing else is ever initialised anew. Tensors may have the names of stock Transformers 5 or of a wrapped
+        model (`torch.compile`, DDP), see [`hub_name`]; what is saved again has those of the Hub.
 
         Args:
             config ([`ASTConfig`] or path, *optional*): the wanted configuration, where it is not the checkpoint's own.
@@ -339,7 +351,8 @@ class ASTPreTrainedModel(PreTrainedModel):
                 checkpoint's; see [`resize_patch_grid`].
             num_labels, id2label, label2id (*optional*): other labels than the checkpoint's. Its classifier is kept if
                 they are the same names in the same order, otherwise the model gets a new one.
-            kwargs: as the stock method; fields of the configuration override the checkpoint's.
+            kwargs: as the stock method; fields of the configuration override the checkpoint's. A `key_mapping` is applied
+                to the tensors' names first.
 
         Raises:
             ValueError: if a tensor other than the classifier's is missing, unexpected or of another shape.
@@ -358,14 +371,19 @@ class ASTPreTrainedModel(PreTrainedModel):
             if not labels_given and config.id2label != own_config.id2label:
                 wanted["id2label"], labels_given = config.id2label, True
             config = _with_geometry_and_labels(config, own_config)
+        key_mapping = (kwargs.pop("key_mapping", None) or {}) | HUB_KEY_MAPPING
         model, loading_info = super().from_pretrained(
             pretrained_model_name_or_path,
             *model_args,
             config=config,
             ignore_mismatched_sizes=True,  # so that the message below can name them all
             output_loading_info=True,
+            key_mapping=key_mapping,
             **kwargs,
         )
+        if model._weight_conversions:  # tensors had other names
+            _refuse_doubled_tensors(pretrained_model_name_or_path, kwargs)
+        model._weight_conversions = None  # by which `save_pretrained` would write the names of the file that was read
         model._refuse_unfit_checkpoint(
             pretrained_model_name_or_path, loading_info, ignore_mismatched_sizes or labels_given
         )
@@ -471,6 +489,31 @@ def _own_config_dict(name_or_path, kwargs: dict) -> dict:
         return ASTConfig.get_config_dict(name_or_path, **place)[0]
     except OSError:
         return {}
+
+
+def _refuse_doubled_tensors(name_or_path, kwargs: dict):
+    """Refuse a checkpoint that holds a tensor under two of the names that it may have: which one is meant?"""
+    place = {name: kwargs[name] for name in _PLACE_ARGUMENTS if name in kwargs}
+    files = (
+        cached_file(name_or_path, name, _raise_exceptions_for_missing_entries=False, **place)
+        for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
+    )
+    file = name_or_path and next(filter(None, files), None)
+    if not file:  # files of `torch.save`, or tensors that were given
+        return
+    if file.endswith(SAFE_WEIGHTS_NAME):
+        with safe_open(file, framework="pt") as tensors:
+            names = list(tensors.keys())
+    else:
+        names = json.loads(Path(file).read_text(encoding="utf-8"))["weight_map"]
+    first: dict[str, str] = {}
+    for name in names:
+        other = first.setdefault(hub_name(name), name)
+        if other != name:
+            raise ValueError(
+                f"{name_or_path} holds {hub_name(name)} twice, as {other} and as {name}. Take those out that do not belong to "
+                "the model, or save it again."
+            )
 
 
 def _with_geometry_and_labels(config: ASTConfig, own: ASTConfig) -> ASTConfig:
@@ -585,6 +628,7 @@ class ASTModel(ASTPreTrainedModel):
             attentions=encoded.attentions,
         )
 
+    @torch.no_grad()
     def embed(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> ASTEmbeddingOutput:
         r"""
         Vectors of clips, of their patches and of their seconds, for search, clustering or a classifier of one's own.
@@ -594,7 +638,8 @@ class ASTModel(ASTPreTrainedModel):
             attention_mask (`torch.Tensor` of shape `(batch, frames)`, *optional*): see [`ASTModel.forward`].
 
         Returns:
-            [`ASTEmbeddingOutput`]; every vector is after the last LayerNorm. Gradients flow if they are enabled.
+            [`ASTEmbeddingOutput`]; every vector is after the last LayerNorm. No gradient flows, so that `.numpy()` may follow:
+            to train through the transformer call the model and take its `last_hidden_state` and `pooler_output`.
 
         Raises:
             ValueError: as [`ASTModel.forward`].

@@ -4,7 +4,12 @@ Nothing happens on import. Other models' classes and pipelines are left as they 
 """
 
 import os
+import sys
+from collections.abc import Mapping, Sequence
 
+import numpy as np
+import torch
+import transformers
 from transformers import (
     AudioClassificationPipeline,
     AutoConfig,
@@ -16,40 +21,128 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING, FEATURE_EXTRACTOR_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING, MODEL_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
+from transformers.utils import PaddingStrategy, logging
 
-from .audio import AudioReader
+from .audio import AudioError, AudioReader
+from .audio.arrays import hear_array
 from .configuration_ast import ASTConfig
 from .feature_extraction_ast import ASTFeatureExtractor
 from .modeling_ast import ASTForAudioClassification, ASTModel
 
+logger = logging.get_logger(__name__)
+
 TASK = "audio-classification"
+ARRAY_KEYS = ("array", "raw")  # of `datasets`, and of pipelines
+FILE_KEYS = ("bytes", "path")
+# evaluate 0.4.6 asks whether a pipeline is a model of this class, which Transformers 5 no longer has.
+MISSING_CLASS = "TFPreTrainedModel"
+LEAST_DECODED = 0.9  # of the length in a header, which may be an estimate
+NAME = "The audio"  # in messages about what has no name
 _before: dict = {}  # what `register` replaced, for `unregister` to put back
 
 
 class ASTAudioClassificationPipeline(AudioClassificationPipeline):
-    """The stock pipeline, except that paths and bytes are decoded without spawning the `ffmpeg` program."""
+    """The stock pipeline, except that audio is heard as `ast-tag` hears it, in whatever form `datasets` gives it.
+
+    Files are decoded without spawning the `ffmpeg` program. Arrays of any number type are scaled to [-1, 1] and converted
+    to the checkpoint's sampling rate.
+    """
+
+    def __call__(self, inputs, **kwargs):
+        """As the stock method; each of the inputs may be what [`ASTAudioClassificationPipeline.preprocess`] takes, and
+        several may also be a column of a data set, `dataset["audio"]`, or another sequence than a list.
+        """
+        if isinstance(inputs, Sequence) and not isinstance(inputs, (str, bytes, bytearray, memoryview, list)):
+            inputs = [*inputs]
+        return super().__call__(inputs, **kwargs)
 
     def preprocess(self, inputs):
-        """As the stock method; `inputs` may also be any path, or the bytes of an audio file.
+        """Features of one clip.
+
+        Args:
+            inputs: an audio file, as a path, address, bytes or file object, or `{"bytes": ..., "path": ...}`; an array or
+                tensor of shape `(samples,)` or `(1, samples)` at the checkpoint's sampling rate, floats in [-1, 1] or
+                integers of 8, 16 or 32 bits; such an array with its rate, `{"array" or "raw": ..., "sampling_rate": ...}`;
+                an `AudioDecoder` of `datasets` or torchcodec or what that decodes, whose channels are averaged.
 
         What of a file is not heard is logged as a warning.
 
         Raises:
-            AudioError: if the file cannot be decoded; it names the file and what to install.
+            AudioError: if it cannot be decoded, has several channels that nobody averaged, or is something else.
         """
-        if isinstance(inputs, os.PathLike):
-            inputs = os.fspath(inputs)
-        is_address = isinstance(inputs, str) and inputs.startswith(("http://", "https://"))
-        if is_address:
+        features = super().preprocess(self._waveform(inputs))
+        if getattr(self.feature_extractor, "padding", None) == PaddingStrategy.LONGEST.value:
+            # A clip alone is not padded and has no mask; in a batch the pipeline pads it, to frames that are not of the clip.
+            features.setdefault("attention_mask", torch.ones(features["input_values"].shape[:2], dtype=torch.int64))
+        return features
+
+    def _waveform(self, inputs) -> np.ndarray:
+        extractor = self.feature_extractor
+        is_ours = isinstance(extractor, ASTFeatureExtractor)
+        reader = extractor.audio_reader() if is_ours else AudioReader(extractor.sampling_rate)
+        if isinstance(inputs, Mapping):
+            key = next((key for key in ARRAY_KEYS if inputs.get(key) is not None), None)
+            if key is None:
+                return reader.read(_refuse_other_keys(inputs))
+            if inputs.get("sampling_rate") is None:
+                raise AudioError(
+                    f"{NAME} is a dictionary with {key!r} and without 'sampling_rate'. Pass "
+                    f"{{{key!r}: ..., 'sampling_rate': 16000}} with the rate of the array in Hz."
+                )
+            return _heard(inputs[key], inputs["sampling_rate"], reader)
+        if isinstance(inputs, str) and inputs.startswith(("http://", "https://")):
             import httpx  # what the stock pipeline fetches with
 
-            inputs = httpx.get(inputs, follow_redirects=True).raise_for_status().content
-        if isinstance(inputs, (str, bytes)):
-            extractor = self.feature_extractor  # perhaps the stock one, loaded before it was registered
-            ours = isinstance(extractor, ASTFeatureExtractor)
-            reader = extractor.audio_reader() if ours else AudioReader(extractor.sampling_rate)
-            inputs = reader.read(inputs)
-        return super().preprocess(inputs)
+            return reader.read(httpx.get(inputs, follow_redirects=True).raise_for_status().content, name=inputs)
+        if isinstance(inputs, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(inputs, "read"):
+            return reader.read(inputs)
+        if isinstance(inputs, (np.ndarray, torch.Tensor)):
+            return _heard(inputs, reader.sampling_rate, reader)
+        torchcodec = sys.modules.get("torchcodec")  # where one of its objects comes from, it is there
+        if torchcodec and isinstance(inputs, torchcodec.decoders.AudioDecoder):
+            inputs = _decoded(inputs)
+        if torchcodec and isinstance(inputs, torchcodec.AudioSamples):
+            return _heard(inputs.data.mean(dim=0), inputs.sample_rate, reader)
+        raise AudioError(
+            f"{NAME} is a {type(inputs).__name__}, expected a path, bytes, an array or tensor, a value of a data set's audio "
+            "column, or a list of these. Of a data set pass dataset['audio'], of a row row['audio']; numbers as one array."
+        )
+
+
+def _heard(array, array_rate: int, reader: AudioReader) -> np.ndarray:
+    """An array, tensor or list of samples as the model hears it."""
+    if isinstance(array, torch.Tensor):
+        array = array.detach().cpu()
+        array = (array.float() if array.dtype == torch.bfloat16 else array).numpy()
+    elif not isinstance(array, np.ndarray):
+        try:
+            array = np.asarray(array)
+        except ValueError as error:  # lists of different lengths
+            raise AudioError(f"{NAME} is no array of numbers ({error}). Pass samples of one channel.") from error
+    return hear_array(array, array_rate, reader.sampling_rate, NAME, reader.resampler)
+
+
+def _decoded(decoder):
+    """All that a decoder of torchcodec gives, with a warning if it is much less than its file's header says."""
+    samples, announced = decoder.get_all_samples(), decoder.metadata.duration_seconds_from_header
+    if announced is not None and samples.duration_seconds < LEAST_DECODED * announced:
+        # Of some formats torchcodec decodes one block of each packet.
+        logger.warning(
+            f"The decoder gives {samples.duration_seconds:.2f} s of audio, of {announced:.2f} s by the file's header. If that is "
+            "right, pass the file: its path, or a column cast to Audio(decode=False)."
+        )
+    return samples
+
+
+def _refuse_other_keys(audio: Mapping) -> dict:
+    """What says of a dictionary where the file is."""
+    files = {key: audio.get(key) for key in FILE_KEYS}
+    if all(value is None for value in files.values()):
+        raise AudioError(
+            f"{NAME} is a dictionary with the keys {[*audio]}, expected 'array' (or 'raw') with 'sampling_rate', or 'bytes' or "
+            "'path'. Of a data set's row pass its audio, row['audio']."
+        )
+    return files
 
 
 class _PipelineOfModel(AudioClassificationPipeline):
@@ -77,6 +170,9 @@ def register() -> None:
     task = PIPELINE_REGISTRY.supported_tasks[TASK]
     _before["impl"] = task["impl"]
     task["impl"] = _PipelineOfModel
+    if not hasattr(transformers, MISSING_CLASS):
+        setattr(transformers, MISSING_CLASS, type(MISSING_CLASS, (), {"__module__": __name__}))
+        _before["missing_class"] = MISSING_CLASS
     AutoConfig.register(model_type, ASTConfig, exist_ok=True)
     AutoFeatureExtractor.register(ASTConfig, ASTFeatureExtractor, exist_ok=True)
     AutoModel.register(ASTConfig, ASTModel, exist_ok=True)
@@ -96,3 +192,5 @@ def unregister() -> None:
         mapping._extra_content.pop(key, None)  # the library has no call that takes a registration back
     PIPELINE_REGISTRY.supported_tasks[TASK]["impl"] = _before.pop("impl")
     FEATURE_EXTRACTOR_MAPPING_NAMES[ASTConfig.model_type] = _before.pop("feature_extractor")
+    if "missing_class" in _before:
+        delattr(transformers, _before.pop("missing_class"))

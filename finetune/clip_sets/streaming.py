@@ -40,6 +40,7 @@ from ..arguments import DataArguments, local_or_shipped
 from ..augmentation import Draws
 from ..data import ClipDataset, clip_name, fetched
 from ..sampling import ORDER_STREAM
+from ..sources.array_columns import is_array_value
 from ..sources.data_errors import DataError, is_empty, require_column, some
 from ..sources.folders import METADATA_FILES, is_parquet_data_set, metadata_table
 from ..sources.labels import (
@@ -107,7 +108,7 @@ class StreamSource:
         """A value of the audio column as `{"bytes", "path"}`."""
         if isinstance(value, bytes):
             return {"bytes": value, "path": None}
-        if self.folder is not None and not (isinstance(value, str) and "://" in value):
+        if is_array_value(value) or (self.folder is not None and not (isinstance(value, str) and "://" in value)):
             value = resolve_audio(value, self.folder)
         return value if isinstance(value, dict) else {"bytes": None, "path": value}
 

@@ -20,6 +20,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test
 
 from ..arguments import DataArguments, local_or_shipped
 from .annotations import join_annotations, refuse_unjoined
+from .array_columns import array_key, arrays_as_files, refuse_clipped_integers
 from .audio_columns import missing_files, rows_without_audio
 from .data_errors import DataError, counted, is_empty, require_column, some
 from .folders import is_parquet_data_set, read_folder
@@ -472,8 +473,10 @@ def _named_columns(split: datasets.Dataset, data: DataArguments, folder: Path | 
 
 
 def _undecoded(split: datasets.Dataset, folder: Path | None) -> datasets.Dataset:
-    """Its column "audio" as undecoded `datasets.Audio`, whether it was decoded, or paths or bytes of another type."""
+    """Its column "audio" as undecoded `datasets.Audio`, whether it was decoded, or paths, bytes or arrays of another type."""
     feature = split.features["audio"]
+    if array_key(feature) is not None:
+        return arrays_as_files(split)
     if folder is not None and getattr(feature, "dtype", None) in ("string", "large_string"):
         paths = [path and os.path.join(folder, path) for path in split["audio"][:]]
         split = split.remove_columns("audio").add_column("audio", paths, feature=datasets.Value("string"))
@@ -482,12 +485,14 @@ def _undecoded(split: datasets.Dataset, folder: Path | None) -> datasets.Dataset
     try:
         if getattr(feature, "dtype", None) in narrow:  # which `Audio` does not take
             split = split.cast_column("audio", datasets.Value(narrow[feature.dtype]))
-        return split.cast_column("audio", datasets.Audio(decode=False))
+        undecoded = split.cast_column("audio", datasets.Audio(decode=False))
     except (TypeError, ValueError, ImportError, pa.ArrowException) as error:
         raise DataError(
-            f"The audio column holds {feature}, expected datasets.Audio, or paths or bytes of files. Name another with "
-            "--audio_column_name, or store the clips as files."
+            f"The audio column holds {feature}, expected datasets.Audio, paths or bytes of files, or arrays with their "
+            "sampling_rate. Name another with --audio_column_name, or store the clips as files."
         ) from error
+    refuse_clipped_integers(undecoded)
+    return undecoded
 
 
 def split_names(data: DataArguments) -> dict[str, str]:

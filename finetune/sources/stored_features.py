@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from dataclasses import dataclass
 
 import datasets
 import numpy as np
@@ -54,7 +55,7 @@ class StoredFeatures:
         file = self.file(index)
         if file is not None:
             return _mapped(file)
-        return _as_array(self.rows[index][FEATURES_COLUMN].chunk(0), self.name(index))
+        return array_of_cell(self.rows[index][FEATURES_COLUMN].chunk(0), self.name(index))
 
     def read(self, index: int, num_mel_bins: int, max_length: int | None = None) -> np.ndarray:
         """Read a clip's features and refuse what cannot be raw log-mel features of a model.
@@ -121,24 +122,55 @@ def _mapped(file: str) -> np.ndarray:
     return stored
 
 
-def _as_array(cell: pa.Array, name: str) -> np.ndarray:
-    """The nested lists of one Arrow row as an array of as many dimensions."""
+@dataclass(frozen=True)
+class NestedLists:
+    """What the lists of a cell are, in messages.
+
+    Args:
+        rows, values (`str`): what the outer and the inner ones hold.
+        expected (`str`): what a cell should hold, and what to type.
+        remedy (`str`): what to do about a cell that is not whole.
+    """
+
+    rows: str
+    values: str
+    expected: str
+    remedy: str
+
+
+FEATURES = NestedLists(
+    "frames",
+    "values",
+    "features of shape (frames, mel bins), or the path of a .npy file. Name another column with --features_column_name.",
+    REMEDY,
+)
+
+
+def array_of_cell(cell: pa.Array, name: str, lists: NestedLists = FEATURES) -> np.ndarray:
+    """The nested lists of one Arrow row as an array of as many dimensions.
+
+    Args:
+        cell (`pa.Array` of length 1): lists of any depth.
+        name (`str`): what to call it in a message.
+        lists ([`NestedLists`], *optional*): what they are.
+
+    Raises:
+        AudioError: if one is missing, they are of different lengths, or hold no numbers.
+    """
     values, shape = cell.storage if isinstance(cell, pa.ExtensionArray) else cell, []
     while any(is_kind(values.type) for is_kind in _LISTS):
         lengths = pc.unique(pc.list_value_length(values))
         if lengths.null_count:
-            raise AudioError(f"{name} has {'frames' if shape else 'a cell'} without anything in it. {REMEDY}")
+            raise AudioError(f"{name} has {lists.rows if shape else 'a cell'} without anything in it. {lists.remedy}")
         if len(lengths) > 1:
             raise AudioError(
-                f"{name} has frames of {lengths[0]} and of {lengths[1]} values, expected as many in each. {REMEDY}"
+                f"{name} has {lists.rows} of {lengths[0]} and of {lengths[1]} {lists.values}, expected as many in each. "
+                f"{lists.remedy}"
             )
         shape.append(lengths[0].as_py() if len(lengths) else 0)
         values = values.flatten()
     if not shape or not (pa.types.is_primitive(values.type) or pa.types.is_null(values.type)):
-        raise AudioError(
-            f"{name} holds {cell.type}, expected features of shape (frames, mel bins), or the path of a .npy file. Name "
-            "another column with --features_column_name."
-        )
+        raise AudioError(f"{name} holds {cell.type}, expected {lists.expected}")
     return values.to_numpy(zero_copy_only=False).reshape(shape)
 
 

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from modeling_ast.audio import AudioError
 
 from ..arguments import DataArguments
+from .array_columns import RATE, encoded_arrays, is_array_value
 from .data_errors import DataError, is_empty, missing_column, require_column, some
 from .labels import class_names, label_rows, label_texts, looks_like_label_column
 from .split_names import side_of
@@ -108,7 +109,8 @@ def read_table(table: Path, data: DataArguments) -> ClipTable:
     if clips == FEATURES_COLUMN:
         columns[clips] = _resolve_features(columns[clips], table, clips_name)
     else:
-        columns[clips] = [resolve_audio(value, table.parent) for value in columns[clips]]
+        values = encoded_arrays(columns[clips], columns.get(RATE), str(table))
+        columns[clips] = [resolve_audio(value, table.parent) for value in values]
 
     paths = dict.fromkeys(path for path in columns[clips] if isinstance(path, str))
     missing = [path for path in paths if not os.path.isfile(path)]
@@ -366,6 +368,11 @@ def resolve_audio(value, folder: Path) -> str | dict:
     Raises:
         DataError: for anything else than a path, bytes, or such a value.
     """
+    if is_array_value(value):
+        raise DataError(
+            "The audio column holds arrays, which are not read a piece at a time. Leave out --streaming, or store the clips as "
+            "files."
+        )
     if isinstance(value, dict):
         content = value.get("bytes")
         path = value.get("path")
@@ -375,6 +382,6 @@ def resolve_audio(value, folder: Path) -> str | dict:
     if isinstance(value, str):
         return os.path.join(folder, value)
     raise DataError(
-        f"The audio column holds {value!r}, expected the path of a file, or its bytes. Name another with "
+        f"The audio column holds {value!r:.80}, expected the path of a file, or its bytes. Name another with "
         "--audio_column_name."
     )

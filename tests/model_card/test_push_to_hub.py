@@ -232,6 +232,14 @@ def test_labels_without_a_classifier_are_refused_and_a_model_without_both_is_not
     assert main([str(checkpoint), "--repo_id", "user/drums", "--dry_run"]) == 0
 
 
+def test_weights_that_stock_transformers_would_not_read_are_refused(checkpoint, capsys):
+    weights = load_file(checkpoint / "model.safetensors")
+    save_file({f"_orig_mod.{name}": tensor for name, tensor in weights.items()}, checkpoint / "model.safetensors")
+    words = refused(capsys, checkpoint, "--repo_id", "user/drums")
+    assert "has the tensor _orig_mod." in words
+    assert "save it again with ASTForAudioClassification.from_pretrained(" in words
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_numbers_are_refused(checkpoint, capsys, value):
     weights = load_file(checkpoint / "model.safetensors")

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import torchaudio.compliance.kaldi as kaldi
 import transformers
 from varied_model import vary_scores
 
@@ -155,6 +156,83 @@ def test_metadata_says_what_a_user_of_the_file_needs(exported):
     assert (float(found["mean"]), float(found["std"])) == (-5.5, 3.25)
     assert (found["do_normalize"], found["padding"], float(found["padding_value"])) == ("true", "max_length", 0)
     assert json.loads(found["versions"])["onnxruntime"] == onnxruntime.__version__
+
+
+def features_of_a_stranger(waveform, rate, entries):
+    """Features and mask of a clip, made of what the metadata say and of nothing of this project."""
+    assert rate == int(entries["sampling_rate"])
+    assert entries["features"].endswith("torchaudio.compliance.kaldi.fbank(waveform, **filter_bank)")
+    arguments = json.loads(entries["filter_bank"])
+    features = kaldi.fbank(torch.from_numpy(waveform[None]), **arguments)[: int(entries["max_length"])]
+    clip_frames = len(features)
+    assert (
+        "appended up to max_length" in entries["padding_rule"]
+        or "those of the longest clip" in entries["padding_rule"]
+    )
+    length = int(entries["max_length" if "up to max_length" in entries["padding_rule"] else "min_length"])
+    missing = max(0, length - clip_frames)
+    x = torch.nn.functional.pad(features, (0, 0, 0, missing), value=float(entries["padding_value"])).numpy()
+    names = {"x": x, "mean": float(entries["mean"]), "std": float(entries["std"])}
+    normalized = eval(entries["normalization"], {}, names)
+    mask = np.ones((1, len(x)), np.int64)
+    if "0 for padding" in entries["padding_rule"]:
+        mask[:, clip_frames:] = 0
+    return normalized[None], mask
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"padding": "longest"}, {"return_attention_mask": True}, {"do_normalize": False}]
+)
+def test_from_the_metadata_alone_come_the_scores_and_labels_of_pytorch(exported, checkpoint, drum_rows, settings):
+    model = ASTForAudioClassification.from_pretrained(checkpoint).eval()
+    model.config.label_thresholds = {"clap": 0.25, "tom-tom": 0.75}
+    extractor = ASTFeatureExtractor.from_pretrained(checkpoint, **settings)
+    entries = export_onnx.describe(model, extractor)
+    session = onnxruntime.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
+    labels, thresholds = json.loads(entries["id2label"]), json.loads(entries["label_thresholds"])
+    assert thresholds == {"clap": 0.25, "Überschlag": 0.5, "tom-tom": 0.75}
+    for row in drum_rows[::40]:
+        waveform, rate = soundfile.read(row["path"], dtype="float32")
+        with torch.no_grad():
+            expected = (
+                model(**extractor(waveform, sampling_rate=rate, return_tensors="pt")).logits[0].sigmoid().numpy()
+            )
+        values, mask = features_of_a_stranger(waveform, rate, entries)
+        (logits,) = session.run(["logits"], {"input_values": values, "attention_mask": mask})
+        assert entries["scores"].startswith("sigmoid")
+        scores = 1 / (1 + np.exp(-logits[0]))
+        np.testing.assert_allclose(scores, expected, atol=1e-5)
+        found = [labels[str(index)] for index, score in enumerate(scores) if score >= thresholds[labels[str(index)]]]
+        chosen = export_onnx.label_thresholds(model.config)
+        assert found == [LABELS[index] for index in np.flatnonzero(expected >= chosen)]
+
+
+def test_metadata_say_windows_in_samples_and_milliseconds(exported, extractor):
+    entries = metadata(exported)
+    assert (entries["window_ms"], entries["window_samples"]) == ("25", "400")
+    assert (entries["hop_ms"], entries["hop_samples"], entries["fft_length"]) == ("10", "160", "512")
+    assert (entries["max_length_unit"], entries["max_length_samples"]) == ("frames", str(400 + 95 * 160))
+    bank = json.loads(entries["filter_bank"])
+    assert (bank["low_freq"], bank["high_freq"], bank["dither"], bank["preemphasis_coefficient"]) == (
+        20,
+        8000,
+        0,
+        0.97,
+    )
+    assert entries["resampler"] == extractor.audio_reader().resampler
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "words"),
+    [("single_label_classification", "softmax over the logits"), ("regression", "the logits themselves")],
+)
+def test_only_labels_that_do_not_exclude_each_other_have_thresholds(
+    model, extractor, problem_type, words, monkeypatch
+):
+    monkeypatch.setattr(model.config, "problem_type", problem_type)
+    entries = export_onnx.describe(model, extractor)
+    assert entries["scores"].startswith(words)
+    assert "label_thresholds" not in entries
 
 
 def test_file_is_one_and_knows_nothing_of_this_machine(exported, quantized):

@@ -22,7 +22,8 @@ from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_
     ASTFeatureExtractor as StockFeatureExtractor,
 )
 
-from modeling_ast import ASTFeatureExtractor, log_mel, log_mel_kernels
+from modeling_ast import ASTFeatureExtractor, feature_extraction_ast, log_mel, log_mel_kernels
+from modeling_ast.audio.arrays import look_like_channels
 from modeling_ast.log_mel import log_mel_spectrogram, mel_filter_bank, num_frames, num_samples
 
 # Every step before the Fourier transform is rounded as Kaldi's, so that even almost empty bins come out alike.
@@ -634,6 +635,9 @@ PACKED = np.dtype([("flag", np.int8), ("sample", np.float32)])
         "int16 tensor",
         "int16 list",
         "int16 big-endian",
+        "int32",
+        "int32 tensor",
+        "int32 big-endian",
         "float64",
         "float64 big-endian",
         "longdouble",
@@ -656,6 +660,9 @@ def test_every_kind_of_input_gives_the_same_features(drum_clips, kind):
         "int16 tensor": torch.from_numpy(integers),
         "int16 list": [*integers],
         "int16 big-endian": integers.astype(">i2"),
+        "int32": integers.astype(np.int32) * 2**16,
+        "int32 tensor": torch.from_numpy(integers.astype(np.int32) * 2**16),
+        "int32 big-endian": (integers.astype(np.int32) * 2**16).astype(">i4"),
         "float64": clip.astype(np.float64),
         "float64 big-endian": clip.astype(">f8"),
         "longdouble": clip.astype(np.longdouble),
@@ -698,6 +705,12 @@ def test_clips_of_a_list_may_be_of_different_kinds(drum_clips):
         ([np.full(800, np.nan, np.float32)], "Clip 0 holds NaN"),
         ([np.full(800, np.inf, np.float32)], "Clip 0 holds NaN or infinite"),
         ([np.ones(800, np.int64)], "Clip 0 has dtype int64"),
+        (
+            [np.arange(8000, dtype=np.int32)],
+            r"Clip 0 has dtype int32 and no sample beyond 7999.*astype\(numpy\.int16\)",
+        ),
+        ([np.arange(800, dtype=np.uint16)], "Clip 0 has dtype uint16, expected floats"),
+        ([np.ones(800, bool)], "Clip 0 has dtype bool, expected floats"),
         ([np.ones(800, np.float32), np.array([np.nan, *[0.0] * 799], np.float32)], "Clip 1 holds NaN"),
         ([], "An empty list"),
     ],
@@ -722,6 +735,140 @@ def test_samples_of_which_no_finite_features_come_are_refused(amplitude):
 def test_float64_samples_beyond_float32_are_refused():
     with pytest.raises(ValueError, match=r"Clip 0 has samples up to 1\.0e\+39"):
         ASTFeatureExtractor()(np.full(800, 1e39), sampling_rate=16_000)
+
+
+@pytest.mark.parametrize(("dtype", "offset"), [(np.uint8, 128), (np.int8, 0)])
+def test_integers_of_8_bits_have_the_full_scale_of_wav_files(drum_clips, dtype, offset):
+    clip = np.round(drum_clips[0] * 100)
+    given, expected = (clip + offset).astype(dtype), (clip / 128).astype(np.float32)
+    extractor = ASTFeatureExtractor(max_length=64)
+    for array in (given, torch.from_numpy(given)):
+        features = extractor(array, sampling_rate=16_000, return_tensors="np").input_values
+        np.testing.assert_array_equal(
+            features, extractor(expected, sampling_rate=16_000, return_tensors="np").input_values
+        )
+
+
+@pytest.fixture
+def said(monkeypatch, caplog):
+    """What is warned of, as in a new process; a sampling rate that was not given is another matter."""
+    monkeypatch.setattr(feature_extraction_ast, "_said", set())
+    monkeypatch.setattr(feature_extraction_ast.logger, "propagate", True)
+    return lambda: [record.getMessage() for record in caplog.records]
+
+
+def channels_of(recording: np.ndarray, kind: str) -> np.ndarray:
+    """A recording in two channels, as it would be from the microphones of `kind`."""
+    noise = np.random.default_rng(0).standard_normal((2, len(recording))).astype(np.float32) * recording.std()
+    return {
+        "equal": np.stack([recording, recording]),
+        "of other levels": np.stack([recording, 0.3 * recording + 0.1 * noise[1]]),
+        "nearly equal": np.stack([recording, recording]) + 0.3 * noise,
+        "opposite": np.stack([recording, -recording]),
+        "with an offset": np.stack([recording, recording + 0.5]),
+        "of a mix": np.stack([recording + 0.5 * np.roll(recording, 4000), 0.5 * recording + np.roll(recording, 4000)]),
+        "five": np.stack([recording, recording, 0.5 * recording, recording, recording + 0.5 * noise[0]]),
+    }[kind]
+
+
+@pytest.mark.parametrize("as_what", ["array", "tensor", "int16"])
+@pytest.mark.parametrize(
+    "kind", ["equal", "of other levels", "nearly equal", "opposite", "with an offset", "of a mix", "five"]
+)
+def test_channels_given_as_a_batch_are_said_once(drum_clips, kind, as_what, said):
+    channels = channels_of(np.concatenate(drum_clips), kind)
+    channels = {
+        "array": channels,
+        "tensor": torch.from_numpy(channels),
+        "int16": (channels * 2**12).astype(np.int16),
+    }[as_what]
+    extractor = ASTFeatureExtractor(max_length=32)
+    for _ in range(2):
+        assert extractor(channels, sampling_rate=16_000, return_tensors="pt").input_values.shape[0] == len(channels)
+    (message,) = said()
+    assert message.startswith(f"The audio has shape {tuple(channels.shape)}, and its rows are nearly equal")
+    assert "pass audio.mean(axis=0)" in message
+
+
+def test_two_long_rows_without_likeness_may_be_channels_too(said):
+    noise = np.random.default_rng(0).uniform(-1, 1, (2, 80_000)).astype(np.float32)
+    ASTFeatureExtractor(max_length=300)(noise, sampling_rate=16_000)
+    (message,) = said()
+    assert "two rows of 5.0 s; it is taken as 2 clips" in message
+
+
+@pytest.mark.parametrize("kind", ["list", "stack", "padded stack", "many rows", "one row", "silence"])
+def test_a_batch_of_clips_is_no_reason_to_warn(drum_clips, kind, said):
+    recordings = [np.concatenate(drum_clips[start::5]) for start in range(5)]
+    same_length = np.stack([recording[:16_000] for recording in recordings])
+    given = {
+        "list": [recordings[0], recordings[0]],
+        "stack": same_length[:2],
+        "padded stack": np.pad(same_length[:3], ((0, 0), (0, 30_000))),
+        "many rows": np.stack([recordings[0]] * 9),
+        "one row": recordings[0][None],
+        "silence": np.zeros((2, 16_000), np.float32),
+    }[kind]
+    ASTFeatureExtractor()(given, sampling_rate=16_000)
+    assert not said()
+
+
+def test_rows_are_looked_at_here_and_there_only(drum_clips):
+    rows = np.zeros((2, 10_000_000), np.float32)
+    looked_at = []
+
+    class Rows(np.ndarray):
+        def __getitem__(self, key):
+            found = super().__getitem__(key)
+            looked_at.append(found.size)
+            return found.view(np.ndarray)
+
+    look_like_channels(rows.view(Rows))
+    assert sum(looked_at) < 2 * 2 * 1024
+
+
+@pytest.mark.parametrize("max_length", [16_000, 160_000, 4097])
+def test_a_number_of_samples_as_max_length_is_said_once(max_length, said):
+    extractor, clip = ASTFeatureExtractor(), np.ones(16_000, np.float32)
+    for _ in range(2):
+        extractor(clip, sampling_rate=16_000, max_length=max_length, truncation=True, padding="longest")
+    (message,) = said()
+    seconds = f"{0.025 + (max_length - 1) * 0.01:.1f} s"
+    assert f"max_length={max_length} counts frames of 10 ms" in message
+    assert seconds in message
+    assert "1024 frames (10.3 s)" in message
+    assert f"pass max_length={num_frames(max_length, 16_000)}" in message
+
+
+@pytest.mark.parametrize("max_length", [None, 16, 1024, 4096])
+def test_other_lengths_are_no_reason_to_warn(max_length, said):
+    ASTFeatureExtractor()(np.ones(16_000, np.float32), sampling_rate=16_000, max_length=max_length, padding=True)
+    assert not said()
+
+
+@pytest.mark.parametrize("kind", ["16-bit samples", "one of a list", "a tenth beyond 2", "a tensor of half precision"])
+def test_floats_far_beyond_full_scale_are_said_once(drum_clips, kind, said):
+    clip = np.concatenate(drum_clips)
+    given = {
+        "16-bit samples": clip * 2**15,
+        "one of a list": [clip, clip[:8000] * 2**15],
+        "a tenth beyond 2": np.where(np.arange(16_000) % 9, 0.1, 2.5).astype(np.float32),
+        "a tensor of half precision": torch.from_numpy(clip[:8000] * 2**11).half(),
+    }[kind]
+    extractor = ASTFeatureExtractor()
+    for _ in range(2):
+        extractor(given, sampling_rate=16_000)
+    (message,) = said()
+    assert message.startswith(f"Clip {int(kind == 'one of a list')} has ")
+    assert "of its samples beyond 2 (up to " in message
+    assert "Divide it by its full scale, 16-bit samples by 32768." in message
+
+
+def test_overshooting_as_decoders_do_is_no_reason_to_warn(said):
+    overshooting = 1.5 * np.sign(np.sin(np.arange(16_000))).astype(np.float32)
+    peaks = np.where(np.arange(16_000) % 12, 0.5, 5).astype(np.float32)
+    ASTFeatureExtractor()([overshooting, peaks], sampling_rate=16_000)
+    assert not said()
 
 
 class AcceleratorOnTheProcessor(TorchFunctionMode):

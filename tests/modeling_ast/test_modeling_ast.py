@@ -315,3 +315,12 @@ def test_embeddings_of_a_mixed_batch(tiny_sizes):
     assert not embedding.per_second[1, 2:].any()
     for name in ("class_token_mean", "per_second"):  # the seconds after the clip's end aside
         torch.testing.assert_close(embedding[name][1:, : alone[name].shape[1]], alone[name], atol=1e-5, rtol=1e-4)
+
+
+def test_embeddings_become_arrays_without_ado(tiny_sizes):
+    model = ASTForAudioClassification(ASTConfig(**tiny_sizes))
+    embedding = model.embed(torch.randn(2, 350, 128))
+    assert [vectors.numpy().shape[0] for vectors in embedding.values()] == [2] * 5
+    assert torch.nn.Linear(32, 1)(embedding.class_token_mean).requires_grad, (
+        "a classifier of one's own may be trained on them"
+    )
