@@ -26,7 +26,7 @@ from .clip_sets.clip_datasets import clip_dataset
 from .clip_sets.streaming import load_streams
 from .clip_sets.waveform_cache import WaveformCache
 from .collator import ASTDataCollator, model_inputs
-from .command_line import merged_recipe
+from .command_line import given_fields, merged_recipe
 from .data import ClipDataset, UsableWaveforms
 from .evaluation import as_references, evaluate
 from .lora import (
@@ -37,7 +37,7 @@ from .lora import (
     merge_into_trainer,
     require_peft,
 )
-from .metrics import ASTMetrics, left_out_note, mean_loss
+from .metrics import ASTMetrics, left_out_note, mean_loss, without_labels_note
 from .normalization import (
     measure_normalization,
     normalized_batch_warning,
@@ -57,7 +57,9 @@ from .sources.grouping import torn_recordings_note
 from .sources.labels import is_multi_label, label_names
 from .sources.splits import load_splits
 from .sources.stored_features import is_precomputed
+from .thresholds import not_chosen_note
 from .trainer import ASTTrainer
+from .training_fields import unheeded_notes
 from .weight_averaging import EpochFolders, remove_epochs
 
 CLIPS_LOOKED_AT = 64  # whose normalised features are compared with what the model expects
@@ -142,6 +144,7 @@ def _prepare_trainer(
     sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
     if "validation" in splits:
         sizes += f", {len(splits['validation'])} to choose on"
+    notes += unheeded_notes(training_args, given_fields(argv))
     print_stage(1, "; ".join([f"data: {sizes}, split {split_method}", *notes]))
 
     problem_type = problem_type_of_labels(splits["train"], optimization_args.loss)
@@ -180,7 +183,7 @@ def _prepare_trainer(
         identity["starting weights"] = frozen_weights_digest(model)
     refuse_smoothed_vectors(training_args, problem_type)
     trainer = build_trainer(model, feature_extractor, clips, augmentation, optimization_args, training_args, identity)
-    trainer.check_sampling()
+    trainer.check_settings()
     return trainer, clips, summary
 
 
@@ -209,8 +212,7 @@ def _train_and_publish(run: PreparedRun) -> dict:
     adapted = merge_into_trainer(trainer)
     evaluation = evaluate(trainer, run.clips, run.data_args, run.optimization)
     scores = "  ".join(f"{name} {value:.3f}" for name, value in evaluation["metrics"].items())
-    left_out = left_out_note(evaluation["left_out"], len(run.summary["labels"]))
-    words = [f"score: {scores}", *([left_out] if left_out else [])]
+    words = [f"score: {scores}", *evaluation_notes(evaluation)]
     summary = run.summary | {
         "history": run_summary.history_section(trainer.state.log_history),
         "evaluation": evaluation,
@@ -227,6 +229,22 @@ def _train_and_publish(run: PreparedRun) -> dict:
     score = f"{name.replace('_', ' ')} {evaluation['metrics'][name]:.3f} on {evaluation['clips']} clips"
     print_stage(6, f"{args.output_dir}: {score}")
     return summary
+
+
+def evaluation_notes(evaluation: dict) -> list[str]:
+    """What to say of an evaluation beside its scores: what they leave out, and what was not chosen although it was to be.
+
+    Args:
+        evaluation (`dict`): from [`evaluate`].
+    """
+    notes = [
+        left_out_note(evaluation["left_out"], len(evaluation["per_class"])),
+        without_labels_note(evaluation.get("clips_without_labels", 0), evaluation["clips"]),
+        not_chosen_note(evaluation.get("thresholds_not_chosen", [])),
+    ]
+    if "not_chosen" in evaluation.get("best_checkpoint", {}):
+        notes.append(f"published are {evaluation['protocol']}")
+    return [note for note in notes if note]
 
 
 def print_stage(number: int, message: str):
@@ -417,6 +435,10 @@ def build_model(
         "hidden_dropout_prob": args.hidden_dropout_prob,
         "attention_probs_dropout_prob": args.attention_probs_dropout_prob,
         "attn_implementation": args.attn_implementation,
+        # Some checkpoints have other outputs switched on; here, and in what is published, a model gives logits by name.
+        "output_hidden_states": False,
+        "output_attentions": False,
+        "return_dict": True,
     }
     start = args.model_name_or_path
     if not start:
