@@ -16,6 +16,7 @@ from model_card.licenses import license_note
 from model_card.run_summary import features_section, versions
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import NEW_RESAMPLER
+from modeling_ast.configuration_ast import LOGITS_ALONE
 from modeling_ast.log_mel import num_frames, num_samples
 from modeling_ast.tagging import check_model_name
 
@@ -435,10 +436,7 @@ def build_model(
         "hidden_dropout_prob": args.hidden_dropout_prob,
         "attention_probs_dropout_prob": args.attention_probs_dropout_prob,
         "attn_implementation": args.attn_implementation,
-        # Some checkpoints have other outputs switched on; here, and in what is published, a model gives logits by name.
-        "output_hidden_states": False,
-        "output_attentions": False,
-        "return_dict": True,
+        **LOGITS_ALONE,
     }
     start = args.model_name_or_path
     if not start:
