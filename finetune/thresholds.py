@@ -62,8 +62,8 @@ def not_chosen_note(names: list[str]) -> str | None:
     """What [`not_chosen`] found, in words; `None` if there is a threshold for each label."""
     if not names:
         return None
-    verb = "stays" if len(names) == 1 else "stay"
-    return f"the threshold of {some(names)} {verb} at {MULTI_LABEL_THRESHOLD}: no validation clip has the label, or all have it"
+    which = f"the threshold of {names[0]} stays" if len(names) == 1 else f"the thresholds of {some(names)} stay"
+    return f"{which} at {MULTI_LABEL_THRESHOLD}: no validation clip has the label, or all have it"
 
 
 def _best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
