@@ -84,6 +84,15 @@ REFUSED = {
     "parallelism_config": "tensor, context and sequence parallelism are for larger models than this one",
 }
 
+# Values of accelerator_config that are refused in several processes, and why.
+REFUSED_IN_PROCESSES = {
+    "even_batches": (False, "one would wait in vain for the last batch of another"),
+    "split_batches": (
+        True,
+        "each would read a part of a batch, and another batch size would be recorded than was trained",
+    ),
+}
+
 # What a run of this kit does not look at, and why; it is said if it was given.
 WITHOUT_EFFECT = {
     "do_train": "ast-finetune always trains",
@@ -247,11 +256,13 @@ def refuse_fields(args: TrainingArguments, given: Collection[str]):
             raise ValueError(f"{name} {other.words}. {other.way}, or leave it out.")
     if DebugOption.TPU_METRICS_DEBUG in args.debug:
         raise ValueError("debug=tpu_metrics_debug was given, but this kit has no TPU code. Leave it out.")
-    if args.accelerator_config.even_batches is False and args.world_size > 1:
+    if "num_steps" in (args.accelerator_config.gradient_accumulation_kwargs or {}):
         raise ValueError(
-            "accelerator_config has even_batches=false, under which several processes wait for each other for ever at the end "
-            "of an epoch. Leave it out."
+            "accelerator_config has num_steps, which would not be recorded. Pass --gradient_accumulation_steps in its place."
         )
+    for name, (value, why) in REFUSED_IN_PROCESSES.items():
+        if getattr(args.accelerator_config, name) is value and args.world_size > 1:
+            raise ValueError(f"accelerator_config has {name}={value}, but of several processes {why}. Leave it out.")
 
 
 def unheeded_notes(args: TrainingArguments, given: Collection[str]) -> list[str]:

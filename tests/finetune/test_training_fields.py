@@ -101,6 +101,10 @@ def test_numbers_that_make_no_sense_are_refused(name, tmp_path):
         (["--learning_rate", "nan"], "learning_rate=nan"),
         (["--accelerator_config", "{oops"], r"accelerator_config='\{oops' is no JSON"),
         (["--accelerator_config", '{"foo": 1}'], "unexpected keyword argument 'foo'. Correct --accelerator_config"),
+        (
+            ["--accelerator_config", '{"gradient_accumulation_kwargs": {"num_steps": 2}}'],
+            "--gradient_accumulation_steps",
+        ),
         (["--lr_scheduler_kwargs", "settings.json"], "lr_scheduler_kwargs='settings.json' is no mapping. Pass JSON"),
         (
             ["--activation_checkpointing", "true", "--activation_checkpointing_kwargs", '{"foo": 1}'],
@@ -116,6 +120,15 @@ def test_numbers_that_make_no_sense_are_refused(name, tmp_path):
 def test_values_that_would_end_in_a_traceback_are_answered_in_words(given, message):
     with pytest.raises(ValueError, match=message):
         parse_arguments([*flags("data", "run"), *given])
+
+
+@pytest.mark.parametrize("setting", ['{"even_batches": false}', '{"split_batches": true}'])
+def test_settings_of_accelerate_that_one_process_may_have_are_refused_for_several(monkeypatch, setting):
+    argv = [*flags("data", "run"), "--accelerator_config", setting]
+    parse_arguments(argv)
+    monkeypatch.setattr(ASTTrainingArguments, "world_size", 2)
+    with pytest.raises(ValueError, match="but of several processes .* Leave it out"):
+        parse_arguments(argv)
 
 
 def test_fields_that_mean_what_is_so_anyway_are_no_mistake():
