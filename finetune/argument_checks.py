@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Collection
 
+from transformers import TrainingArguments
+
 from .arguments import (
     ASTTrainingArguments,
     AugmentationArguments,
@@ -89,12 +91,14 @@ def check_best_checkpoint(training: ASTTrainingArguments):
             f"metric_for_best_model={metric!r} is no score of an evaluation, expected {LOSS}, {', '.join(SCORES)}.{hint} "
             "Correct --metric_for_best_model."
         )
-    if training.greater_is_better != (name != LOSS):
-        better = "lower" if name == LOSS else "higher"
-        raise ValueError(
-            f"greater_is_better={training.greater_is_better} was given, but a {better} {name.replace('_', ' ')} is better: the "
-            "worst checkpoint would be chosen. Leave it out."
-        )
+
+
+def wrong_way_round(training: TrainingArguments) -> str | None:
+    """What is chosen as the best checkpoint where `greater_is_better` says the contrary of its score; else `None`."""
+    name = (training.metric_for_best_model or "").removeprefix("eval_")
+    if name not in (LOSS, *SCORES) or training.greater_is_better == (name != LOSS):
+        return None
+    return f"the checkpoint with the {'highest' if name == LOSS else 'lowest'} {name.replace('_', ' ')}"
 
 
 def refuse_adapters_of_nothing(model: ModelArguments, optimization: OptimizationArguments):

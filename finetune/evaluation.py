@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from modeling_ast.tagging import label_thresholds
 
+from .argument_checks import wrong_way_round
 from .arguments import DataArguments, OptimizationArguments
 from .data import ClipDataset
 from .metrics import SCORES, ASTMetrics, as_multi_hot, macro_f1
@@ -95,7 +96,7 @@ def protocol_in_words(trainer: ASTTrainer, optimization: OptimizationArguments, 
         words = f"the mean of the weights of epochs {first} to {last}"
     elif args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None:
         where = "the validation split" if has_validation else "this same split, which makes the score optimistic"
-        return f"the best checkpoint by {args.metric_for_best_model} on {where}"
+        return f"{wrong_way_round(args) or f'the best checkpoint by {args.metric_for_best_model}'} on {where}"
     elif args.load_best_model_at_end:
         words = f"the last weights, not the best checkpoint by {args.metric_for_best_model}: {why_no_best(trainer)}"
     else:
@@ -183,5 +184,6 @@ def _choices_on_validation(trainer: ASTTrainer, clips: ClipDataset, exclusive: b
         truth = as_multi_hot(references, len(labels))
         trainer.model.config.label_thresholds = choose_thresholds(scores, truth, labels)
         section["thresholds"] = trainer.model.config.label_thresholds
-        section["thresholds_not_chosen"] = not_chosen(truth, labels)
+        if names := not_chosen(truth, labels):
+            section["thresholds_not_chosen"] = names
     return section

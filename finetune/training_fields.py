@@ -131,7 +131,8 @@ class Belongs:
     counts: Callable[[TrainingArguments], bool]
 
 
-_TO_STEPS = "says how often in steps"
+# What counts for one strategy only: said, as a recipe may name it whose strategy a flag overrides.
+STEPS = {"eval_steps": "eval_strategy", "save_steps": "save_strategy"}
 _TO_PUSHING = Belongs("says how a run is pushed", "Pass --push_to_hub too", lambda args: args.push_to_hub)
 _TO_WORKERS = Belongs(
     "is about processes that read clips",
@@ -172,8 +173,6 @@ BELONGS = {
         lambda args: args.lr_scheduler_type not in (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP),
     ),
     "run_name": Belongs("is what services call a run", "Pass --report_to too", lambda args: bool(args.report_to)),
-    "eval_steps": Belongs(_TO_STEPS, "Pass --eval_strategy steps too", lambda args: args.eval_strategy == "steps"),
-    "save_steps": Belongs(_TO_STEPS, "Pass --save_strategy steps too", lambda args: args.save_strategy == "steps"),
     "fsdp_config": Belongs("is about FSDP", "Pass --fsdp too", lambda args: bool(args.fsdp)),
     "optim_target_modules": Belongs(
         "is for GaLore and APOLLO", "Pass one of these as --optim", lambda args: args.optim in LOW_RANK_OPTIMIZERS
@@ -267,11 +266,11 @@ def refuse_fields(args: TrainingArguments, given: Collection[str]):
 
 def unheeded_notes(args: TrainingArguments, given: Collection[str]) -> list[str]:
     """What to say of fields that were given and that a run of this kit does not look at."""
-    return [
-        f"--{name} has no effect: {why}"
-        for name, why in WITHOUT_EFFECT.items()
-        if name in given and is_given(args, name)
-    ]
+    notes = dict(WITHOUT_EFFECT)
+    for name, strategy in STEPS.items():
+        if getattr(args, strategy) != "steps":
+            notes[name] = f"--{strategy} is {getattr(args, strategy).value}, not steps"
+    return [f"--{name} has no effect: {why}" for name, why in notes.items() if name in given and is_given(args, name)]
 
 
 def is_given(group, name: str) -> bool:

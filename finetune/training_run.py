@@ -20,6 +20,7 @@ from modeling_ast.configuration_ast import LOGITS_ALONE
 from modeling_ast.log_mel import num_frames, num_samples
 from modeling_ast.tagging import check_model_name
 
+from .argument_checks import wrong_way_round
 from .arguments import ASTTrainingArguments, DataArguments, ModelArguments, OptimizationArguments
 from .augmentation import Augmentation, samples_needed
 from .checks import check_precomputed_splits, check_splits, check_streams, look_at_every_clip
@@ -146,6 +147,8 @@ def _prepare_trainer(
     if "validation" in splits:
         sizes += f", {len(splits['validation'])} to choose on"
     notes += unheeded_notes(training_args, given_fields(argv))
+    if wrong_way_round(training_args):
+        notes.append(f"--greater_is_better {training_args.greater_is_better} chooses {wrong_way_round(training_args)}")
     print_stage(1, "; ".join([f"data: {sizes}, split {split_method}", *notes]))
 
     problem_type = problem_type_of_labels(splits["train"], optimization_args.loss)

@@ -185,7 +185,7 @@ def training_section(
         # What there is to say of adapters has a section of its own, where there are any.
         "optimization": {name: value for name, value in asdict(optimization).items() if not name.startswith("lora_")},
         "load_best_model_at_end": args.load_best_model_at_end,
-        "metric_for_best_model": args.metric_for_best_model if args.load_best_model_at_end else None,
+        **({"metric_for_best_model": args.metric_for_best_model} if args.load_best_model_at_end else {}),
     }
 
 
@@ -220,7 +220,7 @@ def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
         "features": features,
         "model sizes": summary["model"],
         "training settings": training,
-        BEST_CHECKPOINT: summary["training"]["metric_for_best_model"],
+        BEST_CHECKPOINT: summary["training"].get("metric_for_best_model"),
     }
 
 

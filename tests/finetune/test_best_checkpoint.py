@@ -54,7 +54,8 @@ def test_the_best_checkpoint_of_a_moved_run_is_published(data, run, begun, monke
     assert best_checkpoint(run / "checkpoint-6") == run / "checkpoint-3"
     shutil.rmtree(begun / "checkpoint-3")  # of the place that the state names
     try:
-        assert resume(data, "run", save_total_limit=1) == 0  # spelled otherwise than in the state
+        # The folder by its name here, the checkpoint by its whole path.
+        assert resume(data, "run", save_total_limit=1, resume_from_checkpoint=run / "checkpoint-6") == 0
     finally:
         shutil.copytree(run / "checkpoint-3", begun / "checkpoint-3")
     published = load_file(run / "model.safetensors")
@@ -188,8 +189,6 @@ def test_scores_that_are_no_number_choose_nothing_and_that_is_said(tmp_path, cap
         ),
         ({"metric_for_best_model": "f1"}, "expected loss, accuracy, .* Did you mean f1_macro"),
         ({"metric_for_best_model": "eval_mAP"}, "metric_for_best_model='eval_mAP' is no score"),
-        ({"greater_is_better": "false"}, "a higher accuracy is better: the worst checkpoint would be chosen"),
-        ({"metric_for_best_model": "loss", "greater_is_better": "true"}, "a lower loss is better"),
         ({"load_best_model_at_end": "false", "metric_for_best_model": "foo"}, "is no score of an evaluation"),
         (
             {
@@ -204,6 +203,20 @@ def test_scores_that_are_no_number_choose_nothing_and_that_is_said(tmp_path, cap
 def test_a_best_checkpoint_that_cannot_be_chosen_is_refused(data, tmp_path, fields, message):
     with pytest.raises(ValueError, match=message):
         parse_arguments(flags(data, tmp_path / "run", **BEST | fields))
+
+
+@pytest.mark.parametrize(
+    ("metric", "greater", "words"),
+    [
+        ("accuracy", "false", "the checkpoint with the lowest accuracy"),
+        ("loss", "true", "the checkpoint with the highest loss"),
+    ],
+)
+def test_a_choice_of_the_worst_checkpoint_is_not_called_the_best(data, tmp_path, metric, greater, words, capsys):
+    fields = BEST | {"metric_for_best_model": metric, "greater_is_better": greater, "num_train_epochs": 1}
+    assert main(flags(data, tmp_path / "run", **fields)) == 0
+    assert f"chooses {words}" in capsys.readouterr().out
+    assert f"Protocol: {words} on this same split" in (tmp_path / "run" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ BELONGING_VALUES = {
     "hub_always_push": "true", "dataloader_persistent_workers": "true", "dataloader_multiprocessing_context": "spawn",
     "activation_checkpointing_kwargs": '{"use_reentrant":false}', "gradient_checkpointing_kwargs": '{"use_reentrant":false}',
     "project": "x", "trackio_space_id": "x", "trackio_bucket_id": "x", "trackio_static_space_id": "x", "eval_delay": "1",
-    "metric_for_best_model": "accuracy", "greater_is_better": "true", "run_name": "x", "eval_steps": "5", "save_steps": "5",
+    "metric_for_best_model": "accuracy", "greater_is_better": "true", "run_name": "x",
     "fsdp_config": '{"version":2}', "optim_target_modules": "query",
     "adam_beta1": "0.8 --optim sgd", "adam_beta2": "0.8 --optim adafactor", "adam_epsilon": "0.1 --optim rmsprop",
     "warmup_steps": "9 --lr_scheduler_type constant",
@@ -161,9 +161,10 @@ def test_what_is_known_with_the_clips_is_refused_before_training(data, tmp_path,
 def test_what_has_no_effect_is_said(data, tmp_path, capsys):
     given = dict.fromkeys(WITHOUT_EFFECT, "true")
     given |= {"local_rank": 0, "length_column_name": "seconds", "average_tokens_across_devices": "false"}
+    given |= {"eval_steps": 5, "save_steps": 5}  # with eval_strategy no and save_strategy epoch
     assert main(flags(data, tmp_path / "run", num_train_epochs=1, **given)) == 0
     (first,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[1/6]")]
-    assert re.findall(r"--(\w+) has no effect: ", first) == list(WITHOUT_EFFECT)
+    assert re.findall(r"--(\w+) has no effect: ", first) == [*WITHOUT_EFFECT, "eval_steps", "save_steps"]
 
 
 @pytest.fixture
