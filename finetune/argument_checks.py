@@ -1,9 +1,11 @@
 """What fields of a fine-tuning run say against each other across their groups: refused before anything is loaded."""
 
-import dataclasses
+import difflib
+from collections.abc import Collection
+
+from transformers import TrainingArguments
 
 from .arguments import (
-    HUB_FIELDS,
     ASTTrainingArguments,
     AugmentationArguments,
     DataArguments,
@@ -11,6 +13,10 @@ from .arguments import (
     OptimizationArguments,
 )
 from .augmentation import refuse_without_waveforms
+from .metrics import SCORES
+from .training_fields import is_given, refuse_fields
+
+LOSS = "loss"  # among what an epoch is chosen by, beside the scores
 
 
 def check_together(
@@ -19,12 +25,18 @@ def check_together(
     augmentation: AugmentationArguments,
     optimization: OptimizationArguments,
     training: ASTTrainingArguments,
+    given: Collection[str],
 ):
-    """Refuse what does not go together.
+    """Refuse what does not go together, and what a run cannot obey.
+
+    Args:
+        model, data, augmentation, optimization, training: the groups of fields.
+        given (collection of `str`): names of the fields that the user gave; `TrainingArguments` makes up values of others.
 
     Raises:
         ValueError: for fields of which one contradicts another or leaves it without effect; it says what to type.
     """
+    refuse_fields(training, given)
     if data.features_column_name:
         refuse_without_waveforms(augmentation)
     if augmentation.mixup_probability and training.label_smoothing_factor:
@@ -38,6 +50,55 @@ def check_together(
         )
     refuse_adapters_of_nothing(model, optimization)
     check_choices(data, optimization, training)
+    check_best_checkpoint(training)
+
+
+def check_best_checkpoint(training: ASTTrainingArguments):
+    """Refuse a choice of the best checkpoint that cannot be made: by an unknown score, or of weights that are not kept.
+
+    Raises:
+        ValueError: it says what to type.
+    """
+    if training.load_best_model_at_end and (training.eval_strategy == "no" or training.save_strategy == "no"):
+        raise ValueError(
+            "load_best_model_at_end chooses among checkpoints that were scored in training, and there would be none. Pass "
+            "--eval_strategy epoch with --save_strategy epoch, or leave it out."
+        )
+    if (
+        training.load_best_model_at_end
+        and training.eval_strategy == training.save_strategy == "steps"
+        and training.eval_steps != training.save_steps
+    ):
+        raise ValueError(
+            f"load_best_model_at_end chooses the best of all evaluations, and with --eval_steps {training.eval_steps:g} and "
+            f"--save_steps {training.save_steps:g} the best one may have no checkpoint. Pass the same number of steps for both, "
+            "or --save_strategy best."
+        )
+    metric = training.metric_for_best_model
+    if metric is None:
+        if training.save_strategy == "best":
+            raise ValueError(
+                "save_strategy='best' needs to know by which score. Pass --metric_for_best_model accuracy."
+            )
+        return
+    name = metric.removeprefix("eval_")
+    if name not in (LOSS, *SCORES):
+        near = [score for score in SCORES if name.lower() in score] or difflib.get_close_matches(
+            name.lower(), SCORES, n=1
+        )
+        hint = f" Did you mean {near[0]}?" if near else ""
+        raise ValueError(
+            f"metric_for_best_model={metric!r} is no score of an evaluation, expected {LOSS}, {', '.join(SCORES)}.{hint} "
+            "Correct --metric_for_best_model."
+        )
+
+
+def wrong_way_round(training: TrainingArguments) -> str | None:
+    """What is chosen as the best checkpoint where `greater_is_better` says the contrary of its score; else `None`."""
+    name = (training.metric_for_best_model or "").removeprefix("eval_")
+    if name not in (LOSS, *SCORES) or training.greater_is_better == (name != LOSS):
+        return None
+    return f"the checkpoint with the {'highest' if name == LOSS else 'lowest'} {name.replace('_', ' ')}"
 
 
 def refuse_adapters_of_nothing(model: ModelArguments, optimization: OptimizationArguments):
@@ -86,32 +147,31 @@ def check_choices(data: DataArguments, optimization: OptimizationArguments, trai
 def refuse_ignored(data: DataArguments, optimization: OptimizationArguments, training: ASTTrainingArguments):
     """Raise a `ValueError` for a field that another one leaves without effect."""
     for name in ("decay_every", "decay_factor", "warmup_stair"):
-        if optimization.decay_after_epoch is None and _is_given(optimization, name):
+        if optimization.decay_after_epoch is None and is_given(optimization, name):
             raise ValueError(
                 f"{name} belongs to the original's schedule. Pass --decay_after_epoch too, or leave it out."
             )
     for name in ("lora_alpha", "lora_dropout", "lora_target_modules"):
         if not optimization.lora_rank and getattr(optimization, name) not in (None, 0, []):
             raise ValueError(f"{name} belongs to LoRA adapters. Pass --lora_rank 8 too, or leave it out.")
-    if optimization.decay_after_epoch is not None and _is_given(training, "lr_scheduler_type"):
-        raise ValueError(
-            "lr_scheduler_type and decay_after_epoch both say how the learning rate falls. Pass one of them."
-        )
-    if optimization.optimizer != "trainer" and _is_given(training, "optim"):
-        raise ValueError(f"optim and optimizer={optimization.optimizer} both name an optimiser. Pass one of them.")
+    for name in ("lr_scheduler_type", "lr_scheduler_kwargs"):
+        if optimization.decay_after_epoch is not None and is_given(training, name):
+            raise ValueError(f"{name} and decay_after_epoch both say how the learning rate falls. Pass one of them.")
+    for name in ("optim", "optim_args", "optim_target_modules"):
+        if optimization.optimizer != "trainer" and is_given(training, name):
+            raise ValueError(
+                f"{name} and optimizer={optimization.optimizer} both name an optimiser. Pass one of them."
+            )
     if data.streaming:
         refuse_in_a_stream(data, training)
-    elif _is_given(data, "shuffle_buffer"):
+    elif is_given(data, "shuffle_buffer"):
         raise ValueError("shuffle_buffer belongs to clips that are streamed. Pass --streaming too, or leave it out.")
-    hub_fields = [name for name in HUB_FIELDS if _is_given(training, name)]
-    if hub_fields and not training.push_to_hub:
-        raise ValueError(f"{hub_fields[0]} says how a run is pushed. Pass --push_to_hub too, or leave it out.")
     if data.fold_column_name and training.push_to_hub:
         raise ValueError(
             "push_to_hub publishes one model, fold_column_name trains one for every fold. Leave it out, and publish the "
             "fold that you want with ast-push."
         )
-    if data.fold_column_name and _is_given(data, "eval_fraction"):
+    if data.fold_column_name and is_given(data, "eval_fraction"):
         raise ValueError("eval_fraction holds clips out, fold_column_name scores every fold. Pass one of them.")
 
 
@@ -130,16 +190,10 @@ def refuse_in_a_stream(data: DataArguments, training: ASTTrainingArguments):
         "join_annotations": "compares all rows",
     }
     for name, reason in reasons.items():
-        if _is_given(data, name):
+        if is_given(data, name):
             raise ValueError(f"{name} {reason}. Leave out --{name}, or --streaming.")
     if training.train_sampling_strategy != "random":
         raise ValueError(
             f"train_sampling_strategy={training.train_sampling_strategy!r} chooses among all clips, of which a stream holds only "
             "the next ones. Pass --train_sampling_strategy random, or leave out --streaming."
         )
-
-
-def _is_given(group: DataArguments | OptimizationArguments | ASTTrainingArguments, name: str) -> bool:
-    """Whether a field has another value than its default."""
-    (item,) = (item for item in dataclasses.fields(group) if item.name == name)
-    return getattr(group, name) != item.default

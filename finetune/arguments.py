@@ -20,13 +20,13 @@ from modeling_ast.audio_flags import CHANNELS_HELP, STRICT_HELP
 from modeling_ast.patch_grid import GEOMETRY_FIELDS
 
 from .sampling import SAMPLING_STRATEGIES
+from .training_fields import refuse_mappings, refuse_numbers, refuse_unreadable
 
 WIDTH_FIELDS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 SIZE_FIELDS = (*WIDTH_FIELDS, *GEOMETRY_FIELDS)
 # Of DataArguments.
 AUDIO_FIELDS = ("waveform_cache", "skip_bad_audio", "check_audio", "channels", "strict_audio", "resampler")
 ANNOTATIONS_JOINED_BY = ("any", "majority", "all", "share")
-HUB_FIELDS = ("hub_model_id", "hub_private_repo", "hub_revision")  # of TrainingArguments
 
 
 @dataclass
@@ -605,8 +605,16 @@ class ASTTrainingArguments(TrainingArguments):
     def __post_init__(self):
         if not self.output_dir:
             raise ValueError("No output folder was given. Pass --output_dir FOLDER.")
+        refuse_numbers(self)
+        refuse_unreadable(self)
         own_accelerator_config = self.accelerator_config is not None
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except TypeError as error:  # of a mapping with a name that its class does not have
+            raise ValueError(
+                f"The fields of TrainingArguments do not fit: {error}. Correct --accelerator_config or --fsdp_config."
+            ) from error
+        refuse_mappings(self)
         if self.accelerator_config.dispatch_batches:
             raise ValueError(
                 "accelerator_config asks for dispatch_batches, which cannot cut batches of waveforms. Leave it out: every "

@@ -21,7 +21,6 @@ from model_card.run_summary import shown_word
 from .argument_checks import check_together
 from .arguments import (
     ARGUMENT_GROUPS,
-    HUB_FIELDS,
     ASTTrainingArguments,
     AugmentationArguments,
     DataArguments,
@@ -29,6 +28,7 @@ from .arguments import (
     OptimizationArguments,
     local_or_shipped,
 )
+from .training_fields import HUB_FIELDS
 
 COMMON_TRAINING_FIELDS = {
     "num_train_epochs",
@@ -96,10 +96,15 @@ def parse_arguments(
     *groups, rest = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True)
     if rest:
         raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
-    data = groups[1]
-    data.given = frozenset(map(_field_of, flags)) & {item.name for item in dataclasses.fields(data)}
-    check_together(*groups)
+    data, given = groups[1], given_fields(flags)
+    data.given = given & {item.name for item in dataclasses.fields(data)}
+    check_together(*groups, given)
     return tuple(groups)
+
+
+def given_fields(argv: list[str]) -> frozenset[str]:
+    """Names of the fields that a command line gives, those of its recipe included."""
+    return frozenset(filter(None, map(_field_of, all_flags(argv))))
 
 
 def hide_rare_flags(parser: HfArgumentParser):

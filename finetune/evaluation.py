@@ -14,18 +14,18 @@ from torch.distributed.fsdp import FSDPModule
 
 from modeling_ast.tagging import label_thresholds
 
+from .argument_checks import wrong_way_round
 from .arguments import DataArguments, OptimizationArguments
 from .data import ClipDataset
-from .metrics import ASTMetrics, macro_f1
-from .results.run_folder import UNFINISHED
-from .scoring import evaluation_section, probabilities
+from .metrics import SCORES, ASTMetrics, as_multi_hot, macro_f1
+from .results.run_folder import UNFINISHED, step_of
+from .scoring import PROBLEM_TYPES, evaluation_section, probabilities
 from .sources.labels import is_multi_label, label_names, that_count
-from .thresholds import choose_thresholds
+from .thresholds import choose_thresholds, not_chosen
 from .trainer import ASTTrainer
 from .weight_averaging import average_weights, epochs_between, weights_file
 
 AVERAGED_NAME = "averaged.safetensors"
-TIMINGS = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time", "jit_compilation_time")
 
 
 def evaluate(
@@ -52,7 +52,7 @@ def evaluate(
     """
     exclusive = not is_multi_label(clips["eval"].split)
     labels = label_names(clips["eval"].split)
-    section = {}
+    section = best_section(trainer)
     trainer.feature_extractor.padding = "max_length"
     if optimization.ensemble_epochs:
         metrics = _epoch_ensemble(trainer, clips["eval"], exclusive, *optimization.ensemble_epochs)
@@ -94,22 +94,49 @@ def protocol_in_words(trainer: ASTTrainer, optimization: OptimizationArguments, 
     if optimization.average_epochs:
         first, last = optimization.average_epochs
         words = f"the mean of the weights of epochs {first} to {last}"
-    elif args.load_best_model_at_end:
+    elif args.load_best_model_at_end and trainer.state.best_model_checkpoint is not None:
         where = "the validation split" if has_validation else "this same split, which makes the score optimistic"
-        return f"the best checkpoint by {args.metric_for_best_model} on {where}"
+        return f"{wrong_way_round(args) or f'the best checkpoint by {args.metric_for_best_model}'} on {where}"
+    elif args.load_best_model_at_end:
+        words = f"the last weights, not the best checkpoint by {args.metric_for_best_model}: {why_no_best(trainer)}"
     else:
         words = "the last epoch's weights" if watched else "scored once, after the last epoch"
     return f"{words}; the split was also scored in training, but chose nothing" if watched else words
 
 
+def why_no_best(trainer: ASTTrainer) -> str:
+    """Why a training whose best checkpoint was asked for has none, in words."""
+    if trainer.lost_best:
+        return trainer.lost_best
+    name = f"eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"
+    if any(name in entry for entry in trainer.state.log_history):
+        return "it was no number in any evaluation"
+    return "nothing was scored in training"
+
+
+def best_section(trainer: ASTTrainer) -> dict:
+    """Which checkpoint was chosen as the best, or why none was; empty where that was not asked for.
+
+    Returns:
+        `best_checkpoint` with the `metric` it is chosen by, and `step` and `value`, or `not_chosen` in words.
+    """
+    args, state = trainer.args, trainer.state
+    if not args.load_best_model_at_end:
+        return {}
+    if state.best_model_checkpoint is None:
+        chosen = {"not_chosen": why_no_best(trainer)}
+    else:
+        chosen = {"step": step_of(Path(state.best_model_checkpoint)), "value": state.best_metric}
+    return {"best_checkpoint": {"metric": args.metric_for_best_model} | chosen}
+
+
 def _predict(
     trainer: ASTTrainer, clips: ClipDataset, exclusive: bool
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
-    """Scores `(clips, labels)`, references, and what was measured, without timings."""
+    """Scores `(clips, labels)`, references, loss and scores, without times and memory."""
     prediction = trainer.predict(clips)
     scores = probabilities(prediction.predictions, trainer.model.config.problem_type)
-    metrics = {name.removeprefix("test_"): value for name, value in prediction.metrics.items()}
-    metrics = {name: value for name, value in metrics.items() if name not in TIMINGS}
+    metrics = {name: prediction.metrics[f"test_{name}"] for name in ("loss", *SCORES)}
     return scores, as_references(prediction.label_ids, exclusive), metrics
 
 
@@ -150,10 +177,13 @@ def _load_weights(trainer: ASTTrainer, file: Path):
 
 
 def _choices_on_validation(trainer: ASTTrainer, clips: ClipDataset, exclusive: bool, labels: list[str]) -> dict:
-    """Metrics of the validation split and, for independent labels, thresholds chosen there."""
+    """Metrics of the validation split and, for independent scores, thresholds chosen there."""
     scores, references, metrics = _predict(trainer, clips, exclusive)
     section = {"validation": {"clips": len(clips), "metrics": metrics}}
-    if not exclusive:
-        trainer.model.config.label_thresholds = choose_thresholds(scores, references, labels)
+    if trainer.model.config.problem_type == PROBLEM_TYPES["sigmoid"]:
+        truth = as_multi_hot(references, len(labels))
+        trainer.model.config.label_thresholds = choose_thresholds(scores, truth, labels)
         section["thresholds"] = trainer.model.config.label_thresholds
+        if names := not_chosen(truth, labels):
+            section["thresholds_not_chosen"] = names
     return section

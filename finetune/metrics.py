@@ -23,6 +23,8 @@ from modeling_ast.modeling_ast import classification_loss
 from modeling_ast.tagging import MULTI_LABEL_THRESHOLD
 
 NAMES_SHOWN = 10  # of the classes listed in a note
+# What [`ASTMetrics`] gives, and an epoch can be chosen by; more is better of each.
+SCORES = ("accuracy", "f1_macro", "mean_average_precision", "roc_auc_macro", "d_prime")
 
 
 class ASTMetrics(evaluate.Metric):
@@ -37,8 +39,8 @@ class ASTMetrics(evaluate.Metric):
 
     and returns a dictionary of floats: `accuracy`, `f1_macro`, `mean_average_precision`, `roc_auc_macro` and `d_prime`.
     Accuracy and F1 of label indices are by the top label, also where the scores are independent (sigmoid). Accuracy of
-    multi-hot references is the original code's: the top label is the first true one; a clip without a label counts
-    as one of the first class there.
+    multi-hot references is the original code's, the top label being the first true one, over the clips that have a label:
+    there a clip without one counts as one of the first class. Of a single label, which a clip has or has not, all count.
 
     Without `multi_label` the predictions may also be label indices of shape `(clips,)`, as
     `evaluate.evaluator("audio-classification")` hands them over. It wants a checkpoint folder,
@@ -102,7 +104,7 @@ class ASTMetrics(evaluate.Metric):
                 "f1_macro": _mean_f1(as_multi_hot(references, found.shape[1]), found),
             }
         truth = as_multi_hot(references, scores.shape[1])
-        hits = scores.argmax(axis=1) == truth.argmax(axis=1)
+        hits = (scores.argmax(axis=1) == truth.argmax(axis=1))[truth.any(axis=1)]
         if scores.shape[1] == 1:  # there is no other label to prefer
             hits = decide(scores, True, thresholds)[:, 0] == truth[:, 0]
         average_precisions, areas = ranking_scores(scores, truth)
@@ -263,6 +265,22 @@ def left_out_note(names: list[str], num_labels: int) -> str | None:
         return "no clip of the scored split has a label, so there is no score"
     shown = ", ".join(names[:NAMES_SHOWN]) + (" ..." if len(names) > NAMES_SHOWN else "")
     return f"{len(names)} of {num_labels} classes have no clip in the scored split and no part in the means: {shown}"
+
+
+def clips_without_labels(references: np.ndarray) -> int:
+    """How many clips have no part in the accuracy as they have none of several labels.
+
+    Args:
+        references (`np.ndarray`): indices of shape `(clips,)`, or multi-hot.
+    """
+    if references.ndim == 1 or references.shape[1] == 1:
+        return 0
+    return int((~references.astype(bool).any(axis=1)).sum())
+
+
+def without_labels_note(count: int, num_clips: int) -> str | None:
+    """What [`clips_without_labels`] found, in words; `None` if every clip has a label."""
+    return f"{count} of {num_clips} clips have no label and no part in the accuracy" if count else None
 
 
 def confusion(scores: np.ndarray, references: np.ndarray, num_labels: int) -> list[list[int]]:

@@ -261,16 +261,19 @@ def class_weights(counts: np.ndarray, num_clips: int, loss: str) -> torch.Tensor
 def weighted_classification_loss(
     logits: torch.Tensor, labels: torch.Tensor, problem_type: str, weights: torch.Tensor
 ) -> torch.Tensor:
-    """Weighted mean loss of a batch, in float32.
+    """Weighted loss of a batch, divided by its clips, in float32.
+
+    It is divided by the number of clips and not, as torch's weighted mean is, by the sum of the batch's own weights: that
+    would take out again what the weights do among batches, all of it where a batch is one clip. So an update is the same
+    however its clips are cut into batches, micro-batches and processes, as long as these are equally many.
 
     Args:
         logits (`torch.Tensor` of shape `(batch, num_labels)`): the model's output.
         labels (`torch.Tensor`): indices of shape `(batch,)`, or for soft labels and several labels a clip, floats of
             shape `(batch, num_labels)`.
-        problem_type (`str`): `"single_label_classification"`: cross entropy, the sum over the clips divided by the sum of
-            their weights. That of a soft label is the mean weight of its classes, so that probabilities of 0 and 1 give
-            what indices give (torch divides soft labels by the number of clips). `"multi_label_classification"`: binary
-            cross entropy with `pos_weight`, the mean over clips and labels.
+        problem_type (`str`): `"single_label_classification"`: cross entropy, each class with its weight; a soft label is
+            as much of each class as it says. `"multi_label_classification"`: binary cross entropy with `pos_weight`, the
+            mean over clips and labels.
         weights (`torch.Tensor` of shape `(num_labels,)`): from [`class_weights`].
 
     Raises:
@@ -284,8 +287,5 @@ def weighted_classification_loss(
             f"Class weights are for single- or multi-label classification, not problem_type={problem_type!r}. Pass "
             "--class_weights none, or set config.problem_type."
         )
-    if not labels.is_floating_point():
-        return nn.functional.cross_entropy(logits, labels.long(), weight=weights)
-    labels = labels.float()
-    total = nn.functional.cross_entropy(logits, labels, weight=weights, reduction="sum")
-    return total / (labels @ weights).sum()
+    labels = labels.float() if labels.is_floating_point() else labels.long()
+    return nn.functional.cross_entropy(logits, labels, weight=weights, reduction="sum") / len(logits)

@@ -29,7 +29,7 @@ from modeling_ast.terminal import shell_command
 from .arguments import DataArguments
 from .checks import look_at_every_clip
 from .clip_sets.waveform_cache import WaveformCache
-from .metrics import left_out_note
+from .metrics import left_out_note, without_labels_note
 from .robustness.failures import is_out_of_memory
 from .robustness.input_errors import INPUT_ERRORS
 from .scoring import DivergedError, Hearing, common_labels, ensemble_scores, evaluation_section, label_order
@@ -367,8 +367,11 @@ def print_evaluations(evaluations: dict[str, dict], per_class: bool):
         [[name, *(section["metrics"][key] for key in METRICS)] for name, section in evaluations.items()],
     )
     evaluation = list(evaluations.values())[-1]
-    note = left_out_note(evaluation["left_out"], len(evaluation["per_class"]))
-    if note:
+    notes = (
+        left_out_note(evaluation["left_out"], len(evaluation["per_class"])),
+        without_labels_note(evaluation.get("clips_without_labels", 0), evaluation["clips"]),
+    )
+    for note in filter(None, notes):
         print(f"\n{note}")
     if per_class:
         print()

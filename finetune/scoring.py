@@ -21,7 +21,7 @@ from .clip_sets.clip_datasets import clip_dataset
 from .clip_sets.waveform_cache import WaveformCache
 from .collator import ASTDataCollator, model_inputs
 from .data import ASTDataset, ClipDataset
-from .metrics import ASTMetrics, confusion, left_out, per_class_table
+from .metrics import ASTMetrics, clips_without_labels, confusion, left_out, per_class_table
 from .robustness.clip_oddities import waveform_oddities
 from .sources.data_errors import some
 from .sources.labels import is_multi_label, label_names, that_count
@@ -335,8 +335,9 @@ def evaluation_section(
             found in precision, recall and F1; 0.5 if not given.
 
     Returns:
-        A dictionary of plain values; `left_out` names the labels without clips, which no mean includes.
-        `confusion_matrix` is there for exclusive labels only.
+        A dictionary of plain values; `left_out` names the labels without clips, which no mean includes;
+        `clips_without_labels` says how many clips the accuracy does not include, if there are any. `confusion_matrix` is
+        there for exclusive labels only.
     """
     multi_label = references.ndim == 2
     thresholds = thresholds if multi_label else None
@@ -353,6 +354,9 @@ def evaluation_section(
         "left_out": left_out(references, list(labels)),
         "per_class": table,
     }
+    unlabelled = clips_without_labels(references)
+    if unlabelled:
+        section["clips_without_labels"] = unlabelled
     if not multi_label:
         section["confusion_matrix"] = confusion(scores, references, len(labels))
     return section

@@ -8,6 +8,8 @@ import numpy as np
 
 from modeling_ast.tagging import MULTI_LABEL_THRESHOLD
 
+from .sources.data_errors import some
+
 
 def choose_thresholds(scores: np.ndarray, references: np.ndarray, labels: list[str]) -> dict[str, float]:
     """For each class the threshold with the best F1.
@@ -43,6 +45,25 @@ def choose_thresholds(scores: np.ndarray, references: np.ndarray, labels: list[s
     # In double precision there is always a number between two float32 scores.
     columns = zip(labels, scores.astype(np.float64).T, references.T.astype(bool), strict=True)
     return {label: _best_threshold(column, truth) for label, column, truth in columns}
+
+
+def not_chosen(references: np.ndarray, labels: list[str]) -> list[str]:
+    """Names of the labels whose threshold stays at 0.5, as none of these clips has them, or all have.
+
+    Args:
+        references (`np.ndarray` of shape `(clips, labels)`): multi-hot, of the validation clips.
+        labels (`list[str]`): names in output order.
+    """
+    positives = references.astype(bool).sum(axis=0)
+    return [label for label, count in zip(labels, positives, strict=True) if count in (0, len(references))]
+
+
+def not_chosen_note(names: list[str]) -> str | None:
+    """What [`not_chosen`] found, in words; `None` if there is a threshold for each label."""
+    if not names:
+        return None
+    which = f"the threshold of {names[0]} stays" if len(names) == 1 else f"the thresholds of {some(names)} stay"
+    return f"{which} at {MULTI_LABEL_THRESHOLD}: no validation clip has the label, or all have it"
 
 
 def _best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """`Trainer` for AST: features and augmentation on the training device, draws that survive a resume, whole checkpoints."""
 
+import copy
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback
+from transformers.optimization import get_scheduler
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
@@ -39,9 +41,11 @@ from .optimization import (
 from .results.progress import EpochLines
 from .results.pushing import check_push, write_trainer_card
 from .results.run_folder import IDENTITY_NAME, UNFINISHED, events_dir
+from .robustness.checkpoint_files import best_checkpoint, fault_of_weights
 from .robustness.divergence import DivergenceWatch
 from .robustness.interruption import InterruptionCheck
 from .sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
+from .training_fields import LOW_RANK_OPTIMIZERS
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +70,13 @@ class ASTTrainer(Trainer):
             may have its own `evaluation_sampler()`.
 
     Differs from `Trainer` also in that a checkpoint is written under another name, synced and renamed, so that a
-    half-written one is never resumed from, and in what is pushed to the Hub: never unfinished weights, and what and how
-    `ast-push` does.
+    half-written one is never resumed from; in that all scored clips are scored, whatever `dataloader_drop_last` says of
+    training; in that the best checkpoint is found again in a run's folder that was moved, and that it is known when it is
+    lost; and in what is pushed to the Hub: never unfinished weights, and what and how `ast-push` does.
+
+    Attributes:
+        lost_best (`str`, *optional*): after a training, in words what is wrong with the best checkpoint where its weights
+            could not be loaded; the last ones stand then.
     """
 
     def __init__(
@@ -98,6 +107,7 @@ class ASTTrainer(Trainer):
         self._freeze()
         self._saving_into: str | None = None
         self.published = False  # whether the output folder holds the result of the last training
+        self.lost_best: str | None = None
         self.remove_callback(PrinterCallback if self.args.disable_tqdm else ProgressCallback)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
@@ -107,6 +117,16 @@ class ASTTrainer(Trainer):
         self.add_callback(InterruptionCheck)
         self.divergence_watch = DivergenceWatch(self)
         self.add_callback(self.divergence_watch)
+
+    def _get_dataloader(
+        self, dataset, description, batch_size, sampler_fn=None, is_training=False, dataloader_key=None
+    ):
+        drop_last = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = drop_last and is_training
+        try:
+            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
+        finally:
+            self.args.dataloader_drop_last = drop_last
 
     def _get_train_sampler(self, train_dataset=None) -> EpochSampler | StreamSampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
@@ -206,6 +226,27 @@ class ASTTrainer(Trainer):
         self._steps_per_epoch = values[1]
         return values
 
+    def _init_training_state(
+        self, max_steps, steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+    ) -> tuple:
+        begun = super()._init_training_state(
+            max_steps, steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        if resume_from_checkpoint is not None:
+            best, run_dir = best_checkpoint(Path(resume_from_checkpoint)), Path(self.args.output_dir)
+            if best is not None and best.parent.resolve() == run_dir.resolve():
+                best = run_dir / best.name  # spelled as those among which `Trainer` looks for it
+            self.state.best_model_checkpoint = str(best) if best is not None and best.is_dir() else None
+        return begun
+
+    def _finalize_training(self, trial, num_train_samples, start_time):
+        best = self.state.best_model_checkpoint
+        fault = None if best is None else fault_of_weights(Path(best), not self.is_deepspeed_enabled)
+        self.lost_best = fault and f"{Path(best).name} was the best, but {fault}"
+        if fault:
+            self.state.best_model_checkpoint = None
+        return super()._finalize_training(trial, num_train_samples, start_time)
+
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
         self.published = False
         evaluated = vars(self.model).get("_is_accelerate_prepared") and self.model_wrapped is self.model
@@ -271,10 +312,70 @@ class ASTTrainer(Trainer):
         self.scored_dataset = dataloader.dataset
         return super().evaluation_loop(dataloader, *args, **kwargs)
 
-    def check_sampling(self):
-        """Raise the `ValueError` with which a class-balanced draw of too few clips would end the training."""
-        if self.args.train_sampling_strategy == "class_balanced":
+    def check_settings(self):
+        """Find out what would end the training, or leave it without what was asked for, once the clips are known.
+
+        Raises:
+            ValueError: for a class-balanced draw of too few clips, less than one whole batch where others are dropped,
+                scoring that would begin after the end, and an optimiser or a schedule that cannot be made.
+            ImportError: for an optimiser whose package is not installed.
+        """
+        args = self.args
+        if args.train_sampling_strategy == "class_balanced":
             self._get_train_sampler()
+        num_clips, batch_size = len(self.train_dataset), args.train_batch_size * args.world_size
+        if args.dataloader_drop_last and num_clips < batch_size:
+            raise ValueError(
+                f"dataloader_drop_last leaves nothing of {num_clips} training clips in batches of {batch_size}. Leave it out, or "
+                "pass a smaller --per_device_train_batch_size."
+            )
+        self._check_eval_delay()
+        self._check_optimizer()
+        if self.optimization.decay_after_epoch is None:
+            self._check_schedule()
+
+    def _check_optimizer(self):
+        args = self.args
+        try:
+            made = self.get_optimizer_cls_and_kwargs(args, self.model)
+        except ValueError as error:
+            raise ValueError(
+                f"optim={args.optim.value}, optim_args={args.optim_args!r}, optim_target_modules={args.optim_target_modules!r} "
+                f"make no optimiser: {error}. Correct them; optim_args is name=value,name=value."
+            ) from error
+        if not args.optim_args or args.optim in LOW_RANK_OPTIMIZERS:  # whose settings are in groups of parameters
+            return
+        pairs = args.optim_args.split(",")
+        for place, pair in enumerate(pairs):
+            without = copy.copy(args)
+            without.optim_args = ",".join(pairs[:place] + pairs[place + 1 :])
+            if self.get_optimizer_cls_and_kwargs(without, self.model) == made:
+                raise ValueError(
+                    f"optim_args has {pair.strip()}, which changes nothing of optim={args.optim.value}. Correct it, or leave it out."
+                )
+
+    def _check_eval_delay(self):
+        args = self.args
+        if args.eval_strategy == "no":
+            return
+        _, steps_per_epoch, *_, max_steps = self.set_initial_training_values(args, self.get_train_dataloader())
+        by_steps = args.eval_strategy == "steps"
+        end = max_steps if by_steps else max_steps / steps_per_epoch
+        if args.eval_delay > end:
+            raise ValueError(
+                f"eval_delay={args.eval_delay:g} is beyond the end of the training at {end:g} {'steps' if by_steps else 'epochs'}, "
+                "so that nothing would be scored in it. Pass a smaller --eval_delay, or --eval_strategy no."
+            )
+
+    def _check_schedule(self):
+        args, unused = self.args, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        try:
+            get_scheduler(args.lr_scheduler_type, unused, 0, 1, args.lr_scheduler_kwargs)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"lr_scheduler_type={args.lr_scheduler_type.value}, lr_scheduler_kwargs={args.lr_scheduler_kwargs} make no "
+                f"schedule: {error}. Correct --lr_scheduler_kwargs."
+            ) from error
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         inputs = super()._prepare_inputs(inputs)
@@ -356,6 +457,7 @@ class ASTTrainer(Trainer):
         run_dir = Path(super()._get_output_dir(trial))
         unfinished = run_dir / UNFINISHED
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        best = self.state.best_model_checkpoint
         if self.is_world_process_zero():
             shutil.rmtree(unfinished, ignore_errors=True)
         self.accelerator.wait_for_everyone()
@@ -365,8 +467,9 @@ class ASTTrainer(Trainer):
         finally:
             self._saving_into = None
         self.accelerator.wait_for_everyone()
-        if self.state.best_global_step:  # super() recorded the temporary place
-            self.state.best_model_checkpoint = str(run_dir / f"{PREFIX_CHECKPOINT_DIR}-{self.state.best_global_step}")
+        # super() records the temporary place, and an evaluation without a checkpoint of its step may have been the best.
+        is_best = self.state.best_global_step == self.state.global_step
+        self.state.best_model_checkpoint = str(run_dir / name) if is_best else best
         if self.is_world_process_zero():
             self.state.save_to_json(str(unfinished / name / TRAINER_STATE_NAME))
             if self.identity is not None:

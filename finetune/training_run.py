@@ -16,9 +16,11 @@ from model_card.licenses import license_note
 from model_card.run_summary import features_section, versions
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import NEW_RESAMPLER, AudioReader
+from modeling_ast.configuration_ast import LOGITS_ALONE
 from modeling_ast.log_mel import num_frames, num_samples
 from modeling_ast.tagging import check_model_name
 
+from .argument_checks import wrong_way_round
 from .arguments import ASTTrainingArguments, DataArguments, ModelArguments, OptimizationArguments
 from .augmentation import Augmentation, samples_needed
 from .checks import check_precomputed_splits, check_splits, check_streams, look_at_every_clip
@@ -27,7 +29,7 @@ from .clip_sets.clip_datasets import clip_dataset, clip_reader
 from .clip_sets.streaming import load_streams
 from .clip_sets.waveform_cache import WaveformCache
 from .collator import ASTDataCollator, model_inputs
-from .command_line import merged_recipe
+from .command_line import given_fields, merged_recipe
 from .data import ClipDataset, UsableWaveforms
 from .evaluation import as_references, evaluate
 from .lora import (
@@ -38,7 +40,7 @@ from .lora import (
     merge_into_trainer,
     require_peft,
 )
-from .metrics import ASTMetrics, left_out_note, mean_loss
+from .metrics import ASTMetrics, left_out_note, mean_loss, without_labels_note
 from .normalization import (
     measure_normalization,
     normalized_batch_warning,
@@ -58,7 +60,9 @@ from .sources.grouping import torn_recordings_note
 from .sources.labels import is_multi_label, label_names
 from .sources.splits import load_splits
 from .sources.stored_features import is_precomputed
+from .thresholds import not_chosen_note
 from .trainer import ASTTrainer
+from .training_fields import unheeded_notes
 from .weight_averaging import EpochFolders, remove_epochs
 
 CLIPS_LOOKED_AT = 64  # whose normalised features are compared with what the model expects
@@ -145,6 +149,9 @@ def _prepare_trainer(
     sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
     if "validation" in splits:
         sizes += f", {len(splits['validation'])} to choose on"
+    notes += unheeded_notes(training_args, given_fields(argv))
+    if wrong_way_round(training_args):
+        notes.append(f"--greater_is_better {training_args.greater_is_better} chooses {wrong_way_round(training_args)}")
     in_line, lists = ([words for words in notes if ("\n" in words) == is_list] for is_list in (False, True))
     print_stage(1, "\n  ".join(["; ".join([f"data: {sizes}, split {split_method}", *in_line]), *lists]))
 
@@ -188,7 +195,7 @@ def _prepare_trainer(
         identity["starting weights"] = frozen_weights_digest(model)
     refuse_smoothed_vectors(training_args, problem_type)
     trainer = build_trainer(model, feature_extractor, clips, augmentation, optimization_args, training_args, identity)
-    trainer.check_sampling()
+    trainer.check_settings()
     return trainer, clips, summary
 
 
@@ -217,8 +224,7 @@ def _train_and_publish(run: PreparedRun) -> dict:
     adapted = merge_into_trainer(trainer)
     evaluation = evaluate(trainer, run.clips, run.data_args, run.optimization)
     scores = "  ".join(f"{name} {value:.3f}" for name, value in evaluation["metrics"].items())
-    left_out = left_out_note(evaluation["left_out"], len(run.summary["labels"]))
-    words = [f"score: {scores}", *([left_out] if left_out else [])]
+    words = [f"score: {scores}", *evaluation_notes(evaluation)]
     summary = run.summary | {
         "history": run_summary.history_section(trainer.state.log_history),
         "evaluation": evaluation,
@@ -235,6 +241,22 @@ def _train_and_publish(run: PreparedRun) -> dict:
     score = f"{name.replace('_', ' ')} {evaluation['metrics'][name]:.3f} on {evaluation['clips']} clips"
     print_stage(6, f"{args.output_dir}: {score}")
     return summary
+
+
+def evaluation_notes(evaluation: dict) -> list[str]:
+    """What to say of an evaluation beside its scores: what they leave out, and what was not chosen although it was to be.
+
+    Args:
+        evaluation (`dict`): from [`evaluate`].
+    """
+    notes = [
+        left_out_note(evaluation["left_out"], len(evaluation["per_class"])),
+        without_labels_note(evaluation.get("clips_without_labels", 0), evaluation["clips"]),
+        not_chosen_note(evaluation.get("thresholds_not_chosen", [])),
+    ]
+    if "not_chosen" in evaluation.get("best_checkpoint", {}):
+        notes.append(f"published are {evaluation['protocol']}")
+    return [note for note in notes if note]
 
 
 def print_stage(number: int, message: str):
@@ -432,6 +454,7 @@ def build_model(
         "hidden_dropout_prob": args.hidden_dropout_prob,
         "attention_probs_dropout_prob": args.attention_probs_dropout_prob,
         "attn_implementation": args.attn_implementation,
+        **LOGITS_ALONE,
     }
     start = args.model_name_or_path
     if not start:

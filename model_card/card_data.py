@@ -104,7 +104,10 @@ class ASTModelCardData:
         last_epoch_metrics (`dict[str, float]`): the scores of the last epoch's weights, where the checkpoint is an average.
         validation (`dict[str, Any]`): name of the `split` on which choices were made, its `clips` and `metrics`.
         thresholds (`dict[str, float]`): for labels of a multi-label model the score from which they count.
+        thresholds_not_chosen (`list[str]`): labels whose threshold stays at 0.5, as no validation clip has them or all have.
         left_out (`list[str]`): labels without positive clips, left out of the averages.
+        clips_without_labels (`int`): scored clips of several labels that have none, left out of the accuracy.
+        one_label_a_clip (`bool`): whether each scored clip has exactly one label, by whose top score it is judged.
         per_class (`list[dict[str, Any]]`): a row for each label: `label`, `precision`, `recall` and more.
         environment (`dict[str, Any]`): versions, device, threads, processes.
         training_seconds (`float`, *optional*): duration of the training in s.
@@ -164,7 +167,10 @@ class ASTModelCardData:
     averaged_epochs: list[int] = field(default_factory=list)
     last_epoch_metrics: dict[str, float] = field(default_factory=dict)
     validation: dict[str, Any] = field(default_factory=dict)
+    thresholds_not_chosen: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    clips_without_labels: int = 0
+    one_label_a_clip: bool = False
     per_class: list[dict[str, Any]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
     training_seconds: float | None = None
@@ -279,7 +285,10 @@ class ASTModelCardData:
             averaged_epochs=evaluation.get("averaged_epochs", []),
             last_epoch_metrics=evaluation.get("last_epoch", {}).get("metrics", {}),
             validation=evaluation.get("validation", {}),
+            thresholds_not_chosen=evaluation.get("thresholds_not_chosen", []),
             left_out=evaluation.get("left_out", []),
+            clips_without_labels=evaluation.get("clips_without_labels", 0),
+            one_label_a_clip="confusion_matrix" in evaluation,
             per_class=evaluation.get("per_class", []),
             environment=summary.get("environment", {}),
             training_seconds=time.get("training_seconds"),
@@ -310,6 +319,11 @@ class ASTModelCardData:
         return self.problem_type == "multi_label_classification"
 
     @property
+    def top_label_accuracy(self) -> bool:
+        """Whether the accuracy is that of the top label of clips that may have several."""
+        return self.multi_label and not self.one_label_a_clip
+
+    @property
     def base_model_id(self) -> str | None:
         """`base_model` where it can be a Hub id; a path has no place in the metadata."""
         if self.base_model is None:
@@ -325,15 +339,15 @@ class ASTModelCardData:
 
         Returns:
             A list of `EvalResult`, one for each of `METRICS` that is known, values rounded to 4 decimals. The loss and
-            what else a run records is only in the card's text, and so is the accuracy of a multi-label model, which is
-            of its top label and not what others call by that name.
+            what else a run records is only in the card's text, and so is the accuracy of clips with several labels, which
+            is of the top label and not what others call by that name.
         """
         dataset_name = self.dataset_name or self.dataset_id
         if dataset_name is None:
             return []
         results = []
         for key, (metric_type, metric_name) in METRICS.items():
-            if key not in self.metrics or (key == "accuracy" and self.multi_label):
+            if key not in self.metrics or (key == "accuracy" and self.top_label_accuracy):
                 continue
             results.append(
                 EvalResult(

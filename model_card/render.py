@@ -138,7 +138,7 @@ def _metrics_table(card: ASTModelCardData) -> str:
 
 
 def _metric_name(key: str, card: ASTModelCardData) -> str:
-    if key == "accuracy" and card.multi_label:
+    if key == "accuracy" and card.top_label_accuracy:
         return "Accuracy of the top label"
     return METRICS[key][1] if key in METRICS else _words(key).capitalize()
 

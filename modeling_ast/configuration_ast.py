@@ -16,6 +16,8 @@ LABEL_FIELDS = ("num_labels", "id2label", "label2id")
 NUM_AUDIOSET_LABELS = 527
 # First and last display name in the released class_labels_indices.csv, enough to tell the AudioSet label list.
 AUDIOSET_FIRST_AND_LAST_LABEL = ("Speech", "Field recording")
+# Settings under which a model's output is logits, by name, and nothing else; the config.json of a checkpoint may have others.
+LOGITS_ALONE = {"output_hidden_states": False, "output_attentions": False, "return_dict": True}
 
 
 @strict

@@ -116,6 +116,7 @@ class AudioTagger:
         import torch
         from safetensors import SafetensorError
 
+        from .configuration_ast import LOGITS_ALONE
         from .feature_extraction_ast import ASTFeatureExtractor
         from .modeling_ast import ASTForAudioClassification
 
@@ -124,7 +125,7 @@ class AudioTagger:
             feature_extractor = ASTFeatureExtractor.from_pretrained(model_name_or_path, **changes)
             # A checkpoint saved in half precision would load in it, and its features are float32.
             model, loading_info = ASTForAudioClassification.from_pretrained(
-                model_name_or_path, dtype=torch.float32, output_loading_info=True
+                model_name_or_path, dtype=torch.float32, output_loading_info=True, **LOGITS_ALONE
             )
         except (OSError, ValueError, SafetensorError) as error:
             name = str(model_name_or_path)

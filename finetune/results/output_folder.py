@@ -25,9 +25,24 @@ from model_card.run_summary import RUN_SUMMARY_NAME
 from modeling_ast.atomic_files import make_parents
 
 from ..arguments import ASTTrainingArguments, DataArguments, ModelArguments
-from ..robustness.checkpoint_files import fault_of_files, newest_sound_checkpoint
+from ..robustness.checkpoint_files import (
+    best_checkpoint,
+    fault_of_files,
+    fault_of_weights,
+    newest_sound_checkpoint,
+)
 from ..weight_averaging import EPOCHS_DIR, epochs_in, remove_epochs
-from .run_folder import EVENTS_DIR, IDENTITY_NAME, PREFIX_EVENTS_DIR, UNFINISHED, checkpoints_in, last_checkpoint
+from .run_folder import (
+    BEST_CHECKPOINT,
+    EVENTS_DIR,
+    FREE_SETTINGS,
+    IDENTITY_NAME,
+    PREFIX_EVENTS_DIR,
+    UNFINISHED,
+    checkpoints_in,
+    last_checkpoint,
+    step_of,
+)
 
 # What a run leaves in its folder beside checkpoint-N and the run summary, which tell that there is one.
 PRODUCTS = (
@@ -124,6 +139,8 @@ def _checkpoint_to_resume(args: ASTTrainingArguments, data_args: DataArguments, 
             f"for the last {PREFIX_CHECKPOINT_DIR}-N in {folder}, or such a folder, or leave it out."
         )
     _refuse_damaged(wanted, args, data_args)
+    if args.load_best_model_at_end:
+        _refuse_lost_best(wanted, args)
     return str(wanted)
 
 
@@ -147,6 +164,26 @@ def _refuse_damaged(checkpoint: Path, args: ASTTrainingArguments, data_args: Dat
     raise ValueError(f"{checkpoint} cannot be resumed from: {fault}. {way}")
 
 
+def _refuse_lost_best(checkpoint: Path, args: ASTTrainingArguments):
+    """Raise a `ValueError` if the best checkpoint so far, which would be published, is gone or damaged."""
+    needs_all = args.deepspeed is None
+    best = best_checkpoint(checkpoint)
+    fault = None if best is None else fault_of_weights(best, needs_all)
+    if fault is None:
+        return
+    earlier = [
+        path
+        for path in checkpoints_in(checkpoint.parent)
+        if step_of(path) < step_of(best) and fault_of_files(path, needs_all) is None
+    ]
+    again = f", go on from before it with --resume_from_checkpoint {earlier[-1]}" if earlier else ""
+    raise ValueError(
+        f"{checkpoint} records {best.name} as the best by {args.metric_for_best_model} so far, but {fault}: it could not be "
+        f"published at the end. Put it back{again}, publish the last weights in its place with --load_best_model_at_end false, "
+        "or start anew with --overwrite_output_dir in place of --resume_from_checkpoint."
+    )
+
+
 def refuse_resume_and_overwrite(args: ASTTrainingArguments):
     """Raise a `ValueError` if a run is to be both replaced and gone on with."""
     if args.resume_from_checkpoint and args.overwrite_output_dir:
@@ -161,7 +198,13 @@ def refuse_another_run(folder: Path, identity: dict):
     """
     path = folder / IDENTITY_NAME
     recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    settings = recorded.get("training settings", {})
+    for name in FREE_SETTINGS:  # which an older version of the kit recorded too
+        settings.pop(name, None)
     changed = [name for name in identity if recorded.get(name) != json.loads(json.dumps(identity[name]))]
+    # The best checkpoint need not be chosen any more; otherwise it is the best of all by one score.
+    if BEST_CHECKPOINT in changed and (identity[BEST_CHECKPOINT] is None or BEST_CHECKPOINT not in recorded):
+        changed.remove(BEST_CHECKPOINT)
     if changed:
         raise ValueError(
             f"{folder} is from a run with other {', '.join(changed)}; going on would mix the two. Pass the flags and "

@@ -9,6 +9,16 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 # Folder in the output folder for what is being written; its name never looks like a checkpoint's.
 UNFINISHED = ".unfinished"
 IDENTITY_NAME = "run_identity.json"
+# Settings of the training that may be others when a run is gone on with: an update is over the same clips however it is cut
+# into micro-batches (see `halving_is_exact` for what may differ), and which weights are published changes none of them.
+FREE_SETTINGS = (
+    "epochs",
+    "max_steps",
+    "gradient_accumulation_steps",
+    "load_best_model_at_end",
+    "metric_for_best_model",
+)
+BEST_CHECKPOINT = "score of the best checkpoint"  # in a run's identity; none where none is chosen
 # TensorBoard draws each folder in there as a curve; those of this kit are known by their name.
 EVENTS_DIR, PREFIX_EVENTS_DIR = "runs", "ast-finetune_"
 

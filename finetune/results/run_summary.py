@@ -35,6 +35,8 @@ from ..command_line import recorded_arguments
 from ..sources.audio_columns import audio_paths, audio_sizes
 from ..sources.labels import SHARE_THAT_COUNTS, has_soft_labels, label_lists, label_names, share_lists
 from ..sources.stored_features import is_precomputed
+from ..sources.tables import TABLE_SUFFIXES
+from .run_folder import BEST_CHECKPOINT, FREE_SETTINGS
 
 GIGA = 1e9
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -129,7 +131,8 @@ def audio_notes_section(args: DataArguments, noted: Iterable[NotedClip]) -> list
 def _local_name(args: DataArguments) -> str | None:
     """Name of the table or folder, or of the folder in which the splits have files of their own; data in Python has none."""
     if args.dataset_name:
-        return Path(args.dataset_name).stem
+        path = Path(args.dataset_name).resolve()
+        return path.stem if path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir() else path.name
     return Path(args.train_file).resolve().parent.name if args.train_file else None
 
 
@@ -194,6 +197,7 @@ def training_section(
         # What there is to say of adapters has a section of its own, where there are any.
         "optimization": {name: value for name, value in asdict(optimization).items() if not name.startswith("lora_")},
         "load_best_model_at_end": args.load_best_model_at_end,
+        **({"metric_for_best_model": args.metric_for_best_model} if args.load_best_model_at_end else {}),
     }
 
 
@@ -216,9 +220,7 @@ def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
         splits (`datasets.DatasetDict`): the clips, of which names, sizes and labels count, not where they lie.
     """
     clips = {side: digest_of_clips(split) for side, split in splits.items()}
-    # An update is over the same clips however it is cut into micro-batches; see `halving_is_exact` for what may differ.
-    free = ("epochs", "max_steps", "gradient_accumulation_steps")
-    training = {name: value for name, value in summary["training"].items() if name not in free}
+    training = {name: value for name, value in summary["training"].items() if name not in FREE_SETTINGS}
     # Older runs say nothing of it and were made with the one that is meant where none is named.
     features = {name: value for name, value in summary["features"].items() if (name, value) != RESAMPLER_OF_OLD_RUNS}
     return {
@@ -230,6 +232,7 @@ def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
         "features": features,
         "model sizes": summary["model"],
         "training settings": training,
+        BEST_CHECKPOINT: summary["training"].get("metric_for_best_model"),
     }
 
 

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers.trainer import OPTIMIZER_NAME, OPTIMIZER_NAME_BIN, SCHEDULER_NAME, TRAINING_ARGS_NAME
+from transformers.trainer import (
+    OPTIMIZER_NAME,
+    OPTIMIZER_NAME_BIN,
+    SCHEDULER_NAME,
+    TRAINER_STATE_NAME,
+    TRAINING_ARGS_NAME,
+)
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..results.run_folder import checkpoints_in
 
@@ -25,15 +32,11 @@ def fault_of_files(checkpoint: Path, needs_all: bool = True) -> str | None:
     """
     names = sorted(path.name for path in checkpoint.iterdir())
     for name in names:
-        read = _READERS.get(Path(name).suffix)
-        if read is None or name == TRAINING_ARGS_NAME:  # which nothing is resumed from
+        if name == TRAINING_ARGS_NAME:  # which nothing is resumed from
             continue
-        try:
-            read(checkpoint / name)
-        except OSError as error:
-            return f"its {name} cannot be read: {error.strerror or error}"
-        except (ValueError, SafetensorError, zipfile.BadZipFile):
-            return f"its {name} is cut off or damaged ({(checkpoint / name).stat().st_size} bytes)"
+        fault = _fault_of_file(checkpoint / name)
+        if fault is not None:
+            return fault
     if not needs_all:
         return None
     if not any(name.endswith(".safetensors") for name in names):
@@ -41,6 +44,50 @@ def fault_of_files(checkpoint: Path, needs_all: bool = True) -> str | None:
     if not any(name in names for name in OPTIMIZER_NAMES):
         return f"its {OPTIMIZER_NAME} is missing"
     return None if SCHEDULER_NAME in names else f"its {SCHEDULER_NAME} is missing"
+
+
+def _fault_of_file(path: Path) -> str | None:
+    read = _READERS.get(path.suffix)
+    if read is None:
+        return None
+    try:
+        read(path)
+    except OSError as error:
+        return f"its {path.name} cannot be read: {error.strerror or error}"
+    except (ValueError, SafetensorError, zipfile.BadZipFile):
+        return f"its {path.name} is cut off or damaged ({path.stat().st_size} bytes)"
+    return None
+
+
+def fault_of_weights(checkpoint: Path, needs_files: bool = True) -> str | None:
+    """Why the weights of a checkpoint cannot be loaded, in words; `None` if they can.
+
+    Args:
+        checkpoint (`Path`): a folder `checkpoint-N`, which need not be there.
+        needs_files (`bool`, defaults to `True`): whether they are in safetensors files, and not in those of DeepSpeed.
+    """
+    if not checkpoint.is_dir():
+        return "it is not there"
+    files = sorted(checkpoint.glob("*.safetensors"))
+    if needs_files and not files:
+        return "its weights are missing"
+    return next(filter(None, map(_fault_of_file, files)), None)
+
+
+def best_checkpoint(checkpoint: Path) -> Path | None:
+    """The checkpoint that another one's state records as the best so far; `None` if it records none.
+
+    It is looked for beside the other one first, as a run's folder may have been moved or be called by another path now.
+
+    Args:
+        checkpoint (`Path`): a folder `checkpoint-N` with the state of its training.
+    """
+    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    recorded, step = state.get("best_model_checkpoint"), state.get("best_global_step")
+    if recorded is None:
+        return checkpoint.parent / f"{PREFIX_CHECKPOINT_DIR}-{step}" if step else None
+    beside = checkpoint.parent / Path(recorded).name
+    return Path(recorded) if Path(recorded).is_dir() and not beside.is_dir() else beside
 
 
 def fault_of_values(checkpoint: Path) -> str | None:

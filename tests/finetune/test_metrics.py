@@ -17,7 +17,17 @@ from transformers import pipeline
 
 from finetune.arguments import ASTTrainingArguments
 from finetune.collator import ASTDataCollator
-from finetune.metrics import ASTMetrics, confusion, left_out, left_out_note, macro_f1, mean_loss, per_class_table
+from finetune.metrics import (
+    ASTMetrics,
+    clips_without_labels,
+    confusion,
+    left_out,
+    left_out_note,
+    macro_f1,
+    mean_loss,
+    per_class_table,
+    without_labels_note,
+)
 from finetune.trainer import ASTTrainer
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, register, unregister
 
@@ -32,9 +42,13 @@ def test_scores_equal_the_original_scorer():
         ("mean_average_precision", "mAP"),
         ("roc_auc_macro", "mAUC"),
         ("d_prime", "d_prime"),
-        ("accuracy", "acc"),
     ):
         assert computed[ours] == pytest.approx(REFERENCE[theirs], abs=1e-9), ours
+    # There a clip without a label counts as one of the first class; here it has no part in the accuracy.
+    right, labelled = scores.argmax(axis=1) == truth.argmax(axis=1), truth.any(axis=1)
+    assert right.mean() == pytest.approx(REFERENCE["acc"], abs=1e-9)
+    assert computed["accuracy"] == accuracy_score(truth.argmax(axis=1)[labelled], scores.argmax(axis=1)[labelled])
+    assert clips_without_labels(truth) == 200 - labelled.sum() == 16
     assert computed["f1_macro"] == f1_score(truth, scores >= 0.5, average="macro")
 
 
@@ -126,6 +140,29 @@ def test_clips_without_any_label_have_no_score_and_cause_no_warning():
     assert all(math.isnan(value) for value in computed.values())
     assert {row["average_precision"] for row in rows} == {None}
     assert "no clip of the scored split has a label" in left_out_note(left_out(truth, ["a", "b", "c"]), 3)
+
+
+def test_clips_without_labels_do_not_spoil_the_accuracy_of_a_perfect_model():
+    truth = np.zeros((30, 4), int)
+    truth[:3, [1, 2, 3]] = np.eye(3)
+    scores = np.where(truth, 0.9, 0.1) + [
+        0,
+        0.02,
+        0.03,
+        0.04,
+    ]  # of a clip without a label, never that of the first class
+    computed = ASTMetrics(multi_label=True).compute(predictions=scores, references=truth)
+    assert computed["accuracy"] == computed["roc_auc_macro"] == 1
+    assert (
+        without_labels_note(clips_without_labels(truth), 30)
+        == "27 of 30 clips have no label and no part in the accuracy"
+    )
+
+
+@pytest.mark.parametrize("truth", [np.array([0, 2, 1]), np.array([[0], [1], [0]]), np.eye(3, dtype=int)])
+def test_clips_that_all_count_are_not_said_to_be_left_out(truth):
+    assert clips_without_labels(truth) == 0
+    assert without_labels_note(0, len(truth)) is None
 
 
 def test_label_indices_in_place_of_scores_give_what_they_can(table):

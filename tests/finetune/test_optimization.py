@@ -484,24 +484,79 @@ def test_a_weight_of_two_counts_a_clip_twice():
     logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 1, 0, 0])
     weights = torch.tensor([1.0, 2.0, 3.0])
     repeats = weights[labels].long()
-    expected = torch.nn.functional.cross_entropy(
-        logits.repeat_interleave(repeats, 0), labels.repeat_interleave(repeats)
+    total = torch.nn.functional.cross_entropy(
+        logits.repeat_interleave(repeats, 0), labels.repeat_interleave(repeats), reduction="sum"
     )
     for given in (labels, torch.nn.functional.one_hot(labels, 3).double()):
         loss = weighted_classification_loss(logits, given, "single_label_classification", weights)
-        torch.testing.assert_close(loss, expected)
+        torch.testing.assert_close(loss, total / 6)  # clips, and not their weights
 
 
 def test_a_soft_label_weighs_as_its_classes_do():
     torch.manual_seed(0)
     logits, labels = torch.randn(5, 3), torch.rand(5, 3).softmax(dim=1)
     weights = torch.tensor([0.5, 1.5, 4.0])
-    log_probabilities = logits.double().log_softmax(dim=1)
     # Each clip as three clips, one of every class, with weights that are shares of it.
-    shares = labels.double() * weights.double()
-    expected = -(shares * log_probabilities).sum() / shares.sum()
+    expected = -(labels.double() * weights.double() * logits.double().log_softmax(dim=1)).sum() / 5
     loss = weighted_classification_loss(logits, labels, "single_label_classification", weights)
     torch.testing.assert_close(loss, expected.float())
+
+
+CLASSES = torch.tensor([0] * 14 + [1] * 2)[torch.randperm(16, generator=torch.Generator().manual_seed(2))]
+
+
+@pytest.mark.parametrize("kind", ["indices", "soft", "multi_label"])
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_a_rare_class_has_its_share_of_the_gradient_in_batches_of_any_size(kind, batch_size):
+    """The mean over batches, as accumulation and several processes take it, against the sum over all clips by hand."""
+    generator = torch.Generator().manual_seed(1)
+    inputs, head = torch.randn(16, 5, generator=generator), torch.zeros(5, 2, requires_grad=True)
+    hot = torch.nn.functional.one_hot(CLASSES, 2).float()
+    labels = {"indices": CLASSES, "soft": 0.7 * hot + 0.3 * hot.flip(0), "multi_label": hot}[kind]
+    truth = hot if kind == "indices" else labels
+    if kind == "multi_label":
+        problem_type, weights = (
+            "multi_label_classification",
+            class_weights(hot.sum(0).numpy(), 16, "binary_cross_entropy"),
+        )
+        per_clip = truth * weights * 0.5 - (1 - truth) * 0.5  # of a score of 1/2
+        slopes, num_terms = -per_clip, 32
+    else:
+        problem_type, weights = "single_label_classification", class_weights(np.array([14, 2]), 16, "cross_entropy")
+        assert weights.tolist() == pytest.approx([4 / 7, 4])
+        slopes, num_terms = (truth * weights).sum(dim=1, keepdim=True) * 0.5 - truth * weights, 16
+    expected = inputs.T @ slopes / num_terms
+    for start in range(0, 16, batch_size):
+        part = slice(start, start + batch_size)
+        loss = weighted_classification_loss(inputs[part] @ head, labels[part], problem_type, weights)
+        (loss * batch_size / 16).backward()
+    torch.testing.assert_close(head.grad, expected)
+
+
+@pytest.mark.parametrize(("batch_size", "accumulated"), [(1, 4), (2, 4), (8, 1), (4, 2)])
+def test_the_trainers_weighted_gradients_are_those_of_torch_over_all_clips_of_an_update(
+    build, batch_size, accumulated
+):
+    weights, clips, kept = torch.tensor([0.25, 0.75, 2.0]), Clips(), {}
+    settings = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": accumulated, "max_steps": 1}
+    trainer = build(loss_weights=weights, max_grad_norm=0.0, **settings)
+    model, step = build().model, trainer.create_optimizer().step
+
+    def keep(*args, **kwargs):
+        kept.update({name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()})
+        return step(*args, **kwargs)
+
+    trainer.optimizer.step = keep
+    sampler = trainer._get_train_sampler()
+    sampler.set_epoch(0)
+    order = [key[1] for key in sampler][: batch_size * accumulated]
+    trainer.train()
+    labels = torch.tensor([clips[index]["labels"] for index in order])
+    log_probabilities = model(torch.stack([clips[index]["input_values"] for index in order])).logits.log_softmax(dim=1)
+    loss = -(weights[labels] * log_probabilities[torch.arange(len(order)), labels]).mean()
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(kept[name], parameter.grad, atol=1e-6, rtol=1e-4, msg=name)
 
 
 def test_the_weighted_binary_loss_is_that_of_repeated_positives():
@@ -529,7 +584,7 @@ def test_weights_are_in_the_training_loss_and_not_in_the_evaluations(build):
     plain, weighted = build(), build(loss_weights=weights)
     batch = {"input_values": Clips().features, "labels": torch.arange(12) % 3}
     logits = plain.model.eval()(batch["input_values"]).logits
-    expected = torch.nn.functional.cross_entropy(logits, batch["labels"], weight=weights)
+    expected = torch.nn.functional.cross_entropy(logits, batch["labels"], weight=weights, reduction="sum") / 12
     weighted.model.train()  # there is no dropout
     loss, outputs = weighted.compute_loss(weighted.model, dict(batch), return_outputs=True)
     torch.testing.assert_close(loss, expected)

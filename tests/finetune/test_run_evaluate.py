@@ -394,3 +394,11 @@ def test_what_is_not_a_number_is_null_in_json_and_a_dash_in_the_table(tmp_path, 
     assert section["metrics"]["roc_auc_macro"] == 1.0
     print_evaluations(evaluations, per_class=False)
     assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["a", "-"]
+
+
+def test_clips_without_labels_are_named_below_the_table(capsys):
+    scores, references = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.5]]), np.array([[1, 0], [0, 1], [0, 0]])
+    section = evaluation_section(scores, references, ["a", "b"], "test")
+    assert section["metrics"]["accuracy"] == 1
+    print_evaluations({"a": section}, per_class=False)
+    assert capsys.readouterr().out.endswith("\n1 of 3 clips have no label and no part in the accuracy\n")

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from finetune.metrics import macro_f1
-from finetune.thresholds import choose_thresholds
+from finetune.thresholds import choose_thresholds, not_chosen, not_chosen_note
 
 
 def f1_at(threshold, scores, truth):
@@ -55,6 +55,12 @@ def test_a_class_that_says_nothing_keeps_one_half(value):
     truth = np.array([[value, 1], [value, 0], [value, 0]])
     scores = np.array([[0.1, 0.3], [0.2, 0.2], [0.3, 0.1]])
     assert choose_thresholds(scores, truth, ["a", "b"]) == {"a": 0.5, "b": pytest.approx(0.25)}
+    assert not_chosen(truth, ["a", "b"]) == ["a"]
+    assert (
+        not_chosen_note(["a"]) == "the threshold of a stays at 0.5: no validation clip has the label, or all have it"
+    )
+    assert not_chosen_note(["a", "c"]).startswith("the thresholds of a, c stay at 0.5")
+    assert not_chosen_note([]) is None
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, f1_score
 from transformers import AutoConfig
 from transformers.models.audio_spectrogram_transformer import modeling_audio_spectrogram_transformer as stock
 
@@ -200,7 +200,54 @@ def test_one_label_a_clip_is_trained_with_binary_cross_entropy_if_that_is_asked_
     assert ASTConfig.from_pretrained(tmp_path / "run").problem_type == "multi_label_classification"
     matrix = np.array(evaluation["confusion_matrix"])
     assert evaluation["metrics"]["accuracy"] == pytest.approx(np.trace(matrix) / matrix.sum())
-    assert "thresholds" not in evaluation
+
+
+def test_independent_scores_of_class_folders_get_thresholds_too(exclusive, tmp_path, capsys):
+    """Against a search with scikit-learn's F1 through the validation clips; the scores stay those of the top label."""
+    flags = ["--loss", "binary_cross_entropy", "--num_train_epochs", "2"]
+    assert main([exclusive, *flags]) == 0
+    folder = tmp_path / "run"
+    evaluation, config = summary_in(folder)["evaluation"], ASTConfig.from_pretrained(folder)
+    assert config.label_thresholds == evaluation["thresholds"]
+    assert "thresholds_not_chosen" not in evaluation
+    argv = [exclusive, *flags, "--output_dir", str(tmp_path / "x")]
+    clips = prepare_run(argv, parse_arguments(argv)).clips["validation"]
+    extractor = ASTFeatureExtractor.from_pretrained(folder)
+    scores, truth = predict_scores(ASTForAudioClassification.from_pretrained(folder), extractor, clips, 8)
+    for label, threshold in enumerate(config.label_thresholds[name] for name in label_names(clips.split)):
+        reached = f1_score(truth[:, label], scores[:, label] >= threshold)
+        assert reached == max(f1_score(truth[:, label], scores[:, label] >= level) for level in scores[:, label])
+    matrix = np.array(evaluation["confusion_matrix"])
+    recall = [row["recall"] for row in evaluation["per_class"]]
+    assert recall == pytest.approx(matrix.diagonal() / matrix.sum(axis=1)), "by the top label"
+    card = (folder / "README.md").read_text()
+    assert "precision, recall and F1 of each label and the macro F1 of the held-out clips are by the top label" in card
+    assert "| Accuracy |" in card
+    assert "Accuracy of the top label" not in card
+    assert "chosen on the validation split for the best F1" in card
+
+
+def test_what_accuracy_and_thresholds_leave_out_is_said(layout, multi_label, tmp_path, capsys):
+    """Half of the scored clips and no validation clip but one with labels: in the output, the summary and the card."""
+    for name, keep in (("eval", lambda number: number % 2), ("valid", lambda number: number == 0)):
+        data = json.loads((layout / f"{name}.json").read_text())["data"]
+        records = [record | {"labels": record["labels"] if keep(number) else ""} for number, record in enumerate(data)]
+        (tmp_path / f"{name}.json").write_text(json.dumps({"data": records}))
+    flags = ["--eval_file", str(tmp_path / "eval.json"), "--validation_file", str(tmp_path / "valid.json")]
+    assert main([multi_label, *flags, "--num_train_epochs", "1"]) == 0
+    evaluation = summary_in(tmp_path / "run")["evaluation"]
+    without, clips = evaluation["clips_without_labels"], evaluation["clips"]
+    assert without == (clips + 1) // 2
+    first = set(json.loads((tmp_path / "valid.json").read_text())["data"][0]["labels"].split(","))
+    undecided = [name for name in sorted(MIDS, key=MIDS.get) if MIDS[name] not in first]
+    assert evaluation["thresholds_not_chosen"] == undecided
+    assert all(evaluation["thresholds"][name] == 0.5 for name in undecided)
+    printed, card = capsys.readouterr().out, (tmp_path / "run" / "README.md").read_text()
+    assert f"{without} of {clips} clips have no label and no part in the accuracy" in printed
+    assert f"thresholds of {', '.join(undecided)} stay at 0.5" in printed
+    assert f"{without} of the clips have no label and no part in this accuracy." in card
+    names = ", ".join(f"`{name}`" for name in undecided)
+    assert f"No validation clip has, or all have, {names}: their thresholds stay at 0.5." in card
 
 
 def test_the_loss_of_an_evaluation_is_that_of_the_labels_themselves(exclusive, tmp_path):
