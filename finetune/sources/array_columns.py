@@ -4,17 +4,18 @@ Each clip becomes the content of a WAV file that decodes to the same samples, so
 at their full scale, channels made one, rates converted. `datasets.Audio` would take integers for floats and clip them.
 """
 
+import io
 from collections.abc import Iterator, Sequence
 
 import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from scipy.io import wavfile
 
 from modeling_ast.audio import AudioError, decode_audio
 from modeling_ast.audio.arrays import (
     IntegerRange,
-    as_wav,
     clipped_to_full_scale,
     far_beyond_full_scale,
     sample_bits,
@@ -241,3 +242,22 @@ def refuse_clipped_integers(split: datasets.Dataset):
             "floats far beyond 1, which it takes for floats in [-1, 1] and clips. Make the data set again with array / 32768 "
             '(of 16-bit samples), or of {"array": ..., "sampling_rate": ...} without the type Audio.'
         )
+
+
+def as_wav(array: np.ndarray, array_rate: int, bits: int | None) -> bytes:
+    """An array as the content of a WAV file, which decodes to the same samples, bit for bit.
+
+    Args:
+        array (`np.ndarray` of shape `(samples,)` or `(samples, channels)`): floats, kept as 32-bit ones, or integers.
+        array_rate (`int`): its sampling rate in Hz.
+        bits (`int`, *optional*): of integers, see [`sample_bits`].
+    """
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32)
+    elif array.dtype == np.int8:  # WAV has 8 bits without a sign only
+        array = array.astype(np.int16) * 2**8
+    elif array.dtype != np.uint8:
+        array = array.astype(np.int16 if bits == 16 else np.int32)
+    content = io.BytesIO()
+    wavfile.write(content, array_rate, array)
+    return content.getvalue()

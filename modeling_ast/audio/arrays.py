@@ -221,26 +221,3 @@ def whole_rate(rate, name: str) -> int:
     if whole < 1 or whole != rate:
         raise AudioError(f"{name} has the sampling rate {rate!r}, expected a whole number of Hz such as 16000.")
     return whole
-
-
-def as_wav(array: np.ndarray, array_rate: int, bits: int | None) -> bytes:
-    """An array as the content of a WAV file, which decodes to the same samples, bit for bit.
-
-    Args:
-        array (`np.ndarray` of shape `(samples,)` or `(samples, channels)`): floats, kept as 32-bit ones, or integers.
-        array_rate (`int`): its sampling rate in Hz.
-        bits (`int`, *optional*): of integers, see [`sample_bits`].
-    """
-    import io
-
-    from scipy.io import wavfile
-
-    if array.dtype.kind == "f":
-        array = array.astype(np.float32)
-    elif array.dtype == np.int8:  # WAV has 8 bits without a sign only
-        array = array.astype(np.int16) * 2**8
-    elif array.dtype != np.uint8:
-        array = array.astype(np.int16 if bits == 16 else np.int32)
-    content = io.BytesIO()
-    wavfile.write(content, array_rate, array)
-    return content.getvalue()

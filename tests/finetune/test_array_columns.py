@@ -12,11 +12,12 @@ import soundfile
 
 from finetune.arguments import DataArguments
 from finetune.clip_sets.streaming import load_streams
-from finetune.data import read_clip
+from finetune.data import hear_clip
 from finetune.fine_tuning import fine_tune
 from finetune.robustness.input_errors import InputError
 from finetune.sources.data_errors import DataError
 from finetune.sources.splits import clips_of_dataset, load_clips
+from modeling_ast.audio import AudioReader
 
 TINY = {
     "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
@@ -48,7 +49,7 @@ def wav(clip: np.ndarray, subtype: str, rate: int = 16_000) -> bytes:
 def heard(dataset: datasets.Dataset, **columns) -> list[np.ndarray]:
     """The waveforms that a training gets."""
     clips = clips_of_dataset(dataset, DataArguments(dataset_name="in Python", **columns), "the data set")
-    return [read_clip(row["audio"], 16_000) for row in clips.rows]
+    return [hear_clip(row["audio"], AudioReader()).waveform for row in clips.rows]
 
 
 def with_labels(audio: list, **columns) -> datasets.Dataset:
@@ -129,7 +130,7 @@ def test_arrays_in_a_table(samples, files, tmp_path, table):
         (tmp_path / table).write_text("".join(json.dumps(row, default=np.ndarray.tolist) + "\n" for row in rows))
     clips = load_clips(DataArguments(dataset_name=str(tmp_path / table)), pooled=False)
     for row, file in zip(clips.rows, files, strict=True):
-        found = read_clip(row["audio"], 16_000)
+        found = hear_clip(row["audio"], AudioReader()).waveform
         np.testing.assert_array_equal(found, soundfile.read(io.BytesIO(file), dtype="float32")[0])
 
 
