@@ -7,7 +7,8 @@ over. `unusable.bin` holds the keys of clips that could not be used, so that the
 
 A clip is known by its path, size and time of modification, or by its bytes, and by how it is heard: sampling rate, channels
 and resampler. What is refused of all that can be heard is told by the notes, so that one cache serves strict and lenient
-runs. Of a changed file, the old samples stay behind unused. Of a long clip only the beginning is kept that training can hear; a run that hears more decodes it again.
+runs. Of a changed file, the old samples stay behind unused. Of a long clip only the beginning is kept that training can hear;
+a run that hears more decodes it again, and what was said of the shorter beginning is no longer said.
 """
 
 import hashlib
@@ -144,7 +145,8 @@ class WaveformCache:
         records, places = self._find(keys)
         lengths = np.where(places >= 0, records["length"][places], 0) if len(records) else np.zeros(len(keys), int)
         kept = records[np.unique(places[places >= 0])]
-        notes = self._notes_of_rows(audio, keys)
+        samples = np.where(places >= 0, records["samples"][places], -1) if len(records) else np.full(len(keys), -1)
+        notes = self._notes_of_rows(audio, keys, samples)
         texts = {
             row: [note.text for note in of_clip if note.kind in self.reader.refused] for row, of_clip in notes.items()
         }
@@ -285,19 +287,30 @@ class WaveformCache:
         self._remember_unusable(unusable | by_key.keys())
         return faults | {int(row): by_key[keys[row]] for row in missing if keys[row] in by_key}, decoded
 
-    def _notes_of_rows(self, audio: datasets.Dataset, keys: np.ndarray) -> dict[int, tuple[AudioNote, ...]]:
-        """What is to be said of clips, by row, each by the name that its file has there."""
+    def _notes_of_rows(
+        self, audio: datasets.Dataset, keys: np.ndarray, samples: np.ndarray
+    ) -> dict[int, tuple[AudioNote, ...]]:
+        """What is to be said of clips, by row, each by the name that its file has there.
+
+        Args:
+            audio, keys: the clips.
+            samples (`np.ndarray` of shape `(clips,)`): of the record that is used of each; -1 if there is none.
+        """
         noted = self._notes()
         found = {}
         for row in np.flatnonzero(np.isin(keys, np.array(list(noted), RECORD["key"]))).tolist() if noted else ():
             name = clip_name(audio[row]["audio"])
-            found[row] = tuple(
-                AudioNote(kind, text.replace(written, name)) for kind, text, written in noted[bytes(keys[row])]
+            of_clip = tuple(
+                AudioNote(kind, text.replace(written, name))
+                for kind, text, written, beginning in noted[bytes(keys[row])]
+                if beginning == samples[row]
             )
+            if of_clip:
+                found[row] = of_clip
         return found
 
-    def _notes(self) -> dict[bytes, list[tuple[str, str, str]]]:
-        """By key the kind and text of notes, and how the text calls the file."""
+    def _notes(self) -> dict[bytes, list[tuple[str, str, str, int]]]:
+        """By key the kind and text of notes, how the text calls the file, and samples of the record they belong to."""
         path = self.folder / NOTES_NAME
         lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
         noted: dict[bytes, dict[tuple, None]] = {}
@@ -306,7 +319,8 @@ class WaveformCache:
                 note = json.loads(line)
                 # As NumPy gives keys back: without zeros at their end.
                 key = bytes.fromhex(note["key"]).rstrip(b"\0")
-                noted.setdefault(key, {})[note["kind"], note["text"], note["name"]] = None
+                row = note["kind"], note["text"], note["name"], note["samples"]
+                noted.setdefault(key, {})[row] = None
         return {key: list(notes) for key, notes in noted.items()}
 
     def _unusable(self) -> set[bytes]:
@@ -372,7 +386,7 @@ class _Appender:
         self.waveforms.write(waveform.astype(SAMPLE).tobytes())
         start = self.pending[-1][1] + self.pending[-1][2] if self.pending else self.end
         self.pending.append((key, start, len(waveform), length))
-        row = {"key": bytes(key).hex(), "name": name}
+        row = {"key": bytes(key).hex(), "name": name, "samples": len(waveform)}
         self.noted += [row | {"kind": note.kind, "text": note.text} for note in notes]
         if (start + len(waveform) - self.end) * SAMPLE.itemsize > COMMIT_BYTES:
             self.commit()

@@ -174,6 +174,18 @@ def test_of_a_long_clip_only_what_can_be_heard_is_kept(tmp_path, decoded):
     np.testing.assert_array_equal(longer.waveforms(long)[0], waveform[:50_000])
 
 
+def test_what_is_said_of_a_beginning_is_not_said_by_a_run_that_hears_more(tmp_path):
+    """As of a call after a second of silence, by models of one second and of three."""
+    samples = np.concatenate([np.zeros(2 * RATE), 0.5 * np.sin(np.arange(RATE) * 0.3)])
+    soundfile.write(tmp_path / "late.wav", samples, RATE)
+    audio = audio_of([tmp_path / "late.wav"])
+    for seconds, kinds in ((1, ["silent"]), (3, [])):
+        reader, heard = AudioReader(), seconds * RATE
+        found = WaveformCache(tmp_path / "cache", reader, heard).fill(audio)
+        assert [note.kind for note in found.notes.get(0, ())] == kinds
+        assert [note.kind for note in reader.hear(tmp_path / "late.wav", max_samples=heard).notes] == kinds
+
+
 @pytest.mark.parametrize("speed", [0.5, 0.51, 0.97, 1.01, 1.03, 1.1, 1.33, 1.49, 1.5])
 @pytest.mark.parametrize("max_samples", [400, 16_000])
 def test_the_kept_samples_are_all_that_a_change_of_speed_can_bring_to_be_heard(speed, max_samples):
