@@ -19,6 +19,7 @@ from .time_limit import Deadline
 
 SAMPLES_PER_SPECTRUM = 65_536  # long enough that a tone leaks 1e-5 of its energy across the edge of the band
 LONGEST_MEASURED = 300.0  # seconds of a clip that is measured, so that one of hours costs little
+CONVERTED_BEYOND = 1.0  # seconds, after which an end that is cut leaves no trace in what is heard
 FULL_SCALE = 0.9999  # just below the largest value of 16 bits
 FEWEST_CLIPPED_SAMPLES = 10
 HEARD_IN_FULL = 0.95  # share of the clips that a length leaves whole, for which a longer one is named
@@ -63,19 +64,24 @@ class ClipFacts:
     notes: tuple[AudioNote, ...]
 
 
-def look_at_clip(audio: dict, reader: AudioReader, labels: Sequence[int] = ()) -> ClipFacts:
+def look_at_clip(audio: dict, reader: AudioReader, max_samples: int, labels: Sequence[int] = ()) -> ClipFacts:
     """Decode a clip and measure it; of a file of more than five minutes little more than these.
 
     Args:
         audio (`dict`): a value of an undecoded audio column.
         reader ([`AudioReader`]): how it is heard.
+        max_samples (`int`): samples that the model hears of it, of which silence and channels that cancel are told.
         labels (`Sequence[int]`): its labels, which are passed on.
 
     Raises:
         AudioError: as [`hear_clip`], in the same words.
     """
-    decoded, waveform = reader.decode(audio, clip_name(audio), LONGEST_MEASURED)
-    samples, file_rate, sampling_rate = decoded.samples, decoded.sampling_rate, reader.sampling_rate
+    name, sampling_rate = clip_name(audio), reader.sampling_rate
+    heard_seconds = max_samples / sampling_rate
+    decoded, waveform = reader.decode(audio, name, LONGEST_MEASURED, heard_seconds)
+    samples, file_rate = decoded.samples, decoded.sampling_rate
+    beginning = waveform[: math.ceil((heard_seconds + CONVERTED_BEYOND) * file_rate)]
+    heard = reader.convert(decoded, beginning, name, max_samples)
     if len(waveform) / file_rate <= frame_length(sampling_rate) / sampling_rate:
         hear_clip(audio, reader)  # raises what a training would, if it would
     power = float(np.mean(np.square(waveform, dtype=np.float64)))
@@ -90,13 +96,14 @@ def look_at_clip(audio: dict, reader: AudioReader, labels: Sequence[int] = ()) -
         clipped=bool(np.count_nonzero(np.abs(samples) >= FULL_SCALE) >= FEWEST_CLIPPED_SAMPLES),
         above_band=share_above(waveform, file_rate, sampling_rate / 2),
         labels=list(labels),
-        notes=decoded.notes,
+        notes=heard.notes,
     )
 
 
 def look_at_clips(
     rows: Iterable[tuple[dict, list[int]]],
     reader: AudioReader,
+    max_samples: int,
     fetch: bool = False,
     deadline: Deadline | None = None,
 ) -> tuple[list[ClipFacts], list[tuple[int, str, str]]]:
@@ -105,6 +112,7 @@ def look_at_clips(
     Args:
         rows (iterable of `(audio, labels)`): undecoded audio values and the labels of each.
         reader ([`AudioReader`]): how they are heard.
+        max_samples (`int`): samples that the model hears of a clip.
         fetch (`bool`, defaults to `False`): whether files that lie elsewhere are fetched, as those of streams are.
         deadline ([`Deadline`], *optional*): after which no further clip is taken.
 
@@ -115,7 +123,7 @@ def look_at_clips(
     facts, bad = [], []
     for place, (audio, labels) in enumerate(rows):
         try:
-            facts.append(look_at_clip(fetched(audio) if fetch else audio, reader, labels))
+            facts.append(look_at_clip(fetched(audio) if fetch else audio, reader, max_samples, labels))
         except AudioError as error:
             bad.append((place, clip_name(audio), str(error)))
         if deadline is not None and not deadline.left:

@@ -229,7 +229,8 @@ def describe_clips(
     shown = tqdm(read, desc="decoding", unit="clip", disable=None, leave=False)  # on a terminal only
     sample: list[dict] = []
     reader = clip_reader(data_args, feature_extractor)
-    facts, bad = look_at_clips(noted(shown, sample), reader, fetch=streamed, deadline=deadline)
+    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
+    facts, bad = look_at_clips(noted(shown, sample), reader, longest, fetch=streamed, deadline=deadline)
     report["looked_at"]["clips"] = len(seen)
     report["looked_at"]["out_of_time"] = not deadline.left
     bad.sort(key=lambda clip: (list(splits).index(seen[clip[0]][0]), seen[clip[0]][1]))

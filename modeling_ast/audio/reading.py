@@ -96,7 +96,20 @@ class AudioReader:
         """
         seconds = None if max_samples is None else max_samples / self.sampling_rate
         name = name or _name_of(source)
-        decoded, waveform = self.decode(source, name, seconds)
+        return self.convert(*self.decode(source, name, seconds), name, max_samples)
+
+    def convert(self, decoded: DecodedAudio, waveform: np.ndarray, name: str, max_samples: int | None = None) -> Heard:
+        """Convert the sampling rate of what [`AudioReader.decode`] gave.
+
+        Args:
+            decoded ([`DecodedAudio`]): of the file, with what is to be said of it.
+            waveform (`np.ndarray` of shape `(samples,)`): the channel that is heard, or its beginning.
+            name (`str`): what messages call the file.
+            max_samples (`int`, *optional*): how many samples of the result are of interest.
+
+        Raises:
+            AudioError: if it cannot be converted, or is `refused`.
+        """
         if decoded.sampling_rate == self.sampling_rate:
             return Heard(waveform, decoded.notes, decoded.sampling_rate)
         with errors_of_file(name, "resampled"):
@@ -112,12 +125,15 @@ class AudioReader:
         source: str | os.PathLike | bytes | BinaryIO | dict,
         name: str | None = None,
         seconds: float | None = None,
+        heard: float | None = None,
     ) -> tuple[DecodedAudio, np.ndarray]:
         """Decode an audio file at its own sampling rate.
 
         Args:
             source, name: see [`read_audio`].
             seconds (`float`, *optional*): how much of it is of interest; see [`decode_audio`].
+            heard (`float`, *optional*): how many seconds of that a model hears, of which silence and channels that cancel
+                are told; all if not given.
 
         Returns:
             What the file holds, with all that is to be said of it, and the one channel of it that is heard, of shape
@@ -140,8 +156,9 @@ class AudioReader:
                 raise AudioError(
                     f"{name} contains NaN or infinite samples. Export it again, for example as 16-bit WAV."
                 )
-            if decoded.samples.shape[1] > 1 or seconds is not None or is_silence(lowest, highest):
-                of_sound = sound_notes(decoded.samples, waveform, decoded.sampling_rate, self.channels, name, seconds)
+            heard = seconds if heard is None else heard
+            if decoded.samples.shape[1] > 1 or heard is not None or is_silence(lowest, highest):
+                of_sound = sound_notes(decoded.samples, waveform, decoded.sampling_rate, self.channels, name, heard)
                 decoded = replace(decoded, notes=(*decoded.notes, *of_sound))
         self._passed(decoded.notes)
         return decoded, waveform

@@ -36,6 +36,8 @@ from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioReader, decode_audio
 from modeling_ast.log_mel import is_cut, num_samples
 
+RATE = 16_000
+
 TINY = {
     "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
     "frequency_stride": 16, "time_stride": 16, "max_length": 96,
@@ -532,16 +534,32 @@ def test_a_clip_is_measured_at_its_own_rate_before_its_channels_and_rate_are_cha
     left = 0.5 * np.sin(2 * np.pi * 1000 * time)
     right = 0.5 * np.sin(2 * np.pi * 12_000 * time)
     soundfile.write(tmp_path / "stereo.wav", np.stack([left, right], axis=1), 44_100, subtype="FLOAT")
-    clip = look_at_clip({"path": str(tmp_path / "stereo.wav"), "bytes": None}, AudioReader(), [3])
+    clip = look_at_clip({"path": str(tmp_path / "stereo.wav"), "bytes": None}, AudioReader(), RATE, [3])
     assert (clip.seconds, clip.sampling_rate, clip.channels, clip.labels) == (1, 44_100, 2, [3])
     assert clip.above_band == pytest.approx(0.5, abs=1e-3)
     assert clip.level == pytest.approx(20 * math.log10(0.25), abs=1e-3)  # two tones of amplitude 1/4
     assert not clip.clipped
 
     soundfile.write(tmp_path / "loud.wav", np.clip(3 * left, -1, 1), 44_100)
-    assert look_at_clip({"path": str(tmp_path / "loud.wav"), "bytes": None}, AudioReader()).clipped
+    assert look_at_clip({"path": str(tmp_path / "loud.wav"), "bytes": None}, AudioReader(), RATE).clipped
     soundfile.write(tmp_path / "silent.wav", np.zeros(2000), 44_100)
-    assert look_at_clip({"path": str(tmp_path / "silent.wav"), "bytes": None}, AudioReader()).peak == 0
+    assert look_at_clip({"path": str(tmp_path / "silent.wav"), "bytes": None}, AudioReader(), RATE).peak == 0
+
+
+def test_what_is_said_of_a_clip_is_what_a_training_says_of_the_beginning_that_it_hears(tmp_path):
+    time = np.arange(2 * 44_100) / 44_100
+    late = np.where(time < 1, 0, 0.5 * np.sin(2 * np.pi * 1000 * time))
+    soundfile.write(tmp_path / "late.wav", late, 44_100)
+    tone = 0.5 * np.sin(2 * np.pi * 500 * time)
+    soundfile.write(tmp_path / "cancelled.wav", np.stack([tone, np.where(time < 1, tone, -tone)], axis=1), 44_100)
+    rise = np.sin(np.pi * time / 2) ** 8  # so slow that none of it is heard at 8 kHz
+    soundfile.write(tmp_path / "ultrasound.wav", 0.5 * rise * np.sin(2 * np.pi * 15_000 * time), 44_100)
+    for name, number in (("late", 1), ("cancelled", 0), ("ultrasound", 1)):
+        for max_samples in (RATE, 2 * RATE):
+            audio, reader = {"path": str(tmp_path / f"{name}.wav"), "bytes": None}, AudioReader(resampler="soxr")
+            said = look_at_clip(audio, reader, max_samples).notes
+            assert said == reader.hear(audio, max_samples=max_samples).notes
+            assert len(said) == (number if max_samples == RATE or name == "ultrasound" else 1 - number), (name, said)
 
 
 def test_of_a_very_long_file_the_beginning_is_measured(tmp_path, monkeypatch):
@@ -554,7 +572,7 @@ def test_of_a_very_long_file_the_beginning_is_measured(tmp_path, monkeypatch):
         "modeling_ast.audio.reading.decode_audio",
         lambda *args, **settings: decoded.append(decode_audio(*args, **settings)) or decoded[-1],
     )
-    clip = look_at_clip({"path": str(tmp_path / "long.wav"), "bytes": None}, AudioReader())
+    clip = look_at_clip({"path": str(tmp_path / "long.wav"), "bytes": None}, AudioReader(), RATE)
     assert (clip.seconds, clip.sampling_rate) == (90, 8000)
     assert [len(audio.samples) for audio in decoded] == [61 * 8000]
 
@@ -564,7 +582,7 @@ def test_labels_that_sound_above_the_band_are_named(tmp_path):
     facts = []
     for label, frequency in ((0, 500), (0, 900), (0, 700), (1, 11_000)):
         soundfile.write(tmp_path / "tone.wav", 0.5 * np.sin(2 * np.pi * frequency * time), 44_100)
-        facts.append(look_at_clip({"path": str(tmp_path / "tone.wav"), "bytes": None}, AudioReader(), [label]))
+        facts.append(look_at_clip({"path": str(tmp_path / "tone.wav"), "bytes": None}, AudioReader(), RATE, [label]))
     band = describe_band(facts, ["kick", "whistle"], 16_000)
     assert band["share"] == pytest.approx(0.25, abs=1e-3)
     assert list(band["worst_labels"]) == ["whistle"]
