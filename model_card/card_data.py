@@ -40,7 +40,7 @@ _GEOMETRY = (
     "frequency_stride",
     "time_stride",
 )
-_FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std", "resampler")
+_FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std", "channels", "resampler")
 _SECTIONS = {
     "data": dict,
     "labels": list,
@@ -81,7 +81,7 @@ class ASTModelCardData:
         features_column (`str`, *optional*): column of log-mel features that were computed before the training.
         split_method (`str`, *optional*): how the data were split.
         share_that_counts (`float`, *optional*): of soft labels, the share from which a clip was counted and scored as having one.
-        skipped_clips (`int`): clips left out because they cannot be decoded, are empty, too short or hold NaN.
+        skipped_clips (`int`): clips left out because they cannot be decoded, are cut off, empty, too short or hold NaN.
         splits (`dict[str, dict]`): for each split its `clips`, `seconds` and `label_counts`.
         normalization (`str`, *optional*): how `mean` and `std` were got.
         source (`str`, *optional*): name of the file or checkpoint that this one was converted from.
@@ -117,6 +117,7 @@ class ASTModelCardData:
         parameters (`int`, *optional*): number of weights in `model.safetensors`.
         geometry (`dict[str, Any]`): widths, depths, patch size and strides from `config.json`.
         sampling_rate (`int`, *optional*): in Hz.
+        channels (`str` or `int`, *optional*): which channel of audio files is heard, if it is not the mean of all.
         resampler (`str`, *optional*): what brings audio files of other rates to it.
         num_mel_bins (`int`, *optional*): mel bins of a frame.
         max_length (`int`, *optional*): frames of a clip; longer clips are cut.
@@ -183,6 +184,7 @@ class ASTModelCardData:
     parameters: int | None = None
     geometry: dict[str, Any] = field(default_factory=dict)
     sampling_rate: int | None = None
+    channels: str | int | None = None
     resampler: str | None = None
     num_mel_bins: int | None = None
     max_length: int | None = None

@@ -297,6 +297,12 @@ def test_labels_in_the_order_of_the_logits(checkpoint):
     assert ASTModelCardData.from_checkpoint(checkpoint).labels == labels
 
 
+@pytest.mark.parametrize(("channels", "text"), [("left", ", of several the left one,"), (3, ", of several number 3,")])
+def test_which_channel_is_heard_if_it_is_not_the_mean(checkpoint, channels, text):
+    edit_json(checkpoint / "preprocessor_config.json", "channels", value=channels)
+    assert f"- one channel{text} at 16 kHz" in render_model_card(checkpoint)
+
+
 def test_features_that_are_not_normalised_have_no_statistics(checkpoint):
     edit_json(checkpoint / "preprocessor_config.json", "do_normalize", value=False)
     assert "normalised" not in render_model_card(checkpoint)
