@@ -36,7 +36,7 @@ from .scoring import DivergedError, Hearing, common_labels, ensemble_scores, eva
 from .sources.annotations import join_annotations, unjoined_in_words
 from .sources.data_errors import DataError, counted, own_message, some
 from .sources.labels import SHARE_THAT_COUNTS, is_multi_label
-from .sources.split_names import PREFERRED, recognised_split
+from .sources.split_names import PREFERRED, named_splits, recognised_split
 from .sources.splits import Clips, load_clips, parse_clip_labels, with_encoded_labels
 from .sources.stored_features import NAME_COLUMN, is_precomputed
 
@@ -283,7 +283,10 @@ def _rows_of_split(clips: Clips, split: str, data: DataArguments) -> tuple[list[
             "that says it with --split_column_name."
         )
     present = [name for name in dict.fromkeys(clips.splits) if isinstance(name, str)]
-    name = recognised_split(split, present, data) or PREFERRED[split]
+    # What ast-finetune would train on, such as the dev of dev and eval, is no validation split.
+    named = {} if split == "eval" else named_splits(present, data)
+    others = [name for name in present if name not in named.values()]
+    name = named.get(split) or recognised_split(split, others, data) or PREFERRED[split]
     rows = [row for row, value in enumerate(clips.splits) if value == name]
     if not rows:
         raise DataError(

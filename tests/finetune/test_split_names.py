@@ -330,6 +330,13 @@ def test_ast_evaluate_finds_the_split_by_the_same_names(tree, split, words):
     assert Counter(Path(clip["path"]).parts[-3] for clip in clips["audio"]) == {words: 6}
 
 
+def test_ast_evaluate_takes_the_dev_of_dev_and_eval_for_what_was_trained_on(tree):
+    data = ClipArguments(dataset_name=str(tree("dev", "eval")))
+    assert load_scored_clips(data, "train", LABELS)[1] == "the split 'dev'"
+    with pytest.raises(DataError, match="No clip is in the split 'validation'"):
+        load_scored_clips(data, "validation", LABELS)
+
+
 def test_a_split_folder_without_clips_is_missed_beside_another_alone(tree):
     root = tree("train")
     (root / "Testing").mkdir()
