@@ -3,13 +3,12 @@
 import hashlib
 import logging
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from modeling_ast.audio import AudioNote, notes_in_words
+from modeling_ast.audio import AudioNote, files_of_each_kind, notes_in_words
 
 from .sources.data_errors import NAMES_SHOWN
 
@@ -52,12 +51,13 @@ def noted_in_words(notes: Sequence[tuple[AudioNote, ...]], number: int) -> list[
         number (`int`): of all clips that were looked at.
     """
     of_kind: dict[str, list[str]] = {}
+    counts = files_of_each_kind(notes)
     for note in (note for of_clip in notes for note in of_clip):
         of_kind.setdefault(note.kind, []).append(note.text)
     words = []
     for kind, texts in of_kind.items():
         more = [f"and {len(texts) - NAMES_SHOWN} more"] if len(texts) > NAMES_SHOWN else []
-        (count,) = notes_in_words(Counter({kind: len(texts)}), number)
+        (count,) = notes_in_words({kind: counts[kind]}, number)
         words.append(f"{count}:" + "".join(f"\n    {line}" for line in [*texts[:NAMES_SHOWN], *more]))
     return words
 

@@ -21,7 +21,7 @@ from transformers.utils import logging
 from model_card.run_summary import package_version
 from modeling_ast import ASTConfig, ASTFeatureExtractor
 from modeling_ast.atomic_files import open_atomically
-from modeling_ast.audio import HEARD_LESS, AudioError, AudioNote, notes_in_words, parse_channels
+from modeling_ast.audio import HEARD_LESS, AudioError, AudioNote, files_of_each_kind, notes_in_words, parse_channels
 from modeling_ast.log_mel import num_samples
 from modeling_ast.tagging import label_thresholds
 from modeling_ast.terminal import shell_command
@@ -162,7 +162,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{len(split)} clips, {words}", flush=True)
         evaluations, scores = evaluate_models(args, split, words, labels, hearing)
         write_predictions(args.predictions, split, labels, scores)
-        write_evaluations(args.output, evaluations, labels, hearing.noted, skipped)
+        noted = dict.fromkeys(note for of_clip in hearing.noted for note in of_clip)
+        write_evaluations(args.output, evaluations, labels, noted, skipped)
     except (AudioError, DivergedError) as error:
         print(f"ast-evaluate: {own_message(error)}", file=sys.stderr)
         return 1
@@ -170,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ast-evaluate: {_in_words(error)}", file=sys.stderr)
         return 2
     print_evaluations(evaluations, args.per_class)
-    odd = notes_in_words(Counter(note.kind for note in hearing.noted), len(split))
+    odd = notes_in_words(files_of_each_kind(hearing.noted), len(split))
     if odd:
         print(f"\n{'; '.join(odd)} (named above)")
     name, evaluation = list(evaluations.items())[-1]

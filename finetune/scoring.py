@@ -44,12 +44,13 @@ class Hearing:
     Args:
         channels (`str` or `int`, *optional*): which channels, if not those of the checkpoints.
         refused (`frozenset[str]`, *optional*): kinds of notes that are errors.
-        noted (`dict[AudioNote, None]`, *optional*): each note once, in the order in which they were found.
+        noted (`dict[tuple[AudioNote, ...], None]`, *optional*): the notes of each clip that has some, once, in the order in
+            which they were found.
     """
 
     channels: str | int | None = None
     refused: frozenset[str] = frozenset()
-    noted: dict[AudioNote, None] = field(default_factory=dict)
+    noted: dict[tuple[AudioNote, ...], None] = field(default_factory=dict)
 
 
 class ClipScoresError(AudioError):
@@ -105,7 +106,7 @@ def predict_scores(
     num_workers: int = 0,
     function: str | None = None,
     description: str | None = None,
-    noted: list[AudioNote] | None = None,
+    noted: list[tuple[AudioNote, ...]] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of a model on a data set, with features computed on its device as in training.
 
@@ -121,7 +122,8 @@ def predict_scores(
         function (`str`, *optional*): `"softmax"` or `"sigmoid"`; what the configuration's `problem_type` asks for if not
             given.
         description (`str`, *optional*): what a progress bar is headed with; no bar if not given, or away from a terminal.
-        noted (`list[AudioNote]`, *optional*): to which is added what is to be said of clips that are decoded.
+        noted (`list[tuple[AudioNote, ...]]`, *optional*): to which is added what is to be said of clips that are decoded,
+            by clip.
 
     Returns:
         Scores of shape `(clips, labels)`, float32, and references as the data set has them: label indices of shape
@@ -161,8 +163,8 @@ class _CollatorWithNotes:
     def __init__(self, feature_extractor: ASTFeatureExtractor):
         self.collator = ASTDataCollator(feature_extractor, compute_features=False)
 
-    def __call__(self, items: list[dict]) -> tuple[dict, list[AudioNote]]:
-        return self.collator(items), [note for item in items for note in item.get("notes", ())]
+    def __call__(self, items: list[dict]) -> tuple[dict, list[tuple[AudioNote, ...]]]:
+        return self.collator(items), [item["notes"] for item in items if "notes" in item]
 
 
 def checkpoint_dataset(
@@ -250,8 +252,9 @@ def checkpoint_scores(
             "sigmoid to take each output for itself."
         )
     dataset = checkpoint_dataset(split, feature_extractor, tagger.reader)
-    dataset.said.add(note.text for note in hearing.noted)  # of the models before this one
-    noted: list[AudioNote] = []
+    # Of the models before this one.
+    dataset.said.add(note.text for of_clip in hearing.noted for note in of_clip)
+    noted: list[tuple[AudioNote, ...]] = []
     if waveform_cache:
         noted += _read_from_cache(dataset, waveform_cache, num_workers)
     scores, references = predict_scores(
@@ -261,15 +264,15 @@ def checkpoint_scores(
     return scores[:, [own.index(label) for label in labels]], references
 
 
-def _read_from_cache(dataset: ASTDataset, folder: str, num_workers: int) -> list[AudioNote]:
+def _read_from_cache(dataset: ASTDataset, folder: str, num_workers: int) -> list[tuple[AudioNote, ...]]:
     """Let a data set take its clips from a cache, which is filled; what is to be said of them is logged and returned."""
     cache = WaveformCache(folder, dataset.reader, dataset.max_samples)
     filled = cache.fill(dataset.split, num_workers)
     if filled.faults:
         raise AudioError(filled.faults[min(filled.faults)])
     dataset.read_from(cache.waveforms(dataset.split))
-    notes = [note for row in sorted(filled.notes) for note in filled.notes[row]]
-    dataset.said.log(notes)
+    notes = [filled.notes[row] for row in sorted(filled.notes)]
+    dataset.said.log(note for of_clip in notes for note in of_clip)
     return notes
 
 

@@ -15,8 +15,10 @@ from flawed_audio import RATE, WORDS, write_flawed
 from varied_model import vary_scores
 
 from finetune import run_evaluate, run_finetune
+from finetune.clip_notes import noted_in_words
+from finetune.dry_runs.dry_run_report import audio_note_lines
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, register, run_tagging, unregister
-from modeling_ast.audio import find_audio_files
+from modeling_ast.audio import AudioNote, files_of_each_kind, find_audio_files
 from modeling_ast.tagging import AudioTagger
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "max_length": 96}
@@ -194,6 +196,17 @@ def _raising(name, error=MemoryError):
 
 
 # ast-finetune
+
+
+def test_a_clip_of_which_several_things_are_said_counts_once():
+    """As one in which two of the recordings that are joined in it are not heard."""
+    notes = tuple(AudioNote("left_out", f"a.ogg: recording {number} of the 3 is not heard.") for number in (2, 3))
+    (words,) = noted_in_words([notes], 4)
+    assert words.startswith("1 of 4 clips are heard only in part:")
+    assert all(note.text in words for note in notes)
+    rows = [{"split": "train", "row": 1, "kind": note.kind, "text": note.text} for note in notes]
+    assert "1 of 4 clips are heard only in part:" in [*audio_note_lines(rows, 4)]
+    assert files_of_each_kind([notes, notes[:1]]) == {"left_out": 2}
 
 
 @pytest.mark.parametrize(

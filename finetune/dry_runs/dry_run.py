@@ -238,7 +238,7 @@ def describe_clips(
     bad_places = {place for place, *_ in bad}
     read_places = (place for place in range(len(seen)) if place not in bad_places)
     report["audio_notes"] = [
-        {"split": seen[place][0], "kind": note.kind, "text": note.text}
+        {"split": seen[place][0], "row": seen[place][1] + 1, "kind": note.kind, "text": note.text}
         for place, clip in zip(read_places, facts, strict=True)
         for note in clip.notes
     ]

@@ -151,8 +151,9 @@ def bad_clip_lines(bad_clips: list[dict], seen: int) -> Iterator[str]:
 def audio_note_lines(notes: list[dict], seen: int) -> Iterator[str]:
     """What is to be said of clips that can be used, by kind."""
     for kind in KINDS_IN_WORDS:
-        texts = [note["text"] for note in notes if note["kind"] == kind]
-        for words in notes_in_words({kind: len(texts)}, seen):
+        of_kind = [note for note in notes if note["kind"] == kind]
+        texts = [note["text"] for note in of_kind]
+        for words in notes_in_words({kind: len({(note["split"], note["row"]) for note in of_kind})}, seen):
             yield from ["", *_wrapped(f"{words}:")]
         for text in texts[:MOST_BAD_CLIPS]:
             yield from _wrapped(f"  {text}")

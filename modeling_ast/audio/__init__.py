@@ -16,6 +16,7 @@ from .errors import (
     AudioNote,
     MissingAudioError,
     errors_of_file,
+    files_of_each_kind,
     notes_in_words,
 )
 from .ffmpeg import FFMPEG_COMMANDS
@@ -52,6 +53,7 @@ __all__ = [
     "checked_resampler",
     "decode_audio",
     "errors_of_file",
+    "files_of_each_kind",
     "find_audio_files",
     "is_silent",
     "notes_in_words",

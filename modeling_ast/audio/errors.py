@@ -2,7 +2,8 @@
 
 import re
 import struct
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -94,11 +95,20 @@ def first_line(error: object) -> str:
     return re.sub(r"^.*\.(?:cpp|h):\d+, |^\[\S+ @ 0x[0-9a-f]+\] ", "", line)
 
 
+def files_of_each_kind(notes: Iterable[tuple[AudioNote, ...]]) -> Counter[str]:
+    """How many files have notes of each kind; of one kind a file may have several, as for recordings that are joined in it.
+
+    Args:
+        notes (iterable of `tuple[AudioNote, ...]`): those of each file.
+    """
+    return Counter(kind for of_file in notes for kind in {note.kind for note in of_file})
+
+
 def notes_in_words(counts: dict[str, int], number: int) -> list[str]:
     """How many of so many files there is something to be said of, a text for each kind of note.
 
     Args:
-        counts (`dict[str, int]`): files of each kind.
+        counts (`dict[str, int]`): from [`files_of_each_kind`].
         number (`int`): of the files that were looked at.
     """
     return [f"{counts[kind]} of {number} clips {words}" for kind, words in KINDS_IN_WORDS.items() if counts.get(kind)]
