@@ -24,7 +24,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils import PaddingStrategy, logging
 
 from .audio import AudioError, AudioReader
-from .audio.arrays import hear_array
+from .audio.arrays import ARRAY_KEYS, FILE_KEYS, hear_array
 from .configuration_ast import ASTConfig
 from .feature_extraction_ast import ASTFeatureExtractor
 from .modeling_ast import ASTForAudioClassification, ASTModel
@@ -32,8 +32,6 @@ from .modeling_ast import ASTForAudioClassification, ASTModel
 logger = logging.get_logger(__name__)
 
 TASK = "audio-classification"
-ARRAY_KEYS = ("array", "raw")  # of `datasets`, and of pipelines
-FILE_KEYS = ("bytes", "path")
 # evaluate 0.4.6 asks whether a pipeline is a model of this class, which Transformers 5 no longer has.
 MISSING_CLASS = "TFPreTrainedModel"
 LEAST_DECODED = 0.9  # of the length in a header, which may be an estimate

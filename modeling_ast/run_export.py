@@ -37,9 +37,8 @@ def main(argv: list[str] | None = None) -> int:
 
         import_packages()
         files = find_audio_files(args.clips or [])
-        loaded = AudioTagger.from_pretrained(
-            args.checkpoint_dir, "cpu", args.channels
-        )  # checks that model and extractor fit
+        # Checks that model and extractor fit.
+        loaded = AudioTagger.from_pretrained(args.checkpoint_dir, "cpu", args.channels)
         model, feature_extractor = loaded.model, loaded.feature_extractor
         if args.int8:
             clips = read_clips(files, feature_extractor) if files else None

@@ -19,9 +19,7 @@ from modeling_ast.log_mel import SMALLEST_ENERGY, num_samples
 from ..augmentation import Augmentation, refuse_without_waveforms
 from ..data import ASTDataset
 from ..sources.labels import label_lists, label_of, share_lists
-from ..sources.stored_features import (
-    StoredFeatures,
-)
+from ..sources.stored_features import StoredFeatures
 
 # Raw values reach from the floor of about -16, which some of Kaldi's narrowest filters always give, up to 5 or more;
 # normalised ones hardly leave -2 to 2.

@@ -681,7 +681,7 @@ def _parts(data: DataArguments) -> tuple[list[tuple[StreamSource, str | None, st
         )
     if not path.is_dir() and (path.suffix in TABLE_SUFFIXES or data.dataset_name.startswith((".", "/", "~"))):
         raise DataError(f"{path} is not there. Pass --dataset_name with a table, or a Hub id like user/name.")
-    sources, words = _hub_sources(str(path) if path.is_dir() else data.dataset_name, data)
+    sources, words = hub_sources(str(path) if path.is_dir() else data.dataset_name, data)
     names = split_names(data)
     return [(sources[side], None, name) for side, name in names.items()], f"as the data set says{words}"
 
@@ -732,21 +732,19 @@ def _check_columns(columns: list[str], data: DataArguments, where: str):
         require_column("label_column_name", data.label_column_name, columns)
 
 
-def hub_sources(name: str, data: DataArguments) -> dict[str, StreamSource]:
+def hub_sources(name: str, data: DataArguments) -> tuple[dict[str, StreamSource], str]:
     """The named splits of a data set on the Hub, or of a folder that is laid out like one.
 
     Args:
         name (`str`): its id, or the folder.
         data ([`DataArguments`]): configuration, names of splits and columns; those of splits become the data's own.
 
+    Returns:
+        The sources by side; and in words which splits were recognised, and which take no part.
+
     Raises:
         DataError: if there is no such data set, or it has no such split or column.
     """
-    return _hub_sources(name, data)[0]
-
-
-def _hub_sources(name: str, data: DataArguments) -> tuple[dict[str, StreamSource], str]:
-    """What [`hub_sources`] returns, and in words which splits were recognised, and which take no part."""
     try:
         builder = datasets.load_dataset_builder(name, data.dataset_config_name)
         files = builder.config.data_files if "parquet" in type(builder).__name__.lower() else None

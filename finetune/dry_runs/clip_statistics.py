@@ -251,13 +251,15 @@ def describe_frames(
         grouped (`bool`, defaults to `True`): whether clips of similar length can share a batch.
 
     Returns:
-        `clips`; `too_long`, whether most last longer than any input that is proposed; `max_length`, `seconds` that it holds; `clips_cut`; `share_cut`, of all seconds; `share_padding`, of the
-        input; under `fitting` the same of a length that fits, or `None` if that is not worth a change; and under `whole`
-        the same of a length that leaves 95 % of the clips whole, where much is cut otherwise, with `share_padding_longest`, in
-        training with batches padded to their longest clip, and whether these are `grouped`. The length that fits is the one of whole patches that holds some clips
-        exactly and for which the share of a clip that is cut, as the mean over clips and counted twice, and the share of
-        the input that is padding are least together: neither a single long clip nor a few decide it. Where clips are
-        padded to the longest of their batch, whose padding costs little, it is that which leaves 95 % whole.
+        `clips`; `too_long`, whether most last longer than any input that is proposed; `max_length`, `seconds` that it
+        holds; `clips_cut`; `share_cut`, of all seconds; `share_padding`, of the input; under `fitting` the same of a
+        length that fits, or `None` if that is not worth a change; and under `whole` the same of a length that leaves
+        95 % of the clips whole, where much is cut otherwise, with `share_padding_longest`, in training with batches
+        padded to their longest clip, and whether these are `grouped`. The length that fits is the one of whole patches
+        that holds some clips exactly and for which the share of a clip that is cut, as the mean over clips and counted
+        twice, and the share of the input that is padding are least together: neither a single long clip nor a few
+        decide it. Where clips are padded to the longest of their batch, whose padding costs little, it is that which
+        leaves 95 % whole.
     """
     frames = num_frames(np.round(np.array(seconds) * sampling_rate).astype(np.int64), sampling_rate)
     current = _effect_of_length(frames, max_length, sampling_rate)

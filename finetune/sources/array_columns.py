@@ -15,6 +15,8 @@ from scipy.io import wavfile
 
 from modeling_ast.audio import AudioError, decode_audio
 from modeling_ast.audio.arrays import (
+    ARRAY_KEYS,
+    FILE_KEYS,
     IntegerRange,
     clipped_to_full_scale,
     far_beyond_full_scale,
@@ -25,9 +27,7 @@ from modeling_ast.audio.arrays import (
 from .data_errors import DataError
 from .stored_features import NestedLists, array_of_cell
 
-ARRAY_KEYS = ("array", "raw")  # of `datasets`, and of pipelines
 RATE = "sampling_rate"
-FILE_KEYS = ("bytes", "path")
 ROWS_AT_ONCE = 16
 CLIPS_LOOKED_AT = 8
 NESTED = (datasets.List, datasets.LargeList, datasets.Array2D)

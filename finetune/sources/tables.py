@@ -37,7 +37,8 @@ class ClipTable:
 
     Args:
         columns (`dict[str, list]`): `"audio"` (full paths, or `{"bytes", "path"}`), or `"features"` (full paths of .npy
-            files, or arrays of shape `(frames, mel bins)`), `"label"` as it stands in the table, perhaps `"split"`, and the columns that came along under their own names.
+            files, or arrays of shape `(frames, mel bins)`), `"label"` as it stands in the table, perhaps `"split"`, and the
+            columns that came along under their own names.
         original_layout (`bool`, defaults to `False`): whether it is the original's JSON, whose labels are lists.
         label_order (`list[str]`, *optional*): names of the `ClassLabel` that a Parquet file has for its labels; in
             `"label"` they stand in place of its indices. Or those of the columns that are labels themselves.

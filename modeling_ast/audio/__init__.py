@@ -23,7 +23,7 @@ from .ffmpeg import FFMPEG_COMMANDS
 from .files import AUDIO_SUFFIXES, find_audio_files
 from .reading import AudioLength, AudioReader, Heard, audio_duration, audio_length, decode_audio, read_audio
 from .resampling import DEFAULT_RESAMPLER, NEW_RESAMPLER, RESAMPLERS, checked_resampler, resample
-from .silence import SILENT_PEAK, is_silent
+from .silence import is_silent
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -40,7 +40,6 @@ __all__ = [
     "NEW_RESAMPLER",
     "RESAMPLERS",
     "SILENT",
-    "SILENT_PEAK",
     "AudioError",
     "AudioLength",
     "AudioNote",

@@ -11,6 +11,9 @@ import numpy as np
 from .errors import AudioError
 from .resampling import DEFAULT_RESAMPLER, resample
 
+ARRAY_KEYS = ("array", "raw")  # of `datasets`, and of pipelines, beside "sampling_rate"
+FILE_KEYS = ("bytes", "path")  # of undecoded `datasets` columns
+
 FAR_BEYOND = 2.0  # full scales; what decoders of lossy formats overshoot by is far less
 FAR_BEYOND_SHARE = 0.1  # of the samples, from which on this is no overshooting
 LOOKED_AT = 2**20  # samples at the beginning of a clip, a minute, that are enough to tell such a share
@@ -19,7 +22,6 @@ COMPARED = 1024  # samples of a row, spread over it, that are compared with thos
 # mostly are by more than this, unless their microphones stood far apart.
 ALIKE = 0.4  # correlation of the samples, in either sign
 AT_FULL_SCALE_SHARE = 0.9  # of the samples that are not zero: music clipped on purpose has far less
-MOST_CHANNELS = 64
 
 _WAV_BITS = {np.dtype(np.int8): 8, np.dtype(np.uint8): 8, np.dtype(np.int16): 16}
 _WIDE = (np.dtype(np.int32), np.dtype(np.int64))  # whose range does not say how much of it the samples use

@@ -147,7 +147,7 @@ def test_a_data_set_of_the_hub_keeps_the_order_of_its_labels(tmp_path, rows, for
                 (tmp_path / "data" / f"{split}-0000{shard}-of-00002.jsonl").write_text("\n".join(lines))
     given = arguments(dataset_name=str(tmp_path))
     if form == "json":  # as a folder of this machine it is told to leave out --streaming
-        source = hub_sources(str(tmp_path), given)["eval"]
+        source = hub_sources(str(tmp_path), given)[0]["eval"]
         pieces = list(source.pieces(["audio", "label"], 4))
         expected = [row for shard in range(2) for row in [row for row in rows if row["split"] == "test"][shard::2]]
         assert [label for piece in pieces for label in piece["label"]] == [row["label"] for row in expected]
