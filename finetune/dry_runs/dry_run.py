@@ -53,7 +53,7 @@ from .clip_statistics import (
     describe_recordings,
     look_at_clips,
 )
-from .cost_estimate import estimate_cost
+from .cost_estimate import CLIPS_READ, READING_SECONDS, estimate_cost
 from .dry_run_report import REPORT_NAME, cost_lines, data_lines, proposal_lines, refused_lines
 from .proposals import propose
 from .time_limit import COST, LOOKING, PICTURE, PREPARING, Deadline, TimeLimit
@@ -61,7 +61,6 @@ from .time_limit import COST, LOOKING, PICTURE, PREPARING, Deadline, TimeLimit
 DRY_RUN_NAME, PICTURE_NAME = "dry_run", "spectrograms.png"
 CLIPS_LOOKED_AT = 2000
 CLIPS_PICTURED, FEWEST_PICTURED = 8, 2
-CLIPS_READ, READING_SECONDS = 16, 1.5  # at most, to tell how long reading one takes
 FEWEST_MEASURED = 12  # clips for mean and standard deviation
 
 

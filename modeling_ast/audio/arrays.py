@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import AudioError
-from .resampling import DEFAULT_RESAMPLER, resample
+from .resampling import DEFAULT_RESAMPLER, HIGHEST_RATE, LOWEST_RATE, resample
 
 ARRAY_KEYS = ("array", "raw")  # of `datasets`, and of pipelines, beside "sampling_rate"
 FILE_KEYS = ("bytes", "path")  # of undecoded `datasets` columns
@@ -207,19 +207,22 @@ def hear_array(
 
 
 def whole_rate(rate, name: str) -> int:
-    """A sampling rate as a whole number of Hz.
+    """A sampling rate as a whole number of Hz, of those that are converted.
 
     Args:
         rate: what was given.
         name (`str`): what messages call the audio.
 
     Raises:
-        AudioError: if it is no positive number of Hz.
+        AudioError: if it is no such number.
     """
     try:
         whole = int(rate)
     except (TypeError, ValueError, OverflowError):
         whole = 0
-    if whole < 1 or whole != rate:
-        raise AudioError(f"{name} has the sampling rate {rate!r}, expected a whole number of Hz such as 16000.")
+    if not LOWEST_RATE <= whole <= HIGHEST_RATE or whole != rate:
+        raise AudioError(
+            f"{name} has the sampling rate {rate!r}, expected a whole number of Hz such as 16000, from {LOWEST_RATE} to "
+            f"{HIGHEST_RATE}."
+        )
     return whole

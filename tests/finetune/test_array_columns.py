@@ -165,6 +165,7 @@ def arrays(values, **others):
         (lambda clips: arrays([[clip, clip[1:]] for clip in clips]), {}, "has channels of 3200 and of 3199 samples"),
         (lambda clips: arrays(clips, sampling_rate=None), {}, "Row 1 of the audio column has no sampling_rate"),
         (lambda clips: arrays(clips, sampling_rate=0), {}, "has the sampling rate 0, expected a whole number of Hz"),
+        (lambda clips: arrays(clips, sampling_rate=500), {}, "Row 1 .* has the sampling rate 500, expected .* from 1000 to"),
         (lambda clips: [*arrays(clips[:11]), None], {}, r"Row\(s\) 12 have no audio"),
         (lambda clips: clips, {}, "without a sampling_rate, which nothing else says. Store"),
         (lambda clips: arrays(clips), {"features": True}, "nothing but full scale: they were given to datasets.Audio as integers"),
