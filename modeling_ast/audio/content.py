@@ -46,8 +46,8 @@ class Content(ABC):
         """The bytes from `start` up to `stop`."""
         return self if (start, stop) == (0, self.size) else SplicedContent([(self, start, stop)])
 
-    def file(self) -> io.RawIOBase | io.BytesIO | str:
-        """A file object on the content, or its path, for libraries that read from one."""
+    def file(self) -> io.RawIOBase | io.BytesIO:
+        """A file object on the content; a path would tell libraries a suffix, by which some guess a format."""
         return _ContentFile(self)
 
 
@@ -82,9 +82,6 @@ class FileContent(Content):
             pieces.append(piece)
             count -= len(piece)
         return b"".join(pieces)
-
-    def file(self) -> str:
-        return self.path
 
     def close(self):
         self.opened.close()

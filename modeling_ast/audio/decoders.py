@@ -4,6 +4,7 @@ libsndfile is given what it reads rightly: a header with true sizes, a stream of
 torchcodec, and what torchcodec gives less of than the container announces to the `ffmpeg` program, where that is there.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from .content import Content
 from .errors import CUT_OFF, DAMAGED, HEADER, AudioError, AudioNote
 from .ffmpeg import FFMPEG_COMMANDS, FFmpegError, FFmpegMissingError, FFmpegSamples
 from .sample_regions import patched, sample_region
+from .tags import leading_tags
 
 FRAMES_OF_TAG = 2  # that the counts of MP3 taggers may be apart: some count the tag itself
 LESS_THAN_ANNOUNCED = (
@@ -53,6 +55,7 @@ class Stream:
         announced_share (`float`, *optional*): of a stream that is cut off, how many times as much was announced.
         ends_early (`bool`): whether it is cut off, which shows even where no length was announced.
         skipped (`int`): samples at the beginning of what libsndfile decodes that are not the recording's.
+        samples (`int`, *optional*): how many there are, where libsndfile announces others.
         check_holes (`bool`): whether fewer samples than libsndfile announces are lost pages of Ogg.
     """
 
@@ -61,6 +64,7 @@ class Stream:
     silences: list[tuple[float, float]] = field(default_factory=list)
     announced_share: float | None = None
     skipped: int = 0
+    samples: int | None = None
     ends_early: bool = False
     check_holes: bool = False
 
@@ -93,7 +97,8 @@ def decode_recording(content: Content, audio_format: str | None, name: str, seco
         if audio_format == "FLAC" and (info := flac.stream_info(content)) is not None:
             stream = _mended_flac(content, info, name)
             if stream is not None:
-                return _decode_stream(stream, name, seconds)
+                with suppress(soundfile.SoundFileError):  # such as 32 bits, which libsndfile has not
+                    return _decode_stream(stream, name, seconds)
         # The text of an error about a stream begins with the stream's address; what went wrong comes last.
         soundfile_words = str(error).rpartition(">: ")[2].rpartition("': ")[2].rstrip(".")
     return _decode_with_ffmpeg(content, audio_format, name, soundfile_words)
@@ -126,10 +131,15 @@ def streams_of(content: Content, audio_format: str | None, name: str, seconds: f
     notes = []
     if region.said is not None and abs(region.size - region.said) > region.offset and region.byte_rate:
         there, said = region.size / region.byte_rate, region.said / region.byte_rate
-        words = f"announces {said:.2f} s of samples; {there:.2f} s are there, which are heard"
-        notes.append(AudioNote(HEADER, f"{name} has a wrong header: it {words}."))
+        notes.append(_wrong_header(name, said, there))
     read = patched(content, region) if region.must_be_patched else content
     return [Stream(read, notes, announced_share=share)]
+
+
+def _wrong_header(name: str, announced: float, there: float) -> AudioNote:
+    """That a file holds another number of seconds than its header announces."""
+    words = f"it announces {announced:.2f} s of samples; {there:.2f} s are there, which are heard"
+    return AudioNote(HEADER, f"{name} has a wrong header: {words}.")
 
 
 def _cut_off(name: str, seconds: float, share: float | None) -> AudioNote:
@@ -177,13 +187,15 @@ def _mp3_streams(content: Content, name: str, seconds: float | None) -> list[Str
             if missing > FRAMES_OF_TAG and not stream.gaps and stream.is_counted
             else None
         )
-        if header.layer != 3 or _is_read_rightly(content, stream, missing, len(found) == 1):
-            is_all = len(found) == 1 and (stream.start == 0 or mp3.id3_size(content.read(0, 10)))
+        if _is_read_rightly(content, stream, missing, len(found) == 1):
+            # libsndfile overlooks a tag behind anything but ID3.
+            is_all = len(found) == 1 and stream.start == leading_tags(content)
             part = content if is_all else content.part(stream.start, stream.stop)
             streams.append(Stream(part, notes, silences, share))
         else:
             mended, skipped = mp3.stream_content(content, stream)
-            streams.append(Stream(mended, notes, silences, share, skipped))
+            samples = None if header.layer == 3 else stream.frames * header.samples
+            streams.append(Stream(mended, notes, silences, share, skipped, samples))
     return streams
 
 
@@ -191,7 +203,7 @@ def _is_read_rightly(content: Content, stream: mp3.Mp3Stream, missing: int, is_o
     """Whether libsndfile hears all frames of a stream without help."""
     import soundfile
 
-    if stream.gaps:
+    if stream.gaps or stream.header.layer != 3:
         return False
     if stream.announced:
         return abs(missing) <= FRAMES_OF_TAG or not stream.is_counted
@@ -205,18 +217,29 @@ def _is_read_rightly(content: Content, stream: mp3.Mp3Stream, missing: int, is_o
 
 
 def _whole_flac(content: Content, seconds: float | None) -> DecodedAudio | None:
-    """Decode FLAC as it is; `None` if that does not give what its header announces."""
+    """Decode FLAC as it is; `None` if that does not give what its header announces, or the file holds more."""
     import soundfile
 
     try:
-        with soundfile.SoundFile(content.file()) as file:
+        source = content.file()
+        with soundfile.SoundFile(source) as file:
             if file.frames > LONGEST_FLAC:  # of unknown length
                 return None
             wanted = file.frames if seconds is None else min(file.frames, round(seconds * file.samplerate))
             samples = file.read(wanted, dtype="float32", always_2d=True)
-            return DecodedAudio(samples, file.samplerate) if len(samples) == wanted else None
-    except soundfile.SoundFileError:
+            if len(samples) < wanted or (wanted == file.frames and _goes_on(content, source.tell())):
+                return None
+            return DecodedAudio(samples, file.samplerate)
+    except (soundfile.SoundFileError, MemoryError):  # of a length that is not true
         return None
+
+
+def _goes_on(content: Content, stop: int) -> bool:
+    """Whether a FLAC file that was read up to a place holds more samples than it announces, and not only tags."""
+    if stop >= content.size:
+        return False
+    info = flac.stream_info(content)
+    return info is not None and (flac.last_sample(content, info) or 0) > info.samples
 
 
 def _flac_stream(content: Content, name: str) -> Stream:
@@ -233,6 +256,9 @@ def _mended_flac(content: Content, info: flac.StreamInfo, name: str) -> Stream |
     notes, rate = [], info.sampling_rate
     if mended.damaged:
         notes.append(_damaged(name, [(start / rate, stop / rate) for start, stop in mended.damaged]))
+    if 0 < info.samples < mended.samples:
+        announced, there = info.samples / rate, mended.samples / rate
+        notes.append(_wrong_header(name, announced, there))
     share = info.samples / mended.samples if mended.samples < info.samples else None
     return Stream(mended.content, notes, announced_share=share, ends_early=mended.ends_within_frame)
 
@@ -243,15 +269,22 @@ def _open_stream(stream: Stream):
     return soundfile.SoundFile(stream.content.file())
 
 
+def _frames(stream: Stream, file) -> int:
+    """Samples that libsndfile decodes of a stream."""
+    return file.frames if stream.samples is None else stream.samples
+
+
 def stream_seconds(stream: Stream) -> float:
     """How long a stream lasts when it is decoded, told without decoding it."""
     with _open_stream(stream) as file:
-        return (file.frames - stream.skipped) / file.samplerate + sum(length for _, length in stream.silences)
+        return (_frames(stream, file) - stream.skipped) / file.samplerate + sum(
+            length for _, length in stream.silences
+        )
 
 
 def _decode_stream(stream: Stream, name: str, seconds: float | None) -> DecodedAudio:
     with _open_stream(stream) as file:
-        announced, rate = file.frames, file.samplerate
+        announced, rate = _frames(stream, file), file.samplerate
         wanted = announced if seconds is None else min(announced, round(seconds * rate) + stream.skipped)
         if file.format == "MP3":
             file.seek(0)  # as soundfile.read does: the decoder rounds otherwise before its first seek

@@ -12,7 +12,8 @@ import struct
 from dataclasses import dataclass, replace
 
 from .checksums import checksum, checksums
-from .content import Content, SplicedContent
+from .content import BytesContent, Content, SplicedContent
+from .tags import TRAILERS, trailing_tags
 
 STREAMINFO_SIZE = 34
 SAMPLE_RATES = (0, 88200, 176400, 192000, 8000, 16000, 22050, 24000, 32000, 44100, 48000, 96000)
@@ -27,12 +28,10 @@ class StreamInfo:
     """What the first block of a FLAC stream says.
 
     Args:
-        offset (`int`): where `fLaC` stands, in bytes.
         frames_offset (`int`): where the first frame begins.
         block (`bytes`): the content of STREAMINFO.
     """
 
-    offset: int
     frames_offset: int
     block: bytes
 
@@ -40,6 +39,11 @@ class StreamInfo:
     def largest_block(self) -> int:
         """Samples of a frame at most."""
         return struct.unpack_from(">H", self.block, 2)[0]
+
+    @property
+    def largest_frame(self) -> int:
+        """Bytes that no frame goes beyond: as much again as samples take that are not compressed."""
+        return 64 + 2 * self.channels * (8 + self.largest_block * (self.sample_size + 1) // 8)
 
     @property
     def sampling_rate(self) -> int:
@@ -103,20 +107,17 @@ class MendedFlac:
 
 def stream_info(content: Content) -> StreamInfo | None:
     """Read STREAMINFO; `None` if there is none, or the other blocks are not whole."""
-    from .mp3 import id3_size
-
-    offset = id3_size(content.read(0, 10))
-    head = content.read(offset, 8 + STREAMINFO_SIZE)
+    head = content.read(0, 8 + STREAMINFO_SIZE)
     if head[:4] != b"fLaC" or len(head) < 8 + STREAMINFO_SIZE or head[4] & 0x7F:
         return None
-    at = offset + 4
+    at = 4
     while True:
         block = content.read(at, 4)
         if len(block) < 4:
             return None
         at += 4 + int.from_bytes(block[1:], "big")
         if block[0] & 0x80:
-            return StreamInfo(offset, at, head[8:])
+            return StreamInfo(at, head[8:])
 
 
 def last_sample(content: Content, info: StreamInfo) -> int | None:
@@ -188,25 +189,27 @@ def _whole_frames(data: bytes, info: StreamInfo) -> list[FlacFrame]:
     frames = [
         FlacFrame(start, stop, first, samples) for (start, first, samples), stop in zip(headers, stops, strict=True)
     ]
-    right = _are_whole(data, frames)
+    right = _are_whole(data, frames, info)
     # Bytes may stand between a frame and the next one that was found, such as the remains of a damaged one or a tag behind
     # the last: then the frame ends earlier, with its own checksum.
     found = [frame for frame, is_right in zip(frames, right, strict=True) if is_right]
     if not right[-1]:
         last = frames[-1]
-        for tag in (b"TAG", b"ID3", b"APETAGEX", b"\0\0"):
-            end = data.find(tag, last.start)
+        ends = [trailing_tags(BytesContent(data)), *(data.find(tag, last.start) for tag in (*TRAILERS, b"\0\0"))]
+        for end in ends:
             shorter = replace(last, stop=end)
-            if end > 0 and _are_whole(data, [shorter])[0]:
+            if end > last.start and _are_whole(data, [shorter], info)[0]:
                 return [*found, shorter]
     return found
 
 
-def _are_whole(data: bytes, frames: list[FlacFrame]) -> list[bool]:
+def _are_whole(data: bytes, frames: list[FlacFrame], info: StreamInfo) -> list[bool]:
     """Whether the checksum at the end of each frame is right."""
+    # Bytes behind the largest frame that there can be are not checked: checksums take time.
+    stops = [min(frame.stop, frame.start + info.largest_frame) for frame in frames]
     # A checksum over data and the checksum behind them is 0.
-    found = checksums(data, [frame.start for frame in frames], [frame.stop for frame in frames], FRAME)
-    return [value == 0 for value in found]
+    found = checksums(data, [frame.start for frame in frames], stops, FRAME)
+    return [stop == frame.stop and value == 0 for stop, frame, value in zip(stops, frames, found, strict=True)]
 
 
 def _frame_header(data: bytes, at: int, info: StreamInfo) -> tuple[int, int, int] | None:

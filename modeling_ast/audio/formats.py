@@ -4,16 +4,20 @@ import codecs
 import struct
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import replace
 
-from . import ogg
+from . import flac, ogg
 from .content import Content
-from .mp3 import first_frame, frame_header, id3_size
-from .sample_regions import W64_RIFF, W64_WAVE, sample_region
+from .mp3 import first_frame, frame_header
+from .sample_regions import AU_SAMPLE_BYTES, CHUNK_NAME, W64_RIFF, W64_WAVE, sample_region
+from .tags import leading_tags, trailing_tags
 
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 MATROSKA_SEGMENT = bytes.fromhex("18538067")
+BOXES = frozenset(  # the outermost ones of MP4
+    b"ftyp styp moov moof mdat mfra free skip wide uuid meta pnot udta sidx ssix emsg prft pdin pict junk".split()
+)
+LARGEST_FTYP = 1024  # bytes
 ADTS = (b"\xff\xf1", b"\xff\xf9", b"\xff\xf0", b"\xff\xf8")
 
 # (offset, first bytes, format), from the formats' own specifications; those of WAV and AIFF are read below.
@@ -58,9 +62,7 @@ SOUNDFILE_WAV_CODECS = frozenset((1, 2, 3, 6, 7, 0x11, 0x31, 0x40, 0x45, 0x55, 0
 
 def sniff_format(content: Content) -> str | None:
     """Name the format by its first bytes, which say more than a suffix does; `None` if it is none of those known."""
-    start = 0
-    while size := id3_size(content.read(start, 10)):
-        start += size
+    start = leading_tags(content)
     head = content.read(start, 40)
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
         return {b"WAVE": "WAV" if head[:3] == b"RIF" else "RF64", b"AVI ": "AVI"}.get(head[8:12])
@@ -85,11 +87,21 @@ def recordings(content: Content, audio_format: str | None) -> list[Content]:
         audio_format (`str`, *optional*): from [`sniff_format`].
 
     Returns:
-        `list[Content]`: a file each, in their order; the content itself if it is only one.
+        `list[Content]`: a file each, in their order, without tags around them that decoders stumble over; the content
+        itself if it is only one without such tags.
     """
+    content = _without_tags(content, audio_format)
     starts = [0, *_later_beginnings(content, audio_format)]
     stops = [*starts[1:], content.size]
     return [content.part(start, stop) for start, stop in zip(starts, stops, strict=True)]
+
+
+def _without_tags(content: Content, audio_format: str | None) -> Content:
+    if audio_format in (None, "MP3", "AAC"):  # whose decoders know them
+        return content
+    # FFmpeg takes a tag behind WavPack, which is usual there, for a damaged block.
+    stop = trailing_tags(content) if audio_format == "WavPack" else content.size
+    return content.part(leading_tags(content), stop)
 
 
 def _later_beginnings(content: Content, audio_format: str | None) -> Iterator[int]:
@@ -97,15 +109,7 @@ def _later_beginnings(content: Content, audio_format: str | None) -> Iterator[in
         if int.from_bytes(content.read(4, 4), "little") == content.size - 8:  # it says itself that it is all
             return
         for at in content.find_all(b"WAVE", 12):
-            if content.read(at - 8, 4) in (b"RIFF", b"RIFX", b"RF64", b"BW64") and content.read(at + 4, 4) in (
-                b"fmt ",
-                b"ds64",
-                b"JUNK",
-                b"bext",
-                b"LIST",
-                b"fact",
-                b"PEAK",
-            ):
+            if content.read(at - 8, 4) in (b"RIFF", b"RIFX", b"RF64", b"BW64") and _is_chunk(content, at + 4):
                 yield at - 8
     elif audio_format == "W64":
         for at in content.find_all(W64_RIFF, 1):
@@ -114,39 +118,59 @@ def _later_beginnings(content: Content, audio_format: str | None) -> Iterator[in
     elif audio_format == "AIFF":
         for form in (b"AIFF", b"AIFC"):
             for at in content.find_all(form, 12):
-                if content.read(at - 8, 4) == b"FORM" and content.read(at + 4, 4) in (
-                    b"FVER",
-                    b"COMM",
-                    b"NAME",
-                    b"MARK",
-                ):
+                if content.read(at - 8, 4) == b"FORM" and _is_chunk(content, at + 4):
                     yield at - 8
     elif audio_format == "AU":
         region = sample_region(content)
-        while region is not None and region.announced:
-            end = region.offset + region.announced
-            if content.read(end, 4) not in (b".snd", b"dns."):
-                return
-            yield end
-            following = sample_region(content.part(end, content.size))
-            region = following and replace(following, offset=following.offset + end)
+        if region is not None and region.offset + region.announced == content.size:
+            return
+        name, order = content.read(0, 4), ">" if content.read(0, 4) == b".snd" else "<"
+        for at in content.find_all(name, 24):
+            head = content.read(at + 4, 20)
+            if len(head) == 20:
+                offset, _, encoding, rate, channels = struct.unpack(f"{order}5I", head)
+                if (
+                    24 <= offset < 1 << 16
+                    and encoding in AU_SAMPLE_BYTES
+                    and 0 < rate < 1 << 20
+                    and 0 < channels < 256
+                ):
+                    yield at
     elif audio_format == "CAF":
         yield from content.find_all(b"caff\x00\x01\x00\x00desc", 1)
     elif audio_format == "FLAC":
-        for at in content.find_all(b"fLaC", 10):
+        info = flac.stream_info(content)
+        for at in content.find_all(b"fLaC", info.frames_offset if info else 4):
             block = content.read(at + 4, 4)
             if block in (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22"):  # STREAMINFO, with others behind it or alone
                 yield at
     elif audio_format == "OGG":
         yield from ogg.beginnings(content)[1:]
     elif audio_format == "MP4/M4A":
-        yield from (offset for offset, name, _ in _boxes(content) if name == b"ftyp" and offset)
+        end = 0
+        for offset, name, stop in _boxes(content):
+            if name == b"ftyp" and offset:
+                yield offset
+            end = stop
+        for at in content.find_all(b"ftyp", end):  # behind something that is no box
+            if 8 <= int.from_bytes(content.read(at - 4, 4), "big") <= LARGEST_FTYP:
+                yield at - 4
     elif audio_format == "WMA":
         yield from content.find_all(ASF_HEADER, 1)
+    elif audio_format == "FLV":
+        for at in content.find_all(b"FLV\x01", 1):
+            if content.read(at + 5, 8) == b"\0\0\0\x09\0\0\0\0":
+                yield at
     elif audio_format == "TTA":
         yield from content.find_all(content.read(0, 6), 22)
     elif audio_format == "WavPack":
         yield from _wavpack_beginnings(content)
+
+
+def _is_chunk(content: Content, offset: int) -> bool:
+    """Whether a chunk's name stands there."""
+    name = content.read(offset, 4)
+    return len(name) == 4 and set(name) <= CHUNK_NAME
 
 
 def _wavpack_beginnings(content: Content) -> Iterator[int]:
@@ -160,10 +184,12 @@ def _wavpack_beginnings(content: Content) -> Iterator[int]:
 
 
 def _boxes(content: Content) -> Iterator[tuple[int, bytes, int]]:
-    """The outermost boxes of an MP4 file: where each begins, its name and where it ends, as it says itself."""
+    """The outermost boxes of an MP4 file up to something else: where each begins, its name and where it ends by its word."""
     offset = 0
     while len(head := content.read(offset, 16)) >= 8:
         size, name = struct.unpack_from(">I4s", head)
+        if name not in BOXES:
+            return
         if size == 1 and len(head) == 16:
             size = struct.unpack_from(">Q", head, 8)[0]
         elif size == 0:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .content import Content, SplicedContent
+from .tags import TRAILERS, id3_size, leading_tags
 
 # kbit/s by (MPEG-1 or not, layer) and index.
 BITRATES = {
@@ -28,6 +29,7 @@ DECODER_DELAY = 529  # samples that mpg123 takes off a stream with a tag, the de
 TAG_NAMES = (b"Xing", b"Info", b"VBRI")
 FARTHEST_TAG = 44  # bytes from the beginning of a frame within which a tag begins
 FRAMES_OF_A_STREAM = 4  # that follow each other before bytes within other ones are taken for a stream
+FRAMES_MEASURED = 32  # at the beginning of a stream
 SEARCHED = 1 << 16  # bytes at the beginning of a file in which its first frame is looked for
 PIECE = 1 << 20
 
@@ -125,14 +127,6 @@ def frame_header(head: bytes) -> FrameHeader | None:
     return FrameHeader((version, layer, rate, 1 if fourth >> 6 == 3 else 2), size)
 
 
-def id3_size(head: bytes) -> int:
-    """Bytes of an ID3v2 tag that begins there; 0 if none does."""
-    if len(head) < 10 or head[:3] != b"ID3" or max(head[6:10]) > 127:
-        return 0
-    size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
-    return 10 + size + (10 if head[5] & 0x10 else 0)  # with a footer
-
-
 class _Window:
     """A content of which a piece is held, so that its frames are not read one by one."""
 
@@ -215,10 +209,7 @@ def mp3_streams(content: Content, seconds: float | None = None) -> list[Mp3Strea
 def _walk(content: Content, seconds: float | None, tags: list[int]) -> list[Mp3Stream]:
     """[`mp3_streams`], with the places of what looks like tags of later streams."""
     window = _Window(content)
-    offset = 0
-    while size := id3_size(window.at(offset, 10)):
-        offset += size
-    offset = first_frame(content, offset)
+    offset = first_frame(content, leading_tags(content))
     streams: list[Mp3Stream] = []
     passed = 0.0  # seconds of finished streams
     while 0 <= offset < content.size:
@@ -297,9 +288,9 @@ def _next_frame(window: _Window, offset: int, like: FrameHeader | None) -> int:
 
 
 def _is_tag(window: _Window, start: int, stop: int) -> bool:
-    """Whether bytes between frames are tags, or zeros, as programs leave them between two files."""
-    piece = window.at(start, min(stop - start, 4096))
-    return piece.startswith((b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"3DI")) or not any(piece)
+    """Whether bytes between frames are tags, or zeros, as programs leave them between two files and before a tag."""
+    piece = window.content.read(start, stop - start).lstrip(b"\0")
+    return not piece or piece.startswith(TRAILERS)
 
 
 @dataclass(frozen=True)
@@ -325,11 +316,11 @@ def _tag(frame: bytes, header: FrameHeader) -> _Tag | None:
 
 
 def stream_content(content: Content, stream: Mp3Stream) -> tuple[Content, int]:
-    """A stream for libsndfile: behind a tag that announces its frames, and without damaged spots.
+    """A stream for libsndfile: so that it reads all frames, and without damaged spots.
 
     Args:
         content ([`Content`]): the file.
-        stream ([`Mp3Stream`]): one of [`mp3_streams`], of layer III, which alone has such tags.
+        stream ([`Mp3Stream`]): one of [`mp3_streams`].
 
     Returns:
         The content, and how many samples of its beginning do not belong to the stream.
@@ -337,16 +328,33 @@ def stream_content(content: Content, stream: Mp3Stream) -> tuple[Content, int]:
     begin = stream.start
     if stream.has_tag:
         begin += stream.header.size
-    head = content.read(begin, 4)
-    # The decoder takes its own delay off a stream with a tag, off silence here.
-    silence, skipped = _frame_without_audio(head), stream.header.samples - DECODER_DELAY
-    if stream.delay:
-        skipped += stream.delay + DECODER_DELAY
-    parts: list[bytes | tuple[Content, int, int]] = [_frame_without_audio(head, stream.frames + 1), silence]
+    parts: list[bytes | tuple[Content, int, int]]
+    if stream.header.layer == 3:  # which alone has tags that announce the frames
+        head = content.read(begin, 4)
+        # The decoder takes its own delay off a stream with a tag, off silence here.
+        parts = [_frame_without_audio(head, stream.frames + 1), _frame_without_audio(head)]
+        skipped = stream.header.samples - DECODER_DELAY
+        if stream.delay:
+            skipped += stream.delay + DECODER_DELAY
+    else:
+        parts, skipped = [_room(content, stream)], 0
     for _, start, stop in stream.gaps:
         parts.append((content, begin, start))
         begin = stop
     return SplicedContent([*parts, (content, begin, stream.stop)]), skipped
+
+
+def _room(content: Content, stream: Mp3Stream) -> bytes:
+    """An ID3 tag that makes a stream so large that libsndfile, which guesses its frames by its size, guesses enough."""
+    largest, at = 0, stream.start
+    for _ in range(FRAMES_MEASURED):
+        header = frame_header(content.read(at, 4))
+        if header is None:
+            break
+        largest, at = max(largest, header.size), at + header.size
+    missing = (stream.frames + FRAMES_MEASURED) * largest - (stream.stop - stream.start)
+    size = min(max(0, missing), (1 << 28) - 1)
+    return b"ID3\x04\0\0" + bytes(size >> shift & 127 for shift in (21, 14, 7, 0)) + bytes(size)
 
 
 def _frame_without_audio(first_bytes: bytes, announced: int | None = None) -> bytes:

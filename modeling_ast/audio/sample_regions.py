@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass, replace
 
 from .content import Content, SplicedContent
+from .tags import TRAILERS
 
 UNKNOWN_WAV_SIZE = 0x7FFF_0000  # sox writes 0x7ffff000 and less a header, FFmpeg 0xffffffff
 UNKNOWN_SIZE = (1 << 63) - 1
@@ -20,8 +21,6 @@ W64_WAVE = bytes.fromhex("77617665f3acd3118cd100c04f8edb8a")
 W64_FMT = bytes.fromhex("666d7420f3acd3118cd100c04f8edb8a")
 W64_DATA = bytes.fromhex("64617461f3acd3118cd100c04f8edb8a")
 CHUNK_NAME = frozenset(range(0x20, 0x7F))
-# What programs put behind the samples without a chunk around it.
-TRAILERS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICS", b"3DI")
 LONGEST_HEADER = 128  # bytes that a size may be too large by without a word: chunks of padding are no header
 AU_SAMPLE_BYTES = {1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 6: 4, 7: 8, 27: 1}
 
@@ -251,6 +250,6 @@ def _samples_follow(content: Content, offset: int, size: int, order: str) -> boo
     if content.size - end <= min(offset, LONGEST_HEADER):
         return False
     for start in (end, end + end % 2):
-        if _chunks_follow(content, start, order) or content.read(start, 8).startswith(TRAILERS):
+        if _chunks_follow(content, start, order) or content.read(start, 16).startswith(TRAILERS):
             return False
     return any(content.read(end, 4096))
