@@ -420,7 +420,7 @@ def _notes_of_ffmpeg(
     if not is_notable:
         return ()
     if asked_program:  # both agree
-        kind = HEADER if audio_format == "AVI" else DAMAGED
+        kind = HEADER if formats.announces_pictures(content, audio_format) else DAMAGED
         words = "which may be the truth" if kind == HEADER else "so that the rest is probably damaged or cut off"
         return (
             AudioNote(

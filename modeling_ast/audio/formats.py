@@ -13,6 +13,8 @@ from .tags import leading_tags, trailing_tags
 
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+ASF_PICTURES = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
+MATROSKA_PICTURES = bytes.fromhex("838101")  # the type of a track
 MATROSKA_SEGMENT = bytes.fromhex("18538067")
 BOXES = frozenset(  # the outermost ones of MP4
     b"ftyp styp moov moof mdat mfra free skip wide uuid meta pnot udta sidx ssix emsg prft pdin pict junk".split()
@@ -90,13 +92,14 @@ def recordings(content: Content, audio_format: str | None) -> list[Content]:
         `list[Content]`: a file each, in their order, without tags around them that decoders stumble over; the content
         itself if it is only one without such tags.
     """
-    content = _without_tags(content, audio_format)
+    content = without_tags(content, audio_format)
     starts = [0, *_later_beginnings(content, audio_format)]
     stops = [*starts[1:], content.size]
     return [content.part(start, stop) for start, stop in zip(starts, stops, strict=True)]
 
 
-def _without_tags(content: Content, audio_format: str | None) -> Content:
+def without_tags(content: Content, audio_format: str | None) -> Content:
+    """A recording without the tags around it, where decoders would stumble over them."""
     if audio_format in (None, "MP3", "AAC"):  # whose decoders know them
         return content
     # FFmpeg takes a tag behind WavPack, which is usual there, for a damaged block.
@@ -121,21 +124,7 @@ def _later_beginnings(content: Content, audio_format: str | None) -> Iterator[in
                 if content.read(at - 8, 4) == b"FORM" and _is_chunk(content, at + 4):
                     yield at - 8
     elif audio_format == "AU":
-        region = sample_region(content)
-        if region is not None and region.offset + region.announced == content.size:
-            return
-        name, order = content.read(0, 4), ">" if content.read(0, 4) == b".snd" else "<"
-        for at in content.find_all(name, 24):
-            head = content.read(at + 4, 20)
-            if len(head) == 20:
-                offset, _, encoding, rate, channels = struct.unpack(f"{order}5I", head)
-                if (
-                    24 <= offset < 1 << 16
-                    and encoding in AU_SAMPLE_BYTES
-                    and 0 < rate < 1 << 20
-                    and 0 < channels < 256
-                ):
-                    yield at
+        yield from _au_beginnings(content)
     elif audio_format == "CAF":
         yield from content.find_all(b"caff\x00\x01\x00\x00desc", 1)
     elif audio_format == "FLAC":
@@ -165,6 +154,20 @@ def _later_beginnings(content: Content, audio_format: str | None) -> Iterator[in
         yield from content.find_all(content.read(0, 6), 22)
     elif audio_format == "WavPack":
         yield from _wavpack_beginnings(content)
+
+
+def _au_beginnings(content: Content) -> Iterator[int]:
+    name = content.read(0, 4)
+    order = ">" if name == b".snd" else "<"
+    if sum(struct.unpack(f"{order}2I", content.read(4, 8).ljust(8, b"\0"))) == content.size:  # it says that it is all
+        return
+    for at in content.find_all(name, 24):
+        head = content.read(at + 4, 20)
+        if len(head) == 20:
+            offset, _, encoding, rate, channels = struct.unpack(f"{order}5I", head)
+            is_header = 24 <= offset < 1 << 16 and encoding in AU_SAMPLE_BYTES
+            if is_header and 0 < rate < 1 << 20 and 0 < channels < 256:
+                yield at
 
 
 def _is_chunk(content: Content, offset: int) -> bool:
@@ -231,6 +234,12 @@ def container_is_cut_off(content: Content, audio_format: str | None) -> bool:
         return ogg.ends_within_page(content)
     region = sample_region(content)
     return region is not None and region.is_cut_off
+
+
+def announces_pictures(content: Content, audio_format: str | None) -> bool:
+    """Whether the length that a container announces is perhaps that of pictures and not of the sound."""
+    mark = {"WebM/Matroska": MATROSKA_PICTURES, "WMA": ASF_PICTURES}.get(audio_format)
+    return audio_format == "AVI" or (mark is not None and mark in content.read(0, 1 << 16))
 
 
 def matroska_seconds(content: Content) -> float | None:

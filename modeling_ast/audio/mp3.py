@@ -6,6 +6,7 @@ frames as such a header names, and fails in a damaged spot. Here frames are coun
 Sources: ISO/IEC 11172-3 and 13818-3 for frame headers; the Xing, LAME and VBRI headers as their authors describe them.
 """
 
+import re
 import struct
 from bisect import bisect_left
 from dataclasses import dataclass, field
@@ -32,6 +33,11 @@ FRAMES_OF_A_STREAM = 4  # that follow each other before bytes within other ones 
 FRAMES_MEASURED = 32  # at the beginning of a stream
 SEARCHED = 1 << 16  # bytes at the beginning of a file in which its first frame is looked for
 PIECE = 1 << 20
+# A frame header as far as three of its bytes tell: MPEG version, layer, bit rate and sampling rate are of those there are.
+HEADER = re.compile(
+    rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\x1b\x20-\x2b\x30-\x3b\x40-\x4b\x50-\x5b\x60-\x6b\x70-\x7b"
+    rb"\x80-\x8b\x90-\x9b\xa0-\xab\xb0-\xbb\xc0-\xcb\xd0-\xdb\xe0-\xeb][\x00-\xff]"
+)
 
 
 class FrameHeader(NamedTuple):
@@ -160,13 +166,13 @@ def first_frame(content: Content, start: int = 0, stop: int | None = None) -> in
     window = _Window(content)
     stop = start + SEARCHED if stop is None else stop
     while start < stop:
-        at = window.at(start, 4096).find(b"\xff")
-        if at < 0:
-            start += 4096
+        found = HEADER.search(window.at(start, 4096))
+        if found is None:
+            start += 4096 - 3  # a header may lie across the end
             if start >= content.size:
                 break
             continue
-        start += at
+        start += found.start()
         if start >= stop:
             break
         if _frames_follow(window, start):
@@ -277,11 +283,11 @@ def _next_frame(window: _Window, offset: int, like: FrameHeader | None) -> int:
         if skipped:
             offset += skipped
             continue
-        at = window.at(offset + 1, 4096).find(b"\xff")
-        if at < 0:
-            offset += 4096
+        found = HEADER.search(window.at(offset + 1, 4096))
+        if found is None:
+            offset += 4096 - 3  # a header may lie across the end
             continue
-        offset += 1 + at
+        offset += 1 + found.start()
         if _frames_follow(window, offset, like) or _frames_follow(window, offset):
             return offset
     return -1

@@ -28,7 +28,7 @@ from .errors import (
     errors_of_file,
 )
 from .ffmpeg import announced_seconds
-from .formats import container_is_cut_off, recordings, sniff_format
+from .formats import container_is_cut_off, recordings, sniff_format, without_tags
 from .resampling import DEFAULT_RESAMPLER, checked_rate, checked_resampler, resample
 from .silence import is_silence, is_silent
 
@@ -250,12 +250,12 @@ def decode_audio(
         audio_format = sniff_format(content)
         if limit is not None and isinstance(content, FileContent):
             # Of a long recording the end is not looked at, nor what is joined to it.
-            beginning = decode_recording(content, audio_format, name, limit)
+            beginning = decode_recording(without_tags(content, audio_format), audio_format, name, limit)
             if len(beginning.samples) >= round(limit * beginning.sampling_rate):
                 return beginning
         parts = recordings(content, audio_format)
         if len(parts) == 1:
-            return decode_recording(content, audio_format, name, limit)
+            return decode_recording(parts[0], audio_format, name, limit)
         decoded, notes, seconds = [], [], 0.0
         for number, part in enumerate(parts, start=1):
             try:

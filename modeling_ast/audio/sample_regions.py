@@ -1,17 +1,19 @@
-"""Where the samples of WAV, RF64, W64, AIFF, AU and CAF files lie, and whether the header tells the truth about it.
+"""Where the samples of WAV, RF64, W64, AIFF, AU, CAF and SPHERE files lie, and whether the header is true about it.
 
 These formats say in their header how many bytes of samples follow. Programs that write to a pipe, die or pass 4 GiB leave
 sizes there that are 0, unknown, wrapped or too large, and a download that breaks off leaves fewer samples than announced.
 libsndfile believes some of these sizes, refuses others and says nothing of what is missing.
 
-Sources: Microsoft's RIFF and the EBU's RF64 (Tech 3306) specifications, Sony's W64, Apple's AIFF-C and CAF, NeXT's AU.
+Sources: Microsoft's RIFF and the EBU's RF64 (Tech 3306) specifications, Sony's W64, Apple's AIFF-C and CAF, NeXT's AU,
+NIST's SPHERE.
 """
 
 import math
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from .content import Content, SplicedContent
+from .content import PIECE, Content, SplicedContent
 from .tags import TRAILERS
 
 UNKNOWN_WAV_SIZE = 0x7FFF_0000  # sox writes 0x7ffff000 and less a header, FFmpeg 0xffffffff
@@ -30,7 +32,7 @@ class SampleRegion:
     """The samples within a file.
 
     Args:
-        container (`str`): `"WAV"`, `"RF64"`, `"W64"`, `"AIFF"`, `"AU"` or `"CAF"`.
+        container (`str`): `"WAV"`, `"RF64"`, `"W64"`, `"AIFF"`, `"AU"`, `"CAF"` or `"NIST SPHERE"`.
         offset (`int`): where they begin, in bytes.
         size (`int`): bytes of samples that are there.
         announced (`int`): bytes that the header announces; of an unknown or wrapped size, what is there.
@@ -82,6 +84,8 @@ def sample_region(content: Content) -> SampleRegion | None:
         return _au(content)
     if head[:4] == b"caff":
         return _caf(content)
+    if head[:8] == b"NIST_1A\n":
+        return _sphere(content)
     return None
 
 
@@ -95,6 +99,10 @@ def patched(content: Content, region: SampleRegion) -> Content:
         )
     if region.container == "AU":
         return SplicedContent([(content, 0, 8), b"\xff\xff\xff\xff", (content, 12, region.offset), samples])
+    if region.container == "AIFF":
+        size = struct.pack(">I", min(region.size + 8, 0xFFFF_FFFF))
+        begin = region.offset - 12
+        return SplicedContent([(content, 0, begin), size, (content, begin + 4, region.offset), samples])
     order = ">" if content.read(0, 4) == b"RIFX" else "<"
     fmt = struct.pack(f"{order}4sI", b"fmt ", len(region.format_chunk)) + region.format_chunk
     total = 4 + len(fmt) + 8 + region.size
@@ -141,11 +149,7 @@ def _wav(content: Content, order: str) -> SampleRegion | None:
     if container == "WAV" and wrapped > 0 and not _chunks_follow(content, offset + size + size % 2, order):
         whole = size + (wrapped << 32)
         return replace(region, size=whole, announced=whole, must_be_patched=True, said=size)
-    if size > present:
-        return replace(region, announced=size)
-    if _samples_follow(content, offset, size, order):
-        return replace(region, must_be_patched=True, said=size)
-    return replace(region, size=size, announced=size)
+    return _of_announced_size(content, region, size, lambda start: _chunks_follow(content, start, order))
 
 
 def _w64(content: Content) -> SampleRegion | None:
@@ -167,7 +171,11 @@ def _w64(content: Content) -> SampleRegion | None:
     region = SampleRegion("W64", offset, present, present, byte_rate or rate * block, format_chunk=format_chunk)
     if size <= 24 or size >= UNKNOWN_SIZE:
         return replace(region, must_be_patched=True)
-    return replace(region, size=min(present, size - 24), announced=size - 24)
+
+    def chunks_follow(start: int) -> bool:
+        return content.read((start + 7) // 8 * 8, 16)[4:] == W64_DATA[4:]
+
+    return _of_announced_size(content, region, size - 24, chunks_follow)
 
 
 def _aiff(content: Content) -> SampleRegion | None:
@@ -186,9 +194,10 @@ def _aiff(content: Content) -> SampleRegion | None:
         return None
     offset += 16  # with offset and block size
     present = content.size - offset
+    region = SampleRegion("AIFF", offset, present, present, byte_rate)
     if size <= 8 or size == 0xFFFF_FFFF:  # of unknown length; libsndfile reads to the end
-        return SampleRegion("AIFF", offset, present, present, byte_rate)
-    return SampleRegion("AIFF", offset, min(present, size - 8), size - 8, byte_rate)
+        return region
+    return _of_announced_size(content, region, size - 8, lambda start: _chunks_follow(content, start, ">"))
 
 
 def _au(content: Content) -> SampleRegion | None:
@@ -200,11 +209,12 @@ def _au(content: Content) -> SampleRegion | None:
         return None
     byte_rate = float(rate * channels * AU_SAMPLE_BYTES.get(encoding, 0))
     present = content.size - offset
-    if size in (0, 0xFFFF_FFFF):
-        is_wrong = size == 0 and present > 0
-        said = 0 if is_wrong else None
-        return SampleRegion("AU", offset, present, present, byte_rate, said, must_be_patched=is_wrong)
-    return SampleRegion("AU", offset, min(present, size), size, byte_rate)
+    region = SampleRegion("AU", offset, present, present, byte_rate)
+    if size == 0xFFFF_FFFF:
+        return region
+    if size == 0:
+        return replace(region, said=0, must_be_patched=True) if present else region
+    return _of_announced_size(content, region, size, lambda start: False)
 
 
 def _caf(content: Content) -> SampleRegion | None:
@@ -226,30 +236,74 @@ def _caf(content: Content) -> SampleRegion | None:
     # Packets of unlike sizes are FFmpeg's, which needs the file as it is.
     if size < 4:
         return SampleRegion("CAF", offset, present, present, byte_rate, must_be_patched=byte_rate > 0)
-    must_be_patched = byte_rate > 0 and size - 4 > present
-    return SampleRegion("CAF", offset, min(present, size - 4), size - 4, byte_rate, must_be_patched=must_be_patched)
+    region = SampleRegion("CAF", offset, present, present, byte_rate)
+    if byte_rate > 0 and size - 4 > present:
+        return replace(region, announced=size - 4, must_be_patched=True)
+
+    def chunks_follow(start: int) -> bool:
+        name, length = struct.unpack(">4sq", content.read(start, 12).ljust(12, b"\0"))
+        return set(name) <= CHUNK_NAME and 0 <= length <= content.size
+
+    return _of_announced_size(content, region, size - 4, chunks_follow)
+
+
+def _sphere(content: Content) -> SampleRegion | None:
+    head = content.read(0, 1024).split(b"end_head")[0]
+    fields = {words[0]: words[2] for line in head.split(b"\n") if len(words := line.split()) == 3}
+    try:
+        offset = int(head[8:16])
+        count, width, channels, rate = (
+            int(fields[name]) for name in (b"sample_count", b"sample_n_bytes", b"channel_count", b"sample_rate")
+        )
+    except (KeyError, ValueError):
+        return None
+    if offset > content.size or fields.get(b"sample_coding", b"pcm") not in (b"pcm", b"ulaw", b"mu-law", b"alaw"):
+        return None  # such as compressed by Shorten
+    present, announced = content.size - offset, count * width * channels
+    byte_rate = float(rate * width * channels)
+    return SampleRegion("NIST SPHERE", offset, min(present, announced), announced, byte_rate)
 
 
 def _chunks_follow(content: Content, offset: int, order: str) -> bool:
     """Whether the rest of a RIFF file, if there is any, is chunks up to its end."""
+    is_padded = True
     while content.size - offset >= 8:
         name, size = struct.unpack(f"{order}4sI", content.read(offset, 8))
         if not set(name) <= CHUNK_NAME:
-            return False
-        offset += 8 + size + size % 2
+            if is_padded:
+                return False
+            offset, is_padded = offset - 1, True  # some programs leave the padding out
+            continue
+        offset, is_padded = offset + 8 + size + size % 2, not size % 2
     rest = content.read(offset, 8)
     return offset <= content.size + 1 and not any(rest)
 
 
-def _samples_follow(content: Content, offset: int, size: int, order: str) -> bool:
-    """Whether what stands behind the announced samples is no chunk, no tag and not zero, and longer than the header.
+def _of_announced_size(
+    content: Content, region: SampleRegion, size: int, chunks_follow: Callable[[int], bool]
+) -> SampleRegion:
+    """A region of as many bytes as its header announces, or of all that are there if these are samples as well.
 
-    A program that writes the sizes now and then, and dies, leaves those of the last time.
+    A program that writes the sizes now and then, and dies, leaves those of the last time: what stands behind the announced
+    samples is then no chunk, no tag and not all one byte, and longer than the header.
+
+    Args:
+        content ([`Content`]): the file.
+        region ([`SampleRegion`]): of all that is there.
+        size (`int`): bytes that the header announces.
+        chunks_follow (`Callable[[int], bool]`): whether chunks begin at a place.
     """
-    end = offset + size
-    if content.size - end <= min(offset, LONGEST_HEADER):
-        return False
-    for start in (end, end + end % 2):
-        if _chunks_follow(content, start, order) or content.read(start, 16).startswith(TRAILERS):
-            return False
-    return any(content.read(end, 4096))
+    end = region.offset + size
+    is_longer = content.size - end > min(region.offset, LONGEST_HEADER) and region.byte_rate > 0
+    is_no_sound = is_longer and any(
+        chunks_follow(start) or content.read(start, 16).startswith(TRAILERS) for start in (end, end + end % 2)
+    )
+    if is_longer and not is_no_sound and not _is_constant(content, end):
+        return replace(region, must_be_patched=True, said=size)
+    return replace(region, size=min(region.size, size), announced=size)
+
+
+def _is_constant(content: Content, start: int) -> bool:
+    """Whether a file goes on with one and the same byte to its end, as it was made longer or memory was erased."""
+    first = content.read(start, 1)
+    return all(not content.read(offset, PIECE).strip(first) for offset in range(start, content.size, PIECE))

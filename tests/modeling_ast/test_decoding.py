@@ -10,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,7 +31,8 @@ from modeling_ast.audio import (
 from modeling_ast.audio.checksums import checksum, checksums
 from modeling_ast.audio.content import BytesContent, FileContent, SplicedContent
 from modeling_ast.audio.formats import recordings, sniff_format
-from modeling_ast.audio.mp3 import mp3_streams
+from modeling_ast.audio.mp3 import HEADER as HEADER_PATTERN
+from modeling_ast.audio.mp3 import frame_header, mp3_streams
 from modeling_ast.audio.sample_regions import patched, sample_region
 
 RATE = 16_000
@@ -521,3 +523,215 @@ def test_an_ogg_whose_last_pages_are_overwritten(subtype):
     number = whole.rfind(b"OggS") - 10
     content = whole[:number] + np.random.default_rng(0).bytes(len(whole) - number)
     assert kinds(decode_audio(content)) == [CUT_OFF]
+
+
+# Tags and other writers
+
+
+ID3 = b"ID3\x04\0\0\0\0\x03\0" + bytes(384)
+ID3V1 = b"TAG" + bytes(125)
+APE_ITEM = struct.pack("<II", 300, 0) + b"Title\0" + b"x" * 300
+APE = APE_ITEM + b"APETAGEX" + struct.pack("<IIII", 2000, len(APE_ITEM) + 32, 1, 0) + bytes(8)  # without a header
+
+
+@pytest.mark.parametrize("audio_format", ["WAV", "FLAC", "AIFF", "AU", "OGG"])
+def test_an_id3_tag_before_formats_that_have_none(tmp_path, monkeypatch, audio_format):
+    whole = encode(noise(), audio_format)
+    (tmp_path / "clip").write_bytes(ID3 + ID3 + whole)
+    expected = soundfile.read(io.BytesIO(whole), dtype="float32", always_2d=True)[0]
+    for held_whole in (1 << 26, 0):
+        monkeypatch.setattr("modeling_ast.audio.reading.HELD_WHOLE", held_whole)
+        for seconds in (None, 1.0):
+            decoded = decode_audio(tmp_path / "clip", seconds=seconds)
+            np.testing.assert_array_equal(decoded.samples, expected)
+            assert decoded.notes == ()
+    assert_length_is_told(ID3 + whole, decoded)
+
+
+@pytest.mark.parametrize("tags", [APE, APE + ID3V1, ID3V1, b"x" * 5 + b"000005LYRICS200" + ID3V1])
+def test_a_flac_of_unknown_length_with_tags_behind_it_is_whole(tags):
+    whole = encode(noise(), "FLAC")
+    content = patch(whole, whole.index(b"fLaC") + 8 + 13, bytes([whole[21] & 0xF0, 0, 0, 0, 0])) + tags
+    decoded = decode_audio(content)
+    assert (len(decoded.samples), decoded.notes) == (2 * RATE, ())
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(("suffix", "tag"), [("wv", APE), ("wv", ID3V1), ("m4a", ID3V1), ("m4a", b"\0junk" * 40)])
+def test_tags_behind_files_of_ffmpeg_are_no_damage(tmp_path, suffix, tag):
+    (tmp_path / "clip.wav").write_bytes(encode(noise()))
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "clip.wav", tmp_path / f"clip.{suffix}"], check=True)
+    content = (tmp_path / f"clip.{suffix}").read_bytes()
+    decoded = decode_audio(content + tag)
+    assert decoded.notes == ()
+    np.testing.assert_array_equal(decoded.samples, decode_audio(content).samples)
+    if suffix == "m4a":  # a second one behind what is no box
+        assert len(decode_audio(content + tag + content).samples) == 2 * len(decoded.samples)
+
+
+@needs_ffmpeg
+def test_joined_flv(tmp_path):
+    (tmp_path / "clip.wav").write_bytes(encode(noise()))
+    subprocess.run(
+        ["ffmpeg", "-v", "error", "-i", tmp_path / "clip.wav", "-ar", "22050", tmp_path / "a.flv"], check=True
+    )
+    content = (tmp_path / "a.flv").read_bytes()
+    assert len(decode_audio(content + content).samples) == 2 * len(decode_audio(content).samples)
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", ["mkv", "wmv"])
+def test_pictures_that_go_on_longer_than_the_sound_are_no_damage(tmp_path, suffix):
+    (tmp_path / "clip.wav").write_bytes(encode(noise()))
+    command = ["ffmpeg", "-v", "error", "-f", "lavfi", "-i", "testsrc=d=4:s=64x64:r=5", "-i", tmp_path / "clip.wav"]
+    subprocess.run([*command, tmp_path / f"film.{suffix}"], check=True)
+    decoded = decode_audio(tmp_path / f"film.{suffix}")
+    assert len(decoded.samples) / decoded.sampling_rate == pytest.approx(2.0, abs=0.1)
+    assert kinds(decoded) == [HEADER]
+
+
+@pytest.mark.parametrize("chunk", [b"iXML", b"_PMX", b"minf"])
+def test_joined_wavs_that_begin_with_any_chunk(chunk):
+    whole = encode(noise())
+    content = whole[:12] + chunk + struct.pack("<I", 4) + bytes(4) + whole[12:]
+    assert len(decode_audio(content + content).samples) == 4 * RATE
+
+
+def test_joined_aiffs_that_begin_with_a_comment():
+    whole = encode(noise(), "AIFF")
+    content = whole[:12] + b"COMT" + struct.pack(">I", 4) + bytes(4) + whole[12:]
+    assert len(decode_audio(content + content).samples) == 4 * RATE
+
+
+@pytest.mark.parametrize("between", [b"", bytes(1000), ID3V1])
+@pytest.mark.parametrize("share", [1.0, 0.7])
+def test_joined_aus_of_which_the_first_is_cut_off_or_tagged(between, share):
+    whole = encode(noise(), "AU")
+    decoded = decode_audio(whole[: int(share * len(whole))] + between + whole)
+    assert len(decoded.samples) == pytest.approx((2 + 2 * share) * RATE, abs=600)
+    assert kinds(decoded) == [CUT_OFF] * (share < 1)
+
+
+@pytest.mark.parametrize("audio_format", ["AIFF", "AU", "W64", "CAF"])
+def test_sizes_older_than_the_samples(audio_format):
+    whole = encode(noise(), audio_format)
+    offset = len(whole) - 4 * RATE
+    place, value = {
+        "AIFF": (offset - 12, struct.pack(">I", RATE + 8)),
+        "AU": (8, struct.pack(">I", RATE)),
+        "W64": (offset - 8, struct.pack("<Q", RATE + 24)),
+        "CAF": (offset - 12, struct.pack(">q", RATE + 4)),
+    }[audio_format]
+    content = patch(whole, place, value)
+    decoded = decode_audio(content, "clip.x")
+    np.testing.assert_array_equal(decoded.samples, decode_audio(whole).samples)
+    assert [note.text for note in decoded.notes] == [
+        "clip.x has a wrong header: it announces 0.50 s of samples; 2.00 s are there, which are heard."
+    ]
+    assert_length_is_told(content, decoded)
+    assert decode_audio(whole + ID3V1).notes == ()
+
+
+def test_a_flac_header_older_than_its_samples():
+    whole = encode(noise(), "FLAC")
+    content = patch(whole, 8 + 13, bytes([whole[21] & 0xF0]) + struct.pack(">I", RATE))
+    decoded = decode_audio(content)
+    assert (len(decoded.samples), kinds(decoded)) == (2 * RATE, [HEADER])
+    assert_length_is_told(content, decoded)
+
+
+def test_a_flac_header_that_announces_years():
+    whole = encode(noise(), "FLAC")
+    content = patch(whole, 8 + 13, bytes([whole[21] | 0x0F]) + b"\xff\xff\xff\xf0")
+    decoded = decode_audio(content)
+    assert (len(decoded.samples), kinds(decoded)) == (2 * RATE, [CUT_OFF])
+
+
+def test_a_long_hole_in_a_flac_takes_no_long_time():
+    whole = encode(noise(10.0), "FLAC")
+    content = whole[: len(whole) // 2] + bytes(3 << 20) + whole[len(whole) // 2 :]
+    started = time.perf_counter()
+    assert kinds(decode_audio(content)) == [DAMAGED]
+    assert time.perf_counter() - started < 2
+
+
+@pytest.mark.parametrize(("rest", "number"), [(b"\xff" * 5000, 0), (bytes(5000) + b"\1\2" * 500, 3000)])
+def test_only_one_and_the_same_byte_behind_the_samples_of_a_wav_is_no_sound(rest, number):
+    decoded = decode_audio(encode(noise()) + rest)
+    assert (len(decoded.samples), kinds(decoded)) == (2 * RATE + number, [HEADER] * (number > 0))
+
+
+def test_a_chunk_of_odd_size_without_padding_behind_the_samples():
+    tail = b"LIST" + struct.pack("<I", 101) + b"INFO" + b"x" * 97 + b"cue \x04\0\0\0" + bytes(4)
+    decoded = decode_audio(encode(noise()) + tail)
+    assert (len(decoded.samples), decoded.notes) == (2 * RATE, ())
+
+
+@pytest.mark.parametrize("subtype", ["PCM_16", "ULAW"])
+def test_a_sphere_file_that_is_cut_off(subtype):
+    whole = encode(noise(), "NIST", subtype=subtype)
+    assert decode_audio(whole).notes == ()
+    decoded = decode_audio(whole[: len(whole) // 2])
+    assert kinds(decoded) == [CUT_OFF]
+    assert "of the 2.00 s that its header announces" in decoded.notes[0].text
+
+
+# MPEG audio
+
+
+MP2_FRAME = bytes([0xFF, 0xFD, 0x84, 0xC0])  # 44.1 kHz, mono, 128 kbit/s; libsndfile writes layer III only
+
+
+def mp2(*bitrate_indices):
+    """Silence of layer II: no sub-band has bits."""
+    frames = []
+    for index in bitrate_indices:
+        head = MP2_FRAME[:2] + bytes([index << 4, 0xC0])
+        frames.append(head + bytes(frame_header(head).size - 4))
+    return b"".join(frames)
+
+
+@pytest.mark.parametrize("around", [(b"", b""), (ID3 * 50, b""), (b"", APE + ID3V1), (b"", b"\xaa" * 7000)])
+@pytest.mark.parametrize("indices", [[8] * 50, [4] * 5 + [12] * 45, [14] * 5 + [4] * 45])
+def test_frames_of_layer_2_are_counted(around, indices):
+    content = around[0] + mp2(*indices) + around[1]
+    decoded = decode_audio(content)
+    assert (len(decoded.samples), decoded.notes) == (50 * 1152, ())
+    assert_length_is_told(content, decoded)
+
+
+def test_a_damaged_spot_in_layer_2():
+    content = patch(mp2(*[8] * 50), 10_000, b"\xaa" * 1000)
+    decoded = decode_audio(content)
+    assert kinds(decoded) == [DAMAGED]
+    assert len(decoded.samples) == pytest.approx(50 * 1152, abs=2 * 1152)
+    assert_length_is_told(content, decoded)
+
+
+def test_zeros_before_the_tag_of_a_second_mp3_are_no_damage():
+    whole = encode(noise(), "MP3")
+    decoded = decode_audio(whole + bytes(1000) + ID3 + whole)
+    assert (len(decoded.samples), decoded.notes) == (4 * RATE, ())
+    assert kinds(decode_audio(patch(whole, 2000, bytes(6000)))) == [DAMAGED]  # a hole, of more than a piece
+
+
+def test_zeros_between_an_id3_tag_and_the_first_frame(tmp_path, monkeypatch):
+    whole = encode(noise(), "MP3")
+    (tmp_path / "clip.mp3").write_bytes(ID3 + bytes(3000) + whole)
+    for held_whole in (1 << 26, 0):
+        monkeypatch.setattr("modeling_ast.audio.reading.HELD_WHOLE", held_whole)
+        np.testing.assert_array_equal(decode_audio(tmp_path / "clip.mp3").samples, decode_audio(whole).samples)
+
+
+def test_frame_headers_are_found_by_their_first_bytes():
+    for second in range(256):
+        for third in range(256):
+            head = bytes([0xFF, second, third, 0])
+            assert (HEADER_PATTERN.match(head) is None) == (frame_header(head) is None)
+
+
+def test_large_files_are_not_told_by_their_suffix(tmp_path, monkeypatch):
+    (tmp_path / "clip.vox").write_bytes(np.random.default_rng(0).bytes(5000))
+    monkeypatch.setattr("modeling_ast.audio.reading.HELD_WHOLE", 0)
+    with pytest.raises(AudioError):
+        decode_audio(tmp_path / "clip.vox")
