@@ -203,7 +203,7 @@ def _is_read_rightly(content: Content, stream: mp3.Mp3Stream, missing: int, is_o
     """Whether libsndfile hears all frames of a stream without help."""
     import soundfile
 
-    if stream.gaps or stream.header.layer != 3:
+    if stream.gaps or stream.header.layer != 3 or any(start < stream.stop for start, _ in stream.tags):
         return False
     if stream.announced:
         return abs(missing) <= FRAMES_OF_TAG or not stream.is_counted

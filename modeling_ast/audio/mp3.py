@@ -95,6 +95,7 @@ class Mp3Stream:
         stop (`int`): where its last frame ends, in bytes.
         is_counted (`bool`): whether its frames were counted to its end.
         gaps (`list[tuple[int, int, int]]`): damaged spots: frames before it, start and stop in bytes.
+        tags (`list[tuple[int, int]]`): start and stop of tags and zeros behind frames of it.
     """
 
     start: int
@@ -106,6 +107,7 @@ class Mp3Stream:
     stop: int = 0
     is_counted: bool = True
     gaps: list[tuple[int, int, int]] = field(default_factory=list)
+    tags: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -225,8 +227,11 @@ def _walk(content: Content, seconds: float | None, tags: list[int]) -> list[Mp3S
         if not is_like and (header is None or (stream is not None and not _frames_follow(window, offset))):
             following = _next_frame(window, offset, stream.header if stream else None)
             # A tag between two streams, or behind the last, is no damage.
-            if stream is not None and following >= 0 and not _is_tag(window, offset, following):
-                stream.gaps.append((stream.frames, offset, following))
+            if stream is not None and following >= 0:
+                if _is_tag(window, offset, following):
+                    stream.tags.append((offset, following))
+                else:
+                    stream.gaps.append((stream.frames, offset, following))
             offset = following
             continue
         tag = None
@@ -344,7 +349,9 @@ def stream_content(content: Content, stream: Mp3Stream) -> tuple[Content, int]:
             skipped += stream.delay + DECODER_DELAY
     else:
         parts, skipped = [_room(content, stream)], 0
-    for _, start, stop in stream.gaps:
+    for start, stop in sorted([*stream.tags, *((start, stop) for _, start, stop in stream.gaps)]):
+        if start >= stream.stop:  # between this stream and the next
+            break
         parts.append((content, begin, start))
         begin = stop
     return SplicedContent([*parts, (content, begin, stream.stop)]), skipped

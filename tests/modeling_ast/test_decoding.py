@@ -712,6 +712,9 @@ def test_zeros_before_the_tag_of_a_second_mp3_are_no_damage():
     whole = encode(noise(), "MP3")
     decoded = decode_audio(whole + bytes(1000) + ID3 + whole)
     assert (len(decoded.samples), decoded.notes) == (4 * RATE, ())
+    without = without_tag(whole)
+    decoded = decode_audio(without + bytes(1000) + ID3 + without)
+    assert (len(decoded.samples), decoded.notes) == (2 * len(decode_audio(without).samples), ())
     assert kinds(decode_audio(patch(whole, 2000, bytes(6000)))) == [DAMAGED]  # a hole, of more than a piece
 
 
