@@ -738,3 +738,23 @@ def test_large_files_are_not_told_by_their_suffix(tmp_path, monkeypatch):
     monkeypatch.setattr("modeling_ast.audio.reading.HELD_WHOLE", 0)
     with pytest.raises(AudioError):
         decode_audio(tmp_path / "clip.vox")
+
+
+def test_a_flac_within_a_block_of_a_flac_is_no_second_one():
+    whole = encode(noise(), "FLAC")
+    inner = b"abcd" + whole[:200]  # in an APPLICATION block behind STREAMINFO
+    content = whole[:4] + b"\0" + whole[5:42] + b"\2" + len(inner).to_bytes(3, "big") + inner + whole[42:]
+    decoded = decode_audio(content)
+    assert (len(decoded.samples), decoded.notes) == (2 * RATE, ())
+
+
+def test_rf64_of_unknown_size():
+    whole = encode(noise(), "RF64")
+    decoded = decode_audio(patch(whole, whole.index(b"ds64") + 16, b"\xff" * 8))
+    assert (len(decoded.samples), decoded.notes) == (2 * RATE, ())
+
+
+def test_a_wav_that_says_it_is_all_may_hold_the_header_of_another():
+    samples = np.zeros(RATE, dtype=np.int16)
+    samples[1000:1010] = np.frombuffer(b"RIFF\x24\0\0\0WAVEfmt \0\0\0\0", dtype=np.int16)
+    assert len(decode_audio(encode(samples)).samples) == RATE
