@@ -125,11 +125,15 @@ def streams_of(content: Content, audio_format: str | None, name: str, seconds: f
             return streams
     notes = []
     if region.said is not None and abs(region.size - region.said) > region.offset and region.byte_rate:
-        there, said = region.size / region.byte_rate, region.said / region.byte_rate
-        words = f"announces {said:.2f} s of samples; {there:.2f} s are there, which are heard"
-        notes.append(AudioNote(HEADER, f"{name} has a wrong header: it {words}."))
+        notes.append(_wrong_header(name, region.size / region.byte_rate, region.said / region.byte_rate))
     read = patched(content, region) if region.must_be_patched else content
     return [Stream(read, notes, announced_share=share)]
+
+
+def _wrong_header(name: str, there: float, said: float) -> AudioNote:
+    """That a header announces other seconds than are there."""
+    words = f"announces {said:.2f} s of samples; {there:.2f} s are there, which are heard"
+    return AudioNote(HEADER, f"{name} has a wrong header: it {words}.")
 
 
 def _cut_off(name: str, seconds: float, share: float | None) -> AudioNote:
@@ -172,11 +176,12 @@ def _mp3_streams(content: Content, name: str, seconds: float | None) -> list[Str
                 spots.append((begin + earlier, begin + earlier + length))
                 earlier += length
             notes.append(_damaged(name, spots))
-        share = (
-            stream.announced / stream.frames
-            if missing > FRAMES_OF_TAG and not stream.gaps and stream.is_counted
-            else None
-        )
+        share = None
+        if abs(missing) > FRAMES_OF_TAG and not stream.gaps and stream.is_counted:
+            if missing < 0 or stream.is_whole:
+                notes.append(_wrong_header(name, stream.seconds, stream.announced * frame_seconds))
+            else:
+                share = stream.announced / stream.frames
         if header.layer != 3 or _is_read_rightly(content, stream, missing, len(found) == 1):
             is_all = len(found) == 1 and (stream.start == 0 or mp3.id3_size(content.read(0, 10)))
             part = content if is_all else content.part(stream.start, stream.stop)
@@ -336,8 +341,14 @@ def _decode_with_ffmpeg(content: Content, audio_format: str | None, name: str, s
     except FFmpegError as error:
         torchcodec_words = str(error)
     announced = decoded.announced if decoded else ffmpeg.announced_seconds(content)
-    if announced is None and audio_format == "WebM/Matroska":
+    if audio_format in formats.WITHOUT_LENGTH:
+        announced = None
+    elif audio_format == "AAC":
+        announced = formats.adts_seconds(content)
+    elif announced is None and audio_format == "WebM/Matroska":
         announced = formats.matroska_seconds(content)
+        if announced is not None and decoded is not None:
+            announced -= decoded.begin
     is_short = decoded is not None and announced is not None and decoded.seconds < announced - LESS_THAN_ANNOUNCED
     asked_program = audio_format is not None and ffmpeg.has_program() and (decoded is None or is_short)
     if asked_program:
@@ -387,6 +398,8 @@ def _notes_of_ffmpeg(
     if not is_notable:
         return ()
     if asked_program:  # both agree
+        if formats.has_other_tracks(content, audio_format):
+            return ()
         kind = HEADER if audio_format == "AVI" else DAMAGED
         words = "which may be the truth" if kind == HEADER else "so that the rest is probably damaged or cut off"
         return (
