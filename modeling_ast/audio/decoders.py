@@ -11,7 +11,7 @@ import numpy as np
 
 from . import ffmpeg, flac, formats, mp3, ogg
 from .content import Content
-from .errors import CUT_OFF, DAMAGED, HEADER, AudioError, AudioNote
+from .errors import CUT_OFF, DAMAGED, HEADER, LEFT_OUT, AudioError, AudioNote
 from .ffmpeg import FFMPEG_COMMANDS, FFmpegError, FFmpegMissingError, FFmpegSamples
 from .sample_regions import patched, sample_region
 
@@ -368,6 +368,12 @@ def _decode_with_ffmpeg(content: Content, audio_format: str | None, name: str, s
             f"'{torchcodec_words}'. The file is probably {fault}: export or download it again.{hint}"
         )
     notes = _notes_of_ffmpeg(content, audio_format, described, decoded, announced, torchcodec_words, asked_program)
+    _, audio_tracks = formats.tracks(content, audio_format) or (1, 1)
+    if audio_tracks > 1:
+        words = (
+            "of which one is heard. To hear another, take it out: ffmpeg -i FILE -map 0:a:1 OUT.wav takes the second"
+        )
+        notes = (*notes, AudioNote(LEFT_OUT, f"{described} holds {audio_tracks} audio tracks, {words}."))
     return DecodedAudio(decoded.samples, decoded.sampling_rate, notes)
 
 
@@ -398,7 +404,7 @@ def _notes_of_ffmpeg(
     if not is_notable:
         return ()
     if asked_program:  # both agree
-        if formats.has_other_tracks(content, audio_format):
+        if not formats.is_length_of_audio(content, audio_format):
             return ()
         kind = HEADER if audio_format == "AVI" else DAMAGED
         words = "which may be the truth" if kind == HEADER else "so that the rest is probably damaged or cut off"

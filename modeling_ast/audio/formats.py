@@ -13,9 +13,10 @@ from .sample_regions import W64_RIFF, W64_WAVE, sample_region
 
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+ASF_AUDIO = bytes.fromhex("409e69f84d5bcf11a8fd00805f5c442b")
 ASF_STREAM_PROPERTIES = bytes.fromhex("9107dcb7b7a9cf118ee600c00c205365")
 MATROSKA_SEGMENT = bytes.fromhex("18538067")
-MATROSKA_TRACKS, MATROSKA_TRACK = bytes.fromhex("1654ae6b"), b"\xae"
+MATROSKA_TRACKS, MATROSKA_TRACK, MATROSKA_TRACK_TYPE = bytes.fromhex("1654ae6b"), b"\xae", b"\x83"
 ADTS = (b"\xff\xf1", b"\xff\xf9", b"\xff\xf0", b"\xff\xf8")
 ADTS_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 
@@ -43,10 +44,8 @@ _SIGNATURES = (
     (0, b"FLV\x01", "FLV"),
     (0, b"MThd", "MIDI"),
 )
-TRANSPORT_PACKETS = (
-    (0, 188),
-    (4, 192),
-)  # where their sync byte stands and how long they are; the latter of camcorders
+# Where their sync byte stands and how long they are; the latter of camcorders. Source: ISO/IEC 13818-1, 2.4.3.
+TRANSPORT_PACKETS = ((0, 188), (4, 192))
 # What announces no length: FFmpeg tells one by the bit rate of the beginning or by time stamps, which may jump.
 WITHOUT_LENGTH = frozenset(("AC-3", "AMR", "MPEG program stream", "MPEG transport stream"))
 _MARKUP = (b"<!doctype", b"<html", b"<?xml")
@@ -204,16 +203,36 @@ def _elements(content: Content, offset: int, stop: int, wanted: bytes) -> Iterat
         offset = end
 
 
-def has_other_tracks(content: Content, audio_format: str | None) -> bool:
-    """Whether a container, whose announced length is that of its longest track, holds others than the one that is heard."""
+def tracks(content: Content, audio_format: str | None) -> tuple[int, int] | None:
+    """How many tracks a container holds, and how many of these are audio; `None` of formats where that is not read."""
     if audio_format == "WMA":
         header = content.part(0, min(content.size, int.from_bytes(content.read(16, 8), "little")))
-        return len(list(header.find_all(ASF_STREAM_PROPERTIES))) > 1
-    if audio_format == "WebM/Matroska":
-        for start, stop in _elements(content, 0, content.size, MATROSKA_SEGMENT):
-            for begin, end in _elements(content, start, min(stop, content.size), MATROSKA_TRACKS):
-                return len(list(_elements(content, begin, end, MATROSKA_TRACK))) > 1
-    return False
+        kinds = [header.read(at + 24, 16) == ASF_AUDIO for at in header.find_all(ASF_STREAM_PROPERTIES)]
+    elif audio_format == "AVI":
+        header = content.part(0, min(content.size, 1 << 16))
+        kinds = [header.read(at + 8, 4) == b"auds" for at in header.find_all(b"strh")]
+    elif audio_format == "MP4/M4A":
+        indexes = [content.part(at, min(stop, content.size)) for at, name, stop in _boxes(content) if name == b"moov"]
+        kinds = [
+            index.read(index.find(b"hdlr", at) + 12, 4) == b"soun"
+            for index in indexes[:1]
+            for at in index.find_all(b"trak")
+        ]
+    elif audio_format == "WebM/Matroska":
+        kinds = [
+            any(content.read(at, stop - at) == b"\x02" for at, stop in _elements(content, *track, MATROSKA_TRACK_TYPE))
+            for segment in _elements(content, 0, content.size, MATROSKA_SEGMENT)
+            for found in _elements(content, *segment, MATROSKA_TRACKS)
+            for track in _elements(content, *found, MATROSKA_TRACK)
+        ]
+    else:
+        return None
+    return len(kinds), sum(kinds)
+
+
+def is_length_of_audio(content: Content, audio_format: str | None) -> bool:
+    """Whether the length that a container announces is that of its audio, and not of the longest of several tracks."""
+    return audio_format not in ("WMA", "WebM/Matroska") or tracks(content, audio_format)[0] <= 1
 
 
 def lacks_index(content: Content, audio_format: str | None) -> bool:

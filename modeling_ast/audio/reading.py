@@ -28,7 +28,7 @@ from .errors import (
     errors_of_file,
 )
 from .ffmpeg import announced_seconds
-from .formats import WITHOUT_LENGTH, container_is_cut_off, has_other_tracks, recordings, sniff_format
+from .formats import WITHOUT_LENGTH, container_is_cut_off, is_length_of_audio, recordings, sniff_format
 from .resampling import DEFAULT_RESAMPLER, checked_rate, checked_resampler, resample
 from .silence import is_silence, is_silent
 
@@ -313,7 +313,7 @@ def audio_length(source: str | os.PathLike | bytes | BinaryIO | dict) -> AudioLe
                 None
                 if audio_format in UNRELIABLE
                 or container_is_cut_off(part, audio_format)
-                or has_other_tracks(part, audio_format)
+                or not is_length_of_audio(part, audio_format)
                 else announced_seconds(part)
                 for part, audio_format in zip(parts, formats, strict=True)
             ]

@@ -474,6 +474,19 @@ def test_a_video_whose_audio_is_shorter_is_whole(tmp_path, name, video, audio, b
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("name", ["a.mkv", "a.mka", "a.mp4", "a.m4a", "a.wma", "a.avi"])
+def test_other_audio_tracks_than_the_one_that_is_heard_are_counted(tmp_path, name):
+    (tmp_path / "clip.wav").write_bytes(encode(noise(1.0)))
+    clip = ["-i", tmp_path / "clip.wav"]
+    for number, expected in ((1, []), (3, [LEFT_OUT])):
+        path = ffmpeg_file(tmp_path / f"{number}{name}", *clip, *(["-map", "0:a"] * number))
+        decoded = decode_audio(path)
+        assert kinds(decoded) == expected
+        assert len(decoded.samples) / decoded.sampling_rate == pytest.approx(1.0, abs=0.15)
+    assert "holds 3 audio tracks, of which one is heard" in decoded.notes[0].text
+
+
+@needs_ffmpeg
 def test_a_recording_whose_time_does_not_begin_at_zero_is_whole_and_its_half_is_not(tmp_path):
     (tmp_path / "clip.wav").write_bytes(encode(noise(4.0)))
     path = ffmpeg_file(
@@ -514,16 +527,17 @@ def test_aac_streams_of_other_rates_that_are_joined_are_heard_whole(tmp_path):
 def test_mpeg_streams_are_no_mp3s(tmp_path, codec):
     (tmp_path / "clip.wav").write_bytes(encode(noise(6.0), rate=48_000))
     sound = ["-i", tmp_path / "clip.wav", "-c:a", codec, "-b:a", "32k"]
-    for name in ("a.mpg", "a.ts", "a.m2ts"):  # whose packets hold several frames each
-        decoded = decode_audio(ffmpeg_file(tmp_path / name, *sound, *(["-mpegts_m2ts_mode", 1] * (name == "a.m2ts"))))
+    for name in ("a.mpg", "a.ts"):  # whose packets hold several frames each
+        decoded = decode_audio(ffmpeg_file(tmp_path / name, *sound))
         assert kinds(decoded) == []
         assert len(decoded.samples) / 48_000 == pytest.approx(2.0, abs=0.1)
 
 
 @needs_ffmpeg
-def test_time_stamps_of_a_broadcast_may_jump(tmp_path):
+@pytest.mark.parametrize("is_of_camcorder", [0, 1])
+def test_time_stamps_of_a_broadcast_may_jump(tmp_path, is_of_camcorder):
     (tmp_path / "clip.wav").write_bytes(encode(noise(2.0)))
-    sound = ["-i", tmp_path / "clip.wav", "-c:a", "mp2"]
+    sound = ["-i", tmp_path / "clip.wav", "-c:a", "mp2", "-mpegts_m2ts_mode", is_of_camcorder]
     parts = [ffmpeg_file(tmp_path / f"{at}.ts", *sound, "-output_ts_offset", at) for at in (0, 1000)]
     content = b"".join(part.read_bytes() for part in parts)
     decoded = decode_audio(content)
