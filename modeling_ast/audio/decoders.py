@@ -347,8 +347,8 @@ def _decode_with_ffmpeg(content: Content, audio_format: str | None, name: str, s
         announced = formats.adts_seconds(content)
     elif announced is None and audio_format == "WebM/Matroska":
         announced = formats.matroska_seconds(content)
-        if announced is not None and decoded is not None:
-            announced -= decoded.begin
+        if announced is not None:
+            announced -= ffmpeg.begin_seconds(content)
     is_short = decoded is not None and announced is not None and decoded.seconds < announced - LESS_THAN_ANNOUNCED
     asked_program = audio_format is not None and ffmpeg.has_program() and (decoded is None or is_short)
     if asked_program:

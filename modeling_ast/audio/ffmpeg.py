@@ -35,14 +35,12 @@ class FFmpegSamples:
         samples (`np.ndarray` of shape `(samples, channels)`): float32.
         sampling_rate (`int`): in Hz.
         announced (`float`, *optional*): seconds that its container announces.
-        begin (`float`, *optional*, defaults to 0): seconds of the container's time at which its audio begins.
         complaint (`str`, *optional*): the first error that it met and passed over.
     """
 
     samples: np.ndarray
     sampling_rate: int
     announced: float | None = None
-    begin: float = 0.0
     complaint: str | None = None
 
     @property
@@ -63,9 +61,8 @@ def decode_with_torchcodec(content: Content) -> FFmpegSamples:
         samples = decoder.get_all_samples()
     except (RuntimeError, ValueError) as error:
         raise FFmpegError(first_line(error)) from error
-    metadata = decoder.metadata
-    begin = max(metadata.begin_stream_seconds_from_header or 0.0, 0.0)
-    return FFmpegSamples(samples.data.numpy().T, samples.sample_rate, metadata.duration_seconds_from_header, begin)
+    announced = decoder.metadata.duration_seconds_from_header
+    return FFmpegSamples(samples.data.numpy().T, samples.sample_rate, announced)
 
 
 def announced_seconds(content: Content) -> float | None:
@@ -74,6 +71,14 @@ def announced_seconds(content: Content) -> float | None:
         return _torchcodec_decoder(content).metadata.duration_seconds_from_header
     except (FFmpegMissingError, FFmpegError):  # decoding says in words what is wrong
         return None
+
+
+def begin_seconds(content: Content) -> float:
+    """At which second of its container's time a file's audio begins; 0 if that is not there or cannot be read."""
+    try:
+        return max(0.0, _torchcodec_decoder(content).metadata.begin_stream_seconds_from_header or 0.0)
+    except (FFmpegMissingError, FFmpegError):
+        return 0.0
 
 
 def _torchcodec_decoder(content: Content):

@@ -363,7 +363,7 @@ class Torchcodec:
     """Decodes a second, of as many as its container announces."""
 
     def __init__(self, announced):
-        self.metadata = SimpleNamespace(duration_seconds_from_header=announced, begin_stream_seconds_from_header=0.0)
+        self.metadata = SimpleNamespace(duration_seconds_from_header=announced)
 
     def get_all_samples(self):
         return SimpleNamespace(data=torch.zeros(1, RATE), sample_rate=RATE)
