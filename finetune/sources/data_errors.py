@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from modeling_ast.audio import AudioError
 
+OTHER_SEPARATORS = ";\t|"  # of tables that are no CSV
 NAMES_SHOWN = 5  # of the files or labels listed in a message
 
 
@@ -32,6 +33,13 @@ def own_message(error: Exception) -> str:
 
 def missing_column(flag: str, name: str, columns: Iterable[str]) -> DataError:
     """The error for a column that is not there."""
+    columns = list(columns)
+    separator = next((mark for mark in OTHER_SEPARATORS if len(columns) == 1 and mark in columns[0]), None)
+    if separator is not None:  # as spreadsheets write where the comma stands in numbers
+        return DataError(
+            f"{flag}={name!r} is not in the data set: its only column is {columns[0]!r}, as the table separates its columns "
+            f"with {separator!r}. Save it as CSV with commas."
+        )
     found = ", ".join(repr(column) for column in columns)
     return DataError(f"{flag}={name!r} is not in the data set; it has {found}. Pass --{flag} with one of these.")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import ffmpeg, flac, formats, mp3, ogg
 from .content import Content
-from .errors import CUT_OFF, DAMAGED, HEADER, AudioError, AudioNote
+from .errors import CUT_OFF, DAMAGED, HEADER, LEFT_OUT, AudioError, AudioNote
 from .ffmpeg import FFMPEG_COMMANDS, FFmpegError, FFmpegMissingError, FFmpegSamples
 from .sample_regions import patched, sample_region
 from .tags import leading_tags
@@ -182,11 +182,12 @@ def _mp3_streams(content: Content, name: str, seconds: float | None) -> list[Str
                 spots.append((begin + earlier, begin + earlier + length))
                 earlier += length
             notes.append(_damaged(name, spots))
-        share = (
-            stream.announced / stream.frames
-            if missing > FRAMES_OF_TAG and not stream.gaps and stream.is_counted
-            else None
-        )
+        share = None
+        if abs(missing) > FRAMES_OF_TAG and not stream.gaps and stream.is_counted:
+            if missing < 0 or stream.is_whole:
+                notes.append(_wrong_header(name, stream.announced * frame_seconds, stream.seconds))
+            else:
+                share = stream.announced / stream.frames
         if _is_read_rightly(content, stream, missing, len(found) == 1):
             # libsndfile overlooks a tag behind anything but ID3.
             is_all = len(found) == 1 and stream.start == leading_tags(content)
@@ -369,8 +370,14 @@ def _decode_with_ffmpeg(content: Content, audio_format: str | None, name: str, s
     except FFmpegError as error:
         torchcodec_words = str(error)
     announced = decoded.announced if decoded else ffmpeg.announced_seconds(content)
-    if announced is None and audio_format == "WebM/Matroska":
+    if audio_format in formats.WITHOUT_LENGTH:
+        announced = None
+    elif audio_format == "AAC":
+        announced = formats.adts_seconds(content)
+    elif announced is None and audio_format == "WebM/Matroska":
         announced = formats.matroska_seconds(content)
+        if announced is not None:
+            announced -= ffmpeg.begin_seconds(content)
     is_short = decoded is not None and announced is not None and decoded.seconds < announced - LESS_THAN_ANNOUNCED
     asked_program = audio_format is not None and ffmpeg.has_program() and (decoded is None or is_short)
     if asked_program:
@@ -390,6 +397,12 @@ def _decode_with_ffmpeg(content: Content, audio_format: str | None, name: str, s
             f"'{torchcodec_words}'. The file is probably {fault}: export or download it again.{hint}"
         )
     notes = _notes_of_ffmpeg(content, audio_format, described, decoded, announced, torchcodec_words, asked_program)
+    _, audio_tracks = formats.tracks(content, audio_format) or (1, 1)
+    if audio_tracks > 1:
+        words = (
+            "of which one is heard. To hear another, take it out: ffmpeg -i FILE -map 0:a:1 OUT.wav takes the second"
+        )
+        notes = (*notes, AudioNote(LEFT_OUT, f"{described} holds {audio_tracks} audio tracks, {words}."))
     return DecodedAudio(decoded.samples, decoded.sampling_rate, notes)
 
 
@@ -420,7 +433,9 @@ def _notes_of_ffmpeg(
     if not is_notable:
         return ()
     if asked_program:  # both agree
-        kind = HEADER if formats.announces_pictures(content, audio_format) else DAMAGED
+        if not formats.is_length_of_audio(content, audio_format):
+            return ()
+        kind = HEADER if audio_format == "AVI" else DAMAGED
         words = "which may be the truth" if kind == HEADER else "so that the rest is probably damaged or cut off"
         return (
             AudioNote(

@@ -73,6 +73,14 @@ def announced_seconds(content: Content) -> float | None:
         return None
 
 
+def begin_seconds(content: Content) -> float:
+    """At which second of its container's time a file's audio begins; 0 if that is not there or cannot be read."""
+    try:
+        return max(0.0, _torchcodec_decoder(content).metadata.begin_stream_seconds_from_header or 0.0)
+    except (FFmpegMissingError, FFmpegError):
+        return 0.0
+
+
 def _torchcodec_decoder(content: Content):
     try:
         from torchcodec.decoders import AudioDecoder

@@ -9,18 +9,20 @@ from . import flac, ogg
 from .content import Content
 from .mp3 import first_frame, frame_header
 from .sample_regions import AU_SAMPLE_BYTES, CHUNK_NAME, W64_RIFF, W64_WAVE, sample_region
-from .tags import leading_tags, trailing_tags
+from .tags import id3_size, leading_tags, trailing_tags
 
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
-ASF_PICTURES = bytes.fromhex("c0ef19bc4d5bcf11a8fd00805f5c442b")
-MATROSKA_PICTURES = bytes.fromhex("838101")  # the type of a track
 MATROSKA_SEGMENT = bytes.fromhex("18538067")
 BOXES = frozenset(  # the outermost ones of MP4
     b"ftyp styp moov moof mdat mfra free skip wide uuid meta pnot udta sidx ssix emsg prft pdin pict junk".split()
 )
 LARGEST_FTYP = 1024  # bytes
+ASF_AUDIO = bytes.fromhex("409e69f84d5bcf11a8fd00805f5c442b")
+ASF_STREAM_PROPERTIES = bytes.fromhex("9107dcb7b7a9cf118ee600c00c205365")
+MATROSKA_TRACKS, MATROSKA_TRACK, MATROSKA_TRACK_TYPE = bytes.fromhex("1654ae6b"), b"\xae", b"\x83"
 ADTS = (b"\xff\xf1", b"\xff\xf9", b"\xff\xf0", b"\xff\xf8")
+ADTS_RATES = (96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8_000, 7_350)
 
 # (offset, first bytes, format), from the formats' own specifications; those of WAV and AIFF are read below.
 _SIGNATURES = (
@@ -39,12 +41,17 @@ _SIGNATURES = (
     (0, b"TTA1", "TTA"),
     (0, b"MAC ", "Monkey's Audio"),
     (0, b"\x0b\x77", "AC-3"),
+    (0, b"\x00\x00\x01\xba", "MPEG program stream"),
     (0, b"Creative Voice File", "VOC"),
     (0, b"NIST_1A", "NIST SPHERE"),
     (0, b".RMF", "RealMedia"),
     (0, b"FLV\x01", "FLV"),
     (0, b"MThd", "MIDI"),
 )
+# Where their sync byte stands and how long they are; the latter of camcorders. Source: ISO/IEC 13818-1, 2.4.3.
+TRANSPORT_PACKETS = ((0, 188), (4, 192))
+# What announces no length: FFmpeg tells one by the bit rate of the beginning or by time stamps, which may jump.
+WITHOUT_LENGTH = frozenset(("AC-3", "AMR", "MPEG program stream", "MPEG transport stream"))
 _MARKUP = (b"<!doctype", b"<html", b"<?xml")
 SOUNDFILE_FORMATS = frozenset(
     ("WAV", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF", "VOC", "NIST SPHERE")
@@ -75,6 +82,9 @@ def sniff_format(content: Content) -> str | None:
             return audio_format
     if head[:2] in ADTS and frame_header(head[:4]) is None:
         return "AAC"
+    for offset, length in TRANSPORT_PACKETS:
+        if all(content.read(start + offset + number * length, 1) == b"G" for number in range(3)):
+            return "MPEG transport stream"
     # A recording of a broadcast begins within a frame.
     return "MP3" if first_frame(content, start) >= 0 else None
 
@@ -203,6 +213,55 @@ def _boxes(content: Content) -> Iterator[tuple[int, bytes, int]]:
         offset += size
 
 
+def _elements(content: Content, offset: int, stop: int, wanted: bytes) -> Iterator[tuple[int, int]]:
+    """Where the content of the Matroska elements of one kind begins and ends, of those that follow each other in a stretch."""
+    while offset < stop:
+        head = content.read(offset, 12)
+        name_length = 9 - head[0].bit_length() if head else 0
+        if len(head) <= name_length or not head[name_length] or not head[0]:
+            return
+        size_length = 9 - head[name_length].bit_length()
+        size = int.from_bytes(head[name_length : name_length + size_length], "big") & (1 << 7 * size_length) - 1
+        offset += name_length + size_length
+        is_known = size != (1 << 7 * size_length) - 1
+        end = offset + size if is_known else stop
+        if head[:name_length] == wanted:
+            yield offset, end
+        offset = end
+
+
+def tracks(content: Content, audio_format: str | None) -> tuple[int, int] | None:
+    """How many tracks a container holds, and how many of these are audio; `None` of formats where that is not read."""
+    if audio_format == "WMA":
+        header = content.part(0, min(content.size, int.from_bytes(content.read(16, 8), "little")))
+        kinds = [header.read(at + 24, 16) == ASF_AUDIO for at in header.find_all(ASF_STREAM_PROPERTIES)]
+    elif audio_format == "AVI":
+        header = content.part(0, min(content.size, 1 << 16))
+        kinds = [header.read(at + 8, 4) == b"auds" for at in header.find_all(b"strh")]
+    elif audio_format == "MP4/M4A":
+        indexes = [content.part(at, min(stop, content.size)) for at, name, stop in _boxes(content) if name == b"moov"]
+        kinds = [
+            index.read(index.find(b"hdlr", at) + 12, 4) == b"soun"
+            for index in indexes[:1]
+            for at in index.find_all(b"trak")
+        ]
+    elif audio_format == "WebM/Matroska":
+        kinds = [
+            any(content.read(at, stop - at) == b"\x02" for at, stop in _elements(content, *track, MATROSKA_TRACK_TYPE))
+            for segment in _elements(content, 0, content.size, MATROSKA_SEGMENT)
+            for found in _elements(content, *segment, MATROSKA_TRACKS)
+            for track in _elements(content, *found, MATROSKA_TRACK)
+        ]
+    else:
+        return None
+    return len(kinds), sum(kinds)
+
+
+def is_length_of_audio(content: Content, audio_format: str | None) -> bool:
+    """Whether the length that a container announces is that of its audio, and not of the longest of several tracks."""
+    return audio_format not in ("WMA", "WebM/Matroska") or tracks(content, audio_format)[0] <= 1
+
+
 def lacks_index(content: Content, audio_format: str | None) -> bool:
     """Whether an MP4 file ends before its index, without which nothing of it can be decoded."""
     if audio_format != "MP4/M4A":
@@ -222,24 +281,11 @@ def container_is_cut_off(content: Content, audio_format: str | None) -> bool:
         announced = content.read(at + 40, 8) if at >= 0 else b""
         return len(announced) == 8 and struct.unpack("<Q", announced)[0] > content.size
     if audio_format == "WebM/Matroska":
-        at = content.find(MATROSKA_SEGMENT)
-        head = content.read(at + 4, 8) if 0 <= at < 4096 else b""
-        if len(head) < 8 or not head[0]:
-            return False
-        length = 9 - head[0].bit_length()
-        size = int.from_bytes(head[:length], "big") & (1 << 7 * length) - 1
-        is_known = size != (1 << 7 * length) - 1
-        return is_known and at + 4 + length + size > content.size
+        return any(stop > content.size for _, stop in _elements(content, 0, content.size, MATROSKA_SEGMENT))
     if audio_format == "OGG":
         return ogg.ends_within_page(content)
     region = sample_region(content)
     return region is not None and region.is_cut_off
-
-
-def announces_pictures(content: Content, audio_format: str | None) -> bool:
-    """Whether the length that a container announces is perhaps that of pictures and not of the sound."""
-    mark = {"WebM/Matroska": MATROSKA_PICTURES, "WMA": ASF_PICTURES}.get(audio_format)
-    return audio_format == "AVI" or (mark is not None and mark in content.read(0, 1 << 16))
 
 
 def matroska_seconds(content: Content) -> float | None:
@@ -253,6 +299,30 @@ def matroska_seconds(content: Content) -> float | None:
         if at >= 0:
             return struct.unpack_from(layout, head, at + 3)[0] * scale / 1e9
     return None
+
+
+def adts_seconds(content: Content) -> float:
+    """How long the frames of an AAC file last, which has no header; FFmpeg concludes that from the bit rate of the first."""
+    seconds, offset = 0.0, 0
+    while offset < content.size:
+        head = content.read(offset, 10)
+        if size := id3_size(head):  # also between frames, as in streams cut into segments
+            offset += size
+        elif (frame := _adts_frame(head)) and offset + frame[0] <= content.size:
+            offset += frame[0]
+            seconds += frame[1]
+        else:
+            offset = content.find(b"\xff", offset + 1)
+            if offset < 0:
+                break
+    return seconds
+
+
+def _adts_frame(head: bytes) -> tuple[int, float] | None:
+    """Bytes and seconds of the frame that begins there; `None` if none does. Source: ISO/IEC 13818-7, 6.2."""
+    rate_index = head[2] >> 2 & 15 if len(head) >= 7 and head[:2] in ADTS else len(ADTS_RATES)
+    size = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5 if rate_index < len(ADTS_RATES) else 0
+    return (size, 1024 * (1 + (head[6] & 3)) / ADTS_RATES[rate_index]) if size >= 7 else None
 
 
 def foreign_codec(content: Content, audio_format: str | None) -> str | None:

@@ -89,6 +89,7 @@ class Mp3Stream:
         start (`int`): where its first frame begins, in bytes.
         header ([`FrameHeader`]): of its first frame.
         announced (`int`, *optional*): frames that its Xing, Info or VBRI tag announces.
+        announced_bytes (`int`, *optional*): bytes from its first frame to its end, by the same tag.
         has_tag (`bool`): whether its first frame is such a tag and holds no audio.
         delay (`int`): samples at its beginning that the encoder put there, as a LAME tag says.
         frames (`int`): frames of audio that are there.
@@ -101,6 +102,7 @@ class Mp3Stream:
     start: int
     header: FrameHeader
     announced: int | None = None
+    announced_bytes: int | None = None
     has_tag: bool = False
     delay: int = 0
     frames: int = 0
@@ -108,6 +110,11 @@ class Mp3Stream:
     is_counted: bool = True
     gaps: list[tuple[int, int, int]] = field(default_factory=list)
     tags: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its tag announces no more bytes than there are, however many frames it announces."""
+        return self.announced_bytes is not None and self.announced_bytes <= self.stop - self.start
 
     @property
     def seconds(self) -> float:
@@ -244,6 +251,7 @@ def _walk(content: Content, seconds: float | None, tags: list[int]) -> list[Mp3S
             streams.append(stream)
             if tag is not None:
                 stream.announced, stream.delay, stream.has_tag = tag.frames or None, tag.delay, True
+                stream.announced_bytes = tag.size or None
                 offset += header.size
                 stream.stop = offset
                 continue
@@ -307,6 +315,7 @@ def _is_tag(window: _Window, start: int, stop: int) -> bool:
 @dataclass(frozen=True)
 class _Tag:
     frames: int = 0  # 0 if it does not say
+    size: int = 0  # in bytes, likewise
     delay: int = 0
 
 
@@ -320,9 +329,11 @@ def _tag(frame: bytes, header: FrameHeader) -> _Tag | None:
             flags, frames = struct.unpack_from(">II", frame, offset + 4)
             delay = int.from_bytes(frame[offset + 141 : offset + 143], "big") >> 4
             is_lame = flags & 15 == 15 and frame[offset + 120 : offset + 124] in (b"LAME", b"Lavc", b"Lavf")
-            return _Tag(frames if flags & 1 else 0, delay if is_lame else 0)
+            size = int.from_bytes(frame[offset + 12 : offset + 16], "big") if flags & 3 == 3 else 0
+            return _Tag(frames if flags & 1 else 0, size, delay if is_lame else 0)
     if frame[36:40] == b"VBRI":
-        return _Tag(struct.unpack_from(">I", frame, 36 + 14)[0])
+        size, frames = struct.unpack_from(">II", frame, 36 + 10)
+        return _Tag(frames, size)
     return None
 
 

@@ -28,14 +28,21 @@ from .errors import (
     errors_of_file,
 )
 from .ffmpeg import announced_seconds
-from .formats import container_is_cut_off, recordings, sniff_format, without_tags
+from .formats import (
+    WITHOUT_LENGTH,
+    container_is_cut_off,
+    is_length_of_audio,
+    recordings,
+    sniff_format,
+    without_tags,
+)
 from .resampling import DEFAULT_RESAMPLER, checked_rate, checked_resampler, resample
 from .silence import is_silence, is_silent
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BEYOND = 60.0  # that a file is decoded beyond what is asked for, if it lasts that long
-UNRELIABLE = frozenset(("AVI", "AAC", None))  # formats whose announced length may be far from the truth
+UNRELIABLE = WITHOUT_LENGTH | {"AVI", "AAC", None}  # formats whose announced length may be far from the truth
 HELD_WHOLE = 1 << 26  # bytes of a file that are read at once; of a larger one as much as is decoded
 
 
@@ -311,7 +318,9 @@ def audio_length(source: str | os.PathLike | bytes | BinaryIO | dict) -> AudioLe
             formats = [sniff_format(part) for part in parts]
             announced = [
                 None
-                if audio_format in UNRELIABLE or container_is_cut_off(part, audio_format)
+                if audio_format in UNRELIABLE
+                or container_is_cut_off(part, audio_format)
+                or not is_length_of_audio(part, audio_format)
                 else announced_seconds(part)
                 for part, audio_format in zip(parts, formats, strict=True)
             ]

@@ -116,6 +116,14 @@ def test_mixed_label_types(rows, tmp_path, refused):
     assert "mixes texts and lists: row 5 has 'cat', row 1 has ['cat']. Write all as lists" in message
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_table_whose_columns_are_not_separated_by_commas(rows, tmp_path, refused, separator):
+    path = table(tmp_path / "metadata.csv", rows)
+    path.write_text(path.read_text().replace(",", separator))
+    message = refused(path)
+    assert f"the table separates its columns with {separator!r}. Save it as CSV with commas." in message
+
+
 def test_labels_that_are_numbers_in_all_rows_are_labels(rows, tmp_path, labels_trained_on):
     numbers = {"cat": 1, "dog": 2}
     rows = [row | {"label": numbers[row["label"]]} for row in rows]
