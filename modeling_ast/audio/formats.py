@@ -1,6 +1,7 @@
 """What a file is by its first bytes, how many recordings were joined in it, and whether its container is whole."""
 
 import codecs
+import itertools
 import struct
 import unicodedata
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from .mp3 import first_frame, frame_header
 from .sample_regions import AU_SAMPLE_BYTES, CHUNK_NAME, W64_RIFF, W64_WAVE, sample_region
 from .tags import id3_size, leading_tags, trailing_tags
 
+MOST_RECORDINGS = 1000  # in one file; what looks like more is no audio but made to keep a decoder busy
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
 ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 MATROSKA_SEGMENT = bytes.fromhex("18538067")
@@ -100,10 +102,10 @@ def recordings(content: Content, audio_format: str | None) -> list[Content]:
 
     Returns:
         `list[Content]`: a file each, in their order, without tags around them that decoders stumble over; the content
-        itself if it is only one without such tags.
+        itself if it is only one without such tags. Of more than `MOST_RECORDINGS` one more, which holds the rest.
     """
     content = without_tags(content, audio_format)
-    starts = [0, *_later_beginnings(content, audio_format)]
+    starts = [0, *itertools.islice(_later_beginnings(content, audio_format), MOST_RECORDINGS)]
     stops = [*starts[1:], content.size]
     return [content.part(start, stop) for start, stop in zip(starts, stops, strict=True)]
 
@@ -236,7 +238,8 @@ def tracks(content: Content, audio_format: str | None) -> tuple[int, int] | None
         header = content.part(0, min(content.size, int.from_bytes(content.read(16, 8), "little")))
         kinds = [header.read(at + 24, 16) == ASF_AUDIO for at in header.find_all(ASF_STREAM_PROPERTIES)]
     elif audio_format == "AVI":
-        header = content.part(0, min(content.size, 1 << 16))
+        samples = content.find(b"movi")  # of the first file, where several are joined
+        header = content.part(0, samples if samples >= 0 else min(content.size, 1 << 16))
         kinds = [header.read(at + 8, 4) == b"auds" for at in header.find_all(b"strh")]
     elif audio_format == "MP4/M4A":
         indexes = [content.part(at, min(stop, content.size)) for at, name, stop in _boxes(content) if name == b"moov"]
@@ -248,7 +251,7 @@ def tracks(content: Content, audio_format: str | None) -> tuple[int, int] | None
     elif audio_format == "WebM/Matroska":
         kinds = [
             any(content.read(at, stop - at) == b"\x02" for at, stop in _elements(content, *track, MATROSKA_TRACK_TYPE))
-            for segment in _elements(content, 0, content.size, MATROSKA_SEGMENT)
+            for segment in itertools.islice(_elements(content, 0, content.size, MATROSKA_SEGMENT), 1)
             for found in _elements(content, *segment, MATROSKA_TRACKS)
             for track in _elements(content, *found, MATROSKA_TRACK)
         ]

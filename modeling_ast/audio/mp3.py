@@ -295,6 +295,8 @@ def _next_frame(window: _Window, offset: int, like: FrameHeader | None) -> int:
         skipped = id3_size(window.at(offset, 10))
         if skipped:
             offset += skipped
+            if _frames_follow(window, offset):
+                return offset
             continue
         found = HEADER.search(window.at(offset + 1, 4096))
         if found is None:

@@ -29,6 +29,7 @@ from .errors import (
 )
 from .ffmpeg import announced_seconds
 from .formats import (
+    MOST_RECORDINGS,
     WITHOUT_LENGTH,
     container_is_cut_off,
     is_length_of_audio,
@@ -264,6 +265,10 @@ def decode_audio(
         if len(parts) == 1:
             return decode_recording(parts[0], audio_format, name, limit)
         decoded, notes, seconds = [], [], 0.0
+        if len(parts) > MOST_RECORDINGS:
+            words = f"{name} holds more than {MOST_RECORDINGS} recordings, joined one behind the other; those beyond are not heard."
+            notes.append(AudioNote(LEFT_OUT, words))
+            parts = parts[:MOST_RECORDINGS]
         for number, part in enumerate(parts, start=1):
             try:
                 with errors_of_file(name):
@@ -310,7 +315,7 @@ def audio_length(source: str | os.PathLike | bytes | BinaryIO | dict) -> AudioLe
     import soundfile
 
     with _opened(source, None) as (content, name):
-        parts = recordings(content, sniff_format(content))
+        parts = recordings(content, sniff_format(content))[:MOST_RECORDINGS]
         try:
             streams = [stream for part in parts for stream in streams_of(part, sniff_format(part), name)]
             return AudioLength(sum(map(stream_seconds, streams)))

@@ -190,6 +190,21 @@ def test_joined_recordings_are_heard_one_after_the_other(audio_format):
     assert_length_is_told(first + second + first, decoded)
 
 
+def test_joined_mp3s_with_tags_in_front_are_recordings_of_their_own():
+    tag = b"ID3\x04\0\0\0\0\0\x23" + bytes(35)
+    first, second = (encode(noise(seconds), "MP3") for seconds in (2.0, 1.0))
+    decoded = decode_audio(tag + first + tag + second)
+    assert (len(decoded.samples), decoded.notes) == (3 * RATE, ())
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("suffix", ["avi", "mka", "webm"])
+def test_joined_containers_are_not_taken_for_several_tracks(tmp_path, suffix):
+    (tmp_path / "clip.wav").write_bytes(encode(noise()))
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "clip.wav", tmp_path / f"a.{suffix}"], check=True)
+    assert kinds(decode_audio(2 * (tmp_path / f"a.{suffix}").read_bytes())) == []
+
+
 @pytest.mark.parametrize("audio_format", ["WAV", "FLAC", "OGG", "MP3"])
 def test_joined_recordings_of_other_rates_and_channels_become_the_firsts(audio_format):
     second = encode(noise(1.0, 44_100, channels=2), audio_format, rate=44_100)
@@ -203,6 +218,19 @@ def test_a_joined_recording_that_cannot_be_decoded_is_named():
     decoded = decode_audio(content, "radio.flac")
     assert (len(decoded.samples), kinds(decoded)) == (2 * RATE, [LEFT_OUT])
     assert "radio.flac: recording 2 of the 2 that are joined in it is not heard" in decoded.notes[0].text
+
+
+def test_recordings_beyond_a_number_are_said_to_be_left_out(monkeypatch):
+    for module in ("formats", "reading"):
+        monkeypatch.setattr(f"modeling_ast.audio.{module}.MOST_RECORDINGS", 3)
+    part = encode(noise(0.1), "OGG")
+    decoded = decode_audio(5 * part, "radio.ogg")
+    assert len(decoded.samples) == 3 * len(decode_audio(part).samples)
+    assert [note.text for note in decoded.notes] == [
+        "radio.ogg holds more than 3 recordings, joined one behind the other; those beyond are not heard."
+    ]
+    assert decode_audio(3 * part).notes == ()
+    assert_length_is_told(5 * part, decoded)
 
 
 def test_joined_streams_are_not_searched_beyond_what_is_wanted():
