@@ -227,7 +227,7 @@ def _whole_flac(content: Content, seconds: float | None) -> DecodedAudio | None:
             if file.frames > LONGEST_FLAC:  # of unknown length
                 return None
             wanted = file.frames if seconds is None else min(file.frames, round(seconds * file.samplerate))
-            samples = file.read(wanted, dtype="float32", always_2d=True)
+            samples = _read(file, wanted)
             if len(samples) < wanted or (wanted == file.frames and _goes_on(content, source.tell())):
                 return None
             return DecodedAudio(samples, file.samplerate)
@@ -264,6 +264,13 @@ def _mended_flac(content: Content, info: flac.StreamInfo, name: str) -> Stream |
     return Stream(mended.content, notes, announced_share=share, ends_early=mended.ends_within_frame)
 
 
+def _read(file, wanted: int) -> np.ndarray:
+    """Samples of an open `soundfile.SoundFile`, float32 of shape `(samples, channels)`, up to `wanted` of them."""
+    # What `SoundFile.read` gives, in a twentieth less of the time that a short clip takes.
+    samples = np.empty((wanted, file.channels), np.float32)
+    return samples[: file.buffer_read_into(samples, "float32")] if wanted else samples
+
+
 def _open_stream(stream: Stream):
     import soundfile
 
@@ -289,7 +296,7 @@ def _decode_stream(stream: Stream, name: str, seconds: float | None) -> DecodedA
         wanted = announced if seconds is None else min(announced, round(seconds * rate) + stream.skipped)
         if file.format == "MP3":
             file.seek(0)  # as soundfile.read does: the decoder rounds otherwise before its first seek
-        samples = file.read(wanted, dtype="float32", always_2d=True)[stream.skipped :]
+        samples = _read(file, wanted)[stream.skipped :]
         wanted -= stream.skipped
     notes, silences = list(stream.notes), stream.silences
     if stream.ends_early or stream.announced_share is not None:
