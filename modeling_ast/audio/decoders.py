@@ -129,9 +129,8 @@ def streams_of(content: Content, audio_format: str | None, name: str, seconds: f
             streams[-1].announced_share = share
             return streams
     notes = []
-    if region.said is not None and abs(region.size - region.said) > region.offset and region.byte_rate:
-        there, said = region.size / region.byte_rate, region.said / region.byte_rate
-        notes.append(_wrong_header(name, said, there))
+    if region.has_wrong_header and region.byte_rate:
+        notes.append(_wrong_header(name, region.said / region.byte_rate, region.size / region.byte_rate))
     read = patched(content, region) if region.must_be_patched else content
     return [Stream(read, notes, announced_share=share)]
 

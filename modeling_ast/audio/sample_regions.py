@@ -59,7 +59,16 @@ class SampleRegion:
     @property
     def is_cut_off(self) -> bool:
         """Whether more samples are missing than a header is long; sizes that count the header as well are common."""
-        return self.announced - self.size > min(self.offset, LONGEST_HEADER)
+        return self.announced - self.size > self._tolerated
+
+    @property
+    def has_wrong_header(self) -> bool:
+        """Whether the header says another number of samples than are there, by more than a header is long."""
+        return self.said is not None and abs(self.size - self.said) > self._tolerated
+
+    @property
+    def _tolerated(self) -> int:
+        return min(self.offset, LONGEST_HEADER)
 
 
 def sample_region(content: Content) -> SampleRegion | None:

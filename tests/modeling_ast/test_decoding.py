@@ -893,3 +893,13 @@ def test_a_wav_that_says_it_is_all_may_hold_the_header_of_another():
     samples = np.zeros(RATE, dtype=np.int16)
     samples[1000:1010] = np.frombuffer(b"RIFF\x24\0\0\0WAVEfmt \0\0\0\0", dtype=np.int16)
     assert len(decode_audio(encode(samples)).samples) == RATE
+
+
+@pytest.mark.parametrize("audio_format", ["WAV", "CAF"])
+def test_a_header_that_is_a_little_older_than_the_samples_is_said_whatever_room_it_takes(audio_format):
+    whole = encode(noise(), audio_format)
+    at = whole.index(b"data") + 4
+    size = struct.pack("<I", 61_000) if audio_format == "WAV" else struct.pack(">q", 61_000 + 4)
+    decoded = decode_audio(patch(whole, at, size))
+    assert len(decoded.samples) == 2 * RATE
+    assert kinds(decoded) == [HEADER]
