@@ -25,6 +25,7 @@ from modeling_ast.audio import (
 RATE = 16_000
 X, Y = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 2 * RATE)).astype(np.float32)
 ZERO = np.zeros_like(X)
+QUIET_FIRST = np.where(np.arange(len(X)) < RATE // 2, 0.3 * X, X)  # its first half second has 3 % of the energy
 PART = np.where(np.arange(len(X)) < RATE, X, -X)  # the second half is turned over
 
 
@@ -84,12 +85,18 @@ def test_channels_that_cancel_or_drown_each_other_are_said_with_the_flag(write, 
         (X, np.roll(X, 40)),  # a microphone one metre away
         tuple(np.random.default_rng(1).uniform(-0.5, 0.5, (8, RATE))),  # 9 dB, as of eight microphones in noise
         (X, np.where(np.arange(len(X)) < 2000, -X, X)),  # a click
+        (QUIET_FIRST, np.where(np.arange(len(X)) < RATE // 2, -QUIET_FIRST, QUIET_FIRST)),
     ],
 )
 def test_other_channels_are_averaged_without_a_word(write, channels):
     heard = AudioReader().hear(write(*channels))
     assert heard.notes == ()
     np.testing.assert_allclose(heard.waveform, np.mean(channels, axis=0), atol=1e-6)
+
+
+def test_silent_channels_that_cancel_are_silence(write):
+    (note,) = AudioReader().hear(write(X * 1e-5, -X * 1e-5)).notes
+    assert note.kind == SILENT
 
 
 @pytest.mark.parametrize(
