@@ -148,7 +148,12 @@ def sound_notes(
 
 
 def silent_band_note(name: str, sampling_rate: int) -> AudioNote:
-    """What is to be said of a file of which nothing but silence is left at the sampling rate of the model, in Hz."""
+    """What is to be said of a file of which nothing but silence is left at the sampling rate of the model, in Hz.
+
+    Args:
+        name (`str`): what to call the file.
+        sampling_rate (`int`): of the model, in Hz.
+    """
     return AudioNote(
         SILENT,
         f"{name} is silent below {sampling_rate / 2:g} Hz, and above that nothing is heard. What a model says of silence means "

@@ -121,7 +121,12 @@ def stream_info(content: Content) -> StreamInfo | None:
 
 
 def last_sample(content: Content, info: StreamInfo) -> int | None:
-    """Where the last frame that begins within the content ends, in samples; `None` if no frame is found at its end."""
+    """Where the last frame that begins within the content ends, in samples; `None` if no frame is found at its end.
+
+    Args:
+        content ([`Content`]): the file.
+        info ([`StreamInfo`]): of it.
+    """
     for length in TAILS:
         start = max(info.frames_offset, content.size - length)
         tail = content.read(start, content.size - start)

@@ -111,7 +111,12 @@ def recordings(content: Content, audio_format: str | None) -> list[Content]:
 
 
 def without_tags(content: Content, audio_format: str | None) -> Content:
-    """A recording without the tags around it, where decoders would stumble over them."""
+    """A recording without the tags around it, where decoders would stumble over them.
+
+    Args:
+        content ([`Content`]): the file.
+        audio_format (`str`, *optional*): from [`sniff_format`].
+    """
     if audio_format in (None, "MP3", "AAC"):  # whose decoders know them
         return content
     # FFmpeg takes a tag behind WavPack, which is usual there, for a damaged block.
@@ -233,7 +238,14 @@ def _elements(content: Content, offset: int, stop: int, wanted: bytes) -> Iterat
 
 
 def tracks(content: Content, audio_format: str | None) -> tuple[int, int] | None:
-    """How many tracks a container holds, and how many of these are audio; `None` of formats where that is not read."""
+    """How many tracks a container holds, and how many of these are audio; `None` of formats where that is not read.
+
+    Args:
+        content ([`Content`]): the file.
+        audio_format (`str`, *optional*): from [`sniff_format`].
+
+    Sources: Microsoft's ASF and AVI, ISO/IEC 14496-12, RFC 9559.
+    """
     if audio_format == "WMA":
         header = content.part(0, min(content.size, int.from_bytes(content.read(16, 8), "little")))
         kinds = [header.read(at + 24, 16) == ASF_AUDIO for at in header.find_all(ASF_STREAM_PROPERTIES)]
@@ -261,12 +273,22 @@ def tracks(content: Content, audio_format: str | None) -> tuple[int, int] | None
 
 
 def is_length_of_audio(content: Content, audio_format: str | None) -> bool:
-    """Whether the length that a container announces is that of its audio, and not of the longest of several tracks."""
+    """Whether the length that a container announces is that of its audio, and not of the longest of several tracks.
+
+    Args:
+        content ([`Content`]): the file.
+        audio_format (`str`, *optional*): from [`sniff_format`].
+    """
     return audio_format not in ("WMA", "WebM/Matroska") or tracks(content, audio_format)[0] <= 1
 
 
 def lacks_index(content: Content, audio_format: str | None) -> bool:
-    """Whether an MP4 file ends before its index, without which nothing of it can be decoded."""
+    """Whether an MP4 file ends before its index, without which nothing of it can be decoded.
+
+    Args:
+        content ([`Content`]): the file.
+        audio_format (`str`, *optional*): from [`sniff_format`].
+    """
     if audio_format != "MP4/M4A":
         return False
     whole = {name for _, name, stop in _boxes(content) if stop <= content.size}
@@ -274,7 +296,12 @@ def lacks_index(content: Content, audio_format: str | None) -> bool:
 
 
 def container_is_cut_off(content: Content, audio_format: str | None) -> bool:
-    """Whether the container announces more bytes than there are; `False` also where it does not say."""
+    """Whether the container announces more bytes than there are; `False` also where it does not say.
+
+    Args:
+        content ([`Content`]): the file.
+        audio_format (`str`, *optional*): from [`sniff_format`].
+    """
     if audio_format == "AVI":
         return struct.unpack("<I", content.read(4, 4))[0] > content.size
     if audio_format == "MP4/M4A":
@@ -329,7 +356,12 @@ def _adts_frame(head: bytes) -> tuple[int, float] | None:
 
 
 def foreign_codec(content: Content, audio_format: str | None) -> str | None:
-    """Name the codec within a file whose container libsndfile reads, if it is one that only FFmpeg decodes."""
+    """Name the codec within a file whose container libsndfile reads, if it is one that only FFmpeg decodes.
+
+    Args:
+        content ([`Content`]): the file.
+        audio_format (`str`, *optional*): from [`sniff_format`].
+    """
     if audio_format in ("WAV", "RF64", "W64"):
         region = sample_region(content)
         number = int.from_bytes(region.format_chunk[:2], "little") if region else 1

@@ -41,7 +41,12 @@ class Page:
 
 
 def page_at(content: Content, start: int) -> Page | None:
-    """Read the header of a page; `None` if none begins there."""
+    """Read the header of a page; `None` if none begins there.
+
+    Args:
+        content ([`Content`]): the file.
+        start (`int`): a place in bytes.
+    """
     head = content.read(start, 27 + 255)
     if len(head) < 27 or head[:5] != CAPTURE:
         return None

@@ -99,7 +99,15 @@ def sample_region(content: Content) -> SampleRegion | None:
 
 
 def patched(content: Content, region: SampleRegion) -> Content:
-    """The same samples behind a header that libsndfile reads all of them by."""
+    """The same samples behind a header that libsndfile reads all of them by.
+
+    Args:
+        content ([`Content`]): the file.
+        region ([`SampleRegion`]): of it.
+
+    Returns:
+        [`Content`]: CAF, AU and AIFF with another size, all else as WAV, or RF64 from 4 GiB on.
+    """
     samples = (content, region.offset, region.offset + region.size)
     if region.container == "CAF":
         size = struct.pack(">q", region.size + 4)  # with the edit count before the samples

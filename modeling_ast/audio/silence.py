@@ -15,5 +15,9 @@ def is_silent(waveform: np.ndarray) -> bool:
 
 
 def is_silence(lowest: float, highest: float) -> bool:
-    """[`is_silent`] of a waveform whose lowest and highest sample are known."""
+    """[`is_silent`] of a waveform whose lowest and highest sample are known.
+
+    Args:
+        lowest, highest (`float`): samples, full scale at -1 and 1.
+    """
     return highest - lowest <= 2 * SILENT_PEAK
