@@ -30,6 +30,7 @@ from modeling_ast.audio import (
 )
 from modeling_ast.audio.checksums import checksum, checksums
 from modeling_ast.audio.content import BytesContent, FileContent, SplicedContent
+from modeling_ast.audio.flac import StreamInfo, _silence, stream_info
 from modeling_ast.audio.formats import recordings, sniff_format
 from modeling_ast.audio.mp3 import HEADER as HEADER_PATTERN
 from modeling_ast.audio.mp3 import frame_header, mp3_streams
@@ -587,8 +588,9 @@ def test_whatever_a_decoder_raises_names_the_file(monkeypatch, error):
         raise error("array is too big")
 
     monkeypatch.setattr("soundfile.SoundFile.buffer_read_into", fail)
-    with pytest.raises(AudioError, match="clip.wav cannot be decoded: array is too big"):
+    with pytest.raises(AudioError, match="clip.wav cannot be decoded: array is too big") as raised:
         read_audio(encode(noise()), name="clip.wav")
+    assert ("not enough memory" in str(raised.value)) == (error is MemoryError)
 
 
 @pytest.mark.parametrize(
@@ -903,3 +905,14 @@ def test_a_header_that_is_a_little_older_than_the_samples_is_said_whatever_room_
     decoded = decode_audio(patch(whole, at, size))
     assert len(decoded.samples) == 2 * RATE
     assert kinds(decoded) == [HEADER]
+
+
+def test_a_flac_of_32_bits_is_left_to_ffmpeg(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)
+    monkeypatch.setattr("modeling_ast.audio.ffmpeg.has_program", lambda: False)
+    block = bytearray(stream_info(BytesContent(encode(noise(), "FLAC"))).block)
+    block[12], block[13] = block[12] | 1, block[13] | 0xF0  # the sample size less one: 31
+    info = StreamInfo(frames_offset=42, block=bytes(block))
+    content = info.with_samples(2 * info.largest_block) + _silence(info, 0, 2 * info.largest_block, b"\xff\xf8")
+    with pytest.raises(AudioError, match=r"^a\.flac \(FLAC\) cannot be decoded: soundfile says"):
+        decode_audio(content, "a.flac")
