@@ -916,3 +916,13 @@ def test_a_flac_of_32_bits_is_left_to_ffmpeg(monkeypatch):
     content = info.with_samples(2 * info.largest_block) + _silence(info, 0, 2 * info.largest_block, b"\xff\xf8")
     with pytest.raises(AudioError, match=r"^a\.flac \(FLAC\) cannot be decoded: soundfile says"):
         decode_audio(content, "a.flac")
+
+
+def test_zeros_between_the_frames_of_an_mp3_change_no_sample():
+    whole = encode(noise(), "MP3", bitrate_mode="CONSTANT")
+    (stream,) = mp3_streams(BytesContent(whole))
+    middle = stream.start + 30 * stream.header.size
+    decoded = decode_audio(whole[:middle] + bytes(500) + whole[middle:])
+    expected = soundfile.read(io.BytesIO(whole), dtype="float32")[0]
+    np.testing.assert_array_equal(decoded.samples[: len(expected), 0], expected)
+    assert decoded.notes == ()
