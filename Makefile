@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all bench lint format setup setup-dev system-packages clean
+.PHONY: help demo test test-all test-attack bench lint format setup setup-dev system-packages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -42,10 +42,13 @@ demo: setup  ## train a small AST on the shipped drum clips, then use it
 	$(BIN)/python -m finetune.demo runs/drums --started_at $$start
 
 test: setup-dev system-packages  ## the default tests, several at a time with a thread each
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not long" -n logical --maxprocesses 4 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not long and not attack" -n logical --maxprocesses 4 --dist loadfile
 
 test-all: setup-dev system-packages  ## every test, also the long ones, one at a time with all threads
 	@$(BIN)/python -m pytest -q
+
+test-attack: setup-dev system-packages  ## damaged files, tampered checkpoints, signals, two runs at once, a busy page (under 15 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m attack -n logical --maxprocesses 4 --dist loadfile tests/attack
 
 bench: setup-dev  ## measure against stock Transformers, side by side (about twenty minutes on two cores)
 	@$(BIN)/python -m benchmarks.bench $(if $(DIGITS),--digits $(DIGITS))
