@@ -5,6 +5,7 @@ import os
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
 
 import csv
+import gc
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,12 @@ import soundfile
 from hub_server import HubServer
 
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
+
+
+def pytest_collection_finish():
+    """What was imported for all tests stays: `Trainer` collects garbage around every training, and would look at it each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
