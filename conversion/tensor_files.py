@@ -17,6 +17,8 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError
 from safetensors.torch import load_file
 
+from modeling_ast.regular_files import SpecialFileError, refuse_special_in, what_is_special
+
 from .errors import ConversionError
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in this order of preference; both may be sharded
@@ -67,6 +69,10 @@ def read_hub_checkpoint(name_or_dir: str) -> tuple[dict, dict[str, torch.Tensor]
     folder = Path(name_or_dir)
     if not folder.exists():
         folder = _download(name_or_dir)
+    try:
+        refuse_special_in(folder)
+    except SpecialFileError as error:
+        raise ConversionError(str(error)) from None
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise ConversionError(
@@ -140,6 +146,8 @@ def _refuse_by_appearance(path: Path) -> None:
             f"{path} is a folder, expected a file with the tensors of the original AST. For a checkpoint of the Hub "
             "type ast-convert --to_original FOLDER OUTPUT.pth."
         )
+    if kind := what_is_special(path):
+        raise ConversionError(f"{path} is {kind}")
     if not path.is_file():
         raise ConversionError(
             f"There is no file {path}. Give a .pth file, or ast-convert --released NAME OUTPUT_DIR to download one."

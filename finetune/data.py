@@ -12,6 +12,7 @@ from functools import cached_property
 import datasets
 import fsspec
 import numpy as np
+from fsspec.implementations.local import LocalFileSystem
 from torch.utils.data import Dataset
 
 from modeling_ast.audio import AudioError, AudioReader, Heard, audio_duration
@@ -63,7 +64,10 @@ def fetched(audio: dict) -> dict:
     if audio["bytes"] is not None or path is None or "://" not in path:
         return audio
     try:
-        with fsspec.open(path, "rb") as file:
+        remote = fsspec.open(path, "rb")
+        if isinstance(remote.fs, LocalFileSystem):  # file://, which is read as any file of this machine
+            return {"bytes": None, "path": remote.path}
+        with remote as file:
             return {"bytes": file.read(), "path": path}
     except FileNotFoundError as error:
         raise AudioError(f"There is no file {path}. Put it there.") from error

@@ -38,7 +38,10 @@ def main(argv: list[str] | None = None) -> int:
 
     failed = []
     try:
-        files = find_audio_files(args.audio)
+        left_out = []
+        files = find_audio_files(args.audio, left_out)
+        for words in left_out:
+            print(f"ast-tag: {words}", file=sys.stderr)
         destinations = plan_output(args.output, args.format, files)
         refused = HEARD_LESS if args.strict_audio else frozenset()
         tagger = AudioTagger.from_pretrained(args.model_name_or_path, args.device, args.channels, refused)

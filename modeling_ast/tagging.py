@@ -17,6 +17,7 @@ import numpy as np
 
 from .audio import AudioError, AudioNote, AudioReader, Heard, errors_of_file
 from .audio.errors import ERRORS_OF_A_FILE
+from .regular_files import SpecialFileError, refuse_special_in
 from .segments import SEGMENT_READINGS, label_stretches, window_starts
 
 MULTI_LABEL_THRESHOLD = 0.5  # where a checkpoint names no other
@@ -403,6 +404,10 @@ def check_model_name(model_name_or_path: str | os.PathLike) -> None:
                 "as ast-finetune writes it, or a Hub id such as user/name."
             )
         return
+    try:
+        refuse_special_in(folder)
+    except SpecialFileError as error:
+        raise TaggingError(str(error)) from None
     missing = [name for name in ("config.json", "preprocessor_config.json") if not (folder / name).is_file()]
     if not any(folder.glob("model*.safetensors")):
         missing.append("model.safetensors")

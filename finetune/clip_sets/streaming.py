@@ -35,6 +35,7 @@ import pyarrow.parquet as pq
 from torch.utils.data import Sampler
 
 from modeling_ast.audio import AudioError, Heard
+from modeling_ast.regular_files import refuse_special
 
 from ..arguments import DataArguments, local_or_shipped
 from ..augmentation import Draws
@@ -659,6 +660,7 @@ def _parts(data: DataArguments) -> tuple[list[tuple[StreamSource, str | None, st
         parts = [(table_source(path, data, f"--{side}_file"), None, side) for side, path in files.items()]
         return parts, "as the files say"
     path = local_or_shipped(data.dataset_name)
+    refuse_special(path)
     table = path if path.is_file() else metadata_table(path)
     if table is not None:
         source = table_source(table, data, "--dataset_name")
@@ -697,6 +699,7 @@ def table_source(table: Path, data: DataArguments, flag: str) -> StreamSource:
     Raises:
         DataError: if it is not there, is no such table, is empty, or lacks a column.
     """
+    refuse_special(table)
     if not table.is_file():
         raise DataError(f"{table} is {'a folder' if table.is_dir() else 'not there'}. Pass {flag} with a table.")
     suffix, features = table.suffix.lower(), {}

@@ -18,6 +18,8 @@ import datasets
 import pyarrow as pa
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
 
+from modeling_ast.regular_files import refuse_special, what_is_special
+
 from ..arguments import DataArguments, local_or_shipped
 from .annotations import join_annotations, refuse_unjoined
 from .array_columns import array_key, arrays_as_files, refuse_clipped_integers
@@ -233,6 +235,7 @@ def load_clips(data: DataArguments, pooled: bool) -> Clips:
     if data.train_file:
         return _load_files(data)
     source = local_or_shipped(data.dataset_name)
+    refuse_special(source)
     if is_saved_data_set(source):
         return clips_of_dataset(
             load_saved(source), data, data.dataset_name, pooled=pooled, split_words="as the data set says"
@@ -260,6 +263,7 @@ def _load_files(data: DataArguments) -> Clips:
         if path is None:
             continue
         source = local_or_shipped(path)
+        refuse_special(source)
         if not source.is_file():
             raise DataError(
                 f"{flag}={path!r} is {'a folder' if source.is_dir() else 'not there'}. Pass --{flag} with a table "
@@ -430,6 +434,15 @@ def _refuse_missing_audio(clips: Clips):
     if empty:
         raise DataError(f"Row(s) {some(empty)} have no audio. Fill them in or remove them.")
     missing = missing_files(clips.rows)
+    special = [
+        f"{path} is {kind}"
+        for path in missing
+        if (kind := "a folder." if os.path.isdir(path) else what_is_special(path))
+    ]
+    if special:
+        raise DataError(
+            f"The audio column names {len(special)} path(s) that are no files: {some(special)} Correct or remove these rows."
+        )
     if missing:
         raise DataError(
             f"The audio column names {len(missing)} file(s) that are not there: {some(missing)}. Correct or remove these rows."
