@@ -17,7 +17,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError
 from safetensors.torch import load_file
 
-from modeling_ast.regular_files import SpecialFileError, refuse_special_in, what_is_special
+from modeling_ast.regular_files import SpecialFileError, refuse_special, refuse_special_in, what_is_special
 
 from .errors import ConversionError
 
@@ -70,6 +70,7 @@ def read_hub_checkpoint(name_or_dir: str) -> tuple[dict, dict[str, torch.Tensor]
     if not folder.exists():
         folder = _download(name_or_dir)
     try:
+        refuse_special(folder)
         refuse_special_in(folder)
     except SpecialFileError as error:
         raise ConversionError(str(error)) from None

@@ -42,7 +42,7 @@ from ..augmentation import Draws
 from ..data import ClipDataset, clip_name, fetched
 from ..sampling import ORDER_STREAM
 from ..sources.array_columns import is_array_value
-from ..sources.data_errors import DataError, is_empty, require_column, some
+from ..sources.data_errors import DataError, is_empty, refuse_no_files, require_column, some
 from ..sources.folders import METADATA_FILES, is_parquet_data_set, metadata_table
 from ..sources.labels import (
     SEVERAL,
@@ -619,7 +619,9 @@ def _paths(values: list, source: StreamSource, first_row: int) -> list[str | Non
         for row, clip in enumerate(audio, first_row + 1):
             if clip["bytes"] is None and "://" not in clip["path"]:
                 rows.setdefault(clip["path"], row)
-        missing = [f"{path} (row {row})" for path, row in rows.items() if not os.path.isfile(path)]
+        absent = [path for path in rows if not os.path.isfile(path)]
+        refuse_no_files(source.name, absent)
+        missing = [f"{path} (row {rows[path]})" for path in absent]
         if missing:
             raise DataError(
                 f"{source.name} names {len(missing)} file(s) that are not there, up to row {first_row + len(values)}: "

@@ -38,7 +38,10 @@ def is_parquet_data_set(root: Path) -> bool:
     """Whether a folder is laid out like a data set on the Hub: Parquet files, without a table of clips or audio files."""
     if metadata_table(root) is not None or any(reason is None for _, reason in walk_folder(root)):
         return False
-    return any(root.rglob("*.parquet"))
+    tables = list(root.rglob("*.parquet"))
+    for table in tables:
+        refuse_special(table)  # which `datasets` would pass over without a word
+    return bool(tables)
 
 
 @dataclass(frozen=True)

@@ -18,13 +18,13 @@ import datasets
 import pyarrow as pa
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
 
-from modeling_ast.regular_files import refuse_special, what_is_special
+from modeling_ast.regular_files import refuse_special
 
 from ..arguments import DataArguments, local_or_shipped
 from .annotations import join_annotations, refuse_unjoined
 from .array_columns import array_key, arrays_as_files, refuse_clipped_integers
 from .audio_columns import missing_files, rows_without_audio
-from .data_errors import DataError, counted, is_empty, require_column, some
+from .data_errors import DataError, counted, is_empty, refuse_no_files, require_column, some
 from .folders import is_parquet_data_set, read_folder
 from .grouping import AT_RANDOM, file_paths, grouping_in_words, groups_of
 from .labels import (
@@ -434,15 +434,7 @@ def _refuse_missing_audio(clips: Clips):
     if empty:
         raise DataError(f"Row(s) {some(empty)} have no audio. Fill them in or remove them.")
     missing = missing_files(clips.rows)
-    special = [
-        f"{path} is {kind}"
-        for path in missing
-        if (kind := "a folder." if os.path.isdir(path) else what_is_special(path))
-    ]
-    if special:
-        raise DataError(
-            f"The audio column names {len(special)} path(s) that are no files: {some(special)} Correct or remove these rows."
-        )
+    refuse_no_files("The audio column", missing)
     if missing:
         raise DataError(
             f"The audio column names {len(missing)} file(s) that are not there: {some(missing)}. Correct or remove these rows."
