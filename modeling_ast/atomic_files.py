@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from .regular_files import refuse_special
+from .regular_files import refuse_special_output
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def open_atomically(path: str | os.PathLike, mode: str = "wb", **kwargs) -> Iter
         removed if the block raises.
     """
     path = Path(path)
-    refuse_special(path)  # the new file would take the place of /dev/null for everybody
+    refuse_special_output(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, mode, **kwargs) as file:

@@ -46,6 +46,19 @@ def refuse_special(path: str | os.PathLike):
         raise SpecialFileError(f"{os.fspath(path)} is {kind}")
 
 
+def refuse_special_output(path: str | os.PathLike):
+    """Refuse to write where the new file would take the place of a device, /dev/null for everybody, or of a pipe.
+
+    Args:
+        path (`str` or `os.PathLike`): what is to be written.
+
+    Raises:
+        SpecialFileError: if something that is no file or folder is there.
+    """
+    if what_is_special(path) is not None:
+        raise SpecialFileError(f"{os.fspath(path)} is no file and would be replaced by one. Pass the name of a file.")
+
+
 def refuse_special_in(folder: str | os.PathLike):
     """[`refuse_special`] for each entry of a folder, hidden ones aside, before a library opens some of them by their names.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .atomic_files import open_atomically
 from .audio_flags import add_channels_flag, add_strict_flag
+from .regular_files import what_is_special
 from .segments import SEGMENT_READINGS
 from .tag_formats import FORMATS, format_results
 from .terminal import shell_command
@@ -145,6 +146,8 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
     Raises:
         OutputError: if several label files have no folder to go to or the same name, or `output` is in no folder.
     """
+    if output is not None and what_is_special(output):
+        raise OutputError(f"--output {output} is no file. Pass the name of one, or leave it out to print.")
     suffix = FORMATS[output_format].label_file_suffix
     is_folder = output is not None and output.is_dir()
     if suffix is None or (len(files) == 1 and not is_folder):
