@@ -14,9 +14,8 @@ import pytest
 import soundfile
 import torch
 import transformers
-from varied_model import vary_scores
-
 from special_paths import make_special, never_waits
+from varied_model import vary_scores
 
 from modeling_ast import ASTConfig, run_tagging
 from modeling_ast.tagging import (
