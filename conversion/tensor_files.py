@@ -18,6 +18,7 @@ from huggingface_hub.errors import HFValidationError, HTTPError
 from safetensors.torch import load_file
 
 from modeling_ast.regular_files import SpecialFileError, refuse_special, refuse_special_in, what_is_special
+from modeling_ast.surroundings import cache_hint
 
 from .errors import ConversionError
 
@@ -136,7 +137,7 @@ def _download(hub_id: str) -> Path:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ConversionError(
             f"{hub_id} is no folder here and could not be had from the Hub: {reason}. Check the name and the "
-            "connection, or give a folder."
+            f"connection, or give a folder.{cache_hint()}"
         ) from None
 
 

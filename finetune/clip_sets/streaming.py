@@ -36,6 +36,7 @@ from torch.utils.data import Sampler
 
 from modeling_ast.audio import AudioError, Heard
 from modeling_ast.regular_files import refuse_special
+from modeling_ast.surroundings import cache_hint
 
 from ..arguments import DataArguments, local_or_shipped
 from ..augmentation import Draws
@@ -757,7 +758,7 @@ def hub_sources(name: str, data: DataArguments) -> tuple[dict[str, StreamSource]
     except (FileNotFoundError, ConnectionError, OSError, ValueError) as error:  # ValueError: another configuration
         raise DataError(
             f"{data.dataset_name} is neither a table here nor a data set that the Hub gives ({error}). Check --dataset_name "
-            "and --dataset_config_name."
+            f"and --dataset_config_name.{cache_hint()}"
         ) from error
     sources, present = {}, list(map(str, files or streams))
     words = take_split_names(present, data)

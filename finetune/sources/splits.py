@@ -19,6 +19,7 @@ import pyarrow as pa
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
 
 from modeling_ast.regular_files import refuse_special
+from modeling_ast.surroundings import cache_hint
 
 from ..arguments import DataArguments, local_or_shipped
 from .annotations import join_annotations, refuse_unjoined
@@ -330,7 +331,7 @@ def _load_hub(data: DataArguments, pooled: bool) -> Clips:
         # A data set of several configurations is a ValueError that lists them.
         raise DataError(
             f"{data.dataset_name} is neither a folder or table here nor a data set that the Hub gives ({error}). Check "
-            "--dataset_name and --dataset_config_name."
+            f"--dataset_name and --dataset_config_name.{cache_hint()}"
         ) from error
     words = "as the data set on the Hub says" if folder is None else "as the data set says"
     return clips_of_dataset(loaded, data, data.dataset_name, pooled=pooled, folder=folder, split_words=words)
