@@ -68,13 +68,13 @@ def read_hub_checkpoint(name_or_dir: str) -> tuple[dict, dict[str, torch.Tensor]
         ConversionError: if there is no such checkpoint or a file of it cannot be read.
     """
     folder = Path(name_or_dir)
-    if not folder.exists():
-        folder = _download(name_or_dir)
     try:
         refuse_special(folder)
         refuse_special_in(folder)
     except SpecialFileError as error:
         raise ConversionError(str(error)) from None
+    if not folder.exists():
+        folder = _download(name_or_dir)
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise ConversionError(

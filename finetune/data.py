@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from modeling_ast.audio import AudioError, AudioReader, Heard, audio_duration
 from modeling_ast.log_mel import FRAME_LENGTH_MS, frame_length
+from modeling_ast.regular_files import SpecialFileError, refuse_special
 
 from .augmentation import Augmentation, Draws, change_speed, mix_waveforms, samples_needed
 from .clip_notes import NotesSaid
@@ -65,12 +66,14 @@ def fetched(audio: dict) -> dict:
         return audio
     try:
         remote = fsspec.open(path, "rb")
-        if isinstance(remote.fs, LocalFileSystem):  # file://, which is read as any file of this machine
-            return {"bytes": None, "path": remote.path}
+        if isinstance(remote.fs, LocalFileSystem):  # file://
+            refuse_special(remote.path)
         with remote as file:
             return {"bytes": file.read(), "path": path}
     except FileNotFoundError as error:
         raise AudioError(f"There is no file {path}. Put it there.") from error
+    except SpecialFileError as error:
+        raise AudioError(str(error)) from None
     except Exception as error:  # each of fsspec's file systems has errors of its own
         raise AudioError(f"{path} cannot be read: {error}. Check the connection.") from error
 
