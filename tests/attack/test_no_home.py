@@ -60,7 +60,7 @@ def run(area):
     def run_module(module: str, *arguments, code: int = 0, **changes) -> subprocess.CompletedProcess:
         command = [*prefix, sys.executable, "-m", module, *map(str, arguments)]
         finished = subprocess.run(
-            command, env=environment | changes, cwd="/", capture_output=True, text=True, timeout=120
+            command, env=environment | changes, cwd="/", capture_output=True, text=True, timeout=300
         )
         assert finished.returncode == code, finished.stderr
         return finished
