@@ -550,11 +550,11 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("name", ["run_summary.json", "preprocessor_config.json", "model.safetensors", "recipe.yaml"])
-def test_a_pipe_in_the_folder_is_not_waited_for(tmp_path, capsys, name):
+def test_a_device_in_the_folder_is_not_read(tmp_path, capsys, name):
     folder = make_checkpoint(tmp_path)
     (folder / name).unlink()
-    make_special(folder / name, "pipe")
+    make_special(folder / name, "device")
     with never_waits():
         assert main([str(folder)]) == 1
-    assert f"ast-model-card: {folder / name} is a pipe, not a file." in capsys.readouterr().err
+    assert f"ast-model-card: {folder / name} is a device, not a file." in capsys.readouterr().err
     assert not (folder / "README.md").exists()
