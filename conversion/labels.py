@@ -6,6 +6,8 @@ import io
 import json
 from pathlib import Path
 
+from modeling_ast.regular_files import what_is_special
+
 from .errors import ConversionError
 from .original_datasets import ORIGINAL_DATASETS, OriginalDataset
 
@@ -28,6 +30,8 @@ def read_labels(name_or_file: str) -> list[str]:
     """
     built_in = ORIGINAL_DATASETS.get(name_or_file)
     path = built_in.label_table if built_in else Path(name_or_file)
+    if kind := what_is_special(path):
+        raise ConversionError(f"--labels {path} is {kind}")
     if not path.is_file():
         close = difflib.get_close_matches(name_or_file, ORIGINAL_DATASETS, n=1)
         guess = f" Did you mean {close[0]}?" if close else ""

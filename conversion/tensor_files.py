@@ -17,6 +17,9 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError
 from safetensors.torch import load_file
 
+from modeling_ast.regular_files import SpecialFileError, refuse_special, refuse_special_in, what_is_special
+from modeling_ast.surroundings import cache_hint
+
 from .errors import ConversionError
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in this order of preference; both may be sharded
@@ -65,6 +68,11 @@ def read_hub_checkpoint(name_or_dir: str) -> tuple[dict, dict[str, torch.Tensor]
         ConversionError: if there is no such checkpoint or a file of it cannot be read.
     """
     folder = Path(name_or_dir)
+    try:
+        refuse_special(folder)
+        refuse_special_in(folder)
+    except SpecialFileError as error:
+        raise ConversionError(str(error)) from None
     if not folder.exists():
         folder = _download(name_or_dir)
     config_file = folder / "config.json"
@@ -129,7 +137,7 @@ def _download(hub_id: str) -> Path:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ConversionError(
             f"{hub_id} is no folder here and could not be had from the Hub: {reason}. Check the name and the "
-            "connection, or give a folder."
+            f"connection, or give a folder.{cache_hint()}"
         ) from None
 
 
@@ -140,6 +148,8 @@ def _refuse_by_appearance(path: Path) -> None:
             f"{path} is a folder, expected a file with the tensors of the original AST. For a checkpoint of the Hub "
             "type ast-convert --to_original FOLDER OUTPUT.pth."
         )
+    if kind := what_is_special(path):
+        raise ConversionError(f"{path} is {kind}")
     if not path.is_file():
         raise ConversionError(
             f"There is no file {path}. Give a .pth file, or ast-convert --released NAME OUTPUT_DIR to download one."

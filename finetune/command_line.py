@@ -17,6 +17,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from model_card.run_summary import shown_word
+from modeling_ast.regular_files import refuse_special
 
 from .argument_checks import check_together
 from .arguments import (
@@ -155,6 +156,7 @@ def recipe_as_flags(recipe: Path) -> list[str]:
         FileNotFoundError: if the file is not there.
         ValueError: if it is not a mapping, or names an unknown field.
     """
+    refuse_special(recipe)
     if not recipe.is_file():
         raise FileNotFoundError(f"The recipe {recipe} is not there. Pass a YAML file, or only flags.")
     try:

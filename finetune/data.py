@@ -12,10 +12,12 @@ from functools import cached_property
 import datasets
 import fsspec
 import numpy as np
+from fsspec.implementations.local import LocalFileSystem
 from torch.utils.data import Dataset
 
 from modeling_ast.audio import AudioError, AudioReader, Heard, audio_duration
 from modeling_ast.log_mel import FRAME_LENGTH_MS, frame_length
+from modeling_ast.regular_files import SpecialFileError, refuse_special
 
 from .augmentation import Augmentation, Draws, change_speed, mix_waveforms, samples_needed
 from .clip_notes import NotesSaid
@@ -63,10 +65,15 @@ def fetched(audio: dict) -> dict:
     if audio["bytes"] is not None or path is None or "://" not in path:
         return audio
     try:
-        with fsspec.open(path, "rb") as file:
+        remote = fsspec.open(path, "rb")
+        if isinstance(remote.fs, LocalFileSystem):  # file://
+            refuse_special(remote.path)
+        with remote as file:
             return {"bytes": file.read(), "path": path}
     except FileNotFoundError as error:
         raise AudioError(f"There is no file {path}. Put it there.") from error
+    except SpecialFileError as error:
+        raise AudioError(str(error)) from None
     except Exception as error:  # each of fsspec's file systems has errors of its own
         raise AudioError(f"{path} cannot be read: {error}. Check the connection.") from error
 

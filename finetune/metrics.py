@@ -58,6 +58,10 @@ class ASTMetrics(evaluate.Metric):
     def __init__(self, multi_label: bool = False, **kwargs):
         super().__init__(config_name="multi_label" if multi_label else "single_label", keep_in_memory=True, **kwargs)
 
+    def _build_data_dir(self) -> str:
+        """No folder: nothing is stored, and the home may not be writable."""
+        return self._data_dir_root
+
     @property
     def multi_label(self) -> bool:
         """Whether references are multi-hot."""

@@ -13,6 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modeling_ast.surroundings import prepare_process
+
+prepare_process("ast-evaluate")  # before `datasets` looks for a folder for temporary files
+
 import datasets
 import numpy as np
 from transformers import HfArgumentParser

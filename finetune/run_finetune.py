@@ -2,6 +2,10 @@
 
 import sys
 
+from modeling_ast.surroundings import prepare_process
+
+prepare_process("ast-finetune")  # before `datasets` looks for a folder for temporary files
+
 import datasets
 from accelerate import PartialState
 from transformers.utils import logging

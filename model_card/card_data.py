@@ -14,6 +14,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError, safe_open
 
+from modeling_ast.regular_files import refuse_special_in
+
 from .file_names import PICTURES, RECIPE_NAME
 from .run_summary import RUN_SUMMARY_NAME
 
@@ -212,6 +214,7 @@ class ASTModelCardData:
             ValueError: if a file can't be parsed, or `run_summary.json` describes another checkpoint.
         """
         folder = Path(checkpoint_dir).resolve()
+        refuse_special_in(folder)
         if not folder.is_dir():
             raise FileNotFoundError(
                 f"{str(checkpoint_dir)!r} is not a folder; expected one that holds a checkpoint. "

@@ -191,6 +191,8 @@ def temporary_folder() -> Iterator[Path]:
     Yields:
         The folder, which is removed afterwards.
     """
+    import matplotlib  # noqa: F401  the folder that it may make for itself has to outlive the one made here
+
     before, gradio_before = tempfile.tempdir, os.environ.get("GRADIO_TEMP_DIR")
     with tempfile.TemporaryDirectory(prefix="ast-demo-", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder

@@ -26,7 +26,14 @@ PACKAGE = "modeling_ast"
 HERE = Path(__file__).resolve().parent
 HOUSE = HERE.parent  # where the packages lie: a checkout or site-packages
 # Commands, and the export that wants packages of its own: a page calls none of them.
-NOT_VENDORED = ("doctor.py", "export_onnx.py", "run_export.py", "run_tagging.py", "tag_formats.py", "terminal.py")
+NOT_VENDORED = (
+    "doctor.py",
+    "export_onnx.py",
+    "run_export.py",
+    "run_tagging.py",
+    "tag_formats.py",
+    "terminal.py",
+)
 # What the vendored files import; numpy, tqdm and others come with these.
 NEEDED = (
     "torch",

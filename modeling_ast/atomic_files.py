@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from .regular_files import refuse_special_output
+
 
 @contextmanager
 def open_atomically(path: str | os.PathLike, mode: str = "wb", **kwargs) -> Iterator[IO]:
@@ -22,6 +24,7 @@ def open_atomically(path: str | os.PathLike, mode: str = "wb", **kwargs) -> Iter
         removed if the block raises.
     """
     path = Path(path)
+    refuse_special_output(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, mode, **kwargs) as file:

@@ -37,6 +37,7 @@ from .log_mel import FRAME_SHIFT_MS
 from .patch_grid import GEOMETRY_FIELDS, patches_along
 from .position_embeddings import move_position_table, positions_for_grid
 from .recomputation import recomputed_in_backward
+from .regular_files import refuse_special_in
 from .tensor_names import HUB_KEY_MAPPING, hub_name
 
 logger = logging.get_logger(__name__)
@@ -359,6 +360,7 @@ class ASTPreTrainedModel(PreTrainedModel):
         """
         wanted = {name: kwargs.pop(name) for name in (*GEOMETRY_FIELDS, *LABEL_FIELDS) if name in kwargs}
         labels_given = any(name in wanted for name in LABEL_FIELDS)
+        refuse_special_in(pretrained_model_name_or_path or "")  # a shard that an index names would be waited for
         own = _own_config_dict(pretrained_model_name_or_path, kwargs)
         labels_decide_problem_type = config is None and not own.get("problem_type") and "problem_type" not in kwargs
         if isinstance(config, (str, os.PathLike)):

@@ -36,7 +36,10 @@ def main(argv: list[str] | None = None) -> int:
         from .tagging import AudioTagger
 
         import_packages()
-        files = find_audio_files(args.clips or [])
+        left_out = []
+        files = find_audio_files(args.clips or [], left_out)
+        for words in left_out:
+            print(f"ast-export: {words}", file=sys.stderr)
         # Checks that model and extractor fit.
         loaded = AudioTagger.from_pretrained(args.checkpoint_dir, "cpu", args.channels)
         model, feature_extractor = loaded.model, loaded.feature_extractor

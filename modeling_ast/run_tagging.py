@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .atomic_files import open_atomically
 from .audio_flags import add_channels_flag, add_strict_flag
+from .regular_files import what_is_special
 from .segments import SEGMENT_READINGS
 from .tag_formats import FORMATS, format_results
 from .terminal import shell_command
@@ -38,7 +39,10 @@ def main(argv: list[str] | None = None) -> int:
 
     failed = []
     try:
-        files = find_audio_files(args.audio)
+        left_out = []
+        files = find_audio_files(args.audio, left_out)
+        for words in left_out:
+            print(f"ast-tag: {words}", file=sys.stderr)
         destinations = plan_output(args.output, args.format, files)
         refused = HEARD_LESS if args.strict_audio else frozenset()
         tagger = AudioTagger.from_pretrained(args.model_name_or_path, args.device, args.channels, refused)
@@ -142,6 +146,8 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
     Raises:
         OutputError: if several label files have no folder to go to or the same name, or `output` is in no folder.
     """
+    if output is not None and what_is_special(output):
+        raise OutputError(f"--output {output} is no file. Pass the name of one, or leave it out to print.")
     suffix = FORMATS[output_format].label_file_suffix
     is_folder = output is not None and output.is_dir()
     if suffix is None or (len(files) == 1 and not is_folder):

@@ -17,7 +17,9 @@ import numpy as np
 
 from .audio import AudioError, AudioNote, AudioReader, Heard, errors_of_file
 from .audio.errors import ERRORS_OF_A_FILE
+from .regular_files import SpecialFileError, refuse_special_in
 from .segments import SEGMENT_READINGS, label_stretches, window_starts
+from .surroundings import cache_hint
 
 MULTI_LABEL_THRESHOLD = 0.5  # where a checkpoint names no other
 
@@ -128,13 +130,13 @@ class AudioTagger:
                 model_name_or_path, dtype=torch.float32, output_loading_info=True, **LOGITS_ALONE
             )
         except (OSError, ValueError, SafetensorError) as error:
-            name = str(model_name_or_path)
+            name, hint = str(model_name_or_path), ""
             if not Path(name).is_dir():
-                name = f"There is no folder {name} here, and as a Hub id it"
+                name, hint = f"There is no folder {name} here, and as a Hub id it", cache_hint()
             reason = str(error).splitlines()[0]
             if isinstance(error, SafetensorError):
                 reason = f"its weights (.safetensors) are damaged or cut off ({reason}). Copy or save the model again."
-            raise TaggingError(f"{name} cannot be loaded: {reason}") from error
+            raise TaggingError(f"{name} cannot be loaded: {reason}{hint}") from error
         if loading_info["missing_keys"]:
             raise TaggingError(
                 f"{model_name_or_path} has no trained classifier, so its tags would be random. Fine-tune it first "
@@ -403,6 +405,10 @@ def check_model_name(model_name_or_path: str | os.PathLike) -> None:
                 "as ast-finetune writes it, or a Hub id such as user/name."
             )
         return
+    try:
+        refuse_special_in(folder)
+    except SpecialFileError as error:
+        raise TaggingError(str(error)) from None
     missing = [name for name in ("config.json", "preprocessor_config.json") if not (folder / name).is_file()]
     if not any(folder.glob("model*.safetensors")):
         missing.append("model.safetensors")

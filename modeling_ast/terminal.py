@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from .surroundings import prepare_process
+
 CLOSED_PIPE_CODE = 141  # 128 + SIGPIPE: what a shell tells of a program that ends because nobody reads on
 ENCODING_ERRORS = "ast_kit_terminal"
 
@@ -32,6 +34,7 @@ def shell_command(program: str) -> Callable:
         @functools.wraps(main)
         def command(*args, **kwargs) -> int:
             with guarded_output(program):
+                prepare_process(program)
                 return main(*args, **kwargs)
 
         return command

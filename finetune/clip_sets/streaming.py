@@ -35,13 +35,15 @@ import pyarrow.parquet as pq
 from torch.utils.data import Sampler
 
 from modeling_ast.audio import AudioError, Heard
+from modeling_ast.regular_files import refuse_special
+from modeling_ast.surroundings import cache_hint
 
 from ..arguments import DataArguments, local_or_shipped
 from ..augmentation import Draws
 from ..data import ClipDataset, clip_name, fetched
 from ..sampling import ORDER_STREAM
 from ..sources.array_columns import is_array_value
-from ..sources.data_errors import DataError, is_empty, require_column, some
+from ..sources.data_errors import DataError, is_empty, refuse_no_files, require_column, some
 from ..sources.folders import METADATA_FILES, is_parquet_data_set, metadata_table
 from ..sources.labels import (
     SEVERAL,
@@ -618,7 +620,9 @@ def _paths(values: list, source: StreamSource, first_row: int) -> list[str | Non
         for row, clip in enumerate(audio, first_row + 1):
             if clip["bytes"] is None and "://" not in clip["path"]:
                 rows.setdefault(clip["path"], row)
-        missing = [f"{path} (row {row})" for path, row in rows.items() if not os.path.isfile(path)]
+        absent = [path for path in rows if not os.path.isfile(path)]
+        refuse_no_files(source.name, absent)
+        missing = [f"{path} (row {rows[path]})" for path in absent]
         if missing:
             raise DataError(
                 f"{source.name} names {len(missing)} file(s) that are not there, up to row {first_row + len(values)}: "
@@ -659,6 +663,7 @@ def _parts(data: DataArguments) -> tuple[list[tuple[StreamSource, str | None, st
         parts = [(table_source(path, data, f"--{side}_file"), None, side) for side, path in files.items()]
         return parts, "as the files say"
     path = local_or_shipped(data.dataset_name)
+    refuse_special(path)
     table = path if path.is_file() else metadata_table(path)
     if table is not None:
         source = table_source(table, data, "--dataset_name")
@@ -697,6 +702,7 @@ def table_source(table: Path, data: DataArguments, flag: str) -> StreamSource:
     Raises:
         DataError: if it is not there, is no such table, is empty, or lacks a column.
     """
+    refuse_special(table)
     if not table.is_file():
         raise DataError(f"{table} is {'a folder' if table.is_dir() else 'not there'}. Pass {flag} with a table.")
     suffix, features = table.suffix.lower(), {}
@@ -752,7 +758,7 @@ def hub_sources(name: str, data: DataArguments) -> tuple[dict[str, StreamSource]
     except (FileNotFoundError, ConnectionError, OSError, ValueError) as error:  # ValueError: another configuration
         raise DataError(
             f"{data.dataset_name} is neither a table here nor a data set that the Hub gives ({error}). Check --dataset_name "
-            "and --dataset_config_name."
+            f"and --dataset_config_name.{cache_hint()}"
         ) from error
     sources, present = {}, list(map(str, files or streams))
     words = take_split_names(present, data)

@@ -8,6 +8,8 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from modeling_ast.regular_files import only_files
+
 ROWS_AT_ONCE = 1000
 
 
@@ -75,7 +77,7 @@ def audio_digests(rows: datasets.Dataset, num_bytes: int | None = None) -> list[
                 digests.append(hashlib.sha256(content.as_buffer()[:num_bytes]).digest())
                 continue
             if path not in of_file:
-                with open(path, "rb") as file:
+                with open(path, "rb", opener=only_files) as file:
                     whole = num_bytes is None
                     digest = hashlib.file_digest(file, "sha256") if whole else hashlib.sha256(file.read(num_bytes))
                 of_file[path] = digest.digest()

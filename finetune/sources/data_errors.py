@@ -1,10 +1,12 @@
 """What is wrong with a data set, in words: the error, and the lists of names that its messages hold."""
 
 import math
+import os
 from collections import Counter
 from collections.abc import Iterable
 
 from modeling_ast.audio import AudioError
+from modeling_ast.regular_files import what_is_special
 
 OTHER_SEPARATORS = ";\t|"  # of tables that are no CSV
 NAMES_SHOWN = 5  # of the files or labels listed in a message
@@ -57,3 +59,21 @@ def require_column(flag: str, name: str, columns: Iterable[str]):
 def is_empty(value) -> bool:
     """Whether a cell holds nothing: an empty text, a null of JSON or Parquet, or what pandas puts in their place."""
     return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
+
+
+def refuse_no_files(name: str, paths: Iterable[str]):
+    """Refuse pipes, devices and folders among what should be files; what is not there at all passes.
+
+    Args:
+        name (`str`): of what names them, such as a table.
+        paths (iterable of `str`): of which it is known that there are no files.
+
+    Raises:
+        DataError: if there is something else.
+    """
+    kinds = {path: "a folder." if os.path.isdir(path) else what_is_special(path) for path in paths}
+    found = [f"{path} is {kind}" for path, kind in kinds.items() if kind]
+    if found:
+        raise DataError(
+            f"{name} names {len(found)} path(s) that are no files: {some(found)} Correct or remove these rows."
+        )

@@ -5,34 +5,43 @@ name of a split. As there, a folder of a split may be called otherwise ("Trainin
 of its own. Which of these layouts a folder has is told by where its audio files lie.
 """
 
-import os
+import logging
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modeling_ast.audio import AUDIO_SUFFIXES
-from modeling_ast.audio.files import suffixes_in_words
+from modeling_ast.audio.files import search_folder, suffixes_in_words, walk_folder
+from modeling_ast.regular_files import refuse_special
 
 from ..arguments import DataArguments
 from .data_errors import DataError, some
 from .split_names import SIDES, is_given, named_splits, side_of
 from .tables import DEFAULT_SPLIT_COLUMN, TABLE_SUFFIXES, ClipTable, read_table, with_splits_of_paths
 
+logger = logging.getLogger(__name__)
+
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 
 
 def metadata_table(root: Path) -> Path | None:
     """The table that says what the clips of a folder are, if there is one."""
-    return next((root / name for name in METADATA_FILES if (root / name).is_file()), None)
+    for table in (root / name for name in METADATA_FILES):
+        refuse_special(table)
+        if table.is_file():
+            return table
+    return None
 
 
 def is_parquet_data_set(root: Path) -> bool:
     """Whether a folder is laid out like a data set on the Hub: Parquet files, without a table of clips or audio files."""
-    if metadata_table(root) is not None or next(_audio_files(root), None) is not None:
+    if metadata_table(root) is not None or any(reason is None for _, reason in walk_folder(root)):
         return False
-    return any(root.rglob("*.parquet"))
+    tables = list(root.rglob("*.parquet"))
+    for table in tables:
+        refuse_special(table)  # which `datasets` would pass over without a word
+    return bool(tables)
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,8 @@ def read_folder(root: Path, data: DataArguments) -> dict[str, ClipTable]:
     table = metadata_table(base)
     if table is not None:
         return {str(table): replace(with_splits_of_paths(read_table(table, data), base, data), part_words=below)}
+    for words in search_folder(base)[1]:
+        logger.warning(words)
     splits = _split_folders(base, found, data)
     if data.features_column_name and not (splits and all(folder.table for folder in splits)):
         raise DataError(
@@ -120,10 +131,15 @@ def _clips_in(folder: Path) -> list[Path]:
 def _subfolders(base: Path) -> list[Subfolder]:
     """Folders with audio files, with a metadata table, or, beside splits, empty ones with the name of a split."""
     found = []
+    depths_of = defaultdict(Counter)
+    for file in search_folder(base)[0]:
+        name, *below = file.relative_to(base).parts
+        if below:
+            depths_of[name][len(below) - 1] += 1
     for path in sorted(base.iterdir()):
         if not path.is_dir() or path.name.startswith("."):
             continue
-        depths = Counter(len(file.relative_to(path).parts) - 1 for file in _audio_files(path))
+        depths = depths_of[path.name]
         table = metadata_table(path)
         if depths or table is not None or side_of(path.name):
             found.append(Subfolder(path, depths, table))
@@ -232,7 +248,7 @@ def _read_split(folder: Subfolder, data: DataArguments) -> ClipTable:
 def _read_class_folders(base: Path) -> ClipTable:
     """Clips below a folder per class."""
     columns: dict[str, list] = defaultdict(list)
-    for path in _audio_files(base):
+    for path in search_folder(base)[0]:
         _refuse_other_encodings(path)
         label, *rest = path.relative_to(base).parts
         if len(rest) != 1:
@@ -263,11 +279,3 @@ def _refuse_other_encodings(path: Path):
 
 def _is_audio(name: str) -> bool:
     return not name.startswith(".") and Path(name).suffix.lower() in AUDIO_SUFFIXES
-
-
-def _audio_files(folder: Path) -> Iterator[Path]:
-    for directory, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if _is_audio(name):
-                yield Path(directory, name)

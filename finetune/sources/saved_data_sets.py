@@ -4,6 +4,8 @@ from pathlib import Path
 
 import datasets
 
+from modeling_ast.regular_files import refuse_special
+
 from .data_errors import DataError
 
 STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"  # of datasets.config
@@ -31,6 +33,8 @@ def load_saved(folder: Path) -> datasets.Dataset | datasets.DatasetDict:
     Raises:
         DataError: if a part of it is missing or damaged.
     """
+    for path in folder.rglob("*"):
+        refuse_special(path)
     try:
         if (folder / SPLITS).is_file() or _is_saved(folder):
             return datasets.load_from_disk(str(folder))

@@ -18,11 +18,14 @@ import datasets
 import pyarrow as pa
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
 
+from modeling_ast.regular_files import refuse_special
+from modeling_ast.surroundings import cache_hint
+
 from ..arguments import DataArguments, local_or_shipped
 from .annotations import join_annotations, refuse_unjoined
 from .array_columns import array_key, arrays_as_files, refuse_clipped_integers
 from .audio_columns import missing_files, rows_without_audio
-from .data_errors import DataError, counted, is_empty, require_column, some
+from .data_errors import DataError, counted, is_empty, refuse_no_files, require_column, some
 from .folders import is_parquet_data_set, read_folder
 from .grouping import AT_RANDOM, file_paths, grouping_in_words, groups_of
 from .labels import (
@@ -233,6 +236,7 @@ def load_clips(data: DataArguments, pooled: bool) -> Clips:
     if data.train_file:
         return _load_files(data)
     source = local_or_shipped(data.dataset_name)
+    refuse_special(source)
     if is_saved_data_set(source):
         return clips_of_dataset(
             load_saved(source), data, data.dataset_name, pooled=pooled, split_words="as the data set says"
@@ -260,6 +264,7 @@ def _load_files(data: DataArguments) -> Clips:
         if path is None:
             continue
         source = local_or_shipped(path)
+        refuse_special(source)
         if not source.is_file():
             raise DataError(
                 f"{flag}={path!r} is {'a folder' if source.is_dir() else 'not there'}. Pass --{flag} with a table "
@@ -326,7 +331,7 @@ def _load_hub(data: DataArguments, pooled: bool) -> Clips:
         # A data set of several configurations is a ValueError that lists them.
         raise DataError(
             f"{data.dataset_name} is neither a folder or table here nor a data set that the Hub gives ({error}). Check "
-            "--dataset_name and --dataset_config_name."
+            f"--dataset_name and --dataset_config_name.{cache_hint()}"
         ) from error
     words = "as the data set on the Hub says" if folder is None else "as the data set says"
     return clips_of_dataset(loaded, data, data.dataset_name, pooled=pooled, folder=folder, split_words=words)
@@ -430,6 +435,7 @@ def _refuse_missing_audio(clips: Clips):
     if empty:
         raise DataError(f"Row(s) {some(empty)} have no audio. Fill them in or remove them.")
     missing = missing_files(clips.rows)
+    refuse_no_files("The audio column", missing)
     if missing:
         raise DataError(
             f"The audio column names {len(missing)} file(s) that are not there: {some(missing)}. Correct or remove these rows."

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modeling_ast.audio import AudioError
+from modeling_ast.regular_files import refuse_special
 
 FEATURES_COLUMN = "features"
 NAME_COLUMN = "features_from"  # of each clip in messages: its file, or its row
@@ -110,6 +111,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _mapped(file: str) -> np.ndarray:
     try:
+        refuse_special(file)
         stored = np.load(file, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:  # what NumPy raises for a strange, a missing and an empty file
         raise AudioError(

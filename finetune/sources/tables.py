@@ -18,7 +18,7 @@ from modeling_ast.audio import AudioError
 
 from ..arguments import DataArguments
 from .array_columns import RATE, encoded_arrays, is_array_value
-from .data_errors import DataError, is_empty, missing_column, require_column, some
+from .data_errors import DataError, is_empty, missing_column, refuse_no_files, require_column, some
 from .labels import class_names, label_rows, label_texts, looks_like_label_column
 from .split_names import side_of
 from .stored_features import FEATURES_COLUMN, refuse_shape
@@ -115,6 +115,7 @@ def read_table(table: Path, data: DataArguments) -> ClipTable:
 
     paths = dict.fromkeys(path for path in columns[clips] if isinstance(path, str))
     missing = [path for path in paths if not os.path.isfile(path)]
+    refuse_no_files(str(table), missing)
     if missing:
         raise DataError(
             f"{table} names {len(missing)} file(s) that are not there: {some(missing)}. Paths are taken as relative to "

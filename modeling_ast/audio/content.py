@@ -7,6 +7,8 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
+from ..regular_files import only_files
+
 PIECE = 1 << 22  # bytes read at a time where a file is searched
 
 
@@ -72,7 +74,7 @@ class FileContent(Content):
     """A file that is not read as a whole; see [`Content`]. It is closed with [`FileContent.close`]."""
 
     def __init__(self, path: str):
-        self.opened = open(path, "rb", buffering=0)  # noqa: SIM115
+        self.opened = open(path, "rb", buffering=0, opener=only_files)  # noqa: SIM115
         super().__init__(os.fstat(self.opened.fileno()).st_size, path)
 
     def read(self, offset: int, count: int) -> bytes:

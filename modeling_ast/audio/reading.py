@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..regular_files import SpecialFileError, only_files
 from .channels import channel_number, one_channel, parse_channels, silent_band_note, sound_notes
 from .content import BytesContent, Content, FileContent
 from .decoders import DecodedAudio, decode_recording, one_after_the_other, stream_seconds, streams_of
@@ -375,7 +376,7 @@ def _content(source, name: str | None) -> tuple[Content, str]:
         )
     path = os.fspath(source)
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=only_files) as file:
             is_small = os.fstat(file.fileno()).st_size <= HELD_WHOLE
             content = BytesContent(file.readall(), path) if is_small else FileContent(path)
         return content, name or path
@@ -384,5 +385,7 @@ def _content(source, name: str | None) -> tuple[Content, str]:
     except FileNotFoundError:
         looked_for = "" if os.path.isabs(path) else f", looked for as {os.path.abspath(path)}"
         raise MissingAudioError(f"There is no file {path}{looked_for}. {CHECK_SPELLING}") from None
+    except SpecialFileError as error:
+        raise AudioError(str(error)) from None
     except OSError as error:
         raise AudioError(f"{path} cannot be read: {error.strerror}.") from error

@@ -20,9 +20,11 @@ import pytest
 import torch
 from huggingface_hub import close_session, constants
 from safetensors.torch import load_file, save_file
+from special_paths import WORDS, make_special, never_waits
 from transformers import ASTConfig, ASTForAudioClassification
 
 from conversion.errors import ConversionError
+from conversion.labels import read_labels
 from conversion.tensor_files import read_hub_checkpoint, read_state_dict
 
 FORMATS = {"zip": True, "legacy": False}  # torch.save's `_use_new_zipfile_serialization`
@@ -736,3 +738,19 @@ def test_a_torchscript_program_is_named(tmp_path):
 def test_the_suffix_may_be_written_in_capitals(tmp_path):
     save_file({"a": torch.ones(2)}, tmp_path / "model.SAFETENSORS")
     assert torch.equal(read_state_dict(tmp_path / "model.SAFETENSORS")["a"], torch.ones(2))
+
+
+@pytest.mark.parametrize("kind", WORDS)
+def test_what_is_no_file_is_refused_at_once(tmp_path, kind):
+    path = make_special(tmp_path / "x.pth", kind)
+    (tmp_path / "folder").mkdir()
+    inside = make_special(tmp_path / "folder" / "config.json", kind)
+    for read, given, named in (
+        (read_state_dict, path, path),
+        (read_hub_checkpoint, path, path),
+        (read_hub_checkpoint, tmp_path / "folder", inside),
+        (read_labels, path, path),
+    ):
+        with never_waits(), pytest.raises(ConversionError) as error:
+            read(str(given))
+        assert f"{named} {WORDS[kind]}" in str(error.value)

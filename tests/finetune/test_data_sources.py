@@ -493,7 +493,7 @@ def opened(monkeypatch):
     getsize, real_open = os.path.getsize, open
 
     def record(kind, function):
-        return lambda path, *rest: (looked_at[kind].append(path), function(path, *rest))[1]
+        return lambda path, *rest, **named: (looked_at[kind].append(path), function(path, *rest, **named))[1]
 
     monkeypatch.setattr(audio_columns, "os", SimpleNamespace(path=SimpleNamespace(getsize=record("size", getsize))))
     monkeypatch.setattr(audio_columns, "open", record("open", real_open), raising=False)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import warnings
 from pathlib import Path
 
@@ -278,3 +279,9 @@ def test_a_single_label_that_a_clip_has_or_has_not_is_scored_as_such():
     metrics = ASTMetrics(multi_label=True).compute(predictions=scores, references=truth)
     assert metrics["f1_macro"] == f1
     assert metrics["accuracy"] == pytest.approx(3 / 5)
+
+
+def test_no_folder_is_made_for_what_is_not_stored():
+    metrics = ASTMetrics(cache_dir=f"{os.devnull}/x")  # which nobody can make
+    found = metrics.compute(predictions=[[0.9, 0.1], [0.2, 0.8]], references=[0, 1])
+    assert found["accuracy"] == 1

@@ -1,6 +1,8 @@
 """Folders that `save_to_disk` of `datasets` wrote, given as `--dataset_name`."""
 
+import os
 import shutil
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -93,3 +95,12 @@ def test_a_saved_data_set_needs_no_streaming(dataset, tmp_path):
     (tmp_path / "other" / "state.json").unlink()
     with pytest.raises(DataError, match="holds no audio file"):
         load(tmp_path / "other")
+
+
+def test_parquet_files_without_a_cache_to_convert_them_in(dataset, tmp_path, monkeypatch):
+    dataset.cast_column("audio", datasets.Audio(decode=False)).to_parquet(tmp_path / "pets" / "train.parquet")
+    nowhere = f"{os.devnull}/x"  # which nobody can make
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", Path(nowhere))
+    monkeypatch.setenv("HF_DATASETS_CACHE", nowhere)
+    with pytest.raises(DataError, match=f"{nowhere} cannot be written to: set HF_DATASETS_CACHE to a folder that can"):
+        load(tmp_path / "pets")

@@ -21,6 +21,7 @@ from card_checks import check_no_gaps, get_snippets, list_paths
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 from safetensors.numpy import save_file
+from special_paths import make_special, never_waits
 from tiny_runs import FIXTURES
 
 from model_card.card_data import ASTModelCardData
@@ -546,3 +547,14 @@ if __name__ == "__main__":
         for fixture in FIXTURES:
             card = render_model_card(make_checkpoint(Path(parent), fixture=fixture))
             (HERE / "fixtures" / fixture / "expected_card.md").write_text(card)
+
+
+@pytest.mark.parametrize("name", ["run_summary.json", "preprocessor_config.json", "model.safetensors", "recipe.yaml"])
+def test_a_device_in_the_folder_is_not_read(tmp_path, capsys, name):
+    folder = make_checkpoint(tmp_path)
+    (folder / name).unlink()
+    make_special(folder / name, "device")
+    with never_waits():
+        assert main([str(folder)]) == 1
+    assert f"ast-model-card: {folder / name} is a device, not a file." in capsys.readouterr().err
+    assert not (folder / "README.md").exists()

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 import torch
 import transformers
+from special_paths import make_special, never_waits
 from varied_model import vary_scores
 
 from modeling_ast import ASTConfig, run_tagging
@@ -594,6 +595,31 @@ def test_names_that_the_terminal_cannot_encode_end_nothing(single_label, clips, 
     assert run_tagging.main([str(tmp_path), "--model_name_or_path", str(single_label), "--device", "cpu"]) == 0
     names = [line.rpartition(b"/")[2] for line in content.getvalue().splitlines() if not line.startswith(b" ")]
     assert sorted(names) == [rb"\u0151.wav", b"t\xf6ne.wav"]
+
+
+def test_what_is_no_file_is_left_out_of_a_folder_and_refused_by_its_name(capsys, single_label, clips, tmp_path):
+    shutil.copy(clips[0], tmp_path / "a.wav")
+    pipe = make_special(tmp_path / "b.wav", "pipe")
+    (tmp_path / "round").symlink_to(tmp_path)
+    model = ("--model_name_or_path", single_label, "--format", "jsonl")
+    with never_waits():
+        code, shown = run(capsys, tmp_path, *model)
+        assert code == 0
+        assert [json.loads(line)["file"] for line in shown.out.splitlines()] == [str(tmp_path / "a.wav")]
+        assert f"ast-tag: {pipe} is left out: it is a pipe, not a file." in shown.err
+        assert f"ast-tag: {tmp_path / 'round'} is left out: it leads to a folder whose files are taken" in shown.err
+        code, shown = run(capsys, pipe, tmp_path / "a.wav", *model)
+        assert code == 1
+        assert [json.loads(line)["file"] for line in shown.out.splitlines()] == [str(tmp_path / "a.wav")]
+        assert f"ast-tag: {pipe} is a pipe, not a file. Save what comes out of it to a file" in shown.err
+
+
+def test_a_device_is_not_replaced_by_the_output(capsys, single_label, clips, tmp_path):
+    device = make_special(tmp_path / "null", "device")
+    with pytest.raises(SystemExit):
+        run(capsys, clips[0], "--model_name_or_path", single_label, "--output", device)
+    assert f"--output {device} is no file. Pass the name of one, or leave it out to print." in capsys.readouterr().err
+    assert device.is_symlink()
 
 
 def test_reading_of_segments_is_a_flag(capsys, multi_label, clips):
