@@ -1,8 +1,8 @@
 """Publishes a checkpoint folder on the Hugging Face Hub: what belongs to it, in one commit, after it was checked.
 
 The upload is that of `huggingface_hub`; here files are chosen, errors are said in words, and what the client does once
-only, as the request for the commit itself, is tried again when a connection fails. What has arrived is not sent again:
-the Hub keeps files by their content.
+only, as the request for the commit itself, is tried again when a connection fails, not where a server is silent. What has
+arrived is not sent again: the Hub keeps files by their content.
 """
 
 import os
@@ -38,6 +38,8 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import validate_repo_id
 from tqdm import tqdm
+
+from modeling_ast.hub_answers import HubSilentError, hub_answers, interruptibly
 
 from .checkpoint_checks import check_checkpoint, files_to_publish, is_rendered
 from .file_names import (
@@ -374,7 +376,8 @@ def _patiently(
     pauses = iter(PAUSES)
     while True:
         try:
-            return step()
+            with hub_answers():
+                return interruptibly(step)
         except (HTTPError, OSError, RuntimeError, ValueError) as error:
             # The client says of which file it is, and in the cause what happened.
             cause = error.__cause__ if type(error) is RuntimeError and error.__cause__ else error
@@ -382,7 +385,7 @@ def _patiently(
             if words is None:
                 raise
             temporary = _is_temporary(cause)
-            pause = next(pauses, None) if temporary else None
+            pause = next(pauses, None) if temporary and not isinstance(cause, HubSilentError) else None
             if pause is None:
                 way_on = " Try again later: what has arrived is not sent again." if temporary else ""
                 raise PushError(f"{words}{way_on}") from error
@@ -403,6 +406,8 @@ def _in_words(error: BaseException, repository: Repository) -> str | None:
     host = urlsplit(constants.ENDPOINT).netloc
     if isinstance(error, HfHubHTTPError):
         return _refusal_in_words(error, repository)
+    if isinstance(error, HubSilentError):
+        return str(error)
     if _is_temporary(error):
         said = " ".join(str(error).split()) or type(error).__name__
         return f"The connection to {host} failed ({said})."

@@ -1,9 +1,15 @@
 """`ast-push CHECKPOINT_DIR --repo_id user/name`: publish a checkpoint folder on the Hugging Face Hub, after checking it."""
 
 import argparse
+import signal
 import sys
 
 from modeling_ast.terminal import shell_command
+
+WAY_ON = (
+    "Type the same command again to go on: what has arrived is not sent again, and on the Hub is the whole commit or nothing "
+    "of it."
+)
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,19 +47,29 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
 
     Returns:
-        `int`: 0; 1 if it was not published, which is answered on the error stream; 130 after Ctrl-C.
+        `int`: 0; 1 if it was not published, which is answered on the error stream; 130 after Ctrl-C, 143 after SIGTERM.
     """
     arguments = parse_arguments(argv)
     from .push_to_hub import push_to_hub
 
+    number = signal.SIGINT
+
+    def end(received: int, frame):
+        nonlocal number
+        number = signal.Signals(received)
+        raise KeyboardInterrupt
+
+    handler = signal.signal(signal.SIGTERM, end)
     try:
         push_to_hub(**vars(arguments))
     except (OSError, ValueError) as error:
         print(f"ast-push: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("ast-push: interrupted. The same command goes on with what has arrived.", file=sys.stderr)
-        return 130
+        print(f"ast-push: interrupted ({number.name}). {WAY_ON}", file=sys.stderr)
+        return 128 + number
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     return 0
 
 
