@@ -17,6 +17,8 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError
 from safetensors.torch import load_file
 
+from modeling_ast.hub_answers import hub_answers
+
 from .errors import ConversionError
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in this order of preference; both may be sharded
@@ -117,7 +119,8 @@ def _download(hub_id: str) -> Path:
         for name in WEIGHT_FILES:  # one after the other: most repositories have both, and each is the whole model
             stem, suffix = name.split(".")
             patterns = ["config.json", f"{stem}*.{suffix}", f"{name}.index.json"]
-            folder = Path(snapshot_download(hub_id, allow_patterns=patterns))
+            with hub_answers():
+                folder = Path(snapshot_download(hub_id, allow_patterns=patterns))
             if _weight_files(folder):
                 break
         return folder

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from typing import TypeVar
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.utils import _http, set_client_factory
@@ -37,12 +37,13 @@ class HubSilentError(OfflineModeIsEnabled):
 
 
 @contextmanager
-def hub_answers(remember: bool = True) -> Iterator[None]:
+def hub_answers(seconds: float | None = None, remember: bool = True) -> Iterator[None]:
     """Watch over the requests of `huggingface_hub` in a `with` block, and of what is built on it.
 
     Args:
-        remember (`bool`, defaults to `True`): whether a server that did not answer is not asked again for
-            `ANSWER_SECONDS`, as a model of several files would be.
+        seconds (`float`, *optional*): in place of `ANSWER_SECONDS`.
+        remember (`bool`, defaults to `True`): whether a server that did not answer is not asked again for as long, as a
+            model of several files would be.
 
     Raises:
         HubSilentError: in place of an error that came of one, so that its words are not lost; other errors pass.
@@ -51,7 +52,7 @@ def hub_answers(remember: bool = True) -> Iterator[None]:
         yield
         return
     # There is no other way to learn of a factory that somebody has set, as for a proxy's certificates.
-    before, watch = _http._GLOBAL_CLIENT_FACTORY, _Watch(remember)
+    before, watch = _http._GLOBAL_CLIENT_FACTORY, _Watch(seconds or ANSWER_SECONDS, remember)
     set_client_factory(lambda: watch.over(before()))
     _active.append(watch)
     try:
@@ -110,8 +111,8 @@ def _silence_behind(error: BaseException | None) -> HubSilentError | None:
 class _Watch:
     """Over the requests of HTTP clients, of whichever library `huggingface_hub` is built on (httpx, httpx2)."""
 
-    def __init__(self, remember: bool):
-        self.remember = remember
+    def __init__(self, seconds: float, remember: bool):
+        self.seconds, self.remember = seconds, remember
         self.ended = threading.Event()
         self._silent: dict[str, float] = {}  # host to the time up to which it is not asked again
 
@@ -126,7 +127,7 @@ class _Watch:
         if self.ended.is_set():
             raise SystemExit  # of a thread, which nothing takes for an error to be tried again
         if time.monotonic() < self._silent.get(host, 0.0):
-            raise _silence(host)
+            raise self._silence(host)
         heard = time.monotonic()
 
         def hear(event: str = "", info: dict | None = None):
@@ -141,7 +142,7 @@ class _Watch:
         while not wait([outcome], POLL_SECONDS).done:
             if self.ended.is_set():
                 raise SystemExit
-            if time.monotonic() - heard > ANSWER_SECONDS:
+            if time.monotonic() - heard > self.seconds:
                 raise self._fell_silent(host)
         try:
             return outcome.result()
@@ -150,14 +151,14 @@ class _Watch:
 
     def _fell_silent(self, host: str) -> HubSilentError:
         if self.remember:
-            self._silent[host] = time.monotonic() + ANSWER_SECONDS
-        return _silence(host)
+            self._silent[host] = time.monotonic() + self.seconds
+        return self._silence(host)
 
-
-def _silence(host: str) -> HubSilentError:
-    named = [name for name in ("https", "http", "all") if name in getproxies()]
-    through = f", asked through the proxy that {named[0]}_proxy names" if named else ""
-    return HubSilentError(f"{host} does not answer{through}: nothing came for up to {ANSWER_SECONDS:g} s.")
+    def _silence(self, host: str) -> HubSilentError:
+        named = [] if proxy_bypass(host) else [name for name in ("https", "http", "all") if name in getproxies()]
+        through = f", asked through the proxy that {named[0]}_proxy names" if named else ""
+        words = f"{host} does not answer{through}: nothing came for up to {self.seconds:g} s. Check the connection."
+        return HubSilentError(words)
 
 
 def _keep_little_unsent(stream):

@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -68,6 +69,7 @@ class Fault:
     after: int | None = None
     lost: bool = False
     drip: float | None = None
+    pace: float | None = None
 
     def is_due(self, request: Request) -> bool:
         return bool(self.times and self.method == request.method and re.search(self.path, request.path))
@@ -104,6 +106,14 @@ class Log:
     lock: threading.RLock = field(default_factory=threading.RLock)
     closed: threading.Event = field(default_factory=threading.Event)
 
+    def fall_silent(self, method: str, path: str = "", after: int = 0, times: int = 1, drip: float = 0.0) -> None:
+        """See `HubServer.fall_silent`."""
+        self.faults.append(Fault(method, path, times, after=after, drip=drip))
+
+    def take(self, method: str, path: str = "", bytes_a_second: float = 1e6, times: int = 1) -> None:
+        """Read the bodies of the next such requests no faster than that."""
+        self.faults.append(Fault(method, path, times, pace=bytes_a_second))
+
     def fault_of(self, request: Request) -> Fault:
         """The fault that is due for a request, now used up once more, or one that does nothing."""
         with self.lock:
@@ -131,6 +141,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             for piece in self._pieces(fault.after):
                 request.body += piece
+                time.sleep(len(piece) / fault.pace if fault.pace else 0)
             reply = self._reply(request, fault.status)
             left = None if fault.after is None else fault.after - len(request.body)
             if left == 0 or fault.lost:

@@ -139,7 +139,7 @@ class HubServer:
     def fall_silent(self, method: str, path: str = "", after: int = 0, times: int = 1, drip: float = 0.0) -> None:
         """Read so many bytes of the next such requests and then neither read nor answer; of an answer without an end send a
         byte every `drip` seconds, if that is not 0."""
-        self.log.faults.append(Fault(method, path, times, after=after, drip=drip))
+        self.log.fall_silent(method, path, after, times, drip)
 
     @property
     def requests(self) -> list[Request]:
