@@ -52,7 +52,7 @@ from .file_names import (
     WEIGHTS_PART,
 )
 from .render import render_model_card
-from .run_summary import RUN_SUMMARY_NAME, shown_name
+from .run_summary import FIELDS_OF_LABELS, RUN_SUMMARY_NAME, is_place, shown_name
 from .space import PACKAGE, write_space
 
 MODEL, SPACE = constants.REPO_TYPE_MODEL, constants.REPO_TYPE_SPACE
@@ -187,16 +187,21 @@ def _without_places(recipe: Path, folder: Path) -> Path:
         return recipe
     if not isinstance(fields, dict):
         return recipe
-    shown = {
-        name: shown_name(value) if isinstance(value, str) and os.path.isabs(os.path.expanduser(value)) else value
-        for name, value in fields.items()
-    }
+    shown = {name: value if name in FIELDS_OF_LABELS else _without_place(value) for name, value in fields.items()}
     if shown == fields:
         return recipe
     comments = "".join(line for line in content.decode().splitlines(keepends=True) if line.startswith("#"))
     copy = folder / recipe.name
     copy.write_text(comments + yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return copy
+
+
+def _without_place(value):
+    if isinstance(value, dict):
+        return {name: _without_place(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_place(item) for item in value]
+    return shown_name(value) if isinstance(value, str) and is_place(value) else value
 
 
 def _write_page(space_dir: Path, model: Repository, folder: Path) -> dict[str, Path]:
