@@ -51,6 +51,7 @@ from .file_names import (
     WEIGHTS_NAME,
     WEIGHTS_PART,
 )
+from .published_names import names_in_words, read_recipe, without_names
 from .render import render_model_card
 from .run_summary import FIELDS_OF_LABELS, RUN_SUMMARY_NAME, is_place, shown_name
 from .space import PACKAGE, write_space
@@ -104,6 +105,7 @@ def push_to_hub(
     space: bool = False,
     token: str | None = None,
     commit_message: str | None = None,
+    hide_names: bool = False,
     report: Callable[[str], None] = print,
 ) -> CommitInfo | None:
     """Publish a checkpoint folder in one commit, or say what would be published.
@@ -121,6 +123,8 @@ def push_to_hub(
         space (`bool`, defaults to `False`): then publish the demo page of the model too, as a Space of the same id.
         token (`str`, *optional*): with write permission, by default that of `hf auth login` or `HF_TOKEN`.
         commit_message (`str`, *optional*): title of the commit.
+        hide_names (`bool`, defaults to `False`): publish no names of files and folders of this machine; see
+            [`without_names`].
         report (`Callable`): takes lines for the user.
 
     Returns:
@@ -142,7 +146,7 @@ def push_to_hub(
             check_access(Repository(repo_id, SPACE, private, token=token))
     notes = check_checkpoint(folder)
     report(f"{folder} -> {repository.address}, branch {repository.branch}")
-    message = commit_message or f"Upload {folder.resolve().name}"
+    message = commit_message or f"Upload {repo_id.split('/')[1] if hide_names else folder.resolve().name}"
     if dry_run:
         for line in _plan(repository, message):
             report(line)
@@ -150,9 +154,15 @@ def push_to_hub(
         if is_rendered(folder):
             files[CARD_NAME] = Path(written, CARD_NAME)
             files[CARD_NAME].write_text(render_model_card(folder, repo_id), encoding="utf-8")
+        named = names_in_words(files)
+        if hide_names:
+            named = [] if is_rendered(folder) else [f"{CARD_NAME} is published as it is, with what names it has."]
+            files = without_names(files, folder, Path(written), repo_id, is_rendered(folder))
         if RECIPE_NAME in files:
             files[RECIPE_NAME] = _without_places(files[RECIPE_NAME], Path(written))
         _list_files(files, report)
+        for line in named:
+            report(line)
         for note in notes:
             report(f"Note: {note}")
         page = _write_page(Path(written, "space"), repository, folder) if space else {}
@@ -180,17 +190,14 @@ def _plan(repository: Repository, message: str) -> list[str]:
 
 def _without_places(recipe: Path, folder: Path) -> Path:
     """The recipe, or if it says where something lies on this machine a copy in `folder` that has only the names."""
-    content = recipe.read_bytes()
-    try:
-        fields = yaml.safe_load(content)
-    except yaml.YAMLError:
-        return recipe
-    if not isinstance(fields, dict):
+    fields = read_recipe(recipe)
+    if fields is None:
         return recipe
     shown = {name: value if name in FIELDS_OF_LABELS else _without_place(value) for name, value in fields.items()}
     if shown == fields:
         return recipe
-    comments = "".join(line for line in content.decode().splitlines(keepends=True) if line.startswith("#"))
+    lines = recipe.read_text(encoding="utf-8").splitlines(keepends=True)
+    comments = "".join(line for line in lines if line.startswith("#"))
     copy = folder / recipe.name
     copy.write_text(comments + yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return copy

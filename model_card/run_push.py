@@ -20,7 +20,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
     Returns:
         `argparse.Namespace` with `checkpoint_dir` and `repo_id` (`str`), `private` (`True` or `None`), `revision` and
-        `commit_message` (`str` or `None`), `dry_run` and `space` (`bool`).
+        `commit_message` (`str` or `None`), `dry_run`, `space` and `hide_names` (`bool`).
     """
     parser = argparse.ArgumentParser(
         prog="ast-push",
@@ -35,6 +35,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, main if not given; made if needed")
     parser.add_argument("--dry_run", action="store_true", help="only check and list; works without network and token")
     parser.add_argument("--space", action="store_true", help="also publish the demo page as a Space of the same id")
+    parser.add_argument(
+        "--hide_names", action="store_true", help="publish no names of your files and folders; --dry_run lists them"
+    )
     parser.add_argument("--commit_message", metavar="TEXT", help="title of the commit")
     return parser.parse_args(argv)
 
