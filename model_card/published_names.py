@@ -10,8 +10,10 @@ from pathlib import Path
 
 import yaml
 
+from modeling_ast.adapters import ADAPTER_CONFIG
+
 from .card_data import read_json_object
-from .file_names import CARD_NAME, RECIPE_NAME
+from .file_names import ADAPTER_DIR, CARD_NAME, RECIPE_NAME
 from .render import render_model_card
 from .run_summary import FIELDS_OF_LABELS, OUTSIDE, RUN_SUMMARY_NAME, is_place, shown_name, write_run_summary
 
@@ -19,6 +21,7 @@ NAMES_SHOWN = 5
 FIELDS_OF_PLACES = frozenset(
     ("train_file", "eval_file", "validation_file", "label_csv", "output_dir", "waveform_cache", "logging_dir")
 )
+NO_BASE = "./checkpoint"  # in place of the local one that was trained further
 CLIP_LISTS = ("skipped_clips", "audio_notes")
 _ORIGIN = "trainings and conversions write it"
 
@@ -133,6 +136,12 @@ def without_names(
             (place / CARD_NAME).unlink()
             (place / CARD_NAME).write_text(render_model_card(place, repo_id), encoding="utf-8")
             changed[CARD_NAME] = place / CARD_NAME
+    base = str(_summary(files).get("base_model"))
+    for name in {f"{ADAPTER_DIR}/{CARD_NAME}", f"{ADAPTER_DIR}/{ADAPTER_CONFIG}"} & files.keys():
+        if base.startswith("./"):
+            changed[name] = written / "hidden" / Path(name).name
+            text = files[name].read_text(encoding="utf-8").replace(f'"{base}"', f'"{NO_BASE}"')
+            changed[name].write_text(text.replace(f"`{base}`", f"`{NO_BASE}`"), encoding="utf-8")
     if places := _places_in_recipe(files):
         kept = {name: value for name, value in read_recipe(files[RECIPE_NAME]).items() if name not in places}
         changed[RECIPE_NAME] = written / "hidden" / RECIPE_NAME
@@ -153,5 +162,5 @@ def _hidden(summary: dict) -> dict:
     if data.get("name") and not data.get("hub_id"):
         data["name"] = None
     if str(summary.get("base_model", "")).startswith("./"):
-        summary["base_model"] = "./checkpoint"
+        summary["base_model"] = NO_BASE
     return summary

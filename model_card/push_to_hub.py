@@ -63,6 +63,7 @@ _COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
 _NO_BRANCH = re.compile(
     r"[\s~^:?*\[\\\x00-\x1f]|\.\.|@\{|//|^[-/.]|^@$|^refs/|/\.|[/.]$|\.lock(/|$)"
 )  # git-check-ref-format
+_QUOTED_BY_OLDER_VERSIONS = re.compile(r"; it begins with b.*?(?=\. A web page or a Git LFS pointer saved under)")
 _OWN_FILES = {WEIGHTS_NAME, WEIGHTS_INDEX_NAME, RUN_SUMMARY_NAME, RECIPE_NAME, *PICTURES, *ADAPTER_FILES}
 _Result = TypeVar("_Result")
 
@@ -158,6 +159,8 @@ def push_to_hub(
         if hide_names:
             named = [] if is_rendered(folder) else [f"{CARD_NAME} is published as it is, with what names it has."]
             files = without_names(files, folder, Path(written), repo_id, is_rendered(folder))
+        if RUN_SUMMARY_NAME in files:
+            files[RUN_SUMMARY_NAME] = _without_content(files[RUN_SUMMARY_NAME], Path(written))
         if RECIPE_NAME in files:
             files[RECIPE_NAME] = _without_places(files[RECIPE_NAME], Path(written))
         _list_files(files, report)
@@ -186,6 +189,17 @@ def _plan(repository: Repository, message: str) -> list[str]:
     if repository.branch != constants.DEFAULT_REVISION:
         lines.append(f"Branch: {repository.branch}, made from {constants.DEFAULT_REVISION} if it is not there yet")
     return [*lines, f"Commit: {message!r}; files of an older push that this folder no longer has are removed"]
+
+
+def _without_content(summary: Path, folder: Path) -> Path:
+    """The run summary, or if an older version quoted files that are no audio in it a copy in `folder` that does not."""
+    text = summary.read_text(encoding="utf-8")
+    shown = _QUOTED_BY_OLDER_VERSIONS.sub("", text)
+    if shown == text:
+        return summary
+    copy = folder / summary.name
+    copy.write_text(shown, encoding="utf-8")
+    return copy
 
 
 def _without_places(recipe: Path, folder: Path) -> Path:

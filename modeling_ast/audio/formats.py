@@ -74,10 +74,10 @@ _NO_AUDIO = (
     (b"\x7fELF", "a program"),
 )
 _TEXTS = (
-    (b"<!doctype", "a web page"),
-    (b"<html", "a web page"),
-    (b"<?xml", "an XML text"),
-    (b"version https://git-lfs", "a Git LFS pointer (git lfs pull gets the file)"),
+    (b"<!doctype", "text (a web page)"),
+    (b"<html", "text (a web page)"),
+    (b"<?xml", "text (XML)"),
+    (b"version https://git-lfs", "text (a Git LFS pointer; git lfs pull gets the file)"),
 )
 SOUNDFILE_FORMATS = frozenset(
     ("WAV", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF", "VOC", "NIST SPHERE")
