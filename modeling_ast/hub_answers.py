@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from typing import TypeVar
 from urllib.request import getproxies, proxy_bypass
 
-from huggingface_hub.errors import OfflineModeIsEnabled
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from huggingface_hub.utils import _http, set_client_factory
 
 ANSWER_SECONDS = 20.0  # without a sign of the other side; with the client's own pauses this stays under 30 s
@@ -58,10 +58,9 @@ def hub_answers(seconds: float | None = None, remember: bool = True) -> Iterator
     try:
         yield
     except Exception as error:
-        silence = _silence_behind(error)
-        if silence is None or silence is error:
+        if watch.silence is None or isinstance(error, HubSilentError) or not _is_of_the_hub(error):
             raise
-        raise HubSilentError(str(silence)) from error
+        raise HubSilentError(str(watch.silence)) from error
     finally:
         watch.ended.set()
         _active.clear()
@@ -102,10 +101,14 @@ def _begin(call: Callable[[], _Result]) -> "Future[_Result]":
     return outcome
 
 
-def _silence_behind(error: BaseException | None) -> HubSilentError | None:
-    while error is not None and not isinstance(error, HubSilentError):
+def _is_of_the_hub(error: BaseException | None) -> bool:
+    """Whether an error says of something that it could not be had from the Hub, as Transformers and Datasets put it."""
+    while error is not None:
+        # Transformers raises a mere OSError, without the error that it had itself.
+        if isinstance(error, (ConnectionError, LocalEntryNotFoundError)) or type(error) is OSError:
+            return True
         error = error.__cause__ or error.__context__
-    return error
+    return False
 
 
 class _Watch:
@@ -114,6 +117,7 @@ class _Watch:
     def __init__(self, seconds: float, remember: bool):
         self.seconds, self.remember = seconds, remember
         self.ended = threading.Event()
+        self.silence: HubSilentError | None = None  # the last one
         self._silent: dict[str, float] = {}  # host to the time up to which it is not asked again
 
     def over(self, client):
@@ -158,7 +162,8 @@ class _Watch:
         named = [] if proxy_bypass(host) else [name for name in ("https", "http", "all") if name in getproxies()]
         through = f", asked through the proxy that {named[0]}_proxy names" if named else ""
         words = f"{host} does not answer{through}: nothing came for up to {self.seconds:g} s. Check the connection."
-        return HubSilentError(words)
+        self.silence = HubSilentError(words)
+        return self.silence
 
 
 def _keep_little_unsent(stream):

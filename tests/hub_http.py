@@ -40,6 +40,7 @@ class Request:
     user: str | None = None
     role: str | None = None
     status: int | None = None  # of the answer; None if the connection was cut before it
+    came: float = field(default_factory=time.monotonic)
 
     def json(self) -> dict:
         return json.loads(self.body)

@@ -62,7 +62,12 @@ def test_nothing_that_is_published_says_where_something_lies_or_what_other_files
     assert push([str(run), "--repo_id", "user/x", "--dry_run"]) == 0
     assert {"recipe.yaml", "adapter/adapter_config.json", "spectrogram.png"} <= published.keys()
     assert published.keys() == files_to_publish(run).keys()  # of TensorBoard's events and checkpoints nothing
-    words = [PLACE, CONTENT, str(Path.home()) + "/", *{socket.gethostname(), getpass.getuser()} - {"vm", "root"}]
+    words = [
+        PLACE,
+        CONTENT,
+        str(Path.home()) + "/",
+        *(name for name in (socket.gethostname(), getpass.getuser()) if len(name) > 4),
+    ]
     for name, path in published.items():
         content = path.read_bytes()
         assert not [word for word in words if word.encode() in content], name
