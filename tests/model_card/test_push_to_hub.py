@@ -543,7 +543,7 @@ def test_without_a_network_it_takes_one_line(hub, checkpoint):
 
 def test_a_hub_that_falls_silent_is_named_and_a_later_call_goes_on(hub, checkpoint):
     command = [checkpoint, "--repo_id", "user/drums"]
-    shrunk = "from modeling_ast import hub_answers; hub_answers.ANSWER_SECONDS = 2"
+    shrunk = "from modeling_ast import hub_answers; hub_answers.ANSWER_SECONDS = 1"
     hub.fall_silent("GET", "/whoami", drip=0.1)
     weights = checkpoint / "model.safetensors"
     hub.fall_silent("PUT", sha256(weights), after=1000)
@@ -551,7 +551,7 @@ def test_a_hub_that_falls_silent_is_named_and_a_later_call_goes_on(hub, checkpoi
     codes, done = push(hub, shrunk, *[command] * 4)
     assert codes == [1, 1, 1, 0]
     api, blobs = (address.removeprefix("http://") for address in (hub.endpoint, hub.blob_store))
-    said = "ast-push: {} does not answer: nothing came for up to 2 s. Check the connection. Try again later: what has arrived is"
+    said = "ast-push: {} does not answer: nothing came for up to 1 s. Check the connection. Try again later: what has arrived is"
     lines = [line for line in done.stderr.splitlines() if line.startswith("ast-push")]
     assert [line.partition(" not sent again.")[0] for line in lines] == [
         said.format(host) for host in (api, blobs, api)
