@@ -21,12 +21,13 @@ from huggingface_hub.utils import get_session
 from tqdm.auto import tqdm
 
 from modeling_ast.atomic_files import sync
+from modeling_ast.hub_answers import HubSilentError, hub_answers
 
 from .errors import ConversionError
 from .released_checkpoints import ReleasedCheckpoint
 
 SIGNATURES = (b"PK\x03\x04", b"\x80")  # what torch.save writes: a zip archive, or a pickle before torch 1.6
-TIMEOUT = 10.0  # seconds for the connection and between two pieces of the answer
+TIMEOUT = 8.0  # seconds, three times of which are less than the 30 within which silence is said; for the connection and between two pieces of the answer
 PAUSE = 1.0  # seconds between two requests
 FUTILE_REQUESTS = 3  # in a row that bring the file no further than it was, after which a call gives up
 TEMPORARY_STATUS = (408, 416, 429, 500, 502, 503, 504)
@@ -67,7 +68,8 @@ def download_checkpoint(row: ReleasedCheckpoint, folder: Path, report: Callable[
         )
     report(f"      downloading {row.address} to {path}")
     try:
-        _fill(part, row)
+        with hub_answers(TIMEOUT, remember=False):
+            _fill(part, row)
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -95,6 +97,8 @@ def _fill(part: Path, row: ReleasedCheckpoint) -> None:
                 return _fetch_rest(part, row, bar)
             except _CutOffError as error:
                 problem = str(error)
+            except HubSilentError as error:
+                problem = str(error).rstrip(".")
             except HTTPError as error:
                 problem = f"the connection to {urlsplit(row.address).hostname} failed ({error})"
             futile = 0 if _size(part) > furthest else futile + 1

@@ -17,6 +17,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError
 from safetensors.torch import load_file
 
+from modeling_ast.hub_answers import hub_answers
 from modeling_ast.regular_files import SpecialFileError, refuse_special, refuse_special_in, what_is_special
 from modeling_ast.surroundings import cache_hint
 
@@ -125,7 +126,8 @@ def _download(hub_id: str) -> Path:
         for name in WEIGHT_FILES:  # one after the other: most repositories have both, and each is the whole model
             stem, suffix = name.split(".")
             patterns = ["config.json", f"{stem}*.{suffix}", f"{name}.index.json"]
-            folder = Path(snapshot_download(hub_id, allow_patterns=patterns))
+            with hub_answers():
+                folder = Path(snapshot_download(hub_id, allow_patterns=patterns))
             if _weight_files(folder):
                 break
         return folder

@@ -1,18 +1,17 @@
 """What is wrong with splits and their files, found before training, in words that name the flag to type."""
 
 import itertools
-import os
 import random
 import shlex
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
 import datasets
 import numpy as np
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from model_card.run_summary import shown_file, without_places
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError, AudioReader
 from modeling_ast.log_mel import is_cut
@@ -27,6 +26,7 @@ from .clip_sets.waveform_cache import WaveformCache, in_bytes
 from .data import clip_name, hear_clip
 from .sources.audio_columns import audio_digests, audio_sizes
 from .sources.data_errors import NAMES_SHOWN, DataError, some
+from .sources.folders import data_folder
 from .sources.labels import (
     SHARE_THAT_COUNTS,
     as_list,
@@ -128,7 +128,7 @@ def look_at_every_clip(
         for place in sorted(row - start for row in said if start <= row < start + len(split)):
             odd.append(NotedClip(side, place, split[place]["audio"]["path"], said[start + place]))
         start += len(split)
-    left, skipped, more_notes = _leave_out(splits, bad, data.skip_bad_audio, len(audio))
+    left, skipped, more_notes = _leave_out(splits, bad, data, len(audio))
     notes += more_notes + _cut_note(num_longer, len(audio), max_samples / reader.sampling_rate)
     return datasets.DatasetDict(left), skipped, notes + _odd_notes(odd, len(audio), noted)
 
@@ -143,7 +143,7 @@ def _odd_notes(odd: list[NotedClip], num_checked: int, noted: list[NotedClip] | 
 def _leave_out(
     splits: dict[str, datasets.Dataset | ClipStream],
     bad: list[BadClip],
-    skip: bool,
+    data: DataArguments,
     num_checked: int,
     every: bool = True,
 ) -> tuple[dict, list[dict], list[str]]:
@@ -152,42 +152,33 @@ def _leave_out(
     Args:
         splits (`dict`): of the run, by side.
         bad (`list[BadClip]`): clips that cannot be used.
-        skip (`bool`): whether they are left out.
+        data ([`DataArguments`]): its `skip_bad_audio` says whether they are left out.
         num_checked (`int`): how many clips were looked at.
         every (`bool`, defaults to `True`): whether these are all there are.
 
     Returns:
         The splits; what became of each of the clips, without the folders of a machine; and in words how many these are.
     """
-    if bad and not skip:
+    if bad and not data.skip_bad_audio:
         _refuse([clip.reason for clip in bad], num_checked, "" if every else "; --check_audio looks at every clip")
-    left, skipped = {}, []
+    left, skipped, folder = {}, [], data_folder(data)
     for side, split in splits.items():
         of_side = [clip for clip in bad if clip.split == side]
         if len(of_side) == len(split):
             _refuse_all(side, [clip.reason for clip in of_side])
         for clip in of_side:
             name = (
-                os.path.basename(clip.path) if clip.path else f"clip {clip.place + 1} of the {SPLIT_WORDS[side]} split"
+                shown_file(clip.path, folder)
+                if clip.path
+                else f"clip {clip.place + 1} of the {SPLIT_WORDS[side]} split"
             )
-            skipped.append({"split": side, "file": name, "reason": _without_folders(clip.reason, clip.path)})
+            skipped.append({"split": side, "file": name, "reason": without_places(clip.reason, clip.path, folder)})
         left[side] = without_clips(split, {clip.place: clip.labels for clip in of_side})
     if not bad:
         return left, [], []
     counts = Counter(clip.split for clip in bad)
     of_split = ", ".join(f"{SPLIT_WORDS[side]} {counts[side]}" for side in splits if counts[side])
     return left, skipped, [f"{len(bad)} clip(s) that cannot be used left out ({of_split}), listed in the run summary"]
-
-
-def _without_folders(message: str, path: str | None) -> str:
-    """A message with the name of a file in place of its path, however it is written there."""
-    if not path:
-        return message
-    message = message.replace(f", looked for as {os.path.abspath(path)}", "")  # which says nothing but the folder
-    written = {path, str(Path(path)), str(Path(path).absolute()), os.path.abspath(path)}
-    for spelling in sorted(written, key=len, reverse=True):
-        message = message.replace(spelling, os.path.basename(path))
-    return message
 
 
 def _refuse_all(side: str, faults: list[str]):
@@ -500,7 +491,7 @@ def check_streams(
         odd = sorted((clip for _, of_process, *_ in gathered for clip in of_process), key=lambda clip: clip.place)
         bad = sorted((clip for of_process, *_ in gathered for clip in of_process), key=lambda clip: clip.place)
         num_looked_at, num_longer = (sum(numbers) for numbers in list(zip(*gathered, strict=True))[2:])
-    left, skipped, notes = _leave_out(streams, bad, data.skip_bad_audio, num_looked_at, every)
+    left, skipped, notes = _leave_out(streams, bad, data, num_looked_at, every)
     notes += _check_labels(left["train"], {side: stream.label_sets() for side, stream in left.items()})
     notes += _cut_note(num_longer, num_looked_at, max_samples / reader.sampling_rate)
     notes += _order_note(left["train"], data)

@@ -2,12 +2,13 @@
 
 import hashlib
 import logging
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
+from model_card.run_summary import shown_file, without_places
 from modeling_ast.audio import AudioNote, files_of_each_kind, notes_in_words
 
 from .sources.data_errors import NAMES_SHOWN
@@ -33,13 +34,21 @@ class NotedClip:
     path: str | None
     notes: tuple[AudioNote, ...]
 
-    def rows(self) -> list[dict]:
-        """`split`, `file`, `kind` and `text` of each note, without the folders of a machine."""
-        file = os.path.basename(self.path) if self.path else f"clip {self.place + 1}"
-        texts = [note.text.replace(self.path, file) if self.path else note.text for note in self.notes]
+    def rows(self, folder: Path | None) -> list[dict]:
+        """`split`, `file`, `kind` and `text` of each note, without the folders of a machine; see [`shown_file`].
+
+        Args:
+            folder (`Path`, *optional*): in which the data is.
+        """
+        file = shown_file(self.path, folder) if self.path else f"clip {self.place + 1}"
         return [
-            {"split": self.split, "file": file, "kind": note.kind, "text": text}
-            for note, text in zip(self.notes, texts, strict=True)
+            {
+                "split": self.split,
+                "file": file,
+                "kind": note.kind,
+                "text": without_places(note.text, self.path, folder),
+            }
+            for note in self.notes
         ]
 
 

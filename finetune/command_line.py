@@ -16,7 +16,7 @@ from typing import NoReturn
 import yaml
 from transformers import HfArgumentParser
 
-from model_card.run_summary import shown_word
+from model_card.run_summary import FIELDS_OF_LABELS, shown_word
 from modeling_ast.regular_files import refuse_special
 
 from .argument_checks import check_together
@@ -206,19 +206,25 @@ def fields_as_flags(fields: dict, place: str) -> list[str]:
 
 def recorded_arguments(argv: list[str]) -> list[str]:
     """The command line for the run summary: without what [`merged_recipe`] leaves out, and of files no folders."""
-    kept, leave_out = [], False
+    kept, field = [], ""
     for word in argv:
         name = _field_of(word)
-        if name is not None:
-            leave_out = name in NOT_RECORDED
-        if not leave_out:
+        field = field if name is None else name
+        if field not in NOT_RECORDED:
             flag, equals, value = word.partition("=") if name is not None else ("", "", word)
-            kept.append(flag + equals + shown_value(value))
+            kept.append(flag + equals + shown_value(value, field))
     return kept
 
 
-def shown_value(value: str) -> str:
-    """A value of a field for the run summary: a file or folder by its name, one that this package ships by its path."""
+def shown_value(value: str, field: str = "") -> str:
+    """A value of a field for the run summary: a file or folder by its name, one that this package ships by its path.
+
+    Args:
+        value (`str`): as it was given.
+        field (`str`, defaults to `""`): whose it is; see `FIELDS_OF_LABELS`.
+    """
+    if field in FIELDS_OF_LABELS:
+        return value
     path, house = Path(os.path.abspath(local_or_shipped(value))), Path(__file__).parents[1]
     if path.is_relative_to(house / "finetune") and os.path.exists(path):
         return path.relative_to(house).as_posix()

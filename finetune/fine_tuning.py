@@ -87,12 +87,12 @@ def _refuse_other_types(dataset):
 def _call(fields: dict, dataset_name: str | None) -> str:
     """The call as it was, for the card."""
     named = {"dataset_name": dataset_name} if dataset_name else {}
-    told = {name: _shown(value) for name, value in fields.items() if name not in NOT_RECORDED}
+    told = {name: _shown(value, name) for name, value in fields.items() if name not in NOT_RECORDED}
     return f"fine_tune(dataset, {', '.join(f'{name}={value!r}' for name, value in (named | told).items())})"
 
 
-def _shown(value):
+def _shown(value, field: str):
     """A field's value as the call shows it, of files and folders the names only."""
     if isinstance(value, (list, tuple)):
-        return [_shown(item) for item in value]
-    return shown_value(os.fspath(value)) if isinstance(value, (str, os.PathLike)) else value
+        return [_shown(item, field) for item in value]
+    return shown_value(os.fspath(value), field) if isinstance(value, (str, os.PathLike)) else value

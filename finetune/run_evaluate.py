@@ -26,6 +26,7 @@ from model_card.run_summary import package_version
 from modeling_ast import ASTConfig, ASTFeatureExtractor
 from modeling_ast.atomic_files import open_atomically
 from modeling_ast.audio import HEARD_LESS, AudioError, AudioNote, files_of_each_kind, notes_in_words, parse_channels
+from modeling_ast.hub_answers import hub_answers
 from modeling_ast.log_mel import num_samples
 from modeling_ast.tagging import label_thresholds
 from modeling_ast.terminal import shell_command
@@ -155,19 +156,20 @@ def main(argv: list[str] | None = None) -> int:
     logging.disable_progress_bar()  # of loading
     datasets.disable_progress_bars()
     try:
-        args, clip_args = parse_arguments(sys.argv[1:] if argv is None else argv)
-        labels = common_labels(args.model_name_or_path)
-        split, words = load_scored_clips(clip_args, args.split, labels)
-        hearing = Hearing(clip_args.channels, HEARD_LESS if clip_args.strict_audio else frozenset())
-        skipped = []
-        if clip_args.skip_bad_audio:
-            split, skipped = without_bad_audio(args, clip_args, split, hearing)
-            words += f" but {len(skipped)} that cannot be used" if skipped else ""
-        print(f"{len(split)} clips, {words}", flush=True)
-        evaluations, scores = evaluate_models(args, split, words, labels, hearing)
-        write_predictions(args.predictions, split, labels, scores)
-        noted = dict.fromkeys(note for of_clip in hearing.noted for note in of_clip)
-        write_evaluations(args.output, evaluations, labels, noted, skipped)
+        with hub_answers():
+            args, clip_args = parse_arguments(sys.argv[1:] if argv is None else argv)
+            labels = common_labels(args.model_name_or_path)
+            split, words = load_scored_clips(clip_args, args.split, labels)
+            hearing = Hearing(clip_args.channels, HEARD_LESS if clip_args.strict_audio else frozenset())
+            skipped = []
+            if clip_args.skip_bad_audio:
+                split, skipped = without_bad_audio(args, clip_args, split, hearing)
+                words += f" but {len(skipped)} that cannot be used" if skipped else ""
+            print(f"{len(split)} clips, {words}", flush=True)
+            evaluations, scores = evaluate_models(args, split, words, labels, hearing)
+            write_predictions(args.predictions, split, labels, scores)
+            noted = dict.fromkeys(note for of_clip in hearing.noted for note in of_clip)
+            write_evaluations(args.output, evaluations, labels, noted, skipped)
     except (AudioError, DivergedError) as error:
         print(f"ast-evaluate: {own_message(error)}", file=sys.stderr)
         return 1

@@ -3,6 +3,7 @@
 Nothing here needs a network, and nothing is changed.
 """
 
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,8 @@ def files_to_publish(checkpoint_dir: str | Path) -> dict[str, Path]:
 
     Raises:
         FileNotFoundError: if the folder, or a file that a checkpoint cannot do without, is not there.
-        ValueError: if the list of the files of weights cannot be read, or the training ended before its result was whole.
+        ValueError: if the list of the files of weights cannot be read, the training ended before its result was whole, or a
+            file is a link that leads out of the folder.
     """
     folder = Path(checkpoint_dir)
     check_checkpoint_dir(folder)
@@ -69,7 +71,21 @@ def files_to_publish(checkpoint_dir: str | Path) -> dict[str, Path]:
             how = "Write one with a metadata block at its top; ast-finetune and ast-convert do."
         raise FileNotFoundError(f"{folder} has no {CARD_NAME}, the model card. {how}")
     names = [*REQUIRED, *weight_files(folder), *(name for name in OPTIONAL if (folder / name).is_file())]
-    return {name: folder / name for name in sorted(names)}
+    files = {name: folder / name for name in sorted(names)}
+    for path in files.values():
+        _refuse_link(path, folder)
+    return files
+
+
+def _refuse_link(path: Path, folder: Path):
+    """Refuse a file that is elsewhere: what a link leads to may be anything that this user can read."""
+    target, inside = path.resolve(), folder.resolve()
+    inside = inside.parents[1] if inside.parent.name == "snapshots" else inside  # in the cache of the Hub's client
+    if not target.is_relative_to(inside):
+        raise ValueError(
+            f"{path} is a link to {target}, outside {folder}, and only what lies in that folder is published. If it belongs "
+            f"there, put the file itself in its place: {shlex.join(['cp', '--remove-destination', str(target), str(path)])}"
+        )
 
 
 def weight_files(folder: Path) -> list[str]:

@@ -1,8 +1,8 @@
 """Publishes a checkpoint folder on the Hugging Face Hub: what belongs to it, in one commit, after it was checked.
 
 The upload is that of `huggingface_hub`; here files are chosen, errors are said in words, and what the client does once
-only, as the request for the commit itself, is tried again when a connection fails. What has arrived is not sent again:
-the Hub keeps files by their content.
+only, as the request for the commit itself, is tried again when a connection fails, not where a server is silent. What has
+arrived is not sent again: the Hub keeps files by their content.
 """
 
 import os
@@ -39,6 +39,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from tqdm import tqdm
 
+from modeling_ast.hub_answers import HubSilentError, hub_answers, interruptibly
+
 from .checkpoint_checks import check_checkpoint, files_to_publish, is_rendered
 from .file_names import (
     ADAPTER_FILES,
@@ -49,8 +51,9 @@ from .file_names import (
     WEIGHTS_NAME,
     WEIGHTS_PART,
 )
+from .published_names import names_in_words, read_recipe, without_names
 from .render import render_model_card
-from .run_summary import RUN_SUMMARY_NAME, shown_name
+from .run_summary import FIELDS_OF_LABELS, RUN_SUMMARY_NAME, is_place, shown_name
 from .space import PACKAGE, write_space
 
 MODEL, SPACE = constants.REPO_TYPE_MODEL, constants.REPO_TYPE_SPACE
@@ -60,6 +63,7 @@ _COMMIT_HASH = re.compile(r"[0-9a-f]{40}")
 _NO_BRANCH = re.compile(
     r"[\s~^:?*\[\\\x00-\x1f]|\.\.|@\{|//|^[-/.]|^@$|^refs/|/\.|[/.]$|\.lock(/|$)"
 )  # git-check-ref-format
+_QUOTED_BY_OLDER_VERSIONS = re.compile(r"; it begins with b.*?(?=\. A web page or a Git LFS pointer saved under)")
 _OWN_FILES = {WEIGHTS_NAME, WEIGHTS_INDEX_NAME, RUN_SUMMARY_NAME, RECIPE_NAME, *PICTURES, *ADAPTER_FILES}
 _Result = TypeVar("_Result")
 
@@ -102,6 +106,7 @@ def push_to_hub(
     space: bool = False,
     token: str | None = None,
     commit_message: str | None = None,
+    hide_names: bool = False,
     report: Callable[[str], None] = print,
 ) -> CommitInfo | None:
     """Publish a checkpoint folder in one commit, or say what would be published.
@@ -119,6 +124,8 @@ def push_to_hub(
         space (`bool`, defaults to `False`): then publish the demo page of the model too, as a Space of the same id.
         token (`str`, *optional*): with write permission, by default that of `hf auth login` or `HF_TOKEN`.
         commit_message (`str`, *optional*): title of the commit.
+        hide_names (`bool`, defaults to `False`): publish no names of files and folders of this machine; see
+            [`without_names`].
         report (`Callable`): takes lines for the user.
 
     Returns:
@@ -140,7 +147,7 @@ def push_to_hub(
             check_access(Repository(repo_id, SPACE, private, token=token))
     notes = check_checkpoint(folder)
     report(f"{folder} -> {repository.address}, branch {repository.branch}")
-    message = commit_message or f"Upload {folder.resolve().name}"
+    message = commit_message or f"Upload {repo_id.split('/')[1] if hide_names else folder.resolve().name}"
     if dry_run:
         for line in _plan(repository, message):
             report(line)
@@ -148,9 +155,17 @@ def push_to_hub(
         if is_rendered(folder):
             files[CARD_NAME] = Path(written, CARD_NAME)
             files[CARD_NAME].write_text(render_model_card(folder, repo_id), encoding="utf-8")
+        named = names_in_words(files)
+        if hide_names:
+            named = [] if is_rendered(folder) else [f"{CARD_NAME} is published as it is, with what names it has."]
+            files = without_names(files, folder, Path(written), repo_id, is_rendered(folder))
+        if RUN_SUMMARY_NAME in files:
+            files[RUN_SUMMARY_NAME] = _without_content(files[RUN_SUMMARY_NAME], Path(written))
         if RECIPE_NAME in files:
             files[RECIPE_NAME] = _without_places(files[RECIPE_NAME], Path(written))
         _list_files(files, report)
+        for line in named:
+            report(line)
         for note in notes:
             report(f"Note: {note}")
         page = _write_page(Path(written, "space"), repository, folder) if space else {}
@@ -176,25 +191,38 @@ def _plan(repository: Repository, message: str) -> list[str]:
     return [*lines, f"Commit: {message!r}; files of an older push that this folder no longer has are removed"]
 
 
+def _without_content(summary: Path, folder: Path) -> Path:
+    """The run summary, or if an older version quoted files that are no audio in it a copy in `folder` that does not."""
+    text = summary.read_text(encoding="utf-8")
+    shown = _QUOTED_BY_OLDER_VERSIONS.sub("", text)
+    if shown == text:
+        return summary
+    copy = folder / summary.name
+    copy.write_text(shown, encoding="utf-8")
+    return copy
+
+
 def _without_places(recipe: Path, folder: Path) -> Path:
     """The recipe, or if it says where something lies on this machine a copy in `folder` that has only the names."""
-    content = recipe.read_bytes()
-    try:
-        fields = yaml.safe_load(content)
-    except yaml.YAMLError:
+    fields = read_recipe(recipe)
+    if fields is None:
         return recipe
-    if not isinstance(fields, dict):
-        return recipe
-    shown = {
-        name: shown_name(value) if isinstance(value, str) and os.path.isabs(os.path.expanduser(value)) else value
-        for name, value in fields.items()
-    }
+    shown = {name: value if name in FIELDS_OF_LABELS else _without_place(value) for name, value in fields.items()}
     if shown == fields:
         return recipe
-    comments = "".join(line for line in content.decode().splitlines(keepends=True) if line.startswith("#"))
+    lines = recipe.read_text(encoding="utf-8").splitlines(keepends=True)
+    comments = "".join(line for line in lines if line.startswith("#"))
     copy = folder / recipe.name
     copy.write_text(comments + yaml.safe_dump(shown, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return copy
+
+
+def _without_place(value):
+    if isinstance(value, dict):
+        return {name: _without_place(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_without_place(item) for item in value]
+    return shown_name(value) if isinstance(value, str) and is_place(value) else value
 
 
 def _write_page(space_dir: Path, model: Repository, folder: Path) -> dict[str, Path]:
@@ -374,7 +402,8 @@ def _patiently(
     pauses = iter(PAUSES)
     while True:
         try:
-            return step()
+            with hub_answers():
+                return interruptibly(step)
         except (HTTPError, OSError, RuntimeError, ValueError) as error:
             # The client says of which file it is, and in the cause what happened.
             cause = error.__cause__ if type(error) is RuntimeError and error.__cause__ else error
@@ -382,7 +411,7 @@ def _patiently(
             if words is None:
                 raise
             temporary = _is_temporary(cause)
-            pause = next(pauses, None) if temporary else None
+            pause = next(pauses, None) if temporary and not isinstance(cause, HubSilentError) else None
             if pause is None:
                 way_on = " Try again later: what has arrived is not sent again." if temporary else ""
                 raise PushError(f"{words}{way_on}") from error
@@ -403,6 +432,8 @@ def _in_words(error: BaseException, repository: Repository) -> str | None:
     host = urlsplit(constants.ENDPOINT).netloc
     if isinstance(error, HfHubHTTPError):
         return _refusal_in_words(error, repository)
+    if isinstance(error, HubSilentError):
+        return str(error)
     if _is_temporary(error):
         said = " ".join(str(error).split()) or type(error).__name__
         return f"The connection to {host} failed ({said})."

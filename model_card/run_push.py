@@ -1,9 +1,15 @@
 """`ast-push CHECKPOINT_DIR --repo_id user/name`: publish a checkpoint folder on the Hugging Face Hub, after checking it."""
 
 import argparse
+import signal
 import sys
 
 from modeling_ast.terminal import shell_command
+
+WAY_ON = (
+    "Type the same command again to go on: what has arrived is not sent again, and on the Hub is the whole commit or nothing "
+    "of it."
+)
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -14,7 +20,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
     Returns:
         `argparse.Namespace` with `checkpoint_dir` and `repo_id` (`str`), `private` (`True` or `None`), `revision` and
-        `commit_message` (`str` or `None`), `dry_run` and `space` (`bool`).
+        `commit_message` (`str` or `None`), `dry_run`, `space` and `hide_names` (`bool`).
     """
     parser = argparse.ArgumentParser(
         prog="ast-push",
@@ -29,6 +35,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, main if not given; made if needed")
     parser.add_argument("--dry_run", action="store_true", help="only check and list; works without network and token")
     parser.add_argument("--space", action="store_true", help="also publish the demo page as a Space of the same id")
+    parser.add_argument(
+        "--hide_names", action="store_true", help="publish no names of your files and folders; --dry_run lists them"
+    )
     parser.add_argument("--commit_message", metavar="TEXT", help="title of the commit")
     return parser.parse_args(argv)
 
@@ -41,19 +50,29 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
 
     Returns:
-        `int`: 0; 1 if it was not published, which is answered on the error stream; 130 after Ctrl-C.
+        `int`: 0; 1 if it was not published, which is answered on the error stream; 130 after Ctrl-C, 143 after SIGTERM.
     """
     arguments = parse_arguments(argv)
     from .push_to_hub import push_to_hub
 
+    number = signal.SIGINT
+
+    def end(received: int, frame):
+        nonlocal number
+        number = signal.Signals(received)
+        raise KeyboardInterrupt
+
+    handler = signal.signal(signal.SIGTERM, end)
     try:
         push_to_hub(**vars(arguments))
     except (OSError, ValueError) as error:
         print(f"ast-push: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("ast-push: interrupted. The same command goes on with what has arrived.", file=sys.stderr)
-        return 130
+        print(f"ast-push: interrupted ({number.name}). {WAY_ON}", file=sys.stderr)
+        return 128 + number
+    finally:
+        signal.signal(signal.SIGTERM, handler)
     return 0
 
 

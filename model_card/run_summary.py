@@ -15,6 +15,11 @@ from pathlib import Path
 from modeling_ast.atomic_files import open_atomically
 
 RUN_SUMMARY_NAME = "run_summary.json"
+# Of a training, whose values are labels or names of columns: `/m/09x0r` is a label of AudioSet's and no place.
+FIELDS_OF_LABELS = frozenset(
+    ("ignore_labels", "label_column_name", "label_columns", "label_names", "label_separator", "labels")
+)
+OUTSIDE = "outside the data folder"
 _FEATURE_FIELDS = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std", "resampler")
 
 
@@ -39,8 +44,50 @@ def shown_name(path: str | os.PathLike) -> str:
 
 
 def shown_word(word: str) -> str:
-    """A word of a command line as it is or, where it is a file or folder of this machine, its name."""
-    return shown_name(word) if os.path.exists(word) else word
+    """A word of a command line as it is or, where it is a place on this machine, also one not yet there, its name."""
+    return shown_name(word) if os.path.exists(word) or is_place(word) else word
+
+
+def is_place(word: str) -> bool:
+    """Whether a word says where something lies on this machine."""
+    return os.path.isabs(os.path.expanduser(word))
+
+
+def shown_file(path: str, folder: str | os.PathLike | None) -> str:
+    """What a clip is called in what is stored of a run, without the folders of this machine.
+
+    Args:
+        path (`str`): of its file.
+        folder (`str` or `os.PathLike`, *optional*): in which the data is; only names are shown if it is not known, as of
+            what the Hub's client has in its cache.
+
+    Returns:
+        `str`: where it is in that folder; of a file elsewhere its name, and that it is outside.
+    """
+    if folder is None:
+        return os.path.basename(path)
+    place = Path(os.path.relpath(os.path.abspath(path), os.path.abspath(folder)))
+    return f"{OUTSIDE}: {place.name}" if place.parts[:1] == (os.pardir,) else place.as_posix()
+
+
+def without_places(words: str, path: str | None, folder: str | os.PathLike | None = None) -> str:
+    """What is said of a file, with its name for its path, however that is written, and without other folders.
+
+    Args:
+        words (`str`): a message.
+        path (`str`, *optional*): of the file.
+        folder (`str` or `os.PathLike`, *optional*): in which the data is.
+    """
+    if path:
+        words = words.replace(f", looked for as {os.path.abspath(path)}", "")  # which says nothing but the folder
+        written = {path, str(Path(path)), str(Path(path).absolute()), os.path.abspath(path)}
+        shown = shown_file(path, folder).removeprefix(f"{OUTSIDE}: ")
+        for spelling in sorted(written, key=len, reverse=True):
+            words = words.replace(spelling, shown)
+    places = {os.path.abspath(place) for place in (folder, os.getcwd(), os.path.expanduser("~")) if place is not None}
+    for place in sorted(places - {os.path.abspath(os.sep)}, key=len, reverse=True):
+        words = words.replace(place + os.sep, "")
+    return words
 
 
 def features_section(feature_extractor, normalization: str) -> dict:

@@ -120,15 +120,17 @@ class AudioTagger:
 
         from .configuration_ast import LOGITS_ALONE
         from .feature_extraction_ast import ASTFeatureExtractor
+        from .hub_answers import hub_answers
         from .modeling_ast import ASTForAudioClassification
 
         try:
-            changes = {} if channels is None else {"channels": channels}
-            feature_extractor = ASTFeatureExtractor.from_pretrained(model_name_or_path, **changes)
-            # A checkpoint saved in half precision would load in it, and its features are float32.
-            model, loading_info = ASTForAudioClassification.from_pretrained(
-                model_name_or_path, dtype=torch.float32, output_loading_info=True, **LOGITS_ALONE
-            )
+            with hub_answers():
+                changes = {} if channels is None else {"channels": channels}
+                feature_extractor = ASTFeatureExtractor.from_pretrained(model_name_or_path, **changes)
+                # A checkpoint saved in half precision would load in it, and its features are float32.
+                model, loading_info = ASTForAudioClassification.from_pretrained(
+                    model_name_or_path, dtype=torch.float32, output_loading_info=True, **LOGITS_ALONE
+                )
         except (OSError, ValueError, SafetensorError) as error:
             name, hint = str(model_name_or_path), ""
             if not Path(name).is_dir():

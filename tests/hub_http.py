@@ -3,8 +3,10 @@
 import json
 import re
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,6 +40,7 @@ class Request:
     user: str | None = None
     role: str | None = None
     status: int | None = None  # of the answer; None if the connection was cut before it
+    came: float = field(default_factory=time.monotonic)
 
     def json(self) -> dict:
         return json.loads(self.body)
@@ -58,7 +61,7 @@ class Request:
 
 @dataclass
 class Fault:
-    """See `HubServer.fail`, `cut` and `lose_answer`."""
+    """See `HubServer.fail`, `cut`, `lose_answer` and `fall_silent`."""
 
     method: str
     path: str
@@ -66,6 +69,8 @@ class Fault:
     status: int | None = None
     after: int | None = None
     lost: bool = False
+    drip: float | None = None
+    pace: float | None = None
 
     def is_due(self, request: Request) -> bool:
         return bool(self.times and self.method == request.method and re.search(self.path, request.path))
@@ -89,6 +94,7 @@ class LoopbackServer(ThreadingHTTPServer):
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
 
     def close(self) -> None:
+        self.log.closed.set()
         self.shutdown()
         self.server_close()
 
@@ -99,6 +105,15 @@ class Log:
     unexpected: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     lock: threading.RLock = field(default_factory=threading.RLock)
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def fall_silent(self, method: str, path: str = "", after: int = 0, times: int = 1, drip: float = 0.0) -> None:
+        """See `HubServer.fall_silent`."""
+        self.faults.append(Fault(method, path, times, after=after, drip=drip))
+
+    def take(self, method: str, path: str = "", bytes_a_second: float = 1e6, times: int = 1) -> None:
+        """Read the bodies of the next such requests no faster than that."""
+        self.faults.append(Fault(method, path, times, pace=bytes_a_second))
 
     def fault_of(self, request: Request) -> Fault:
         """The fault that is due for a request, now used up once more, or one that does nothing."""
@@ -110,7 +125,7 @@ class Log:
 
 
 class _CutError(Exception):
-    """The connection is to be cut here."""
+    """Nothing more is to be read or answered here."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -127,6 +142,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             for piece in self._pieces(fault.after):
                 request.body += piece
+                time.sleep(len(piece) / fault.pace if fault.pace else 0)
             reply = self._reply(request, fault.status)
             left = None if fault.after is None else fault.after - len(request.body)
             if left == 0 or fault.lost:
@@ -135,6 +151,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(reply, left)
         except (_CutError, ConnectionError):
             self.close_connection = True
+            if fault.drip is not None:
+                self._keep_silent(fault.drip)
+
+    def _keep_silent(self, drip: float) -> None:
+        """Hold the connection, and send a byte of an answer that never comes every so many seconds."""
+        answer = iter(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        with suppress(ConnectionError):
+            while not self.server.log.closed.wait(drip or None):
+                self.wfile.write(bytes([next(answer, ord("."))]))
 
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = do_CONNECT = _handle  # noqa: N815
 

@@ -15,7 +15,8 @@
 so it starts a child process, with a Hugging Face home for each token that lasts as long as the fixture. Tokens:
 `hf_user` (default) and `hf_other` may write in their own namespace only, `hf_read` is user's and may only read, `None`
 is nobody. A fault is used up after `times` requests. `after` counts the request's body, then the answer's: an upload
-cut before its last byte has no effect. `hub.lose_answer("POST", "/commit/")` has the commit made but not answered.
+cut before its last byte has no effect. `hub.lose_answer("POST", "/commit/")` has the commit made but not answered,
+`hub.fall_silent("PUT", after=1000)` reads so many bytes of the upload and then does nothing, with the connection open.
 
 Small files and the API are at `hub.endpoint`, large files in a blob store on another port, reached through signed links,
 which refuses a token as Amazon's does. A large file that the store has already, from whichever attempt, is not asked for
@@ -134,6 +135,11 @@ class HubServer:
     def lose_answer(self, method: str, path: str = "", times: int = 1) -> None:
         """Do what the next such requests ask, but cut the connection before the answer."""
         self.log.faults.append(Fault(method, path, times, lost=True))
+
+    def fall_silent(self, method: str, path: str = "", after: int = 0, times: int = 1, drip: float = 0.0) -> None:
+        """Read so many bytes of the next such requests and then neither read nor answer; of an answer without an end send a
+        byte every `drip` seconds, if that is not 0."""
+        self.log.fall_silent(method, path, after, times, drip)
 
     @property
     def requests(self) -> list[Request]:

@@ -33,6 +33,7 @@ from ..clip_sets.precomputed import digest_of_features
 from ..clip_sets.streaming import ClipStream
 from ..command_line import recorded_arguments
 from ..sources.audio_columns import audio_paths, audio_sizes
+from ..sources.folders import data_folder
 from ..sources.labels import SHARE_THAT_COUNTS, has_soft_labels, label_lists, label_names, share_lists
 from ..sources.stored_features import is_precomputed
 from ..sources.tables import TABLE_SUFFIXES
@@ -109,7 +110,7 @@ def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method
 
 
 def skipped_section(args: DataArguments, skipped: list[dict]) -> list[dict]:
-    """Clips that were left out because they cannot be used: `split`, `file` (without its folder) and `reason` of each.
+    """Clips that were left out because they cannot be used: `split`, `file` (see [`shown_file`]) and `reason` of each.
 
     Args:
         args ([`DataArguments`]): what the splits are called.
@@ -119,13 +120,14 @@ def skipped_section(args: DataArguments, skipped: list[dict]) -> list[dict]:
 
 
 def audio_notes_section(args: DataArguments, noted: Iterable[NotedClip]) -> list[dict]:
-    """What is to be said of clips that are used: `split`, `file` (without its folder), `kind` and `text` of each note.
+    """What is to be said of clips that are used: `split`, `file`, `kind` and `text` of each note.
 
     Args:
         args ([`DataArguments`]): what the splits are called.
         noted (iterable of [`NotedClip`]): as [`look_at_every_clip`] finds them.
     """
-    return [row | {"split": _split_name(args, row["split"])} for clip in noted for row in clip.rows()]
+    folder = data_folder(args)
+    return [row | {"split": _split_name(args, row["split"])} for clip in noted for row in clip.rows(folder)]
 
 
 def _local_name(args: DataArguments) -> str | None:

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 
 import torch
 
+from modeling_ast.hub_answers import hub_answers
+
 from ..arguments import ModelArguments
 from .failures import is_out_of_memory
 
@@ -18,7 +20,7 @@ class InputError(ValueError):
 
 @contextmanager
 def input_errors_in_words(model_args: ModelArguments | None = None) -> Iterator[None]:
-    """Turn whatever is wrong with the input into an [`InputError`].
+    """Turn whatever is wrong with the input, or keeps the Hub from giving it, into an [`InputError`].
 
     Args:
         model_args ([`ModelArguments`], *optional*): for what is said about memory, where they are known already.
@@ -27,7 +29,8 @@ def input_errors_in_words(model_args: ModelArguments | None = None) -> Iterator[
         InputError: for one of `INPUT_ERRORS`; other errors pass.
     """
     try:
-        yield
+        with hub_answers():
+            yield
     except INPUT_ERRORS as error:
         words = out_of_memory_before_training(error, model_args) if is_out_of_memory(error) else str(error)
         raise InputError(words) from error

@@ -15,7 +15,7 @@ from modeling_ast.audio import AUDIO_SUFFIXES
 from modeling_ast.audio.files import search_folder, suffixes_in_words, walk_folder
 from modeling_ast.regular_files import refuse_special
 
-from ..arguments import DataArguments
+from ..arguments import DataArguments, local_or_shipped
 from .data_errors import DataError, some
 from .split_names import SIDES, is_given, named_splits, side_of
 from .tables import DEFAULT_SPLIT_COLUMN, TABLE_SUFFIXES, ClipTable, read_table, with_splits_of_paths
@@ -23,6 +23,22 @@ from .tables import DEFAULT_SPLIT_COLUMN, TABLE_SUFFIXES, ClipTable, read_table,
 logger = logging.getLogger(__name__)
 
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+
+
+def data_folder(data: DataArguments) -> Path | None:
+    """The folder in which the data of a training is: that which is named, or that of the tables which are.
+
+    Args:
+        data ([`DataArguments`]): what was given.
+
+    Returns:
+        `Path`, or `None` for data of the Hub or in Python, whose files lie wherever they were put.
+    """
+    if data.dataset_name:
+        place = local_or_shipped(data.dataset_name)
+        return place if place.is_dir() else place.parent if place.is_file() else None
+    files = [os.path.abspath(file) for file in (data.train_file, data.eval_file, data.validation_file) if file]
+    return Path(os.path.commonpath(map(os.path.dirname, files))) if files else None
 
 
 def metadata_table(root: Path) -> Path | None:

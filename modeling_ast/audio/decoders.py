@@ -354,11 +354,8 @@ def one_after_the_other(decoded: list[DecodedAudio]) -> DecodedAudio:
 
 def _decode_with_ffmpeg(content: Content, audio_format: str | None, name: str, soundfile_words: str) -> DecodedAudio:
     """Decode what libsndfile cannot, and compare what comes of it with what the container announces."""
-    if audio_format is None and formats.looks_like_text(content):
-        raise AudioError(
-            f"{name} holds text, not audio; it begins with {content.read(0, 40)!r}. A web page or a Git LFS pointer saved "
-            "under an audio file's name looks like that: download the file again."
-        )
+    if audio_format is None and (kind := formats.kind_of_no_audio(content)) is not None:
+        raise AudioError(f"{name} holds {kind}, not audio. If it had the name of a recording, download it again.")
     described = f"{name} ({audio_format or f'unknown format, suffix {Path(name).suffix!r}'})"
     if formats.lacks_index(content, audio_format):
         raise AudioError(

@@ -38,6 +38,8 @@ ERRORS_OF_A_FILE = (
     ValueError,
     struct.error,
 )
+# In quotes, which are no apostrophes, or too long for a word; and numbers as which bytes are quoted.
+_QUOTED = re.compile(r"""(?<!\w)b?(['"`]).*?(?:\1(?!\w)|$)|[\x00-\x1f\x7f]+|\S{61,}|\b0x[0-9a-fA-F]{2,}""")
 _MEMORY_WORDS = ("not enough memory", "out of memory", "can't allocate memory")  # of torch
 
 
@@ -98,9 +100,13 @@ class _ErrorsOfFile:
 
 
 def first_line(error: object) -> str:
-    """The first line of an error's words, without places in a library's source or in memory; its name if it has none."""
+    """The first line of an error's words, without places in a library's source or in memory; its name if it has none.
+
+    What it quotes is left out: it may be of a file that is nobody else's business, and messages are kept and published.
+    """
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return re.sub(r"^.*\.(?:cpp|h):\d+, |^\[\S+ @ 0x[0-9a-f]+\] ", "", line)
+    line = re.sub(r"^.*\.(?:cpp|h):\d+, |^\[\S+ @ 0x[0-9a-f]+\] ", "", line)
+    return _QUOTED.sub("...", line)
 
 
 def files_of_each_kind(notes: Iterable[tuple[AudioNote, ...]]) -> Counter[str]:

@@ -55,6 +55,30 @@ TRANSPORT_PACKETS = ((0, 188), (4, 192))
 # What announces no length: FFmpeg tells one by the bit rate of the beginning or by time stamps, which may jump.
 WITHOUT_LENGTH = frozenset(("AC-3", "AMR", "MPEG program stream", "MPEG transport stream"))
 _MARKUP = (b"<!doctype", b"<html", b"<?xml")
+# First bytes and what such a file is, from the formats' own specifications.
+_NO_AUDIO = (
+    (b"\xff\xd8\xff", "a JPEG picture"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
+    (b"GIF8", "a GIF picture"),
+    (b"%PDF-", "a PDF document"),
+    (b"PK\x03\x04", "a ZIP archive"),
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ\x00", "an xz archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"\x93NUMPY", "a NumPy array"),
+    (b"PAR1", "a Parquet table"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+    (b"SQLite format 3\x00", "an SQLite database"),
+    (b"\x7fELF", "a program"),
+)
+_TEXTS = (
+    (b"<!doctype", "text (a web page)"),
+    (b"<html", "text (a web page)"),
+    (b"<?xml", "text (XML)"),
+    (b"version https://git-lfs", "text (a Git LFS pointer; git lfs pull gets the file)"),
+)
 SOUNDFILE_FORMATS = frozenset(
     ("WAV", "RF64", "W64", "FLAC", "OGG", "MP3", "AIFF", "AU", "CAF", "VOC", "NIST SPHERE")
 )  # which need no FFmpeg, but for rare codecs within
@@ -374,6 +398,25 @@ def foreign_codec(content: Content, audio_format: str | None) -> str | None:
         name = content.read(at + 20, 4).decode("latin-1")
         return None if name in ("lpcm", "alaw", "ulaw", "ima4") else name
     return None
+
+
+def kind_of_no_audio(content: Content) -> str | None:
+    """What a file is that is no audio, in words of this kit: nothing of what it holds may stand in a message.
+
+    Args:
+        content ([`Content`]): of no format that [`sniff_format`] knows.
+
+    Returns:
+        `str`, or `None` if that is not known.
+    """
+    head = content.read(0, 512)
+    for signature, kind in _NO_AUDIO:
+        if head.startswith(signature):
+            return kind
+    if not looks_like_text(content):
+        return None
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    return next((kind for beginning, kind in _TEXTS if text.startswith(beginning)), "text")
 
 
 def looks_like_text(content: Content) -> bool:

@@ -470,7 +470,7 @@ def test_host_that_says_nothing(row, tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
         started = time.monotonic()
-        with pytest.raises(ConversionError, match=r"the connection to 127.0.0.1 failed \(.*timed out"):
+        with pytest.raises(ConversionError, match=r"127.0.0.1:\d+ does not answer: nothing came"):
             download_checkpoint(dataclasses.replace(row, address=address), tmp_path)
     assert time.monotonic() - started < 2
 

@@ -56,9 +56,9 @@ def test_bad_clips_are_left_out_counted_and_listed(recipe, tmp_path, capsys, fla
     summary = json.loads((tmp_path / "run" / "run_summary.json").read_text())
     skipped = summary["data"]["skipped_clips"]
     assert sorted((clip["split"], clip["file"]) for clip in skipped) == sorted(
-        [("test", "empty.wav"), *(("train", name) for name in BAD)]
+        [("test", "test/hat_closed/empty.wav"), *(("train", f"train/snare/{name}") for name in BAD)]
     )
-    reasons = {clip["file"]: clip["reason"] for clip in skipped}
+    reasons = {clip["file"].removeprefix("train/snare/"): clip["reason"] for clip in skipped}
     assert "lasts 10 ms, a frame needs 25 ms" in reasons["short.wav"]
     assert "NaN" in reasons["nan.wav"]
     assert "holds text" in reasons["text.wav"]
@@ -175,7 +175,7 @@ def test_a_reason_in_the_summary_names_no_folder(tmp_path, monkeypatch):
     splits, _ = load_splits(data, seed=0)
     gone.unlink()
     _, skipped, _ = look_at_every_clip(splits, data, AudioReader(), 16_000)
-    assert skipped[0]["reason"] == "There is no file gone.wav. Check the spelling."
+    assert skipped[0]["reason"] == "There is no file deep/cat/gone.wav. Check the spelling."
     with pytest.raises(DataError, match=str(tmp_path)):  # whoever runs it wants to know where
         look_at_every_clip(splits, DataArguments(dataset_name="clips.csv"), AudioReader(), 16_000)
 

@@ -359,7 +359,7 @@ def test_the_timeline_is_played_with_the_keyboard(page, recordings):
 @pytest.mark.parametrize(
     ("recording", "words"),
     [
-        ("text", "text.wav holds text, not audio; it begins with b'<html>404</html>"),
+        ("text", "text.wav holds text (a web page), not audio. If it had"),
         ("empty", "empty.wav is empty (0 bytes)"),
         ("silent", "silent.wav is silent. Check the microphone"),
         ("short", "short.wav lasts 6.2 ms; the model needs 25 ms"),

@@ -5,17 +5,22 @@ The Hub is a server on loopback, the client the unmodified `huggingface_hub` in 
 
 import hashlib
 import json
+import os
 import random
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
 from model_card.push_to_hub import push_to_hub
 from model_card.render import render_model_card, write_model_card
-from model_card.run_push import main
+from model_card.run_push import WAY_ON, main
 from model_card.run_summary import write_run_summary
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
@@ -156,6 +161,116 @@ def test_a_dry_run_from_python_says_that_it_would_be_public(checkpoint):
     assert said[1].startswith(
         "Repository: public, if it is not there yet; one that is there is not changed and has to be"
     )
+
+
+def with_names(checkpoint: Path) -> str:
+    """A run on clips whose names are a mark; the mark."""
+    mark = "Qqzv"
+    clips = [
+        {"split": "train", "file": f"{mark}/a{number}.wav", "reason": f"{mark}/a{number}.wav is empty (0 bytes)."}
+        for number in range(6)
+    ]
+    note = {
+        "split": "test",
+        "file": f"outside the data folder: {mark}.mp3",
+        "kind": "cut_off",
+        "text": f"{mark}.mp3 is cut off",
+    }
+    summary = json.loads((checkpoint / "run_summary.json").read_text())
+    summary |= {
+        "command": f"ast-finetune recipe.yaml --dataset_name {mark}.csv",
+        "base_model": f"./{mark}-base",
+        "data": {
+            "name": mark, "hub_id": None, "splits": {"train": {"clips": 3}}, "split_method": "held out",
+            "skipped_clips": clips, "audio_notes": [note],
+        },
+    }  # fmt: skip
+    write_run_summary(checkpoint, summary)
+    write_model_card(checkpoint)
+    recipe = {
+        "dataset_name": f"{mark}.csv", "model_name_or_path": f"/{mark}/{mark}-base", "train_file": None, "max_length": 96,
+        "ignore_labels": ["/m/09x0r"],
+    }  # fmt: skip
+    (checkpoint / "recipe.yaml").write_text(f"# ast-finetune recipe.yaml\n{yaml.safe_dump(recipe)}")
+    return mark
+
+
+def test_names_of_the_users_files_are_listed_and_left_out_on_request(hub, checkpoint, capsys):
+    mark = with_names(checkpoint)
+    command = [str(checkpoint), "--repo_id", "user/drums"]
+    assert main([*command, "--dry_run"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    start = told.index("Names of your files and folders in these, and in the card and the command that it shows:")
+    assert told[start + 1 : start + 4] == [
+        f"  run_summary.json  {mark}, {mark}-base, {mark}/a0.wav, {mark}/a1.wav, {mark}/a2.wav and 4 more",
+        f"  recipe.yaml       {mark}.csv (dataset_name), {mark}-base (model_name_or_path)",
+        "Pass --hide_names to publish it without them, or rename them there.",
+    ]
+    before = contents(checkpoint)
+    codes, _ = push(hub, command, [*command, "--hide_names"])
+    assert codes == [0, 0]
+    assert contents(checkpoint) == before
+    hidden, shown, _ = hub.commits("user/drums")
+    assert (hidden.title, shown.title) == ("Upload drums", "Upload drums")
+    assert {name for name, file in shown.files.items() if mark.encode() in file.content} == {
+        "README.md", "run_summary.json", "recipe.yaml"
+    }  # fmt: skip
+    assert not [name for name, file in hidden.files.items() if mark.encode() in file.content]
+    data = json.loads(hidden.files["run_summary.json"].content)["data"]
+    assert [clip["file"] for clip in data["skipped_clips"]] == [f"clip {number}" for number in range(1, 7)]
+    assert data["skipped_clips"][0]["reason"] == "clip 1 is empty (0 bytes)."
+    assert data["audio_notes"][0]["file"] == "outside the data folder: clip 7"
+    recipe = yaml.safe_load(hidden.files["recipe.yaml"].content)
+    assert recipe == {"max_length": 96, "ignore_labels": ["/m/09x0r"], "train_file": None}
+    assert yaml.safe_load(shown.files["recipe.yaml"].content)["ignore_labels"] == ["/m/09x0r"]
+
+
+def test_a_card_that_somebody_edited_keeps_its_names_and_that_is_said(checkpoint, capsys):
+    with_names(checkpoint)
+    with open(checkpoint / "README.md", "a") as card:
+        card.write("Recorded in my cellar.\n")
+    assert main([str(checkpoint), "--repo_id", "user/drums", "--dry_run", "--hide_names"]) == 0
+    assert "README.md is published as it is, with what names it has." in capsys.readouterr().out
+
+
+def test_what_an_older_version_quoted_of_files_that_are_no_audio_is_not_published(checkpoint, tmp_path, monkeypatch):
+    reason = "x.wav holds text, not audio; it begins with b'PASSWORD=\\'hunter2\\'. A'. A web page or a Git LFS pointer saved under"
+    summary = json.loads((checkpoint / "run_summary.json").read_text())
+    clips = [{"split": "train", "file": "x.wav", "reason": reason}]
+    write_run_summary(checkpoint, summary | {"data": {"skipped_clips": clips}})
+    published = {}
+    monkeypatch.setattr(
+        "model_card.push_to_hub._list_files",
+        lambda files, report: published.update(
+            {name: path.read_text(errors="replace") for name, path in files.items()}
+        ),
+    )
+    push_to_hub(checkpoint, "user/drums", dry_run=True)
+    (clip,) = json.loads(published["run_summary.json"])["data"]["skipped_clips"]
+    assert clip["reason"] == "x.wav holds text, not audio. A web page or a Git LFS pointer saved under"
+
+
+@pytest.mark.parametrize("name", ["README.md", "model.safetensors", "adapter"])
+def test_a_link_that_leads_out_of_the_folder_is_refused(checkpoint, tmp_path, capsys, name):
+    secret = (checkpoint / name).rename(tmp_path / "secret")
+    (checkpoint / name).symlink_to(secret)
+    words = refused(capsys, checkpoint, "--repo_id", "user/drums")
+    assert f"is a link to {secret}" in words
+    assert f"outside {checkpoint}, and only what lies in that folder is published" in words
+
+
+def test_links_within_the_folder_or_the_cache_of_the_hubs_client_are_followed(checkpoint, tmp_path):
+    (checkpoint / "README.md").rename(checkpoint / "card.md")
+    (checkpoint / "README.md").symlink_to("card.md")
+    assert main([str(checkpoint), "--repo_id", "user/drums", "--dry_run"]) == 0
+    snapshot = tmp_path / "models--user--drums" / "snapshots" / "0a1b"
+    snapshot.parent.mkdir(parents=True)
+    checkpoint.rename(snapshot)
+    blobs = tmp_path / "models--user--drums" / "blobs"
+    blobs.mkdir()
+    (snapshot / "model.safetensors").rename(blobs / "ab")
+    (snapshot / "model.safetensors").symlink_to("../../blobs/ab")
+    assert main([str(snapshot), "--repo_id", "user/drums", "--dry_run"]) == 0
 
 
 def test_an_edited_card_is_named_and_kept(checkpoint, capsys):
@@ -329,7 +444,10 @@ def test_ctrl_c_ends_in_a_line(checkpoint, capsys, monkeypatch):
 
     monkeypatch.setattr("model_card.push_to_hub.check_checkpoint", interrupt)
     assert main([str(checkpoint), "--repo_id", "user/drums", "--dry_run"]) == 130
-    assert capsys.readouterr().err == "ast-push: interrupted. The same command goes on with what has arrived.\n"
+    assert capsys.readouterr().err == (
+        "ast-push: interrupted (SIGINT). Type the same command again to go on: what has arrived is not sent again, and on the "
+        "Hub is the whole commit or nothing of it.\n"
+    )
 
 
 def test_a_push_is_one_commit_of_what_belongs_to_it_and_a_second_one_of_what_changed(hub, checkpoint):
@@ -425,6 +543,46 @@ def test_without_a_network_it_takes_one_line(hub, checkpoint):
     assert done.stderr.startswith("ast-push: The connection to 127.0.0.1:9 failed (")
     assert done.stderr.endswith("Try again later: what has arrived is not sent again.\n")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_hub_that_falls_silent_is_named_and_a_later_call_goes_on(hub, checkpoint):
+    command = [checkpoint, "--repo_id", "user/drums"]
+    shrunk = "from modeling_ast import hub_answers; hub_answers.ANSWER_SECONDS = 1"
+    hub.fall_silent("GET", "/whoami", drip=0.1)
+    weights = checkpoint / "model.safetensors"
+    hub.fall_silent("PUT", sha256(weights), after=1000)
+    hub.fall_silent("POST", "/commit/", after=10)
+    codes, done = push(hub, shrunk, *[command] * 4)
+    assert codes == [1, 1, 1, 0]
+    api, blobs = (address.removeprefix("http://") for address in (hub.endpoint, hub.blob_store))
+    said = "ast-push: {} does not answer: nothing came for up to 1 s. Check the connection. Try again later: what has arrived is"
+    lines = [line for line in done.stderr.splitlines() if line.startswith("ast-push")]
+    assert [line.partition(" not sent again.")[0] for line in lines] == [
+        said.format(host) for host in (api, blobs, api)
+    ]
+    assert "Trying again" not in done.stdout  # which would take longer
+    assert hub.files("user/drums") == sent(checkpoint, "user/drums")
+    assert hub.bytes_received[sha256(weights)] == 1000 + weights.stat().st_size
+
+
+def test_sigterm_in_an_upload_says_how_to_go_on_and_leaves_nothing(hub, checkpoint, tmp_path):
+    hub.fall_silent("PUT", sha256(checkpoint / "model.safetensors"), after=1000)
+
+    def end():
+        while not any(request.method == "PUT" for request in hub.requests):
+            time.sleep(0.02)
+        os.kill(int((hub.home / "pid").read_text()), signal.SIGTERM)
+        ended.append(time.monotonic())
+
+    ended = []
+    threading.Thread(target=end, daemon=True).start()
+    (tmp_path / "written").mkdir()
+    code = f"{PRELUDE}\nopen('pid', 'w').write(str(os.getpid()))\nraise SystemExit(main({[str(checkpoint), '--repo_id', 'user/x']!r}))"
+    done = hub.run(code, returncode=128 + signal.SIGTERM, TMPDIR=str(tmp_path / "written"))
+    assert time.monotonic() - ended[0] < 5
+    assert done.stderr == f"ast-push: interrupted (SIGTERM). {WAY_ON}\n"
+    assert not list((tmp_path / "written").iterdir())
+    assert len(hub.commits("user/x")) == 1
 
 
 def test_an_upload_that_is_cut_at_any_byte_is_completed(hub, checkpoint, tmp_path):

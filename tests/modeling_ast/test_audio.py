@@ -117,7 +117,10 @@ def test_content_counts_and_not_the_suffix(tmp_path):
     ("content", "words"),
     [
         (b"", "broken.wav is empty .0 bytes.*again"),
-        (b"version https://git-lfs.github.com/spec/v1\n", "broken.wav holds text, not audio.*git-lfs.*download"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\n",
+            r"broken.wav holds text \(a Git LFS pointer; git lfs pull gets the file\), not audio.*download",
+        ),
         (encode(np.zeros(0, np.float32)), "broken.wav is an audio file without a single sample"),
         (encode(np.array([0.1, np.nan], np.float32), subtype="FLOAT"), "broken.wav contains NaN or infinite samples"),
         (encode(np.array([0.1, np.inf], np.float32), subtype="FLOAT"), "broken.wav contains NaN or infinite samples"),

@@ -597,7 +597,7 @@ def test_whatever_a_decoder_raises_names_the_file(monkeypatch, error):
     ("content", "words"),
     [
         (b"\xff" * 5000, "is probably damaged or not audio"),
-        ("<html>seite nicht gefunden \u00fc</html>".encode() * 50, "holds text, not audio"),
+        ("<html>seite nicht gefunden \u00fc</html>".encode() * 50, r"holds text \(a web page\), not audio"),
         (bytes(5000), "is probably damaged or not audio"),
     ],
 )

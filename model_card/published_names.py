@@ -1,0 +1,166 @@
+"""Which names of a user's files and folders are in what is published, and the same files without them.
+
+Where something lies on a machine is never in them; what it is called there may be somebody's own business too.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from modeling_ast.adapters import ADAPTER_CONFIG
+
+from .card_data import read_json_object
+from .file_names import ADAPTER_DIR, CARD_NAME, RECIPE_NAME
+from .render import render_model_card
+from .run_summary import FIELDS_OF_LABELS, OUTSIDE, RUN_SUMMARY_NAME, is_place, shown_name, write_run_summary
+
+NAMES_SHOWN = 5
+FIELDS_OF_PLACES = frozenset(
+    ("train_file", "eval_file", "validation_file", "label_csv", "output_dir", "waveform_cache", "logging_dir")
+)
+NO_BASE = "./checkpoint"  # in place of the local one that was trained further
+CLIP_LISTS = ("skipped_clips", "audio_notes")
+_ORIGIN = "trainings and conversions write it"
+
+
+def names_in_words(files: Mapping[str, Path]) -> list[str]:
+    """Tell the user which names of theirs are in the files that are published, a line for each file.
+
+    Args:
+        files (`Mapping[str, Path]`): path in the repository to the file; see [`files_to_publish`].
+
+    Returns:
+        `list[str]`, empty if there are none.
+    """
+    names = {RUN_SUMMARY_NAME: _names_in_summary(files), RECIPE_NAME: _names_in_recipe(files)}
+    found = {file: list(dict.fromkeys(of_file)) for file, of_file in names.items() if of_file}
+    if not found:
+        return []
+    width = max(map(len, found))
+    lines = [f"  {file:{width}}  {_some(of_file)}" for file, of_file in found.items()]
+    return [
+        "Names of your files and folders in these, and in the card and the command that it shows:",
+        *lines,
+        "Pass --hide_names to publish it without them, or rename them there.",
+    ]
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
+    shown = [name if name.isprintable() else ascii(name) for name in names[:NAMES_SHOWN]]
+    return f"{', '.join(shown)}{more}"
+
+
+def _summary(files: Mapping[str, Path]) -> dict:
+    return read_json_object(files[RUN_SUMMARY_NAME], _ORIGIN) if RUN_SUMMARY_NAME in files else {}
+
+
+def _data(summary: dict) -> dict:
+    data = summary.get("data")
+    return data if isinstance(data, dict) else {}
+
+
+def _clips(data: dict) -> list[dict]:
+    """The rows of a summary that name clips."""
+    lists = [data.get(name) for name in CLIP_LISTS]
+    return [row for rows in lists if isinstance(rows, list) for row in rows if isinstance(row, dict)]
+
+
+def _names_in_summary(files: Mapping[str, Path]) -> list[str]:
+    summary = _summary(files)
+    data = _data(summary)
+    own = [data["name"]] if data.get("name") and not data.get("hub_id") else []
+    base = summary.get("base_model")
+    own += [base.removeprefix("./")] if isinstance(base, str) and base.startswith("./") else []
+    return [str(name) for name in [*own, *(clip.get("file") for clip in _clips(data))] if name]
+
+
+def _names_in_recipe(files: Mapping[str, Path]) -> list[str]:
+    return [f"{shown_name(place)} ({field})" for field, places in _places_in_recipe(files).items() for place in places]
+
+
+def _places_in_recipe(files: Mapping[str, Path]) -> dict[str, list[str]]:
+    """What each field of the recipe says of files and folders."""
+    fields = read_recipe(files[RECIPE_NAME]) if RECIPE_NAME in files else None
+    summary = _summary(files)
+    local = set(FIELDS_OF_PLACES)
+    local |= set() if _data(summary).get("hub_id") else {"dataset_name"}
+    local |= {"model_name_or_path"} if str(summary.get("base_model")).startswith("./") else set()
+    found = {name: _places(value, name in local) for name, value in (fields or {}).items()}
+    return {name: places for name, places in found.items() if places and name not in FIELDS_OF_LABELS}
+
+
+def _places(value, is_local: bool) -> list[str]:
+    if isinstance(value, (dict, list)):
+        items = value.values() if isinstance(value, dict) else value
+        return [place for item in items for place in _places(item, is_local)]
+    return [value] if isinstance(value, str) and value and (is_local or is_place(value)) else []
+
+
+def read_recipe(path: Path) -> dict | None:
+    """The fields of a saved recipe; `None` if they cannot be read.
+
+    Args:
+        path (`Path`): of `recipe.yaml`.
+    """
+    try:
+        fields = yaml.safe_load(path.read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return None
+    return fields if isinstance(fields, dict) else None
+
+
+def without_names(
+    files: Mapping[str, Path], folder: Path, written: Path, repo_id: str, renders: bool
+) -> dict[str, Path]:
+    """The files without the names of a user's files and folders: clips are numbered, what the recipe says of places is out.
+
+    Args:
+        files (`Mapping[str, Path]`): those that are published.
+        folder (`Path`): of the checkpoint.
+        written (`Path`): where changed copies go.
+        repo_id (`str`): of the repository, for the card.
+        renders (`bool`): whether the card is written anew; one that somebody edited stays as it is.
+    """
+    changed, place = dict(files), written / "hidden" / folder.resolve().name
+    place.mkdir(parents=True)
+    if RUN_SUMMARY_NAME in files:
+        for path in folder.iterdir():
+            if path.name != RUN_SUMMARY_NAME:
+                os.symlink(path.resolve(), place / path.name)
+        changed[RUN_SUMMARY_NAME] = write_run_summary(place, _hidden(_summary(files)))
+        if renders:
+            (place / CARD_NAME).unlink()
+            (place / CARD_NAME).write_text(render_model_card(place, repo_id), encoding="utf-8")
+            changed[CARD_NAME] = place / CARD_NAME
+    base = str(_summary(files).get("base_model"))
+    for name in {f"{ADAPTER_DIR}/{CARD_NAME}", f"{ADAPTER_DIR}/{ADAPTER_CONFIG}"} & files.keys():
+        if base.startswith("./"):
+            changed[name] = written / "hidden" / Path(name).name
+            text = files[name].read_text(encoding="utf-8").replace(f'"{base}"', f'"{NO_BASE}"')
+            changed[name].write_text(text.replace(f"`{base}`", f"`{NO_BASE}`"), encoding="utf-8")
+    if places := _places_in_recipe(files):
+        kept = {name: value for name, value in read_recipe(files[RECIPE_NAME]).items() if name not in places}
+        changed[RECIPE_NAME] = written / "hidden" / RECIPE_NAME
+        changed[RECIPE_NAME].write_text(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return changed
+
+
+def _hidden(summary: dict) -> dict:
+    """A run summary in which clips have numbers for names."""
+    summary = json.loads(json.dumps(summary)) | {"command": None}
+    data, numbers = _data(summary), {}
+    for clip in _clips(data):
+        file = str(clip.get("file", ""))
+        number = numbers.setdefault(file, f"clip {len(numbers) + 1}")
+        name = file.removeprefix(f"{OUTSIDE}: ")
+        clip["file"] = f"{OUTSIDE}: {number}" if name != file else number
+        clip |= {key: str(clip[key]).replace(name, number) for key in ("reason", "text") if name and key in clip}
+    if data.get("name") and not data.get("hub_id"):
+        data["name"] = None
+    if str(summary.get("base_model", "")).startswith("./"):
+        summary["base_model"] = NO_BASE
+    return summary
