@@ -6,6 +6,7 @@ of its own. Which of these layouts a folder has is told by where its audio files
 """
 
 import logging
+import os
 import shlex
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
