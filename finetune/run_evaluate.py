@@ -18,10 +18,10 @@ import numpy as np
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
-from model_card.run_summary import package_version
 from modeling_ast import ASTConfig, ASTFeatureExtractor
 from modeling_ast.atomic_files import open_atomically
 from modeling_ast.audio import HEARD_LESS, AudioError, AudioNote, files_of_each_kind, notes_in_words, parse_channels
+from modeling_ast.installation import package_version
 from modeling_ast.log_mel import num_samples
 from modeling_ast.tagging import label_thresholds
 from modeling_ast.terminal import shell_command

@@ -9,10 +9,10 @@ import os
 import shlex
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 from modeling_ast.atomic_files import open_atomically
+from modeling_ast.installation import package_version
 
 RUN_SUMMARY_NAME = "run_summary.json"
 _FEATURE_FIELDS = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std", "resampler")
@@ -59,14 +59,6 @@ def features_section(feature_extractor, normalization: str) -> dict:
 def versions(packages: Iterable[str]) -> dict[str, str | None]:
     """Versions of installed packages by name."""
     return {name: package_version(name) for name in packages}
-
-
-def package_version(package: str) -> str | None:
-    """Version of an installed package; None for a checkout that runs without being installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def write_run_summary(folder: str | os.PathLike, summary: dict) -> Path:

@@ -18,15 +18,15 @@ from huggingface_hub import SpaceCard, SpaceCardData
 from huggingface_hub.utils import validate_repo_id
 from packaging.requirements import Requirement
 
-from modeling_ast.installation import DISTRIBUTION, install_command
-
-from .run_summary import package_version
+from modeling_ast.installation import DISTRIBUTION, install_command, package_version
 
 PACKAGE = "modeling_ast"
 HERE = Path(__file__).resolve().parent
 HOUSE = HERE.parent  # where the packages lie: a checkout or site-packages
 # Commands, and the export that wants packages of its own: a page calls none of them.
-NOT_VENDORED = ("doctor.py", "export_onnx.py", "run_export.py", "run_tagging.py", "tag_formats.py", "terminal.py")
+NOT_VENDORED = (
+    "doctor.py", "export_onnx.py", "run_export.py", "run_tagging.py", "tag_formats.py", "terminal.py", "unfinished_tags.py"
+)  # fmt: skip
 # What the vendored files import; numpy, tqdm and others come with these.
 NEEDED = (
     "torch",

@@ -9,8 +9,25 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from .names_as_text import in_one_line
+
 CLOSED_PIPE_CODE = 141  # 128 + SIGPIPE: what a shell tells of a program that ends because nobody reads on
 ENCODING_ERRORS = "ast_kit_terminal"
+
+# What to do about a file that cannot be written.
+STORAGE_ADVICE = {
+    errno.ENOSPC: "Make room, or name a place on another disk, and type the same command again.",
+    errno.EROFS: "Name a place on a disk that is not read-only.",
+    errno.ENAMETOOLONG: "Most disks take names of up to 255 bytes: pass a shorter one.",
+    errno.EACCES: "Name a place where you may read and write, or have the rights changed.",
+    errno.EPERM: "Name a place where you may write, or have the rights changed.",
+    errno.EFBIG: "Name a place on a disk that takes larger files.",
+    errno.EIO: "The disk may be failing: name a place on another one.",
+    errno.ENOENT: "It, or the folder it is in, is no longer there: make the folder again.",
+    errno.ENOTDIR: "A part of it is a file where a folder was expected. Check the spelling.",
+}
+if hasattr(errno, "EDQUOT"):  # not on Windows
+    STORAGE_ADVICE[errno.EDQUOT] = "Your share of the disk is full: make room, or name a place on another disk."
 
 
 class OutputEnded(SystemExit):
@@ -21,7 +38,7 @@ def shell_command(program: str) -> Callable:
     """Decorate the `main` of a command.
 
     What it prints may be read only in part (`| head`): the command then ends, without a word, as other programs do. A full
-    disk is told in one line. A name that the terminal's encoding does not have is written with escapes (`\\u0151`), and one
+    disk is told in one line, and so is every other place that cannot be written to. A name that the terminal's encoding does not have is written with escapes (`\\u0151`), and one
     of a file that is not valid in that encoding as the bytes it is.
 
     Args:
@@ -32,11 +49,33 @@ def shell_command(program: str) -> Callable:
         @functools.wraps(main)
         def command(*args, **kwargs) -> int:
             with guarded_output(program):
-                return main(*args, **kwargs)
+                try:
+                    return main(*args, **kwargs)
+                except OSError as error:
+                    words = storage_failure_in_words(error)
+                    if words is None:
+                        raise
+                    print(f"{program}: {words}", file=sys.stderr)
+                    return 1
 
         return command
 
     return decorate
+
+
+def storage_failure_in_words(error: OSError) -> str | None:
+    """What to say of a file that cannot be written or read, and what to do; `None` for errors that are about something else.
+
+    Args:
+        error (`OSError`): of a full or read-only disk, a name that is too long, or a place where the user may not write.
+    """
+    advice = STORAGE_ADVICE.get(error.errno)
+    if advice is None:
+        return None
+    # `os.replace` knows two names, of which the second one is the user's.
+    name = error.filename2 or error.filename
+    name = os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else ""
+    return f"{in_one_line(name)}{': ' if name else ''}{os.strerror(error.errno)}. {advice}"
 
 
 @contextmanager
