@@ -14,6 +14,8 @@ from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError, safe_open
 
+from modeling_ast.names_as_text import storable
+
 from .file_names import PICTURES, RECIPE_NAME
 from .run_summary import RUN_SUMMARY_NAME
 
@@ -356,8 +358,8 @@ class ASTModelCardData:
                     task_type="audio-classification",
                     task_name="Audio classification",
                     dataset_type=self.dataset_id or LOCAL_DATASET_TYPE,
-                    dataset_name=dataset_name,
-                    dataset_split=self.eval_split,
+                    dataset_name=storable(dataset_name),
+                    dataset_split=self.eval_split and storable(self.eval_split),
                     metric_type=metric_type,
                     metric_name=metric_name,
                     metric_value=round(self.metrics[key], 4),
@@ -376,7 +378,7 @@ class ASTModelCardData:
             base_model=self.base_model_id,
             datasets=[self.dataset_id] if self.dataset_id else None,
             metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
-            model_name=self.name if results else None,
+            model_name=storable(self.name) if results else None,
             eval_results=results or None,
         )
 
