@@ -6,6 +6,7 @@ import datasets
 from accelerate import PartialState
 from transformers.utils import logging
 
+from modeling_ast.interruption import interruptions, signal_of
 from modeling_ast.terminal import shell_command
 
 from .command_line import parse_arguments
@@ -14,7 +15,6 @@ from .dry_runs.dry_run import dry_run
 from .results.pushing import NotPushedError
 from .robustness.failures import TrainingStoppedError
 from .robustness.input_errors import InputError, input_errors_in_words
-from .robustness.interruption import interruptions, signal_of
 from .training_run import prepare_run, train_run
 
 
