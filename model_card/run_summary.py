@@ -66,7 +66,8 @@ def write_run_summary(folder: str | os.PathLike, summary: dict) -> Path:
     path = Path(folder) / RUN_SUMMARY_NAME
     text = json.dumps(_without_nan(summary), indent=2, ensure_ascii=False, allow_nan=False)
     with open_atomically(path) as file:
-        file.write(f"{text}\n".encode())
+        # What Python writes for a byte of a file's name that is no text is an escape of JSON too.
+        file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
     return path
 
 

@@ -48,10 +48,12 @@ def markdown_code(text: str) -> str:
 
 def markdown_text(text: str) -> str:
     """A name or sentence within a line of Markdown or of its tables: no markup, HTML, link, mention or formula of its own."""
-    # Markup is made of these. A character reference is text in CommonMark, whatever stands around it, and no `|` of a table.
-    text = re.sub(r"[\\`*_\[\]<>&|~$@#!{}]", _reference, storable(text))
-    text = re.sub(r"(?i)(?<=http)s?(?=://)|(?<=www)\.", _reference, text)  # GitHub makes links of bare addresses
-    return re.sub(r"^[-+=:]|^ +|(?<=^\d)[.)]", _reference, text)
+    # Markup is made of these, and of `_` at the ends of words. A character reference is text in CommonMark, whatever stands
+    # around it, and no `|` of a table.
+    text = re.sub(r"[\\`*\[\]<>&|~$@#]|(?<![^\W_])_|_(?![^\W_])", _reference, storable(text))
+    text = re.sub(r"(?i)(?<=http)s?:(?=//)|(?<=www)\.", _reference, text)  # GitHub makes links of bare addresses
+    text = re.sub(r"^(\d{1,9})([.)])", lambda found: found[1] + f"&#{ord(found[2])};", text)  # of a list
+    return re.sub(r"^(?:[-+=]|\s+)|\s+$", _reference, text)
 
 
 def _reference(found: re.Match) -> str:

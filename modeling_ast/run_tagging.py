@@ -13,6 +13,7 @@ from .atomic_files import open_atomically
 from .audio_flags import add_channels_flag, add_strict_flag
 from .installation import DISTRIBUTION, package_version
 from .names_as_text import in_one_line
+from .run_lock import LockedError, hold_lock
 from .segments import SEGMENT_READINGS
 from .tag_formats import FORMATS, with_safe_names
 from .terminal import shell_command
@@ -43,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         destinations = plan_output(args.output, args.format, files)
         to_file = args.output is not None
         failed = write_results(args, files, destinations) if to_file else print_results(args, files)
-    except (AudioError, TaggingError, OutputError) as error:
+    except (AudioError, TaggingError, OutputError, LockedError) as error:
         parser.error(str(error))
     if to_file:
         print(f"Tagged {len(files) - failed} of {len(files)} files; the tags are in {in_one_line(str(args.output))}")
@@ -197,12 +198,13 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
         How many files could not be tagged.
 
     Raises:
-        OutputError: if another process writes there.
+        LockedError: if another process writes there.
         OSError: if something cannot be written; what was tagged before is kept.
     """
     from tqdm import tqdm
 
-    with UnfinishedTags(unfinished_path(args.output)) as unfinished:
+    inside = args.output.is_dir()
+    with hold_lock(args.output, "ast-tag", inside), UnfinishedTags(unfinished_path(args.output)) as unfinished:
         tagger = load_tagger(args)
         tag(args, tagger, [])  # arguments that are refused do not make an earlier run void
         changed = unfinished.begin(identity_of(args, tagger))

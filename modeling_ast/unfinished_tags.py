@@ -35,13 +35,15 @@ class Outcome:
 
 
 class UnfinishedTags:
-    """The file of an unfinished run, open for one process at a time: a context that removes it if it is of no more use.
+    """The file of an unfinished run, open: a context that removes it if it is of no more use.
+
+    Whoever opens it holds the output's lock, see [`modeling_ast.run_lock`].
 
     Args:
         path (`Path`): the file, from [`unfinished_path`].
 
     Raises:
-        OutputError: if another process has it open, or it is some other file.
+        OutputError: if it is some other file.
         OSError: if it cannot be written.
     """
 
@@ -52,19 +54,7 @@ class UnfinishedTags:
         self._file = None
 
     def __enter__(self) -> "UnfinishedTags":
-        while self._file is None:
-            file = open(self.path, "a+b")
-            if not lock_file(file):
-                file.close()
-                raise OutputError(
-                    f"Another ast-tag is writing there (it holds {self.path}). Wait for it, or pass another --output."
-                )
-            # One that has just been finished by another process is no longer there.
-            with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), os.stat(self.path)):
-                    self._file = file
-                    break
-            file.close()
+        self._file = open(self.path, "a+b")
         try:
             self._read()
         except BaseException:
@@ -185,24 +175,6 @@ def model_digest(tagger) -> str:
         digest.update(name.encode())
         digest.update(tensor.cpu().contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def lock_file(file) -> bool:
-    """Take a lock that dies with this process; False if another process has it.
-
-    Where there are no such locks (Windows, some network disks), nothing is locked.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        return True
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _key(states: list) -> str:

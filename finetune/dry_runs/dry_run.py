@@ -127,7 +127,7 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
                 groups = (model_args, data_args, optimization_args)
                 report["proposals"] = propose(run.trainer, run.clips, groups, cost, report, limit)
         with open_atomically(folder / REPORT_NAME) as file:
-            file.write(f"{json.dumps(report, indent=1, ensure_ascii=False)}\n".encode())
+            file.write(f"{json.dumps(report, indent=1, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
     print(*cost_lines(report), *proposal_lines(report), *refused_lines(report), sep="\n")
     print(f"\nNothing was trained. {folder}: {PICTURE_NAME}, {REPORT_NAME}", flush=True)
     return report

@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import fcntl
 import os
 import shutil
 
@@ -12,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from test_tagging import LABELS, noise, save_checkpoint
 
 from modeling_ast import run_tagging
+from modeling_ast.run_lock import hold_lock
 from modeling_ast.tagging import AudioTagger
 from modeling_ast.unfinished_tags import states_of, unfinished_path
 
@@ -230,14 +230,20 @@ def test_a_file_of_somebody_else_is_left_alone(tag, clips, tmp_path, capsys):
 
 
 def test_two_at_once_into_one_file(tag, clips, interrupted, capsys):
-    with open(unfinished_path(interrupted), "rb") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        content = other.read()
-        with pytest.raises(SystemExit) as ended:
-            tag(clips, "--output", interrupted)
-        assert ended.value.code == 2
-        assert "Another ast-tag is writing there" in capsys.readouterr().err
+    content = unfinished_path(interrupted).read_bytes()
+    with hold_lock(interrupted, "another program"), pytest.raises(SystemExit) as ended:
+        tag(clips, "--output", interrupted)
+    assert ended.value.code == 2
+    assert f"{interrupted} is being written by another program" in capsys.readouterr().err
     assert unfinished_path(interrupted).read_bytes() == content
+
+
+def test_two_at_once_into_one_folder(tag, clips, tmp_path, capsys):
+    (tmp_path / "labels").mkdir()
+    with hold_lock(tmp_path / "labels", "another program", inside=True), pytest.raises(SystemExit):
+        tag(clips, "--format", "raven", "--output", tmp_path / "labels")
+    assert "is being written by another program" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "labels") == []
 
 
 @pytest.mark.parametrize("output_format", ["audacity", "raven"])
@@ -320,11 +326,11 @@ def test_a_place_where_nothing_may_be_written(tag, clips, tmp_path, monkeypatch,
     def refuse(path, *arguments):
         raise OSError(number, os.strerror(number), str(path))
 
-    monkeypatch.setattr("modeling_ast.unfinished_tags.open", refuse, raising=False)
+    monkeypatch.setattr("modeling_ast.run_lock.open_to_lock", refuse)
     code, shown = tag(clips, "--output", tmp_path / "tags")
     assert code == 1
     (line,) = shown.err.splitlines()
-    assert line.startswith(f"ast-tag: {tmp_path}/tags.unfinished: {os.strerror(number)}. ")
+    assert line.startswith(f"ast-tag: {tmp_path}/.tags.ast-lock: {os.strerror(number)}. ")
 
 
 def test_a_device_is_no_output(tag, clips, capsys):
