@@ -144,7 +144,7 @@ def _renamed(content, names):
 
 def test_a_card_of_odd_names_has_the_shape_of_one_of_plain_names(card_of_odd_names, tmp_path):
     odd = write_model_card(card_of_odd_names(lambda name: name)).read_text(encoding="utf-8")
-    (odd_folder,) = [path for path in tmp_path.iterdir()]
+    (odd_folder,) = tmp_path.iterdir()
     odd_folder.rename(tmp_path / "odd")
     numbers = iter(range(1000))
     plain = render_model_card(card_of_odd_names(lambda name: f"name{next(numbers)}"))
