@@ -52,7 +52,7 @@ def markdown_text(text: str) -> str:
     # around it, and no `|` of a table.
     text = re.sub(r"[\\`*\[\]<>&|~$@#]|(?<![^\W_])_|_(?![^\W_])", _reference, storable(text))
     text = re.sub(r"(?i)(?<=http)s?:(?=//)|(?<=www)\.", _reference, text)  # GitHub makes links of bare addresses
-    text = re.sub(r"^(\d{1,9})([.)])", lambda found: found[1] + f"&#{ord(found[2])};", text)  # of a list
+    text = re.sub(r"^(\d{1,9})([.)])(?=\s|$)", lambda found: found[1] + f"&#{ord(found[2])};", text)  # of a list
     return re.sub(r"^(?:[-+=]|\s+)|\s+$", _reference, text)
 
 
