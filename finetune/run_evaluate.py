@@ -24,7 +24,7 @@ from modeling_ast.installation import package_version
 from modeling_ast.log_mel import num_samples
 from modeling_ast.names_as_text import csv_row, in_one_line, spreadsheet_safe
 from modeling_ast.tagging import label_thresholds
-from modeling_ast.terminal import shell_command
+from modeling_ast.terminal import shell_command, storage_failure_in_words
 
 from .arguments import DataArguments
 from .checks import look_at_every_clip
@@ -193,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
 def _in_words(error: Exception) -> str:
     """What to say of wrong input; that memory is full, errors say in no words or in those of an allocator."""
     if not is_out_of_memory(error):
-        return str(error)
+        return (storage_failure_in_words(error) if isinstance(error, OSError) else None) or str(error)
     said = str(error).strip().splitlines()
     return (
         f"There is not enough memory to score the clips{f' ({said[0]})' if said else ''}. Pass a lower "
