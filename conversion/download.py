@@ -21,6 +21,7 @@ from huggingface_hub.utils import get_session
 from tqdm.auto import tqdm
 
 from modeling_ast.atomic_files import sync
+from modeling_ast.run_lock import LockedError, hold_lock
 
 from .errors import ConversionError
 from .released_checkpoints import ReleasedCheckpoint
@@ -67,7 +68,15 @@ def download_checkpoint(row: ReleasedCheckpoint, folder: Path, report: Callable[
         )
     report(f"      downloading {row.address} to {path}")
     try:
-        _fill(part, row)
+        with hold_lock(part, "ast-convert --released"):  # two would write into each other's pieces
+            _fill(part, row)
+            fault = _fault_of(part, row)
+            if not fault:
+                sync(part)
+                os.replace(part, path)
+            _discard(part)
+    except LockedError as error:
+        raise ConversionError(str(error)) from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -75,13 +84,8 @@ def download_checkpoint(row: ReleasedCheckpoint, folder: Path, report: Callable[
             f"{folder} is full: {row.name} needs up to {row.largest_bytes:,} bytes there, {_size(part):,} are written and "
             "will be continued. Make room, or name another folder with --download_dir."
         ) from None
-    fault = _fault_of(part, row)
     if fault:
-        _discard(part)
         raise ConversionError(f"{row.name} was downloaded, but {fault}. It was removed; try again. {_by_hand(row)}")
-    sync(part)
-    os.replace(part, path)
-    _discard(part)  # what is left of it
     return path
 
 

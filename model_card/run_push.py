@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from modeling_ast.run_lock import refuse_locked
 from modeling_ast.terminal import shell_command
 
 
@@ -33,7 +34,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@shell_command("ast-push")
+@shell_command("ast-push", "There is the whole commit or none of it. The same command goes on with what has arrived.")
 def main(argv: list[str] | None = None) -> int:
     """Run the command.
 
@@ -41,19 +42,19 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
 
     Returns:
-        `int`: 0; 1 if it was not published, which is answered on the error stream; 130 after Ctrl-C.
+        `int`: 0; 1 if it was not published, which is answered on the error stream; 128 + the signal's number if interrupted.
     """
     arguments = parse_arguments(argv)
     from .push_to_hub import push_to_hub
 
     try:
+        refuse_locked(
+            arguments.checkpoint_dir, inside=True
+        )  # by a training, which has not published its result there yet
         push_to_hub(**vars(arguments))
     except (OSError, ValueError) as error:
         print(f"ast-push: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("ast-push: interrupted. The same command goes on with what has arrived.", file=sys.stderr)
-        return 130
     return 0
 
 

@@ -108,14 +108,14 @@ def temporary_folder(name: str, parent: str | os.PathLike | None = None) -> Iter
     Yields:
         The folder.
     """
-    mode = 0o700 if parent is None else 0o777
+    mode, prefix = (0o700, "") if parent is None else (0o777, ".")  # as of `tempfile`, or of what stands beside files
     parent = Path(tempfile.gettempdir() if parent is None else parent)
     remove_leftovers(parent)
-    folder, held = _new_name(parent / name), None
+    folder, held = _new_name(parent / name, prefix), None
     try:
         folder.mkdir(mode)
         while (held := _create_locked(folder / _IN_USE)) is None:
-            folder = _new_name(parent / name)
+            folder = _new_name(parent / name, prefix)
             folder.mkdir(mode)
         yield folder
     finally:
@@ -197,8 +197,8 @@ def _create_locked(path: Path) -> int | None:
     return None
 
 
-def _new_name(path: Path) -> Path:
-    return path.with_name(f".{shortened(path.name)}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+def _new_name(path: Path, prefix: str = ".") -> Path:
+    return path.with_name(f"{prefix}{shortened(path.name)}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
 
 
 def _refuse_impossible(path: Path):

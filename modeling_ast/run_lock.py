@@ -125,7 +125,7 @@ def lock_path(output: str | os.PathLike, inside: bool = False) -> Path:
     output = Path(output)
     if inside:
         return output / LOCK_NAME
-    output = Path(os.path.abspath(output))
+    output = Path(os.path.realpath(output))
     return output.with_name(f".{shortened(output.name)}{LOCK_NAME}")
 
 
@@ -158,7 +158,10 @@ def shortened(name: str, limit: int = 100) -> str:
 
 def _take(path: Path, output: str | os.PathLike, program: str) -> int:
     while True:
-        descriptor = open_to_lock(path, os.O_CREAT)
+        try:
+            descriptor = open_to_lock(path, os.O_CREAT)
+        except OSError as error:
+            raise type(error)(error.errno, error.strerror, str(output)) from None
         try:
             if not lock(descriptor):
                 unlock(descriptor)

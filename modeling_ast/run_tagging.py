@@ -239,11 +239,11 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
             if destinations is None:
                 found = (outcome.lines for state in states for outcome in unfinished.outcomes(state))
                 write_lines(chain(header_lines(args), *found), args.output)
-        except BaseException:
-            if done:
-                words = (
-                    f"{done} of {len(files)} files are tagged, in {unfinished.path}; the same command goes on there."
-                )
+        except BaseException as error:
+            words = f"{done} of {len(files)} files are tagged, in {unfinished.path}; the same command goes on there."
+            if done and isinstance(error, KeyboardInterrupt):
+                error.add_note(in_one_line(words))  # which is told with the signal
+            elif done:
                 print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
             raise
         unfinished.is_complete = True

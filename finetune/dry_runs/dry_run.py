@@ -10,7 +10,6 @@ import copy
 import dataclasses
 import io
 import json
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTConfig, ASTFeatureExtractor
-from modeling_ast.atomic_files import open_atomically
+from modeling_ast.atomic_files import open_atomically, temporary_folder
 from modeling_ast.audio import AudioError, AudioReader
 from modeling_ast.log_mel import num_frames, num_samples
 
@@ -109,7 +108,7 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
             report["waveform_cache_bytes"] = cache_space(cache, data.splits, training_args.seed)
         print(*data_lines(report), sep="\n", flush=True)
         report["refused"] = refused_up_front(argv, arguments, data, report)
-        with tempfile.TemporaryDirectory(prefix="ast-dry-run-") as scratch:
+        with temporary_folder("ast-dry-run") as scratch:
             apart, looks = apart_from_the_run(
                 arguments, scratch, looked, limit.share(PREPARING, later=PICTURE + COST).left
             )
