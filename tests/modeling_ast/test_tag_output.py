@@ -148,6 +148,17 @@ def test_a_row_that_was_half_written_is_cut_off(tag, clips, tmp_path, interrupte
     assert interrupted.read_bytes() == (tmp_path / "whole").read_bytes()
 
 
+def test_what_follows_a_half_written_row_counts_as_well(tag, clips, interrupted, interrupt_after):
+    with open(unfinished_path(interrupted), "ab") as file:
+        file.write(b'{"files": [["')
+    interrupt_after(3)
+    assert tag(clips, "--output", interrupted)[0] == 130
+    heard = interrupt_after(None)
+    _, shown = tag(clips, "--output", interrupted)
+    assert heard == ["9.wav"]
+    assert "9 of 10 files were tagged already" in shown.out
+
+
 def test_a_header_that_was_half_written_is_an_empty_run(tag, clips, tmp_path, interrupted, interrupt_after):
     unfinished = unfinished_path(interrupted)
     unfinished.write_bytes(unfinished.read_bytes()[:40])
