@@ -339,7 +339,7 @@ def test_a_place_where_nothing_may_be_written(tag, clips, tmp_path, monkeypatch,
     code, shown = tag(clips, "--output", tmp_path / "tags")
     assert code == 1
     (line,) = shown.err.splitlines()
-    assert line.startswith(f"ast-tag: {tmp_path}/.tags.ast-lock: {os.strerror(number)}. ")
+    assert line.startswith(f"ast-tag: {tmp_path}/tags: {os.strerror(number)}. ")
 
 
 def test_a_device_is_no_output(tag, clips, capsys):
