@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from modeling_ast.atomic_files import sync
 from modeling_ast.hub_answers import HubSilentError, hub_answers
+from modeling_ast.run_lock import LockedError, hold_lock
 
 from .errors import ConversionError
 from .released_checkpoints import ReleasedCheckpoint
@@ -68,8 +69,17 @@ def download_checkpoint(row: ReleasedCheckpoint, folder: Path, report: Callable[
         )
     report(f"      downloading {row.address} to {path}")
     try:
-        with hub_answers(TIMEOUT, remember=False):
-            _fill(part, row)
+        # Two would write into each other's pieces.
+        with hold_lock(part, "ast-convert --released"):
+            with hub_answers(TIMEOUT, remember=False):
+                _fill(part, row)
+            fault = _fault_of(part, row)
+            if not fault:
+                sync(part)
+                os.replace(part, path)
+            _discard(part)
+    except LockedError as error:
+        raise ConversionError(str(error)) from None
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -77,13 +87,8 @@ def download_checkpoint(row: ReleasedCheckpoint, folder: Path, report: Callable[
             f"{folder} is full: {row.name} needs up to {row.largest_bytes:,} bytes there, {_size(part):,} are written and "
             "will be continued. Make room, or name another folder with --download_dir."
         ) from None
-    fault = _fault_of(part, row)
     if fault:
-        _discard(part)
         raise ConversionError(f"{row.name} was downloaded, but {fault}. It was removed; try again. {_by_hand(row)}")
-    sync(part)
-    os.replace(part, path)
-    _discard(part)  # what is left of it
     return path
 
 

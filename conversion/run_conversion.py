@@ -5,13 +5,15 @@ import errno
 import math
 import os
 import shlex
-import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from model_card.run_summary import shown_name, shown_word
+from modeling_ast.atomic_files import make_parents
 from modeling_ast.patch_grid import GEOMETRY_FIELDS
+from modeling_ast.run_lock import LockedError, hold_lock
 from modeling_ast.terminal import shell_command
 
 from .geometry import HIDDEN_SIZES, LARGEST, PatchGeometry
@@ -167,22 +169,30 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     logging.disable_progress_bar()
     run = {"to_original": _to_original, "imagenet_start": _imagenet_start}.get(arguments.mode, _to_hub)
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half written is removed
     try:
-        run(arguments)
-    except (ConversionError, OSError, SafetensorError) as error:
+        with _held(Path(arguments.output)):
+            run(arguments)
+    except (ConversionError, LockedError, OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         if os.strerror(errno.ENOSPC) in reason and not isinstance(error, ConversionError):
             reason = f"{arguments.output} was not written: {reason}. Make room, or name a place on another disk."
         print(f"ast-convert: {reason}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"ast-convert: interrupted; {arguments.output} was not written.", file=sys.stderr)
-        return 130
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    except KeyboardInterrupt as error:
+        error.add_note(f"{arguments.output} was not written; type the same command again.")
+        raise
     print(arguments.output)
     return 0
+
+
+@contextmanager
+def _held(output: Path) -> Iterator[None]:
+    """Keep another conversion from the same place; what is wrong with the place itself is said by the conversion."""
+    if any(parent.is_file() for parent in output.parents):
+        yield
+        return
+    with make_parents(output), hold_lock(output, "ast-convert"):
+        yield
 
 
 def _to_hub(arguments: argparse.Namespace) -> None:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import datasets
 
 from .command_line import NOT_RECORDED, fields_as_flags, parse_arguments, shown_value
+from .robustness.held_folder import held_output_dir
 from .robustness.input_errors import input_errors_in_words
 from .sources.data_errors import DataError
 from .sources.splits import clips_of_dataset, split_clips
@@ -58,10 +59,12 @@ def fine_tune(
         arguments = parse_arguments([*argv, "--dataset_name", IN_PYTHON])
         _, data_args, *_, training_args = arguments
         data_args.dataset_name = dataset_name
-        clips = clips_of_dataset(dataset, data_args, IN_PYTHON)
-        loaded = split_clips(clips, data_args, training_args.seed)
-    run = prepare_run(argv, arguments, loaded)
-    return train_run(replace(run, summary=run.summary | {"command": _call(given, dataset_name)}))
+    with held_output_dir(training_args.output_dir):
+        with input_errors_in_words():
+            clips = clips_of_dataset(dataset, data_args, IN_PYTHON)
+            loaded = split_clips(clips, data_args, training_args.seed)
+        run = prepare_run(argv, arguments, loaded)
+        return train_run(replace(run, summary=run.summary | {"command": _call(given, dataset_name)}))
 
 
 def _refuse_fields(fields: dict):

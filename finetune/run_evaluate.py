@@ -4,7 +4,6 @@ The labels and their order are the checkpoint's; those of the data are matched t
 flags of `ast-finetune`.
 """
 
-import csv
 import dataclasses
 import json
 import sys
@@ -22,14 +21,15 @@ import numpy as np
 from transformers import HfArgumentParser
 from transformers.utils import logging
 
-from model_card.run_summary import package_version
 from modeling_ast import ASTConfig, ASTFeatureExtractor
 from modeling_ast.atomic_files import open_atomically
 from modeling_ast.audio import HEARD_LESS, AudioError, AudioNote, files_of_each_kind, notes_in_words, parse_channels
 from modeling_ast.hub_answers import hub_answers
+from modeling_ast.installation import package_version
 from modeling_ast.log_mel import num_samples
+from modeling_ast.names_as_text import csv_row, in_one_line, spreadsheet_safe
 from modeling_ast.tagging import label_thresholds
-from modeling_ast.terminal import shell_command
+from modeling_ast.terminal import shell_command, storage_failure_in_words
 
 from .arguments import DataArguments
 from .checks import look_at_every_clip
@@ -131,6 +131,13 @@ class EvaluationArguments:
         default=None,
         metadata={"help": "CSV file for the probabilities of every clip (their mean, of several models)."},
     )
+    spreadsheet_safe: bool = field(
+        default=False,
+        metadata={
+            "help": "In --predictions, put an apostrophe before names that begin with = + - @, a tab or a carriage return, "
+            "which a spreadsheet would run as a formula. Programs that read the file then find other names."
+        },
+    )
 
     def __post_init__(self):
         if self.per_device_eval_batch_size < 1:
@@ -139,6 +146,8 @@ class EvaluationArguments:
             )
         if self.dataloader_num_workers < 0:
             raise ValueError(f"dataloader_num_workers={self.dataloader_num_workers} is negative. Pass 0 or more.")
+        if self.spreadsheet_safe and not self.predictions:
+            raise ValueError("spreadsheet_safe is about the CSV file of --predictions. Pass both, or leave it out.")
         for name in ("output", "predictions"):
             path = getattr(self, name)
             if path and (Path(path).is_dir() or not Path(path).parent.is_dir()):
@@ -167,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
                 words += f" but {len(skipped)} that cannot be used" if skipped else ""
             print(f"{len(split)} clips, {words}", flush=True)
             evaluations, scores = evaluate_models(args, split, words, labels, hearing)
-            write_predictions(args.predictions, split, labels, scores)
+            write_predictions(args.predictions, split, labels, scores, args.spreadsheet_safe)
             noted = dict.fromkeys(note for of_clip in hearing.noted for note in of_clip)
             write_evaluations(args.output, evaluations, labels, noted, skipped)
     except (AudioError, DivergedError) as error:
@@ -190,7 +199,7 @@ def main(argv: list[str] | None = None) -> int:
 def _in_words(error: Exception) -> str:
     """What to say of wrong input; that memory is full, errors say in no words or in those of an allocator."""
     if not is_out_of_memory(error):
-        return str(error)
+        return (storage_failure_in_words(error) if isinstance(error, OSError) else None) or str(error)
     said = str(error).strip().splitlines()
     return (
         f"There is not enough memory to score the clips{f' ({said[0]})' if said else ''}. Pass a lower "
@@ -403,7 +412,7 @@ def print_table(head: list[str], rows: list[list]):
 def _cell(value: str | int | float | None) -> str:
     if value is None or value != value:  # NaN is the one value that differs from itself
         return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    return f"{value:.4f}" if isinstance(value, float) else in_one_line(str(value))
 
 
 def write_evaluations(
@@ -426,23 +435,25 @@ def write_evaluations(
     content |= {"skipped_clips": list(skipped)} if skipped else {}
     plain = json.loads(json.dumps(content), parse_constant=lambda constant: None)
     with open_atomically(path) as file:
-        file.write(f"{json.dumps(plain, indent=2, ensure_ascii=False)}\n".encode())
+        file.write(f"{json.dumps(plain, indent=2, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
 
 
-def write_predictions(path: str | None, split: datasets.Dataset, labels: list[str], scores: np.ndarray):
+def write_predictions(
+    path: str | None, split: datasets.Dataset, labels: list[str], scores: np.ndarray, make_safe: bool = False
+):
     """Write a CSV with a row per clip if a file was named: its file, its labels, and the probability of every label."""
     if path is None:
         return
     several = is_multi_label(split)
-    with open_atomically(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["file", "truth", *labels])
+    with open_atomically(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        safe = spreadsheet_safe if make_safe else str
+        print(csv_row(["file", "truth", *map(safe, labels)]), file=file)
         column = NAME_COLUMN if is_precomputed(split) else "audio"  # features themselves are not read for this
         rows = split.select_columns([column, "label"])
         for number, (row, values) in enumerate(zip(rows, scores, strict=True), 1):
             truth = SEVERAL_LABELS.join(labels[index] for index in (row["label"] if several else [row["label"]]))
             name = row[column] if is_precomputed(split) else row["audio"]["path"] or f"clip {number}"
-            writer.writerow([name, truth, *(f"{value:.7g}" for value in values)])
+            print(csv_row([safe(name), safe(truth), *(f"{value:.7g}" for value in values)]), file=file)
 
 
 if __name__ == "__main__":

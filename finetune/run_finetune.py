@@ -17,12 +17,12 @@ from .cross_validation import cross_validate
 from .dry_runs.dry_run import dry_run
 from .results.pushing import NotPushedError
 from .robustness.failures import TrainingStoppedError
+from .robustness.held_folder import held_output_dir
 from .robustness.input_errors import InputError, input_errors_in_words
-from .robustness.interruption import interruptions, signal_of
 from .training_run import prepare_run, train_run
 
 
-@shell_command("ast-finetune")
+@shell_command("ast-finetune", "It was before a training began: type the same command again.")
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line; see `ast-finetune --help`."""
     argv = sys.argv[1:] if argv is None else argv
@@ -30,8 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.disable_progress_bar()  # of loading and saving; training has its own
     datasets.disable_progress_bars()
     try:
-        with interruptions():
-            _run(argv)
+        _run(argv)
     except InputError as error:
         print(f"ast-finetune: {error}", file=sys.stderr)
         return 2
@@ -42,10 +41,6 @@ def main(argv: list[str] | None = None) -> int:
     except NotPushedError as error:
         print(f"ast-finetune: the run was not pushed. {error}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt as error:
-        number = signal_of(error)
-        print(f"ast-finetune: interrupted ({number.name}) before a training began.", file=sys.stderr)
-        return 128 + number
     return 0
 
 
@@ -55,10 +50,12 @@ def _run(argv: list[str]):
     _, data_args, *_, training_args = arguments
     if training_args.dry_run:
         dry_run(argv, arguments)
-    elif data_args.fold_column_name:
-        cross_validate(argv, arguments)
-    else:
-        train_run(prepare_run(argv, arguments))
+        return
+    with held_output_dir(training_args.output_dir):
+        if data_args.fold_column_name:
+            cross_validate(argv, arguments)
+        else:
+            train_run(prepare_run(argv, arguments))
 
 
 if __name__ == "__main__":

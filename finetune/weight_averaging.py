@@ -18,7 +18,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from modeling_ast.atomic_files import sync
+from modeling_ast.atomic_files import open_atomically, sync
 
 from .lora import saving_merged
 from .results.run_folder import UNFINISHED
@@ -53,13 +53,8 @@ def average_weights(files: Sequence[str | os.PathLike], output: str | os.PathLik
     for file, layout in zip(files[1:], layouts[1:], strict=True):
         _refuse_other_layout(files[0], layouts[0], file, layout)
     mean = {name: _mean_tensor(name, files) for name in layouts[0]}
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        save_file(mean, temporary, metadata={"format": "pt"})
-        sync(temporary)
-        os.replace(temporary, output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with open_atomically(output) as file:
+        save_file(mean, file.name, metadata={"format": "pt"})
 
 
 def weights_file(folder: str | os.PathLike) -> Path:

@@ -14,6 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 from safetensors import SafetensorError, safe_open
 
+from modeling_ast.names_as_text import storable
 from modeling_ast.regular_files import refuse_special_in
 
 from .file_names import PICTURES, RECIPE_NAME
@@ -359,8 +360,8 @@ class ASTModelCardData:
                     task_type="audio-classification",
                     task_name="Audio classification",
                     dataset_type=self.dataset_id or LOCAL_DATASET_TYPE,
-                    dataset_name=dataset_name,
-                    dataset_split=self.eval_split,
+                    dataset_name=storable(dataset_name),
+                    dataset_split=self.eval_split and storable(self.eval_split),
                     metric_type=metric_type,
                     metric_name=metric_name,
                     metric_value=round(self.metrics[key], 4),
@@ -379,7 +380,7 @@ class ASTModelCardData:
             base_model=self.base_model_id,
             datasets=[self.dataset_id] if self.dataset_id else None,
             metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
-            model_name=self.name if results else None,
+            model_name=storable(self.name) if results else None,
             eval_results=results or None,
         )
 

@@ -5,7 +5,6 @@ Scores, thresholds and the time line are those of [`modeling_ast.tagging`]. Noth
 """
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from modeling_ast.attention_maps import attention_maps, plot_attention
 from modeling_ast.audio import CANCELLED, SILENT, AudioError, MissingAudioError, audio_duration, is_silent
 from modeling_ast.log_mel import FRAME_SHIFT_MS, is_cut, num_frames
 from modeling_ast.log_mel_figure import DPI
+from modeling_ast.names_as_text import html_text, storable
 from modeling_ast.tagging import AudioTagger, FileTags, Segment, label_thresholds
 
 TOP_K = 5  # labels that are shown as bars
@@ -189,7 +189,7 @@ def build_page(
             }
 
         def _cleared(text: str | None = None):
-            shown = f'<p role="alert">{html.escape(text)}</p>' if text else ""
+            shown = f'<p role="alert">{html_text(text)}</p>' if text else ""
             return {
                 message: gr.HTML(shown, visible=text is not None),
                 labels: None,
@@ -337,20 +337,20 @@ def picture_html(figure: Figure) -> str:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DPI)
     encoded = base64.b64encode(content.getvalue()).decode()
-    title = html.escape(f"Log-mel spectrogram, {figure.axes[0].get_title()}")
+    title = html_text(f"Log-mel spectrogram, {figure.axes[0].get_title()}")
     return f'<img src="data:image/png;base64,{encoded}" alt="{title}">'
 
 
 def label_value(tags: FileTags, problem_type: str) -> dict[str, float] | str:
     """What Gradio's label component shows: scores by label, or a regression's outputs as text."""
     if problem_type == "regression":
-        return ", ".join(f"{tag.label}: {tag.score:.4g}" for tag in tags.labels)
-    return {tag.label: tag.score for tag in tags.labels}
+        return ", ".join(f"{storable(tag.label)}: {tag.score:.4g}" for tag in tags.labels)
+    return {storable(tag.label): tag.score for tag in tags.labels}
 
 
 def message_html(tags: FileTags) -> str:
     """What stands above the labels: what was not heard of the recording, a paragraph each, escaped."""
-    return "".join(f'<p role="status">{html.escape(note.text)}</p>' for note in tags.notes)
+    return "".join(f'<p role="status">{html_text(note.text)}</p>' for note in tags.notes)
 
 
 def note_html(tags: FileTags, tagger: AudioTagger, seconds: float) -> str:
@@ -378,7 +378,7 @@ def note_html(tags: FileTags, tagger: AudioTagger, seconds: float) -> str:
 def _heard_html(tags: FileTags, config) -> str:
     thresholds = dict(zip(map(config.id2label.get, range(config.num_labels)), label_thresholds(config), strict=True))
     heard = [
-        f"<b>{html.escape(tag.label)}</b> (threshold {thresholds[tag.label]:.0%})"
+        f"<b>{html_text(tag.label)}</b> (threshold {thresholds[tag.label]:.0%})"
         for tag in tags.labels
         if tag.score >= thresholds[tag.label]
     ]
@@ -426,7 +426,7 @@ def timeline_html(segments: Sequence[Segment], seconds: float) -> str:
 
 
 def _lane_html(label: str, segments: Sequence[Segment], seconds: float) -> str:
-    label = html.escape(label)
+    label = html_text(label)
     buttons = "".join(
         f'<button type="button" data-start="{segment.start:.3f}" style="left: {100 * segment.start / seconds:.3f}%; '
         f"width: {100 * (segment.end - segment.start) / seconds:.3f}%; "
@@ -448,7 +448,7 @@ def header_html(name: str, description: str | None, license: str | None) -> str:
         license (`str`, *optional*): its licence.
     """
     lines = " ".join(filter(None, (description, license and f"License: {license}.")))
-    return f"<h1>{html.escape(name)}</h1>" + (f"<p>{html.escape(lines)}</p>" if lines else "")
+    return f"<h1>{html_text(name)}</h1>" + (f"<p>{html_text(lines)}</p>" if lines else "")
 
 
 def clock(seconds: float) -> str:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from modeling_ast.log_mel_figure import DARKEST_PERCENTILE, DPI, draw_log_mel, save_figure
+from modeling_ast.names_as_text import storable
 
 from .card_data import METRICS
 
@@ -196,7 +197,7 @@ def plot_spectrogram_pairs(
         for axes, (label, log_mel) in zip(panels[row, 2 * column :], pair, strict=False):
             draw_log_mel(axes, log_mel, sampling_rate, darkest, brightest)
             axes.tick_params(labelsize=7)
-            axes.set_title(label, fontsize=9, parse_math=False)
+            axes.set_title(_shorten(label), fontsize=9, parse_math=False)
     for axes in panels[-1]:
         axes.set_xlabel("time in s", fontsize=8)
     for axes in panels[:, 0]:
@@ -213,4 +214,5 @@ def _curve(history: Sequence[dict[str, float]], key: str) -> list[tuple[float, f
 
 
 def _shorten(label: str) -> str:
+    label = storable(label)
     return label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1] + "…"

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from json import JSONDecodeError
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -39,6 +38,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from tqdm import tqdm
 
+from modeling_ast.atomic_files import temporary_folder
 from modeling_ast.hub_answers import HubSilentError, hub_answers, interruptibly
 
 from .checkpoint_checks import check_checkpoint, files_to_publish, is_rendered
@@ -151,7 +151,7 @@ def push_to_hub(
     if dry_run:
         for line in _plan(repository, message):
             report(line)
-    with TemporaryDirectory(prefix="ast-push-") as written:
+    with temporary_folder("ast-push") as written:
         if is_rendered(folder):
             files[CARD_NAME] = Path(written, CARD_NAME)
             files[CARD_NAME].write_text(render_model_card(folder, repo_id), encoding="utf-8")

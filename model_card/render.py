@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from modeling_ast.atomic_files import open_atomically
+from modeling_ast.names_as_text import markdown_block, markdown_code, markdown_text, storable
 
 from .card_data import METRICS, ASTModelCardData
 from .file_names import CARD_NAME
@@ -51,13 +52,18 @@ def _template() -> Template:
         undefined=StrictUndefined,  # an unknown fact is None or empty; a name that doesn't exist is a slip
     )
     environment.filters |= {
-        "code": _code,
+        "address": _address,
+        "block": markdown_block,
+        "code": markdown_code,
         "duration": _duration,
         "epochs": _epochs,
         "fold": _fold,
         "number": _number,
-        "python": lambda text: json.dumps(text, ensure_ascii=False),  # every JSON string is a Python string too
-        "shell": shlex.quote,
+        "python": lambda text: json.dumps(
+            storable(text), ensure_ascii=False
+        ),  # every JSON string is a Python string too
+        "shell": lambda text: shlex.quote(storable(text)),
+        "text": markdown_text,
     }
     return environment.get_template("card_template.md")
 
@@ -112,7 +118,7 @@ def write_model_card(checkpoint_dir: str | Path) -> Path:
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """Lay out a Markdown table, first column left and the others right; without rows there is none."""
-    lines = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
+    lines = [[str(cell).replace("|", "\\|") for cell in row] for row in rows]
     if not lines:
         return ""
     ruler = ["---", *["---:"] * (len(header) - 1)]
@@ -157,7 +163,10 @@ def _per_class_table(card: ASTModelCardData) -> str:
     if card.thresholds:
         per_class = [_with_known(row, "threshold", card.thresholds.get(row["label"])) for row in per_class]
     columns = list(dict.fromkeys(key for row in per_class for key in row if key != "label"))
-    rows = [[_code(row["label"]), *(_score(row[key]) if key in row else "" for key in columns)] for row in per_class]
+    rows = [
+        [markdown_code(row["label"]), *(_score(row[key]) if key in row else "" for key in columns)]
+        for row in per_class
+    ]
     return _table(["label", *(_COLUMN_NAMES.get(key, _words(key)) for key in columns)], rows)
 
 
@@ -170,7 +179,7 @@ def _splits_table(card: ASTModelCardData) -> str:
     formats = {"clips": ("clips", str), "seconds": ("duration", _duration)}
     formats = {key: form for key, form in formats.items() if any(key in split for split in card.splits.values())}
     rows = [
-        [_code(name), *(form(split[key]) if key in split else "" for key, (_, form) in formats.items())]
+        [markdown_code(name), *(form(split[key]) if key in split else "" for key, (_, form) in formats.items())]
         for name, split in card.splits.items()
     ]
     return _table(["split", *(title for title, _ in formats.values())], rows if formats else [])
@@ -180,8 +189,8 @@ def _label_counts_table(card: ASTModelCardData) -> str:
     """A row for each label, a column for each split whose clips were counted by label."""
     counts = {name: split["label_counts"] for name, split in card.splits.items() if split.get("label_counts")}
     labels = dict.fromkeys([*card.labels, *(label for of_split in counts.values() for label in of_split)])
-    rows = [[_code(label), *(of_split.get(label, "") for of_split in counts.values())] for label in labels]
-    return _table(["label", *(_code(name) for name in counts)], rows if counts else [])
+    rows = [[markdown_code(label), *(of_split.get(label, "") for of_split in counts.values())] for label in labels]
+    return _table(["label", *(markdown_code(name) for name in counts)], rows if counts else [])
 
 
 def _architecture(card: ASTModelCardData) -> list[tuple[str, str]]:
@@ -201,14 +210,16 @@ def _conversion(card: ASTModelCardData) -> list[tuple[str, str]]:
     """What a converted checkpoint was made of, and how well the two agree."""
     if card.source is None:
         return []
-    facts = {"source": _code(card.source)}
+    facts = {"source": markdown_code(card.source)}
     if card.source_address:
-        facts["address"] = f"<{card.source_address}>"
+        facts["address"] = _address(card.source_address)
     if card.model_size:
-        facts["size"] = card.model_size
+        facts["size"] = markdown_text(card.model_size)
     if "on_the_hub" in card.published:
-        facts["the same weights on the Hub"] = "<https://huggingface.co/" + card.published["on_the_hub"] + ">"
-    facts |= {f"SHA-256 of {_code(name)}": _code(digest) for name, digest in card.sha256.items() if digest}
+        facts["the same weights on the Hub"] = _address("https://huggingface.co/" + card.published["on_the_hub"])
+    facts |= {
+        f"SHA-256 of {markdown_code(name)}": markdown_code(digest) for name, digest in card.sha256.items() if digest
+    }
     if "largest_difference" in card.agreement:
         kind = card.agreement.get("outputs", "outputs")
         facts[f"largest difference of the {kind} from an independent forward pass of the source's tensors"] = (
@@ -217,8 +228,13 @@ def _conversion(card: ASTModelCardData) -> list[tuple[str, str]]:
     if "tolerance" in card.agreement:
         facts["tolerance"] = f"{card.agreement['tolerance']:.1e}"
     if card.unused_tensors:
-        facts["left out, unused by AST"] = ", ".join(_code(name) for name in card.unused_tensors)
+        facts["left out, unused by AST"] = ", ".join(markdown_code(name) for name in card.unused_tensors)
     return list(facts.items())
+
+
+def _address(text: str) -> str:
+    """A link that shows where it leads, or the text where it can be no link."""
+    return f"<{text}>" if re.fullmatch(r"https?://[^\s<>|`\\]+", text) else markdown_text(text)
 
 
 def _versions(card: ASTModelCardData) -> list[tuple[str, str]]:
@@ -238,11 +254,11 @@ def _flatten(settings: dict[str, Any], prefix: str = "") -> list[tuple[str, str]
 
 
 def _words(key: str) -> str:
-    return key.replace("_", " ")
+    return markdown_text(key.replace("_", " "))
 
 
 def _score(value: Any) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else markdown_text(str(value))
 
 
 def _number(value: Any) -> str:
@@ -251,7 +267,7 @@ def _number(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(_number(item) for item in value)
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    return f"{value:.6g}" if isinstance(value, float) else markdown_text(str(value))
 
 
 def _duration(seconds: float) -> str:
@@ -260,14 +276,6 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _code(text: str) -> str:
-    """Quote text as Markdown code, also text with backticks in it."""
-    if "`" not in text:
-        return f"`{text}`"
-    fence = "`" * (1 + max(len(run) for run in re.findall("`+", text)))
-    return f"{fence} {text} {fence}"
 
 
 def _fold(text: str, title: str, rows: int) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from modeling_ast import atomic_files
 from modeling_ast.audio_flags import add_channels_flag
 from modeling_ast.installation import install_command
 from modeling_ast.terminal import shell_command
@@ -129,10 +130,10 @@ def interrupted_by_signals() -> Iterator[Callable[[], None]]:
 
     handlers = {signal.SIGTERM: interrupt}
     # A shell that starts a program in the background has SIGINT ignored, and `nohup` SIGHUP; that is left so.
-    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         handlers[signal.SIGINT] = interrupt
     # Windows has no SIGHUP.
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         handlers[signal.SIGHUP] = end
     before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     sys.unraisablehook = report
@@ -194,10 +195,10 @@ def temporary_folder() -> Iterator[Path]:
     import matplotlib  # noqa: F401  the folder that it may make for itself has to outlive the one made here
 
     before, gradio_before = tempfile.tempdir, os.environ.get("GRADIO_TEMP_DIR")
-    with tempfile.TemporaryDirectory(prefix="ast-demo-", ignore_cleanup_errors=True) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = folder
+    with atomic_files.temporary_folder("ast-demo") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = str(folder)
         try:
-            yield Path(folder)
+            yield folder
         finally:
             tempfile.tempdir = before
             os.environ.pop("GRADIO_TEMP_DIR")

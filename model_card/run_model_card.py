@@ -6,7 +6,7 @@ Rendered from the folder and its `run_summary.json` alone, so it can be done aga
 import argparse
 import sys
 
-from modeling_ast.terminal import shell_command
+from modeling_ast.terminal import shell_command, storage_failure_in_words
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -47,7 +47,8 @@ def main(argv: list[str] | None = None) -> int:
         else:
             print(f"Model card: {write_model_card(arguments.checkpoint_dir)}")
     except (OSError, ValueError) as error:
-        print(f"ast-model-card: {error}", file=sys.stderr)
+        words = storage_failure_in_words(error) if isinstance(error, OSError) else None
+        print(f"ast-model-card: {words or error}", file=sys.stderr)
         return 1
     return 0
 

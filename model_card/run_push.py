@@ -1,9 +1,9 @@
 """`ast-push CHECKPOINT_DIR --repo_id user/name`: publish a checkpoint folder on the Hugging Face Hub, after checking it."""
 
 import argparse
-import signal
 import sys
 
+from modeling_ast.run_lock import refuse_locked
 from modeling_ast.terminal import shell_command
 
 WAY_ON = (
@@ -42,7 +42,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@shell_command("ast-push")
+@shell_command("ast-push", WAY_ON)
 def main(argv: list[str] | None = None) -> int:
     """Run the command.
 
@@ -50,29 +50,18 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
 
     Returns:
-        `int`: 0; 1 if it was not published, which is answered on the error stream; 130 after Ctrl-C, 143 after SIGTERM.
+        `int`: 0; 1 if it was not published, which is answered on the error stream; 128 + the signal's number if interrupted.
     """
     arguments = parse_arguments(argv)
     from .push_to_hub import push_to_hub
 
-    number = signal.SIGINT
-
-    def end(received: int, frame):
-        nonlocal number
-        number = signal.Signals(received)
-        raise KeyboardInterrupt
-
-    handler = signal.signal(signal.SIGTERM, end)
     try:
+        # By a training that has not published its result there yet.
+        refuse_locked(arguments.checkpoint_dir, inside=True)
         push_to_hub(**vars(arguments))
     except (OSError, ValueError) as error:
         print(f"ast-push: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print(f"ast-push: interrupted ({number.name}). {WAY_ON}", file=sys.stderr)
-        return 128 + number
-    finally:
-        signal.signal(signal.SIGTERM, handler)
     return 0
 
 

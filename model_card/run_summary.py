@@ -9,10 +9,10 @@ import os
 import shlex
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 from modeling_ast.atomic_files import open_atomically
+from modeling_ast.installation import package_version
 
 RUN_SUMMARY_NAME = "run_summary.json"
 # Of a training, whose values are labels or names of columns: `/m/09x0r` is a label of AudioSet's and no place.
@@ -108,20 +108,13 @@ def versions(packages: Iterable[str]) -> dict[str, str | None]:
     return {name: package_version(name) for name in packages}
 
 
-def package_version(package: str) -> str | None:
-    """Version of an installed package; None for a checkout that runs without being installed."""
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
 def write_run_summary(folder: str | os.PathLike, summary: dict) -> Path:
     """Write the summary into a checkpoint folder; what is not a number becomes null, as JSON knows no NaN."""
     path = Path(folder) / RUN_SUMMARY_NAME
     text = json.dumps(_without_nan(summary), indent=2, ensure_ascii=False, allow_nan=False)
     with open_atomically(path) as file:
-        file.write(f"{text}\n".encode())
+        # What Python writes for a byte of a file's name that is no text is an escape of JSON too.
+        file.write(f"{text}\n".encode("utf-8", "backslashreplace"))
     return path
 
 

@@ -18,9 +18,7 @@ from huggingface_hub import SpaceCard, SpaceCardData
 from huggingface_hub.utils import validate_repo_id
 from packaging.requirements import Requirement
 
-from modeling_ast.installation import DISTRIBUTION, install_command
-
-from .run_summary import package_version
+from modeling_ast.installation import DISTRIBUTION, install_command, package_version
 
 PACKAGE = "modeling_ast"
 HERE = Path(__file__).resolve().parent
@@ -33,6 +31,7 @@ NOT_VENDORED = (
     "run_tagging.py",
     "tag_formats.py",
     "terminal.py",
+    "unfinished_tags.py",
 )
 # What the vendored files import; numpy, tqdm and others come with these.
 NEEDED = (

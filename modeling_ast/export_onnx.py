@@ -16,7 +16,6 @@ import itertools
 import json
 import logging
 import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -31,7 +30,7 @@ import torch
 from torch import nn
 from transformers.utils import PaddingStrategy
 
-from .atomic_files import open_atomically
+from .atomic_files import open_atomically, temporary_folder
 from .doctor import processor_name
 from .feature_extraction_ast import ASTFeatureExtractor
 from .installation import install_command
@@ -173,8 +172,8 @@ def export_quantized_onnx(
 
     path = Path(path)
     content, difference = _checked_onnx(model, feature_extractor)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        float32 = Path(folder) / "float32.onnx"
+    with temporary_folder(path.name, path.parent) as folder:
+        float32 = folder / "float32.onnx"
         float32.write_bytes(content)
         float32_bytes = len(content)
         del content

@@ -70,3 +70,11 @@ def _requirements(distribution: importlib.metadata.Distribution, extra: str | No
         for requirement, _, condition in lines
         if (marker.search(condition) if marker else "extra" not in condition)
     ]
+
+
+def package_version(package: str) -> str | None:
+    """Version of an installed package; None for a checkout that runs without being installed."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,13 +1,13 @@
 """Command line of [`modeling_ast.export_onnx`]: `ast-export CHECKPOINT_DIR OUT.onnx [--int8]`."""
 
 import argparse
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from .audio_flags import add_channels_flag
 from .checkpoint_folder import check_checkpoint_dir
+from .run_lock import hold_lock
 from .terminal import shell_command
 
 GOOD_AGREEMENT = 0.99  # of the clips, below which the float32 file is recommended
@@ -24,37 +24,16 @@ def main(argv: list[str] | None = None) -> int:
     """Export the checkpoint named on the command line.
 
     Returns:
-        0, 2 if something given cannot be used, or 130 if interrupted; wrong arguments end the program with 2.
+        0, 2 if something given cannot be used, or 128 + the signal's number if interrupted; wrong arguments end the program with 2.
     """
     args = parse_arguments(argv)
-    handler = signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what is half written is removed
     try:
         check_places(args)
-
-        from .audio import find_audio_files
-        from .export_onnx import export_onnx, export_quantized_onnx, import_packages, read_clips
-        from .tagging import AudioTagger
-
-        import_packages()
-        left_out = []
-        files = find_audio_files(args.clips or [], left_out)
-        for words in left_out:
-            print(f"ast-export: {words}", file=sys.stderr)
-        # Checks that model and extractor fit.
-        loaded = AudioTagger.from_pretrained(args.checkpoint_dir, "cpu", args.channels)
-        model, feature_extractor = loaded.model, loaded.feature_extractor
-        if args.int8:
-            clips = read_clips(files, feature_extractor) if files else None
-            report = export_quantized_onnx(model, feature_extractor, args.output, clips)
-            for line in format_report(report, args.output):
-                print(line)
-        else:
-            difference = export_onnx(model, feature_extractor, args.output)
-            megabytes = args.output.stat().st_size / 1e6
-            print(f"{args.output}: {megabytes:.1f} MB, largest difference to PyTorch's logits {difference:.1e}")
-    except KeyboardInterrupt:
-        print(f"ast-export: interrupted; {args.output} was not written", file=sys.stderr)
-        return 130
+        with hold_lock(args.output, "ast-export"):
+            _export(args)
+    except KeyboardInterrupt as error:
+        error.add_note(f"{args.output} was not written; type the same command again.")
+        raise
     except OSError as error:
         place = "Name a place with room for it where you may write."
         print(f"ast-export: {args.output} was not written: {error}. {place}", file=sys.stderr)
@@ -62,9 +41,31 @@ def main(argv: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"ast-export: {error}", file=sys.stderr)
         return 2
-    finally:
-        signal.signal(signal.SIGTERM, handler)
     return 0
+
+
+def _export(args: argparse.Namespace):
+    from .audio import find_audio_files
+    from .export_onnx import export_onnx, export_quantized_onnx, import_packages, read_clips
+    from .tagging import AudioTagger
+
+    import_packages()
+    left_out = []
+    files = find_audio_files(args.clips or [], left_out)
+    for words in left_out:
+        print(f"ast-export: {words}", file=sys.stderr)
+    # Checks that model and extractor fit.
+    loaded = AudioTagger.from_pretrained(args.checkpoint_dir, "cpu", args.channels)
+    model, feature_extractor = loaded.model, loaded.feature_extractor
+    if args.int8:
+        clips = read_clips(files, feature_extractor) if files else None
+        report = export_quantized_onnx(model, feature_extractor, args.output, clips)
+        for line in format_report(report, args.output):
+            print(line)
+    else:
+        difference = export_onnx(model, feature_extractor, args.output)
+        megabytes = args.output.stat().st_size / 1e6
+        print(f"{args.output}: {megabytes:.1f} MB, largest difference to PyTorch's logits {difference:.1e}")
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

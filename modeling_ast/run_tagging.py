@@ -6,14 +6,19 @@ Results go to standard output or a file, errors to standard error; [`modeling_as
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from .atomic_files import open_atomically
 from .audio_flags import add_channels_flag, add_strict_flag
+from .installation import DISTRIBUTION, package_version
+from .names_as_text import in_one_line
 from .regular_files import what_is_special
+from .run_lock import LockedError, hold_lock
 from .segments import SEGMENT_READINGS
-from .tag_formats import FORMATS, format_results
+from .tag_formats import FORMATS, with_safe_names
 from .terminal import shell_command
+from .unfinished_tags import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
 
 EPILOG = """\
 Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
@@ -32,44 +37,22 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser()
     args = parse_arguments(parser, argv)
 
-    from tqdm import tqdm
+    from .audio import AudioError, find_audio_files
+    from .tagging import TaggingError
 
-    from .audio import HEARD_LESS, AudioError, find_audio_files
-    from .tagging import AudioTagger, TaggingError
-
-    failed = []
     try:
         left_out = []
         files = find_audio_files(args.audio, left_out)
         for words in left_out:
             print(f"ast-tag: {words}", file=sys.stderr)
         destinations = plan_output(args.output, args.format, files)
-        refused = HEARD_LESS if args.strict_audio else frozenset()
-        tagger = AudioTagger.from_pretrained(args.model_name_or_path, args.device, args.channels, refused)
-        results = tagger.tag_files(
-            files, args.top_k, args.batch_size, args.timeline, args.hop, args.threshold, args.segments
-        )
-        # Results that are printed show the progress themselves; disable=None shows a bar only on a terminal.
-        progress = tqdm(results, total=len(files), unit="file", disable=None if args.output else True)
-        tagged = leave_out_failed(progress, failed)
-        layout = (args.format, args.timeline)
-        if destinations is not None:
-            for result in tagged:
-                write_lines(format_results([result], *layout), destinations[result.file])
-        elif args.output is not None:
-            write_lines(format_results(tagged, *layout), args.output)
-        else:
-            for line in format_results(tagged, *layout):
-                print(line)
-    except (AudioError, TaggingError, OutputError) as error:
+        to_file = args.output is not None
+        failed = write_results(args, files, destinations) if to_file else print_results(args, files)
+    except (AudioError, TaggingError, OutputError, LockedError) as error:
         parser.error(str(error))
-    if args.output is not None:
-        print(f"Tagged {len(files) - len(failed)} of {len(files)} files; the tags are in {args.output}")
+    if to_file:
+        print(f"Tagged {len(files) - failed} of {len(files)} files; the tags are in {in_one_line(str(args.output))}")
     return 1 if failed else 0
-
-
-class OutputError(ValueError):
-    """An `--output` that cannot be written to; the message says what to pass instead."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -111,7 +94,19 @@ def make_parser() -> argparse.ArgumentParser:
     )
     add_channels_flag(parser)
     add_strict_flag(parser)
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write there, all or nothing, instead of printing")
+    parser.add_argument(
+        "--spreadsheet_safe",
+        action="store_true",
+        help="with --format csv: put an apostrophe before names that begin with = + - @, a tab or a carriage return, which a "
+        "spreadsheet would run as a formula. Programs that read the file then find other names than those of files and labels",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write there instead of printing. FILE appears when it is complete; until then results are kept in "
+        "FILE.unfinished, and after an interruption the same command goes on there",
+    )
     return parser
 
 
@@ -122,6 +117,8 @@ def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> 
     for option in ("hop", "threshold", "segments"):
         if getattr(args, option) is not None and not args.timeline:
             parser.error(f"--{option} is about segments. Add --timeline, or leave it out.")
+    if args.spreadsheet_safe and args.format != "csv":
+        parser.error("--spreadsheet_safe is about CSV files. Add --format csv, or leave it out.")
     args.segments = args.segments or SEGMENT_READINGS[0]
     return args
 
@@ -157,6 +154,10 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
             raise OutputError(
                 f"--output {output}: there is no folder {output.parent}. Make it first, or pass another."
             )
+        if output is not None and output.exists() and not output.is_file():
+            raise OutputError(
+                f"--output {output} is no file but a device, pipe or socket. Leave --output out to print."
+            )
         return None
     if output is None or output.is_file():
         raise OutputError(
@@ -175,19 +176,148 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
     return destinations
 
 
-def leave_out_failed(results: Iterable, failed: list) -> Iterator:
-    """Pass results on; those of files that could not be decoded go to standard error and to `failed`.
+def print_results(args: argparse.Namespace, files: list[Path]) -> int:
+    """Tag files and print what is found.
 
-    Notes on what was heard go to standard error, whatever the format.
+    Returns:
+        How many files could not be tagged.
     """
-    for result in results:
-        for note in result.notes:
-            print(f"ast-tag: {note.text}", file=sys.stderr)
-        if result.error is None:
-            yield result
-        else:
-            print(f"ast-tag: {result.error}", file=sys.stderr)
-            failed.append(result)
+    outcomes = tag(args, load_tagger(args), files)
+    failed = 0
+    print_lines(header_lines(args))
+    for outcome in outcomes:
+        print_lines(outcome.said, sys.stderr)
+        print_lines(outcome.lines)
+        failed += outcome.failed
+    return failed
+
+
+def write_results(args: argparse.Namespace, files: list[Path], destinations: dict[str, Path] | None) -> int:
+    """Tag files into `--output`, where an interrupted run of the same command ended.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+        files (`list[Path]`): the audio files.
+        destinations (`dict[str, Path]`, *optional*): their label files, if each has one.
+
+    Returns:
+        How many files could not be tagged.
+
+    Raises:
+        LockedError: if another process writes there.
+        OSError: if something cannot be written; what was tagged before is kept.
+    """
+    from tqdm import tqdm
+
+    inside = args.output.is_dir()
+    with hold_lock(args.output, "ast-tag", inside), UnfinishedTags(unfinished_path(args.output)) as unfinished:
+        tagger = load_tagger(args)
+        tag(args, tagger, [])  # arguments that are refused do not make an earlier run void
+        changed = unfinished.begin(identity_of(args, tagger))
+        if changed:
+            print(
+                f"ast-tag: {unfinished.path} is of a run with another {', '.join(changed)}; starting anew.",
+                file=sys.stderr,
+            )
+        groups = [files[first : first + args.batch_size] for first in range(0, len(files), args.batch_size)]
+        states = [states_of(group) for group in groups]
+        kept = [unfinished.outcomes(state) is not None for state in states]
+        left = [file for group, is_kept in zip(groups, kept, strict=True) if not is_kept for file in group]
+        done = len(files) - len(left)
+        if done:
+            print(f"{done} of {len(files)} files were tagged already by an interrupted run", flush=True)
+        results = tag(args, tagger, left)
+        failed = 0
+        try:
+            # disable=None shows a bar only on a terminal.
+            with tqdm(total=len(files), initial=done, unit="file", disable=None) as progress:
+                for group, state, is_kept in zip(groups, states, kept, strict=True):
+                    outcomes = unfinished.outcomes(state) if is_kept else list(islice(results, len(group)))
+                    for outcome in outcomes:
+                        print_lines(outcome.said, sys.stderr)
+                        failed += outcome.failed
+                    if destinations is not None:
+                        write_label_files(args, group, outcomes, destinations, keep=is_kept)
+                    if not is_kept:
+                        unfinished.add(state, outcomes)
+                        done += len(group)
+                        progress.update(len(group))
+            if destinations is None:
+                found = (outcome.lines for state in states for outcome in unfinished.outcomes(state))
+                write_lines(chain(header_lines(args), *found), args.output)
+        except BaseException as error:
+            words = f"{done} of {len(files)} files are tagged, in {unfinished.path}; the same command goes on there."
+            if done and isinstance(error, KeyboardInterrupt):
+                error.add_note(in_one_line(words))  # which is told with the signal
+            elif done:
+                print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
+            raise
+        unfinished.is_complete = True
+    return failed
+
+
+def write_label_files(
+    args: argparse.Namespace, files: list[Path], outcomes: list[Outcome], destinations: dict[str, Path], keep: bool
+) -> None:
+    """Write the label files of a group of audio files, but for those that could not be tagged.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+        files (`list[Path]`): the audio files.
+        outcomes (`list[Outcome]`): what was found in each.
+        destinations (`dict[str, Path]`): label files by audio file.
+        keep (`bool`): whether those that are there are this run's own and stay.
+    """
+    for file, outcome in zip(files, outcomes, strict=True):
+        destination = destinations[str(file)]
+        if not outcome.failed and not (keep and destination.exists()):
+            write_lines(chain(header_lines(args), outcome.lines), destination)
+
+
+def load_tagger(args: argparse.Namespace):
+    """Load the model that was asked for, as an [`AudioTagger`]."""
+    from .audio import HEARD_LESS
+    from .tagging import AudioTagger
+
+    refused = HEARD_LESS if args.strict_audio else frozenset()
+    return AudioTagger.from_pretrained(args.model_name_or_path, args.device, args.channels, refused)
+
+
+def tag(args: argparse.Namespace, tagger, files: list[Path]) -> Iterator[Outcome]:
+    """Tag files; arguments that do not fit the model are refused at once."""
+    results = tagger.tag_files(
+        files, args.top_k, args.batch_size, args.timeline, args.hop, args.threshold, args.segments
+    )
+    return (outcome_of(result, args) for result in results)
+
+
+def outcome_of(result, args: argparse.Namespace) -> Outcome:
+    """Lay out what was found in a file; notes on what was heard of it go to standard error, whatever the format."""
+    said = [f"ast-tag: {in_one_line(note.text)}" for note in result.notes]
+    if result.error is not None:
+        return Outcome(said=[*said, f"ast-tag: {in_one_line(result.error)}"], failed=True)
+    named = with_safe_names(result) if args.spreadsheet_safe else result
+    return Outcome(list(FORMATS[args.format].lines(named)), said)
+
+
+def identity_of(args: argparse.Namespace, tagger) -> dict:
+    """What results depend on besides the files, by the names that are told where it changed."""
+    options = ("format", "timeline", "top_k", "batch_size", "hop", "threshold", "segments", "strict_audio")
+    flags = {f"--{name}": getattr(args, name) for name in (*options, "spreadsheet_safe")}
+    versions = {f"version of {name}": package_version(name) for name in (DISTRIBUTION, "torch")}
+    return {"model": model_digest(tagger), "device": str(tagger.device)} | flags | versions
+
+
+def header_lines(args: argparse.Namespace) -> list[str]:
+    """What a file of results begins with."""
+    header = FORMATS[args.format].header
+    return [] if header is None else [header(args.timeline)]
+
+
+def print_lines(lines: Iterable[str], stream=None) -> None:
+    """Print lines, to standard output if no other stream is named."""
+    for line in lines:
+        print(line, file=stream)
 
 
 def write_lines(lines: Iterable[str], destination: Path) -> None:

@@ -4,14 +4,11 @@ Label tracks follow Audacity's text import (start, end and label, tab-separated,
 of Raven, by the names by which crowsetta and opensoundscape look for them; both read a table with pandas.
 """
 
-import csv
 import dataclasses
-import io
 import json
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
-LINE_BREAKS = "\u2028\u2029"  # besides the control characters; both are of categories of their own
+from .names_as_text import csv_row, in_one_line, selection_table_cell, spreadsheet_safe
 
 RAVEN_COLUMNS = (
     "Selection",
@@ -42,31 +39,24 @@ class TagFormat:
     label_file_suffix: str | None = None
 
 
-def format_results(results: Iterable, output_format: str, timeline: bool) -> Iterator[str]:
-    """Turn results into the lines of a format.
+def with_safe_names(result):
+    """A [`FileTags`] for a CSV file that is opened in a spreadsheet: names that begin like a formula get an apostrophe.
 
     Args:
-        results (iterable of [`FileTags`]): tagged files.
-        output_format (`str`): one of `FORMATS`.
-        timeline (`bool`): whether the results have segments.
+        result ([`FileTags`]): a tagged file.
 
-    Yields:
-        Lines without line end; a cell of a CSV file may hold line breaks, in quotes.
+    Returns:
+        [`FileTags`]: the same with other names; numbers are untouched.
     """
-    row = FORMATS[output_format]
-    if row.header is not None:
-        yield row.header(timeline)
-    for result in results:
-        yield from row.lines(result)
 
+    def safe(row):
+        return dataclasses.replace(row, label=spreadsheet_safe(row.label))
 
-def in_one_line(text: str) -> str:
-    """A name without what would break a line or a column, or be obeyed by a terminal: such characters become escapes."""
-    return "".join(
-        character.encode("unicode_escape").decode()
-        if unicodedata.category(character) == "Cc" or character in LINE_BREAKS
-        else character
-        for character in text
+    return dataclasses.replace(
+        result,
+        file=spreadsheet_safe(result.file),
+        labels=[safe(tag) for tag in result.labels],
+        segments=None if result.segments is None else [safe(segment) for segment in result.segments],
     )
 
 
@@ -108,10 +98,7 @@ def csv_lines(result) -> Iterator[str]:
             for segment in result.segments
         ]
     for row in rows:
-        line = io.StringIO(newline="")
-        # Cells are quoted if they hold a character of the line's end, among others, whatever that is here.
-        csv.writer(line, lineterminator="\r\n").writerow((result.file, *row))
-        yield line.getvalue().removesuffix("\r\n")
+        yield csv_row((result.file, *row))
 
 
 def audacity_lines(result) -> Iterator[str]:
@@ -128,12 +115,9 @@ def raven_header(timeline: bool) -> str:
 def raven_lines(result) -> Iterator[str]:
     """A row of Raven's selection table for each segment, over all frequencies that the model heard of the recording."""
     for number, segment in enumerate(result.segments, start=1):
-        label = in_one_line(segment.label)
-        if label.startswith('"'):  # only there do readers of such tables take a quote for the begin of a quoted cell
-            label = '"' + label.replace('"', '""') + '"'
         yield (
             f"{number}\tSpectrogram 1\t1\t{segment.start:.6f}\t{segment.end:.6f}\t0.0\t{result.highest_frequency:.1f}\t"
-            f"{label}\t{segment.score:.4f}"
+            f"{selection_table_cell(segment.label)}\t{segment.score:.4f}"
         )
 
 

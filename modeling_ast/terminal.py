@@ -1,4 +1,5 @@
-"""What the commands print, into pipes whose reader goes away and onto terminals that cannot show every character."""
+"""What the commands print, into pipes whose reader goes away and onto terminals that cannot show every character, and how
+they end when they are interrupted."""
 
 import codecs
 import errno
@@ -9,25 +10,49 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from .interruption import interruptions, last_signal, signal_of
+from .names_as_text import in_one_line
 from .surroundings import prepare_process
+
+START_ANEW = "Nothing half written was left, and what was there is as it was: type the same command again."
 
 CLOSED_PIPE_CODE = 141  # 128 + SIGPIPE: what a shell tells of a program that ends because nobody reads on
 ENCODING_ERRORS = "ast_kit_terminal"
+
+# What to do about a file that cannot be written.
+STORAGE_ADVICE = {
+    errno.ENOSPC: "Make room, or name a place on another disk, and type the same command again.",
+    errno.EROFS: "Name a place on a disk that is not read-only.",
+    errno.ENAMETOOLONG: "Most disks take names of up to 255 bytes: pass a shorter one.",
+    errno.EACCES: "Name a place where you may read and write, or have the rights changed.",
+    errno.EPERM: "Name a place where you may write, or have the rights changed.",
+    errno.EFBIG: "Name a place on a disk that takes larger files.",
+    errno.EIO: "The disk may be failing: name a place on another one.",
+    errno.ENOENT: "It, or the folder it is in, is no longer there: make the folder again.",
+    errno.ENOTDIR: "A part of it is a file where a folder was expected. Check the spelling.",
+}
+if hasattr(errno, "EDQUOT"):  # not on Windows
+    STORAGE_ADVICE[errno.EDQUOT] = "Your share of the disk is full: make room, or name a place on another disk."
 
 
 class OutputEnded(SystemExit):
     """Nothing more can be printed; no `OSError`, which is handled as one of the files that a command works on."""
 
 
-def shell_command(program: str) -> Callable:
+def shell_command(program: str, after_interruption: str = START_ANEW) -> Callable:
     """Decorate the `main` of a command.
 
     What it prints may be read only in part (`| head`): the command then ends, without a word, as other programs do. A full
-    disk is told in one line. A name that the terminal's encoding does not have is written with escapes (`\\u0151`), and one
-    of a file that is not valid in that encoding as the bytes it is.
+    disk is told in one line, and so is every other place that cannot be written to. A name that the terminal's encoding does
+    not have is written with escapes (`\\u0151`), and one of a file that is not valid in that encoding as the bytes it is.
+
+    Ctrl-C, SIGTERM and SIGHUP end it with its clean-up, in one line, and with 128 + the signal's number, as shells and
+    schedulers take it. A second one does not wait.
 
     Args:
         program (`str`): the command's name, for messages.
+        after_interruption (`str`): sentence that says what is there then and how to go on; notes that `main` adds to the
+            `KeyboardInterrupt` (`add_note`) stand in its place.
     """
 
     def decorate(main: Callable[..., int]) -> Callable[..., int]:
@@ -35,11 +60,53 @@ def shell_command(program: str) -> Callable:
         def command(*args, **kwargs) -> int:
             with guarded_output(program):
                 prepare_process(program)
-                return main(*args, **kwargs)
+                return _ended_in_words(functools.partial(main, *args, **kwargs), program, after_interruption)
 
         return command
 
     return decorate
+
+
+def storage_failure_in_words(error: OSError) -> str | None:
+    """What to say of a file that cannot be written or read, and what to do; `None` for errors that are about something else.
+
+    Args:
+        error (`OSError`): of a full or read-only disk, a name that is too long, or a place where the user may not write.
+    """
+    advice = STORAGE_ADVICE.get(error.errno)
+    if advice is None:
+        return None
+    # `os.replace` knows two names, of which the second one is the user's.
+    name = error.filename2 or error.filename
+    name = os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else ""
+    return f"{in_one_line(name)}{': ' if name else ''}{os.strerror(error.errno)}. {advice}"
+
+
+def _ended_in_words(main: Callable[[], int], program: str, after: str) -> int:
+    number, notes = None, []
+    with interruptions():
+        try:
+            code = main()
+            # What a signal raised may have become an error of a library, which `main` took for one of the input.
+            if not code or code == 128 + (last_signal() or 0):
+                return code
+            number = last_signal()
+        except KeyboardInterrupt as error:
+            number, notes = signal_of(error), getattr(error, "__notes__", [])
+        except OutputEnded:
+            raise
+        except (Exception, SystemExit) as error:
+            number = last_signal()
+            if number is None:
+                words = storage_failure_in_words(error) if isinstance(error, OSError) else None
+                if words is None:
+                    raise
+                print(f"{program}: {words}", file=sys.stderr)
+                return 1
+    if number is None:
+        return code
+    print(f"{program}: interrupted ({number.name}). {' '.join(notes) or after}", file=sys.stderr)
+    return 128 + number
 
 
 @contextmanager

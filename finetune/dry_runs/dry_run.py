@@ -10,7 +10,6 @@ import copy
 import dataclasses
 import io
 import json
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTConfig, ASTFeatureExtractor
-from modeling_ast.atomic_files import open_atomically
+from modeling_ast.atomic_files import open_atomically, temporary_folder
 from modeling_ast.audio import AudioError, AudioReader
 from modeling_ast.log_mel import num_frames, num_samples
 
@@ -109,7 +108,7 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
             report["waveform_cache_bytes"] = cache_space(cache, data.splits, training_args.seed)
         print(*data_lines(report), sep="\n", flush=True)
         report["refused"] = refused_up_front(argv, arguments, data, report)
-        with tempfile.TemporaryDirectory(prefix="ast-dry-run-") as scratch:
+        with temporary_folder("ast-dry-run") as scratch:
             apart, looks = apart_from_the_run(
                 arguments, scratch, looked, limit.share(PREPARING, later=PICTURE + COST).left
             )
@@ -127,7 +126,7 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
                 groups = (model_args, data_args, optimization_args)
                 report["proposals"] = propose(run.trainer, run.clips, groups, cost, report, limit)
         with open_atomically(folder / REPORT_NAME) as file:
-            file.write(f"{json.dumps(report, indent=1, ensure_ascii=False)}\n".encode())
+            file.write(f"{json.dumps(report, indent=1, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
     print(*cost_lines(report), *proposal_lines(report), *refused_lines(report), sep="\n")
     print(f"\nNothing was trained. {folder}: {PICTURE_NAME}, {REPORT_NAME}", flush=True)
     return report

@@ -4,6 +4,7 @@ import textwrap
 from collections.abc import Iterator
 
 from modeling_ast.audio import KINDS_IN_WORDS, notes_in_words
+from modeling_ast.names_as_text import in_one_line
 
 from ..checks import SPLIT_WORDS
 from ..clip_sets.waveform_cache import in_bytes
@@ -53,7 +54,7 @@ def looked_at_line(looked_at: dict, bad: int) -> str:
 def label_lines(report: dict) -> Iterator[str]:
     """The number of clips of each label in each split."""
     sides, counts = list(report["clips"]), report["labels"]
-    width = min(LONGEST_NAME, max(len(name) for name in (*counts, "all clips")))
+    width = min(LONGEST_NAME, max(len(in_one_line(name)) for name in (*counts, "all clips")))
     yield from ["", f"  {'label':{width}}" + "".join(f"{SPLIT_WORDS[side]:>12}" for side in sides)]
     order = list(counts)
     if len(order) > MOST_LABELS:
@@ -63,8 +64,9 @@ def label_lines(report: dict) -> Iterator[str]:
         if name is None:
             yield f"  ... {len(counts) - 2 * EXTREME_LABELS} labels between these ..."
             continue
+        name, by_side = in_one_line(name), counts[name]
         shown = textwrap.shorten(name, LONGEST_NAME, placeholder="...") if len(name) > LONGEST_NAME else name
-        yield f"  {shown:{width}}" + "".join(f"{counts[name][side]:>12}" for side in sides)
+        yield f"  {shown:{width}}" + "".join(f"{by_side[side]:>12}" for side in sides)
     yield f"  {'all clips':{width}}" + "".join(f"{report['clips'][side]:>12}" for side in sides)
 
 
@@ -110,7 +112,9 @@ def band_lines(band: dict) -> Iterator[str]:
         return
     words = f"Above {edge}, where the model hears nothing: {band['share']:.1%} of the energy (mean over the clips)"
     if band["worst_labels"]:
-        words += "; most for " + ", ".join(f"{name} {share:.0%}" for name, share in band["worst_labels"].items())
+        words += "; most for " + ", ".join(
+            f"{in_one_line(name)} {share:.0%}" for name, share in band["worst_labels"].items()
+        )
     yield from _wrapped(words)
     if band["share"] >= LARGE_SHARE_ABOVE_BAND:
         yield from _wrapped("  Sounds that differ only up there cannot be told apart.")
@@ -143,7 +147,7 @@ def bad_clip_lines(bad_clips: list[dict], seen: int) -> Iterator[str]:
         return
     yield from ["", f"{len(bad_clips)} of {seen} clips looked at cannot be used:"]
     for clip in bad_clips[:MOST_BAD_CLIPS]:
-        yield from _wrapped(f"  {clip['reason']}")
+        yield from _wrapped(f"  {in_one_line(clip['reason'])}")
     if len(bad_clips) > MOST_BAD_CLIPS:
         yield f"  ... and {len(bad_clips) - MOST_BAD_CLIPS} more"
 

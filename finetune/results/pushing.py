@@ -16,8 +16,8 @@ from transformers.trainer_utils import HubStrategy
 from model_card.push_to_hub import PushError, Repository, check_access, check_names, with_owner
 from model_card.render import write_model_card
 from model_card.run_summary import features_section, origin_section, write_run_summary
+from modeling_ast.interruption import signal_of
 
-from ..robustness.interruption import signal_of
 from . import run_summary
 
 if TYPE_CHECKING:  # which imports this

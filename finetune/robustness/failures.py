@@ -12,6 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from modeling_ast.audio import CHECK_SPELLING, AudioError, MissingAudioError
+from modeling_ast.interruption import signal_of
 
 from ..arguments import WIDTH_FIELDS, ASTTrainingArguments, DataArguments
 from ..lora import is_adapted
@@ -22,7 +23,6 @@ from ..sources.data_errors import own_message
 from ..trainer import ASTTrainer
 from ..weight_averaging import AveragingError
 from .divergence import NotANumberError
-from .interruption import signal_of
 
 FLAGS_NAMED = 3
 SMALLEST_LENGTH = 64  # frames; a shorter input is no longer the same task

@@ -3,11 +3,11 @@
 import os
 import shutil
 import subprocess
-import tempfile
 from dataclasses import dataclass
 
 import numpy as np
 
+from ..atomic_files import temporary_folder
 from .content import BytesContent, Content
 from .errors import first_line
 from .sample_regions import sample_region
@@ -108,10 +108,10 @@ def decode_with_program(content: Content) -> FFmpegSamples:
     """
     if content.path is None:
         # Some containers cannot be read from a pipe.
-        with tempfile.NamedTemporaryFile(prefix="ast-kit-") as file:
-            for offset in range(0, content.size, 1 << 24):
-                file.write(content.read(offset, 1 << 24))
-            file.flush()
+        with temporary_folder("ast-kit") as folder:
+            with open(folder / "audio", "wb") as file:
+                for offset in range(0, content.size, 1 << 24):
+                    file.write(content.read(offset, 1 << 24))
             return _run_program(file.name)
     return _run_program(os.path.abspath(content.path))
 

@@ -210,8 +210,10 @@ def test_an_interrupted_conversion_leaves_nothing(make_original, tmp_path, stop)
     run = subprocess.run(
         [sys.executable, "-c", script, make_original(), tmp_path / "ast"], capture_output=True, text=True
     )
-    assert run.returncode == 130
-    assert run.stderr == f"ast-convert: interrupted; {tmp_path / 'ast'} was not written.\n"
+    assert run.returncode == 128 + stop
+    assert run.stderr == (
+        f"ast-convert: interrupted ({stop.name}). {tmp_path / 'ast'} was not written; type the same command again.\n"
+    )
     assert not list(tmp_path.iterdir())
 
 

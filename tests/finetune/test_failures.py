@@ -788,7 +788,7 @@ def test_an_interruption_lets_a_save_be_finished_and_a_second_one_leaves_no_part
 
 def test_an_interruption_before_the_training_says_that_nothing_was_trained(recipe, capsys, monkeypatch):
     monkeypatch.setattr("finetune.run_finetune.prepare_run", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-    assert "interrupted (SIGTERM) before a training began" in stopped(recipe, capsys, code=143)
+    assert "interrupted (SIGTERM). It was before a training began" in stopped(recipe, capsys, code=143)
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,12 @@ from transformers import TrainerState, TrainingArguments
 
 from finetune.command_line import parse_arguments
 from finetune.results.pushing import NOT_PUSHED, NotPushedError, check_push, push_finished_run, write_trainer_card
-from finetune.robustness.interruption import Interrupted
 from finetune.run_finetune import main
 from model_card.push_to_hub import PushError
 from model_card.render import render_model_card
 from model_card.run_summary import write_run_summary
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.interruption import Interrupted
 
 SETTINGS = {
     "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "frequency_stride": 16,

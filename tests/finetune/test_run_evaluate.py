@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 
+import datasets
 import numpy as np
 import pytest
 import soundfile
@@ -14,7 +15,7 @@ from transformers import ASTForAudioClassification as StockModel
 
 from finetune import run_evaluate
 from finetune.arguments import DataArguments
-from finetune.run_evaluate import main, print_evaluations, write_evaluations
+from finetune.run_evaluate import main, print_evaluations, print_table, write_evaluations, write_predictions
 from finetune.scoring import (
     DivergedError,
     ScoringError,
@@ -402,3 +403,29 @@ def test_clips_without_labels_are_named_below_the_table(capsys):
     assert section["metrics"]["accuracy"] == 1
     print_evaluations({"a": section}, per_class=False)
     assert capsys.readouterr().out.endswith("\n1 of 3 clips have no label and no part in the accuracy\n")
+
+
+@pytest.mark.parametrize("make_safe", [False, True])
+def test_names_in_predictions_are_read_back_or_made_harmless(tmp_path, make_safe):
+    labels, files = ["=1+1", "a\rb", '"'], ["-1.wav", "a\nb.wav"]
+    split = datasets.Dataset.from_dict({"audio": [{"path": name} for name in files], "label": [0, 1]})
+    split = split.cast_column("label", datasets.ClassLabel(names=labels))
+    write_predictions(tmp_path / "scores.csv", split, labels, np.array([[-0.5, 1, 0]] * 2), make_safe)
+    with open(tmp_path / "scores.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    mark = "'" if make_safe else ""
+    assert rows == [
+        ["file", "truth", mark + labels[0], *labels[1:]],
+        [mark + files[0], mark + labels[0], "-0.5", "1", "0"],
+        [files[1], labels[1], "-0.5", "1", "0"],
+    ]
+
+
+def test_harmless_names_are_those_of_predictions(capsys):
+    assert main(["--model_name_or_path", "m", "--dataset_name", "d", "--spreadsheet_safe"]) == 2
+    assert "spreadsheet_safe is about the CSV file of --predictions" in capsys.readouterr().err
+
+
+def test_names_in_printed_tables_stay_in_their_line(capsys):
+    print_table(["label", "F1"], [["a\nb\x1b[31m", 0.5]])
+    assert capsys.readouterr().out.splitlines()[1].split() == [r"a\nb\x1b[31m", "0.5000"]

@@ -7,7 +7,8 @@ import json
 import pandas
 import pytest
 
-from modeling_ast.tag_formats import FORMATS, format_results, in_one_line
+from modeling_ast.names_as_text import in_one_line
+from modeling_ast.tag_formats import FORMATS
 from modeling_ast.tagging import FileTags, Segment, Tag
 
 STRANGE = (
@@ -36,7 +37,10 @@ def results(label, timeline=True, file=None, highest_frequency=8000.0):
 
 
 def written(output_format, *arguments, timeline=True, **keywords):
-    lines = format_results(results(*arguments, timeline=timeline, **keywords), output_format, timeline)
+    row = FORMATS[output_format]
+    lines = [row.header(timeline)] if row.header else []
+    for result in results(*arguments, timeline=timeline, **keywords):
+        lines += row.lines(result)
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -1,6 +1,7 @@
 """What the commands print: into pipes that are closed, on full disks, and in encodings without the characters that a name has."""
 
 import configparser
+import errno
 import importlib
 import io
 import os
@@ -167,3 +168,34 @@ def test_every_command_prints_so(program, module, monkeypatch):
         with pytest.raises(SystemExit) as ended:
             main(["--help"])
     assert ended.value.code == 141
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OSError(errno.ENOSPC, "full"), "No space left on device. Make room"),
+        (
+            OSError(errno.EROFS, "read", "a\nb"),
+            r"a\nb: Read-only file system. Name a place on a disk that is not read-only",
+        ),
+        (OSError(errno.EACCES, "no", ".x.ast-tmp", None, "x"), "x: Permission denied. Name a place where you may"),
+        (OSError(errno.ENAMETOOLONG, "long", "n"), "n: File name too long. Most disks take names of up to 255 bytes"),
+    ],
+)
+def test_a_place_that_cannot_be_written_to_is_told_in_a_line(capsys, error, words):
+    @shell_command("ast-something")
+    def main():
+        raise error
+
+    assert main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ast-something: {words}")
+
+
+def test_errors_about_something_else_are_not_hidden():
+    @shell_command("ast-something")
+    def main():
+        raise TimeoutError(errno.ETIMEDOUT, "too late")
+
+    with pytest.raises(TimeoutError):
+        main()
