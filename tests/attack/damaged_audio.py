@@ -256,9 +256,9 @@ def _other_suffix(whole: Damaged, variant: int, generator) -> Damaged:
 
 
 def mp3_frames(count: int, alternating: bool) -> bytes:
-    """MPEG-2 frames of 24 bytes without audio, of one kind or, in turn, of mono and stereo."""
-    kinds = (b"\xff\xf3\x14\xc0", b"\xff\xf3\x14\x00") if alternating else (b"\xff\xf3\x14\xc0",) * 2
-    return b"".join(kind + bytes(20) for kind in kinds) * (count // 2)
+    """MPEG-2 frames of 24 bytes without audio, all mono or, four by four, mono and stereo: streams of 96 bytes."""
+    mono, stereo = (b"\xff\xf3\x14" + mode + bytes(20) for mode in (b"\xc0", b"\x00"))
+    return (4 * mono + 4 * (stereo if alternating else mono)) * (count // 8)
 
 
 def _garbage(whole: Damaged, variant: int, generator) -> Damaged:
@@ -283,7 +283,7 @@ def _garbage(whole: Damaged, variant: int, generator) -> Damaged:
         encode(recording(variant, 0.1), ".wav") * 1_500,
         encode(recording(variant, 0.1), ".mp3") * 300,
         mp3_frames(100_000, alternating=True),
-        mp3_frames(400_000, alternating=False),
+        mp3_frames(40_000, alternating=False),  # a quarter of an hour
         zlib.compress(noise),
     )
     # Joined recordings and frames of silence are audio.
