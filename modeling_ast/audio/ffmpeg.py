@@ -24,6 +24,7 @@ FFMPEG_COMMANDS = {
 
 LONGEST_PAUSE = 60.0  # seconds that the ffmpeg program may give nothing, as where it looks for an index on a slow disk
 PIECE = 1 << 20  # bytes
+_TORCHCODEC_ERRORS = (AssertionError, LookupError, RuntimeError, TypeError, ValueError)  # over what a file says
 
 
 class FFmpegMissingError(Exception):
@@ -82,7 +83,7 @@ def decode_with_torchcodec(
             longest = (most + 1) / rate
             stop = begin + (longest if seconds is None else min(seconds, longest))
         samples = decoder.get_samples_played_in_range(stop_seconds=stop)
-    except (RuntimeError, ValueError) as error:
+    except _TORCHCODEC_ERRORS as error:
         raise FFmpegError(first_line(error)) from error
     if samples.data.shape[1] > most:
         raise allowance.error(channels, rate)
@@ -112,7 +113,7 @@ def _torchcodec_decoder(content: Content):
         raise FFmpegMissingError(first_line(error)) from error
     try:
         return AudioDecoder(content.path or content.read(0, content.size))
-    except (RuntimeError, ValueError) as error:
+    except _TORCHCODEC_ERRORS as error:
         # torchcodec 0.17 imports without FFmpeg and fails at the first decoder, with no error class of its own.
         if "Could not load libtorchcodec" in str(error):
             raise FFmpegMissingError(first_line(error)) from error

@@ -255,7 +255,10 @@ def tracks(content: Content, audio_format: str | None) -> tuple[int, int] | None
     """
     if audio_format == "WMA":
         header = content.part(0, min(content.size, int.from_bytes(content.read(16, 8), "little")))
-        kinds = [header.read(at + 24, 16) == ASF_AUDIO for at in itertools.islice(header.find_all(ASF_STREAM_PROPERTIES), MOST_TAGS)]
+        kinds = [
+            header.read(at + 24, 16) == ASF_AUDIO
+            for at in itertools.islice(header.find_all(ASF_STREAM_PROPERTIES), MOST_TAGS)
+        ]
     elif audio_format == "AVI":
         samples = content.find(b"movi")  # of the first file, where several are joined
         header = content.part(0, samples if samples >= 0 else min(content.size, 1 << 16))

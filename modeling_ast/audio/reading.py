@@ -15,7 +15,15 @@ import numpy as np
 
 from .channels import channel_number, one_channel, parse_channels, silent_band_note, sound_notes
 from .content import BytesContent, Content, FileContent
-from .decoders import DecodedAudio, beyond_most_recordings, decode_recording, one_after_the_other, stream_numbers, stream_seconds, streams_of
+from .decoders import (
+    DecodedAudio,
+    beyond_most_recordings,
+    decode_recording,
+    one_after_the_other,
+    stream_numbers,
+    stream_seconds,
+    streams_of,
+)
 from .errors import (
     CANCELLED,
     CHECK_SPELLING,
@@ -44,7 +52,9 @@ logger = logging.getLogger(__name__)
 
 SECONDS_BEYOND = 60.0  # that a file is decoded beyond what is asked for, if it lasts that long
 UNRELIABLE = WITHOUT_LENGTH | {"AVI", "AAC", None}  # formats whose announced length may be far from the truth
-MOST_FAILED = 10  # recordings joined in a file that cannot be decoded, after which no other is tried: each may take a second
+MOST_FAILED = (
+    10  # recordings joined in a file that cannot be decoded, after which no other is tried: each may take a second
+)
 HELD_WHOLE = 1 << 26  # bytes of a file that are read at once; of a larger one as much as is decoded
 
 

@@ -184,7 +184,7 @@ def test_silence_in_what_is_heard_of_a_file(write):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError, MemoryError, SystemError, RuntimeError, OverflowError, IndexError, OSError]
+    "error", [ValueError, MemoryError, SystemError, RuntimeError, OverflowError, IndexError, OSError, AssertionError]
 )
 @pytest.mark.parametrize("place", ["decode_recording", "resample", "sound_notes"])
 def test_whatever_is_raised_over_a_file_is_an_error_that_names_it(write, monkeypatch, error, place):
