@@ -4,9 +4,11 @@ import io
 import shutil
 import struct
 import subprocess
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -65,8 +67,10 @@ def encode(samples: np.ndarray, suffix: str, rate: int = RATE, subtype: str | No
     audio_format, usual = FORMATS[suffix]
     if audio_format is None:
         command = ["ffmpeg", "-v", "error", "-f", "f32le", "-ar", str(rate), "-ac", "1", "-i", "-", "-c:a", usual]
-        command += ["-bitexact", "-f", "ipod", "-movflags", "frag_keyframe+empty_moov", "-"]
-        return subprocess.run(command, input=samples.tobytes(), capture_output=True, check=True).stdout
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "clip.m4a")
+            subprocess.run([*command, "-bitexact", path], input=samples.tobytes(), check=True)
+            return path.read_bytes()
     buffer = io.BytesIO()
     soundfile.write(buffer, samples, rate, format=audio_format, subtype=subtype or usual)
     return buffer.getvalue()
@@ -148,7 +152,7 @@ def ogg_checksum(page: bytes) -> int:
     return value
 
 
-def _last_granule(content: bytes, granule: int) -> bytes:
+def with_last_granule(content: bytes, granule: int) -> bytes:
     at = content.rfind(b"OggS")
     page = patch(content[at:], 6, struct.pack("<Q", granule))
     return content[:at] + patch(page, 22, struct.pack("<I", ogg_checksum(page)))
@@ -159,13 +163,17 @@ def flac_of_silence(samples: int, channels: int = 1) -> bytes:
     block = 65_535
     info = struct.pack(">HH", block, block) + bytes(6)
     info += (RATE << 44 | channels - 1 << 41 | 15 << 36 | samples).to_bytes(8, "big") + bytes(16)
-    frames = [b"fLaC\x80\x00\x00\x22" + info]
-    for number in range(samples // block):
-        head = b"\xff\xf8" + bytes([7 << 4, channels - 1 << 4]) + _utf8(number) + struct.pack(">H", block - 1)
-        head += bytes([_crc(head, 8, 0x07)])
-        body = head + bytes(3 * channels)  # a constant subframe: its header, and a sample of 16 bits
-        frames.append(body + _crc(body, 16, 0x8005).to_bytes(2, "big"))
-    return b"".join(frames)
+    return b"".join(
+        [b"fLaC\x80\x00\x00\x22" + info, *(flac_frame(number, channels, block) for number in range(samples // block))]
+    )
+
+
+def flac_frame(number: int, channels: int = 1, block: int = 65_535) -> bytes:
+    """A frame of silence."""
+    head = b"\xff\xf8" + bytes([7 << 4, channels - 1 << 4]) + _utf8(number) + struct.pack(">H", block - 1)
+    head += bytes([_crc(head, 8, 0x07)])
+    body = head + bytes(3 * channels)  # a constant subframe: its header, and a sample of 16 bits
+    return body + _crc(body, 16, 0x8005).to_bytes(2, "big")
 
 
 def _utf8(number: int) -> bytes:
@@ -196,9 +204,9 @@ def _claims(whole: Damaged, variant: int, generator) -> Damaged:
     elif suffix == ".flac" and variant < 10:
         content = patch(content, 21, bytes([content[21] | 15]) + struct.pack(">I", far & 0xFFFF_FFFF))
     elif suffix == ".flac":
-        content = flac_of_silence(65_535 * 40_000, 8)
+        content = flac_of_silence(65_535 * 10_000, 8)
     elif suffix in (".ogg", ".opus"):
-        content = _last_granule(content, far if variant < 10 else (1 << 62) - 1)
+        content = with_last_granule(content, far if variant < 10 else (1 << 62) - 1)
     elif suffix == ".mp3":
         at = max(content.find(b"Info"), content.find(b"Xing"))
         frames = 0xFFFF_FFFF if variant < 10 else 1 << 27
@@ -282,11 +290,15 @@ def _garbage(whole: Damaged, variant: int, generator) -> Damaged:
         encode(recording(variant, 0.1), ".wav") * 1_500,
         encode(recording(variant, 0.1), ".mp3") * 300,
         mp3_frames(100_000, alternating=True),
-        mp3_frames(40_000, alternating=False),  # a quarter of an hour
+        mp3_frames(20_000, alternating=False),  # eight minutes
         zlib.compress(noise),
     )
     # Joined recordings and frames of silence are audio.
-    return _changed(whole, contents[variant], original=None, is_bad=not 15 <= variant <= 18)
+    original = None
+    if variant == 16:
+        of_one = soundfile.read(io.BytesIO(encode(recording(variant, 0.1), ".mp3")), dtype="float32")[0]
+        original = encode(np.tile(of_one, 300), ".wav", subtype="FLOAT")
+    return _changed(whole, contents[variant], original=original, is_bad=not 15 <= variant <= 18)
 
 
 KINDS: dict[str, Callable[[Damaged, int, np.random.Generator], Damaged]] = {
