@@ -4,8 +4,6 @@ A header can announce 2^36 samples, and a few bytes of FLAC or Opus can hold as 
 grows with what has been decoded, and a file that becomes more than its bytes can hold of sound is refused.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from .errors import AudioError
@@ -30,7 +28,6 @@ class TooMuchError(AudioError):
     """A file that becomes more than it may."""
 
 
-@dataclass
 class Allowance:
     """How many numbers a file may still become.
 
@@ -39,11 +36,9 @@ class Allowance:
         size (`int`): its bytes.
     """
 
-    name: str
-    size: int
-
-    def __post_init__(self):
-        self.left = max(ALWAYS_ALLOWED, ALLOWED_PER_BYTE * self.size)
+    def __init__(self, name: str, size: int):
+        self.name, self.size = name, size
+        self.left = max(ALWAYS_ALLOWED, ALLOWED_PER_BYTE * size)
 
     def samples(self, channels: int, sampling_rate: float) -> int:
         """How many samples that is.
@@ -64,9 +59,10 @@ class Allowance:
         Raises:
             TooMuchError: if that is more than the file may become.
         """
-        if samples > self.samples(channels, sampling_rate):
+        numbers = int(samples * self._numbers(channels, sampling_rate))
+        if numbers > self.left:
             raise self.error(channels, sampling_rate)
-        self.left -= int(samples * self._numbers(channels, sampling_rate))
+        self.left -= numbers
 
     @staticmethod
     def _numbers(channels: int, sampling_rate: float) -> float:

@@ -169,9 +169,8 @@ class AudioReader:
                     f"{name} is an audio file without a single sample. Record or export it again, or leave it out."
                 )
             checked_rate(decoded.sampling_rate, name)
-            with np.errstate(over="ignore", invalid="ignore"):  # of samples that are refused in the next lines
-                waveform = one_channel(decoded.samples, self.channels, name)
-                lowest, highest = float(waveform.min()), float(waveform.max())  # NaN if one sample is
+            waveform = one_channel(decoded.samples, self.channels, name)
+            lowest, highest = float(waveform.min()), float(waveform.max())  # NaN if one sample is
             checked_level(lowest, highest, name)
             heard = seconds if heard is None else heard
             if decoded.samples.shape[1] > 1 or heard is not None or is_silence(lowest, highest):
