@@ -23,6 +23,7 @@ from modeling_ast.audio import (
     ogg,
     read_audio,
     reading,
+    tags,
 )
 from modeling_ast.audio.content import BytesContent
 from tests.attack.damaged_audio import (
@@ -170,18 +171,20 @@ def test_an_au_whose_size_libsndfile_takes_for_a_negative_one():
 @pytest.mark.parametrize(
     "content",
     [
-        b"ID3\x04\0\0\0\0\0\0" * 400_000,
-        bytes(128) + (b"TAG" + bytes(125)) * 30_000,
-        b"RIFF\xff\xff\xff\xffWAVE" + b"junk\0\0\0\0" * 500_000,
-        b"fLaC\0\0\0\x22" + bytes(34) + b"\x01\0\0\0" * 1_000_000,
+        b"ID3\x04\0\0\0\0\0\0" * 50_000,
+        (b"TAG" + bytes(125)) * 20_000,
+        b"RIFF\xff\xff\xff\xffWAVE" + b"junk\0\0\0\0" * 50_000,
+        b"fLaC\0\0\0\x22" + bytes(34) + b"\x01\0\0\0" * 50_000,
     ],
     ids=["ID3", "TAG", "WAV", "FLAC"],
 )
-def test_no_end_of_tags_and_chunks_takes_no_long_time(content):
-    started = time.perf_counter()
+def test_tags_and_chunks_without_end_are_not_all_looked_at(monkeypatch, content):
+    read, reads = BytesContent.read, []
+    monkeypatch.setattr(BytesContent, "read", lambda *args: reads.append(1) or read(*args))
     with pytest.raises(AudioError):
         decode_audio(content)
-    assert time.perf_counter() - started < 2
+    tags.trailing_tags(BytesContent(content))
+    assert len(reads) < 10_000
 
 
 @pytest.fixture
@@ -225,5 +228,7 @@ def test_torchcodec_decodes_no_more_than_a_file_may_become(tmp_path, monkeypatch
     np.testing.assert_array_equal(decoded.samples, whole.samples[:RATE])
     monkeypatch.setattr(limits, "ALWAYS_ALLOWED", 20_000)
     monkeypatch.setattr(limits, "ALLOWED_PER_BYTE", 0)
+    with pytest.raises(limits.TooMuchError, match="becomes more than 1 s of 1 channel"):
+        ffmpeg.decode_with_torchcodec(BytesContent(path.read_bytes()), limits.Allowance("clip", 100), True, None)
     with pytest.raises(AudioError, match="becomes more than 1 s of 1 channel"):
         decode_audio(path)
