@@ -22,6 +22,7 @@ from .segments import SEGMENT_READINGS, label_stretches, window_starts
 from .surroundings import cache_hint
 
 MULTI_LABEL_THRESHOLD = 0.5  # where a checkpoint names no other
+LONG_FILE = 600  # seconds, from which on a file's waveform is scored before another is decoded
 
 
 class TaggingError(ValueError):
@@ -212,10 +213,19 @@ class AudioTagger:
         hop_samples: int,
         place_segments: Callable[[str, int, list[int], np.ndarray], list[Segment]] | None,
     ) -> Iterator[FileTags]:
-        """Decode `batch_size` files, score all their windows, go on; segments if there is something that places them."""
-        for first in range(0, len(files), batch_size):
-            names = [str(file) for file in files[first : first + batch_size]]
-            group = {file: self._hear(file) for file in dict.fromkeys(names)}
+        """Decode `batch_size` files, score all their windows, go on; segments if there is something that places them.
+
+        After a long one the group ends, so that no two of them are held.
+        """
+        names: list[str] = []
+        group: dict[str, Heard | AudioError] = {}
+        for number, file in enumerate(map(str, files), 1):
+            names.append(file)
+            if file not in group:
+                group[file] = self._hear(file)
+            is_long = isinstance(group[file], Heard) and group[file].waveform.size > LONG_FILE * self.sampling_rate
+            if len(names) < batch_size and number < len(files) and not is_long:
+                continue
             heard = {file: found for file, found in group.items() if isinstance(found, Heard)}
             starts = {file: self._window_starts(found.waveform.size, hop_samples) for file, found in heard.items()}
             scores = self._score_files({file: found.waveform for file, found in heard.items()}, starts, batch_size)
@@ -230,6 +240,7 @@ class AudioTagger:
                 labels = self._best_labels(found.mean(axis=0), top_k)
                 highest_frequency = min(heard[file].file_rate, self.sampling_rate) / 2
                 yield FileTags(file, labels, segments, highest_frequency=highest_frequency, notes=heard[file].notes)
+            names, group, heard = [], {}, {}
 
     def _window_starts(self, num_samples: int, hop_samples: int) -> list[int]:
         from .log_mel import is_cut

@@ -169,7 +169,7 @@ def test_one_file_that_cannot_be_decoded_or_scored_costs_no_other(checkpoint, tm
     tagger = AudioTagger.from_pretrained(checkpoint, "cpu")
     together, alone = list(tagger.tag_files(paths)), [*tagger.tag_files(paths[:1]), *tagger.tag_files(paths[3:])]
     assert [tags.file for tags in together] == [str(path) for path in paths]
-    assert together[1].error.startswith(f"{paths[1]} cannot be scored: Clip 0 has samples up to")
+    assert together[1].error.startswith(f"{paths[1]} has samples up to ")
     assert together[2].error.startswith(f"{paths[2]} cannot be decoded: MemoryError. There is not enough memory")
     for found, expected in zip([together[0], together[3]], alone, strict=True):
         assert found.error is None

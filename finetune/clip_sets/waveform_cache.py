@@ -29,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from modeling_ast.atomic_files import open_atomically, sync
 from modeling_ast.audio import AudioError, AudioNote, AudioReader
+from modeling_ast.audio.errors import ERRORS_OF_A_FILE
 
 from ..data import clip_name
 from ..sources.audio_columns import audio_batches
@@ -358,8 +359,10 @@ class WaveformCache:
     def _samples_at_most(self, audio: dict) -> int:
         try:
             header = soundfile.info(audio["path"] if audio["bytes"] is None else BytesIO(audio["bytes"]))
-        except (soundfile.SoundFileError, OSError):
+        except (*ERRORS_OF_A_FILE, soundfile.SoundFileError, TypeError):
             return self.max_samples  # no header that is read without decoding, or no audio at all
+        if header.frames <= 0 or header.samplerate <= 0:  # of what was written to a pipe there is more than it says
+            return self.max_samples
         return min(-(-header.frames * self.reader.sampling_rate // header.samplerate), self.max_samples)
 
 

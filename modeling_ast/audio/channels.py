@@ -88,14 +88,15 @@ def one_channel(samples: np.ndarray, channels: str | int, name: str) -> np.ndarr
 def _mean(samples: np.ndarray) -> np.ndarray:
     if samples.shape[1] == 1:
         return samples[:, 0]
-    if samples.shape[1] >= FEW_CHANNELS:
-        return samples.mean(axis=1)
-    # The same sums, and for few channels ten times faster.
-    total = samples[:, 0].copy()
-    for channel in samples.T[1:]:
-        total += channel
-    total /= samples.shape[1]
-    return total
+    with np.errstate(over="ignore", invalid="ignore"):  # of samples that are refused afterwards
+        if samples.shape[1] >= FEW_CHANNELS:
+            return samples.mean(axis=1)
+        # The same sums, and for few channels ten times faster.
+        total = samples[:, 0].copy()
+        for channel in samples.T[1:]:
+            total += channel
+        total /= samples.shape[1]
+        return total
 
 
 def sound_notes(

@@ -14,6 +14,7 @@ from . import ffmpeg, flac, formats, mp3, ogg
 from .content import Content
 from .errors import CUT_OFF, DAMAGED, HEADER, LEFT_OUT, AudioError, AudioNote
 from .ffmpeg import FFMPEG_COMMANDS, FFmpegError, FFmpegMissingError, FFmpegSamples
+from .limits import READ_AT_ONCE, READ_PER_BYTE, Allowance
 from .sample_regions import patched, sample_region
 from .tags import leading_tags
 
@@ -24,6 +25,8 @@ LESS_THAN_ANNOUNCED = (
 NOTABLE_SHARE, NOTABLE_SECONDS = 0.01, 0.3  # of what a container announces: encoders' padding is less
 SCRAMBLED_SHARE = 0.9  # what torchcodec gives less of than that may be pieces without what lies between them
 SPOTS_NAMED = 3
+NO_DAMAGE = ogg.PageDamage()
+FRAMES_LOST = 100  # times as many as the size of a damaged spot says that an MP3 may say it has lost there
 LONGEST_FLAC = 1 << 36  # samples that a header can announce
 AGAIN = "Copy or download it again."
 
@@ -69,7 +72,9 @@ class Stream:
     check_holes: bool = False
 
 
-def decode_recording(content: Content, audio_format: str | None, name: str, seconds: float | None) -> DecodedAudio:
+def decode_recording(
+    content: Content, audio_format: str | None, name: str, seconds: float | None, allowance: Allowance
+) -> DecodedAudio:
     """Decode one recording.
 
     Args:
@@ -77,31 +82,33 @@ def decode_recording(content: Content, audio_format: str | None, name: str, seco
         audio_format (`str`, *optional*): from [`sniff_format`].
         name (`str`): what messages call it.
         seconds (`float`, *optional*): how much of its beginning is wanted; all if not given.
+        allowance ([`Allowance`]): what it may become.
 
     Returns:
         [`DecodedAudio`].
 
     Raises:
-        AudioError: if it cannot be decoded.
+        AudioError: if it cannot be decoded, or becomes more than it may.
     """
     import soundfile
 
     try:
-        if audio_format == "FLAC" and (whole := _whole_flac(content, seconds)) is not None:
+        if audio_format == "FLAC" and (whole := _whole_flac(content, seconds, allowance)) is not None:
             return whole
         decoded = [
-            _decode_stream(stream, name, seconds) for stream in streams_of(content, audio_format, name, seconds)
+            _decode_stream(stream, name, seconds, allowance)
+            for stream in streams_of(content, audio_format, name, seconds)
         ]
-        return one_after_the_other(decoded)
+        return one_after_the_other(decoded, name, allowance)
     except soundfile.SoundFileError as error:
         if audio_format == "FLAC" and (info := flac.stream_info(content)) is not None:
             stream = _mended_flac(content, info, name)
             if stream is not None:
                 with suppress(soundfile.SoundFileError):  # such as 32 bits, which libsndfile has not
-                    return _decode_stream(stream, name, seconds)
+                    return _decode_stream(stream, name, seconds, allowance)
         # The text of an error about a stream begins with the stream's address; what went wrong comes last.
         soundfile_words = str(error).rpartition(">: ")[2].rpartition("': ")[2].rstrip(".")
-    return _decode_with_ffmpeg(content, audio_format, name, soundfile_words)
+    return _decode_with_ffmpeg(content, audio_format, name, soundfile_words, seconds, allowance)
 
 
 def streams_of(content: Content, audio_format: str | None, name: str, seconds: float | None = None) -> list[Stream]:
@@ -161,7 +168,7 @@ def _damaged(
 
 
 def _mp3_streams(content: Content, name: str, seconds: float | None) -> list[Stream]:
-    found = mp3.mp3_streams(content, seconds)
+    found = mp3.mp3_streams(content, seconds, formats.MOST_RECORDINGS)
     streams = []
     for stream in found:
         header, notes, silences = stream.header, [], []
@@ -170,7 +177,7 @@ def _mp3_streams(content: Content, name: str, seconds: float | None) -> list[Str
         if stream.gaps:
             frame_size = (stream.stop - stream.start) / stream.frames
             lost = [max(1, round((stop - start) / frame_size)) for _, start, stop in stream.gaps]
-            if missing > 0 and len(lost) == 1:
+            if len(lost) == 1 and 0 < missing <= FRAMES_LOST * lost[0]:
                 lost = [missing]
             silences = [
                 (frames * frame_seconds, count * frame_seconds)
@@ -196,7 +203,15 @@ def _mp3_streams(content: Content, name: str, seconds: float | None) -> list[Str
             mended, skipped = mp3.stream_content(content, stream)
             samples = None if header.layer == 3 else stream.frames * header.samples
             streams.append(Stream(mended, notes, silences, share, skipped, samples))
+    if len(found) >= formats.MOST_RECORDINGS:
+        streams[-1].notes.append(beyond_most_recordings(name))
     return streams
+
+
+def beyond_most_recordings(name: str) -> AudioNote:
+    """That a file holds more recordings than are heard."""
+    words = f"more than {formats.MOST_RECORDINGS} recordings, joined one behind the other; those beyond are not heard."
+    return AudioNote(LEFT_OUT, f"{name} holds {words}")
 
 
 def _is_read_rightly(content: Content, stream: mp3.Mp3Stream, missing: int, is_only: bool) -> bool:
@@ -216,7 +231,7 @@ def _is_read_rightly(content: Content, stream: mp3.Mp3Stream, missing: int, is_o
     return guessed == stream.frames * stream.header.samples
 
 
-def _whole_flac(content: Content, seconds: float | None) -> DecodedAudio | None:
+def _whole_flac(content: Content, seconds: float | None, allowance: Allowance) -> DecodedAudio | None:
     """Decode FLAC as it is; `None` if that does not give what its header announces, or the file holds more."""
     import soundfile
 
@@ -226,11 +241,17 @@ def _whole_flac(content: Content, seconds: float | None) -> DecodedAudio | None:
             if file.frames > LONGEST_FLAC:  # of unknown length
                 return None
             wanted = file.frames if seconds is None else min(file.frames, round(seconds * file.samplerate))
-            samples = _read(file, wanted)
+            if wanted > allowance.samples(file.channels, file.samplerate):
+                info = flac.stream_info(content)
+                if info is not None and flac.last_sample(content, info) == info.samples:  # they are there
+                    raise allowance.error(file.channels, file.samplerate)
+                return None
+            samples = _read(file, wanted, allowance)
             if len(samples) < wanted or (wanted == file.frames and _goes_on(content, source.tell())):
                 return None
+            allowance.take(*samples.shape, file.samplerate)
             return DecodedAudio(samples, file.samplerate)
-    except (soundfile.SoundFileError, MemoryError):  # of a length that is not true
+    except soundfile.SoundFileError:
         return None
 
 
@@ -263,11 +284,39 @@ def _mended_flac(content: Content, info: flac.StreamInfo, name: str) -> Stream |
     return Stream(mended.content, notes, announced_share=share, ends_early=mended.ends_within_frame)
 
 
-def _read(file, wanted: int) -> np.ndarray:
-    """Samples of an open `soundfile.SoundFile`, float32 of shape `(samples, channels)`, up to `wanted` of them."""
-    # What `SoundFile.read` gives, in a twentieth less of the time that a short clip takes.
-    samples = np.empty((wanted, file.channels), np.float32)
-    return samples[: file.buffer_read_into(samples, "float32")] if wanted else samples
+def _read(file, wanted: int, allowance: Allowance) -> np.ndarray:
+    """Read samples of an open `soundfile.SoundFile`.
+
+    Memory is taken for what a file of its size mostly holds, and for more only as far as that has come.
+
+    Args:
+        file (`soundfile.SoundFile`): which may announce any number of samples.
+        wanted (`int`): samples that are read at most.
+        allowance ([`Allowance`]): what the file may become.
+
+    Returns:
+        `np.ndarray` of shape `(samples, channels)` and type float32.
+
+    Raises:
+        AudioError: if there are more samples than that.
+    """
+    channels = file.channels
+    if wanted * channels <= READ_AT_ONCE:
+        # What `SoundFile.read` gives, in a twentieth less of the time that a short clip takes.
+        samples = np.empty((wanted, channels), np.float32)
+        return samples[: file.buffer_read_into(samples, "float32")] if wanted else samples
+    most = allowance.samples(channels, file.samplerate)
+    size = min(wanted, max(1, max(READ_AT_ONCE, READ_PER_BYTE * allowance.size) // channels), most + 1)
+    samples = np.empty((size, channels), np.float32)
+    read = file.buffer_read_into(samples, "float32")
+    while read == len(samples) < wanted:
+        if read > most:
+            raise allowance.error(channels, file.samplerate)
+        samples.resize((min(wanted, 2 * read, most + 1), channels), refcheck=False)
+        read += file.buffer_read_into(samples[read:], "float32")
+    if read > most:
+        raise allowance.error(channels, file.samplerate)
+    return samples[:read]
 
 
 def _open_stream(stream: Stream):
@@ -289,57 +338,90 @@ def stream_seconds(stream: Stream) -> float:
         )
 
 
-def _decode_stream(stream: Stream, name: str, seconds: float | None) -> DecodedAudio:
+def stream_numbers(stream: Stream) -> int:
+    """How many numbers libsndfile announces of a stream."""
+    with _open_stream(stream) as file:
+        return max(0, _frames(stream, file)) * file.channels
+
+
+def _decode_stream(stream: Stream, name: str, seconds: float | None, allowance: Allowance) -> DecodedAudio:
     with _open_stream(stream) as file:
         announced, rate = _frames(stream, file), file.samplerate
         wanted = announced if seconds is None else min(announced, round(seconds * rate) + stream.skipped)
         if file.format == "MP3":
             file.seek(0)  # as soundfile.read does: the decoder rounds otherwise before its first seek
-        samples = _read(file, wanted)[stream.skipped :]
+        samples = _read(file, wanted, allowance)[stream.skipped :]
         wanted -= stream.skipped
     notes, silences = list(stream.notes), stream.silences
-    if stream.ends_early or stream.announced_share is not None:
-        there = len(samples) if len(samples) < wanted else announced - stream.skipped
-        notes.append(_cut_off(name, there / rate, stream.announced_share))
-    if stream.check_holes and len(samples) < wanted:
-        holes = ogg.damaged_stretches(stream.content, rate)
-        if holes:
-            share = (wanted - len(samples)) / rate / sum(end - begin for begin, end in holes)
-            notes.append(_damaged(name, holes, "could not be decoded in part and are heard as silence there"))
-            silences, earlier = [], 0.0
-            for begin, end in holes:
-                silences.append((begin - earlier, (end - begin) * share))
-                earlier += (end - begin) * share
-    return DecodedAudio(_with_silences(samples, silences, rate), rate, tuple(notes))
+    is_all, damage = wanted == announced - stream.skipped, NO_DAMAGE
+    if stream.check_holes and (is_all or len(samples) < wanted):
+        damage = ogg.page_damage(stream.content, rate)
+    there = len(samples) if len(samples) < wanted else announced - stream.skipped
+    share = stream.announced_share
+    is_short = wanted - len(samples) > max(NOTABLE_SECONDS * rate, NOTABLE_SHARE * wanted)
+    if is_short and len(samples) and not notes and not damage.holes and share is None:
+        share = wanted / len(samples)
+    if stream.ends_early or damage.ends_damaged or share is not None:
+        notes.append(_cut_off(name, there / rate, share))
+    if damage.holes:
+        if damage.begins_damaged and is_all:  # libsndfile counts from the first whole page on
+            most = allowance.samples(samples.shape[1], rate)
+            wanted = max(wanted, min(round(damage.seconds * rate), most))
+        lost = sum(end - begin for begin, end in damage.holes)
+        share = min(1.0, (wanted - len(samples)) / rate / lost)
+        notes.append(_damaged(name, damage.holes, "could not be decoded in part and are heard as silence there"))
+        silences, earlier = [], 0.0
+        for begin, end in damage.holes:
+            silences.append((begin - earlier, (end - begin) * share))
+            earlier += (end - begin) * share
+    return DecodedAudio(_with_silences(samples, silences, rate, allowance), rate, tuple(notes))
 
 
-def _with_silences(samples: np.ndarray, silences: list[tuple[float, float]], sampling_rate: int) -> np.ndarray:
-    """Samples with silence put in.
+def _with_silences(
+    samples: np.ndarray, silences: list[tuple[float, float]], sampling_rate: int, allowance: Allowance
+) -> np.ndarray:
+    """Samples with silence put in, counted as what a file becomes.
 
     Args:
         samples (`np.ndarray` of shape `(samples, channels)`): as decoded.
         silences (`list[tuple[float, float]]`): at which of their seconds, and for how long.
         sampling_rate (`int`): in Hz.
+        allowance ([`Allowance`]): of the file.
     """
+    channels = samples.shape[1]
+    if not silences:
+        allowance.take(len(samples), channels, sampling_rate)
+        return samples
+    lengths = [round(length * sampling_rate) for _, length in silences]
+    allowance.take(len(samples) + sum(lengths), channels, sampling_rate)
     pieces, start = [], 0
-    for begin, length in silences:
+    for (begin, _), length in zip(silences, lengths, strict=True):
         stop = min(round(begin * sampling_rate), len(samples))
-        pieces += [samples[start:stop], np.zeros((round(length * sampling_rate), samples.shape[1]), samples.dtype)]
+        pieces += [samples[start:stop], np.zeros((length, channels), samples.dtype)]
         start = stop
-    return np.concatenate([*pieces, samples[start:]]) if pieces else samples
+    return np.concatenate([*pieces, samples[start:]])
 
 
-def one_after_the_other(decoded: list[DecodedAudio]) -> DecodedAudio:
+def one_after_the_other(decoded: list[DecodedAudio], name: str, allowance: Allowance) -> DecodedAudio:
     """Recordings that were joined in one file as one: at the sampling rate and with the channels of the first.
 
     Args:
         decoded (`list[DecodedAudio]`): one or more.
+        name (`str`): what messages call the file.
+        allowance ([`Allowance`]): of the file; what is taken of it has been counted as it was decoded.
+
+    Raises:
+        AudioError: if a sampling rate is none that is converted, or the recordings become more than the file may.
     """
     if len(decoded) == 1:
         return decoded[0]
-    from .resampling import resample
+    from .resampling import checked_rate, resample
 
     rate, channels = decoded[0].sampling_rate, decoded[0].samples.shape[1]
+    for part in decoded:
+        if (part.sampling_rate, part.samples.shape[1]) != (rate, channels):
+            length = -(-len(part.samples) * checked_rate(rate, name) // checked_rate(part.sampling_rate, name))
+            allowance.take(length, channels, rate)
     pieces = []
     for part in decoded:
         samples = part.samples
@@ -352,7 +434,14 @@ def one_after_the_other(decoded: list[DecodedAudio]) -> DecodedAudio:
     return DecodedAudio(np.concatenate(pieces), rate, tuple(notes))
 
 
-def _decode_with_ffmpeg(content: Content, audio_format: str | None, name: str, soundfile_words: str) -> DecodedAudio:
+def _decode_with_ffmpeg(
+    content: Content,
+    audio_format: str | None,
+    name: str,
+    soundfile_words: str,
+    seconds: float | None,
+    allowance: Allowance,
+) -> DecodedAudio:
     """Decode what libsndfile cannot, and compare what comes of it with what the container announces."""
     if audio_format is None and (kind := formats.kind_of_no_audio(content)) is not None:
         raise AudioError(f"{name} holds {kind}, not audio. If it had the name of a recording, download it again.")
@@ -364,7 +453,9 @@ def _decode_with_ffmpeg(content: Content, audio_format: str | None, name: str, s
         )
     decoded, torchcodec_words = None, None
     try:
-        decoded = ffmpeg.decode_with_torchcodec(content)
+        # Times may jump in what announces no length, which a limit of time would cut there.
+        limit = None if audio_format in formats.WITHOUT_LENGTH else seconds
+        decoded = ffmpeg.decode_with_torchcodec(content, allowance, audio_format not in formats.WITHOUT_LENGTH, limit)
     except FFmpegMissingError as error:
         if not ffmpeg.has_program() or audio_format is None:
             codec = formats.foreign_codec(content, audio_format)
@@ -372,6 +463,8 @@ def _decode_with_ffmpeg(content: Content, audio_format: str | None, name: str, s
         torchcodec_words = "FFmpeg's libraries cannot be loaded"
     except FFmpegError as error:
         torchcodec_words = str(error)
+    if decoded is not None and seconds is not None and decoded.seconds >= seconds:
+        return DecodedAudio(decoded.samples, decoded.sampling_rate)  # of a long one the end is not looked at
     announced = decoded.announced if decoded else ffmpeg.announced_seconds(content)
     if audio_format in formats.WITHOUT_LENGTH:
         announced = None
@@ -385,7 +478,7 @@ def _decode_with_ffmpeg(content: Content, audio_format: str | None, name: str, s
     asked_program = audio_format is not None and ffmpeg.has_program() and (decoded is None or is_short)
     if asked_program:
         try:
-            by_program = ffmpeg.decode_with_program(content)
+            by_program = ffmpeg.decode_with_program(content, allowance)
         except FFmpegError as error:
             torchcodec_words = torchcodec_words or str(error)
         else:
@@ -399,6 +492,7 @@ def _decode_with_ffmpeg(content: Content, audio_format: str | None, name: str, s
             f"{described} cannot be decoded: soundfile says '{soundfile_words}', torchcodec says "
             f"'{torchcodec_words}'. The file is probably {fault}: export or download it again.{hint}"
         )
+    allowance.take(*decoded.samples.shape, decoded.sampling_rate)
     notes = _notes_of_ffmpeg(content, audio_format, described, decoded, announced, torchcodec_words, asked_program)
     _, audio_tracks = formats.tracks(content, audio_format) or (1, 1)
     if audio_tracks > 1:

@@ -29,6 +29,7 @@ KINDS_IN_WORDS = {
 # What a decoder, or whatever is done with one file's samples, may raise where a file is damaged in a way nobody thought of.
 ERRORS_OF_A_FILE = (
     ArithmeticError,
+    AssertionError,
     EOFError,
     LookupError,
     MemoryError,

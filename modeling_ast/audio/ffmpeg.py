@@ -1,8 +1,11 @@
 """Decoding by FFmpeg: its libraries through torchcodec, and its program where these do not give all that is there."""
 
+import math
 import os
+import select
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +13,7 @@ import numpy as np
 from ..atomic_files import temporary_folder
 from .content import BytesContent, Content
 from .errors import first_line
+from .limits import Allowance
 from .sample_regions import sample_region
 
 FFMPEG_COMMANDS = {
@@ -17,6 +21,11 @@ FFMPEG_COMMANDS = {
     "macOS": "brew install ffmpeg",
     "conda": "conda install -c conda-forge ffmpeg",
 }
+
+
+LONGEST_PAUSE = 60.0  # seconds that the ffmpeg program may give nothing, as where it looks for an index on a slow disk
+PIECE = 1 << 20  # bytes
+_TORCHCODEC_ERRORS = (AssertionError, LookupError, RuntimeError, TypeError, ValueError)  # over what a file says
 
 
 class FFmpegMissingError(Exception):
@@ -49,20 +58,37 @@ class FFmpegSamples:
         return len(self.samples) / self.sampling_rate
 
 
-def decode_with_torchcodec(content: Content) -> FFmpegSamples:
+def decode_with_torchcodec(
+    content: Content, allowance: Allowance, by_time: bool, seconds: float | None
+) -> FFmpegSamples:
     """Decode with FFmpeg's libraries.
+
+    Args:
+        content ([`Content`]): the file.
+        allowance ([`Allowance`]): what it may become.
+        by_time (`bool`): whether the times in it go on from its beginning without a jump, so that decoding can end at one.
+        seconds (`float`, *optional*): how much of its beginning is wanted; all if not given.
 
     Raises:
         FFmpegMissingError: if they cannot be loaded.
         FFmpegError: if they cannot decode it, or fail in its middle.
+        TooMuchError: if it becomes more than it may.
     """
     decoder = _torchcodec_decoder(content)
     try:
-        samples = decoder.get_all_samples()
-    except (RuntimeError, ValueError) as error:
+        metadata = decoder.metadata
+        channels, rate = metadata.num_channels or 1, metadata.sample_rate or 1
+        most, stop = allowance.samples(channels, rate), None
+        if by_time:
+            begin = max(0.0, metadata.begin_stream_seconds_from_header or 0.0)
+            longest = (most + 1) / rate
+            stop = begin + (longest if seconds is None else min(seconds, longest))
+        samples = decoder.get_samples_played_in_range(stop_seconds=stop)
+    except _TORCHCODEC_ERRORS as error:
         raise FFmpegError(first_line(error)) from error
-    announced = decoder.metadata.duration_seconds_from_header
-    return FFmpegSamples(samples.data.numpy().T, samples.sample_rate, announced)
+    if samples.data.shape[1] > most:
+        raise allowance.error(channels, rate)
+    return FFmpegSamples(samples.data.numpy().T, samples.sample_rate, metadata.duration_seconds_from_header)
 
 
 def announced_seconds(content: Content) -> float | None:
@@ -88,7 +114,7 @@ def _torchcodec_decoder(content: Content):
         raise FFmpegMissingError(first_line(error)) from error
     try:
         return AudioDecoder(content.path or content.read(0, content.size))
-    except (RuntimeError, ValueError) as error:
+    except _TORCHCODEC_ERRORS as error:
         # torchcodec 0.17 imports without FFmpeg and fails at the first decoder, with no error class of its own.
         if "Could not load libtorchcodec" in str(error):
             raise FFmpegMissingError(first_line(error)) from error
@@ -100,11 +126,16 @@ def has_program() -> bool:
     return shutil.which("ffmpeg") is not None
 
 
-def decode_with_program(content: Content) -> FFmpegSamples:
+def decode_with_program(content: Content, allowance: Allowance) -> FFmpegSamples:
     """Decode with the `ffmpeg` program, which passes over damaged spots and decodes some files that torchcodec does not.
 
+    Args:
+        content ([`Content`]): the file.
+        allowance ([`Allowance`]): what it may become.
+
     Raises:
-        FFmpegError: if nothing could be decoded.
+        FFmpegError: if nothing could be decoded, or the program stands still.
+        TooMuchError: if it becomes more than it may.
     """
     if content.path is None:
         # Some containers cannot be read from a pipe.
@@ -112,23 +143,49 @@ def decode_with_program(content: Content) -> FFmpegSamples:
             with open(folder / "audio", "wb") as file:
                 for offset in range(0, content.size, 1 << 24):
                     file.write(content.read(offset, 1 << 24))
-            return _run_program(file.name)
-    return _run_program(os.path.abspath(content.path))
+            return _run_program(file.name, allowance)
+    return _run_program(os.path.abspath(content.path), allowance)
 
 
-def _run_program(path: str) -> FFmpegSamples:
+def _run_program(path: str, allowance: Allowance) -> FFmpegSamples:
     command = ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]
     command += ["-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "-"]
-    finished = subprocess.run(command, capture_output=True, check=False)
-    complaint = finished.stderr.decode(errors="replace").replace(f"file:{path}: ", "").strip()
-    written = BytesContent(finished.stdout)
-    region = sample_region(written)
+    written = bytearray()
+    with (
+        tempfile.TemporaryFile() as complaints,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints) as program,
+    ):
+        try:
+            while True:
+                if not select.select([program.stdout], [], [], LONGEST_PAUSE)[0]:
+                    raise FFmpegError(f"ffmpeg gave nothing for {LONGEST_PAUSE:.0f} s")
+                piece = os.read(program.stdout.fileno(), PIECE)
+                if not piece:
+                    break
+                written += piece
+                # Samples of one channel take the least; with more, or of a low rate, it is looked at below.
+                if len(written) > 4 * allowance.samples(1, math.inf) + PIECE:
+                    raise allowance.error(*_channels_and_rate(written))
+        finally:
+            program.kill()
+        program.wait()
+        complaints.seek(0)
+        complaint = complaints.read(PIECE).decode(errors="replace").replace(f"file:{path}: ", "").strip()
+    region = sample_region(BytesContent(written))
     if region is None or not region.size:
-        raise FFmpegError(first_line(complaint) if complaint else f"ffmpeg ended with {finished.returncode}")
-    channels = int.from_bytes(region.format_chunk[2:4], "little")
-    sampling_rate = int.from_bytes(region.format_chunk[4:8], "little")
+        raise FFmpegError(first_line(complaint) if complaint else f"ffmpeg ended with {program.returncode}")
+    channels, sampling_rate = _channels_and_rate(written)
     count = region.size // (4 * channels)
-    samples = np.frombuffer(finished.stdout, dtype="<f4", count=count * channels, offset=region.offset)
+    if count > allowance.samples(channels, sampling_rate):
+        raise allowance.error(channels, sampling_rate)
+    samples = np.frombuffer(written, dtype="<f4", count=count * channels, offset=region.offset)
     return FFmpegSamples(
         samples.reshape(count, channels), sampling_rate, complaint=first_line(complaint) if complaint else None
     )
+
+
+def _channels_and_rate(written: bytearray) -> tuple[int, int]:
+    """What the header of a WAV that the ffmpeg program writes says."""
+    region = sample_region(BytesContent(bytes(written[:PIECE])))
+    header = region.format_chunk
+    return int.from_bytes(header[2:4], "little"), int.from_bytes(header[4:8], "little")

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from .checksums import checksum, checksums
 from .content import BytesContent, Content, SplicedContent
+from .limits import MOST_TAGS, Allowance
 from .tags import TRAILERS, trailing_tags
 
 STREAMINFO_SIZE = 34
@@ -106,18 +107,19 @@ class MendedFlac:
 
 
 def stream_info(content: Content) -> StreamInfo | None:
-    """Read STREAMINFO; `None` if there is none, or the other blocks are not whole."""
+    """Read STREAMINFO; `None` if there is none, or the other blocks are not whole or no end of them."""
     head = content.read(0, 8 + STREAMINFO_SIZE)
     if head[:4] != b"fLaC" or len(head) < 8 + STREAMINFO_SIZE or head[4] & 0x7F:
         return None
     at = 4
-    while True:
+    for _ in range(MOST_TAGS):
         block = content.read(at, 4)
         if len(block) < 4:
             return None
         at += 4 + int.from_bytes(block[1:], "big")
         if block[0] & 0x80:
             return StreamInfo(at, head[8:])
+    return None
 
 
 def last_sample(content: Content, info: StreamInfo) -> int | None:
@@ -154,8 +156,9 @@ def mended(content: Content, info: StreamInfo) -> MendedFlac | None:
         return None
     parts: list[bytes | tuple[Content, int, int]] = []
     damaged, sample = [], 0
+    most = Allowance("", content.size).samples(info.channels, info.sampling_rate)
     for frame in frames:
-        if frame.first_sample < sample:  # does not belong to this stream
+        if not sample <= frame.first_sample <= most:  # does not belong to this stream
             continue
         if frame.first_sample > sample:
             damaged.append((sample, frame.first_sample))
@@ -164,7 +167,7 @@ def mended(content: Content, info: StreamInfo) -> MendedFlac | None:
         parts.append((content, start, info.frames_offset + frame.stop))
         sample = frame.first_sample + frame.samples
     end = last_sample(content, info) or sample
-    if end == info.samples and end > sample:  # the end is there, but damaged
+    if end == info.samples and most >= end > sample:  # the end is there, but damaged
         damaged.append((sample, end))
         parts.append(_silence(info, sample, end, data[frames[-1].start : frames[-1].start + 2]))
         sample = end

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from . import flac, ogg
 from .content import Content
+from .limits import MOST_TAGS
 from .mp3 import first_frame, frame_header
 from .sample_regions import AU_SAMPLE_BYTES, CHUNK_NAME, W64_RIFF, W64_WAVE, sample_region
 from .tags import id3_size, leading_tags, trailing_tags
@@ -20,6 +21,7 @@ BOXES = frozenset(  # the outermost ones of MP4
     b"ftyp styp moov moof mdat mfra free skip wide uuid meta pnot udta sidx ssix emsg prft pdin pict junk".split()
 )
 LARGEST_FTYP = 1024  # bytes
+MOST_BOXES = 100_000  # one behind the other; a day in fragments of a second has as many
 ASF_AUDIO = bytes.fromhex("409e69f84d5bcf11a8fd00805f5c442b")
 ASF_STREAM_PROPERTIES = bytes.fromhex("9107dcb7b7a9cf118ee600c00c205365")
 MATROSKA_TRACKS, MATROSKA_TRACK, MATROSKA_TRACK_TYPE = bytes.fromhex("1654ae6b"), b"\xae", b"\x83"
@@ -230,7 +232,10 @@ def _wavpack_beginnings(content: Content) -> Iterator[int]:
 def _boxes(content: Content) -> Iterator[tuple[int, bytes, int]]:
     """The outermost boxes of an MP4 file up to something else: where each begins, its name and where it ends by its word."""
     offset = 0
-    while len(head := content.read(offset, 16)) >= 8:
+    for _ in range(MOST_BOXES):
+        head = content.read(offset, 16)
+        if len(head) < 8:
+            return
         size, name = struct.unpack_from(">I4s", head)
         if name not in BOXES:
             return
@@ -246,7 +251,9 @@ def _boxes(content: Content) -> Iterator[tuple[int, bytes, int]]:
 
 def _elements(content: Content, offset: int, stop: int, wanted: bytes) -> Iterator[tuple[int, int]]:
     """Where the content of the Matroska elements of one kind begins and ends, of those that follow each other in a stretch."""
-    while offset < stop:
+    for _ in range(MOST_BOXES):
+        if offset >= stop:
+            return
         head = content.read(offset, 12)
         name_length = 9 - head[0].bit_length() if head else 0
         if len(head) <= name_length or not head[name_length] or not head[0]:
@@ -272,17 +279,20 @@ def tracks(content: Content, audio_format: str | None) -> tuple[int, int] | None
     """
     if audio_format == "WMA":
         header = content.part(0, min(content.size, int.from_bytes(content.read(16, 8), "little")))
-        kinds = [header.read(at + 24, 16) == ASF_AUDIO for at in header.find_all(ASF_STREAM_PROPERTIES)]
+        kinds = [
+            header.read(at + 24, 16) == ASF_AUDIO
+            for at in itertools.islice(header.find_all(ASF_STREAM_PROPERTIES), MOST_TAGS)
+        ]
     elif audio_format == "AVI":
         samples = content.find(b"movi")  # of the first file, where several are joined
         header = content.part(0, samples if samples >= 0 else min(content.size, 1 << 16))
-        kinds = [header.read(at + 8, 4) == b"auds" for at in header.find_all(b"strh")]
+        kinds = [header.read(at + 8, 4) == b"auds" for at in itertools.islice(header.find_all(b"strh"), MOST_TAGS)]
     elif audio_format == "MP4/M4A":
         indexes = [content.part(at, min(stop, content.size)) for at, name, stop in _boxes(content) if name == b"moov"]
         kinds = [
             index.read(index.find(b"hdlr", at) + 12, 4) == b"soun"
             for index in indexes[:1]
-            for at in index.find_all(b"trak")
+            for at in itertools.islice(index.find_all(b"trak"), MOST_TAGS)
         ]
     elif audio_format == "WebM/Matroska":
         kinds = [

@@ -203,25 +203,26 @@ def _frames_follow(window: _Window, offset: int, like: FrameHeader | None = None
     return True
 
 
-def mp3_streams(content: Content, seconds: float | None = None) -> list[Mp3Stream]:
+def mp3_streams(content: Content, seconds: float | None = None, most: int = 1000) -> list[Mp3Stream]:
     """Find the streams of a file and count their frames.
 
     Args:
         content ([`Content`]): the file, which may begin with ID3v2 tags.
         seconds (`float`, *optional*): how much is of interest; no more frames are counted than last so long.
+        most (`int`, defaults to 1000): streams that are looked for.
 
     Returns:
         `list[Mp3Stream]`, in their order; empty if there is no stream.
     """
-    streams = _walk(content, seconds, [])
+    streams = _walk(content, seconds, [], most)
     if len(streams) == 1 and streams[0].has_tag and streams[0].announced == streams[0].frames:
         return streams
     start = streams[0].start if streams else 0
     tags = sorted(at for name in TAG_NAMES for at in content.find_all(name, start + FARTHEST_TAG))
-    return _walk(content, seconds, tags) if tags else streams
+    return _walk(content, seconds, tags, most) if tags else streams
 
 
-def _walk(content: Content, seconds: float | None, tags: list[int]) -> list[Mp3Stream]:
+def _walk(content: Content, seconds: float | None, tags: list[int], most: int) -> list[Mp3Stream]:
     """[`mp3_streams`], with the places of what looks like tags of later streams."""
     window = _Window(content)
     offset = first_frame(content, leading_tags(content))
@@ -245,6 +246,8 @@ def _walk(content: Content, seconds: float | None, tags: list[int]) -> list[Mp3S
         if stream is None or bisect_left(tags, offset) < bisect_left(tags, offset + FARTHEST_TAG):
             tag = _tag(window.at(offset, min(header.size, 256)), header)
         if not is_like or tag is not None:
+            if len(streams) == most:
+                break
             if stream is not None:
                 passed += stream.seconds
             stream = Mp3Stream(offset, header)

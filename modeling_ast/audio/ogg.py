@@ -7,16 +7,14 @@ Source: RFC 3533; RFC 7845 for Opus.
 
 import re
 import struct
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 
-import numpy as np
-
-from .checksums import checksums
 from .content import Content
 
 CAPTURE = b"OggS\x00"
 BEGINS, ENDS = 2, 4  # flags of a page
-PAGE_CHECKSUM = (32, 0x04C11DB7)
+REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 LARGEST_PAGE = 65_307
 NO_GRANULE = (1 << 64) - 1  # of a page on which no packet ends
 OPUS_RATE = 48_000  # in which Opus counts, whatever its sampling rate
@@ -82,40 +80,66 @@ def ends_within_page(content: Content) -> bool:
     return not page.flags & ENDS and any(content.read(page.stop, LARGEST_PAGE))
 
 
-def damaged_stretches(content: Content, sampling_rate: int) -> list[tuple[float, float]]:
-    """Where pages are missing or damaged.
+def page_checksum(page: bytes) -> int:
+    """The checksum of a page, whose own field counts as 0.
+
+    It has the polynomial of zlib's, and other bits first: zlib gives it of reversed bytes, some hundred times faster than
+    [`checksums`].
+
+    Args:
+        page (`bytes`): all of it.
+    """
+    reversed_bits = (page[:22] + bytes(4) + page[26:]).translate(REVERSED_BITS)
+    value = zlib.crc32(reversed_bits, 0xFFFF_FFFF) ^ 0xFFFF_FFFF  # begins with 0, and nothing is inverted
+    return int.from_bytes(value.to_bytes(4, "little").translate(REVERSED_BITS), "big")
+
+
+@dataclass
+class PageDamage:
+    """What of a stream's pages is missing or damaged.
+
+    Args:
+        holes (`list[tuple[float, float]]`): begin and end of each such stretch in seconds.
+        ends_damaged (`bool`): whether the last page is damaged, so that nobody can tell how long the stream was.
+        seconds (`float`): how long it is by its last whole page.
+        begins_damaged (`bool`): whether the first pages with sound are, so that libsndfile takes what follows for the beginning.
+    """
+
+    holes: list[tuple[float, float]] = field(default_factory=list)
+    ends_damaged: bool = False
+    seconds: float = 0.0
+    begins_damaged: bool = False
+
+
+def page_damage(content: Content, sampling_rate: int) -> PageDamage:
+    """Look at all pages of a stream.
 
     Args:
         content ([`Content`]): a single stream.
         sampling_rate (`int`): in Hz, in which Vorbis counts.
-
-    Returns:
-        Begin and end of each such stretch in seconds.
     """
     data = content.read(0, content.size)
-    pages = [page_at(content, match.start()) for match in re.finditer(re.escape(CAPTURE), data)]
-    pages = [page for page in pages if page is not None and page.stop <= content.size]
-    if not pages:
-        return []
-    without_checksums = np.frombuffer(data, dtype=np.uint8).copy()
-    for page in pages:
-        without_checksums[page.start + 22 : page.start + 26] = 0
-    found = checksums(without_checksums, [page.start for page in pages], [page.stop for page in pages], PAGE_CHECKSUM)
-    whole = [
-        page
-        for page, value in zip(pages, found, strict=True)
-        if value == struct.unpack_from("<I", data, page.start + 22)[0]
-    ]
     is_opus = data.find(b"OpusHead", 0, 512) >= 0
     rate = OPUS_RATE if is_opus else sampling_rate
     skipped = struct.unpack_from("<H", data, data.find(b"OpusHead") + 10)[0] if is_opus else 0
-    stretches, number, granule, is_missing = [], None, 0, False
-    for page in whole:
-        is_missing |= number is not None and page.number > number + 1
-        number = page.number
+    damage, number, granule, is_missing, end = PageDamage(), None, 0, False, 0
+    for match in re.finditer(re.escape(CAPTURE), data):
+        start = match.start()
+        page = page_at(content, start)
+        if start < end or page is None or page.stop > content.size:
+            continue
+        is_whole = page_checksum(data[start : page.stop]) == struct.unpack_from("<I", data, start + 22)[0]
+        # Bytes that are of no page have been one.
+        damage.ends_damaged |= not is_whole or start > end > 0
+        if not is_whole:
+            continue
+        is_missing |= damage.ends_damaged or (number is not None and page.number > number + 1)
+        number, end = page.number, page.stop
         if page.granule == NO_GRANULE:
             continue
         if is_missing and page.granule > granule:
-            stretches.append((max(0, granule - skipped) / rate, (page.granule - skipped) / rate))
-        granule, is_missing = page.granule, False
-    return stretches
+            damage.holes.append((max(0, granule - skipped) / rate, (page.granule - skipped) / rate))
+            damage.begins_damaged |= not granule and damage.ends_damaged
+        granule, is_missing, damage.ends_damaged = page.granule, False, False
+    damage.seconds = max(0, granule - skipped) / rate
+    return damage

@@ -5,7 +5,6 @@ the sampling rate, and leaves what it loses in silence.
 """
 
 import logging
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,15 @@ import numpy as np
 from ..regular_files import SpecialFileError, only_files
 from .channels import channel_number, one_channel, parse_channels, silent_band_note, sound_notes
 from .content import BytesContent, Content, FileContent
-from .decoders import DecodedAudio, decode_recording, one_after_the_other, stream_seconds, streams_of
+from .decoders import (
+    DecodedAudio,
+    beyond_most_recordings,
+    decode_recording,
+    one_after_the_other,
+    stream_numbers,
+    stream_seconds,
+    streams_of,
+)
 from .errors import (
     CANCELLED,
     CHECK_SPELLING,
@@ -38,6 +45,7 @@ from .formats import (
     sniff_format,
     without_tags,
 )
+from .limits import COUNTED_RATE, Allowance, TooMuchError, checked_level
 from .resampling import DEFAULT_RESAMPLER, checked_rate, checked_resampler, resample
 from .silence import is_silence, is_silent
 
@@ -45,6 +53,9 @@ logger = logging.getLogger(__name__)
 
 SECONDS_BEYOND = 60.0  # that a file is decoded beyond what is asked for, if it lasts that long
 UNRELIABLE = WITHOUT_LENGTH | {"AVI", "AAC", None}  # formats whose announced length may be far from the truth
+MOST_FAILED = (
+    10  # recordings joined in a file that cannot be decoded, after which no other is tried: each may take a second
+)
 HELD_WHOLE = 1 << 26  # bytes of a file that are read at once; of a larger one as much as is decoded
 
 
@@ -161,10 +172,7 @@ class AudioReader:
             checked_rate(decoded.sampling_rate, name)
             waveform = one_channel(decoded.samples, self.channels, name)
             lowest, highest = float(waveform.min()), float(waveform.max())  # NaN if one sample is
-            if not (math.isfinite(lowest) and math.isfinite(highest)):
-                raise AudioError(
-                    f"{name} contains NaN or infinite samples. Export it again, for example as 16-bit WAV."
-                )
+            checked_level(lowest, highest, name)
             heard = seconds if heard is None else heard
             if decoded.samples.shape[1] > 1 or heard is not None or is_silence(lowest, highest):
                 of_sound = sound_notes(decoded.samples, waveform, decoded.sampling_rate, self.channels, name, heard)
@@ -257,33 +265,40 @@ def decode_audio(
     limit = None if seconds is None else seconds + SECONDS_BEYOND
     with _opened(source, name) as (content, name):
         audio_format = sniff_format(content)
+        allowance = Allowance(name, content.size)
         if limit is not None and isinstance(content, FileContent):
             # Of a long recording the end is not looked at, nor what is joined to it.
-            beginning = decode_recording(without_tags(content, audio_format), audio_format, name, limit)
+            without = without_tags(content, audio_format)
+            beginning = decode_recording(without, audio_format, name, limit, allowance)
             if len(beginning.samples) >= round(limit * beginning.sampling_rate):
                 return beginning
+            allowance = Allowance(name, content.size)
         parts = recordings(content, audio_format)
         if len(parts) == 1:
-            return decode_recording(parts[0], audio_format, name, limit)
-        decoded, notes, seconds = [], [], 0.0
+            return decode_recording(parts[0], audio_format, name, limit, allowance)
+        decoded, notes, seconds, failed = [], [], 0.0, 0
         if len(parts) > MOST_RECORDINGS:
-            words = f"{name} holds more than {MOST_RECORDINGS} recordings, joined one behind the other; those beyond are not heard."
-            notes.append(AudioNote(LEFT_OUT, words))
+            notes.append(beyond_most_recordings(name))
             parts = parts[:MOST_RECORDINGS]
         for number, part in enumerate(parts, start=1):
             try:
                 with errors_of_file(name):
-                    decoded.append(decode_recording(part, sniff_format(part), name, limit))
+                    decoded.append(decode_recording(part, sniff_format(part), name, limit, allowance))
             except AudioError as error:
-                if not decoded:
+                if not decoded or isinstance(error, TooMuchError):
                     raise
+                failed += 1
                 words = f"{name}: recording {number} of the {len(parts)} that are joined in it is not heard. {error}"
                 notes.append(AudioNote(LEFT_OUT, words))
+                if failed == MOST_FAILED and number < len(parts):
+                    words = f"{name}: the {len(parts) - number} recordings behind that were not tried, as {failed} could not be decoded."
+                    notes.append(AudioNote(LEFT_OUT, words))
+                    break
                 continue
             seconds += len(decoded[-1].samples) / decoded[-1].sampling_rate
             if limit is not None and seconds >= limit:
                 break
-        whole = one_after_the_other(decoded)
+        whole = one_after_the_other(decoded, name, allowance)
         return replace(whole, notes=(*whole.notes, *notes))
 
 
@@ -319,7 +334,11 @@ def audio_length(source: str | os.PathLike | bytes | BinaryIO | dict) -> AudioLe
         parts = recordings(content, sniff_format(content))[:MOST_RECORDINGS]
         try:
             streams = [stream for part in parts for stream in streams_of(part, sniff_format(part), name)]
+            # What a header announces beyond that is decoded, which tells how much is there.
+            Allowance(name, content.size).take(sum(map(stream_numbers, streams)), 1, COUNTED_RATE)
             return AudioLength(sum(map(stream_seconds, streams)))
+        except TooMuchError:
+            announced = [None]
         except soundfile.SoundFileError:
             formats = [sniff_format(part) for part in parts]
             announced = [

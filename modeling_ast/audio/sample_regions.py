@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from .content import PIECE, Content, SplicedContent
+from .limits import MOST_TAGS
 from .tags import TRAILERS
 
 UNKNOWN_WAV_SIZE = 0x7FFF_0000  # sox writes 0x7ffff000 and less a header, FFmpeg 0xffffffff
@@ -137,7 +138,9 @@ def patched(content: Content, region: SampleRegion) -> Content:
 def _wav(content: Content, order: str) -> SampleRegion | None:
     container = "WAV" if content.read(0, 3) == b"RIF" else "RF64"
     offset, format_chunk, long_size = 12, b"", None
-    while offset + 8 <= content.size:
+    for _ in range(MOST_TAGS):
+        if offset + 8 > content.size:
+            return None
         name, size = struct.unpack(f"{order}4sI", content.read(offset, 8))
         if name == b"data":
             break
@@ -171,7 +174,9 @@ def _wav(content: Content, order: str) -> SampleRegion | None:
 
 def _w64(content: Content) -> SampleRegion | None:
     offset, format_chunk = 40, b""
-    while offset + 24 <= content.size:
+    for _ in range(MOST_TAGS):
+        if offset + 24 > content.size:
+            return None
         name, size = content.read(offset, 16), int.from_bytes(content.read(offset + 16, 8), "little")
         if name == W64_DATA:
             break
@@ -197,7 +202,9 @@ def _w64(content: Content) -> SampleRegion | None:
 
 def _aiff(content: Content) -> SampleRegion | None:
     offset, byte_rate = 12, 0.0
-    while offset + 8 <= content.size:
+    for _ in range(MOST_TAGS):
+        if offset + 8 > content.size:
+            return None
         name, size = struct.unpack(">4sI", content.read(offset, 8))
         if name == b"COMM":
             channels, _, bits = struct.unpack(">hIh", content.read(offset + 8, 8))
@@ -231,12 +238,16 @@ def _au(content: Content) -> SampleRegion | None:
         return region
     if size == 0:
         return replace(region, said=0, must_be_patched=True) if present else region
-    return _of_announced_size(content, region, size, lambda start: False)
+    region = _of_announced_size(content, region, size, lambda start: False)
+    # libsndfile takes the larger sizes for negative ones.
+    return replace(region, must_be_patched=True) if size >> 31 and size > present else region
 
 
 def _caf(content: Content) -> SampleRegion | None:
     offset, byte_rate = 8, 0.0
-    while offset + 12 <= content.size:
+    for _ in range(MOST_TAGS):
+        if offset + 12 > content.size:
+            return None
         name, size = struct.unpack(">4sq", content.read(offset, 12))
         if name == b"desc":
             rate, _, _, packet_bytes, packet_frames = struct.unpack(">d4sIII", content.read(offset + 12, 24))
@@ -284,7 +295,9 @@ def _sphere(content: Content) -> SampleRegion | None:
 def _chunks_follow(content: Content, offset: int, order: str) -> bool:
     """Whether the rest of a RIFF file, if there is any, is chunks up to its end."""
     is_padded = True
-    while content.size - offset >= 8:
+    for _ in range(MOST_TAGS):
+        if content.size - offset < 8:
+            break
         name, size = struct.unpack(f"{order}4sI", content.read(offset, 8))
         if not set(name) <= CHUNK_NAME:
             if is_padded:

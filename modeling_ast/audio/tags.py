@@ -3,6 +3,7 @@
 import struct
 
 from .content import Content
+from .limits import MOST_TAGS
 
 TRAILERS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"3DI")  # how such tags begin
 
@@ -17,7 +18,10 @@ def id3_size(head: bytes) -> int:
 def leading_tags(content: Content) -> int:
     """Bytes of the ID3v2 tags at the beginning of a file."""
     start = 0
-    while size := id3_size(content.read(start, 10)):
+    for _ in range(MOST_TAGS):
+        size = id3_size(content.read(start, 10))
+        if not size:
+            break
         start += size
     return start
 
@@ -25,8 +29,9 @@ def leading_tags(content: Content) -> int:
 def trailing_tags(content: Content) -> int:
     """Where the tags at the end of a file begin; its size if there are none, or none that say how long they are."""
     end = content.size
-    while size := _size_before(content.read(max(0, end - 128), min(end, 128))):
-        if size > end:
+    for _ in range(MOST_TAGS):
+        size = _size_before(content.read(max(0, end - 128), min(end, 128)))
+        if not 0 < size <= end:
             break
         end -= size
     return end

@@ -188,12 +188,17 @@ def test_torchcodec_samples_are_averaged_and_resampled(monkeypatch):
     channels = torch.stack([torch.from_numpy(tone(rate=44_100)), torch.zeros(22_050)])  # (channels, samples)
 
     class Decoder:
-        metadata = SimpleNamespace(duration_seconds_from_header=None)
+        metadata = SimpleNamespace(
+            duration_seconds_from_header=None,
+            begin_stream_seconds_from_header=None,
+            num_channels=2,
+            sample_rate=44_100,
+        )
 
         def __init__(self, content):
             assert content.startswith(b"\0\0\0\x20ftyp")
 
-        def get_all_samples(self):
+        def get_samples_played_in_range(self, stop_seconds):
             return type("Samples", (), {"data": channels, "sample_rate": 44_100})
 
     monkeypatch.setattr("torchcodec.decoders.AudioDecoder", Decoder)

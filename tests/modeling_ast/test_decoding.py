@@ -394,9 +394,14 @@ class Torchcodec:
     """Decodes a second, of as many as its container announces."""
 
     def __init__(self, announced):
-        self.metadata = SimpleNamespace(duration_seconds_from_header=announced)
+        self.metadata = SimpleNamespace(
+            duration_seconds_from_header=announced,
+            begin_stream_seconds_from_header=None,
+            num_channels=1,
+            sample_rate=RATE,
+        )
 
-    def get_all_samples(self):
+    def get_samples_played_in_range(self, stop_seconds):
         return SimpleNamespace(data=torch.zeros(1, RATE), sample_rate=RATE)
 
 

@@ -184,7 +184,7 @@ def test_silence_in_what_is_heard_of_a_file(write):
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError, MemoryError, SystemError, RuntimeError, OverflowError, IndexError, OSError]
+    "error", [ValueError, MemoryError, SystemError, RuntimeError, OverflowError, IndexError, OSError, AssertionError]
 )
 @pytest.mark.parametrize("place", ["decode_recording", "resample", "sound_notes"])
 def test_whatever_is_raised_over_a_file_is_an_error_that_names_it(write, monkeypatch, error, place):
@@ -225,3 +225,28 @@ def test_a_reader_logs_what_it_says_and_goes_to_other_processes(tmp_path, caplog
     with caplog.at_level(logging.WARNING):
         assert len(reader.read(path)) == 6_400
     assert caplog.messages == [reader.hear(path).notes[0].text]
+
+
+@pytest.mark.parametrize(
+    ("peak", "words"),
+    [
+        (1e38, "samples up to 1e\\+38 times full scale, .* It is damaged"),
+        (2.0**15, "of 16 bits that were written as floats, divide them: ffmpeg .*volume=1/32768 "),
+        (2.0**31, "of 32 bits that were written as floats, divide them: ffmpeg .*volume=1/2147483648 "),
+        (129.0, "of 16 bits"),
+        (np.nan, "contains NaN or infinite samples"),
+        (np.inf, "contains NaN or infinite samples"),
+    ],
+)
+def test_samples_that_are_no_sound_are_refused(write, recwarn, peak, words):
+    for samples in (X / np.abs(X).max() * peak, np.where(np.arange(len(X)) == 777, peak, X)):
+        for channels in ((samples,), (samples, samples)):
+            path = write(*channels)
+            with pytest.raises(AudioError, match=rf"^{path} .*{words}" if len(channels) == 1 else f"^{path} "):
+                AudioReader().hear(path)
+    assert not recwarn.list
+
+
+def test_a_mix_that_is_not_mastered_is_heard_as_it_is(write):
+    loud = (100 * X / np.abs(X).max()).astype(np.float32)
+    np.testing.assert_array_equal(AudioReader().hear(write(loud)).waveform, loud)

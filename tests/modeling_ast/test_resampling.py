@@ -65,6 +65,14 @@ def test_usual_rates_are_torchaudios_bit_for_bit(rate):
     np.testing.assert_array_equal(resample(waveform, rate, 16_000), expected)  # where a checkpoint names none
 
 
+@pytest.mark.parametrize("rate", [8_000, 44_100])
+@pytest.mark.parametrize("rows", [2, 2.0001, 3.5])  # blocks of the result
+def test_long_waveforms_are_torchaudios_bit_for_bit(rate, rows):
+    waveform = noise(int(rows * resampling_module.BLOCK_VALUES * rate / 16_000))
+    expected = torchaudio.functional.resample(torch.from_numpy(waveform), rate, 16_000).numpy()
+    np.testing.assert_array_equal(resample(waveform, rate, 16_000), expected)
+
+
 @pytest.mark.parametrize(("old", "new"), [(1201, 1600), (2441, 1600), (3001, 1003), (1001, 1600), (16_001, 1000)])
 def test_other_rates_are_torchaudios_formula(old, new, monkeypatch):
     """In float64 torchaudio computes its kernel exactly; in float32 it is itself 1e-5 to 4e-4 away from that."""

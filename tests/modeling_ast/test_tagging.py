@@ -75,6 +75,20 @@ def noise(samples, seed=0):
     return waveform
 
 
+def test_no_two_long_files_are_held(single_label, tmp_path, monkeypatch):
+    files = [write(tmp_path / f"{number}.wav", noise(WINDOW * (1 + 4 * (number in (1, 2))))) for number in range(5)]
+    tagger, groups = AudioTagger.from_pretrained(single_label, device="cpu"), []
+    expected = list(tagger.tag_files(files))
+    score = tagger._score_files
+    monkeypatch.setattr(tagger, "_score_files", lambda heard, *args: groups.append(len(heard)) or score(heard, *args))
+    monkeypatch.setattr("modeling_ast.tagging.LONG_FILE", 2)  # seconds
+    found = list(tagger.tag_files(files))
+    assert groups == [2, 1, 2]
+    for tags, other in zip(found, expected, strict=True):
+        assert (tags.file, [tag.label for tag in tags.labels]) == (other.file, [tag.label for tag in other.labels])
+        assert [tag.score for tag in tags.labels] == pytest.approx([tag.score for tag in other.labels], abs=1e-6)
+
+
 def write(path, waveform):
     soundfile.write(path, waveform, 16_000, subtype="FLOAT")
     return path
