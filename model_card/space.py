@@ -1,8 +1,8 @@
 """Writes the demo page as a Hugging Face Space: a folder that runs by itself and loads its model from the Hub.
 
-The folder holds a copy of `modeling_ast`, `demo_page.py` and `page_guard.py`, so that the Space needs this kit from nowhere; what it
-installs, and in which versions, is read from the kit's own metadata. The metadata block of its `README.md` follows the
-Hub's "Spaces configuration reference".
+The folder holds a copy of `modeling_ast`, `demo_page.py` and `page_guard.py`, so that the Space needs this kit from
+nowhere; what it installs, and in which versions, is read from the kit's own metadata. The metadata block of its
+`README.md` follows the Hub's "Spaces configuration reference".
 """
 
 import json
