@@ -65,7 +65,12 @@ def test_what_another_page_sends_is_refused_before_it_is_stored(served, headers)
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"origin": OWN}, {"sec-fetch-site": "same-origin", "origin": "https://any"}, {"origin": "https://proxy.example"}],
+    [
+        {},
+        {"origin": OWN},
+        {"sec-fetch-site": "same-origin", "origin": "https://any"},
+        {"origin": "https://proxy.example"},
+    ],
 )
 def test_its_own_page_and_programs_are_let_in(served, headers):
     assert upload(served, headers=headers).status_code == 200
