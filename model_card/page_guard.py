@@ -53,7 +53,7 @@ class PageGuard:
         self.most_waiting = most_waiting
         self.proxied = {name.lower() for name in proxied}
         self.hosts = None if hosts is None else {host.lower() for host in hosts} | self.proxied
-        self.arriving = 0  # bytes of uploads that are on their way
+        self.arriving = 0  # bytes of uploads that are still to come
 
     async def __call__(self, scope, receive, send):
         """Answer a request or hand it on."""
@@ -103,10 +103,20 @@ class PageGuard:
             await PlainTextResponse(words, 507)(scope, receive, send)
             return
         self.arriving += size
+        left = size  # what came is counted in the folder
+
+        async def counted():
+            nonlocal left
+            message = await receive()
+            came = min(left, len(message.get("body", b"")))
+            left -= came
+            self.arriving -= came
+            return message
+
         try:
-            await self.app(scope, _bounded(receive, most), send)
+            await self.app(scope, _bounded(counted, most), send)
         finally:
-            self.arriving -= size
+            self.arriving -= left
 
     def _is_own(self, headers: Headers) -> bool:
         """Whether a request is one of the page itself, or of a program that is no browser."""

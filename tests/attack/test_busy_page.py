@@ -28,7 +28,7 @@ PATIENCE = 120  # seconds
 def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("busy")
     checkpoint = save_checkpoint(folder / "tiny", "single_label_classification")
-    started = Demo(folder, checkpoint, "--max_megabytes", "3", "--max_minutes", "0.5")
+    started = Demo(folder, checkpoint, "--max_megabytes", "5", "--max_minutes", "0.5")
     started.url = started.address()
     yield started
     started.end()
