@@ -50,7 +50,7 @@ def on_the_page(model: str, path: Path) -> tuple[bool, str]:
     with contextlib.redirect_stderr(io.StringIO()):
         tagger = AudioTagger.from_pretrained(model, "cpu")
     try:
-        tags, _ = tag_recording(tagger, path, max_minutes=1)
+        tags, _ = tag_recording(tagger, path)
     except AudioError as error:
         return False, str(error)
     return True, " ".join(note.text for note in tags.notes)

@@ -6,8 +6,10 @@ Scores, thresholds and the time line are those of [`modeling_ast.tagging`]. Noth
 
 import base64
 import io
+import logging
+import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import gradio as gr
@@ -15,11 +17,23 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from modeling_ast.attention_maps import attention_maps, plot_attention
-from modeling_ast.audio import CANCELLED, SILENT, AudioError, MissingAudioError, audio_duration, is_silent
+from modeling_ast.audio import (
+    CANCELLED,
+    SILENT,
+    AudioError,
+    AudioLimits,
+    AudioReader,
+    Heard,
+    MissingAudioError,
+    is_silent,
+)
+from modeling_ast.audio.errors import first_line
 from modeling_ast.log_mel import FRAME_SHIFT_MS, is_cut, num_frames
 from modeling_ast.log_mel_figure import DPI
 from modeling_ast.names_as_text import html_text, storable
 from modeling_ast.tagging import AudioTagger, FileTags, Segment, label_thresholds
+
+logger = logging.getLogger(__name__)
 
 TOP_K = 5  # labels that are shown as bars
 MOST_LANES = 12  # of the time line, one for each label
@@ -28,6 +42,9 @@ MOST_TICKS = 8
 TICK_STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)  # seconds
 LEAST_BEYOND = 0.1  # seconds after the first window, from which the picture can be moved to them
 MOST_WAITING = 20  # requests
+KEPT_SECONDS, CLEANED_EVERY = 3600, 600  # of what was sent; also of those who left
+# Stereo at 48 kHz may be as long as `max_minutes`; of more channels or a higher rate accordingly less is taken.
+NUMBERS_PER_SECOND = 2 * 48_000
 
 PLAYER_ID = "recording"
 
@@ -121,11 +138,11 @@ def build_page(
     Raises:
         TaggingError: if model and feature extractor are of different sizes.
     """
-    tagger = AudioTagger(model, feature_extractor)
+    tagger = AudioTagger(model, feature_extractor, reader=page_reader(feature_extractor, max_minutes))
     window_seconds = tagger.window_samples / tagger.sampling_rate
     multi_label = tagger.problem_type == "multi_label_classification"
 
-    with gr.Blocks(title=name, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    with gr.Blocks(title=name, analytics_enabled=False, delete_cache=(CLEANED_EVERY, KEPT_SECONDS)) as page:
         gr.HTML(header_html(name, description, license), css_template=HEADER_CSS, js_on_load=None)
         with gr.Row():
             with gr.Column():
@@ -172,9 +189,12 @@ def build_page(
             if path is None:
                 return _cleared()
             try:
-                tags, seconds = tag_recording(tagger, path, max_minutes)
+                tags, seconds = tag_recording(tagger, path)
+                picture_text = picture_html(draw_attention(tagger, path, 0.0, *_chosen(layer, head)))
             except AudioError as error:
-                return _cleared(str(error))
+                return _cleared(str(error).replace(path, Path(path).name))
+            except Exception as error:
+                return _cleared(unforeseen(error))
             is_long = tags.segments is not None
             beyond = max(seconds - window_seconds, LEAST_BEYOND)
             text = note_html(tags, tagger, seconds)
@@ -185,7 +205,7 @@ def build_page(
                 timeline: gr.HTML(timeline_html(tags.segments, seconds) if is_long else "", visible=is_long),
                 start: gr.Slider(value=0, maximum=round(beyond, 2), visible=beyond > LEAST_BEYOND),
                 picture_group: gr.Group(visible=True),
-                picture: draw(path, 0.0, layer, head),
+                picture: picture_text,
             }
 
         def _cleared(text: str | None = None):
@@ -203,11 +223,15 @@ def build_page(
         def draw(path, start, layer, head):
             if path is None:
                 return ""
-            layer, head = (layer - 1, head - 1 if head else None) if layer else (None, None)  # the first choice is all
             try:
-                return picture_html(draw_attention(tagger, path, start, layer, head))
+                return picture_html(draw_attention(tagger, path, start, *_chosen(layer, head)))
             except MissingAudioError as error:  # Gradio removes old files
                 raise gr.Error("This recording is no longer here. Send it again.", print_exception=False) from error
+            except Exception as error:
+                raise gr.Error(unforeseen(error), print_exception=False) from error
+
+        def _chosen(layer, head):
+            return (layer - 1, head - 1 if head else None) if layer else (None, None)  # the first choice is all
 
         def draw_from_click(path, layer, head, click: gr.EventData):
             seconds = round(click.seconds, 2)
@@ -257,13 +281,48 @@ def launch_options(max_megabytes: float) -> dict:
     }
 
 
-def tag_recording(tagger: AudioTagger, path: str | Path, max_minutes: float) -> tuple[FileTags, float]:
+@dataclass(frozen=True)
+class RecentReader(AudioReader):
+    """An [`AudioReader`] that keeps what it heard last: a page tags a recording and draws several pictures of it."""
+
+    recent: dict = field(default_factory=dict, repr=False, compare=False)
+
+    def hear(self, source: str | os.PathLike, name: str | None = None, max_samples: int | None = None) -> Heard:
+        """What [`AudioReader.hear`] gives of the whole file; of one that is no longer there an error."""
+        try:
+            found = os.stat(source)
+        except OSError:
+            return super().hear(source, name, max_samples)  # says in words what is wrong
+        key = (str(source), found.st_size, found.st_mtime_ns)
+        if key not in self.recent:
+            self.recent.clear()  # before the next takes memory
+            self.recent[key] = super().hear(source, name)
+        return self.recent[key]
+
+
+def page_reader(feature_extractor, max_minutes: float) -> RecentReader:
+    """How a page hears recordings.
+
+    Args:
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        max_minutes (`float`): of a recording; longer ones are refused, whatever their header says.
+    """
+    seconds = 60 * max_minutes
+    own = feature_extractor.audio_reader()
+    return RecentReader(
+        own.sampling_rate,
+        own.channels,
+        own.resampler,
+        limits=AudioLimits(seconds, round(NUMBERS_PER_SECOND * seconds)),
+    )
+
+
+def tag_recording(tagger: AudioTagger, path: str | Path) -> tuple[FileTags, float]:
     """Tag a recording that somebody sent.
 
     Args:
-        tagger ([`AudioTagger`]): the model.
+        tagger ([`AudioTagger`]): the model, with a reader from [`page_reader`].
         path (`str` or `Path`): the file.
-        max_minutes (`float`): how long a recording may be; of a longer one only the header is read, if that says it.
 
     Returns:
         All labels and notes, with segments if the recording lasts one and a half windows or longer and the model has labels for
@@ -274,12 +333,6 @@ def tag_recording(tagger: AudioTagger, path: str | Path, max_minutes: float) -> 
     """
     path = Path(path)
     try:
-        seconds = audio_duration(path)
-        if seconds > 60 * max_minutes:
-            raise AudioError(
-                f"{path.name} lasts {clock(seconds)} minutes; this page takes up to {max_minutes:g}. Cut out a part of it, "
-                "or use the command ast-tag, which takes recordings of any length."
-            )
         heard = tagger.reader.hear(path)
         waveform = heard.waveform
         if num_frames(waveform.size, tagger.sampling_rate) > 0 and is_silent(waveform):
@@ -294,6 +347,15 @@ def tag_recording(tagger: AudioTagger, path: str | Path, max_minutes: float) -> 
         raise AudioError(str(error).replace(str(path), path.name)) from error
     notes = tuple(replace(note, text=note.text.replace(str(path), path.name)) for note in tags.notes)
     return replace(tags, notes=notes), waveform.size / tagger.sampling_rate
+
+
+def unforeseen(error: Exception) -> str:
+    """Say a fault of the page in a line of the terminal, and give the sentence for the visitor.
+
+    Gradio would show no word of it, or all of it, with names of this machine's files.
+    """
+    logger.error(f"A recording was not answered, {type(error).__name__}: {first_line(error)}")
+    return "This recording met a fault of the page, which is told in its terminal. Try another recording."
 
 
 def draw_attention(

@@ -22,7 +22,9 @@ from modeling_ast.terminal import shell_command
 
 EPILOG = """\
 Example: ast-demo runs/drums --port 8000. Ctrl-C ends it. --host 0.0.0.0 lets others in the network use the page, without a
-password."""
+password. What web pages elsewhere send is refused. One recording is computed at a time and takes up to 2.5 MB of memory for
+each second of --max_minutes (1.5 GB for 10 minutes), beside the model; what is sent takes up to 100 times --max_megabytes in
+the temporary folder and is removed an hour later, or when the program ends."""
 HOSTS = "Pass --host 127.0.0.1 for this machine alone, or --host 0.0.0.0 for the network."
 
 
@@ -43,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
             listen(arguments.host, arguments.port) as listener,
             temporary_folder(),
         ):
-            server = make_server(*make_page(arguments))
+            server = make_server(*make_page(arguments), make_guard(arguments))
             end_if_interrupted()
             print(f"{arguments.checkpoint_dir}: {address_of(listener)} (Ctrl-C ends it)", flush=True)
             server.run(sockets=[listener])
@@ -63,7 +65,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
     Returns:
         `argparse.Namespace` with `checkpoint_dir` (`Path`), `host` (`str`), `port` (`int`), `max_megabytes` and
-        `max_minutes` (`float`), and `channels`.
+        `max_minutes` (`float`), `allowed_host` (`list[str]`), and `channels`.
     """
     parser = argparse.ArgumentParser(
         prog="ast-demo",
@@ -78,6 +80,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--max_minutes", type=_positive, default=10, help="longest recording that is taken (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--allowed_host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a name under which a proxy or a name server shows the page, beside --host and this machine's own; may be given "
+        "several times",
     )
     add_channels_flag(parser)
     return parser.parse_args(argv)
@@ -276,12 +286,39 @@ def read_card(folder: Path):
         ) from error
 
 
-def make_server(page, options: dict):
+def make_guard(arguments: argparse.Namespace):
+    """Make what lets in only what the page itself sends, under the names that it is served at.
+
+    Args:
+        arguments (`argparse.Namespace`): from [`parse_arguments`].
+
+    Returns:
+        `starlette.middleware.Middleware`.
+    """
+    from .demo_page import MOST_WAITING
+    from .page_guard import guarded
+
+    names = served_names(arguments.host)
+    return guarded(arguments.max_megabytes, MOST_WAITING, names, arguments.allowed_host)
+
+
+def served_names(host: str) -> set[str]:
+    """Names under which the page is reached without a proxy.
+
+    Args:
+        host (`str`): that it listens on; of 0.0.0.0 and :: also the name that this machine has in its network.
+    """
+    own = socket.gethostname()
+    return {"localhost", host, *((own, f"{own}.local") if host in ("0.0.0.0", "::") else ())}
+
+
+def make_server(page, options: dict, guard):
     """Make what serves the page.
 
     Args:
         page (`gradio.Blocks`): from [`make_page`].
         options (`dict`): from [`make_page`].
+        guard (`starlette.middleware.Middleware`): from [`make_guard`].
 
     Returns:
         `uvicorn.Server`, whose `run` takes signals until the program is told to end, which then raises `KeyboardInterrupt`.
@@ -290,7 +327,7 @@ def make_server(page, options: dict):
     import uvicorn
     from fastapi import FastAPI
 
-    app = gradio.mount_gradio_app(FastAPI(openapi_url=None), page, path="/", **options)
+    app = gradio.mount_gradio_app(FastAPI(openapi_url=None, middleware=[guard]), page, path="/", **options)
     # `launch` sets it, mounting does not; without it a request may name any file of this machine as its recording.
     page.has_launched = True
     # Gradio keeps a connection open to each page that is shown; they are not waited for.

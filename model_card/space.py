@@ -1,8 +1,8 @@
 """Writes the demo page as a Hugging Face Space: a folder that runs by itself and loads its model from the Hub.
 
-The folder holds a copy of `modeling_ast` and of `demo_page.py`, so that the Space needs this kit from nowhere; what it
-installs, and in which versions, is read from the kit's own metadata. The metadata block of its `README.md` follows the
-Hub's "Spaces configuration reference".
+The folder holds a copy of `modeling_ast`, `demo_page.py` and `page_guard.py`, so that the Space needs this kit from
+nowhere; what it installs, and in which versions, is read from the kit's own metadata. The metadata block of its
+`README.md` follows the Hub's "Spaces configuration reference".
 """
 
 import json
@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 from modeling_ast.installation import DISTRIBUTION, install_command, package_version
 
 PACKAGE = "modeling_ast"
+PAGE = ("demo_page.py", "page_guard.py")
 HERE = Path(__file__).resolve().parent
 HOUSE = HERE.parent  # where the packages lie: a checkout or site-packages
 # Commands, and the export that wants packages of its own: a page calls none of them.
@@ -134,7 +135,8 @@ def _copy_code(folder: Path) -> None:
             copy = vendored / source.relative_to(HOUSE / PACKAGE)
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(source, copy)
-    shutil.copyfile(HERE / "demo_page.py", folder / "demo_page.py")
+    for name in PAGE:
+        shutil.copyfile(HERE / name, folder / name)
     (vendored / "LICENSE").write_text(_license_text(), encoding="utf-8")
 
 

@@ -387,9 +387,9 @@ def test_the_page_says_it_above_the_labels_and_refuses_silence_in_the_same_words
     for kind, path in write_flawed(tmp_path).items():
         if kind in ("silent", "cancelled"):
             with pytest.raises(ValueError, match=f"^{re.escape(WORDS[kind])}"):
-                demo_page.tag_recording(tagger, path, max_minutes=1)
+                demo_page.tag_recording(tagger, path)
             continue
-        tags, _ = demo_page.tag_recording(tagger, path, max_minutes=1)
+        tags, _ = demo_page.tag_recording(tagger, path)
         assert len(tags.labels) == 2
         assert demo_page.message_html(tags).startswith(f'<p role="status">{WORDS[kind]}')
 

@@ -21,6 +21,7 @@ from .errors import (
 )
 from .ffmpeg import FFMPEG_COMMANDS
 from .files import AUDIO_SUFFIXES, find_audio_files
+from .limits import AudioLimits
 from .reading import AudioLength, AudioReader, Heard, audio_duration, audio_length, decode_audio, read_audio
 from .resampling import DEFAULT_RESAMPLER, NEW_RESAMPLER, RESAMPLERS, checked_resampler, resample
 from .silence import is_silent
@@ -42,6 +43,7 @@ __all__ = [
     "SILENT",
     "AudioError",
     "AudioLength",
+    "AudioLimits",
     "AudioNote",
     "AudioReader",
     "DecodedAudio",

@@ -4,6 +4,9 @@ A header can announce 2^36 samples, and a few bytes of FLAC or Opus can hold as 
 grows with what has been decoded, and a file that becomes more than its bytes can hold of sound is refused.
 """
 
+import math
+from dataclasses import dataclass
+
 import numpy as np
 
 from .errors import AudioError
@@ -28,17 +31,35 @@ class TooMuchError(AudioError):
     """A file that becomes more than it may."""
 
 
+@dataclass(frozen=True)
+class AudioLimits:
+    """The most that somebody takes of any recording, kept while it is decoded, whatever its header says.
+
+    Args:
+        seconds (`float`): how long it may be.
+        numbers (`int`): how many samples times channels; of 4 bytes each.
+    """
+
+    seconds: float
+    numbers: int
+
+
 class Allowance:
-    """How many numbers a file may still become.
+    """How many numbers a file may still become, and how many seconds.
 
     Args:
         name (`str`): what messages call the file.
         size (`int`): its bytes.
+        limits ([`AudioLimits`], *optional*): of whoever takes it.
     """
 
-    def __init__(self, name: str, size: int):
-        self.name, self.size = name, size
+    def __init__(self, name: str, size: int, limits: AudioLimits | None = None):
+        self.name, self.size, self.limits = name, size, limits
         self.left = max(ALWAYS_ALLOWED, ALLOWED_PER_BYTE * size)
+        self.seconds_left = math.inf
+        if limits is not None:
+            self.left = min(self.left, limits.numbers)
+            self.seconds_left = limits.seconds
 
     def samples(self, channels: int, sampling_rate: float) -> int:
         """How many samples that is.
@@ -47,7 +68,8 @@ class Allowance:
             channels (`int`): of each sample.
             sampling_rate (`float`): in Hz.
         """
-        return int(self.left / self._numbers(channels, sampling_rate))
+        by_time = self.seconds_left * max(sampling_rate, 1)
+        return int(min(self.left / self._numbers(channels, sampling_rate), by_time))
 
     def take(self, samples: int, channels: int, sampling_rate: float):
         """Count samples, before memory is taken for them.
@@ -60,9 +82,10 @@ class Allowance:
             TooMuchError: if that is more than the file may become.
         """
         numbers = int(samples * self._numbers(channels, sampling_rate))
-        if numbers > self.left:
+        if numbers > self.left or samples > self.seconds_left * max(sampling_rate, 1):
             raise self.error(channels, sampling_rate)
         self.left -= numbers
+        self.seconds_left -= samples / max(sampling_rate, 1)
 
     @staticmethod
     def _numbers(channels: int, sampling_rate: float) -> float:
@@ -74,8 +97,18 @@ class Allowance:
         Args:
             channels, sampling_rate: see [`Allowance.samples`].
         """
-        whole = Allowance(self.name, self.size)
+        whole = Allowance(self.name, self.size, self.limits)
         seconds = whole.samples(channels, sampling_rate) / max(sampling_rate, 1)
+        if whole.seconds_left <= seconds + 1 / max(sampling_rate, 1):  # not the numbers, the time is the limit
+            return TooMuchError(
+                f"{self.name} lasts longer than the {whole.seconds_left / 60:g} minutes that are taken here. Cut out a part of "
+                "it, or use the command ast-tag, which takes recordings of any length."
+            )
+        if self.limits is not None and whole.left == self.limits.numbers:
+            return TooMuchError(
+                f"{self.name} has {channels} channel(s) at {sampling_rate:g} Hz, of which {seconds:.3g} s are taken here, and "
+                "lasts longer. Convert it: ffmpeg -i FILE -ac 1 -ar 16000 CONVERTED.wav makes one channel of 16 kHz."
+            )
         return TooMuchError(
             f"{self.name} becomes more than {seconds:.0f} s of {channels} channel(s) at {sampling_rate:g} Hz, and has only "
             f"{self.size} bytes, in which so much sound has no room. It is damaged, made to fill memory, or nearly all silence: "

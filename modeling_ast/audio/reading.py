@@ -45,7 +45,7 @@ from .formats import (
     sniff_format,
     without_tags,
 )
-from .limits import COUNTED_RATE, Allowance, TooMuchError, checked_level
+from .limits import COUNTED_RATE, Allowance, AudioLimits, TooMuchError, checked_level
 from .resampling import DEFAULT_RESAMPLER, checked_rate, checked_resampler, resample
 from .silence import is_silence, is_silent
 
@@ -84,12 +84,14 @@ class AudioReader:
             `"left"`, `"right"`, or the number of one, counted from 1.
         resampler (`str`, *optional*, defaults to `"torchaudio"`): see [`resample`].
         refused (`frozenset[str]`, *optional*): kinds of notes that are errors, such as `frozenset({CUT_OFF})`.
+        limits ([`AudioLimits`], *optional*): the most that is taken of a recording; more is an error.
     """
 
     sampling_rate: int = 16_000
     channels: str | int = "mean"
     resampler: str = DEFAULT_RESAMPLER
     refused: frozenset[str] = frozenset()
+    limits: AudioLimits | None = None
 
     def __post_init__(self):
         checked_resampler(self.resampler)
@@ -97,7 +99,7 @@ class AudioReader:
 
     @property
     def key(self) -> str:
-        """What tells apart the waveforms of two readers; what is refused is none of it."""
+        """What tells apart the waveforms of two readers; what is refused or limited is none of it."""
         return f"{self.sampling_rate} {channel_number(self.channels)} {self.resampler}"
 
     def hear(
@@ -164,7 +166,7 @@ class AudioReader:
         """
         name = name or _name_of(source)
         with errors_of_file(name):
-            decoded = decode_audio(source, name, seconds)
+            decoded = decode_audio(source, name, seconds, self.limits)
             if not len(decoded.samples):
                 raise AudioError(
                     f"{name} is an audio file without a single sample. Record or export it again, or leave it out."
@@ -243,7 +245,10 @@ def _name_of(source) -> str:
 
 
 def decode_audio(
-    source: str | os.PathLike | bytes | BinaryIO | dict, name: str | None = None, seconds: float | None = None
+    source: str | os.PathLike | bytes | BinaryIO | dict,
+    name: str | None = None,
+    seconds: float | None = None,
+    limits: AudioLimits | None = None,
 ) -> DecodedAudio:
     """Decode an audio file as it is, with all its channels and at its own sampling rate.
 
@@ -254,6 +259,7 @@ def decode_audio(
         source, name: see [`read_audio`].
         seconds (`float`, *optional*): how much of it is of interest; of a file that lasts much longer no more than a
             minute beyond is decoded.
+        limits ([`AudioLimits`], *optional*): the most that is taken.
 
     Returns:
         [`DecodedAudio`], whose samples may be none or not finite.
@@ -265,14 +271,14 @@ def decode_audio(
     limit = None if seconds is None else seconds + SECONDS_BEYOND
     with _opened(source, name) as (content, name):
         audio_format = sniff_format(content)
-        allowance = Allowance(name, content.size)
+        allowance = Allowance(name, content.size, limits)
         if limit is not None and isinstance(content, FileContent):
             # Of a long recording the end is not looked at, nor what is joined to it.
             without = without_tags(content, audio_format)
             beginning = decode_recording(without, audio_format, name, limit, allowance)
             if len(beginning.samples) >= round(limit * beginning.sampling_rate):
                 return beginning
-            allowance = Allowance(name, content.size)
+            allowance = Allowance(name, content.size, limits)
         parts = recordings(content, audio_format)
         if len(parts) == 1:
             return decode_recording(parts[0], audio_format, name, limit, allowance)

@@ -1,7 +1,6 @@
 """The demo page: what a browser shows is compared with stock Transformers' pipeline; no browser is faked.
 
-One `ast-demo` and one headless Chromium, whose microphone beeps, serve the tests of the page. `sitecustomize.py` writes
-down every host that the program asks for.
+One `ast-demo` and one headless Chromium, whose microphone beeps, serve the tests of the page.
 """
 
 import contextlib
@@ -11,7 +10,6 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,71 +20,27 @@ import numpy as np
 import pytest
 import soundfile
 import transformers
-from varied_model import vary_scores
+from demo_runs import (
+    LABELS,
+    LICENSE,
+    LISTENING_SECONDS,
+    RATE,
+    WINDOW,
+    Demo,
+    Page,
+    launched_browser,
+    noise,
+    save_checkpoint,
+)
 
 from modeling_ast.attention_maps import attention_maps
-from modeling_ast.audio import AudioError, audio_duration
 from modeling_ast.installation import install_command
 from modeling_ast.tagging import AudioTagger, FileTags, Segment, Tag
 
 gradio = pytest.importorskip("gradio")
 from model_card import demo_page, run_demo  # noqa: E402
 
-MAX_LENGTH = 96
-RATE = 16_000
-WINDOW = 400 + 95 * 160  # samples of 96 frames: one of 25 ms, and 95 shifts of 10 ms
-LABELS = ["bell", "crash", "kick", "a" * 90, '<img src=x onerror="window.harmed=1">', "tom & 'co'"]
 STEREO = 'two <b> 96 kHz & "stereo"'
-LICENSE = "cc-by-4.0"
-LISTENING_SECONDS = 60  # for the program to be there; two cores may have much else to do
-CHROMIUM_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--autoplay-policy=user-gesture-required",
-    "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
-]
-WAIT = 30_000  # ms
-
-WATCH_HOSTS = """
-import os, sys
-def watch(event, arguments):
-    if event in ("socket.getaddrinfo", "socket.connect"):
-        host = arguments[0] if event == "socket.getaddrinfo" else arguments[1]
-        with open(os.environ["HOSTS_LOG"], "a") as log:
-            print(host[0] if isinstance(host, tuple) else host, file=log)
-sys.addaudithook(watch)
-"""
-
-
-def save_checkpoint(folder, problem_type):
-    """A tiny stock model whose scores differ from clip to clip, as a random one's hardly do."""
-    config = transformers.ASTConfig(
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_length=MAX_LENGTH,
-        problem_type=problem_type,
-        id2label=dict(enumerate(LABELS)),
-        label2id={label: index for index, label in enumerate(LABELS)},
-    )
-    model = transformers.ASTForAudioClassification(config).eval()
-    extractor = transformers.ASTFeatureExtractor(max_length=MAX_LENGTH)
-    features = extractor(np.split(noise(8), 8), sampling_rate=RATE, return_tensors="pt")
-    vary_scores(model, 5, lambda: model(**features).logits)
-    model.save_pretrained(folder)
-    extractor.save_pretrained(folder)
-    (folder / "README.md").write_text(f"---\nlicense: {LICENSE}\n---\n# Card\n", encoding="utf-8")
-    return folder
-
-
-def noise(windows):
-    """Noise whose colour changes from window to window."""
-    generator = np.random.default_rng(1)
-    parts = [np.convolve(generator.normal(size=WINDOW), generator.normal(size=8), mode="same") for _ in range(windows)]
-    return (np.concatenate(parts) / 40).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -119,54 +73,6 @@ def recordings(tmp_path_factory, drum_rows):
     return {path.stem: path for path in folder.iterdir()} | {"clip": Path(clip)}
 
 
-def heed_signals():
-    """The tests may be a shell's background job, which ignores Ctrl-C, or one of `nohup`; a program inherits that."""
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
-class Demo:
-    """A running `ast-demo`, with a folder for temporary files of its own and an empty working directory."""
-
-    def __init__(self, folder, checkpoint, *flags):
-        self.working, self.temporary, self.hosts = folder / "working", folder / "temporary", folder / "hosts"
-        for made in (self.working, self.temporary):
-            made.mkdir()
-        (folder / "sitecustomize.py").write_text(WATCH_HOSTS)
-        self.hosts.touch()
-        self.errors, self.page = folder / "errors", None
-        command = [sys.executable, "-m", "model_card.run_demo", checkpoint, "--port", "0", *flags]
-        # Not told to stay offline: it has to by itself.
-        environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"} | {
-            "TMPDIR": str(self.temporary),
-            "HOSTS_LOG": str(self.hosts),
-            "PYTHONPATH": f"{folder}{os.pathsep}{Path(__file__).parents[2]}",
-        }
-        with open(self.errors, "w") as errors:
-            self.process = subprocess.Popen(
-                command,
-                cwd=self.working,
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                preexec_fn=heed_signals,
-            )
-
-    def address(self):
-        line = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert found, f"{line!r}\n{self.errors.read_text()}"
-        return found[0]
-
-    def end(self, how=signal.SIGTERM):
-        self.process.send_signal(how)
-        return self.process.wait(LISTENING_SECONDS)
-
-    def asked_hosts(self):
-        return set(self.hosts.read_text().split())
-
-
 @pytest.fixture(scope="module")
 def demos(tmp_path_factory, checkpoint):
     """Start a program if there is none: starting takes seconds, and one test ends it."""
@@ -192,52 +98,8 @@ def demo(demos):
 
 @pytest.fixture(scope="module")
 def browser():
-    playwright = pytest.importorskip("playwright.sync_api")
-    if shutil.which("chromium") is None:
-        pytest.skip("needs chromium")
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
+    with launched_browser() as launched:
         yield launched
-        launched.close()
-
-
-class Page:
-    """What a visitor does and reads."""
-
-    def __init__(self, browser, url):
-        self.view = browser.new_page()
-        self.view.set_default_timeout(WAIT)
-        self.urls, self.faults = [], []
-        self.view.on("request", lambda request: self.urls.append(request.url))
-        self.view.on("pageerror", lambda error: self.faults.append(str(error)))
-        self.view.goto(url)
-
-    def __getattr__(self, name):
-        return getattr(self.view, name)
-
-    def clear(self):
-        clear = self.view.locator("#recording").get_by_role("button", name="Clear")
-        if clear.count():
-            clear.click()
-            self.view.locator("#message p, #picture img").wait_for(state="detached")
-
-    def send(self, file):
-        self.clear()
-        self.view.locator("#recording input[type=file]").set_input_files(file)
-        self.view.locator("#message p, #picture img").wait_for()
-
-    def picture(self, text):
-        """Wait for a picture of which this is said."""
-        self.view.locator(f"#picture img[alt*='{text}']").wait_for()
-
-    def labels(self):
-        names = self.view.locator("#labels dt").all_inner_texts()
-        return dict(zip(names, self.view.locator("#labels dd").all_inner_texts()[-len(names) :], strict=True))
-
-    def playing_from(self):
-        """Wait until the player plays, for the second where it does."""
-        place = "(({paused, currentTime}) => paused ? 0 : currentTime)(document.querySelector('#recording audio'))"
-        return self.view.wait_for_function(place).json_value()
 
 
 @pytest.fixture
@@ -363,7 +225,7 @@ def test_the_timeline_is_played_with_the_keyboard(page, recordings):
         ("empty", "empty.wav is empty (0 bytes)"),
         ("silent", "silent.wav is silent. Check the microphone"),
         ("short", "short.wav lasts 6.2 ms; the model needs 25 ms"),
-        ("too_long", "too_long.flac lasts 0:35 minutes; this page takes up to 0.5. Cut out a part of it"),
+        ("too_long", "too_long.flac lasts longer than the 0.5 minutes that are taken here. Cut out a part of it"),
     ],
 )
 def test_a_recording_that_cannot_be_used_is_refused_in_words(page, recordings, recording, words):
@@ -599,23 +461,8 @@ def test_a_signal_that_is_ignored_stays_so(number):
 # What the page is made of
 
 
-def test_the_length_of_a_recording_is_known_before_it_is_decoded(tmp_path, multi_label, monkeypatch, recordings):
-    if shutil.which("ffmpeg") is None:
-        pytest.skip("needs ffmpeg")
-    path = tmp_path / "long.m4a"
-    subprocess.run(["ffmpeg", "-loglevel", "error", "-i", recordings["too_long"], path], check=True)
-    assert audio_duration(path) == pytest.approx(35, abs=0.1)
-
-    def decoded(content):
-        raise AssertionError("the whole recording was decoded")
-
-    monkeypatch.setattr("modeling_ast.audio.ffmpeg.decode_with_torchcodec", decoded)
-    with pytest.raises(AudioError, match=r"^long\.m4a lasts 0:35"):
-        demo_page.tag_recording(multi_label, path, max_minutes=0.5)
-
-
 def test_independent_labels_are_sigmoid_scores_with_their_thresholds(multi_label, recordings, tmp_path):
-    tags, seconds = demo_page.tag_recording(multi_label, recordings["clip"], max_minutes=1)
+    tags, seconds = demo_page.tag_recording(multi_label, recordings["clip"])
     waveform, _ = soundfile.read(recordings["clip"], dtype="float32")
     multi_label.model.save_pretrained(tmp_path)
     multi_label.feature_extractor.save_pretrained(tmp_path)
@@ -642,10 +489,10 @@ def test_independent_labels_are_sigmoid_scores_with_their_thresholds(multi_label
 
 
 def test_less_than_a_half_window_more_has_no_timeline(multi_label, recordings):
-    tags, seconds = demo_page.tag_recording(multi_label, recordings["two windows"], max_minutes=1)
+    tags, seconds = demo_page.tag_recording(multi_label, recordings["two windows"])
     assert tags.segments is None
     assert demo_page.note_html(tags, multi_label, seconds).startswith("Means over windows of 0.975 s. Heard: <b>")
-    tags, seconds = demo_page.tag_recording(multi_label, recordings["long"], max_minutes=1)
+    tags, seconds = demo_page.tag_recording(multi_label, recordings["long"])
     assert tags.segments
     assert "below is what was heard when" in demo_page.note_html(tags, multi_label, seconds)
 
@@ -704,7 +551,7 @@ def test_a_name_is_shown_as_it_is():
 def test_a_regression_is_shown_as_numbers(tmp_path, recordings):
     folder = save_checkpoint(tmp_path, "regression")
     tagger = AudioTagger.from_pretrained(folder, "cpu")
-    tags, _ = demo_page.tag_recording(tagger, recordings["long"], max_minutes=1)
+    tags, _ = demo_page.tag_recording(tagger, recordings["long"])
     assert tags.segments is None
     assert demo_page.label_value(tags, "regression").startswith(
         f"{tags.labels[0].label}: {tags.labels[0].score:.4g}, "

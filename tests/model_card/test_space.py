@@ -102,8 +102,8 @@ def test_an_unknown_license_is_left_out(tmp_path):
 
 
 def test_the_copies_are_unchanged_and_say_whence_they_are(space_folder):
-    for copy in [*(space_folder / "modeling_ast").glob("*.py"), space_folder / "demo_page.py"]:
-        home = "model_card" if copy.name == "demo_page.py" else "modeling_ast"
+    for copy in [*(space_folder / "modeling_ast").glob("*.py"), *(space_folder / name for name in space.PAGE)]:
+        home = "modeling_ast" if copy.parent.name == "modeling_ast" else "model_card"
         assert copy.read_bytes() == (ROOT / home / copy.name).read_bytes()
     assert (space_folder / "modeling_ast" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     assert f"ast-kit {metadata.version('ast-kit')}" in (readme := (space_folder / "README.md").read_text())
@@ -133,7 +133,7 @@ def test_every_import_is_vendored_or_required(space_folder):
     for source in space_folder.rglob("*.py"):
         for module in imported_modules(source):
             top, _, rest = module.partition(".")
-            if top in ("modeling_ast", "demo_page"):
+            if top in ("modeling_ast", "demo_page", "page_guard"):
                 place = space_folder / module.replace(".", "/")
                 is_there = place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
                 assert is_there or not rest, f"{source}: {module}"
