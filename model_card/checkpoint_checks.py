@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard, metadata_load
 from safetensors import SafetensorError, safe_open
 
 from modeling_ast.checkpoint_folder import check_checkpoint_dir
-from modeling_ast.tagging import check_model_name
+from modeling_ast.loading import check_model_name
 from modeling_ast.tensor_names import is_wrapped
 
 from .card_data import read_json_object

@@ -216,7 +216,8 @@ def make_page(arguments: argparse.Namespace):
         ValueError: if the folder holds no model that can be used, or Gradio is not installed.
     """
     from modeling_ast.checkpoint_folder import check_checkpoint_dir
-    from modeling_ast.tagging import AudioTagger, check_model_name
+    from modeling_ast.loading import check_model_name
+    from modeling_ast.tagging import AudioTagger
 
     folder = arguments.checkpoint_dir
     check_checkpoint_dir(folder)

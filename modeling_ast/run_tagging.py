@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     from tqdm import tqdm
 
     from .audio import HEARD_LESS, AudioError, find_audio_files
+    from .loading import CheckpointError
     from .tagging import AudioTagger, TaggingError
 
     failed = []
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             for line in format_results(tagged, *layout):
                 print(line)
-    except (AudioError, TaggingError, OutputError) as error:
+    except (AudioError, CheckpointError, TaggingError, OutputError) as error:
         parser.error(str(error))
     if args.output is not None:
         print(f"Tagged {len(files) - len(failed)} of {len(files)} files; the tags are in {args.output}")
