@@ -1,13 +1,11 @@
 """Loading a checkpoint for use: a folder or a model of the Hub, with its feature extractor, or words that say why not."""
 
-import json
 import os
 import re
 from pathlib import Path
 
-
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says what is wrong with it and what to do."""
+from .checkpoint_fields import CONFIG, EXTRACTOR, CheckpointError, read_settings
+from .checkpoint_weights import weight_files
 
 
 def load_checkpoint(model_name_or_path: str | os.PathLike, channels: str | int | None = None):
@@ -26,7 +24,6 @@ def load_checkpoint(model_name_or_path: str | os.PathLike, channels: str | int |
     """
     check_model_name(model_name_or_path)
     import torch
-    from safetensors import SafetensorError
 
     from .configuration_ast import LOGITS_ALONE
     from .feature_extraction_ast import ASTFeatureExtractor
@@ -39,14 +36,11 @@ def load_checkpoint(model_name_or_path: str | os.PathLike, channels: str | int |
         model, loading_info = ASTForAudioClassification.from_pretrained(
             model_name_or_path, dtype=torch.float32, output_loading_info=True, **LOGITS_ALONE
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError) as error:
         name = str(model_name_or_path)
         if not Path(name).is_dir():
             name = f"There is no folder {name} here, and as a Hub id it"
-        reason = str(error).splitlines()[0]
-        if isinstance(error, SafetensorError):
-            reason = f"its weights (.safetensors) are damaged or cut off ({reason}). Copy or save the model again."
-        raise CheckpointError(f"{name} cannot be loaded: {reason}") from error
+        raise CheckpointError(f"{name} cannot be loaded: {str(error).splitlines()[0]}") from error
     if loading_info["missing_keys"]:
         raise CheckpointError(
             f"{model_name_or_path} has no trained classifier, so its tags would be random. Fine-tune it first "
@@ -71,7 +65,7 @@ def check_model_name(model_name_or_path: str | os.PathLike) -> None:
                 "as ast-finetune writes it, or a Hub id such as user/name."
             )
         return
-    missing = [name for name in ("config.json", "preprocessor_config.json") if not (folder / name).is_file()]
+    missing = [name for name in (CONFIG, EXTRACTOR) if not (folder / name).is_file()]
     if not any(folder.glob("model*.safetensors")):
         missing.append("model.safetensors")
     if missing:
@@ -79,19 +73,6 @@ def check_model_name(model_name_or_path: str | os.PathLike) -> None:
             f"The model folder {folder} has no {' and no '.join(missing)}. A model folder contains {contents}, as "
             "ast-finetune writes them."
         )
-    settings = {}
-    for name in ("config.json", "preprocessor_config.json"):
-        try:
-            settings[name] = json.loads((folder / name).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CheckpointError(
-                f"{folder}/{name} is not a valid JSON object ({error}). Copy or save the model again."
-            ) from error
-        if not isinstance(settings[name], dict):
-            raise CheckpointError(f"{folder}/{name} is not a JSON object. Copy or save the model again.")
-    model_type = settings["config.json"].get("model_type")
-    if model_type != "audio-spectrogram-transformer":
-        raise CheckpointError(
-            f"{folder} holds a model of type {model_type!r}; this kit takes 'audio-spectrogram-transformer'. Pass the "
-            "folder of an AST model."
-        )
+    for name in (CONFIG, EXTRACTOR):
+        read_settings(folder / name)
+    weight_files(folder)

@@ -1,6 +1,5 @@
 """Whether a training can go on from a checkpoint: its files are whole, its weights and optimiser state are numbers."""
 
-import json
 import pickle
 import zipfile
 from collections.abc import Iterator
@@ -16,6 +15,8 @@ from transformers.trainer import (
     TRAINING_ARGS_NAME,
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from modeling_ast.checkpoint_fields import read_json
 
 from ..results.run_folder import checkpoints_in
 
@@ -82,7 +83,7 @@ def best_checkpoint(checkpoint: Path) -> Path | None:
     Args:
         checkpoint (`Path`): a folder `checkpoint-N` with the state of its training.
     """
-    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    state = read_json(checkpoint / TRAINER_STATE_NAME)
     recorded, step = state.get("best_model_checkpoint"), state.get("best_global_step")
     if recorded is None:
         return checkpoint.parent / f"{PREFIX_CHECKPOINT_DIR}-{step}" if step else None
@@ -140,10 +141,6 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
-def _read_json(path: Path):
-    json.loads(path.read_text(encoding="utf-8"))
-
-
 def _read_header(path: Path):
     with safe_open(path, framework="pt"):  # which compares the length of the file with what its header says
         pass
@@ -158,7 +155,7 @@ def _read_archive(path: Path):
 
 
 _READERS = {
-    ".json": _read_json,
+    ".json": read_json,
     ".safetensors": _read_header,
     ".pt": _read_archive,
     ".pth": _read_archive,
