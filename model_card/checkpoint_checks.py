@@ -37,6 +37,7 @@ from .file_names import (
 from .licenses import license_note
 from .render import render_model_card
 from .run_summary import RUN_SUMMARY_NAME
+from .yaml_files import check_front_matter
 
 CLASSIFIER_WEIGHT = "classifier.dense.weight"
 DEFAULT_LABELS = ["LABEL_0", "LABEL_1"]  # of Transformers, which does not write them into config.json
@@ -191,6 +192,7 @@ def check_card(folder: Path) -> list[str]:
         f"Type ast-model-card {folder} to write it anew." if summary else "Mend the block between the two lines ---."
     )
     try:
+        check_front_matter(path.read_text(encoding="utf-8"), CARD_NAME)
         metadata = metadata_load(path)
         if metadata:
             ModelCard.load(path)  # its model index too

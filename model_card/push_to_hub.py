@@ -52,6 +52,7 @@ from .file_names import (
 from .render import render_model_card
 from .run_summary import RUN_SUMMARY_NAME, shown_name
 from .space import PACKAGE, write_space
+from .yaml_files import read_yaml
 
 MODEL, SPACE = constants.REPO_TYPE_MODEL, constants.REPO_TYPE_SPACE
 PAUSES = (1.0, 2.0)  # seconds before a step is tried a second and a third time
@@ -180,9 +181,11 @@ def _without_places(recipe: Path, folder: Path) -> Path:
     """The recipe, or if it says where something lies on this machine a copy in `folder` that has only the names."""
     content = recipe.read_bytes()
     try:
-        fields = yaml.safe_load(content)
-    except yaml.YAMLError:
-        return recipe
+        fields = read_yaml(content.decode("utf-8-sig"), str(recipe))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{recipe} is not text in UTF-8 ({error}). Put an unbroken copy there, or take it out."
+        ) from error
     if not isinstance(fields, dict):
         return recipe
     shown = {

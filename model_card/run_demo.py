@@ -264,8 +264,12 @@ def read_card(folder: Path):
     import yaml
     from huggingface_hub import ModelCard, ModelCardData
 
+    from .yaml_files import check_front_matter
+
     path = folder / "README.md"
     try:
+        if path.is_file():
+            check_front_matter(path.read_text(encoding="utf-8"), path.name)
         return ModelCard(path.read_text(encoding="utf-8")).data if path.is_file() else ModelCardData()
     except (ValueError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]

@@ -4,6 +4,7 @@ Fields that are in no row are taken as they are, as Transformers takes them, but
 method. Nothing but the standard library is imported.
 """
 
+import inspect
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -29,6 +30,10 @@ ATTENTION = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flash_a
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used; the message says what is wrong with it and what to do."""
+
+
+class PipelineCheckpointError(Exception):
+    """A [`CheckpointError`] where `pipeline` loads the checkpoint; it would take a `ValueError` as advice to try stock classes."""
 
 
 class Row(NamedTuple):
@@ -125,6 +130,8 @@ CONFIG_FILE_FIELDS = CONFIG_FIELDS | {
     "chunk_size_feed_forward": or_none(whole(0, WIDEST)),
     "transformers_version": or_none(TEXT),
     "attn_implementation": or_none(one_of(*ATTENTION)),
+    "_attn_implementation": or_none(one_of(*ATTENTION)),
+    "_attn_implementation_internal": or_none(one_of(*ATTENTION)),
     "quantization_config": NOTHING,
     "per_layer_config": NOTHING,
 }  # fmt: skip
@@ -179,9 +186,13 @@ def _shown(value: Any) -> str:
 
 
 def _is_of_class(owner: type, name: str) -> bool:
-    attribute = getattr(owner, name, None)
-    is_fixed = isinstance(attribute, property) and attribute.fset is None
-    return callable(attribute) or is_fixed or name.startswith("__")
+    attribute = inspect.getattr_static(owner, name, None)
+    settable = getattr(attribute, "fset", None) is not None
+    return (
+        name.startswith("__")
+        or callable(getattr(owner, name, None))
+        or (hasattr(attribute, "__get__") and not settable)
+    )
 
 
 def read_json(path: str | os.PathLike) -> Any:

@@ -7,6 +7,7 @@ configuration saved here loads in stock Transformers and the other way round.
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 from transformers.utils import logging
 
 from .checkpoint_fields import CONFIG_FIELDS, CONFIG_FILE_FIELDS, MODEL_TYPE, check_fields, read_json
@@ -81,6 +82,10 @@ class ASTConfig(PreTrainedConfig):
         check_fields({name: kwargs[name] for name in LABEL_FIELDS if name in kwargs}, CONFIG_FILE_FIELDS)
         super().__post_init__(**kwargs)
         check_fields({name: getattr(self, name) for name in CONFIG_FIELDS}, CONFIG_FIELDS)
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(
+                f"hidden_act={self.hidden_act!r:.60} is no activation of Transformers. Set it to gelu, as AST has it."
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}. "
