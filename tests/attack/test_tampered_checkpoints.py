@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 
 from conversion import original_checkpoint, run_conversion, verification, weight_map
 from finetune import run_evaluate, run_finetune
-from model_card import run_demo, run_model_card, run_push
+from model_card import demo_page, run_demo, run_model_card, run_push
 from modeling_ast import (
     ASTConfig,
     ASTFeatureExtractor,
@@ -528,6 +528,7 @@ def stopped_short(monkeypatch):
             pass
 
     monkeypatch.setattr(run_demo, "make_server", lambda page, options: Server())
+    monkeypatch.setattr(demo_page, "build_page", lambda *args, **settings: None)
     for module in (original_checkpoint, verification, weight_map):  # the original's model as small as the folder's
         for name, value in {"NUM_LAYERS": 2, "HEAD_DIM": 16, "HIDDEN_SIZES": {"tiny": 32}}.items():
             monkeypatch.setattr(module, name, value, raising=False)
@@ -546,7 +547,7 @@ def calls(folder: Path, clips: Path) -> dict[str, Callable[[], int]]:
         import transformers
 
         scores = transformers.pipeline("audio-classification", model=str(folder), device="cpu")(clip)
-        assert all(math.isfinite(row['score']) for row in scores), 'modeling_ast'
+        assert all(math.isfinite(row["score"]) for row in scores), "modeling_ast"
         return 0
 
     return {
@@ -628,3 +629,82 @@ def test_each_command_says_what_is_wrong_or_is_right(good, clips, stopped_short,
 
 
 REPORT = []
+
+
+# A training to go on with
+
+
+STATE, IDENTITY = "trainer_state.json", "run_identity.json"
+
+
+def tampered_states() -> dict[str, Callable[[Path], None]]:
+    fields = {
+        "epoch NaN": {"epoch": math.nan}, "epoch a word": {"epoch": "two"}, "epoch negative": {"epoch": -1.0},
+        "a negative step": {"global_step": -5}, "another step": {"global_step": 4}, "a huge step": {"global_step": 10**30},
+        "a step that is half": {"global_step": 2.5}, "a step null": {"global_step": None}, "no step": {"global_step": MISSING},
+        "max_steps a word": {"max_steps": "all"}, "max_steps 0": {"max_steps": 0},
+        "history of others": {"log_history": [{"epoch": "x", "loss": [1]}, 5]}, "history a word": {"log_history": "long"},
+        "history null": {"log_history": None}, "history NaN": {"log_history": [{"epoch": 1.0, "loss": math.nan, "step": 2}]},
+        "a best one elsewhere": {"best_model_checkpoint": "/etc/checkpoint-2", "best_global_step": 2, "best_metric": 0.5},
+        "a best one that is a list": {"best_model_checkpoint": ["a"]}, "best_metric a word": {"best_metric": "good"},
+        "callbacks a list": {"stateful_callbacks": [1]}, "callbacks of others": {"stateful_callbacks": {"Evil": {"args": {}}}},
+        "callbacks null": {"stateful_callbacks": None}, "an unknown field": {"evil": 5}, "a batch of words": {"train_batch_size": "big"},
+        "logging_steps a word": {"logging_steps": "often"}, "logging_steps 0": {"logging_steps": 0}, "flos a word": {"total_flos": "many"},
+        "epochs a word": {"num_train_epochs": "two"}, "trial of others": {"trial_params": {"a": 1}, "trial_name": 5},
+        "world a word": {"is_world_process_zero": "yes"},
+    }  # fmt: skip
+    found = damaged_json(STATE) | {
+        f"{STATE} {kind}": change_json(STATE, **changes) for kind, changes in fields.items()
+    }
+    found |= {f"config.json {kind}": config(**changes) for kind, changes in {
+        "another width": {"hidden_size": 48}, "a million layers": {"num_hidden_layers": 10**6}, "NaN": {"layer_norm_eps": math.nan},
+    }.items()}  # fmt: skip
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth", "training_args.bin", "model.safetensors"):
+        found[f"{name} empty"] = write(name, b"")
+        found[f"{name} cut off"] = lambda folder, name=name: (folder / name).write_bytes(
+            (folder / name).read_bytes()[:-200]
+        )
+        found[f"{name} missing"] = lambda folder, name=name: (folder / name).unlink()
+        found[f"{name} a pickle"] = write(name, b"\x80\x02cos\ngetcwd\nq\x00)R.")
+        found[f"{name} a folder"] = lambda folder, name=name: ((folder / name).unlink(), (folder / name).mkdir())
+    contents = {
+        "a list": [1, 2],
+        "other keys": {"a": 1},
+        "a tensor": torch.zeros(3),
+        "no parameters": {"state": {}, "param_groups": []},
+    }
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        for kind, content in contents.items():
+            found[f"{name} of {kind}"] = lambda folder, name=name, content=content: torch.save(content, folder / name)
+    return found | {f"{IDENTITY} {kind}": tamper for kind, tamper in {
+        "no object": write(IDENTITY, "[]"), "empty": write(IDENTITY, ""), "of others": write(IDENTITY, '{"training settings": 5}'),
+    }.items()}  # fmt: skip
+
+
+def test_a_training_goes_on_or_says_why_not(clips, tmp_path):
+    run = tmp_path / "run"
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    fields = sizes | {
+        "frequency_stride": 16, "time_stride": 16, "max_length": 48, "num_train_epochs": 3, "per_device_train_batch_size": 4,
+        "save_total_limit": 3, "disable_tqdm": "true", "use_cpu": "true", "dataset_name": clips, "output_dir": run,
+    }  # fmt: skip
+    argv = [f"--{name}={value}" for name, value in fields.items()]
+    assert outcome("ast-finetune", lambda: run_finetune.main(argv))["code"] == 0
+    begun = tmp_path / "begun"
+    last, newest = sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))[:2]
+    for folder in (last, newest):
+        shutil.copytree(folder, begun / folder.name)
+    wrong = []
+    for kind, tamper in tampered_states().items():
+        shutil.rmtree(run)
+        shutil.copytree(begun, run)
+        tamper(run / newest.name)
+        found = outcome("ast-finetune", lambda: run_finetune.main([*argv, "--resume_from_checkpoint", "true"]))
+        wrong += [
+            f"{kind} | {fault} | {found['err'].strip()[-200:]}" for fault in faults("ast-finetune", found, SLOWEST)
+        ]
+        RESUMED.append((kind, found))
+    assert not wrong, f"{len(wrong)} of {len(tampered_states())}:\n" + "\n".join(wrong)
+
+
+RESUMED = []
