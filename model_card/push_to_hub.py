@@ -182,10 +182,8 @@ def _without_places(recipe: Path, folder: Path) -> Path:
     content = recipe.read_bytes()
     try:
         fields = read_yaml(content.decode("utf-8-sig"), str(recipe))
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{recipe} is not text in UTF-8 ({error}). Put an unbroken copy there, or take it out."
-        ) from error
+    except ValueError:  # no recipe of this kit
+        return recipe
     if not isinstance(fields, dict):
         return recipe
     shown = {
