@@ -177,7 +177,9 @@ def read_architecture(
     try:
         config = config_class.from_dict(content)
     except (ValueError, AttributeError, TypeError, ZeroDivisionError, StrictDataclassError) as error:
-        raise ConversionError(f"{name} has a faulty config.json: {error}. Put an unbroken copy there.") from None
+        raise ConversionError(
+            f"{name} has a faulty config.json: {str(error).rstrip('.')}. Put an unbroken copy there."
+        ) from None
     _refuse_other_architecture(name, config)
     return config
 

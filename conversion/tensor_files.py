@@ -4,7 +4,6 @@
 """
 
 import codecs
-import json
 import os
 import pickle
 import re
@@ -17,6 +16,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError
 from safetensors.torch import load_file
 
+from modeling_ast.checkpoint_fields import read_json
 from modeling_ast.hub_answers import hub_answers
 from modeling_ast.regular_files import SpecialFileError, refuse_special, refuse_special_in, what_is_special
 from modeling_ast.surroundings import cache_hint
@@ -98,8 +98,12 @@ def _weight_files(folder: Path) -> list[Path]:
         index_file = folder / f"{name}.index.json"
         if index_file.is_file():
             shards = _read_json(index_file).get("weight_map")
-            if not isinstance(shards, dict) or not all(isinstance(shard, str) for shard in shards.values()):
-                raise ConversionError(f"{index_file} has no weight_map of file names. Put an unbroken copy there.")
+            if not isinstance(shards, dict) or not all(
+                isinstance(shard, str) and Path(shard).name == shard for shard in shards.values()
+            ):
+                raise ConversionError(
+                    f"{index_file} has no weight_map of files that lie beside it. Put an unbroken copy there."
+                )
             files = [folder / shard for shard in sorted(set(shards.values()))]
             missing = [str(file) for file in files if not file.is_file()]
             if missing:
@@ -113,7 +117,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 def _read_json(path: Path) -> dict:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except ValueError as error:
         raise ConversionError(f"{path} is not valid JSON ({error}). Put an unbroken copy there.") from None
     if not isinstance(content, dict):

@@ -8,6 +8,7 @@ import dataclasses
 import difflib
 import itertools
 import json
+import math
 import os
 import re
 from pathlib import Path
@@ -17,6 +18,7 @@ import yaml
 from transformers import HfArgumentParser
 
 from model_card.run_summary import FIELDS_OF_LABELS, shown_word
+from model_card.yaml_files import compose_yaml, value_of
 from modeling_ast.regular_files import refuse_special
 
 from .argument_checks import check_together
@@ -56,6 +58,8 @@ COMMON_TRAINING_FIELDS = {
     "train_sampling_strategy",
     "use_cpu",
 }
+MOST_BYTES = 1 << 20  # of a recipe
+LONGEST_NUMBER = 40  # characters
 NEGATIVE_NUMBER = re.compile(r"-\d+|-\d*\.\d+")  # what argparse takes for a value although it begins with -
 # Nor how it is published: whoever runs a published recipe again has another account.
 NOT_RECORDED = (
@@ -90,17 +94,44 @@ def parse_arguments(
         "Every field of transformers.TrainingArguments is a flag too; --help_all lists them.",
         allow_abbrev=False,
     )
+    for action in parser._actions:
+        action.type = _finite if action.type is float else action.type
     parser.add_argument("--help_all", action="help", help="list the flags of TrainingArguments too")
     flags = all_flags(argv)
     if "--help_all" not in argv:
         hide_rare_flags(parser)
-    *groups, rest = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True)
+    try:
+        *groups, rest = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True)
+    except ValueError as error:
+        raise ValueError(f"{error}{_line_of_field(argv, str(error))}") from error
     if rest:
         raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
     data, given = groups[1], given_fields(flags)
     data.given = given & {item.name for item in dataclasses.fields(data)}
     check_together(*groups, given)
     return tuple(groups)
+
+
+def _finite(word: str) -> float:
+    """A number; with NaN or infinity a training would only show in its scores that something is wrong."""
+    try:
+        number = float(word)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"invalid float value: {word!r}") from None
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"{word!r} is no finite number. Pass one, or leave it out")
+    return number
+
+
+def _line_of_field(argv: list[str], message: str) -> str:
+    """Where in the recipe the field stands that a message names first, if it is from there."""
+    named = re.match(r"(?:--)?(\w+)", message)
+    is_recipe = argv and not argv[0].startswith("-")
+    if not named or not is_recipe or named[1] in map(_field_of, argv[1:]):
+        return ""
+    recipe = local_or_shipped(argv[0])
+    lines = [key.start_mark.line + 1 for key, _ in _recipe_node(recipe).value if key.value == named[1]]
+    return f" It stands in {recipe}, line {lines[0]}." if lines else ""
 
 
 def given_fields(argv: list[str]) -> frozenset[str]:
@@ -154,18 +185,52 @@ def recipe_as_flags(recipe: Path) -> list[str]:
 
     Raises:
         FileNotFoundError: if the file is not there.
-        ValueError: if it is not a mapping, or names an unknown field.
+        ValueError: if it is not a mapping, names an unknown field or one twice, or is no YAML as [`compose_yaml`] reads
+            it; the message has the line.
     """
+    node, flags = _recipe_node(recipe), []
+    for key, value in node.value:
+        place = f"{recipe}, line {key.start_mark.line + 1}"
+        words = _words_of(value, place)
+        if isinstance(words, list) and key.value in known_fields() - list_fields():
+            raise ValueError(f"{place}: {key.value} is a list, expected one value.")
+        flags += fields_as_flags({key.value: words}, place)
+    return flags
+
+
+def _recipe_node(recipe: Path) -> yaml.MappingNode:
     refuse_special(recipe)
     if not recipe.is_file():
         raise FileNotFoundError(f"The recipe {recipe} is not there. Pass a YAML file, or only flags.")
+    if recipe.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{recipe} has more than {MOST_BYTES:,} bytes, and is no recipe. Pass a smaller YAML file.")
     try:
-        fields = yaml.safe_load(recipe.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{recipe} is not valid YAML: {error}") from error
-    if not isinstance(fields, dict):
+        text = recipe.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{recipe} is not text in UTF-8 ({error}). Save it as UTF-8.") from error
+    node = compose_yaml(text, str(recipe))
+    if not isinstance(node, yaml.MappingNode):
         raise ValueError(f"{recipe} holds no 'field: value' lines.")
-    return fields_as_flags(fields, str(recipe))
+    return node
+
+
+def _words_of(node: yaml.Node, place: str) -> str | list[str] | dict | None:
+    """A value of a recipe as it stands there: what a word means, its field says, as of a flag.
+
+    YAML itself would take `no` for false, `1:30` for 90, `010` for 8, and `1e-4` for a text.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        return None if node.tag == "tag:yaml.org,2002:null" else node.value
+    if isinstance(node, yaml.MappingNode):
+        try:
+            fields = value_of(node, place)
+            json.dumps(fields, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{place}: {error}. Write texts, numbers, true or false.") from None
+        return fields
+    if not all(isinstance(item, yaml.ScalarNode) for item in node.value):
+        raise ValueError(f"{place}: a list holds a list or a mapping, expected single values. Write them out.")
+    return [item.value for item in node.value]
 
 
 def fields_as_flags(fields: dict, place: str) -> list[str]:
@@ -236,6 +301,12 @@ def known_fields() -> set[str]:
     return {item.name for group in ARGUMENT_GROUPS for item in dataclasses.fields(group) if item.init}
 
 
+def list_fields() -> set[str]:
+    """Names of the fields that may have several values."""
+    fields = (item for group in ARGUMENT_GROUPS for item in dataclasses.fields(group))
+    return {item.name for item in fields if "list" in str(item.type).lower()}
+
+
 def refuse_unknown_field(name: str, place: str):
     """Raise a `ValueError` that names the nearest known fields."""
     near = difflib.get_close_matches(name, sorted(known_fields()), n=3)
@@ -269,8 +340,10 @@ def merged_recipe(argv: list[str]) -> dict:
 
 def _plain(value: str):
     """The number or truth value that a word stands for, where it reads back as the same word."""
+    if len(value) > LONGEST_NUMBER:
+        return value
     try:
         read = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # of what looks like a date
         return value
     return read if isinstance(read, (int, float)) and str(read).lower() == value.lower() else value

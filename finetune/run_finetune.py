@@ -16,6 +16,7 @@ from .command_line import parse_arguments
 from .cross_validation import cross_validate
 from .dry_runs.dry_run import dry_run
 from .results.pushing import NotPushedError
+from .robustness.checkpoint_files import ResumeError
 from .robustness.failures import TrainingStoppedError
 from .robustness.held_folder import held_output_dir
 from .robustness.input_errors import InputError, input_errors_in_words
@@ -31,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     datasets.disable_progress_bars()
     try:
         _run(argv)
-    except InputError as error:
+    except (InputError, ResumeError) as error:
         print(f"ast-finetune: {error}", file=sys.stderr)
         return 2
     except TrainingStoppedError as error:

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import AudioError, AudioNote, AudioReader
-from modeling_ast.tagging import AudioTagger, check_model_name, problem_type_of, scores_from_logits
+from modeling_ast.loading import check_model_name
+from modeling_ast.tagging import AudioTagger, problem_type_of, scores_from_logits
 
 from .clip_sets.clip_datasets import clip_dataset
 from .clip_sets.waveform_cache import WaveformCache
@@ -187,7 +188,7 @@ def common_labels(models: Sequence[str]) -> list[str]:
 
     Raises:
         ScoringError: if no model was given, or they have not all the same labels.
-        TaggingError: if one is no checkpoint of this kind of model.
+        CheckpointError: if one is no checkpoint of this kind of model.
     """
     if not models:
         raise ScoringError("No model was given. Pass --model_name_or_path with one or several.")
@@ -237,7 +238,7 @@ def checkpoint_scores(
     Raises:
         ScoringError: if the checkpoint's labels are not those of the split, or its scores are of another kind than the
             split's labels.
-        TaggingError: if it cannot be loaded.
+        CheckpointError: if it cannot be loaded.
     """
     hearing = hearing or Hearing()
     # Refuses what has no trained classifier.

@@ -41,7 +41,7 @@ from .optimization import (
 from .results.progress import EpochLines
 from .results.pushing import check_push, write_trainer_card
 from .results.run_folder import IDENTITY_NAME, UNFINISHED, events_dir
-from .robustness.checkpoint_files import best_checkpoint, fault_of_weights
+from .robustness.checkpoint_files import best_checkpoint, fault_of_weights, states_of_this_training
 from .robustness.divergence import DivergenceWatch
 from .robustness.interruption import InterruptionCheck
 from .sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
@@ -238,6 +238,14 @@ class ASTTrainer(Trainer):
                 best = run_dir / best.name  # spelled as those among which `Trainer` looks for it
             self.state.best_model_checkpoint = str(best) if best is not None and best.is_dir() else None
         return begun
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        with states_of_this_training(checkpoint, "optimiser and schedule"):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint):
+        with states_of_this_training(checkpoint, "random states"):
+            super()._load_rng_state(checkpoint)
 
     def _finalize_training(self, trial, num_train_samples, start_time):
         best = self.state.best_model_checkpoint

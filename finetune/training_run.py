@@ -17,8 +17,8 @@ from model_card.run_summary import features_section, versions
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import NEW_RESAMPLER, AudioReader
 from modeling_ast.configuration_ast import LOGITS_ALONE
+from modeling_ast.loading import check_model_name
 from modeling_ast.log_mel import num_frames, num_samples
-from modeling_ast.tagging import check_model_name
 
 from .argument_checks import wrong_way_round
 from .arguments import ASTTrainingArguments, DataArguments, ModelArguments, OptimizationArguments

@@ -4,7 +4,6 @@
 `run_summary.json` says how it came about. A fact found in neither stays `None` or empty, and the card leaves it out.
 """
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +11,15 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
-from safetensors import SafetensorError, safe_open
 
+from modeling_ast.checkpoint_fields import CONFIG_FILE_FIELDS, EXTRACTOR_FILE_FIELDS, check_fields, read_json
+from modeling_ast.checkpoint_weights import shapes_in
 from modeling_ast.names_as_text import storable
 from modeling_ast.regular_files import refuse_special_in
 
 from .file_names import PICTURES, RECIPE_NAME
 from .run_summary import RUN_SUMMARY_NAME
+from .summary_fields import check_summary
 
 FRAME_LENGTH, FRAME_SHIFT = 0.025, 0.010  # seconds; the Kaldi filter bank of Gong et al. 2021
 
@@ -232,9 +233,12 @@ class ASTModelCardData:
                     f"{folder / RUN_SUMMARY_NAME}: {section!r} is {summary[section]!r}, expected a JSON "
                     f"{'object' if kind is dict else 'array'}. Run what made the checkpoint again to have the file written anew."
                 )
+        check_summary(summary, folder / RUN_SUMMARY_NAME)
+        check_fields(config, CONFIG_FILE_FIELDS, folder / "config.json")
         extractor = folder / "preprocessor_config.json"
         features = _known(read_json_object(extractor, "save_pretrained() writes it")) if extractor.exists() else {}
 
+        check_fields(features, EXTRACTOR_FILE_FIELDS, extractor)
         id2label = config.get("id2label", {})
         labels = [str(id2label[index]) for index in sorted(id2label, key=int)]
         recorded = summary.get("features", {})
@@ -390,7 +394,7 @@ def read_json_object(path: Path, origin: str) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} has no {path.name}; {origin}. Give the folder of a finished run.")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}); {origin}. Put an unbroken copy there.") from error
     if not isinstance(content, dict):
@@ -425,8 +429,4 @@ def _count_parameters(path: Path, recorded: int | None) -> int | None:
     """Count the weights by the header of a safetensors file; without the file the recorded count stands."""
     if not path.is_file():
         return recorded
-    try:
-        with safe_open(path, framework="numpy") as tensors:
-            return sum(math.prod(tensors.get_slice(name).get_shape()) for name in tensors.keys())  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} can't be read ({error}). Put an unbroken copy of the weights there.") from error
+    return sum(map(math.prod, shapes_in([path]).values()))

@@ -10,13 +10,21 @@ from typing import Any
 
 import yaml
 from huggingface_hub import ModelCard, metadata_load
-from safetensors import SafetensorError, safe_open
 
+from modeling_ast import ASTConfig
+from modeling_ast.checkpoint_fields import read_settings
 from modeling_ast.checkpoint_folder import check_checkpoint_dir
-from modeling_ast.tagging import check_model_name
+from modeling_ast.checkpoint_weights import (
+    open_weights,
+    refuse_broken,
+    refuse_faults,
+    refuse_other_weights,
+    shapes_in,
+    weight_files,
+)
+from modeling_ast.loading import check_model_name
 from modeling_ast.tensor_names import is_wrapped
 
-from .card_data import read_json_object
 from .file_names import (
     CARD_NAME,
     CONFIG_NAME,
@@ -30,12 +38,10 @@ from .file_names import (
 from .licenses import license_note
 from .render import render_model_card
 from .run_summary import RUN_SUMMARY_NAME
+from .yaml_files import check_front_matter
 
 CLASSIFIER_WEIGHT = "classifier.dense.weight"
 DEFAULT_LABELS = ["LABEL_0", "LABEL_1"]  # of Transformers, which does not write them into config.json
-NAMES_SHOWN = 3
-_ORIGIN = "save_pretrained() writes it beside the weights"
-_UNBROKEN = "Put an unbroken copy of the weights there."
 
 
 def files_to_publish(checkpoint_dir: str | Path) -> dict[str, Path]:
@@ -70,7 +76,10 @@ def files_to_publish(checkpoint_dir: str | Path) -> dict[str, Path]:
         if not (folder / RUN_SUMMARY_NAME).is_file():
             how = "Write one with a metadata block at its top; ast-finetune and ast-convert do."
         raise FileNotFoundError(f"{folder} has no {CARD_NAME}, the model card. {how}")
-    names = [*REQUIRED, *weight_files(folder), *(name for name in OPTIONAL if (folder / name).is_file())]
+    weights = [path.name for path in weight_files(folder)]
+    if weights != [WEIGHTS_NAME]:
+        weights.append(WEIGHTS_INDEX_NAME)
+    names = [*REQUIRED, *weights, *(name for name in OPTIONAL if (folder / name).is_file())]
     files = {name: folder / name for name in sorted(names)}
     for path in files.values():
         _refuse_link(path, folder)
@@ -88,30 +97,6 @@ def _refuse_link(path: Path, folder: Path):
         )
 
 
-def weight_files(folder: Path) -> list[str]:
-    """Names of the files that the weights are in, with their index if there are several.
-
-    Raises:
-        FileNotFoundError: if there are none, or one that the index names is missing.
-        ValueError: if the index cannot be read.
-    """
-    if (folder / WEIGHTS_NAME).is_file():  # which is loaded also where an index lies beside it
-        return [WEIGHTS_NAME]
-    if not (folder / WEIGHTS_INDEX_NAME).is_file():
-        raise FileNotFoundError(f"{folder} has neither {WEIGHTS_NAME} nor {WEIGHTS_INDEX_NAME}. {_UNBROKEN}")
-    index = read_json_object(folder / WEIGHTS_INDEX_NAME, _ORIGIN)
-    weight_map = index.get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise ValueError(f"{folder / WEIGHTS_INDEX_NAME} names no files of weights. {_UNBROKEN}")
-    parts = sorted(set(weight_map.values()))
-    missing = [name for name in parts if Path(name).name != name or not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{folder} has no {missing[0]}, which {WEIGHTS_INDEX_NAME} names. Put all {len(parts)} files of the weights there."
-        )
-    return [WEIGHTS_INDEX_NAME, *parts]
-
-
 def check_checkpoint(checkpoint_dir: str | Path) -> list[str]:
     """Refuse a checkpoint that nobody could use, or whose files contradict each other.
 
@@ -126,11 +111,16 @@ def check_checkpoint(checkpoint_dir: str | Path) -> list[str]:
             if the card has no metadata that the Hub could read.
     """
     folder = Path(checkpoint_dir)
-    config = read_json_object(folder / CONFIG_NAME, _ORIGIN)
-    read_json_object(folder / FEATURE_EXTRACTOR_NAME, _ORIGIN)
-    weights = [folder / name for name in weight_files(folder) if name != WEIGHTS_INDEX_NAME]
+    config = read_settings(folder / CONFIG_NAME)
+    read_settings(folder / FEATURE_EXTRACTOR_NAME)
+    weights = weight_files(folder)
     _refuse_wrapped_names(weights)
-    check_labels(config, _classifier_rows(weights), folder)
+    shapes = shapes_in(weights)
+    refuse_other_weights(folder, ASTConfig.from_dict(dict(config)), shapes)
+    classifier = shapes.get(CLASSIFIER_WEIGHT)
+    if classifier is not None and len(classifier) != 2:
+        refuse_faults(folder, [f"{CLASSIFIER_WEIGHT} has shape {classifier}, expected (labels, width)"])
+    check_labels(config, None if classifier is None else classifier[0], folder)
     _refuse_broken_weights(weights)
     return check_card(folder)
 
@@ -184,7 +174,7 @@ def check_labels(config: dict[str, Any], rows: int | None, folder: Path):
 
 def _refuse_wrapped_names(weights: list[Path]):
     for path in weights:
-        with _open_weights(path) as tensors:
+        with open_weights(path) as tensors:
             wrapped = next(filter(is_wrapped, tensors.keys()), None)
         if wrapped:
             raise ValueError(
@@ -194,31 +184,10 @@ def _refuse_wrapped_names(weights: list[Path]):
             )
 
 
-def _classifier_rows(weights: list[Path]) -> int | None:
-    for path in weights:
-        with _open_weights(path) as tensors:
-            if CLASSIFIER_WEIGHT in tensors.keys():  # noqa: SIM118 - no mapping
-                return tensors.get_slice(CLASSIFIER_WEIGHT).get_shape()[0]
-    return None
-
-
 def _refuse_broken_weights(weights: list[Path]):
     for path in weights:
-        with _open_weights(path) as tensors:
-            broken = [name for name in tensors.keys() if not tensors.get_tensor(name).isfinite().all()]  # noqa: SIM118
-        if broken:
-            more = f" and {len(broken) - NAMES_SHOWN} more" if len(broken) > NAMES_SHOWN else ""
-            raise ValueError(
-                f"{path} holds weights that are NaN or infinite: {', '.join(broken[:NAMES_SHOWN])}{more}. Nobody could use "
-                "them; train again, with a lower --learning_rate."
-            )
-
-
-def _open_weights(path: Path):
-    try:
-        return safe_open(path, framework="pt")
-    except SafetensorError as error:
-        raise ValueError(f"{path} can't be read ({error}). {_UNBROKEN}") from error
+        with open_weights(path, "pt") as tensors:
+            refuse_broken(path, ((name, tensors.get_tensor(name)) for name in tensors.keys()))  # noqa: SIM118 - no mapping
 
 
 def check_card(folder: Path) -> list[str]:
@@ -239,6 +208,7 @@ def check_card(folder: Path) -> list[str]:
         f"Type ast-model-card {folder} to write it anew." if summary else "Mend the block between the two lines ---."
     )
     try:
+        check_front_matter(path.read_text(encoding="utf-8"), CARD_NAME)
         metadata = metadata_load(path)
         if metadata:
             ModelCard.load(path)  # its model index too

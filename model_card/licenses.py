@@ -5,7 +5,6 @@ weights has it in the file `NOTICE`, whatever licence its own makers give it, an
 """
 
 import difflib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,10 @@ import yaml
 from huggingface_hub import hf_hub_download, metadata_load
 from huggingface_hub.errors import HFValidationError, HTTPError
 
+from modeling_ast.checkpoint_fields import read_json
+
 from .run_summary import RUN_SUMMARY_NAME
+from .yaml_files import check_front_matter
 
 NOTICE_NAME = "NOTICE"
 BSD_3_CLAUSE = "bsd-3-clause"  # as the Hub spells it
@@ -118,7 +120,7 @@ def _file_of(base_model: str, name: str) -> Path | None:
 def _read_summary(path: Path | None) -> dict:
     """The summary as far as it can be read; what is broken in it says nothing of a licence."""
     try:
-        summary = json.loads(path.read_text(encoding="utf-8")) if path else {}
+        summary = read_json(path) if path else {}
     except ValueError:
         return {}
     return summary if isinstance(summary, dict) else {}
@@ -126,6 +128,8 @@ def _read_summary(path: Path | None) -> dict:
 
 def _license_of_card(path: Path | None) -> str | None:
     try:
+        if path:
+            check_front_matter(path.read_text(encoding="utf-8"), str(path))
         metadata = (metadata_load(path) if path else None) or {}
     except (ValueError, yaml.YAMLError):
         return None

@@ -16,6 +16,7 @@ from .card_data import read_json_object
 from .file_names import ADAPTER_DIR, CARD_NAME, RECIPE_NAME
 from .render import render_model_card
 from .run_summary import FIELDS_OF_LABELS, OUTSIDE, RUN_SUMMARY_NAME, is_place, shown_name, write_run_summary
+from .yaml_files import read_yaml
 
 NAMES_SHOWN = 5
 FIELDS_OF_PLACES = frozenset(
@@ -107,8 +108,8 @@ def read_recipe(path: Path) -> dict | None:
         path (`Path`): of `recipe.yaml`.
     """
     try:
-        fields = yaml.safe_load(path.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        fields = read_yaml(path.read_text(encoding="utf-8-sig"), str(path))
+    except ValueError:  # no recipe of this kit
         return None
     return fields if isinstance(fields, dict) else None
 

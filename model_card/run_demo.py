@@ -229,7 +229,8 @@ def make_page(arguments: argparse.Namespace):
         ValueError: if the folder holds no model that can be used, or Gradio is not installed.
     """
     from modeling_ast.checkpoint_folder import check_checkpoint_dir
-    from modeling_ast.tagging import AudioTagger, check_model_name
+    from modeling_ast.loading import check_model_name
+    from modeling_ast.tagging import AudioTagger
 
     folder = arguments.checkpoint_dir
     check_checkpoint_dir(folder)
@@ -276,8 +277,12 @@ def read_card(folder: Path):
     import yaml
     from huggingface_hub import ModelCard, ModelCardData
 
+    from .yaml_files import check_front_matter
+
     path = folder / "README.md"
     try:
+        if path.is_file():
+            check_front_matter(path.read_text(encoding="utf-8"), path.name)
         return ModelCard(path.read_text(encoding="utf-8")).data if path.is_file() else ModelCardData()
     except (ValueError, yaml.YAMLError) as error:
         reason = str(error).splitlines()[0]

@@ -5,9 +5,12 @@ configuration saved here loads in stock Transformers and the other way round.
 """
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
 from transformers.utils import logging
 
+from .checkpoint_fields import CONFIG_FIELDS, CONFIG_FILE_FIELDS, MODEL_TYPE, check_fields, read_json
 from .patch_grid import patches_along
 
 logger = logging.get_logger(__name__)
@@ -48,14 +51,14 @@ class ASTConfig(PreTrainedConfig):
             count, 0.5 where a label is not named. The model's output does not depend on them; tagging obeys them.
 
     Raises:
-        ValueError: if `num_attention_heads` does not divide `hidden_size`, the input is smaller than one patch, a stride
-            is below 1, or a threshold is not from 0 to 1 or of no label.
+        ValueError: if a value is beyond the bounds of `checkpoint_fields`, `num_attention_heads` does not divide
+            `hidden_size`, the input is smaller than one patch, or a threshold is not from 0 to 1 or of no label.
 
     A checkpoint with the 527 AudioSet labels and no `problem_type` is taken as multi-label: its scores are independent
     (sigmoid), while stock Transformers applies a softmax to them.
     """
 
-    model_type = "audio-spectrogram-transformer"
+    model_type = MODEL_TYPE
 
     hidden_size: int = 768
     num_hidden_layers: int = 12
@@ -76,7 +79,13 @@ class ASTConfig(PreTrainedConfig):
     label_thresholds: dict[str, float | int] | None = None
 
     def __post_init__(self, **kwargs):
+        check_fields({name: kwargs[name] for name in LABEL_FIELDS if name in kwargs}, CONFIG_FILE_FIELDS)
         super().__post_init__(**kwargs)
+        check_fields({name: getattr(self, name) for name in CONFIG_FIELDS}, CONFIG_FIELDS)
+        if self.hidden_act not in ACT2FN:
+            raise ValueError(
+                f"hidden_act={self.hidden_act!r:.60} is no activation of Transformers. Set it to gelu, as AST has it."
+            )
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(
                 f"hidden_size={self.hidden_size} is not a multiple of num_attention_heads={self.num_attention_heads}. "
@@ -88,9 +97,6 @@ class ASTConfig(PreTrainedConfig):
                     f"{name}={getattr(self, name)} is less than one patch of {self.patch_size}. Set {name} to "
                     f"{self.patch_size} or more."
                 )
-        for name in ("frequency_stride", "time_stride"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is less than 1. Set {name} to 1 or more.")
         self._check_label_thresholds()
         if self.problem_type is None and self._has_audioset_labels():
             self.problem_type = "multi_label_classification"
@@ -106,8 +112,10 @@ class ASTConfig(PreTrainedConfig):
         labels are not kept.
 
         Raises:
-            ValueError: if `num_labels`, `id2label` and `label2id` contradict each other.
+            ValueError: if `num_labels`, `id2label` and `label2id` contradict each other, or a field is of another type or
+                beyond its bounds.
         """
+        check_fields(config_dict, CONFIG_FILE_FIELDS, "config.json", cls)
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
         thresholds = kwargs.pop("label_thresholds", None)
         labels = {name: kwargs.pop(name) for name in LABEL_FIELDS if name in kwargs}
@@ -119,13 +127,21 @@ class ASTConfig(PreTrainedConfig):
                 config_dict = config_dict | {"label_thresholds": None}
         return_unused_kwargs = kwargs.pop("return_unused_kwargs", False)
         given = config_dict.get("problem_type") or kwargs.get("problem_type")
-        config, unused = super().from_dict(config_dict, return_unused_kwargs=True, **kwargs)
+        try:
+            config, unused = super().from_dict(config_dict, return_unused_kwargs=True, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(" ".join(str(error).split())) from error
         if not given and not config._has_audioset_labels():
             config.problem_type = None
         if thresholds is not None:  # of the labels that it ends up with
             config.label_thresholds = thresholds
             config._check_label_thresholds()
         return (config, unused) if return_unused_kwargs else config
+
+    @classmethod
+    def _dict_from_json_file(cls, json_file):
+        """As the stock method; larger and deeper files than a configuration can be are refused."""
+        return read_json(json_file)
 
     def _check_label_thresholds(self):
         labels = set(self.id2label.values())
@@ -169,6 +185,7 @@ def wanted_id2label(wanted: dict, own: dict[int, str]) -> dict[int, str]:
         ValueError: if they contradict each other, or the indices are not 0, 1, 2 ...
     """
     count, id2label, label2id = (wanted.get(name) for name in LABEL_FIELDS)
+    check_fields({"num_labels": count}, CONFIG_FILE_FIELDS)
     if id2label is None and label2id is not None:
         id2label = {index: label for label, index in label2id.items()}
     if id2label is None:

@@ -26,6 +26,7 @@ from .audio.arrays import (
     full_scale_waveform,
     look_like_channels,
 )
+from .checkpoint_fields import EXTRACTOR, EXTRACTOR_FIELDS, EXTRACTOR_FILE_FIELDS, check_fields
 from .log_mel import (
     FRAME_LENGTH_MS,
     frame_length,
@@ -85,6 +86,11 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         channels: str | int = "mean",
         **kwargs,
     ):
+        given = {
+            "feature_size": feature_size, "sampling_rate": sampling_rate, "num_mel_bins": num_mel_bins,
+            "max_length": max_length, "padding_value": padding_value, "mean": mean, "std": std,
+        }  # fmt: skip
+        check_fields(given, EXTRACTOR_FIELDS)
         super().__init__(feature_size=feature_size, sampling_rate=sampling_rate, padding_value=padding_value, **kwargs)
         self.num_mel_bins = num_mel_bins
         self.max_length = max_length
@@ -99,6 +105,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict, **kwargs):
         """As in the library, which passes over keyword arguments that are no fields of the file, without a word."""
+        check_fields(feature_extractor_dict, EXTRACTOR_FILE_FIELDS, EXTRACTOR, cls)
         parameters = inspect.signature(cls).parameters.values()
         defaults = {item.name: item.default for item in parameters if item.default is not inspect.Parameter.empty}
         return super().from_dict(defaults | feature_extractor_dict, **kwargs)

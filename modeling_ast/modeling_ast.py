@@ -6,14 +6,12 @@ fit is an error instead of a warning, and class tokens and positions of a new mo
 """
 
 import copy
-import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -23,14 +21,22 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPooling, SequenceClassifierOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import (
-    SAFE_WEIGHTS_INDEX_NAME,
-    SAFE_WEIGHTS_NAME,
     ModelOutput,
     cached_file,
     can_return_tuple,
     logging,
 )
 
+from .checkpoint_fields import CheckpointError
+from .checkpoint_weights import (
+    WEIGHTS,
+    WEIGHTS_INDEX,
+    parts_of_index,
+    refuse_broken,
+    refuse_faults,
+    refuse_other_weights,
+    shapes_in,
+)
 from .configuration_ast import LABEL_FIELDS, ASTConfig, wanted_id2label
 from .linear import ASTLinear
 from .log_mel import FRAME_SHIFT_MS
@@ -42,7 +48,6 @@ from .tensor_names import HUB_KEY_MAPPING, hub_name
 
 logger = logging.get_logger(__name__)
 
-FAULTS_SHOWN = 5  # of the tensors that do not fit, in the message about them
 NUM_CLASS_TOKENS = 2  # class and distillation token, as in DeiT
 # What says where a checkpoint lies, among the arguments of `from_pretrained`.
 _PLACE_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
@@ -356,7 +361,8 @@ class ASTPreTrainedModel(PreTrainedModel):
                 to the tensors' names first.
 
         Raises:
-            ValueError: if a tensor other than the classifier's is missing, unexpected or of another shape.
+            ValueError: if `config.json` holds what it may not, or a tensor other than the classifier's is missing, unexpected, of
+                another shape, NaN or infinite. What its files say is checked before anything is built.
         """
         wanted = {name: kwargs.pop(name) for name in (*GEOMETRY_FIELDS, *LABEL_FIELDS) if name in kwargs}
         labels_given = any(name in wanted for name in LABEL_FIELDS)
@@ -373,22 +379,26 @@ class ASTPreTrainedModel(PreTrainedModel):
             if not labels_given and config.id2label != own_config.id2label:
                 wanted["id2label"], labels_given = config.id2label, True
             config = _with_geometry_and_labels(config, own_config)
-        key_mapping = (kwargs.pop("key_mapping", None) or {}) | HUB_KEY_MAPPING
+        key_mapping = kwargs.pop("key_mapping", None) or {}
+        if own:
+            shapes = shapes_in(_weight_files(pretrained_model_name_or_path, kwargs))
+            if shapes and not key_mapping:
+                _refuse_doubled_tensors(pretrained_model_name_or_path, shapes)
+                refuse_other_weights(pretrained_model_name_or_path, ASTConfig.from_dict(dict(own)), shapes)
         model, loading_info = super().from_pretrained(
             pretrained_model_name_or_path,
             *model_args,
             config=config,
             ignore_mismatched_sizes=True,  # so that the message below can name them all
             output_loading_info=True,
-            key_mapping=key_mapping,
+            key_mapping=key_mapping | HUB_KEY_MAPPING,
             **kwargs,
         )
-        if model._weight_conversions:  # tensors had other names
-            _refuse_doubled_tensors(pretrained_model_name_or_path, kwargs)
         model._weight_conversions = None  # by which `save_pretrained` would write the names of the file that was read
         model._refuse_unfit_checkpoint(
             pretrained_model_name_or_path, loading_info, ignore_mismatched_sizes or labels_given
         )
+        refuse_broken(pretrained_model_name_or_path, model.state_dict().items())
         model.resize_patch_grid(**{name: wanted.get(name) for name in GEOMETRY_FIELDS})
         id2label = wanted_id2label(wanted, model.config.id2label)
         if id2label != model.config.id2label:
@@ -473,13 +483,10 @@ class ASTPreTrainedModel(PreTrainedModel):
             for key, (found, needed) in sorted(mismatched.items())
             if key not in resized_classifier or not new_classifier_allowed
         ]
-        if not faults:
-            return
-        hint = "Check that config.json and the weights belong together."
+        hint = {}
         if resized_classifier and not new_classifier_allowed and set(mismatched) == resized_classifier:
-            hint = "For a new classifier pass num_labels=... or ignore_mismatched_sizes=True."
-        more = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
-        raise ValueError(f"{name} does not fit the model: {'; '.join(faults[:FAULTS_SHOWN])}{more}. {hint}")
+            hint = {"hint": "For a new classifier pass num_labels=... or ignore_mismatched_sizes=True."}
+        refuse_faults(name, faults, **hint)
 
 
 def _own_config_dict(name_or_path, kwargs: dict) -> dict:
@@ -493,26 +500,43 @@ def _own_config_dict(name_or_path, kwargs: dict) -> dict:
         return {}
 
 
-def _refuse_doubled_tensors(name_or_path, kwargs: dict):
-    """Refuse a checkpoint that holds a tensor under two of the names that it may have: which one is meant?"""
+def _weight_files(name_or_path, kwargs: dict) -> list[Path]:
+    """The safetensors files of a checkpoint, in a folder or in the cache; none where it has no such files."""
+    if (
+        name_or_path is None
+        or kwargs.keys() & {"state_dict", "gguf_file", "variant"}
+        or kwargs.get("use_safetensors") is False
+    ):
+        return []
     place = {name: kwargs[name] for name in _PLACE_ARGUMENTS if name in kwargs}
-    files = (
-        cached_file(name_or_path, name, _raise_exceptions_for_missing_entries=False, **place)
-        for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME)
-    )
-    file = name_or_path and next(filter(None, files), None)
-    if not file:  # files of `torch.save`, or tensors that were given
-        return
-    if file.endswith(SAFE_WEIGHTS_NAME):
-        with safe_open(file, framework="pt") as tensors:
-            names = list(tensors.keys())
-    else:
-        names = json.loads(Path(file).read_text(encoding="utf-8"))["weight_map"]
+    place["_raise_exceptions_for_missing_entries"] = False
+
+    def find(name: str) -> Path | None:
+        path = cached_file(name_or_path, name, **place)
+        return None if path is None else Path(path)
+
+    weights = find(WEIGHTS)
+    if weights is not None:
+        return [weights]
+    index = find(WEIGHTS_INDEX)
+    if index is None:
+        return []
+    files = {part: find(part) for part in parts_of_index(index)}
+    missing = [part for part, file in files.items() if file is None]
+    if missing:
+        raise CheckpointError(
+            f"{name_or_path} has no {missing[0]}, which {WEIGHTS_INDEX} names. Put all {len(files)} files of the weights there."
+        )
+    return list(files.values())
+
+
+def _refuse_doubled_tensors(name_or_path, names: Iterable[str]):
+    """Refuse a checkpoint that holds a tensor under two of the names that it may have: which one is meant?"""
     first: dict[str, str] = {}
     for name in names:
         other = first.setdefault(hub_name(name), name)
         if other != name:
-            raise ValueError(
+            raise CheckpointError(
                 f"{name_or_path} holds {hub_name(name)} twice, as {other} and as {name}. Take those out that do not belong to "
                 "the model, or save it again."
             )

@@ -25,6 +25,7 @@ from transformers.utils import PaddingStrategy, logging
 
 from .audio import AudioError, AudioReader
 from .audio.arrays import ARRAY_KEYS, FILE_KEYS, hear_array
+from .checkpoint_fields import CheckpointError, PipelineCheckpointError
 from .configuration_ast import ASTConfig
 from .feature_extraction_ast import ASTFeatureExtractor
 from .modeling_ast import ASTForAudioClassification, ASTModel
@@ -154,6 +155,17 @@ class _PipelineOfModel(AudioClassificationPipeline):
         return chosen(*args, model=model, **kwargs)
 
 
+class _AutoModelOrNothing(AutoModelForAudioClassification):
+    """`pipeline` goes on with the stock class where the Auto class raises one of the usual errors, such as a `ValueError`."""
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        try:
+            return super().from_pretrained(*args, **kwargs)
+        except CheckpointError as error:
+            raise PipelineCheckpointError(str(error)) from error
+
+
 def register() -> None:
     """Let the Auto classes and `pipeline("audio-classification", model=...)` return this port for AST checkpoints.
 
@@ -168,6 +180,7 @@ def register() -> None:
     task = PIPELINE_REGISTRY.supported_tasks[TASK]
     _before["impl"] = task["impl"]
     task["impl"] = _PipelineOfModel
+    _before["pt"], task["pt"] = task["pt"], (_AutoModelOrNothing,)
     if not hasattr(transformers, MISSING_CLASS):
         setattr(transformers, MISSING_CLASS, type(MISSING_CLASS, (), {"__module__": __name__}))
         _before["missing_class"] = MISSING_CLASS
@@ -188,7 +201,8 @@ def unregister() -> None:
         (MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING, ASTConfig),
     ):
         mapping._extra_content.pop(key, None)  # the library has no call that takes a registration back
-    PIPELINE_REGISTRY.supported_tasks[TASK]["impl"] = _before.pop("impl")
+    for name in ("impl", "pt"):
+        PIPELINE_REGISTRY.supported_tasks[TASK][name] = _before.pop(name)
     FEATURE_EXTRACTOR_MAPPING_NAMES[ASTConfig.model_type] = _before.pop("feature_extractor")
     if "missing_class" in _before:
         delattr(transformers, _before.pop("missing_class"))

@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(parser, argv)
 
     from .audio import AudioError, find_audio_files
+    from .loading import CheckpointError
     from .tagging import TaggingError
 
     try:
@@ -48,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         destinations = plan_output(args.output, args.format, files)
         to_file = args.output is not None
         failed = write_results(args, files, destinations) if to_file else print_results(args, files)
-    except (AudioError, TaggingError, OutputError, LockedError) as error:
+    except (AudioError, CheckpointError, TaggingError, OutputError, LockedError) as error:
         parser.error(str(error))
     if to_file:
         print(f"Tagged {len(files) - failed} of {len(files)} files; the tags are in {in_one_line(str(args.output))}")

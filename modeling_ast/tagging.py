@@ -4,29 +4,25 @@ A model sees one window of `max_length` frames. Longer files are scored window b
 their scores are put together is said in [`AudioTagger.tag_files`].
 """
 
-import json
 import math
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 
 from .audio import AudioError, AudioNote, AudioReader, Heard, errors_of_file
 from .audio.errors import ERRORS_OF_A_FILE
-from .regular_files import SpecialFileError, refuse_special_in
+from .loading import load_checkpoint
 from .segments import SEGMENT_READINGS, label_stretches, window_starts
-from .surroundings import cache_hint
 
 MULTI_LABEL_THRESHOLD = 0.5  # where a checkpoint names no other
 LONG_FILE = 600  # seconds, from which on a file's waveform is scored before another is decoded
 
 
 class TaggingError(ValueError):
-    """A model or an option that cannot be used for tagging; the message says what to pass instead."""
+    """An option that cannot be used for tagging with a model; the message says what to pass instead."""
 
 
 @dataclass(frozen=True)
@@ -112,39 +108,10 @@ class AudioTagger:
             refused (`frozenset[str]`, *optional*): kinds of notes that are errors; see [`AudioReader`].
 
         Raises:
-            TaggingError: if there is no such model, a file is missing in the folder, it is another kind of model, or
-                its classifier was never trained.
+            CheckpointError: if it cannot be used; see [`load_checkpoint`].
+            TaggingError: see the class.
         """
-        check_model_name(model_name_or_path)
-        import torch
-        from safetensors import SafetensorError
-
-        from .configuration_ast import LOGITS_ALONE
-        from .feature_extraction_ast import ASTFeatureExtractor
-        from .hub_answers import hub_answers
-        from .modeling_ast import ASTForAudioClassification
-
-        try:
-            with hub_answers():
-                changes = {} if channels is None else {"channels": channels}
-                feature_extractor = ASTFeatureExtractor.from_pretrained(model_name_or_path, **changes)
-                # A checkpoint saved in half precision would load in it, and its features are float32.
-                model, loading_info = ASTForAudioClassification.from_pretrained(
-                    model_name_or_path, dtype=torch.float32, output_loading_info=True, **LOGITS_ALONE
-                )
-        except (OSError, ValueError, SafetensorError) as error:
-            name, hint = str(model_name_or_path), ""
-            if not Path(name).is_dir():
-                name, hint = f"There is no folder {name} here, and as a Hub id it", cache_hint()
-            reason = str(error).splitlines()[0]
-            if isinstance(error, SafetensorError):
-                reason = f"its weights (.safetensors) are damaged or cut off ({reason}). Copy or save the model again."
-            raise TaggingError(f"{name} cannot be loaded: {reason}{hint}") from error
-        if loading_info["missing_keys"]:
-            raise TaggingError(
-                f"{model_name_or_path} has no trained classifier, so its tags would be random. Fine-tune it first "
-                "(ast-finetune) and pass the folder which that writes."
-            )
+        model, feature_extractor = load_checkpoint(model_name_or_path, channels)
         return cls(model, feature_extractor, device, feature_extractor.audio_reader(refused=refused))
 
     @property
@@ -400,49 +367,3 @@ def choose_device(device: str):
             f"There is no device {device!r} here; torch finds: {available}. Pass one of these or 'auto'."
         )
     return torch.device(device)
-
-
-def check_model_name(model_name_or_path: str | os.PathLike) -> None:
-    """Check a checkpoint folder, or that a name can be a Hub id, without importing torch or using the network.
-
-    Raises:
-        TaggingError: if there is no such folder and the name is no Hub id, or the folder lacks a file or holds another
-            kind of model.
-    """
-    folder = Path(model_name_or_path)
-    contents = "config.json, preprocessor_config.json and model.safetensors"
-    if not folder.is_dir():
-        if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(model_name_or_path)):
-            raise TaggingError(
-                f"There is no model folder {folder}. Pass --model_name_or_path with a folder that contains {contents}, "
-                "as ast-finetune writes it, or a Hub id such as user/name."
-            )
-        return
-    try:
-        refuse_special_in(folder)
-    except SpecialFileError as error:
-        raise TaggingError(str(error)) from None
-    missing = [name for name in ("config.json", "preprocessor_config.json") if not (folder / name).is_file()]
-    if not any(folder.glob("model*.safetensors")):
-        missing.append("model.safetensors")
-    if missing:
-        raise TaggingError(
-            f"The model folder {folder} has no {' and no '.join(missing)}. A model folder contains {contents}, as "
-            "ast-finetune writes them."
-        )
-    settings = {}
-    for name in ("config.json", "preprocessor_config.json"):
-        try:
-            settings[name] = json.loads((folder / name).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise TaggingError(
-                f"{folder}/{name} is not a valid JSON object ({error}). Copy or save the model again."
-            ) from error
-        if not isinstance(settings[name], dict):
-            raise TaggingError(f"{folder}/{name} is not a JSON object. Copy or save the model again.")
-    model_type = settings["config.json"].get("model_type")
-    if model_type != "audio-spectrogram-transformer":
-        raise TaggingError(
-            f"{folder} holds a model of type {model_type!r}; this kit takes 'audio-spectrogram-transformer'. Pass the "
-            "folder of an AST model."
-        )

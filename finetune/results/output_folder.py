@@ -23,6 +23,7 @@ from model_card.file_names import (
 from model_card.licenses import NOTICE_NAME
 from model_card.run_summary import RUN_SUMMARY_NAME
 from modeling_ast.atomic_files import make_parents
+from modeling_ast.checkpoint_fields import read_json
 
 from ..arguments import ASTTrainingArguments, DataArguments, ModelArguments
 from ..robustness.checkpoint_files import (
@@ -197,8 +198,10 @@ def refuse_another_run(folder: Path, identity: dict):
         ValueError: if data, split, seed, sizes or augmentation differ; the message says which.
     """
     path = folder / IDENTITY_NAME
-    recorded = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    settings = recorded.get("training settings", {})
+    recorded = read_json(path) if path.is_file() else {}
+    recorded = recorded if isinstance(recorded, dict) else {}
+    settings = recorded.get("training settings")
+    settings = settings if isinstance(settings, dict) else {}
     for name in FREE_SETTINGS:  # which an older version of the kit recorded too
         settings.pop(name, None)
     changed = [name for name in identity if recorded.get(name) != json.loads(json.dumps(identity[name]))]

@@ -1,9 +1,10 @@
 """Whether a training can go on from a checkpoint: its files are whole, its weights and optimiser state are numbers."""
 
-import json
+import dataclasses
 import pickle
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,11 +16,46 @@ from transformers.trainer import (
     TRAINER_STATE_NAME,
     TRAINING_ARGS_NAME,
 )
+from transformers.trainer_callback import TrainerState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..results.run_folder import checkpoints_in
+from modeling_ast.checkpoint_fields import TEXT, TRUTH, Row, check_fields, number, or_none, read_json, whole
 
+from ..results.run_folder import checkpoints_in, step_of
+
+MOST = 1 << 60  # steps, clips, operations
+_COUNT, _NUMBER = whole(0, MOST), or_none(number(-1e300, 1e300))
+_HISTORY = Row(
+    lambda value: isinstance(value, list) and all(isinstance(row, dict) for row in value), "a list of objects"
+)
+# Of `trainer_state.json`, which is taken as it is when a training goes on.
+STATE_FIELDS = {
+    "epoch": or_none(number(0, 1e9)),
+    "global_step": _COUNT,
+    "max_steps": _COUNT,
+    "logging_steps": number(0, 1e18),
+    "eval_steps": number(0, 1e18),
+    "save_steps": number(0, 1e18),
+    "train_batch_size": or_none(_COUNT),
+    "num_train_epochs": number(0, 1e9),
+    "num_input_tokens_seen": _NUMBER,
+    "total_flos": number(0, 1e300),
+    "log_history": _HISTORY,
+    "best_metric": _NUMBER,
+    "best_global_step": or_none(_COUNT),
+    "best_model_checkpoint": or_none(TEXT),
+    "is_local_process_zero": TRUTH,
+    "is_world_process_zero": TRUTH,
+    "trial_name": or_none(TEXT),
+    "stateful_callbacks": Row(
+        lambda value: isinstance(value, dict) and "TrainerControl" in value, "an object with TrainerControl"
+    ),
+}
 OPTIMIZER_NAMES = (OPTIMIZER_NAME, OPTIMIZER_NAME_BIN)  # the second of FSDP
+
+
+class ResumeError(ValueError):
+    """A checkpoint that a training cannot go on from, as only shows when it is loaded; the message says what to type."""
 
 
 def fault_of_files(checkpoint: Path, needs_all: bool = True) -> str | None:
@@ -37,8 +73,9 @@ def fault_of_files(checkpoint: Path, needs_all: bool = True) -> str | None:
         fault = _fault_of_file(checkpoint / name)
         if fault is not None:
             return fault
-    if not needs_all:
-        return None
+    fault = _fault_of_state(checkpoint) if TRAINER_STATE_NAME in names else None
+    if fault is not None or not needs_all:
+        return fault
     if not any(name.endswith(".safetensors") for name in names):
         return "its weights are missing"
     if not any(name in names for name in OPTIMIZER_NAMES):
@@ -57,6 +94,44 @@ def _fault_of_file(path: Path) -> str | None:
     except (ValueError, SafetensorError, zipfile.BadZipFile):
         return f"its {path.name} is cut off or damaged ({path.stat().st_size} bytes)"
     return None
+
+
+def _fault_of_state(checkpoint: Path) -> str | None:
+    state = read_json(checkpoint / TRAINER_STATE_NAME)
+    if not isinstance(state, dict):
+        return f"its {TRAINER_STATE_NAME} is no JSON object"
+    unknown = sorted(state.keys() - {item.name for item in dataclasses.fields(TrainerState)})
+    if unknown:
+        return f"its {TRAINER_STATE_NAME} has the unknown field {unknown[0]!r:.60}"
+    try:
+        check_fields({"global_step": None} | state, STATE_FIELDS)
+    except ValueError as error:
+        return f"in its {TRAINER_STATE_NAME} {str(error).rstrip('.')}"
+    if state["global_step"] != step_of(checkpoint):
+        return f"its {TRAINER_STATE_NAME} is of step {state['global_step']}"
+    return None
+
+
+@contextmanager
+def states_of_this_training(checkpoint: str | Path, what: str) -> Iterator[None]:
+    """Say it in words if what is loaded in the block is whole but of another training, or of none.
+
+    Args:
+        checkpoint (`str` or `Path`): a folder `checkpoint-N`.
+        what (`str`): that is loaded, for the message.
+
+    Raises:
+        ResumeError: for whatever libraries raise on it.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = " ".join(str(error).split())
+        raise ResumeError(
+            f"{checkpoint} cannot be resumed from: its {what} are not of this training ({type(error).__name__}: {reason:.200}). "
+            "Move it away, and the same command goes on from the one before it; or start anew with --overwrite_output_dir in "
+            "place of --resume_from_checkpoint."
+        ) from error
 
 
 def fault_of_weights(checkpoint: Path, needs_files: bool = True) -> str | None:
@@ -82,7 +157,7 @@ def best_checkpoint(checkpoint: Path) -> Path | None:
     Args:
         checkpoint (`Path`): a folder `checkpoint-N` with the state of its training.
     """
-    state = json.loads((checkpoint / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+    state = read_json(checkpoint / TRAINER_STATE_NAME)
     recorded, step = state.get("best_model_checkpoint"), state.get("best_global_step")
     if recorded is None:
         return checkpoint.parent / f"{PREFIX_CHECKPOINT_DIR}-{step}" if step else None
@@ -140,10 +215,6 @@ def _is_finite(tensor: torch.Tensor) -> bool:
     return not tensor.is_floating_point() or bool(tensor.isfinite().all())
 
 
-def _read_json(path: Path):
-    json.loads(path.read_text(encoding="utf-8"))
-
-
 def _read_header(path: Path):
     with safe_open(path, framework="pt"):  # which compares the length of the file with what its header says
         pass
@@ -158,7 +229,7 @@ def _read_archive(path: Path):
 
 
 _READERS = {
-    ".json": _read_json,
+    ".json": read_json,
     ".safetensors": _read_header,
     ".pt": _read_archive,
     ".pth": _read_archive,

@@ -130,7 +130,6 @@ def test_a_list_may_be_empty(recipe):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("ignore_labels: [no, off]", "Put them in quotes"),
         ("epochs: 3", "Unknown field 'epochs'"),
         ("labels: [--a, b, -x]", "labels holds '--a', '-x', .*begins with - is taken for a flag. Call it otherwise"),
         ("- a\n- b", "no 'field: value' lines"),

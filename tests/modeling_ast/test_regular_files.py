@@ -9,8 +9,8 @@ from special_paths import WORDS, make_special, never_waits
 from modeling_ast.atomic_files import open_atomically
 from modeling_ast.audio import AudioError, AudioReader, find_audio_files, read_audio
 from modeling_ast.audio.content import FileContent
+from modeling_ast.loading import CheckpointError, check_model_name
 from modeling_ast.regular_files import SpecialFileError, only_files, refuse_special, refuse_special_in
-from modeling_ast.tagging import TaggingError, check_model_name
 
 BELL = Path(__file__).parents[2] / "finetune" / "sample_data" / "drums" / "bell" / "FluidR3_008.flac"
 
@@ -115,7 +115,7 @@ def test_a_device_is_not_replaced_by_what_is_written(tmp_path):
 )
 def test_a_checkpoint_of_pipes(tmp_path, name):
     make_special(tmp_path / name, "pipe")
-    with pytest.raises(TaggingError, match=f"{name} is a pipe, not a file"):
+    with pytest.raises(CheckpointError, match=f"{name} is a pipe, not a file"):
         check_model_name(tmp_path)
 
 

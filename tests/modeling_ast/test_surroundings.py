@@ -8,8 +8,9 @@ import tempfile
 import pytest
 
 from modeling_ast import run_tagging
+from modeling_ast.loading import CheckpointError
 from modeling_ast.surroundings import cache_hint, prepare_process
-from modeling_ast.tagging import AudioTagger, TaggingError
+from modeling_ast.tagging import AudioTagger
 
 NOWHERE = f"{os.devnull}/x"  # which nobody can make, whatever their rights
 
@@ -70,7 +71,7 @@ def test_the_variable_of_a_cache_that_cannot_be_written(homeless, monkeypatch, t
 
 
 def test_a_model_of_the_hub_without_a_cache(homeless):
-    with pytest.raises(TaggingError, match="as a Hub id it cannot be loaded: .*set HF_HOME to a folder that can"):
+    with pytest.raises(CheckpointError, match="as a Hub id it cannot be loaded: .*set HF_HOME to a folder that can"):
         AudioTagger.from_pretrained("user/name", "cpu")
 
 

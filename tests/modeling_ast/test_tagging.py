@@ -18,10 +18,10 @@ from special_paths import make_special, never_waits
 from varied_model import vary_scores
 
 from modeling_ast import ASTConfig, run_tagging
+from modeling_ast.loading import CheckpointError, check_model_name
 from modeling_ast.tagging import (
     AudioTagger,
     TaggingError,
-    check_model_name,
     choose_device,
     problem_type_of,
 )
@@ -416,17 +416,20 @@ def test_regression_has_no_timeline(tmp_path, clips):
 
 def test_model_folder_is_checked(single_label, tmp_path):
     with pytest.raises(
-        TaggingError, match=r"no model folder no_such_model\. .*config.json, preprocessor_config.json and model.safe"
+        CheckpointError,
+        match=r"no model folder no_such_model\. .*config.json, preprocessor_config.json and model.safe",
     ):
         check_model_name("no_such_model")
-    with pytest.raises(TaggingError, match="no config.json and no preprocessor_config.json and no model.safetensors"):
+    with pytest.raises(
+        CheckpointError, match="no config.json and no preprocessor_config.json and no model.safetensors"
+    ):
         check_model_name(tmp_path)
     check_model_name("user/name")  # a Hub id, which is not asked for here
     check_model_name(single_label)
     other = shutil.copytree(single_label, tmp_path / "other")
     config = json.loads((other / "config.json").read_text()) | {"model_type": "wav2vec2"}
     (other / "config.json").write_text(json.dumps(config))
-    with pytest.raises(TaggingError, match="model of type 'wav2vec2'"):
+    with pytest.raises(CheckpointError, match="model of type 'wav2vec2'"):
         check_model_name(other)
 
 
@@ -436,7 +439,7 @@ def test_hub_id_that_cannot_be_loaded(monkeypatch):
 
     monkeypatch.setattr("modeling_ast.feature_extraction_ast.ASTFeatureExtractor.from_pretrained", fail)
     with pytest.raises(
-        TaggingError, match="no folder user/name here, and as a Hub id it cannot be loaded: We couldn't connect."
+        CheckpointError, match="no folder user/name here, and as a Hub id it cannot be loaded: We couldn't connect."
     ):
         AudioTagger.from_pretrained("user/name")
 
@@ -445,14 +448,14 @@ def test_folder_whose_weights_do_not_open(single_label, tmp_path):
     folder = shutil.copytree(single_label, tmp_path / "broken")
     (folder / "preprocessor_config.json").write_text("{")
     with pytest.raises(
-        TaggingError, match=r"preprocessor_config\.json is not a valid JSON object .*save the model again"
+        CheckpointError, match=r"preprocessor_config\.json is not a valid JSON object .*save the model again"
     ):
         AudioTagger.from_pretrained(folder)
     (folder / "preprocessor_config.json").write_bytes((single_label / "preprocessor_config.json").read_bytes())
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(
-        TaggingError, match=r"weights \(\.safetensors\) are damaged or cut off .*Copy or save the model"
+        CheckpointError, match=r"weights \(\.safetensors\) are damaged or cut off .*Copy or save the model"
     ):
         AudioTagger.from_pretrained(folder)
 
@@ -462,7 +465,7 @@ def test_untrained_classifier_is_refused(single_label, tmp_path):
     transformers.ASTForAudioClassification.from_pretrained(folder).audio_spectrogram_transformer.save_pretrained(
         folder
     )
-    with pytest.raises(TaggingError, match="no trained classifier"):
+    with pytest.raises(CheckpointError, match="no trained classifier"):
         AudioTagger.from_pretrained(folder)
 
 

@@ -1,0 +1,86 @@
+"""Loading a checkpoint for use: a folder or a model of the Hub, with its feature extractor, or words that say why not."""
+
+import os
+import re
+from pathlib import Path
+
+from .checkpoint_fields import CONFIG, EXTRACTOR, CheckpointError, read_settings
+from .checkpoint_weights import weight_files
+from .regular_files import SpecialFileError, refuse_special_in
+from .surroundings import cache_hint
+
+
+def load_checkpoint(model_name_or_path: str | os.PathLike, channels: str | int | None = None):
+    """Load a model with a trained classifier, and the feature extractor that was saved with it.
+
+    Args:
+        model_name_or_path (`str` or `os.PathLike`): a folder, or a Hub id such as `user/name`.
+        channels (`str` or `int`, *optional*): which channels of files are heard, if not those of the checkpoint.
+
+    Returns:
+        [`ASTForAudioClassification`] in float32 on the CPU, and [`ASTFeatureExtractor`].
+
+    Raises:
+        CheckpointError: if there is no such model, a file is missing in the folder, it is another kind of model, or its
+            classifier was never trained.
+    """
+    check_model_name(model_name_or_path)
+    import torch
+
+    from .configuration_ast import LOGITS_ALONE
+    from .feature_extraction_ast import ASTFeatureExtractor
+    from .hub_answers import hub_answers
+    from .modeling_ast import ASTForAudioClassification
+
+    try:
+        with hub_answers():
+            changes = {} if channels is None else {"channels": channels}
+            feature_extractor = ASTFeatureExtractor.from_pretrained(model_name_or_path, **changes)
+            # A checkpoint saved in half precision would load in it, and its features are float32.
+            model, loading_info = ASTForAudioClassification.from_pretrained(
+                model_name_or_path, dtype=torch.float32, output_loading_info=True, **LOGITS_ALONE
+            )
+    except (OSError, ValueError) as error:
+        name, hint = str(model_name_or_path), ""
+        if not Path(name).is_dir():
+            name, hint = f"There is no folder {name} here, and as a Hub id it", cache_hint()
+        raise CheckpointError(f"{name} cannot be loaded: {str(error).splitlines()[0]}{hint}") from error
+    if loading_info["missing_keys"]:
+        raise CheckpointError(
+            f"{model_name_or_path} has no trained classifier, so its tags would be random. Fine-tune it first "
+            "(ast-finetune) and pass the folder which that writes."
+        )
+    return model, feature_extractor
+
+
+def check_model_name(model_name_or_path: str | os.PathLike) -> None:
+    """Check a checkpoint folder, or that a name can be a Hub id, without importing torch or using the network.
+
+    Raises:
+        CheckpointError: if there is no such folder and the name is no Hub id, or the folder lacks a file or holds another
+            kind of model.
+    """
+    folder = Path(model_name_or_path)
+    contents = "config.json, preprocessor_config.json and model.safetensors"
+    if not folder.is_dir():
+        if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(model_name_or_path)):
+            raise CheckpointError(
+                f"There is no model folder {folder}. Pass --model_name_or_path with a folder that contains {contents}, "
+                "as ast-finetune writes it, or a Hub id such as user/name."
+            )
+        return
+    try:
+        refuse_special_in(folder)
+    except SpecialFileError as error:
+        raise CheckpointError(str(error)) from None
+    missing = [name for name in (CONFIG, EXTRACTOR) if not (folder / name).is_file()]
+    if not any(folder.glob("model*.safetensors")):
+        missing.append("model.safetensors")
+    if missing:
+        raise CheckpointError(
+            f"The model folder {folder} has no {' and no '.join(missing)}. A model folder contains {contents}, as "
+            "ast-finetune writes them."
+        )
+    for name in (CONFIG, EXTRACTOR):
+        read_settings(folder / name)
+    weight_files(folder)
