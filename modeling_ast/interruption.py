@@ -18,6 +18,7 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 # Signals belong to the process, and so does what is known of them.
 _received: list[signal.Signals] = []
 _is_put_off = False
+_comes_again = False  # a signal whose exception Python dropped
 
 
 class Interrupted(KeyboardInterrupt):
@@ -91,7 +92,10 @@ def last_signal() -> signal.Signals | None:
 
 
 def _interrupt(number: int, frame):
-    _received.append(signal.Signals(number))
+    global _comes_again
+    if not _comes_again:
+        _received.append(signal.Signals(number))
+    _comes_again = False
     # Loader workers get the signal too, and torch would take their end for a failure.
     if hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -104,7 +108,8 @@ def _deliver_again(other: Callable, unraisable):
     if not isinstance(unraisable.exc_value, Interrupted):
         other(unraisable)
         return
-    _received.clear()  # for it is no second signal
+    global _comes_again
+    _comes_again = True  # and is no second signal
     timer = threading.Timer(DELIVER_AGAIN, os.kill, (os.getpid(), unraisable.exc_value.number))
     timer.daemon = True
     timer.start()

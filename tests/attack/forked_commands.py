@@ -98,7 +98,8 @@ def _work(module: str, arguments: list[str], log: str, num_layers: int, at_work)
     os.dup2(descriptor, 2)
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
     main = importlib.import_module(module).main
-    importlib.import_module("conversion.weight_map").NUM_LAYERS = num_layers
+    for name in ("weight_map", "original_checkpoint"):
+        importlib.import_module(f"conversion.{name}").NUM_LAYERS = num_layers
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a fork server
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
