@@ -2,20 +2,21 @@
 
 import sys
 
-import datasets
-from accelerate import PartialState
-from transformers.utils import logging
+from modeling_ast.terminal import command_imports, shell_command
 
-from modeling_ast.terminal import shell_command
+with command_imports("ast-finetune"):
+    import datasets
+    from accelerate import PartialState
+    from transformers.utils import logging
 
-from .command_line import parse_arguments
-from .cross_validation import cross_validate
-from .dry_runs.dry_run import dry_run
-from .results.pushing import NotPushedError
-from .robustness.failures import TrainingStoppedError
-from .robustness.held_folder import held_output_dir
-from .robustness.input_errors import InputError, input_errors_in_words
-from .training_run import prepare_run, train_run
+    from .command_line import parse_arguments
+    from .cross_validation import cross_validate
+    from .dry_runs.dry_run import dry_run
+    from .results.pushing import NotPushedError
+    from .robustness.failures import TrainingStoppedError
+    from .robustness.held_folder import held_output_dir
+    from .robustness.input_errors import InputError, input_errors_in_words
+    from .training_run import prepare_run, train_run
 
 
 @shell_command("ast-finetune", "It was before a training began: type the same command again.")

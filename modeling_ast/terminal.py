@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from .interruption import interruptions, last_signal, signal_of
 
@@ -46,6 +47,29 @@ def shell_command(program: str, after_interruption: str = START_ANEW) -> Callabl
         return command
 
     return decorate
+
+
+@contextmanager
+def command_imports(program: str) -> Iterator[None]:
+    """Import at the head of a command's module what takes seconds: an interruption then ends the command in one line.
+
+    Args:
+        program (`str`): `ast-NAME`, of the module `run_NAME`; where that is imported by another program, nothing is changed.
+    """
+    if Path(sys.argv[0]).stem not in (program, program.replace("ast-", "run_")):
+        yield
+        return
+    number = None
+    with interruptions():
+        try:
+            yield
+        except (Exception, KeyboardInterrupt) as error:
+            number = signal_of(error) or last_signal()
+            if number is None:
+                raise
+    if number is not None:
+        print(f"{program}: interrupted ({number.name}). {START_ANEW}", file=sys.stderr)
+        sys.exit(128 + number)
 
 
 def _interrupted_in_words(main: Callable[[], int], program: str, after: str) -> int:
