@@ -23,7 +23,7 @@ from finetune.arguments import ModelArguments
 from finetune.command_line import parse_arguments
 from finetune.fine_tuning import fine_tune
 from finetune.robustness.checkpoint_files import fault_of, fault_of_files
-from finetune.robustness.input_errors import InputError, input_errors_in_words
+from finetune.robustness.input_errors import input_errors_in_words
 from finetune.run_finetune import main
 from finetune.trainer import ASTTrainer
 from finetune.training_run import prepare_run
