@@ -12,38 +12,43 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modeling_ast.surroundings import prepare_process
+from modeling_ast.terminal import command_imports, shell_command, storage_failure_in_words
 
-prepare_process("ast-evaluate")  # before `datasets` looks for a folder for temporary files
+with command_imports("ast-evaluate"):
+    import datasets
+    import numpy as np
+    from transformers import HfArgumentParser
+    from transformers.utils import logging
 
-import datasets
-import numpy as np
-from transformers import HfArgumentParser
-from transformers.utils import logging
+    from modeling_ast import ASTConfig, ASTFeatureExtractor
+    from modeling_ast.atomic_files import open_atomically
+    from modeling_ast.audio import (
+        HEARD_LESS,
+        AudioError,
+        AudioNote,
+        files_of_each_kind,
+        notes_in_words,
+        parse_channels,
+    )
+    from modeling_ast.hub_answers import hub_answers
+    from modeling_ast.installation import package_version
+    from modeling_ast.log_mel import num_samples
+    from modeling_ast.names_as_text import csv_row, in_one_line, spreadsheet_safe
+    from modeling_ast.tagging import label_thresholds
 
-from modeling_ast import ASTConfig, ASTFeatureExtractor
-from modeling_ast.atomic_files import open_atomically
-from modeling_ast.audio import HEARD_LESS, AudioError, AudioNote, files_of_each_kind, notes_in_words, parse_channels
-from modeling_ast.hub_answers import hub_answers
-from modeling_ast.installation import package_version
-from modeling_ast.log_mel import num_samples
-from modeling_ast.names_as_text import csv_row, in_one_line, spreadsheet_safe
-from modeling_ast.tagging import label_thresholds
-from modeling_ast.terminal import shell_command, storage_failure_in_words
-
-from .arguments import DataArguments
-from .checks import look_at_every_clip
-from .clip_sets.waveform_cache import WaveformCache
-from .metrics import left_out_note, without_labels_note
-from .robustness.failures import is_out_of_memory
-from .robustness.input_errors import INPUT_ERRORS
-from .scoring import DivergedError, Hearing, common_labels, ensemble_scores, evaluation_section, label_order
-from .sources.annotations import join_annotations, unjoined_in_words
-from .sources.data_errors import DataError, counted, own_message, some
-from .sources.labels import SHARE_THAT_COUNTS, is_multi_label
-from .sources.split_names import PREFERRED, named_splits, recognised_split
-from .sources.splits import Clips, load_clips, parse_clip_labels, with_encoded_labels
-from .sources.stored_features import NAME_COLUMN, is_precomputed
+    from .arguments import DataArguments
+    from .checks import look_at_every_clip
+    from .clip_sets.waveform_cache import WaveformCache
+    from .metrics import left_out_note, without_labels_note
+    from .robustness.failures import is_out_of_memory
+    from .robustness.input_errors import INPUT_ERRORS
+    from .scoring import DivergedError, Hearing, common_labels, ensemble_scores, evaluation_section, label_order
+    from .sources.annotations import join_annotations, unjoined_in_words
+    from .sources.data_errors import DataError, counted, own_message, some
+    from .sources.labels import SHARE_THAT_COUNTS, is_multi_label
+    from .sources.split_names import PREFERRED, named_splits, recognised_split
+    from .sources.splits import Clips, load_clips, parse_clip_labels, with_encoded_labels
+    from .sources.stored_features import NAME_COLUMN, is_precomputed
 
 # The flags of ast-finetune that say which clips there are, with the same defaults and the same help.
 DATA_FLAGS = (

@@ -2,25 +2,22 @@
 
 import sys
 
-from modeling_ast.surroundings import prepare_process
+from modeling_ast.terminal import command_imports, shell_command
 
-prepare_process("ast-finetune")  # before `datasets` looks for a folder for temporary files
+with command_imports("ast-finetune"):
+    import datasets
+    from accelerate import PartialState
+    from transformers.utils import logging
 
-import datasets
-from accelerate import PartialState
-from transformers.utils import logging
-
-from modeling_ast.terminal import shell_command
-
-from .command_line import parse_arguments
-from .cross_validation import cross_validate
-from .dry_runs.dry_run import dry_run
-from .results.pushing import NotPushedError
-from .robustness.checkpoint_files import ResumeError
-from .robustness.failures import TrainingStoppedError
-from .robustness.held_folder import held_output_dir
-from .robustness.input_errors import InputError, input_errors_in_words
-from .training_run import prepare_run, train_run
+    from .command_line import parse_arguments
+    from .cross_validation import cross_validate
+    from .dry_runs.dry_run import dry_run
+    from .results.pushing import NotPushedError
+    from .robustness.checkpoint_files import ResumeError
+    from .robustness.failures import TrainingStoppedError
+    from .robustness.held_folder import held_output_dir
+    from .robustness.input_errors import InputError, input_errors_in_words
+    from .training_run import prepare_run, train_run
 
 
 @shell_command("ast-finetune", "It was before a training began: type the same command again.")

@@ -4,11 +4,12 @@ What is done where nothing may be broken off, such as the steps of a training, p
 with [`raise_if_interrupted`] when it may come: a handler may run where Python swallows what it raises.
 """
 
+import functools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 DELIVER_AGAIN = 0.05  # seconds after an interruption that was raised where Python cannot raise
@@ -17,6 +18,7 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")  # Windows has no SIGHUP
 # Signals belong to the process, and so does what is known of them.
 _received: list[signal.Signals] = []
 _is_put_off = False
+_comes_again = False  # a signal whose exception Python dropped
 
 
 class Interrupted(KeyboardInterrupt):
@@ -47,7 +49,7 @@ def interruptions() -> Iterator[None]:
     put_off(False)
     before = {number: signal.signal(number, _interrupt) for number in numbers}
     hook_before = sys.unraisablehook
-    sys.unraisablehook = _deliver_again
+    sys.unraisablehook = functools.partial(_deliver_again, hook_before)
     try:
         yield
     finally:
@@ -90,7 +92,10 @@ def last_signal() -> signal.Signals | None:
 
 
 def _interrupt(number: int, frame):
-    _received.append(signal.Signals(number))
+    global _comes_again
+    if not _comes_again:
+        _received.append(signal.Signals(number))
+    _comes_again = False
     # Loader workers get the signal too, and torch would take their end for a failure.
     if hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -98,13 +103,13 @@ def _interrupt(number: int, frame):
         raise_if_interrupted()
 
 
-def _deliver_again(unraisable):
+def _deliver_again(other: Callable, unraisable):
     """Python drops what is raised in a destructor, or in a callback of an import: it is raised once more, a little later."""
-    if not isinstance(unraisable.exc_value, Interrupted) and unraisable.exc_type is not Interrupted:
-        sys.__unraisablehook__(unraisable)
+    if not isinstance(unraisable.exc_value, Interrupted):
+        other(unraisable)
         return
-    _received.clear()  # for it is no second signal
-    number = unraisable.exc_value.number if unraisable.exc_value else signal.SIGTERM
-    timer = threading.Timer(DELIVER_AGAIN, os.kill, (os.getpid(), number))
+    global _comes_again
+    _comes_again = True  # and is no second signal
+    timer = threading.Timer(DELIVER_AGAIN, os.kill, (os.getpid(), unraisable.exc_value.number))
     timer.daemon = True
     timer.start()

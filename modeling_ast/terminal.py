@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from .interruption import interruptions, last_signal, signal_of
 from .names_as_text import in_one_line
@@ -80,6 +81,30 @@ def storage_failure_in_words(error: OSError) -> str | None:
     name = error.filename2 or error.filename
     name = os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else ""
     return f"{in_one_line(name)}{': ' if name else ''}{os.strerror(error.errno)}. {advice}"
+
+
+@contextmanager
+def command_imports(program: str) -> Iterator[None]:
+    """Import at the head of a command's module what takes seconds: an interruption then ends the command in one line.
+
+    Args:
+        program (`str`): `ast-NAME`, of the module `run_NAME`; where that is imported by another program, nothing is changed.
+    """
+    if Path(sys.argv[0]).stem not in (program, program.replace("ast-", "run_")):
+        yield
+        return
+    prepare_process(program)
+    number = None
+    with interruptions():
+        try:
+            yield
+        except (Exception, KeyboardInterrupt) as error:
+            number = signal_of(error) or last_signal()
+            if number is None:
+                raise
+    if number is not None:
+        print(f"{program}: interrupted ({number.name}). {START_ANEW}", file=sys.stderr)
+        sys.exit(128 + number)
 
 
 def _ended_in_words(main: Callable[[], int], program: str, after: str) -> int:

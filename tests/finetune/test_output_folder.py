@@ -10,6 +10,7 @@ import subprocess
 import types
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pytest
 import soundfile
@@ -20,11 +21,13 @@ from safetensors.torch import load_file, save_file
 from finetune import InputError
 from finetune.arguments import ModelArguments
 from finetune.command_line import parse_arguments
+from finetune.fine_tuning import fine_tune
 from finetune.robustness.checkpoint_files import fault_of, fault_of_files
 from finetune.robustness.input_errors import input_errors_in_words
 from finetune.run_finetune import main
 from finetune.trainer import ASTTrainer
 from finetune.training_run import prepare_run
+from modeling_ast.run_lock import LOCK_NAME, LockedError, hold_lock
 
 EPOCHS = 2
 SETTINGS = {
@@ -394,7 +397,7 @@ def test_an_unknown_error_leaves_nothing_half_written(recipe, tmp_path, monkeypa
     monkeypatch.setattr(ASTTrainer, "_save_optimizer_and_scheduler", fail)
     with pytest.raises(type(error), match="a bug"):
         main([recipe, "--save_strategy", "epoch"])
-    assert list((tmp_path / "run").iterdir()) == []
+    assert not (tmp_path / "run").exists()
 
 
 # Memory that is full, and other errors, before a training
@@ -518,3 +521,28 @@ def test_event_files_in_a_folder_without_a_run_stay(recipe, tmp_path):
     event.write_text("mine")
     assert main([recipe]) == 0
     assert event.read_text() == "mine"
+
+
+# Two runs in one folder
+
+
+def test_a_second_run_in_the_folder_is_refused_before_any_data_are_loaded(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("finetune.training_run.load_splits", lambda *_: pytest.fail("loaded"))
+    (tmp_path / "run").mkdir()
+    with hold_lock(tmp_path / "run", "ast-finetune", inside=True):
+        assert main([recipe]) == 2
+        error = capsys.readouterr().err
+        assert f"{tmp_path / 'run'} is being written by ast-finetune, process {os.getpid()} on " in error
+        with pytest.raises(InputError, match="is being written by"):
+            fine_tune(datasets.Dataset.from_dict({}), output_dir=tmp_path / "run")
+    assert not list((tmp_path / "run").iterdir())
+
+
+def test_the_folder_is_held_as_long_as_the_run(recipe, tmp_path, monkeypatch):
+    def second(*_):
+        with pytest.raises(LockedError), hold_lock(tmp_path / "run", "ast-finetune", inside=True):
+            pytest.fail("two hold it")
+
+    monkeypatch.setattr("finetune.training_run.publish", second)
+    assert main([recipe, "--save_strategy", "no"]) == 0
+    assert not (tmp_path / "run" / LOCK_NAME).exists()
