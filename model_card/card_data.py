@@ -44,6 +44,7 @@ _GEOMETRY = (
     "frequency_stride",
     "time_stride",
 )
+_CONFIG_READ = ("id2label", "label_thresholds", "problem_type")  # beside the geometry, which is shown as it is
 _FEATURES = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std", "channels", "resampler")
 _SECTIONS = {
     "data": dict,
@@ -234,7 +235,9 @@ class ASTModelCardData:
                     f"{'object' if kind is dict else 'array'}. Run what made the checkpoint again to have the file written anew."
                 )
         check_summary(summary, folder / RUN_SUMMARY_NAME)
-        check_fields(config, CONFIG_FILE_FIELDS, folder / "config.json")
+        check_fields(
+            {name: config[name] for name in _CONFIG_READ if name in config}, CONFIG_FILE_FIELDS, folder / "config.json"
+        )
         extractor = folder / "preprocessor_config.json"
         features = _known(read_json_object(extractor, "save_pretrained() writes it")) if extractor.exists() else {}
 
