@@ -329,7 +329,10 @@ def test_ctrl_c_ends_in_a_line(checkpoint, capsys, monkeypatch):
 
     monkeypatch.setattr("model_card.push_to_hub.check_checkpoint", interrupt)
     assert main([str(checkpoint), "--repo_id", "user/drums", "--dry_run"]) == 130
-    assert capsys.readouterr().err == "ast-push: interrupted. The same command goes on with what has arrived.\n"
+    assert capsys.readouterr().err == (
+        "ast-push: interrupted (SIGINT). There is the whole commit or none of it. The same command goes on with what has "
+        "arrived.\n"
+    )
 
 
 def test_a_push_is_one_commit_of_what_belongs_to_it_and_a_second_one_of_what_changed(hub, checkpoint):
