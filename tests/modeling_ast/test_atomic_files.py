@@ -77,6 +77,29 @@ def test_a_forked_process_does_not_keep_a_lock(tmp_path):
         os.waitpid(child, 0)
 
 
+def test_a_file_that_is_taken_for_a_leftover_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+    def lock_late(descriptor):
+        monkeypatch.setattr(atomic_files, "lock", run_lock.lock)
+        for path in tmp_path.iterdir():
+            path.unlink()
+        return run_lock.lock(descriptor)
+
+    monkeypatch.setattr(atomic_files, "lock", lock_late)
+    with open_atomically(tmp_path / "file") as file:
+        locked = run_lock.open_to_lock(file.name)
+        assert not run_lock.lock(locked)
+        run_lock.unlock(locked)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_another_user_left_stays(tmp_path, monkeypatch):
+    left = tmp_path / f".x.{16 * '0'}.ast-tmp"
+    left.touch()
+    monkeypatch.setattr(os, "getuid", lambda: left.stat().st_uid + 1)
+    write("file", tmp_path / "place")
+    assert left.exists()
+
+
 def test_where_there_are_no_locks_only_what_is_old_was_left(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")

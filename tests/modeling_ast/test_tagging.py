@@ -85,11 +85,22 @@ def test_no_two_long_files_are_held(single_label, tmp_path, monkeypatch):
     found = list(tagger.tag_files(files))
     assert groups == [2, 1, 2]
     groups.clear()
-    assert [tags.file for tags in tagger.tag_files(files[1:], batch_size=2)] == [str(file) for file in files[1:]]
-    assert groups == [1, 1, 2]  # as a run that goes on behind the first two has it
+    for begin in (0, 2):  # a run that goes on behind the first two has the same groups
+        assert [tags.file for tags in tagger.tag_files(files[begin:], batch_size=2)] == list(map(str, files[begin:]))
+    assert groups == [2, 1, 1, 1, 1, 1, 1]
     for tags, other in zip(found, expected, strict=True):
         assert (tags.file, [tag.label for tag in tags.labels]) == (other.file, [tag.label for tag in other.labels])
         assert [tag.score for tag in tags.labels] == pytest.approx([tag.score for tag in other.labels], abs=1e-6)
+
+
+def test_scores_that_are_no_numbers_are_an_error_of_that_file(single_label, tmp_path, monkeypatch):
+    files = [write(tmp_path / f"{number}.wav", noise(WINDOW)) for number in range(2)]
+    tagger = AudioTagger.from_pretrained(single_label, device="cpu")
+    score = tagger._score
+    monkeypatch.setattr(tagger, "_score", lambda *args: score(*args) * [[np.nan], [1]])
+    first, second = tagger.tag_files(files)
+    assert first.error.startswith(f"{files[0]} gets scores that are not numbers.")
+    assert second.error is None
 
 
 def write(path, waveform):
