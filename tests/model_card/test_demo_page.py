@@ -288,7 +288,7 @@ def test_the_temporary_folder_is_gone_when_the_terminal_is_closed(demo, page, re
     page.send(recordings["clip"])  # and the page stays open
     kept = [path for path in demo.temporary.rglob("*") if path.is_file()]
     assert kept
-    assert all(path.relative_to(demo.temporary).parts[0].startswith("ast-demo-") for path in kept)
+    assert all(path.relative_to(demo.temporary).parts[0].startswith("ast-demo.") for path in kept)
     said = demo.errors.read_text()
     assert "Loading" not in said
     assert demo.end(signal.SIGHUP) == 0  # which goes the way of SIGTERM
