@@ -25,6 +25,7 @@ from finetune.results.progress import in_words
 from finetune.results.run_folder import UNFINISHED, checkpoints_in, last_checkpoint
 from finetune.robustness.clip_oddities import feature_oddities, waveform_oddities
 from finetune.robustness.divergence import ABSURD_LOSS, DivergenceWatch, ReplayedClip, files_at_fault
+from finetune.robustness.checkpoint_files import ResumeError, states_of_this_training
 from finetune.robustness.failures import (
     TrainingStoppedError,
     failures_in_words,
@@ -959,3 +960,18 @@ def test_losses_and_scores_go_to_tensorboard(recipe, tmp_path):
     written = EventAccumulator(str(folder)).Reload()
     for name in ("train/loss", "train/learning_rate", "eval/accuracy"):
         assert [event.step for event in written.Scalars(name)] == [STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH]
+
+
+def test_a_checkpoint_of_another_training_is_told_and_full_memory_is_not_blamed_on_it(tmp_path):
+    with pytest.raises(
+        ResumeError, match=r"checkpoint-3 cannot .*: its states are not of this training \(KeyError: 'x'\)\. Move"
+    ):
+        with states_of_this_training(tmp_path / "checkpoint-3", "states"):
+            raise KeyError("x")
+    for error in (
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ):
+        with pytest.raises(type(error)) as caught, states_of_this_training(tmp_path, "states"):
+            raise error
+        assert caught.value is error
