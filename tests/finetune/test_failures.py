@@ -963,15 +963,10 @@ def test_losses_and_scores_go_to_tensorboard(recipe, tmp_path):
 
 
 def test_a_checkpoint_of_another_training_is_told_and_full_memory_is_not_blamed_on_it(tmp_path):
-    with pytest.raises(
-        ResumeError, match=r"checkpoint-3 cannot .*: its states are not of this training \(KeyError: 'x'\)\. Move"
-    ):
-        with states_of_this_training(tmp_path / "checkpoint-3", "states"):
-            raise KeyError("x")
-    for error in (
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
-    ):
+    words = r"checkpoint-3 cannot .*: its states are not of this training \(KeyError: 'x'\)\. Move it away"
+    with pytest.raises(ResumeError, match=words), states_of_this_training(tmp_path / "checkpoint-3", "states"):
+        raise KeyError("x")
+    for error in (torch.OutOfMemoryError("CUDA is full"), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
         with pytest.raises(type(error)) as caught, states_of_this_training(tmp_path, "states"):
             raise error
         assert caught.value is error
