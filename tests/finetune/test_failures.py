@@ -23,9 +23,9 @@ from finetune.arguments import SIZE_FIELDS, WIDTH_FIELDS, ASTTrainingArguments, 
 from finetune.command_line import parse_arguments
 from finetune.results.progress import in_words
 from finetune.results.run_folder import UNFINISHED, checkpoints_in, last_checkpoint
+from finetune.robustness.checkpoint_files import ResumeError, states_of_this_training
 from finetune.robustness.clip_oddities import feature_oddities, waveform_oddities
 from finetune.robustness.divergence import ABSURD_LOSS, DivergenceWatch, ReplayedClip, files_at_fault
-from finetune.robustness.checkpoint_files import ResumeError, states_of_this_training
 from finetune.robustness.failures import (
     TrainingStoppedError,
     failures_in_words,
