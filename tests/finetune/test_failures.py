@@ -23,6 +23,7 @@ from finetune.arguments import SIZE_FIELDS, WIDTH_FIELDS, ASTTrainingArguments, 
 from finetune.command_line import parse_arguments
 from finetune.results.progress import in_words
 from finetune.results.run_folder import UNFINISHED, checkpoints_in, last_checkpoint
+from finetune.robustness.checkpoint_files import ResumeError, states_of_this_training
 from finetune.robustness.clip_oddities import feature_oddities, waveform_oddities
 from finetune.robustness.divergence import ABSURD_LOSS, DivergenceWatch, ReplayedClip, files_at_fault
 from finetune.robustness.failures import (
@@ -959,3 +960,13 @@ def test_losses_and_scores_go_to_tensorboard(recipe, tmp_path):
     written = EventAccumulator(str(folder)).Reload()
     for name in ("train/loss", "train/learning_rate", "eval/accuracy"):
         assert [event.step for event in written.Scalars(name)] == [STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH]
+
+
+def test_a_checkpoint_of_another_training_is_told_and_full_memory_is_not_blamed_on_it(tmp_path):
+    words = r"checkpoint-3 cannot .*: its states are not of this training \(KeyError: 'x'\)\. Move it away"
+    with pytest.raises(ResumeError, match=words), states_of_this_training(tmp_path / "checkpoint-3", "states"):
+        raise KeyError("x")
+    for error in (torch.OutOfMemoryError("CUDA is full"), RuntimeError("DefaultCPUAllocator: can't allocate memory")):
+        with pytest.raises(type(error)) as caught, states_of_this_training(tmp_path, "states"):
+            raise error
+        assert caught.value is error
