@@ -166,18 +166,20 @@ def refuse_misfits(hub_tensors: dict[str, torch.Tensor], config: ASTConfig) -> N
 
 
 def refuse_odd_numbers(tensors: dict[str, torch.Tensor]) -> None:
-    """Compare dtypes with those that a model can be loaded with.
+    """Compare dtypes with those that a model can be loaded with, and look for weights that are no numbers.
 
     Args:
         tensors (`dict[str, torch.Tensor]`): by any names.
 
     Raises:
-        ConversionError: if one holds no such floats; the first of them are named.
+        ConversionError: if one holds no such floats, or NaN or infinite ones; the first of them are named.
     """
     faults = [f"{name} is {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in FLOATS]
     _raise_faults(
         "Not every tensor holds floats", faults, "Give a checkpoint in float16, bfloat16, float32 or float64."
     )
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    _raise_faults("Weights are NaN or infinite", broken, "Give a checkpoint of a training that did not diverge.")
 
 
 def _raise_faults(what: str, faults: list[str], advice: str) -> None:

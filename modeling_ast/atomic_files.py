@@ -8,6 +8,7 @@ one file at once the last one wins, whole.
 
 import errno
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -21,6 +22,8 @@ from .regular_files import refuse_special_output
 from .run_lock import NoLocksError, is_at, lock, open_to_lock, shortened, unlock
 
 TEMPORARY_SUFFIX = ".ast-tmp"
+_RANDOM_BYTES = 8
+_TEMPORARY_NAME = re.compile(rf".*\.[0-9a-f]{{{2 * _RANDOM_BYTES}}}{re.escape(TEMPORARY_SUFFIX)}", re.DOTALL)
 OLDEST_ALIVE = 24 * 3600.0  # seconds; of what lies where there are no locks
 LOOK_AGAIN = 10.0  # seconds until leftovers are looked for once more in a folder, whose files may be many
 _IN_USE = ".in-use"  # the file in a temporary folder that is locked
@@ -137,7 +140,7 @@ def remove_leftovers(folder: str | os.PathLike):
         return
     _looked[key] = now
     with suppress(OSError), os.scandir(folder) as entries:
-        for entry in [entry for entry in entries if entry.name.endswith(TEMPORARY_SUFFIX)]:
+        for entry in [entry for entry in entries if _TEMPORARY_NAME.fullmatch(entry.name)]:
             with suppress(OSError):
                 _remove_if_left(Path(entry.path))
 
@@ -200,7 +203,7 @@ def _create_locked(path: Path) -> int | None:
 
 
 def _new_name(path: Path, prefix: str = ".") -> Path:
-    return path.with_name(f"{prefix}{shortened(path.name)}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+    return path.with_name(f"{prefix}{shortened(path.name)}.{secrets.token_hex(_RANDOM_BYTES)}{TEMPORARY_SUFFIX}")
 
 
 def _refuse_impossible(path: Path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .audio_flags import add_channels_flag
 from .checkpoint_folder import check_checkpoint_dir
+from .names_as_text import in_one_line
 from .run_lock import hold_lock
 from .terminal import shell_command
 
@@ -39,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ast-export: {args.output} was not written: {error}. {place}", file=sys.stderr)
         return 2
     except ValueError as error:
-        print(f"ast-export: {error}", file=sys.stderr)
+        print(f"ast-export: {in_one_line(str(error))}", file=sys.stderr)
         return 2
     return 0
 
@@ -53,7 +54,7 @@ def _export(args: argparse.Namespace):
     left_out = []
     files = find_audio_files(args.clips or [], left_out)
     for words in left_out:
-        print(f"ast-export: {words}", file=sys.stderr)
+        print(f"ast-export: {in_one_line(words)}", file=sys.stderr)
     # Checks that model and extractor fit.
     loaded = AudioTagger.from_pretrained(args.checkpoint_dir, "cpu", args.channels)
     model, feature_extractor = loaded.model, loaded.feature_extractor

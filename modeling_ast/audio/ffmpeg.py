@@ -2,7 +2,7 @@
 
 import math
 import os
-import select
+import selectors
 import shutil
 import subprocess
 import tempfile
@@ -188,10 +188,12 @@ def _run_program(
     with (
         tempfile.TemporaryFile() as complaints,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints) as program,
+        selectors.DefaultSelector() as waiting,  # `select` takes no file beyond the 1024th that a process has open
     ):
+        waiting.register(program.stdout, selectors.EVENT_READ)
         try:
             while True:
-                if not select.select([program.stdout], [], [], LONGEST_PAUSE)[0]:
+                if not waiting.select(LONGEST_PAUSE):
                     raise FFmpegError(f"ffmpeg gave nothing for {LONGEST_PAUSE:.0f} s")
                 piece = os.read(program.stdout.fileno(), PIECE)
                 if not piece:

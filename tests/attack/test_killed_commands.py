@@ -28,7 +28,7 @@ from hub_server import HubServer
 
 pytestmark = pytest.mark.attack
 
-MOMENTS = 20
+MOMENTS = 20  # none in the first 10 ms, before a command has its handlers
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 TRAINING = {
     **SIZES, "eval_fraction": 0.25, "num_train_epochs": 3, "per_device_train_batch_size": 4, "learning_rate": 2e-3,
@@ -82,7 +82,7 @@ def kill_and_rerun(
         clear(beside)
         beside.mkdir()
         child = house.start(command, arguments, log, **options)
-        time.sleep(moments.uniform(0, duration))
+        time.sleep(moments.uniform(0.01, duration))
         child.kill(number)
         code = child.wait()
         ends.append(f"{number.name} {code}")
@@ -209,7 +209,7 @@ def test_card(house, results, finished):
     for moment in range(MOMENTS):
         (copy / "README.md").unlink(missing_ok=True)
         child = house.start("ast-model-card", [copy], house.folder / "log")
-        time.sleep(moments.uniform(0, 0.1))
+        time.sleep(moments.uniform(0.01, 0.1))
         child.kill(SIGNALS[moment % len(SIGNALS)])
         child.wait()
         assert "Traceback" not in child.said()
@@ -225,7 +225,7 @@ def test_push(house, results, finished):
         child = house.start("ast-push", [finished, "--repo_id", name], log)
         if moment:
             number = SIGNALS[moment % len(SIGNALS)]
-            time.sleep(moments.uniform(0, duration))
+            time.sleep(moments.uniform(0.01, duration))
             child.kill(number)
             code = child.wait()
             assert "Traceback" not in child.said(), child.said()
@@ -263,7 +263,7 @@ def test_demo(house):
     for moment in range(MOMENTS):
         number = SIGNALS[moment % len(SIGNALS)]
         child = house.start("ast-demo", arguments, log)
-        time.sleep(moments.uniform(0, 1.2 * duration))
+        time.sleep(moments.uniform(0.01, 1.2 * duration))
         child.kill(number)
         code = child.wait()
         assert "Traceback" not in child.said(), child.said()

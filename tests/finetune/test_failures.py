@@ -133,6 +133,12 @@ def stopped(recipe: str, capsys, *flags: str, code: int = 1) -> str:
 # Losses that are not numbers
 
 
+@pytest.fixture(autouse=True)
+def loud_clips_are_let_through(monkeypatch):
+    """They give losses that are no numbers here, as other clips may for reasons that nobody foresaw."""
+    monkeypatch.setattr("modeling_ast.audio.limits.LOUDEST", 1e37)
+
+
 @pytest.mark.parametrize(
     "strategy",
     [["--logging_strategy", "epoch"], ["--logging_strategy", "no"], ["--logging_strategy", "steps", "--logging_steps", "3"]],

@@ -122,7 +122,9 @@ def test_nothing_to_average_and_what_is_no_safetensors_file_are_said(tmp_path):
 def test_an_interrupted_average_leaves_the_old_file(tmp_path, monkeypatch):
     files = saved(tmp_path, random_weights(0))
     (tmp_path / "mean.safetensors").write_text("old")
-    monkeypatch.setattr("finetune.weight_averaging.sync", lambda path: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        "modeling_ast.atomic_files.os.fsync", lambda descriptor: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         average_weights(files, tmp_path / "mean.safetensors")
     assert (tmp_path / "mean.safetensors").read_text() == "old"
@@ -330,7 +332,9 @@ def test_an_epoch_that_max_steps_cuts_short_is_not_kept(build, tmp_path):
 
 
 def test_an_epoch_appears_only_when_it_is_whole(build, tmp_path, monkeypatch):
-    monkeypatch.setattr("finetune.weight_averaging.sync", lambda path: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(
+        "modeling_ast.atomic_files.os.fsync", lambda descriptor: (_ for _ in ()).throw(OSError("disk full"))
+    )
     with pytest.raises(OSError, match="disk full"):
         build("run", 1, 1, num_train_epochs=1).train()
     assert (tmp_path / "run" / EPOCHS_DIR / ".unfinished" / "model.safetensors").exists()

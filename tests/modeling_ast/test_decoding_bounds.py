@@ -1,6 +1,9 @@
 """What a file may become: headers that claim more than is there, few bytes that hold much, and programs that stand still."""
 
+import contextlib
 import io
+import os
+import resource
 import struct
 import time
 import tracemalloc
@@ -213,6 +216,20 @@ def test_an_ffmpeg_program_that_stands_still_or_never_ends(program, tmp_path, mo
     with pytest.raises(limits.TooMuchError, match="clip becomes more than 66 s of 1 channel"):
         ffmpeg.decode_with_program(BytesContent(b"x"), program(f"cat {tmp_path}/head /dev/zero"))
     assert time.perf_counter() - started < 5
+
+
+def test_an_ffmpeg_program_is_heard_where_a_thousand_files_are_open(program, tmp_path, request):
+    soundfile.write(tmp_path / "head", NOISE, RATE, format="WAV", subtype="FLOAT")
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= most < 2048:
+        pytest.skip("a process may not open as many files here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, most))
+    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most)))
+    with contextlib.ExitStack() as stack:
+        for _ in range(1024):
+            stack.enter_context(open(os.devnull))
+        decoded = ffmpeg.decode_with_program(BytesContent(b"x"), program(f"cat {tmp_path}/head"))
+    np.testing.assert_array_equal(decoded.samples[:, 0], NOISE)
 
 
 def test_torchcodec_decodes_no_more_than_a_file_may_become(tmp_path, monkeypatch):
