@@ -3,8 +3,8 @@
 #
 # Sets too large for one disk are put together of links. torchvision's ImageFolder follows them. Expected: three classes of
 # two clips, or an error. With a metadata.csv that names the clips the same folders are read through the links.
-# Seen with datasets 5.2.0, streaming or not: of cat/, cow/ and the link dog/ 4 clips of 2 classes; of cat/ and the link dog/ 2 clips without
-# labels; with metadata.csv all; of linked files all.
+# Seen with datasets 5.2.0, streaming or not: of cat/, cow/ and the link dog/ 4 clips of 2 classes; of cat/ and the link dog/
+# 2 clips without labels; with metadata.csv all; of linked files all.
 # Ends with 0 if that is still so, with 1 if not.
 set -euo pipefail
 folder=$(mktemp -d)
