@@ -8,6 +8,7 @@ from pathlib import Path
 from .audio_flags import add_channels_flag
 from .checkpoint_folder import check_checkpoint_dir
 from .names_as_text import in_one_line
+from .regular_files import what_is_special
 from .run_lock import hold_lock
 from .terminal import shell_command
 
@@ -121,6 +122,10 @@ def check_places(args: argparse.Namespace) -> None:
     for path in [output, output.with_suffix(".quantization.json")] if args.int8 else [output]:
         if path.is_dir():
             raise ValueError(f"{path} is a folder. Pass the name of a file, for example {path / 'model.onnx'}")
+        if what_is_special(path):
+            raise ValueError(
+                f"{path} is no file but a device, a pipe, a socket or a link in a circle. Pass the name of a file."
+            )
         if path.exists() and not args.overwrite:
             raise ValueError(f"{path} already exists. Pass --overwrite to replace it, or another name.")
 
