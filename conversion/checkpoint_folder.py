@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from model_card.render import write_model_card
 from model_card.run_summary import features_section, versions, write_run_summary
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
-from modeling_ast.atomic_files import make_folder_atomically
+from modeling_ast.atomic_files import give_usual_mode, make_folder_atomically
 from modeling_ast.audio import NEW_RESAMPLER
 
 from .errors import ConversionError
@@ -74,6 +74,7 @@ def write_checkpoint(
         if not classifier:  # as the bare model saves itself
             hub_tensors = {name.removeprefix(AST_PREFIX): tensor for name, tensor in hub_tensors.items()}
         save_file(_for_safetensors(hub_tensors), folder / WEIGHTS_NAME, metadata={"format": "pt"})
+        give_usual_mode(folder / WEIGHTS_NAME)
         config.save_pretrained(folder)
         geometry = description.geometry
         feature_extractor = ASTFeatureExtractor(

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -127,6 +128,21 @@ def temporary_folder(name: str, parent: str | os.PathLike | None = None) -> Iter
         _remove_folder(folder)
         if held is not None:
             unlock(held)
+
+
+def give_usual_mode(path: str | os.PathLike):
+    """Let those read a file who may read what `open` makes beside it: safetensors 0.8 makes files for their owner alone.
+
+    Args:
+        path (`str` or `os.PathLike`): the file.
+    """
+    probe = _new_name(Path(path))
+    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the umask cannot be asked for safely
+    try:
+        os.chmod(path, stat.S_IMODE(os.fstat(descriptor).st_mode))
+    finally:
+        os.close(descriptor)
+        probe.unlink()
 
 
 def remove_leftovers(folder: str | os.PathLike):

@@ -60,6 +60,8 @@ def test_the_run_summary_says_source_digest_and_agreement(make_original, convert
     assert 0 < summary["agreement"]["largest_difference"] < summary["agreement"]["tolerance"] == 2e-5
     assert summary["license"] == "bsd-3-clause"
     assert "published" not in summary
+    modes = [(tmp_path / "ast" / name).stat().st_mode for name in ("model.safetensors", "config.json")]
+    assert modes[0] == modes[1], "who may read the settings may read the weights"
     assert summary["command"] == "ast-convert best_audio_model.pth ast"
     assert str(tmp_path) not in json.dumps(summary)
 
