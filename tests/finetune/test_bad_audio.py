@@ -80,7 +80,7 @@ def test_samples_far_from_audio_are_a_fault_of_their_clip(recipe, clips, tmp_pat
     skipped = json.loads((tmp_path / "run" / "run_summary.json").read_text())["data"]["skipped_clips"]
     assert sorted(Path(clip["file"]).name for clip in skipped) == sorted([*BAD, "empty.wav", "loud.wav"])
     (reason,) = (clip["reason"] for clip in skipped if clip["file"].endswith("/loud.wav"))
-    assert reason.startswith(f"loud.wav has samples up to {level:.4g} times full scale")
+    assert reason.startswith(f"train/snare/loud.wav has samples up to {level:.4g} times full scale")
 
 
 def test_a_scored_clip_that_makes_no_numbers_is_named(recipe, clips, tmp_path, capsys, monkeypatch):
