@@ -79,7 +79,7 @@ def test_samples_far_from_audio_are_a_fault_of_their_clip(recipe, clips, tmp_pat
     assert main([recipe, "--skip_bad_audio"]) == 0
     skipped = json.loads((tmp_path / "run" / "run_summary.json").read_text())["data"]["skipped_clips"]
     assert sorted(Path(clip["file"]).name for clip in skipped) == sorted([*BAD, "empty.wav", "loud.wav"])
-    (reason,) = (clip["reason"] for clip in skipped if clip["file"].endswith("loud.wav"))
+    (reason,) = (clip["reason"] for clip in skipped if clip["file"].endswith("/loud.wav"))
     assert reason.startswith(f"train/snare/loud.wav has samples up to {level:.4g} times full scale")
 
 
