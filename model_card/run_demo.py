@@ -23,8 +23,9 @@ from modeling_ast.terminal import shell_command
 
 EPILOG = """\
 Example: ast-demo runs/drums --port 8000. Ctrl-C ends it. --host 0.0.0.0 lets others in the network use the page, without a
-password. What web pages elsewhere send is refused. One recording is computed at a time and takes up to 2.5 MB of memory for
-each second of --max_minutes (1.5 GB for 10 minutes), beside the model; what is sent takes up to 100 times --max_megabytes in
+password. What web pages elsewhere send is refused. One recording is computed at a time and takes up to 1.2 MB of memory for
+each second of --max_minutes (0.7 GB for 10 minutes), beside the model and what it computes with (0.5 GB for AST's 86 million
+parameters); what is sent takes up to 100 times --max_megabytes in
 the temporary folder and is removed an hour later, or when the program ends."""
 HOSTS = "Pass --host 127.0.0.1 for this machine alone, or --host 0.0.0.0 for the network."
 
