@@ -103,7 +103,8 @@ def kill_and_rerun(
             assert code in (0, 128 + number, -number), said  # the last before it has its handlers
             if code == 128 + number:
                 assert number.name in said
-            assert not leftovers(beside, house.temporary), (number, said)
+            # What the same command goes on with, it names.
+            assert not [path for path in leftovers(beside, house.temporary) if path not in said], (number, said)
         if not (whole and whole()):
             again = house.start(command, resumed() if resumed else arguments, log, **options)
             assert again.wait() == 0, again.said()
