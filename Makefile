@@ -48,7 +48,7 @@ test-all: setup-dev system-packages  ## every test, also the long ones, one at a
 	@$(BIN)/python -m pytest -q
 
 test-attack: setup-dev system-packages  ## damaged files, tampered checkpoints, signals, two runs at once, a busy page (under 15 minutes)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m attack -n logical --maxprocesses 4 --dist loadfile tests/attack
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m attack -n 2 --dist loadfile tests/attack
 
 bench: setup-dev  ## measure against stock Transformers, side by side (about twenty minutes on two cores)
 	@$(BIN)/python -m benchmarks.bench $(if $(DIGITS),--digits $(DIGITS))

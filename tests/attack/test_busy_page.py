@@ -66,7 +66,7 @@ def peak_megabytes(demo) -> float:
     return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
 
 
-def test_a_hundred_at_once_are_served_or_refused_in_words_in_flat_memory(demo, recording):
+def test_a_hundred_at_once_are_served_or_refused_in_words_in_flat_memory(demo, recording, show_figures):
     for number in range(3):
         assert send(demo.url, recording, f"first {number}.wav") == "served"
     with ThreadPoolExecutor(4) as few:
@@ -78,7 +78,10 @@ def test_a_hundred_at_once_are_served_or_refused_in_words_in_flat_memory(demo, r
         served = outcomes.count("served")
         refused = {words for words in outcomes if words != "served"}
         peak = peak_megabytes(demo)
-        print(f"{served} served, {SENDERS - served} refused; peak {before:.0f} MB before, {peak:.0f} MB then")
+        show_figures(
+            "uploads to the page",
+            f"{SENDERS} at once: {served} served, {SENDERS - served} refused in words, peak {before:.0f} MB before and {peak:.0f} MB then",
+        )  # fmt: skip
         assert served >= 20, outcomes
         assert all(words.startswith("The page is busy: ") for words in refused), refused
         assert peak < before + margin

@@ -30,6 +30,7 @@ from tests.modeling_ast.test_tagging import save_checkpoint
 
 pytestmark = pytest.mark.attack
 
+ATTACK = "damaged files"
 GOOD_OF_A_CLASS = 12
 MOST_MEMORY = 1.2e9  # bytes, of one command in all
 LONGEST = 5.0  # seconds for a file
@@ -120,7 +121,7 @@ def distance(some: dict[str, float], other: dict[str, float]) -> float:
     return max(abs(score - other[label]) for label, score in some.items()) if other else np.inf
 
 
-def test_each_file_is_tagged_rightly_or_named(folder, checkpoint, tmp_path, record_property, capsys):
+def test_each_file_is_tagged_rightly_or_named(folder, checkpoint, tmp_path, show_figures):
     output = tmp_path / "tags.jsonl"
     code, _, errors, peak, seconds = run(
         "modeling_ast.run_tagging", folder.path, "--model_name_or_path", checkpoint, "--format", "jsonl", "--output",
@@ -157,16 +158,17 @@ def test_each_file_is_tagged_rightly_or_named(folder, checkpoint, tmp_path, reco
         apart.append(distance(own, scores_of(tagger, recording(7), tmp_path / "outside.wav")))
     slowest = {path: _seconds(tagger, path) for path in folder.damaged}
     slow = max(slowest, key=slowest.get)
-    figures = {
-        "tagged": len(rows), "of them with a note": len(noted), "of them without": silent, "refused": len(refused),
-        "MB at most": round(peak / 1e6), "seconds in all": round(seconds, 1),
-        "slowest file": f"{slow.name} {slowest[slow]:.2f} s", "farthest from a decoder": f"{farthest:.1e}", "nearest to another recording": round(float(np.min(apart)), 3),
-    }  # fmt: skip
-    _show(figures, "ast-tag", record_property, capsys)
+    show_figures(
+        ATTACK,
+        f"ast-tag, {len(folder.damaged)} damaged and {len(folder.good)} good: {len(rows)} results, {len(noted)} of them with a note "
+        f"and {silent} damaged ones without, {len(refused)} named, exit code {code}, {peak / 1e6:.0f} MB at most, {seconds:.0f} s in all, "
+        f"slowest {slow.name} {slowest[slow]:.2f} s; without a note {farthest:.0e} from a decoder at most, "
+        f"{np.min(apart):.3f} from another recording at least",
+    )  # fmt: skip
     assert not wrong, "\n".join(wrong)
     assert np.min(apart) > 100 * TOLERANCE  # or the comparison would tell nothing
     assert peak < MOST_MEMORY
-    assert slowest[slow] < LONGEST, figures["slowest file"]
+    assert slowest[slow] < LONGEST, slow
 
 
 def _seconds(tagger: AudioTagger, path: Path) -> float:
@@ -175,19 +177,9 @@ def _seconds(tagger: AudioTagger, path: Path) -> float:
     return time.perf_counter() - started
 
 
-def _show(figures: dict, command: str, record_property, capsys):
-    for name, value in figures.items():
-        record_property(f"{command}: {name}", value)
-    with capsys.disabled():
-        print(f"\n{command}: " + ", ".join(f"{name}: {value}" for name, value in figures.items()))
-
-
-@pytest.mark.parametrize(
-    "way", [(), ("--streaming",), ("--waveform_cache", "CACHE")], ids=["files", "stream", "cache"]
-)
-def test_a_training_leaves_out_what_cannot_be_used_and_names_it(folder, tmp_path, record_property, capsys, way):
+@pytest.mark.parametrize("way", [(), ("--streaming",)], ids=["files", "stream"])
+def test_a_training_leaves_out_what_cannot_be_used_and_names_it(folder, tmp_path, show_figures, way):
     output = tmp_path / "run"
-    way = [str(tmp_path / "cache") if flag == "CACHE" else flag for flag in way]
     source = folder.path
     if "--streaming" in way:
         source = tmp_path / "clips.csv"
@@ -211,13 +203,11 @@ def test_a_training_leaves_out_what_cannot_be_used_and_names_it(folder, tmp_path
     clips = sum(split["clips"] for split in data["splits"].values())
     assert clips == len(folder.good) + len(names) - len(skipped)
     assert f"{len(skipped)} clip(s) that cannot be used left out" in shown
-    figures = {
-        "skipped": len(skipped),
-        "noted": len(noted),
-        "trained and scored": clips,
-        "MB at most": round(peak / 1e6),
-    }
-    _show(figures | {"seconds": round(seconds, 1)}, f"ast-finetune {' '.join(way[:1])}", record_property, capsys)
+    show_figures(
+        ATTACK,
+        f"ast-finetune --skip_bad_audio {' '.join(way)}: {clips} trained on and scored, {len(noted)} of them with a note, "
+        f"{len(skipped)} left out and named, exit code {code}, {peak / 1e6:.0f} MB at most, {seconds:.0f} s",
+    )  # fmt: skip
     assert peak < 2 * MOST_MEMORY  # an optimiser, an evaluation and a card come on top
 
     code, _, errors, *_ = run("finetune.run_finetune", *fixed, "--overwrite_output_dir")

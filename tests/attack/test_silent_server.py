@@ -19,6 +19,7 @@ from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 
 pytestmark = pytest.mark.attack
 
+ATTACK = "a Hub that does not answer"
 SECONDS = 30.0
 SIZES = {
     "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "max_length": 96,
@@ -95,7 +96,7 @@ def in_silence(hub: HubServer, outcome: tuple[int, str, float]) -> tuple[int, st
     return code, said, time.monotonic() - hub.requests[-1].came
 
 
-def test_a_push_to_a_hub_that_is_silent_anywhere_says_so(checkpoint, tmp_path, no_hub):
+def test_a_push_to_a_hub_that_is_silent_anywhere_says_so(checkpoint, tmp_path, no_hub, show_figures):
     def push(number: int) -> tuple[int, str, float]:
         command = ["-m", "model_card.run_push", checkpoint, "--repo_id", "user/drums"]
         home = tmp_path / str(number)
@@ -108,6 +109,8 @@ def test_a_push_to_a_hub_that_is_silent_anywhere_says_so(checkpoint, tmp_path, n
 
     with ThreadPoolExecutor(len(WAYS) + len(NO_HUB)) as threads:
         outcomes = list(threads.map(push, range(len(WAYS) + len(NO_HUB))))
+    slowest = max(seconds for _, _, seconds in outcomes)
+    show_figures(ATTACK, f"ast-push, {len(outcomes)} ways of silence: said within {slowest:.1f} s")
     for way, (code, said, seconds) in zip((*WAYS, *NO_HUB), outcomes, strict=True):
         assert code == 1, (way, said)
         assert "does not answer: nothing came for up to 20 s." in said, way
@@ -115,7 +118,7 @@ def test_a_push_to_a_hub_that_is_silent_anywhere_says_so(checkpoint, tmp_path, n
         assert seconds < SECONDS, (way, seconds)
 
 
-def test_other_commands_that_ask_a_silent_hub_say_so(checkpoint, tmp_path, drum_rows):
+def test_other_commands_that_ask_a_silent_hub_say_so(checkpoint, tmp_path, drum_rows, show_figures):
     clip, tables = drum_rows[0]["path"], write_table(tmp_path, drum_rows)
     sizes = [f"--{name}={value}" for name, value in SIZES.items()]
     trained = ["--dataset_name", tables, "--output_dir", "run", "--use_cpu", "true", "--num_train_epochs", "1"]
@@ -140,6 +143,8 @@ def test_other_commands_that_ask_a_silent_hub_say_so(checkpoint, tmp_path, drum_
 
     with ThreadPoolExecutor(4) as threads:
         outcomes = dict(zip(commands, threads.map(ask, commands), strict=True))
+    slowest = max(seconds for _, _, seconds in outcomes.values())
+    show_figures(ATTACK, f"{len(outcomes)} other calls: said within {slowest:.1f} s")
     for name, (code, said, seconds) in outcomes.items():
         assert code in ((3,) if name == "after" else (1, 2)), (name, said)
         assert "does not answer: nothing came for up to 20 s." in said, (name, said)

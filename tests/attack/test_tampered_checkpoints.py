@@ -41,9 +41,9 @@ from modeling_ast.checkpoint_fields import PipelineCheckpointError
 
 pytestmark = pytest.mark.attack
 
+ATTACK = "tampered checkpoints"
 SEED = 17
 SLOWEST = 10  # seconds for any call
-HUGE_SECONDS = 1  # for a folder that asks for a million layers, or as many labels
 MOST_MEMORY = 1 << 30  # bytes by which all calls together may raise the peak of the process
 LABELS = ("bell", "crash", "tom")
 WHOLE = {  # whole numbers of config.json in the good folder
@@ -527,7 +527,7 @@ def stopped_short(monkeypatch):
         def run(self, sockets):
             pass
 
-    monkeypatch.setattr(run_demo, "make_server", lambda page, options: Server())
+    monkeypatch.setattr(run_demo, "make_server", lambda *args: Server())
     monkeypatch.setattr(demo_page, "build_page", lambda *args, **settings: None)
     for module in (original_checkpoint, verification, weight_map):  # the original's model as small as the folder's
         for name, value in {"NUM_LAYERS": 2, "HEAD_DIM": 16, "HIDDEN_SIZES": {"tiny": 32}}.items():
@@ -605,12 +605,12 @@ def test_there_are_more_than_150_kinds():
     assert len(TAMPERED) >= 150
 
 
-def test_each_command_says_what_is_wrong_or_is_right(good, clips, stopped_short, tmp_path):
+def test_each_command_says_what_is_wrong_or_is_right(good, clips, stopped_short, tmp_path, show_figures):
     # What is imported, and compiled, only once.
     for name, call in calls(good, clips).items():
         assert outcome(name, call)["code"] == 0, (name, outcome(name, call))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    wrong = []
+    wrong, ends = [], []
     for kind, tamper in TAMPERED.items():
         folder = tmp_path / "checkpoint"
         shutil.rmtree(folder, ignore_errors=True)
@@ -622,13 +622,19 @@ def test_each_command_says_what_is_wrong_or_is_right(good, clips, stopped_short,
             (tmp_path / "out.pth").unlink(missing_ok=True)
             found = outcome(name, call)
             wrong += [f"{kind} | {name} | {fault}" for fault in faults(name, found, SLOWEST)]
-            REPORT.append((kind, name, found))
+            ends.append((kind, name, found))
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    show_figures(ATTACK, f"{len(TAMPERED)} folders, {told(ends)}; {grown / 1e6:.0f} MB more than for good folders")
     assert not wrong, f"{len(wrong)} of {len(TAMPERED)} kinds:\n" + "\n".join(wrong)
     assert grown < MOST_MEMORY, f"{grown / 1e6:.0f} MB"
 
 
-REPORT = []
+def told(ends: list[tuple[str, str, dict]]) -> str:
+    """How many calls, tracebacks and refusals there were, and which call was the slowest."""
+    tracebacks = sum(bool(found["fault"]) or "Traceback" in found["err"] for _, _, found in ends)
+    refused = sum(found["code"] != 0 for _, _, found in ends)
+    kind, name, slowest = max(ends, key=lambda end: end[2]["seconds"])
+    return f"{len(ends)} calls, {tracebacks} tracebacks, {refused} refused, slowest {slowest['seconds']:.1f} s ({name}, {kind})"
 
 
 # A training to go on with
@@ -681,7 +687,7 @@ def tampered_states() -> dict[str, Callable[[Path], None]]:
     }.items()}  # fmt: skip
 
 
-def test_a_training_goes_on_or_says_why_not(clips, tmp_path):
+def test_a_training_goes_on_or_says_why_not(clips, tmp_path, show_figures):
     run = tmp_path / "run"
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     fields = sizes | {
@@ -694,7 +700,7 @@ def test_a_training_goes_on_or_says_why_not(clips, tmp_path):
     last, newest = sorted(run.glob("checkpoint-*"), key=lambda path: int(path.name[11:]))[:2]
     for folder in (last, newest):
         shutil.copytree(folder, begun / folder.name)
-    wrong = []
+    wrong, ends = [], []
     for kind, tamper in tampered_states().items():
         shutil.rmtree(run)
         shutil.copytree(begun, run)
@@ -703,8 +709,6 @@ def test_a_training_goes_on_or_says_why_not(clips, tmp_path):
         wrong += [
             f"{kind} | {fault} | {found['err'].strip()[-200:]}" for fault in faults("ast-finetune", found, SLOWEST)
         ]
-        RESUMED.append((kind, found))
+        ends.append((kind, "ast-finetune", found))
+    show_figures(ATTACK, f"resumed trainings, {told(ends)}")
     assert not wrong, f"{len(wrong)} of {len(tampered_states())}:\n" + "\n".join(wrong)
-
-
-RESUMED = []
