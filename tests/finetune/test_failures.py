@@ -1,6 +1,5 @@
 """Trainings that fail: what they say, what they leave, and that they go on from there bit for bit."""
 
-import contextlib
 import errno
 import json
 import math
@@ -706,7 +705,7 @@ def test_a_disk_that_becomes_read_only_in_the_training(recipe, small_disk, capsy
     disk = small_disk(5)
     flags = ["--output_dir", str(disk / "run")]
     # Nobody can make a disk read-only on which a file is open for writing, as that of the lock is.
-    monkeypatch.setattr("finetune.robustness.held_folder.hold_lock", lambda *_, **__: contextlib.nullcontext())
+    monkeypatch.setattr("finetune.robustness.held_folder.hold_lock", lambda *_, **__: nullcontext())
 
     def remount(how: str):
         subprocess.run(["mount", "-o", f"remount,{how}", disk], check=True)
