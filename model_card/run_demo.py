@@ -249,8 +249,9 @@ def make_guard(arguments: argparse.Namespace):
         `starlette.middleware.Middleware`.
     """
     from .demo_page import MOST_WAITING
-    from .page_guard import guarded
+    from .page_guard import guarded, keep_few_heaps
 
+    keep_few_heaps()
     names = served_names(arguments.host)
     return guarded(arguments.max_megabytes, MOST_WAITING, names, arguments.allowed_host)
 

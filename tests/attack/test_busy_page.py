@@ -55,7 +55,8 @@ def call(client: httpx.Client, path: str) -> str:
     joined = client.post("call/tag", json={"data": [file, "All (rollout)", "All (mean)"]})
     if joined.status_code != 200:
         return joined.json()["detail"]
-    event, _, data = client.get(f"call/tag/{joined.json()['event_id']}").text.partition("\ndata: ")
+    events = client.get(f"call/tag/{joined.json()['event_id']}").text.strip().split("\n\n")
+    event, _, data = events[-1].partition("\ndata: ")  # after heartbeats, if it lasted
     labels = json.loads(data.strip())[1] if event == "event: complete" else None
     return "served" if labels else f"{event} {data}"
 
