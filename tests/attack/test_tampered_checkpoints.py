@@ -583,10 +583,15 @@ def outcome(name: str, call: Callable[[], int]) -> dict:
     return {"code": code, "out": printed.getvalue(), "err": said.getvalue(), "fault": fault, "seconds": seconds}
 
 
+def has_traceback(name: str, found: dict) -> bool:
+    """Whether it ended in one; Transformers' own errors quote the tracebacks of what they tried, `pipeline`'s too."""
+    return bool(found["fault"]) or (name != "pipeline" and "Traceback" in found["err"])
+
+
 def faults(name: str, found: dict, limit: float) -> list[str]:
     """What is wrong with how a call ended."""
     wrong = []
-    if found["fault"] or (name != "pipeline" and "Traceback" in found["err"]):
+    if has_traceback(name, found):
         wrong.append(f"traceback: {(found['fault'] or found['err']).strip().splitlines()[-1]}")
     elif found["code"] != 0 and f"{name}: " not in found["err"]:
         wrong.append(f"code {found['code']} and no words")
@@ -631,7 +636,7 @@ def test_each_command_says_what_is_wrong_or_is_right(good, clips, stopped_short,
 
 def told(ends: list[tuple[str, str, dict]]) -> str:
     """How many calls, tracebacks and refusals there were, and which call was the slowest."""
-    tracebacks = sum(bool(found["fault"]) or "Traceback" in found["err"] for _, _, found in ends)
+    tracebacks = sum(has_traceback(name, found) for _, name, found in ends)
     refused = sum(found["code"] != 0 for _, _, found in ends)
     kind, name, slowest = max(ends, key=lambda end: end[2]["seconds"])
     return f"{len(ends)} calls, {tracebacks} tracebacks, {refused} refused, slowest {slowest['seconds']:.1f} s ({name}, {kind})"
