@@ -153,10 +153,9 @@ def test_what_is_not_a_number_is_not_kept(stock_model, convert, tmp_path, number
     weights = load_file(tmp_path / "hub" / "model.safetensors")
     weights["audio_spectrogram_transformer.layernorm.bias"][3] = number
     save_file(weights, tmp_path / "hub" / "model.safetensors", metadata={"format": "pt"})
-    code, out, err = convert("--to_original", tmp_path / "hub", tmp_path / "new" / "ast.pth")
+    code, _, err = convert("--to_original", tmp_path / "hub", tmp_path / "new" / "ast.pth")
     assert code == 1
-    assert "all 203 tensors are bit-equal" in out
-    assert "does not agree with the original" in err
+    assert "Weights are NaN or infinite: audio_spectrogram_transformer.layernorm.bias." in err
     assert [entry.name for entry in tmp_path.iterdir()] == ["hub"]
 
 
