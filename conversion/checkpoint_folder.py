@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from model_card.render import write_model_card
 from model_card.run_summary import features_section, versions, write_run_summary
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
-from modeling_ast.atomic_files import make_folder_atomically
+from modeling_ast.atomic_files import give_usual_mode, make_folder_atomically
 from modeling_ast.audio import NEW_RESAMPLER
 
 from .errors import ConversionError
@@ -74,6 +74,7 @@ def write_checkpoint(
         if not classifier:  # as the bare model saves itself
             hub_tensors = {name.removeprefix(AST_PREFIX): tensor for name, tensor in hub_tensors.items()}
         save_file(_for_safetensors(hub_tensors), folder / WEIGHTS_NAME, metadata={"format": "pt"})
+        give_usual_mode(folder / WEIGHTS_NAME)
         config.save_pretrained(folder)
         geometry = description.geometry
         feature_extractor = ASTFeatureExtractor(
@@ -166,18 +167,20 @@ def refuse_misfits(hub_tensors: dict[str, torch.Tensor], config: ASTConfig) -> N
 
 
 def refuse_odd_numbers(tensors: dict[str, torch.Tensor]) -> None:
-    """Compare dtypes with those that a model can be loaded with.
+    """Compare dtypes with those that a model can be loaded with, and look for weights that are no numbers.
 
     Args:
         tensors (`dict[str, torch.Tensor]`): by any names.
 
     Raises:
-        ConversionError: if one holds no such floats; the first of them are named.
+        ConversionError: if one holds no such floats, or NaN or infinite ones; the first of them are named.
     """
     faults = [f"{name} is {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in FLOATS]
     _raise_faults(
         "Not every tensor holds floats", faults, "Give a checkpoint in float16, bfloat16, float32 or float64."
     )
+    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    _raise_faults("Weights are NaN or infinite", broken, "Give a checkpoint of a training that did not diverge.")
 
 
 def _raise_faults(what: str, faults: list[str], advice: str) -> None:

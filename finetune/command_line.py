@@ -16,6 +16,7 @@ from typing import NoReturn
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
 
 from model_card.run_summary import FIELDS_OF_LABELS, shown_word
 from model_card.yaml_files import compose_yaml, value_of
@@ -94,8 +95,9 @@ def parse_arguments(
         "Every field of transformers.TrainingArguments is a flag too; --help_all lists them.",
         allow_abbrev=False,
     )
+    readers = {float: _finite, string_to_bool: _truth}
     for action in parser._actions:
-        action.type = _finite if action.type is float else action.type
+        action.type = readers.get(action.type, action.type)
     parser.add_argument("--help_all", action="help", help="list the flags of TrainingArguments too")
     flags = all_flags(argv)
     if "--help_all" not in argv:
@@ -121,6 +123,11 @@ def _finite(word: str) -> float:
     if not math.isfinite(number):
         raise argparse.ArgumentTypeError(f"{word!r} is no finite number. Pass one, or leave it out")
     return number
+
+
+def _truth(word: str) -> bool:
+    """True or false, in one of the words that YAML or Transformers have for them."""
+    return string_to_bool({"on": "true", "off": "false"}.get(word.lower(), word))
 
 
 def _line_of_field(argv: list[str], message: str) -> str:
@@ -192,7 +199,7 @@ def recipe_as_flags(recipe: Path) -> list[str]:
     for key, value in node.value:
         place = f"{recipe}, line {key.start_mark.line + 1}"
         words = _words_of(value, place)
-        if isinstance(words, list) and key.value in known_fields() - list_fields():
+        if isinstance(words, list) and len(words) > 1 and key.value in known_fields() - list_fields():
             raise ValueError(f"{place}: {key.value} is a list, expected one value.")
         flags += fields_as_flags({key.value: words}, place)
     return flags
@@ -252,12 +259,8 @@ def fields_as_flags(fields: dict, place: str) -> list[str]:
             continue
         if not isinstance(value, (list, tuple)):
             # In one word, as a value may begin like a flag.
-            flags.append(f"--{name}={json.dumps(value) if isinstance(value, dict) else value}")
+            flags.append(f"--{name}={json.dumps(value) if isinstance(value, (bool, dict)) else value}")
             continue
-        if any(isinstance(item, bool) for item in value):
-            raise ValueError(
-                f"{place}: YAML reads words like no and off in {name} as truth values. Put them in quotes."
-            )
         values = [str(item) for item in value]
         like_flags = [item for item in values if item.startswith("-") and not NEGATIVE_NUMBER.fullmatch(item)]
         if like_flags:
@@ -307,6 +310,12 @@ def list_fields() -> set[str]:
     return {item.name for item in fields if "list" in str(item.type).lower()}
 
 
+def truth_fields() -> set[str]:
+    """Names of the fields that are true or false."""
+    fields = (item for group in ARGUMENT_GROUPS for item in dataclasses.fields(group))
+    return {item.name for item in fields if item.type in (bool, bool | None)}
+
+
 def refuse_unknown_field(name: str, place: str):
     """Raise a `ValueError` that names the nearest known fields."""
     near = difflib.get_close_matches(name, sorted(known_fields()), n=3)
@@ -332,18 +341,22 @@ def merged_recipe(argv: list[str]) -> dict:
             values = merged[name] = ["false"] if word.startswith(("--no_", "--no-")) else []
             if "=" in word:
                 values.append(word.split("=", 1)[1])
-    plain = {name: [_plain(value) for value in values] or [True] for name, values in merged.items()}
+    truths = truth_fields()
+    plain = {
+        name: [_truth(value) if name in truths else _plain(value) for value in values] or [True]
+        for name, values in merged.items()
+    }
     return {
         name: values[0] if len(values) == 1 else values for name, values in plain.items() if name not in NOT_RECORDED
     }
 
 
 def _plain(value: str):
-    """The number or truth value that a word stands for, where it reads back as the same word."""
+    """The number that a word stands for, where it reads back as the same word."""
     if len(value) > LONGEST_NUMBER:
         return value
     try:
         read = yaml.safe_load(value)
     except (yaml.YAMLError, ValueError):  # of what looks like a date
         return value
-    return read if isinstance(read, (int, float)) and str(read).lower() == value.lower() else value
+    return read if type(read) in (int, float) and str(read) == value else value

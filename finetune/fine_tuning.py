@@ -48,6 +48,7 @@ def fine_tune(
 
     Raises:
         InputError: for whatever is wrong with data or fields; nothing was trained.
+        ResumeError: if the checkpoint to go on from is whole, but of another training.
         TrainingStoppedError: if the training ended early.
         NotPushedError: if the run is whole in its folder, but could not be pushed.
     """

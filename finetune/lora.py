@@ -21,7 +21,7 @@ from transformers import Trainer
 
 from modeling_ast import ASTConfig, ASTForAudioClassification
 from modeling_ast.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LORA_TARGET_MODULES, STOCK_LAYER_NAMES
-from modeling_ast.atomic_files import sync
+from modeling_ast.atomic_files import give_usual_mode, sync
 from modeling_ast.installation import install_command
 
 from .arguments import OptimizationArguments
@@ -230,6 +230,7 @@ def save_adapter(model: "PeftModel", folder: Path, base_model: str) -> None:
     settings, config = model.active_peft_config, model.config
     settings.base_model_name_or_path = base_model
     model.save_pretrained(str(folder), save_embedding_layers=False)  # "auto" would ask the Hub
+    give_usual_mode(folder / ADAPTER_WEIGHTS)
     settings.base_model_name_or_path = None
     moved = any(name.endswith(EMBEDDINGS) for name in settings.modules_to_save)
     geometry = {

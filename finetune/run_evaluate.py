@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modeling_ast.terminal import command_imports, shell_command, storage_failure_in_words
+from modeling_ast.terminal import command_imports, shell_command
 
 with command_imports("ast-evaluate"):
     import datasets
@@ -40,8 +40,8 @@ with command_imports("ast-evaluate"):
     from .checks import look_at_every_clip
     from .clip_sets.waveform_cache import WaveformCache
     from .metrics import left_out_note, without_labels_note
-    from .robustness.failures import is_out_of_memory
-    from .robustness.input_errors import INPUT_ERRORS
+    from .robustness.input_errors import INPUT_ERRORS, said_of
+    from .robustness.memory_errors import is_out_of_memory
     from .scoring import DivergedError, Hearing, common_labels, ensemble_scores, evaluation_section, label_order
     from .sources.annotations import join_annotations, unjoined_in_words
     from .sources.data_errors import DataError, counted, own_message, some
@@ -204,7 +204,7 @@ def main(argv: list[str] | None = None) -> int:
 def _in_words(error: Exception) -> str:
     """What to say of wrong input; that memory is full, errors say in no words or in those of an allocator."""
     if not is_out_of_memory(error):
-        return (storage_failure_in_words(error) if isinstance(error, OSError) else None) or str(error)
+        return said_of(error)
     said = str(error).strip().splitlines()
     return (
         f"There is not enough memory to score the clips{f' ({said[0]})' if said else ''}. Pass a lower "

@@ -22,7 +22,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from model_card.push_to_hub import push_to_hub
 from modeling_ast import ASTFeatureExtractor
-from modeling_ast.atomic_files import sync
+from modeling_ast.atomic_files import give_usual_mode, sync
 
 from .arguments import OptimizationArguments
 from .augmentation import Augmentation
@@ -400,6 +400,8 @@ class ASTTrainer(Trainer):
         token, self.args.hub_token = self.args.hub_token, None  # all arguments are saved too, in a pickle
         try:
             super()._save(output_dir, state_dict)
+            for file in Path(output_dir or self.args.output_dir).glob("*.safetensors"):
+                give_usual_mode(file)
         finally:
             self.args.hub_token = token
 

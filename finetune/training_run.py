@@ -207,6 +207,7 @@ def train_run(run: PreparedRun) -> dict:
 
     Raises:
         TrainingStoppedError: see [`failures_in_words`].
+        ResumeError: if the checkpoint to go on from is whole, but of another training.
         NotPushedError: if the run is whole in its folder, but could not be pushed.
     """
     with failures_in_words(run.trainer, run.data_args, run.recipe):

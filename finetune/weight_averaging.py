@@ -18,7 +18,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from modeling_ast.atomic_files import open_atomically, sync
+from modeling_ast.atomic_files import give_usual_mode, sync, temporary_folder
 
 from .lora import saving_merged
 from .results.run_folder import UNFINISHED
@@ -53,8 +53,13 @@ def average_weights(files: Sequence[str | os.PathLike], output: str | os.PathLik
     for file, layout in zip(files[1:], layouts[1:], strict=True):
         _refuse_other_layout(files[0], layouts[0], file, layout)
     mean = {name: _mean_tensor(name, files) for name in layouts[0]}
-    with open_atomically(output) as file:
-        save_file(mean, file.name, metadata={"format": "pt"})
+    with temporary_folder(
+        output.name, output.parent
+    ) as folder:  # safetensors puts a new file in the place of any other
+        save_file(mean, folder / output.name, metadata={"format": "pt"})
+        give_usual_mode(folder / output.name)
+        sync(folder / output.name)
+        os.replace(folder / output.name, output)
 
 
 def weights_file(folder: str | os.PathLike) -> Path:

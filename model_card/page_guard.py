@@ -6,6 +6,7 @@ rule here is that of browsers' Fetch Metadata (https://www.w3.org/TR/fetch-metad
 none of it; programs send neither and are let in.
 """
 
+import ctypes
 from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import ip_address
@@ -23,6 +24,16 @@ READING = ("GET", "HEAD", "OPTIONS")
 LARGEST_CALL = 1_000_000  # bytes of what is no upload; a page sends some hundreds
 ROUND_A_FILE = 10_000  # bytes of a form around its file
 MOST_FILES_KEPT = 100  # of the largest size, or more smaller ones
+_M_ARENA_MAX, _HEAPS = -8, 2  # of glibc's malloc.h
+
+
+def keep_few_heaps():
+    """Let all threads take memory from two heaps. With one for each, as glibc has it, what uploads leave behind adds up.
+
+    To be called before there are threads; elsewhere than with glibc it does nothing.
+    """
+    with suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _HEAPS)
 
 
 class PageGuard:

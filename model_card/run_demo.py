@@ -11,24 +11,26 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from modeling_ast import atomic_files
 from modeling_ast.audio_flags import add_channels_flag
 from modeling_ast.installation import install_command
+from modeling_ast.interruption import raise_if_interrupted
 from modeling_ast.terminal import shell_command
 
 EPILOG = """\
 Example: ast-demo runs/drums --port 8000. Ctrl-C ends it. --host 0.0.0.0 lets others in the network use the page, without a
-password. What web pages elsewhere send is refused. One recording is computed at a time and takes up to 2.5 MB of memory for
-each second of --max_minutes (1.5 GB for 10 minutes), beside the model; what is sent takes up to 100 times --max_megabytes in
+password. What web pages elsewhere send is refused. One recording is computed at a time and takes up to 1.2 MB of memory for
+each second of --max_minutes (0.7 GB for 10 minutes), beside the model and what it computes with (0.5 GB for AST's 86 million
+parameters); what is sent takes up to 100 times --max_megabytes in
 the temporary folder and is removed an hour later, or when the program ends."""
 HOSTS = "Pass --host 127.0.0.1 for this machine alone, or --host 0.0.0.0 for the network."
 
 
-@shell_command("ast-demo")
+@shell_command("ast-demo", after_interruption=None)
 def main(argv: list[str] | None = None) -> int:
     """Serve the page until the program is ended.
 
@@ -40,18 +42,13 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = parse_arguments(argv)
     try:
-        with (
-            interrupted_by_signals() as end_if_interrupted,
-            listen(arguments.host, arguments.port) as listener,
-            temporary_folder(),
-        ):
+        with listen(arguments.host, arguments.port) as listener, temporary_folder():
             server = make_server(*make_page(arguments), make_guard(arguments))
-            end_if_interrupted()
+            raise_if_interrupted()  # libraries that are being imported may have caught it
             print(f"{arguments.checkpoint_dir}: {address_of(listener)} (Ctrl-C ends it)", flush=True)
-            server.run(sockets=[listener])
-    except KeyboardInterrupt:
-        return 0
+            serve(server, listener)
     except (OSError, ValueError) as error:
+        raise_if_interrupted()  # of which a library made this error
         print(f"ast-demo: {error}", file=sys.stderr)
         return 1
     return 0
@@ -107,55 +104,6 @@ def _positive(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return number
-
-
-@contextmanager
-def interrupted_by_signals() -> Iterator[Callable[[], None]]:
-    """End as Ctrl-C does, so that the temporary folder is removed, when told to end and when the terminal is closed.
-
-    An interruption is remembered: libraries that are just being imported may catch it and go on, or fail from it in
-    some other way, and Python itself drops it where it cannot raise, as in the callbacks with which it imports.
-
-    Yields:
-        What raises `KeyboardInterrupt` if there was an interruption before.
-    """
-    interrupted = False
-    report_before = sys.unraisablehook
-
-    def interrupt(number, frame):
-        nonlocal interrupted
-        interrupted = True
-        signal.default_int_handler(number, frame)
-
-    def end(*_):
-        signal.raise_signal(signal.SIGTERM)  # to whatever takes that: the server has its own way to end
-
-    def end_if_interrupted():
-        if interrupted:
-            raise KeyboardInterrupt
-
-    def report(unraisable):
-        if unraisable.exc_type is not KeyboardInterrupt:
-            report_before(unraisable)
-
-    handlers = {signal.SIGTERM: interrupt}
-    # A shell that starts a program in the background has SIGINT ignored, and `nohup` SIGHUP; that is left so.
-    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        handlers[signal.SIGINT] = interrupt
-    # Windows has no SIGHUP.
-    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        handlers[signal.SIGHUP] = end
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    sys.unraisablehook = report
-    try:
-        yield end_if_interrupted
-    except (Exception, SystemExit):
-        end_if_interrupted()
-        raise
-    finally:
-        sys.unraisablehook = report_before
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -301,8 +249,9 @@ def make_guard(arguments: argparse.Namespace):
         `starlette.middleware.Middleware`.
     """
     from .demo_page import MOST_WAITING
-    from .page_guard import guarded
+    from .page_guard import guarded, keep_few_heaps
 
+    keep_few_heaps()
     names = served_names(arguments.host)
     return guarded(arguments.max_megabytes, MOST_WAITING, names, arguments.allowed_host)
 
@@ -326,7 +275,7 @@ def make_server(page, options: dict, guard):
         guard (`starlette.middleware.Middleware`): from [`make_guard`].
 
     Returns:
-        `uvicorn.Server`, whose `run` takes signals until the program is told to end, which then raises `KeyboardInterrupt`.
+        `uvicorn.Server`.
     """
     import gradio
     import uvicorn
@@ -339,6 +288,19 @@ def make_server(page, options: dict, guard):
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
     config.load()  # imports what serves, before the signals are the server's
     return uvicorn.Server(config)
+
+
+def serve(server, listener: socket.socket):
+    """Serve until the program is told to end.
+
+    Args:
+        server (`uvicorn.Server`): from [`make_server`], which takes Ctrl-C and SIGTERM itself, and gives them back at its end.
+        listener (`socket.socket`): from [`listen`].
+    """
+    # Windows has no SIGHUP, and by `nohup` it is ignored.
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, server.handle_exit)
+    server.run(sockets=[listener])
 
 
 if __name__ == "__main__":

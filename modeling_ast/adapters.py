@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 
-from .atomic_files import make_folder_atomically
+from .atomic_files import give_usual_mode, make_folder_atomically
 from .tensor_names import STOCK_LAYER_NAMES
 
 LORA_TARGET_MODULES = ("query", "value")  # as Hu et al. 2021 (LoRA) chose: the attention's query and value projections
@@ -61,6 +61,7 @@ def convert_adapter_for_stock(adapter_dir: str | os.PathLike, output_dir: str | 
     with make_folder_atomically(output_dir) as folder:
         (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(renamed, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+        give_usual_mode(folder / ADAPTER_WEIGHTS)
 
 
 def _stock_layer(match: re.Match) -> str:

@@ -8,8 +8,10 @@ one file at once the last one wins, whole.
 
 import errno
 import os
+import re
 import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +23,8 @@ from .regular_files import refuse_special_output
 from .run_lock import NoLocksError, is_at, lock, open_to_lock, shortened, unlock
 
 TEMPORARY_SUFFIX = ".ast-tmp"
+_RANDOM_BYTES = 8
+_TEMPORARY_NAME = re.compile(rf".*\.[0-9a-f]{{{2 * _RANDOM_BYTES}}}{re.escape(TEMPORARY_SUFFIX)}", re.DOTALL)
 OLDEST_ALIVE = 24 * 3600.0  # seconds; of what lies where there are no locks
 LOOK_AGAIN = 10.0  # seconds until leftovers are looked for once more in a folder, whose files may be many
 _IN_USE = ".in-use"  # the file in a temporary folder that is locked
@@ -126,6 +130,21 @@ def temporary_folder(name: str, parent: str | os.PathLike | None = None) -> Iter
             unlock(held)
 
 
+def give_usual_mode(path: str | os.PathLike):
+    """Let those read a file who may read what `open` makes beside it: safetensors 0.8 makes files for their owner alone.
+
+    Args:
+        path (`str` or `os.PathLike`): the file.
+    """
+    probe = _new_name(Path(path))
+    descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the umask cannot be asked for safely
+    try:
+        os.chmod(path, stat.S_IMODE(os.fstat(descriptor).st_mode))
+    finally:
+        os.close(descriptor)
+        probe.unlink()
+
+
 def remove_leftovers(folder: str | os.PathLike):
     """Remove from a folder what killed runs left there; what is being written stays, and so does what is not this user's.
 
@@ -137,7 +156,7 @@ def remove_leftovers(folder: str | os.PathLike):
         return
     _looked[key] = now
     with suppress(OSError), os.scandir(folder) as entries:
-        for entry in [entry for entry in entries if entry.name.endswith(TEMPORARY_SUFFIX)]:
+        for entry in [entry for entry in entries if _TEMPORARY_NAME.fullmatch(entry.name)]:
             with suppress(OSError):
                 _remove_if_left(Path(entry.path))
 
@@ -200,7 +219,7 @@ def _create_locked(path: Path) -> int | None:
 
 
 def _new_name(path: Path, prefix: str = ".") -> Path:
-    return path.with_name(f"{prefix}{shortened(path.name)}.{secrets.token_hex(8)}{TEMPORARY_SUFFIX}")
+    return path.with_name(f"{prefix}{shortened(path.name)}.{secrets.token_hex(_RANDOM_BYTES)}{TEMPORARY_SUFFIX}")
 
 
 def _refuse_impossible(path: Path):

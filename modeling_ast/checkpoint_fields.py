@@ -1,7 +1,7 @@
 """The fields of a checkpoint's JSON files, a row each: of what type, within what bounds. Checked before anything is built.
 
 Fields that are in no row are taken as they are, as Transformers takes them, but for those that would take the place of a
-method. Nothing but the standard library is imported.
+method. Importing this takes neither torch nor Transformers.
 """
 
 import inspect
@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from .regular_files import only_files
 
 MODEL_TYPE = "audio-spectrogram-transformer"
 CONFIG, EXTRACTOR = "config.json", "preprocessor_config.json"
@@ -44,6 +46,7 @@ class Row(NamedTuple):
 
 
 def whole(lowest: int, highest: int) -> Row:
+    """A row of whole numbers, both bounds included."""
     return Row(
         lambda value: isinstance(value, Integral) and not isinstance(value, bool) and lowest <= value <= highest,
         f"a whole number from {lowest:,} to {highest:,}",
@@ -51,6 +54,7 @@ def whole(lowest: int, highest: int) -> Row:
 
 
 def number(lowest: float, highest: float) -> Row:
+    """A row of finite numbers, both bounds included."""
     return Row(  # which NaN and infinities fail
         lambda value: isinstance(value, Real) and not isinstance(value, bool) and lowest <= value <= highest,
         f"a number from {lowest:g} to {highest:g}",
@@ -58,10 +62,12 @@ def number(lowest: float, highest: float) -> Row:
 
 
 def one_of(*names: str) -> Row:
+    """A row of texts."""
     return Row(lambda value: isinstance(value, str) and value in names, f"one of {', '.join(names)}")
 
 
 def or_none(row: Row) -> Row:
+    """A row that takes `None` as well."""
     return Row(lambda value: value is None or row.fits(value), f"{row.expected}, or null")
 
 
@@ -198,21 +204,34 @@ def _is_of_class(owner: type, name: str) -> bool:
 def read_json(path: str | os.PathLike) -> Any:
     """Read a JSON file of a bounded size.
 
+    Args:
+        path (`str` or `os.PathLike`): the file.
+
+    Returns:
+        What it holds.
+
     Raises:
         OSError: if it cannot be read.
         ValueError: if it is larger than `LARGEST_JSON`, nested too deep, in another encoding than UTF-8, or no JSON.
     """
-    path = Path(path)
-    if path.stat().st_size > LARGEST_JSON:
+    with open(path, "rb", opener=only_files) as file:
+        content = file.read(LARGEST_JSON + 1)
+    if len(content) > LARGEST_JSON:
         raise ValueError(f"larger than {LARGEST_JSON >> 20} MiB")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(content.decode())
     except RecursionError:
         raise ValueError("nested too deep") from None
 
 
 def read_settings(path: str | os.PathLike) -> dict[str, Any]:
     """Read `config.json` or `preprocessor_config.json`, and check its fields.
+
+    Args:
+        path (`str` or `os.PathLike`): the file, by whose name it is known which of the two it is.
+
+    Returns:
+        `dict[str, Any]`: its fields.
 
     Raises:
         CheckpointError: if it cannot be read, is no JSON object, or a field of it is not what it may be.

@@ -4,11 +4,13 @@ What is done where nothing may be broken off, such as the steps of a training, p
 with [`raise_if_interrupted`] when it may come: a handler may run where Python swallows what it raises.
 """
 
+import _thread
 import functools
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -46,6 +48,7 @@ def interruptions() -> Iterator[None]:
     if is_nested or threading.current_thread() is not threading.main_thread():
         yield
         return
+    global _comes_again
     put_off(False)
     before = {number: signal.signal(number, _interrupt) for number in numbers}
     hook_before = sys.unraisablehook
@@ -57,6 +60,7 @@ def interruptions() -> Iterator[None]:
         for number, handler in before.items():
             signal.signal(number, handler)
         _received.clear()
+        _comes_again = False
         put_off(False)
 
 
@@ -110,6 +114,11 @@ def _deliver_again(other: Callable, unraisable):
         return
     global _comes_again
     _comes_again = True  # and is no second signal
-    timer = threading.Timer(DELIVER_AGAIN, os.kill, (os.getpid(), unraisable.exc_value.number))
-    timer.daemon = True
-    timer.start()
+    # `threading.Thread` waits for its beginning, and the signal could come in here, where Python drops it once more.
+    _thread.start_new_thread(_send_again, (unraisable.exc_value.number,))
+
+
+def _send_again(number: signal.Signals):
+    time.sleep(DELIVER_AGAIN)
+    if _comes_again:  # else the block is over, and with it what takes the signal
+        os.kill(os.getpid(), number)

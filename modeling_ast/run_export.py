@@ -7,6 +7,8 @@ from pathlib import Path
 
 from .audio_flags import add_channels_flag
 from .checkpoint_folder import check_checkpoint_dir
+from .names_as_text import in_one_line
+from .regular_files import what_is_special
 from .run_lock import hold_lock
 from .terminal import shell_command
 
@@ -39,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ast-export: {args.output} was not written: {error}. {place}", file=sys.stderr)
         return 2
     except ValueError as error:
-        print(f"ast-export: {error}", file=sys.stderr)
+        print(f"ast-export: {in_one_line(str(error))}", file=sys.stderr)
         return 2
     return 0
 
@@ -53,7 +55,7 @@ def _export(args: argparse.Namespace):
     left_out = []
     files = find_audio_files(args.clips or [], left_out)
     for words in left_out:
-        print(f"ast-export: {words}", file=sys.stderr)
+        print(f"ast-export: {in_one_line(words)}", file=sys.stderr)
     # Checks that model and extractor fit.
     loaded = AudioTagger.from_pretrained(args.checkpoint_dir, "cpu", args.channels)
     model, feature_extractor = loaded.model, loaded.feature_extractor
@@ -120,6 +122,10 @@ def check_places(args: argparse.Namespace) -> None:
     for path in [output, output.with_suffix(".quantization.json")] if args.int8 else [output]:
         if path.is_dir():
             raise ValueError(f"{path} is a folder. Pass the name of a file, for example {path / 'model.onnx'}")
+        if what_is_special(path):
+            raise ValueError(
+                f"{path} is no file but a device, a pipe, a socket or a link in a circle. Pass the name of a file."
+            )
         if path.exists() and not args.overwrite:
             raise ValueError(f"{path} already exists. Pass --overwrite to replace it, or another name.")
 

@@ -45,12 +45,12 @@ def main(argv: list[str] | None = None) -> int:
         left_out = []
         files = find_audio_files(args.audio, left_out)
         for words in left_out:
-            print(f"ast-tag: {words}", file=sys.stderr)
+            print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
         destinations = plan_output(args.output, args.format, files)
         to_file = args.output is not None
         failed = write_results(args, files, destinations) if to_file else print_results(args, files)
     except (AudioError, CheckpointError, TaggingError, OutputError, LockedError) as error:
-        parser.error(str(error))
+        parser.error(in_one_line(str(error)))
     if to_file:
         print(f"Tagged {len(files) - failed} of {len(files)} files; the tags are in {in_one_line(str(args.output))}")
     return 1 if failed else 0
@@ -145,7 +145,10 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
         OutputError: if several label files have no folder to go to or the same name, or `output` is in no folder.
     """
     if output is not None and what_is_special(output):
-        raise OutputError(f"--output {output} is no file. Pass the name of one, or leave it out to print.")
+        raise OutputError(
+            f"--output {output} is no file but a device, a pipe, a socket or a link in a circle. Pass the name of a file, or "
+            "leave it out to print."
+        )
     suffix = FORMATS[output_format].label_file_suffix
     is_folder = output is not None and output.is_dir()
     if suffix is None or (len(files) == 1 and not is_folder):
@@ -154,10 +157,6 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
         if output is not None and not output.parent.is_dir():
             raise OutputError(
                 f"--output {output}: there is no folder {output.parent}. Make it first, or pass another."
-            )
-        if output is not None and output.exists() and not output.is_file():
-            raise OutputError(
-                f"--output {output} is no file but a device, pipe or socket. Leave --output out to print."
             )
         return None
     if output is None or output.is_file():
@@ -216,10 +215,8 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
         tag(args, tagger, [])  # arguments that are refused do not make an earlier run void
         changed = unfinished.begin(identity_of(args, tagger))
         if changed:
-            print(
-                f"ast-tag: {unfinished.path} is of a run with another {', '.join(changed)}; starting anew.",
-                file=sys.stderr,
-            )
+            words = f"{unfinished.path} is of a run with another {', '.join(changed)}; starting anew."
+            print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
         groups = [files[first : first + args.batch_size] for first in range(0, len(files), args.batch_size)]
         states = [states_of(group) for group in groups]
         kept = [unfinished.outcomes(state) is not None for state in states]

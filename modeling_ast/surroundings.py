@@ -6,6 +6,8 @@ import sys
 import tempfile
 import warnings
 
+from .atomic_files import temporary_folder
+
 # What matplotlib says where its folders cannot be written to; it then makes one of its own, for as long as it runs.
 _USELESS = ("mkdir -p failed for path", "Matplotlib created a temporary cache directory")
 
@@ -57,7 +59,7 @@ def _can_be_written(folder: str) -> bool:
     while not os.path.lexists(folder) and os.path.dirname(folder) not in ("", folder):
         folder = os.path.dirname(folder)
     try:
-        with tempfile.TemporaryDirectory(prefix=".ast-kit-", dir=folder):
+        with temporary_folder("ast-kit", folder):
             return True
     except OSError:
         return False

@@ -182,7 +182,8 @@ class AudioTagger:
     ) -> Iterator[FileTags]:
         """Decode `batch_size` files, score all their windows, go on; segments if there is something that places them.
 
-        After a long one the group ends, so that no two of them are held.
+        After a long one the group ends, so that no two of them are held. The groups after it are of the same files as without
+        it: whoever goes on after an interruption gets the same batches.
         """
         names: list[str] = []
         group: dict[str, Heard | AudioError] = {}
@@ -191,7 +192,7 @@ class AudioTagger:
             if file not in group:
                 group[file] = self._hear(file)
             is_long = isinstance(group[file], Heard) and group[file].waveform.size > LONG_FILE * self.sampling_rate
-            if len(names) < batch_size and number < len(files) and not is_long:
+            if number % batch_size and number < len(files) and not is_long:
                 continue
             heard = {file: found for file, found in group.items() if isinstance(found, Heard)}
             starts = {file: self._window_starts(found.waveform.size, hop_samples) for file, found in heard.items()}

@@ -40,7 +40,7 @@ class OutputEnded(SystemExit):
     """Nothing more can be printed; no `OSError`, which is handled as one of the files that a command works on."""
 
 
-def shell_command(program: str, after_interruption: str = START_ANEW) -> Callable:
+def shell_command(program: str, after_interruption: str | None = START_ANEW) -> Callable:
     """Decorate the `main` of a command.
 
     What it prints may be read only in part (`| head`): the command then ends, without a word, as other programs do. A full
@@ -53,7 +53,8 @@ def shell_command(program: str, after_interruption: str = START_ANEW) -> Callabl
     Args:
         program (`str`): the command's name, for messages.
         after_interruption (`str`): sentence that says what is there then and how to go on; notes that `main` adds to the
-            `KeyboardInterrupt` (`add_note`) stand in its place.
+            `KeyboardInterrupt` (`add_note`) stand in its place. `None` for a server, which is ended this way: without a word, and
+            with 0.
     """
 
     def decorate(main: Callable[..., int]) -> Callable[..., int]:
@@ -110,7 +111,7 @@ def command_imports(program: str) -> Iterator[None]:
         sys.exit(128 + number)
 
 
-def _ended_in_words(main: Callable[[], int], program: str, after: str) -> int:
+def _ended_in_words(main: Callable[[], int], program: str, after: str | None) -> int:
     number, notes = None, []
     with interruptions():
         try:
@@ -133,6 +134,8 @@ def _ended_in_words(main: Callable[[], int], program: str, after: str) -> int:
                 return 1
     if number is None:
         return code
+    if after is None:
+        return 0
     print(f"{program}: interrupted ({number.name}). {' '.join(notes) or after}", file=sys.stderr)
     return 128 + number
 

@@ -54,6 +54,8 @@ class UnfinishedTags:
         self._file = None
 
     def __enter__(self) -> "UnfinishedTags":
+        if os.path.lexists(self.path) and not self.path.is_file():
+            raise self._another()
         self._file = open(self.path, "a+b")
         try:
             self._read()
@@ -73,13 +75,16 @@ class UnfinishedTags:
         self._file.seek(0)
         line = self._file.readline()
         if not line.startswith(_MARK[: len(line)]):
-            raise OutputError(f"{self.path} is no unfinished run of ast-tag. Move it away, or pass another --output.")
+            raise self._another()
         first = _whole_row(line)
         self._run_before = first and first[_RUN]
         self._end = len(line) if first else 0
         while first and (row := _whole_row(line := self._file.readline())):
             self._groups[_key(row["files"])] = self._end
             self._end += len(line)
+
+    def _another(self) -> OutputError:
+        return OutputError(f"{self.path} is no unfinished run of ast-tag. Move it away, or pass another --output.")
 
     def begin(self, run: dict) -> list[str]:
         """Keep what an interrupted run did, if it was the same one, and cut off what it did not finish writing.

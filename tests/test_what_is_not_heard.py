@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -229,7 +230,7 @@ def test_a_training_counts_names_and_lists_what_it_did_not_hear(clips, finetune,
     assert {row["kind"] for row in rows} == set(kinds)
     assert {row["split"] for row in rows} == {"train"}
     if "--dry_run" not in flags:
-        assert {row["file"] for row in rows} == {path.name for path in files.values()}
+        assert {Path(row["file"]).name for row in rows} == {path.name for path in files.values()}
         assert str(tmp_path) not in json.dumps(rows), "where they lie is nobody's business"
         assert not re.search(r"^\S+ is silent", error, re.MULTILINE), "said before, and not once more in training"
 
@@ -259,7 +260,7 @@ def test_a_training_refuses_cut_off_clips_and_strictly_all_of_which_it_hears_les
     code, output, error, report = finetune(*flags, "--skip_bad_audio")
     assert code == 0, error
     skipped = report["data"]["skipped_clips"]
-    assert {clip["file"] for clip in skipped} == {path.name for path in files.values()}
+    assert {Path(clip["file"]).name for clip in skipped} == {path.name for path in files.values()}
     assert report["data"]["splits"]["train"]["clips"] == 8
 
 
@@ -321,7 +322,7 @@ def test_whatever_a_decoder_raises_in_a_training_is_an_error_of_that_clip(
         assert code == 2
         code, _, _, report = finetune(*flags, "--skip_bad_audio")
         assert code == 0
-        assert [clip["file"] for clip in report["data"]["skipped_clips"]] == ["1.wav", "1.wav"]
+        assert [Path(clip["file"]).name for clip in report["data"]["skipped_clips"]] == ["1.wav", "1.wav"]
 
 
 def test_what_only_shows_in_the_loaders_processes_is_said_once_on_the_error_stream(clips, tmp_path, monkeypatch):
@@ -375,7 +376,7 @@ def test_an_evaluation_names_counts_and_lists_what_it_did_not_hear(
     assert run_evaluate.main(["--model_name_or_path", checkpoint, *fixed, *flags]) == 0
     assert "6 clips, the split 'test' but 5 that cannot be used" in capfd.readouterr().out
     skipped = json.loads((tmp_path / "scores.json").read_text())["skipped_clips"]
-    assert {clip["file"] for clip in skipped} == {"empty.wav", *(files[kind].name for kind in LESS)}
+    assert {Path(clip["file"]).name for clip in skipped} == {"empty.wav", *(files[kind].name for kind in LESS)}
 
 
 # The page, the pipeline, the export

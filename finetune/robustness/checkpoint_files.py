@@ -22,6 +22,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from modeling_ast.checkpoint_fields import TEXT, TRUTH, Row, check_fields, number, or_none, read_json, whole
 
 from ..results.run_folder import checkpoints_in, step_of
+from .memory_errors import is_out_of_memory
 
 MOST = 1 << 60  # steps, clips, operations
 _COUNT, _NUMBER = whole(0, MOST), or_none(number(-1e300, 1e300))
@@ -121,11 +122,13 @@ def states_of_this_training(checkpoint: str | Path, what: str) -> Iterator[None]
         what (`str`): that is loaded, for the message.
 
     Raises:
-        ResumeError: for whatever libraries raise on it.
+        ResumeError: for whatever libraries raise on it, but for memory that is full.
     """
     try:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, RuntimeError, pickle.UnpicklingError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = " ".join(str(error).split())
         raise ResumeError(
             f"{checkpoint} cannot be resumed from: its {what} are not of this training ({type(error).__name__}: {reason:.200}). "

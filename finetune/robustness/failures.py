@@ -23,6 +23,7 @@ from ..sources.data_errors import own_message
 from ..trainer import ASTTrainer
 from ..weight_averaging import AveragingError
 from .divergence import NotANumberError
+from .memory_errors import is_out_of_memory
 
 FLAGS_NAMED = 3
 SMALLEST_LENGTH = 64  # frames; a shorter input is no longer the same task
@@ -35,7 +36,6 @@ _DISK_WORDS = (
 _GONE_WORDS = (
     "Connection closed by peer", "Connection reset by peer", "Broken pipe", "ncclRemoteError", "remote process exited"
 )  # fmt: skip
-_MEMORY_WORDS = ("can't allocate memory", "out of memory", "OutOfMemoryError", "std::bad_alloc")
 _WORKER_TERMINATED = "is killed by signal: Terminated"
 _WORKER_KILLED = re.compile(r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) .*(killed by signal|exited unexpectedly)")
 
@@ -165,15 +165,6 @@ def diverged_message(error: DivergedError, trainer: ASTTrainer, data_args: DataA
     first = "Repair or remove what is named here; if it is sound, train" if error.by_files else "Train"
     words.append(f"{first} with {' or '.join(ways)}: {', or '.join(starts)}.")
     return " ".join(words)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is not enough memory, on an accelerator, the host, or in a loader's worker."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _MEMORY_WORDS)
 
 
 def _interruption_in_words(number: signal.Signals | None, trainer: ASTTrainer, data_args: DataArguments) -> str | None:

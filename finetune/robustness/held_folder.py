@@ -11,7 +11,7 @@ from accelerate.utils import broadcast_object_list
 from modeling_ast.run_lock import LockedError, hold_lock
 
 from ..results.output_folder import make_output_dir, refuse_file
-from .input_errors import InputError
+from .input_errors import InputError, said_of
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def held_output_dir(folder: str | os.PathLike) -> Iterator[None]:
             except LockedError as error:
                 refused = [f"{error} Two trainings into one --output_dir would spoil each other."]
             except (OSError, ValueError) as error:
-                refused = [str(error)]
+                refused = [said_of(error)]
         if PartialState().num_processes > 1:
             broadcast_object_list(refused)
         if refused[0]:

@@ -6,9 +6,10 @@ from contextlib import contextmanager
 import torch
 
 from modeling_ast.hub_answers import hub_answers
+from modeling_ast.terminal import storage_failure_in_words
 
 from ..arguments import ModelArguments
-from .failures import is_out_of_memory
+from .memory_errors import is_out_of_memory
 
 # What reading settings, loading clips and building a model raise for input that cannot be used.
 INPUT_ERRORS = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
@@ -32,8 +33,17 @@ def input_errors_in_words(model_args: ModelArguments | None = None) -> Iterator[
         with hub_answers():
             yield
     except INPUT_ERRORS as error:
-        words = out_of_memory_before_training(error, model_args) if is_out_of_memory(error) else str(error)
+        words = out_of_memory_before_training(error, model_args) if is_out_of_memory(error) else said_of(error)
         raise InputError(words) from error
+
+
+def said_of(error: Exception) -> str:
+    """What an error says; that a disk is full, or a file may not be read or written, in words and with what to do.
+
+    Args:
+        error (`Exception`): one of `INPUT_ERRORS`.
+    """
+    return (storage_failure_in_words(error) if isinstance(error, OSError) else None) or str(error)
 
 
 def out_of_memory_before_training(error: BaseException, model_args: ModelArguments | None) -> str:

@@ -19,9 +19,8 @@ from .sample_regions import patched, sample_region
 from .tags import leading_tags
 
 FRAMES_OF_TAG = 2  # that the counts of MP3 taggers may be apart: some count the tag itself
-LESS_THAN_ANNOUNCED = (
-    0.02  # seconds that torchcodec may fall short of the container before the ffmpeg program is asked
-)
+# Seconds that torchcodec may fall short of the container before the ffmpeg program is asked.
+LESS_THAN_ANNOUNCED = 0.02
 NOTABLE_SHARE, NOTABLE_SECONDS = 0.01, 0.3  # of what a container announces: encoders' padding is less
 SCRAMBLED_SHARE = 0.9  # what torchcodec gives less of than that may be pieces without what lies between them
 SPOTS_NAMED = 3

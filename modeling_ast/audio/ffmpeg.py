@@ -2,10 +2,12 @@
 
 import math
 import os
-import select
+import selectors
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +65,9 @@ def decode_with_torchcodec(
 ) -> FFmpegSamples:
     """Decode with FFmpeg's libraries.
 
+    They end by the times that a container gives, which may be untrue. Where somebody set limits, the `ffmpeg` program,
+    if it is there, counts the samples first.
+
     Args:
         content ([`Content`]): the file.
         allowance ([`Allowance`]): what it may become.
@@ -75,6 +80,9 @@ def decode_with_torchcodec(
         TooMuchError: if it becomes more than it may.
     """
     decoder = _torchcodec_decoder(content)
+    if allowance.limits is not None and has_program():
+        with suppress(FFmpegError), _as_file(content) as path:  # the same words then, with limits and without
+            _run_program(path, str(decoder.stream_index), allowance, kept=PIECE)
     try:
         metadata = decoder.metadata
         channels, rate = metadata.num_channels or 1, metadata.sample_rate or 1
@@ -137,34 +145,64 @@ def decode_with_program(content: Content, allowance: Allowance) -> FFmpegSamples
         FFmpegError: if nothing could be decoded, or the program stands still.
         TooMuchError: if it becomes more than it may.
     """
-    if content.path is None:
-        # Some containers cannot be read from a pipe.
-        with temporary_folder("ast-kit") as folder:
-            with open(folder / "audio", "wb") as file:
-                for offset in range(0, content.size, 1 << 24):
-                    file.write(content.read(offset, 1 << 24))
-            return _run_program(file.name, allowance)
-    return _run_program(os.path.abspath(content.path), allowance)
+    with _as_file(content) as path:
+        written, channels, sampling_rate, count, complaint = _run_program(path, "a:0", allowance)
+    offset = sample_region(BytesContent(written)).offset
+    samples = np.frombuffer(written, dtype="<f4", count=count * channels, offset=offset)
+    return FFmpegSamples(
+        samples.reshape(count, channels), sampling_rate, complaint=first_line(complaint) if complaint else None
+    )
 
 
-def _run_program(path: str, allowance: Allowance) -> FFmpegSamples:
+@contextmanager
+def _as_file(content: Content) -> Iterator[str]:
+    """The path of a content, for a while of a copy: some containers cannot be read from a pipe."""
+    if content.path is not None:
+        yield os.path.abspath(content.path)
+        return
+    with temporary_folder("ast-kit") as folder:
+        with open(folder / "audio", "wb") as file:
+            for offset in range(0, content.size, 1 << 24):
+                file.write(content.read(offset, 1 << 24))
+        yield file.name
+
+
+def _run_program(
+    path: str, stream: str, allowance: Allowance, kept: float = math.inf
+) -> tuple[bytearray, int, int, int, str]:
+    """Let the `ffmpeg` program make a WAV of a file.
+
+    Args:
+        path (`str`): the file.
+        stream (`str`): which one of it, as `-map` calls it.
+        allowance ([`Allowance`]): what it may become.
+        kept (`float`, *optional*): bytes of the WAV that are kept; all if not given.
+
+    Returns:
+        The bytes that are kept, the number of channels, the sampling rate, the number of samples that there are, and what
+        the program complains of.
+    """
     command = ["ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]
-    command += ["-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav", "-"]
-    written = bytearray()
+    command += ["-map", f"0:{stream}", "-c:a", "pcm_f32le", "-f", "wav", "-"]
+    written, size = bytearray(), 0
     with (
         tempfile.TemporaryFile() as complaints,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=complaints) as program,
+        selectors.DefaultSelector() as waiting,  # `select` takes no file beyond the 1024th that a process has open
     ):
+        waiting.register(program.stdout, selectors.EVENT_READ)
         try:
             while True:
-                if not select.select([program.stdout], [], [], LONGEST_PAUSE)[0]:
+                if not waiting.select(LONGEST_PAUSE):
                     raise FFmpegError(f"ffmpeg gave nothing for {LONGEST_PAUSE:.0f} s")
                 piece = os.read(program.stdout.fileno(), PIECE)
                 if not piece:
                     break
-                written += piece
+                size += len(piece)
+                if len(written) < kept:
+                    written += piece
                 # Samples of one channel take the least; with more, or of a low rate, it is looked at below.
-                if len(written) > 4 * allowance.samples(1, math.inf) + PIECE:
+                if size > 4 * allowance.samples(1, math.inf) + PIECE:
                     raise allowance.error(*_channels_and_rate(written))
         finally:
             program.kill()
@@ -172,16 +210,13 @@ def _run_program(path: str, allowance: Allowance) -> FFmpegSamples:
         complaints.seek(0)
         complaint = complaints.read(PIECE).decode(errors="replace").replace(f"file:{path}: ", "").strip()
     region = sample_region(BytesContent(written))
-    if region is None or not region.size:
+    if region is None or size <= region.offset:
         raise FFmpegError(first_line(complaint) if complaint else f"ffmpeg ended with {program.returncode}")
     channels, sampling_rate = _channels_and_rate(written)
-    count = region.size // (4 * channels)
+    count = (size - region.offset) // (4 * channels)
     if count > allowance.samples(channels, sampling_rate):
         raise allowance.error(channels, sampling_rate)
-    samples = np.frombuffer(written, dtype="<f4", count=count * channels, offset=region.offset)
-    return FFmpegSamples(
-        samples.reshape(count, channels), sampling_rate, complaint=first_line(complaint) if complaint else None
-    )
+    return written, channels, sampling_rate, count, complaint
 
 
 def _channels_and_rate(written: bytearray) -> tuple[int, int]:

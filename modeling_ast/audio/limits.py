@@ -15,10 +15,9 @@ from .errors import AudioError
 ALWAYS_ALLOWED = 1 << 26
 # For each byte of a larger file. Speech in Opus at 6 kbit/s has 64 and silence in FLAC 250 to 512; FLAC can be made to have 6000.
 ALLOWED_PER_BYTE = 256
-COUNTED_RATE = (
-    16_000  # Hz; a file of a lower rate is counted as what it becomes at this one, one below 1 kHz, which is
-)
-LOWEST_COUNTED = 1_000  # refused elsewhere, as if it had that
+# Hz. A file of a lower rate is counted as what it becomes at this one; rates below `LOWEST_COUNTED`, which are refused
+# elsewhere, as if they were that.
+COUNTED_RATE, LOWEST_COUNTED = 16_000, 1_000
 READ_AT_ONCE = 1 << 22  # numbers whatever the size of a file, and for each byte:
 READ_PER_BYTE = 64
 MOST_TAGS = 1_000  # or other parts of a file without a sound, one behind the other; music has a handful

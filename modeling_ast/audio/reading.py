@@ -53,9 +53,8 @@ logger = logging.getLogger(__name__)
 
 SECONDS_BEYOND = 60.0  # that a file is decoded beyond what is asked for, if it lasts that long
 UNRELIABLE = WITHOUT_LENGTH | {"AVI", "AAC", None}  # formats whose announced length may be far from the truth
-MOST_FAILED = (
-    10  # recordings joined in a file that cannot be decoded, after which no other is tried: each may take a second
-)
+# Recordings joined in a file that cannot be decoded, after which no other is tried: each may take a second.
+MOST_FAILED = 10
 HELD_WHOLE = 1 << 26  # bytes of a file that are read at once; of a larger one as much as is decoded
 
 

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.attack
 SENDERS = 100
 RATE, SECONDS = 48_000, 10  # of a recording in stereo: 2 MB to send, 4 MB decoded; a hundred of them are 400 MB
 # Forty threads that write files, with heaps of their own, and buffers of a hundred connections: 109 MB were seen. A second
-# hundred finds them there.
-MARGIN_MB, SECOND_MARGIN_MB = 160, 40
+# hundred adds 44 to 69 MB, and the sixth hardly any more.
+MARGIN_MB, SECOND_MARGIN_MB = 160, 100
 PATIENCE = 120  # seconds
 
 
@@ -55,7 +55,8 @@ def call(client: httpx.Client, path: str) -> str:
     joined = client.post("call/tag", json={"data": [file, "All (rollout)", "All (mean)"]})
     if joined.status_code != 200:
         return joined.json()["detail"]
-    event, _, data = client.get(f"call/tag/{joined.json()['event_id']}").text.partition("\ndata: ")
+    events = client.get(f"call/tag/{joined.json()['event_id']}").text.strip().split("\n\n")
+    event, _, data = events[-1].partition("\ndata: ")  # after heartbeats, if it lasted
     labels = json.loads(data.strip())[1] if event == "event: complete" else None
     return "served" if labels else f"{event} {data}"
 

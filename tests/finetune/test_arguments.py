@@ -40,7 +40,7 @@ def test_flags_override_the_recipe(recipe):
 
 def test_the_merged_recipe_runs_again_to_the_same_fields(recipe, tmp_path):
     argv = [recipe, "--max_time_mask", "12", "--overwrite_output_dir", "--report_to", "none", "--bf16", "false"]
-    argv += ["--accelerator_config", '{"split_batches": false}', "--ignore_labels", "no", "off", "007"]
+    argv += ["--accelerator_config", '{"split_batches": false}', "--ignore_labels", "no", "off", "007", "True", "0.10"]
     arguments = parse_arguments(argv)
     again = tmp_path / "again.yaml"
     again.write_text(yaml.safe_dump(merged_recipe(argv)))

@@ -533,9 +533,26 @@ def test_a_second_run_in_the_folder_is_refused_before_any_data_are_loaded(recipe
         assert main([recipe]) == 2
         error = capsys.readouterr().err
         assert f"{tmp_path / 'run'} is being written by ast-finetune, process {os.getpid()} on " in error
+        assert main([recipe, "--resume_from_checkpoint", "true"]) == 2  # and not because there is none
+        assert main([recipe, "--fold_column_name", "fold", "--resume_from_checkpoint", "true"]) == 2
+        assert capsys.readouterr().err.count("is being written by") == 2
         with pytest.raises(InputError, match="is being written by"):
             fine_tune(datasets.Dataset.from_dict({}), output_dir=tmp_path / "run")
+        monkeypatch.setattr("finetune.run_finetune.dry_run", lambda argv, arguments: print("looks"))
+        assert main([recipe, "--dry_run"]) == 0  # which writes nothing that a training does
+        assert capsys.readouterr().out == "looks\n"
     assert not list((tmp_path / "run").iterdir())
+
+
+def test_a_lock_of_another_user_is_told_with_what_to_do(recipe, tmp_path, capsys, monkeypatch):
+    def refused(*_):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "run"))
+
+    monkeypatch.setattr("modeling_ast.run_lock.open_to_lock", refused)
+    assert main([recipe]) == 2
+    assert (
+        f"ast-finetune: {tmp_path / 'run'}: Permission denied. Name a place where you may" in capsys.readouterr().err
+    )
 
 
 def test_the_folder_is_held_as_long_as_the_run(recipe, tmp_path, monkeypatch):

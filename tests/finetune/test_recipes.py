@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from finetune.command_line import parse_arguments
 
@@ -124,6 +125,19 @@ def test_words_of_a_recipe_are_what_its_fields_make_of_them(tmp_path):
     assert (training.learning_rate, training.max_steps, training.bf16, training.weight_decay) == (1e-4, 1000, False, 0)
     assert model.max_length == 10, "not 8"
     assert training.lr_scheduler_kwargs == {"power": 2, "names": ["a", "b"]}
+
+
+@pytest.mark.parametrize("word", ["true", "True", "yes", "on", "ON", "'on'", "false", "no", "off", "OFF"])
+def test_all_truth_values_of_yaml_are_read(tmp_path, word):
+    (tmp_path / "recipe.yaml").write_text(f"dataset_name: x\noutput_dir: x\nskip_bad_audio: {word}")
+    _, data, *_ = parse_arguments([str(tmp_path / "recipe.yaml")])
+    assert data.skip_bad_audio is yaml.safe_load(word.strip("'"))
+
+
+def test_a_list_of_up_to_one_value_stands_where_there_can_be_no_more(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("dataset_name: [x]\noutput_dir: x\nreport_to: [none]\nlicense: []")
+    _, data, *_, training = parse_arguments([str(tmp_path / "recipe.yaml")])
+    assert (data.dataset_name, training.report_to, data.license) == ("x", [], None)
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,8 @@ def test_a_run_leaves_a_publishable_folder_that_stock_transformers_reads_alike(r
         "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "run_summary.json", "recipe.yaml",
         "training_curve.png", "confusion_matrix.png", "spectrogram.png", "checkpoint-8",
     }  # fmt: skip
+    modes = {path.stat().st_mode for path in folder.rglob("*") if path.suffix in (".safetensors", ".json")}
+    assert len(modes) == 1, "who may read the settings may read the weights"
     summary = json.loads((folder / "run_summary.json").read_text())
     test_clips = summary["data"]["splits"]["test"]["clips"]
     last_line = capsys.readouterr().out.splitlines()[-1]

@@ -97,8 +97,8 @@ def test_numbers_that_make_no_sense_are_refused(name, tmp_path):
     [
         (["--max_steps", "0"], "max_steps=0 was given, expected a number from 1 on"),
         (["--num_train_epochs", "0"], "which trains nothing"),
-        (["--num_train_epochs", "inf"], "never ends"),
-        (["--learning_rate", "nan"], "learning_rate=nan"),
+        (["--num_train_epochs", "inf"], "--num_train_epochs: 'inf' is no finite number"),
+        (["--learning_rate", "nan"], "--learning_rate: 'nan' is no finite number"),
         (["--accelerator_config", "{oops"], r"accelerator_config='\{oops' is no JSON"),
         (["--accelerator_config", '{"foo": 1}'], "unexpected keyword argument 'foo'. Correct --accelerator_config"),
         (

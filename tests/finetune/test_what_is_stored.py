@@ -57,7 +57,7 @@ def run(tmp_path_factory) -> Path:
 
 def test_nothing_that_is_published_says_where_something_lies_or_what_other_files_hold(run, tmp_path, monkeypatch):
     published = {}
-    monkeypatch.setattr("model_card.push_to_hub.TemporaryDirectory", lambda prefix: _Kept(tmp_path))
+    monkeypatch.setattr("model_card.push_to_hub.temporary_folder", lambda name: _Kept(tmp_path))
     monkeypatch.setattr("model_card.push_to_hub._list_files", lambda files, report: published.update(files))
     assert push([str(run), "--repo_id", "user/x", "--dry_run"]) == 0
     assert {"recipe.yaml", "adapter/adapter_config.json", "spectrogram.png"} <= published.keys()
@@ -79,9 +79,9 @@ class _Kept:
     def __init__(self, folder: Path):
         self.folder = folder / str(len(list(folder.iterdir())))
 
-    def __enter__(self) -> str:
+    def __enter__(self) -> Path:
         self.folder.mkdir()
-        return str(self.folder)
+        return self.folder
 
     def __exit__(self, *error):
         """What was written is looked at."""

@@ -361,18 +361,6 @@ def test_an_interruption_that_a_library_swallows_is_not_lost(
     assert (sys.unraisablehook, signal.getsignal(how)) == before
 
 
-def test_other_errors_that_cannot_be_raised_are_reported(monkeypatch):
-    class Broken:
-        def __del__(self):
-            raise ValueError
-
-    unraised = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda error: unraised.append(error.exc_type))
-    with run_demo.interrupted_by_signals():
-        Broken()
-    assert unraised == [ValueError]
-
-
 def answer_of(capsys, *arguments):
     """What is said on the error stream, which is one line."""
     assert run_demo.main([str(argument) for argument in arguments]) == 1
@@ -450,12 +438,21 @@ def test_temporary_files_of_others_lie_where_they_did_before(monkeypatch):
         assert (dict(os.environ), tempfile.gettempdir()) == (environment, folder_before)
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])  # by `nohup`, and by a shell in the background
-def test_a_signal_that_is_ignored_stays_so(number):
-    before = signal.signal(number, signal.SIG_IGN)
-    with run_demo.interrupted_by_signals():
-        assert signal.getsignal(number) == signal.SIG_IGN
-    signal.signal(number, before)
+def test_under_nohup_the_end_of_the_terminal_is_no_end():
+    class Server:
+        def run(self, sockets):
+            signal.raise_signal(signal.SIGHUP)
+
+        def handle_exit(self, number, frame):
+            ended.append(number)
+
+    ended = []
+    before = signal.getsignal(signal.SIGHUP)
+    for handler, expected in ((signal.SIG_IGN, []), (signal.SIG_DFL, [signal.SIGHUP])):
+        signal.signal(signal.SIGHUP, handler)
+        run_demo.serve(Server(), None)
+        assert ended == expected
+    signal.signal(signal.SIGHUP, before)
 
 
 # What the page is made of

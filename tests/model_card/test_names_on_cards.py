@@ -3,6 +3,7 @@
 import html
 import json
 import os
+import re
 
 import pytest
 from huggingface_hub import ModelCard
@@ -193,3 +194,13 @@ def test_addresses_that_are_none_are_text(tmp_path):
     card = render_model_card(folder)
     assert "<script>" not in card
     assert "<b>" not in card
+
+
+@pytest.mark.parametrize(
+    "address", ["https://x.example", "http://x.example", "www.x.example", "See HTTPS://x.example"]
+)
+def test_a_bare_address_is_no_link_on_github(address):
+    """GitHub makes links of `http://`, `https://` and `www.` (GFM, section 6.9)."""
+    text = markdown_text(address)
+    assert not re.search(r"https?://|www\.", text, re.IGNORECASE)
+    assert html.unescape(text) == address

@@ -59,9 +59,12 @@ def test_what_a_killed_run_left_is_removed_by_the_next_one_and_a_live_run_keeps_
 
 def test_a_forked_process_does_not_keep_a_lock(tmp_path):
     with open_atomically(tmp_path / "file") as file:
+        reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
+            os.write(writing, b"x")
             signal.pause()
+        os.read(reading, 1)  # it has begun
         locked = run_lock.open_to_lock(file.name)
         assert not run_lock.lock(locked)
         run_lock.unlock(locked)
@@ -74,31 +77,55 @@ def test_a_forked_process_does_not_keep_a_lock(tmp_path):
         os.waitpid(child, 0)
 
 
+def test_a_file_that_is_taken_for_a_leftover_before_it_is_locked_is_made_anew(tmp_path, monkeypatch):
+    def lock_late(descriptor):
+        monkeypatch.setattr(atomic_files, "lock", run_lock.lock)
+        for path in tmp_path.iterdir():
+            path.unlink()
+        return run_lock.lock(descriptor)
+
+    monkeypatch.setattr(atomic_files, "lock", lock_late)
+    with open_atomically(tmp_path / "file") as file:
+        locked = run_lock.open_to_lock(file.name)
+        assert not run_lock.lock(locked)
+        run_lock.unlock(locked)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_another_user_left_stays(tmp_path, monkeypatch):
+    left = tmp_path / f".x.{16 * '0'}.ast-tmp"
+    left.touch()
+    monkeypatch.setattr(os, "getuid", lambda: left.stat().st_uid + 1)
+    write("file", tmp_path / "place")
+    assert left.exists()
+
+
 def test_where_there_are_no_locks_only_what_is_old_was_left(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(run_lock.fcntl, "flock", refuse)
     for name, age in (("young", 0), ("old", 2 * atomic_files.OLDEST_ALIVE)):
-        path = tmp_path / f".{name}.0123.ast-tmp"
+        path = tmp_path / f".{name}.{16 * '0'}.ast-tmp"
         path.touch()
         os.utime(path, times=(path.stat().st_mtime - age,) * 2)
     write("file", tmp_path / "place")
-    assert {path.name for path in tmp_path.iterdir()} == {"place", ".young.0123.ast-tmp"}
+    assert {path.name for path in tmp_path.iterdir()} == {"place", f".young.{16 * '0'}.ast-tmp"}
 
 
 def test_other_files_stay(tmp_path):
-    names = {".mine.tmp", "notes.ast-tmp.txt", ".part"}
+    names = {".mine.tmp", "mine.ast-tmp", "notes.ast-tmp.txt", ".part"}
     for name in names:
         (tmp_path / name).touch()
     write("file", tmp_path / "place")
     assert {path.name for path in tmp_path.iterdir()} == names | {"place"}
 
 
-def test_a_leftover_that_is_a_link_is_removed_and_not_what_it_leads_to(tmp_path):
+def test_a_link_is_no_leftover_and_what_it_leads_to_stays(tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis").touch()
-    (tmp_path / ".x.ast-tmp").symlink_to(tmp_path / "mine")
+    (tmp_path / "mine" / ".in-use").touch()
+    (tmp_path / f".x.{16 * '0'}.ast-tmp").symlink_to(tmp_path / "mine")
     write("file", tmp_path / "place")
     assert (tmp_path / "mine" / "thesis").exists()
 

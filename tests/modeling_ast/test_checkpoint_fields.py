@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, register, unregister
 from modeling_ast.checkpoint_fields import CheckpointError, PipelineCheckpointError, read_json, read_settings
 from modeling_ast.checkpoint_weights import expected_shapes
-from modeling_ast.loading import load_checkpoint
+from modeling_ast.loading import check_model_name, load_checkpoint
 
 
 @pytest.fixture
@@ -143,3 +143,13 @@ def test_json_is_read_within_bounds(tmp_path):
         file.truncate((64 << 20) + 1)
     with pytest.raises(ValueError, match="larger than 64 MiB"):
         read_json(path)
+
+
+def test_a_part_of_the_weights_that_is_not_there_is_told_before_torch_is_needed(folder):
+    parts = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    (folder / "model.safetensors").rename(folder / parts[0])
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": dict(zip("ab", parts, strict=True))})
+    )
+    with pytest.raises(CheckpointError, match=f"has no {parts[1]}, which model.safetensors.index.json names"):
+        check_model_name(folder)

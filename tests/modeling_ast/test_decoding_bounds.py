@@ -1,6 +1,9 @@
 """What a file may become: headers that claim more than is there, few bytes that hold much, and programs that stand still."""
 
+import contextlib
 import io
+import os
+import resource
 import struct
 import time
 import tracemalloc
@@ -215,6 +218,20 @@ def test_an_ffmpeg_program_that_stands_still_or_never_ends(program, tmp_path, mo
     assert time.perf_counter() - started < 5
 
 
+def test_an_ffmpeg_program_is_heard_where_a_thousand_files_are_open(program, tmp_path, request):
+    soundfile.write(tmp_path / "head", NOISE, RATE, format="WAV", subtype="FLOAT")
+    limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= most < 2048:
+        pytest.skip("a process may not open as many files here")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (2048, most))
+    request.addfinalizer(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit, most)))
+    with contextlib.ExitStack() as stack:
+        for _ in range(1024):
+            stack.enter_context(open(os.devnull))
+        decoded = ffmpeg.decode_with_program(BytesContent(b"x"), program(f"cat {tmp_path}/head"))
+    np.testing.assert_array_equal(decoded.samples[:, 0], NOISE)
+
+
 def test_torchcodec_decodes_no_more_than_a_file_may_become(tmp_path, monkeypatch):
     path = tmp_path / "clip.m4a"
     try:
@@ -232,3 +249,30 @@ def test_torchcodec_decodes_no_more_than_a_file_may_become(tmp_path, monkeypatch
         ffmpeg.decode_with_torchcodec(BytesContent(path.read_bytes()), limits.Allowance("clip", 100), True, None)
     with pytest.raises(AudioError, match="becomes more than 1 s of 1 channel"):
         decode_audio(path)
+
+
+def test_limits_are_kept_whatever_times_a_container_gives(tmp_path, monkeypatch):
+    torchcodec = pytest.importorskip("torchcodec.decoders")
+    path = tmp_path / "clip.m4a"
+    try:
+        path.write_bytes(encode(NOISE, ".m4a"))
+    except FileNotFoundError:
+        pytest.skip("the ffmpeg program is not installed")
+    content = bytearray(path.read_bytes())
+    scale = content.index(b"mdhd") + 16  # units of a second; ISO/IEC 14496-12, 8.4.2
+    content[scale : scale + 4] = struct.pack(">I", 1000 * struct.unpack(">I", content[scale : scale + 4])[0])
+    edits = content.index(b"edts")
+    content[edits : edits + 4] = b"free"
+    path.write_bytes(content)
+    decoded = []
+    decode = torchcodec.AudioDecoder.get_samples_played_in_range
+    monkeypatch.setattr(
+        torchcodec.AudioDecoder,
+        "get_samples_played_in_range",
+        lambda *args, **kwargs: (decoded.append(1), decode(*args, **kwargs))[1],
+    )
+    for source in (path, bytes(content)):
+        with pytest.raises(limits.TooMuchError, match="lasts longer than the 0.05 minutes"):
+            decode_audio(source, "clip", limits=limits.AudioLimits(3.0, 1 << 20))
+        assert not decoded
+    assert len(decode_audio(path, "clip", limits=limits.AudioLimits(5.0, 1 << 20)).samples) >= len(NOISE)

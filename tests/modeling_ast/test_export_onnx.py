@@ -576,6 +576,10 @@ def test_last_line_of_the_float32_export(capsys, monkeypatch, without_export, ch
         (["{checkpoint}", "{folder}/m.pt"], "{folder}/m.pt does not end in .onnx. Pass for example {folder}/m.onnx"),
         (["{checkpoint}", "{folder}/no/m.onnx"], "Type: mkdir -p {folder}/no"),
         (["{checkpoint}", "{folder}/folder.onnx"], "is a folder. Pass the name of a file"),
+        (
+            ["{checkpoint}", "{folder}/folder.onnx/null.onnx", "--overwrite"],
+            "null.onnx is no file but a device, a pipe",
+        ),
         (["{checkpoint}", "{folder}/there.onnx"], "there.onnx already exists. Pass --overwrite"),
         (
             ["{checkpoint}", "{folder}/other.onnx", "--int8"],
@@ -592,6 +596,7 @@ def test_last_line_of_the_float32_export(capsys, monkeypatch, without_export, ch
 def test_what_cannot_be_used_is_explained_in_one_line(capsys, checkpoint, tmp_path, arguments, words):
     (tmp_path / "folder.onnx").mkdir()
     (tmp_path / "there.onnx").write_text("before")
+    (tmp_path / "folder.onnx" / "null.onnx").symlink_to(os.devnull)
     (tmp_path / "other.quantization.json").write_text("before")
     (tmp_path / "text.wav").write_text("not audio")
     soundfile.write(tmp_path / "brief.wav", np.zeros(399), 16_000)

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from modeling_ast.atomic_files import open_atomically
-from modeling_ast.interruption import Interrupted, interruptions, put_off, raise_if_interrupted
+from modeling_ast.interruption import DELIVER_AGAIN, Interrupted, interruptions, put_off, raise_if_interrupted
 from modeling_ast.terminal import shell_command
 
 pytestmark = pytest.mark.usefixtures("interruptible")
@@ -102,6 +102,34 @@ def test_an_interruption_that_python_drops_comes_again(capsys):
     assert "Exception ignored" not in capsys.readouterr().err
 
 
+def test_an_interruption_that_was_asked_for_does_not_come_again_when_all_is_over(monkeypatch):
+    sent = []
+    monkeypatch.setattr(os, "kill", lambda _, number: sent.append(number))
+
+    class Dropped:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    with interruptions():
+        Dropped()
+        with pytest.raises(Interrupted):
+            raise_if_interrupted()
+    time.sleep(3 * DELIVER_AGAIN)
+    assert not sent
+
+
+def test_other_errors_that_python_drops_are_reported(monkeypatch):
+    class Broken:
+        def __del__(self):
+            raise ValueError
+
+    dropped = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda error: dropped.append(error.exc_type))
+    with interruptions():
+        Broken()
+    assert dropped == [ValueError]
+
+
 def test_a_second_signal_does_not_wait():
     with interruptions():
         put_off(True)
@@ -149,7 +177,7 @@ def test_a_signal_while_a_command_imports_what_it_needs(number, tmp_path):
         "from modeling_ast import run_tagging\n"
         "class Finder:\n"
         "    def find_spec(self, name, *_):\n"
-        f"        if name == 'tqdm': os.kill(os.getpid(), {int(number)})\n"
+        f"        if name == 'modeling_ast.audio.reading': os.kill(os.getpid(), {int(number)})\n"
         "sys.meta_path.insert(0, Finder())\n"
         "sys.exit(run_tagging.main(sys.argv[1:]))"
     )

@@ -9,6 +9,7 @@ from special_paths import WORDS, make_special, never_waits
 from modeling_ast.atomic_files import open_atomically
 from modeling_ast.audio import AudioError, AudioReader, find_audio_files, read_audio
 from modeling_ast.audio.content import FileContent
+from modeling_ast.checkpoint_fields import read_json
 from modeling_ast.loading import CheckpointError, check_model_name
 from modeling_ast.regular_files import SpecialFileError, only_files, refuse_special, refuse_special_in
 
@@ -33,8 +34,9 @@ def test_only_files_are_opened(special, tmp_path):
     with pytest.raises(SpecialFileError) as error, open(path, "rb", opener=only_files):
         pass
     assert str(error.value).startswith(words)
-    with pytest.raises(SpecialFileError):
-        refuse_special(path)
+    for read in (refuse_special, read_json):
+        with pytest.raises(SpecialFileError):
+            read(path)
     with pytest.raises(SpecialFileError):
         refuse_special_in(tmp_path)
     with open(BELL, "rb", opener=only_files) as file:

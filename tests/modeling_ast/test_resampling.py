@@ -223,7 +223,9 @@ def test_unknown_resamplers(tmp_path, name):
     ASTFeatureExtractor().save_pretrained(tmp_path)
     path = tmp_path / "preprocessor_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"resampler": name}))
-    with pytest.raises(ValueError, match=r"correct the field resampler in the checkpoint's preprocessor_config\.json"):
+    with pytest.raises(
+        ValueError, match=r"field resampler in .* preprocessor_config\.json|preprocessor_config\.json: resampler="
+    ):
         ASTFeatureExtractor.from_pretrained(tmp_path)
 
 

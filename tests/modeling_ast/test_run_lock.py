@@ -81,3 +81,16 @@ def test_a_place_where_nothing_can_be_written_is_named(tmp_path):
 def test_a_name_of_the_longest_kind_can_be_locked(tmp_path):
     with hold_lock(tmp_path / ("é" * 127), "ast-test"):
         pass
+
+
+def test_a_lock_that_its_holder_removes_just_now_is_made_anew(tmp_path, monkeypatch):
+    path, lock = lock_path(tmp_path / "file"), run_lock.lock
+
+    def lock_late(descriptor):
+        monkeypatch.setattr(run_lock, "lock", lock)
+        path.unlink()
+        return lock(descriptor)
+
+    monkeypatch.setattr(run_lock, "lock", lock_late)
+    with hold_lock(tmp_path / "file", "ast-test"), pytest.raises(LockedError):
+        refuse_locked(tmp_path / "file")

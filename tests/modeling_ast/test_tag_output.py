@@ -8,6 +8,7 @@ import shutil
 import pytest
 import soundfile
 from safetensors.torch import load_file, save_file
+from special_paths import WORDS, make_special, never_waits
 from test_tagging import LABELS, noise, save_checkpoint
 
 from modeling_ast import run_tagging
@@ -239,6 +240,15 @@ def test_a_file_of_somebody_else_is_left_alone(tag, clips, tmp_path, capsys):
     assert (tmp_path / "tags.unfinished").read_text() == "a novel"
 
 
+@pytest.mark.parametrize("kind", WORDS)
+def test_what_is_no_file_is_no_unfinished_run(tag, clips, tmp_path, capsys, kind):
+    make_special(tmp_path / "tags.unfinished", kind)
+    with never_waits(), pytest.raises(SystemExit):
+        tag(clips, "--output", tmp_path / "tags")
+    assert "is no unfinished run of ast-tag. Move it away" in capsys.readouterr().err
+    assert os.path.lexists(tmp_path / "tags.unfinished")
+
+
 def test_two_at_once_into_one_file(tag, clips, interrupted, capsys):
     content = unfinished_path(interrupted).read_bytes()
     with hold_lock(interrupted, "another program"), pytest.raises(SystemExit) as ended:
@@ -340,12 +350,6 @@ def test_a_place_where_nothing_may_be_written(tag, clips, tmp_path, monkeypatch,
     assert code == 1
     (line,) = shown.err.splitlines()
     assert line.startswith(f"ast-tag: {tmp_path}/tags: {os.strerror(number)}. ")
-
-
-def test_a_device_is_no_output(tag, clips, capsys):
-    with pytest.raises(SystemExit):
-        tag(clips, "--output", os.devnull)
-    assert "is no file but a device" in capsys.readouterr().err
 
 
 # Cells that a spreadsheet would run

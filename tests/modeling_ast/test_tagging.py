@@ -84,9 +84,23 @@ def test_no_two_long_files_are_held(single_label, tmp_path, monkeypatch):
     monkeypatch.setattr("modeling_ast.tagging.LONG_FILE", 2)  # seconds
     found = list(tagger.tag_files(files))
     assert groups == [2, 1, 2]
+    groups.clear()
+    for begin in (0, 2):  # a run that goes on behind the first two has the same groups
+        assert [tags.file for tags in tagger.tag_files(files[begin:], batch_size=2)] == list(map(str, files[begin:]))
+    assert groups == [2, 1, 1, 1, 1, 1, 1]
     for tags, other in zip(found, expected, strict=True):
         assert (tags.file, [tag.label for tag in tags.labels]) == (other.file, [tag.label for tag in other.labels])
         assert [tag.score for tag in tags.labels] == pytest.approx([tag.score for tag in other.labels], abs=1e-6)
+
+
+def test_scores_that_are_no_numbers_are_an_error_of_that_file(single_label, tmp_path, monkeypatch):
+    files = [write(tmp_path / f"{number}.wav", noise(WINDOW)) for number in range(2)]
+    tagger = AudioTagger.from_pretrained(single_label, device="cpu")
+    score = tagger._score
+    monkeypatch.setattr(tagger, "_score", lambda *args: score(*args) * [[np.nan], [1]])
+    first, second = tagger.tag_files(files)
+    assert first.error.startswith(f"{files[0]} gets scores that are not numbers.")
+    assert second.error is None
 
 
 def write(path, waveform):
@@ -617,6 +631,7 @@ def test_names_that_the_terminal_cannot_encode_end_nothing(single_label, clips, 
 def test_what_is_no_file_is_left_out_of_a_folder_and_refused_by_its_name(capsys, single_label, clips, tmp_path):
     shutil.copy(clips[0], tmp_path / "a.wav")
     pipe = make_special(tmp_path / "b.wav", "pipe")
+    make_special(tmp_path / "b\n\x1b[2J.wav", "pipe")
     (tmp_path / "round").symlink_to(tmp_path)
     model = ("--model_name_or_path", single_label, "--format", "jsonl")
     with never_waits():
@@ -624,6 +639,7 @@ def test_what_is_no_file_is_left_out_of_a_folder_and_refused_by_its_name(capsys,
         assert code == 0
         assert [json.loads(line)["file"] for line in shown.out.splitlines()] == [str(tmp_path / "a.wav")]
         assert f"ast-tag: {pipe} is left out: it is a pipe, not a file." in shown.err
+        assert f"ast-tag: {tmp_path}/b\\n\\x1b[2J.wav is left out: it is a pipe" in shown.err
         assert f"ast-tag: {tmp_path / 'round'} is left out: it leads to a folder whose files are taken" in shown.err
         code, shown = run(capsys, pipe, tmp_path / "a.wav", *model)
         assert code == 1
@@ -635,7 +651,8 @@ def test_a_device_is_not_replaced_by_the_output(capsys, single_label, clips, tmp
     device = make_special(tmp_path / "null", "device")
     with pytest.raises(SystemExit):
         run(capsys, clips[0], "--model_name_or_path", single_label, "--output", device)
-    assert f"--output {device} is no file. Pass the name of one, or leave it out to print." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"--output {device} is no file but a device, a pipe, a socket or a link in a circle. Pass the name" in said
     assert device.is_symlink()
 
 
