@@ -60,9 +60,12 @@ def shell_command(program: str, after_interruption: str | None = START_ANEW) -> 
     def decorate(main: Callable[..., int]) -> Callable[..., int]:
         @functools.wraps(main)
         def command(*args, **kwargs) -> int:
-            with guarded_output(program):
+            def prepared() -> int:
                 prepare_process(program)
-                return _ended_in_words(functools.partial(main, *args, **kwargs), program, after_interruption)
+                return main(*args, **kwargs)
+
+            with guarded_output(program):
+                return _ended_in_words(prepared, program, after_interruption)
 
         return command
 

@@ -250,7 +250,7 @@ def test_push(house, finished, ends):
             assert "Traceback" not in child.said(), child.said()
             if number != signal.SIGKILL:
                 assert code in (0, 128 + number, -number), child.said()
-                assert code != 128 + number or "same command goes on" in child.said()
+                assert code != 128 + number or "Type the same command again to go on" in child.said()
                 assert not leftovers(house.temporary)
             house.run("ast-push", [finished, "--repo_id", name], log)
         else:
