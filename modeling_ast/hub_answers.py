@@ -72,7 +72,9 @@ def interruptibly(step: Callable[[], _Result]) -> _Result:
     (watch,) = _active
     outcome = _begin(step)
     try:
-        wait([outcome])
+        # Now and then, as the kernel may give a signal to another thread, which does not end this one's wait.
+        while not wait([outcome], POLL_SECONDS).done:
+            pass
     except BaseException:
         watch.ended.set()
         with suppress(Exception):  # the client for Xet storage, which has threads of its own
