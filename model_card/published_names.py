@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from modeling_ast.adapters import ADAPTER_CONFIG
+from modeling_ast.names_as_text import in_one_line
 
 from .card_data import read_json_object
 from .file_names import ADAPTER_DIR, CARD_NAME, RECIPE_NAME
@@ -51,8 +52,7 @@ def names_in_words(files: Mapping[str, Path]) -> list[str]:
 
 def _some(names: list[str]) -> str:
     more = f" and {len(names) - NAMES_SHOWN} more" if len(names) > NAMES_SHOWN else ""
-    shown = [name if name.isprintable() else ascii(name) for name in names[:NAMES_SHOWN]]
-    return f"{', '.join(shown)}{more}"
+    return f"{', '.join(map(in_one_line, names[:NAMES_SHOWN]))}{more}"
 
 
 def _summary(files: Mapping[str, Path]) -> dict:

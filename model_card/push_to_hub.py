@@ -153,22 +153,22 @@ def push_to_hub(
             report(line)
     with temporary_folder("ast-push") as written:
         if is_rendered(folder):
-            files[CARD_NAME] = Path(written, CARD_NAME)
+            files[CARD_NAME] = written / CARD_NAME
             files[CARD_NAME].write_text(render_model_card(folder, repo_id), encoding="utf-8")
         named = names_in_words(files)
         if hide_names:
             named = [] if is_rendered(folder) else [f"{CARD_NAME} is published as it is, with what names it has."]
-            files = without_names(files, folder, Path(written), repo_id, is_rendered(folder))
+            files = without_names(files, folder, written, repo_id, is_rendered(folder))
         if RUN_SUMMARY_NAME in files:
-            files[RUN_SUMMARY_NAME] = _without_content(files[RUN_SUMMARY_NAME], Path(written))
+            files[RUN_SUMMARY_NAME] = _without_content(files[RUN_SUMMARY_NAME], written)
         if RECIPE_NAME in files:
-            files[RECIPE_NAME] = _without_places(files[RECIPE_NAME], Path(written))
+            files[RECIPE_NAME] = _without_places(files[RECIPE_NAME], written)
         _list_files(files, report)
         for line in named:
             report(line)
         for note in notes:
             report(f"Note: {note}")
-        page = _write_page(Path(written, "space"), repository, folder) if space else {}
+        page = _write_page(written / "space", repository, folder) if space else {}
         commit = None if dry_run else _publish(repository, files, _is_own, message, report)
         if space:
             _publish_page(repository, page, dry_run, message, report)

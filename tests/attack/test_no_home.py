@@ -104,7 +104,9 @@ def test_a_command_without_a_home(run, area, checkpoint, module, arguments):
 @pytest.mark.parametrize("module", ["modeling_ast.run_tagging", "finetune.run_finetune", "finetune.run_evaluate"])
 def test_a_command_without_a_folder_for_temporary_files(area, module):
     """In a view of the file system of its own, in which the folders that are tried take nothing."""
-    mounts = " && ".join(f"mount -t tmpfs -o ro tmpfs {folder}" for folder in ("/tmp", "/var/tmp"))
+    # What lies in them stays there to be read: perhaps this very checkout.
+    read_only = "mount --bind {0} {0} && mount -o remount,bind,ro {0}"
+    mounts = " && ".join(read_only.format(folder) for folder in ("/tmp", "/var/tmp"))
     mounts += " && cd / && mount -t proc proc /mnt && cd /mnt"  # the current folder is tried as well
     if subprocess.run(["unshare", "-m", "sh", "-c", mounts], capture_output=True).returncode:
         pytest.skip("mounting needs root")

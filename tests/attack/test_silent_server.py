@@ -107,8 +107,10 @@ def test_a_push_to_a_hub_that_is_silent_anywhere_says_so(checkpoint, tmp_path, n
             hub.fall_silent(method, path, times=99, **how)
             return in_silence(hub, run(home, command, hub.endpoint))
 
-    with ThreadPoolExecutor(len(WAYS) + len(NO_HUB)) as threads:
-        outcomes = list(threads.map(push, range(len(WAYS) + len(NO_HUB))))
+    with ThreadPoolExecutor(len(WAYS)) as threads:
+        outcomes = list(threads.map(push, range(len(WAYS))))
+    with ThreadPoolExecutor(len(NO_HUB)) as threads:  # apart, as these are counted from the start of their processes
+        outcomes += threads.map(push, range(len(WAYS), len(WAYS) + len(NO_HUB)))
     slowest = max(seconds for _, _, seconds in outcomes)
     show_figures(ATTACK, f"ast-push, {len(outcomes)} ways of silence: said within {slowest:.1f} s")
     for way, (code, said, seconds) in zip((*WAYS, *NO_HUB), outcomes, strict=True):

@@ -527,6 +527,9 @@ def stopped_short(monkeypatch):
         def run(self, sockets):
             pass
 
+        def handle_exit(self, number, frame):
+            pass
+
     monkeypatch.setattr(run_demo, "make_server", lambda *args: Server())
     monkeypatch.setattr(demo_page, "build_page", lambda *args, **settings: None)
     for module in (original_checkpoint, verification, weight_map):  # the original's model as small as the folder's
