@@ -113,6 +113,22 @@ def test_a_signal_ends_a_step_at_once_and_its_threads_too(server, interruptible,
     assert len(server.log.requests) == 1
 
 
+@pytest.mark.usefixtures("interruptible")
+def test_a_signal_that_another_thread_got_ends_a_step():
+    is_over = threading.Event()
+
+    def step():
+        time.sleep(0.5)  # until the main thread waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # which does not end a wait of the main thread
+        is_over.wait(10)
+
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), hub_answers.hub_answers():
+        interruptibly(step)
+    assert time.monotonic() - start < 5
+    is_over.set()
+
+
 def test_another_client_that_was_set_stays(monkeypatch):
     from huggingface_hub.utils import _http, set_client_factory
 

@@ -39,6 +39,12 @@ def test_a_command_cleans_up_and_says_how_to_go_on(tmp_path, capsys, number):
     assert signal.getsignal(number) is before
 
 
+def test_a_signal_before_the_command_itself_begins_is_told_as_well(capsys, monkeypatch):
+    monkeypatch.setattr("modeling_ast.terminal.prepare_process", lambda program: send(signal.SIGINT))
+    assert shell_command("ast-test", "Type it again.")(lambda: 0)() == 130
+    assert capsys.readouterr().err == "ast-test: interrupted (SIGINT). Type it again.\n"
+
+
 def test_what_a_command_knows_better_is_said_instead(capsys):
     @shell_command("ast-test", "Type it again.")
     def main():
