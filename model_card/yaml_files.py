@@ -74,6 +74,10 @@ def compose_yaml(text: str, place: str) -> yaml.Node | None:
 def value_of(node: yaml.Node, place: str) -> Any:
     """The Python value of a node: texts, numbers, truth values, lists and dictionaries of these, and dates.
 
+    Args:
+        node (`yaml.Node`): from [`compose_yaml`].
+        place (`str`): where it is from, for messages.
+
     Raises:
         YamlError: if a text looks like a number or date that there is not.
     """

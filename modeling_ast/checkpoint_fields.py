@@ -46,7 +46,11 @@ class Row(NamedTuple):
 
 
 def whole(lowest: int, highest: int) -> Row:
-    """A row of whole numbers, both bounds included."""
+    """A row of whole numbers.
+
+    Args:
+        lowest, highest (`int`): the bounds, both included.
+    """
     return Row(
         lambda value: isinstance(value, Integral) and not isinstance(value, bool) and lowest <= value <= highest,
         f"a whole number from {lowest:,} to {highest:,}",
@@ -54,7 +58,11 @@ def whole(lowest: int, highest: int) -> Row:
 
 
 def number(lowest: float, highest: float) -> Row:
-    """A row of finite numbers, both bounds included."""
+    """A row of finite numbers.
+
+    Args:
+        lowest, highest (`float`): the bounds, both included.
+    """
     return Row(  # which NaN and infinities fail
         lambda value: isinstance(value, Real) and not isinstance(value, bool) and lowest <= value <= highest,
         f"a number from {lowest:g} to {highest:g}",

@@ -67,6 +67,13 @@ def weight_files(folder: str | os.PathLike) -> list[Path]:
 def open_weights(path: str | os.PathLike, framework: str = "numpy"):
     """Open a safetensors file, whose header safetensors compares with the length of the file.
 
+    Args:
+        path (`str` or `os.PathLike`): the file.
+        framework (`str`, defaults to `"numpy"`): of the tensors, `"pt"` for torch.
+
+    Returns:
+        `safetensors.safe_open`, to be used in a `with` block.
+
     Raises:
         CheckpointError: if it cannot be read; nothing larger than its header was read then.
     """
@@ -177,7 +184,13 @@ def refuse_faults(
     faults: Sequence[str],
     hint: str = "Check that config.json and the weights belong together.",
 ) -> None:
-    """Raise a [`CheckpointError`] if tensors do not fit; the first faults are named."""
+    """Raise a [`CheckpointError`] if tensors do not fit; the first faults are named.
+
+    Args:
+        name (`str` or `os.PathLike`): of the checkpoint or its file, for the message.
+        faults (sequence of `str`): what is wrong with each tensor; none if all fit.
+        hint (`str`, *optional*): what to do.
+    """
     if faults:
         more = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
         raise CheckpointError(f"{name} does not fit the model: {'; '.join(faults[:FAULTS_SHOWN])}{more}. {hint}")

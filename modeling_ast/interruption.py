@@ -65,7 +65,11 @@ def interruptions() -> Iterator[None]:
 
 
 def put_off(until_asked: bool):
-    """Let the first signal wait until [`raise_if_interrupted`] is called, or no longer."""
+    """Let the first signal wait until [`raise_if_interrupted`] is called, or no longer.
+
+    Args:
+        until_asked (`bool`): which of the two.
+    """
     global _is_put_off
     _is_put_off = until_asked
 

@@ -56,6 +56,9 @@ def load_checkpoint(model_name_or_path: str | os.PathLike, channels: str | int |
 def check_model_name(model_name_or_path: str | os.PathLike) -> None:
     """Check a checkpoint folder, or that a name can be a Hub id, without importing torch or using the network.
 
+    Args:
+        model_name_or_path (`str` or `os.PathLike`): a folder, or a Hub id such as `user/name`.
+
     Raises:
         CheckpointError: if there is no such folder and the name is no Hub id, or the folder lacks a file or holds another
             kind of model.

@@ -22,6 +22,9 @@ def in_one_line(text: str) -> str:
 
     For a line of text, on a terminal or in a file, and a column between tabs. Bytes of a file's name that are not valid in
     its encoding stay as Python stands in for them.
+
+    Args:
+        text (`str`): a label, or the name of a file, folder or data set.
     """
     return "".join(
         character.encode("unicode_escape").decode()
@@ -32,12 +35,22 @@ def in_one_line(text: str) -> str:
 
 
 def storable(text: str) -> str:
-    """A name in one line that can be encoded as UTF-8: bytes that never were text become escapes too."""
+    """A name in one line that can be encoded as UTF-8: bytes that never were text become escapes too.
+
+    Args:
+        text (`str`): see [`in_one_line`].
+    """
     return in_one_line(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def markdown_code(text: str) -> str:
-    """A name as Markdown code, also with backticks in it; in a table, `|` is escaped by whoever writes the row."""
+    """A name as Markdown code, also with backticks in it; in a table, `|` is escaped by whoever writes the row.
+
+    Args:
+        text (`str`): see [`in_one_line`].
+
+    Source: CommonMark 0.31.2, section 6.1 (code spans).
+    """
     text = storable(text)
     if text and "`" not in text and text == text.strip():
         return f"`{text}`"
@@ -47,7 +60,13 @@ def markdown_code(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """A name or sentence within a line of Markdown or of its tables: no markup, HTML, link, mention or formula of its own."""
+    """A name or sentence within a line of Markdown or of its tables: no markup, HTML, link, mention or formula of its own.
+
+    Args:
+        text (`str`): a name, or a sentence with names.
+
+    Source: CommonMark 0.31.2, section 2.5 (character references), and GitHub Flavored Markdown for tables and links.
+    """
     # Markup is made of these, and of `_` at the ends of words. A character reference is text in CommonMark, whatever stands
     # around it, and no `|` of a table.
     text = re.sub(r"[\\`*\[\]<>&|~$@#]|(?<![^\W_])_|_(?![^\W_])", _reference, storable(text))
@@ -61,19 +80,36 @@ def _reference(found: re.Match) -> str:
 
 
 def markdown_block(text: str, language: str = "") -> str:
-    """Code as a fenced block, also with fences in it."""
+    """Code as a fenced block, also with fences in it.
+
+    Args:
+        text (`str`): the code, of several lines.
+        language (`str`, defaults to `""`): for highlighting.
+
+    Source: CommonMark 0.31.2, section 4.5 (fenced code blocks).
+    """
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}{language}\n{text}\n{fence}"
 
 
 def html_text(text: str) -> str:
-    """A name in HTML, between tags or as the value of an attribute in quotes."""
+    """A name in HTML, between tags or as the value of an attribute in quotes.
+
+    Args:
+        text (`str`): see [`in_one_line`].
+    """
     return html.escape(storable(text))
 
 
 def csv_row(cells: Iterable[object]) -> str:
-    """A row of a CSV file, without its line end; a cell with whatever line break is in quotes."""
+    """A row of a CSV file, without its line end; a cell with whatever line break is in quotes.
+
+    Args:
+        cells (iterable): names, and numbers as they are to be written.
+
+    Source: RFC 4180.
+    """
     line = io.StringIO(newline="")
     # Cells are quoted if they hold a character of the line's end, among others, whatever that is in the file.
     csv.writer(line, lineterminator="\r\n").writerow(cells)
@@ -81,12 +117,22 @@ def csv_row(cells: Iterable[object]) -> str:
 
 
 def spreadsheet_safe(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula: an apostrophe is put before what begins like one."""
+    """A cell that no spreadsheet takes for a formula: an apostrophe is put before what begins like one.
+
+    Args:
+        text (`str`): a name; numbers are left as they are.
+
+    Source: OWASP, "CSV Injection".
+    """
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def selection_table_cell(text: str) -> str:
-    """A column of a tab-separated table that Raven, which knows no quotes, reads as pandas does."""
+    """A column of a tab-separated table that Raven, which knows no quotes, reads as pandas does.
+
+    Args:
+        text (`str`): see [`in_one_line`].
+    """
     text = in_one_line(text)
     # Only there do readers of such tables take a quote for the begin of a quoted cell.
     return '"' + text.replace('"', '""') + '"' if text.startswith('"') else text

@@ -20,6 +20,13 @@ class SpecialFileError(OSError):
 def only_files(path: str | os.PathLike, flags: int) -> int:
     """The `opener` of `open` that refuses what is no file, without waiting for it, and leaves no gap between look and opening.
 
+    Args:
+        path (`str` or `os.PathLike`): the file.
+        flags (`int`): of `os.open`.
+
+    Returns:
+        The descriptor.
+
     Raises:
         SpecialFileError: for a pipe, a device, a socket or a link that leads in a circle.
     """
@@ -72,7 +79,11 @@ def refuse_special_in(folder: str | os.PathLike):
 
 
 def what_is_special(path: str | os.PathLike) -> str | None:
-    """What something is that cannot be opened as a file, as a sentence says it after "is"; `None` for anything else."""
+    """What something is that cannot be opened as a file, as a sentence says it after "is"; `None` for anything else.
+
+    Args:
+        path (`str` or `os.PathLike`): links are followed.
+    """
     try:
         return _kind(os.stat(path).st_mode)
     except OSError as error:

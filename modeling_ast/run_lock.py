@@ -77,14 +77,23 @@ def lock(descriptor: int) -> bool:
 
 
 def unlock(descriptor: int):
-    """Close what [`open_to_lock`] opened; in a forked process it is closed already."""
+    """Close what [`open_to_lock`] opened; in a forked process it is closed already.
+
+    Args:
+        descriptor (`int`): from [`open_to_lock`].
+    """
     if descriptor in _open:
         _open.remove(descriptor)
         os.close(descriptor)
 
 
 def is_at(descriptor: int, path: str | os.PathLike) -> bool:
-    """Whether an open file is still the one that has this name."""
+    """Whether an open file is still the one that has this name.
+
+    Args:
+        descriptor (`int`): of the open file.
+        path (`str` or `os.PathLike`): the name.
+    """
     try:
         there = os.stat(path, follow_symlinks=False)
     except FileNotFoundError:
@@ -121,7 +130,11 @@ def hold_lock(output: str | os.PathLike, program: str, inside: bool = False) -> 
 
 
 def lock_path(output: str | os.PathLike, inside: bool = False) -> Path:
-    """Where the lock of an output lies; see [`hold_lock`]."""
+    """Where the lock of an output lies.
+
+    Args:
+        output, inside: as [`hold_lock`].
+    """
     output = Path(output)
     if inside:
         return output / LOCK_NAME
@@ -152,7 +165,12 @@ def refuse_locked(output: str | os.PathLike, inside: bool = False):
 
 
 def shortened(name: str, limit: int = 100) -> str:
-    """The beginning of a file's name, of at most so many bytes: a name made from it is none too long for a disk."""
+    """The beginning of a file's name, of at most so many bytes: a name made from it is none too long for a disk.
+
+    Args:
+        name (`str`): the file's name.
+        limit (`int`, defaults to 100): bytes; a character is not cut.
+    """
     return name if len(os.fsencode(name)) <= limit else os.fsencode(name)[:limit].decode(errors="ignore")
 
 

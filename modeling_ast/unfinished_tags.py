@@ -152,7 +152,11 @@ def unfinished_path(output: Path) -> Path:
 
 
 def states_of(files: Sequence[Path]) -> list:
-    """Of each file its name, its size in bytes and when it was changed, in nanoseconds; two times 0 if it is gone."""
+    """Of each file its name, its size in bytes and when it was changed, in nanoseconds; two times 0 if it is gone.
+
+    Args:
+        files (sequence of `Path`): audio files.
+    """
     states = []
     for file in files:
         try:
