@@ -20,6 +20,9 @@ import torch
 from conversion.run_conversion import parse_arguments as parse_conversion_arguments
 from finetune.arguments.command_line import parse_arguments as parse_finetune_arguments
 from finetune.run_evaluate import parse_arguments as parse_evaluation_arguments
+from model_card.run_demo import parse_arguments as parse_demo_arguments
+from model_card.run_model_card import parse_arguments as parse_card_arguments
+from model_card.run_push import parse_arguments as parse_push_arguments
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, run_tagging, unregister
 from modeling_ast.run_export import parse_arguments as parse_export_arguments
 
@@ -33,12 +36,15 @@ MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 COMMANDS = dict(
     line.split(":")[0].split(" = ") for line in SETUP["options.entry_points"]["console_scripts"].split("\n")[1:]
 )
-# What a parser alone does not refuse: flags that others make void.
+# They refuse more than a parser alone: flags that others make void. `ast-doctor` has no more than a parser.
 WHOLE_PARSERS = {
     "ast-convert": parse_conversion_arguments,
+    "ast-demo": parse_demo_arguments,
     "ast-evaluate": parse_evaluation_arguments,
     "ast-export": parse_export_arguments,
     "ast-finetune": parse_finetune_arguments,
+    "ast-model-card": parse_card_arguments,
+    "ast-push": parse_push_arguments,
     "ast-tag": lambda words: run_tagging.parse_arguments(run_tagging.make_parser(), words),
 }
 LANGUAGES = {"sh", "python", "yaml", "text", "bibtex"}
