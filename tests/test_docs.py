@@ -27,7 +27,7 @@ from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 from modeling_ast.run_export import parse_arguments as parse_export_arguments
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 SETUP = ConfigParser()
 SETUP.read(ROOT / "setup.cfg")
