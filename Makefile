@@ -39,7 +39,7 @@ system-packages:
 demo: setup  ## train a small AST on the shipped drum clips, then use it
 	@start=$$(date +%s); \
 	$(BIN)/ast-finetune finetune/recipes/drums.yaml --license cc-by-sa-3.0 --overwrite_output_dir && \
-	$(BIN)/python -m finetune.demo runs/drums --started_at $$start
+	$(BIN)/python -m finetune.drums_demo runs/drums --started_at $$start
 
 test: setup-dev system-packages  ## the default tests, several at a time with a thread each
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m "not long and not attack" -n logical --maxprocesses 4 --dist loadfile

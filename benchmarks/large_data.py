@@ -26,7 +26,7 @@ LONGEST_SECONDS, LARGEST_GROWTH = 30, 100e6
 CHILD = """
 import json, os, resource, sys
 from finetune.run_finetune import main
-from finetune.trainer import ASTTrainer
+from finetune.training.trainer import ASTTrainer
 train = ASTTrainer.training_step
 def first_step(*args, **kwargs):
     train(*args, **kwargs)

@@ -19,7 +19,7 @@ from threading import Lock
 
 import yaml
 
-from modeling_ast.atomic_files import open_atomically
+from modeling_ast.system.atomic_files import open_atomically
 
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 

@@ -36,7 +36,7 @@ import torchaudio
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioReader
 from modeling_ast.audio.resampling import resample
-from modeling_ast.tagging import AudioTagger
+from modeling_ast.tagging.tagger import AudioTagger
 
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 RATE = 16_000

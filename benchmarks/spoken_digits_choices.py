@@ -21,7 +21,7 @@ from threading import Lock
 
 import yaml
 
-from modeling_ast.atomic_files import open_atomically
+from modeling_ast.system.atomic_files import open_atomically
 
 RECIPE = Path(__file__).with_name("spoken_digits.yaml")
 CHOICES = Path(__file__).with_name("spoken_digits_choices.yaml")

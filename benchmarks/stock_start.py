@@ -23,8 +23,8 @@ from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_
     ASTFeatureExtractor as StockFeatureExtractor,
 )
 
-from finetune.command_line import parse_arguments
-from finetune.training_run import prepare_run, train_run
+from finetune.arguments.command_line import parse_arguments
+from finetune.runs.training_run import prepare_run, train_run
 
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 MAX_LENGTH = 128  # frames, a little more than one second

@@ -28,8 +28,8 @@ import soundfile
 
 from finetune.fine_tuning import fine_tune
 from modeling_ast.audio import read_audio
-from modeling_ast.segments import SEGMENT_READINGS
-from modeling_ast.tagging import AudioTagger, Segment
+from modeling_ast.tagging.segments import SEGMENT_READINGS
+from modeling_ast.tagging.tagger import AudioTagger, Segment
 
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 SAMPLING_RATE = 16_000

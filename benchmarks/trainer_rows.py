@@ -21,11 +21,11 @@ from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_
     ASTFeatureExtractor as StockFeatureExtractor,
 )
 
-from finetune.arguments import SIZE_FIELDS, ASTTrainingArguments
-from finetune.collator import ASTDataCollator
-from finetune.normalization import measure_normalization
-from finetune.sampling import EpochSampler
-from finetune.trainer import ASTTrainer
+from finetune.arguments.groups import SIZE_FIELDS, ASTTrainingArguments
+from finetune.clip_sets.collator import ASTDataCollator
+from finetune.clip_sets.normalization import measure_normalization
+from finetune.clip_sets.sampling import EpochSampler
+from finetune.training.trainer import ASTTrainer
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import read_audio
 

@@ -45,7 +45,7 @@ def on_the_page(model: str, path: Path) -> tuple[bool, str]:
     """Whether the page takes a recording, and what it says of it."""
     from model_card.demo_page import tag_recording
     from modeling_ast.audio import AudioError
-    from modeling_ast.tagging import AudioTagger
+    from modeling_ast.tagging.tagger import AudioTagger
 
     with contextlib.redirect_stderr(io.StringIO()):
         tagger = AudioTagger.from_pretrained(model, "cpu")

@@ -11,15 +11,15 @@ from pathlib import Path
 
 from model_card.licenses import BSD_3_CLAUSE
 from model_card.run_summary import origin_section
-from modeling_ast.atomic_files import refuse_existing
-from modeling_ast.patch_grid import GEOMETRY_FIELDS
+from modeling_ast.layers.patch_grid import GEOMETRY_FIELDS
+from modeling_ast.system.atomic_files import refuse_existing
 
-from .checkpoint_folder import CheckpointDescription, write_checkpoint
 from .errors import ConversionError
 from .geometry import HIDDEN_SIZES, PatchGeometry, infer_geometry
-from .labels import dataset_of, read_labels
+from .label_files import dataset_of, read_labels
 from .original_checkpoint import OriginalCheckpoint, read_original, sha256_of
 from .original_datasets import AUDIOSET, ORIGINAL_DATASETS, OriginalDataset
+from .output_checkpoint import CheckpointDescription, write_checkpoint
 from .released_checkpoints import RELEASED, ReleasedCheckpoint
 
 ORIGINAL_LICENSE = BSD_3_CLAUSE  # of the released code and weights, AST's and SSAST's

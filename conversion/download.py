@@ -20,9 +20,9 @@ from huggingface_hub.errors import HTTPError  # of whichever HTTP client hugging
 from huggingface_hub.utils import get_session
 from tqdm.auto import tqdm
 
-from modeling_ast.atomic_files import sync
-from modeling_ast.hub_answers import HubSilentError, hub_answers
-from modeling_ast.run_lock import LockedError, hold_lock
+from modeling_ast.system.atomic_files import sync
+from modeling_ast.system.hub_answers import HubSilentError, hub_answers
+from modeling_ast.system.run_lock import LockedError, hold_lock
 
 from .errors import ConversionError
 from .released_checkpoints import ReleasedCheckpoint

@@ -6,7 +6,7 @@ Read for `--help`, so nothing heavy is imported.
 from dataclasses import dataclass, fields
 from itertools import product
 
-from modeling_ast.patch_grid import patches_along
+from modeling_ast.layers.patch_grid import patches_along
 
 from .errors import ConversionError
 

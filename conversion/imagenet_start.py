@@ -13,16 +13,16 @@ import torch
 from transformers import DeiTConfig
 
 from model_card.run_summary import origin_section, shown_word
-from modeling_ast.atomic_files import refuse_existing
+from modeling_ast.layers.position_embeddings import move_position_table
 from modeling_ast.modeling_ast import NUM_CLASS_TOKENS
-from modeling_ast.position_embeddings import move_position_table
+from modeling_ast.system.atomic_files import refuse_existing
 
-from .checkpoint_folder import CheckpointDescription, refuse_odd_numbers, write_checkpoint
 from .errors import ConversionError
 from .geometry import HIDDEN_SIZES, PATCH_SIZE, PatchGeometry
-from .labels import dataset_of
+from .label_files import dataset_of
 from .original_checkpoint import read_architecture, sha256_of
 from .original_datasets import AUDIOSET
+from .output_checkpoint import CheckpointDescription, refuse_odd_numbers, write_checkpoint
 from .tensor_files import read_hub_checkpoint, read_state_dict
 from .weight_map import IMAGENET_HEADS, hub_names, hub_to_original, original_to_hub
 

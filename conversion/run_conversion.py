@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from model_card.run_summary import shown_name, shown_word
-from modeling_ast.atomic_files import make_parents
-from modeling_ast.patch_grid import GEOMETRY_FIELDS
-from modeling_ast.run_lock import LockedError, hold_lock
-from modeling_ast.terminal import shell_command
+from modeling_ast.layers.patch_grid import GEOMETRY_FIELDS
+from modeling_ast.system.atomic_files import make_parents
+from modeling_ast.system.run_lock import LockedError, hold_lock
+from modeling_ast.system.terminal import shell_command
 
 from .geometry import HIDDEN_SIZES, LARGEST, PatchGeometry
 from .original_datasets import ORIGINAL_DATASETS
@@ -202,7 +202,7 @@ def _to_hub(arguments: argparse.Namespace) -> None:
     if arguments.mode == "released":
         import torch
 
-        from modeling_ast.atomic_files import refuse_existing
+        from modeling_ast.system.atomic_files import refuse_existing
 
         from .download import download_checkpoint
         from .released_checkpoints import released_checkpoint
@@ -222,7 +222,7 @@ def _to_original(arguments: argparse.Namespace) -> None:
 
 def _imagenet_start(arguments: argparse.Namespace) -> None:
     from .imagenet_start import start_from_imagenet
-    from .labels import read_labels
+    from .label_files import read_labels
 
     flags = {name: getattr(arguments, name) for name in GEOMETRY_FIELDS if getattr(arguments, name) is not None}
     geometry = PatchGeometry(**{"frequency_stride": IMAGENET_STRIDE, "time_stride": IMAGENET_STRIDE, **flags})

@@ -16,10 +16,10 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError
 from safetensors.torch import load_file
 
-from modeling_ast.checkpoint_fields import read_json
-from modeling_ast.hub_answers import hub_answers
-from modeling_ast.regular_files import SpecialFileError, refuse_special, refuse_special_in, what_is_special
-from modeling_ast.surroundings import cache_hint
+from modeling_ast.checkpoints.fields import read_json
+from modeling_ast.system.hub_answers import hub_answers
+from modeling_ast.system.regular_files import SpecialFileError, refuse_special, refuse_special_in, what_is_special
+from modeling_ast.system.surroundings import cache_hint
 
 from .errors import ConversionError
 

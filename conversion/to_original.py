@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from modeling_ast import ASTConfig, ASTForAudioClassification, ASTModel
-from modeling_ast.atomic_files import make_parents, open_atomically
+from modeling_ast.system.atomic_files import make_parents, open_atomically
 
-from .checkpoint_folder import refuse_misfits, refuse_odd_numbers
 from .errors import ConversionError
 from .geometry import PatchGeometry
 from .original_checkpoint import read_architecture, without_prefix
+from .output_checkpoint import refuse_misfits, refuse_odd_numbers
 from .tensor_files import read_hub_checkpoint, read_state_dict
 from .verification import CLASSIFIER_EPS, TRANSFORMER_EPS, compare, expected_outputs, kind_of_outputs, outputs_of
 from .weight_map import AST_PREFIX, DATA_PARALLEL_PREFIX, hub_names, hub_to_original, original_to_hub

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from modeling_ast.tensor_names import hub_name
+from modeling_ast.checkpoints.tensor_names import hub_name
 
 from .errors import ConversionError
 from .geometry import NUM_LAYERS

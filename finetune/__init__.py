@@ -6,8 +6,8 @@ Importing this package imports no library: names resolve when they are first use
 from importlib import import_module
 
 _HOMES = {
-    "InputError": "robustness.input_errors",
-    "TrainingStoppedError": "robustness.failures",
+    "InputError": "failures.input_errors",
+    "TrainingStoppedError": "failures.stopped_trainings",
     "fine_tune": "fine_tuning",
 }
 

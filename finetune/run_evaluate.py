@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modeling_ast.terminal import command_imports, shell_command
+from modeling_ast.system.terminal import command_imports, shell_command
 
 with command_imports("ast-evaluate"):
     import datasets
@@ -21,7 +21,6 @@ with command_imports("ast-evaluate"):
     from transformers.utils import logging
 
     from modeling_ast import ASTConfig, ASTFeatureExtractor
-    from modeling_ast.atomic_files import open_atomically
     from modeling_ast.audio import (
         HEARD_LESS,
         AudioError,
@@ -30,25 +29,26 @@ with command_imports("ast-evaluate"):
         notes_in_words,
         parse_channels,
     )
-    from modeling_ast.hub_answers import hub_answers
-    from modeling_ast.installation import package_version
-    from modeling_ast.log_mel import num_samples
-    from modeling_ast.names_as_text import csv_row, in_one_line, spreadsheet_safe
-    from modeling_ast.tagging import label_thresholds
+    from modeling_ast.features.log_mel import num_samples
+    from modeling_ast.system.atomic_files import open_atomically
+    from modeling_ast.system.hub_answers import hub_answers
+    from modeling_ast.system.installation import package_version
+    from modeling_ast.system.names_as_text import csv_row, in_one_line, spreadsheet_safe
+    from modeling_ast.tagging.tagger import label_thresholds
 
-    from .arguments import DataArguments
-    from .checks import look_at_every_clip
+    from .arguments.groups import DataArguments
+    from .clip_sets.split_checks import look_at_every_clip
     from .clip_sets.waveform_cache import WaveformCache
-    from .metrics import left_out_note, without_labels_note
-    from .robustness.input_errors import INPUT_ERRORS, said_of
-    from .robustness.memory_errors import is_out_of_memory
-    from .scoring import DivergedError, Hearing, common_labels, ensemble_scores, evaluation_section, label_order
+    from .failures.input_errors import INPUT_ERRORS, said_of
+    from .scores.metrics import left_out_note, without_labels_note
+    from .scores.scoring import DivergedError, Hearing, common_labels, ensemble_scores, evaluation_section, label_order
     from .sources.annotations import join_annotations, unjoined_in_words
-    from .sources.data_errors import DataError, counted, own_message, some
+    from .sources.data_errors import DataError, counted, names_in_short, own_message
     from .sources.labels import SHARE_THAT_COUNTS, is_multi_label
     from .sources.split_names import PREFERRED, named_splits, recognised_split
     from .sources.splits import Clips, load_clips, parse_clip_labels, with_encoded_labels
     from .sources.stored_features import NAME_COLUMN, is_precomputed
+    from .training.memory_errors import is_out_of_memory
 
 # The flags of ast-finetune that say which clips there are, with the same defaults and the same help.
 DATA_FLAGS = (
@@ -287,7 +287,7 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
     if unknown:
         quoted = " ".join(f'"{name}"' if " " in name else name for name in unknown)
         raise DataError(
-            f"The clips have {some(unknown)}, which the checkpoint does not know; its labels are {some(labels)}. Rename "
+            f"The clips have {names_in_short(unknown)}, which the checkpoint does not know; its labels are {names_in_short(labels)}. Rename "
             f"them, or pass --ignore_labels {quoted} to leave these clips out."
         )
     return with_encoded_labels(clips, clip_labels, rows, labels).select(rows), words

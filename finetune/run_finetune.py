@@ -2,22 +2,22 @@
 
 import sys
 
-from modeling_ast.terminal import command_imports, shell_command
+from modeling_ast.system.terminal import command_imports, shell_command
 
 with command_imports("ast-finetune"):
     import datasets
     from accelerate import PartialState
     from transformers.utils import logging
 
-    from .command_line import parse_arguments
-    from .cross_validation import cross_validate
+    from .arguments.command_line import parse_arguments
     from .dry_runs.dry_run import dry_run
+    from .failures.held_folder import held_output_dir
+    from .failures.input_errors import InputError, input_errors_in_words
+    from .failures.stopped_trainings import TrainingStoppedError
     from .results.pushing import NotPushedError
-    from .robustness.checkpoint_files import ResumeError
-    from .robustness.failures import TrainingStoppedError
-    from .robustness.held_folder import held_output_dir
-    from .robustness.input_errors import InputError, input_errors_in_words
-    from .training_run import prepare_run, train_run
+    from .runs.cross_validation import cross_validate
+    from .runs.training_run import prepare_run, train_run
+    from .training.checkpoint_files import ResumeError
 
 
 @shell_command("ast-finetune", "It was before a training began: type the same command again.")

@@ -12,10 +12,10 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
-from modeling_ast.checkpoint_fields import CONFIG_FILE_FIELDS, EXTRACTOR_FILE_FIELDS, check_fields, read_json
-from modeling_ast.checkpoint_weights import shapes_in
-from modeling_ast.names_as_text import storable
-from modeling_ast.regular_files import refuse_special_in
+from modeling_ast.checkpoints.fields import CONFIG_FILE_FIELDS, EXTRACTOR_FILE_FIELDS, check_fields, read_json
+from modeling_ast.checkpoints.weights import shapes_in
+from modeling_ast.system.names_as_text import storable
+from modeling_ast.system.regular_files import refuse_special_in
 
 from .file_names import PICTURES, RECIPE_NAME
 from .run_summary import RUN_SUMMARY_NAME

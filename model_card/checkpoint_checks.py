@@ -12,9 +12,10 @@ import yaml
 from huggingface_hub import ModelCard, metadata_load
 
 from modeling_ast import ASTConfig
-from modeling_ast.checkpoint_fields import read_settings
-from modeling_ast.checkpoint_folder import check_checkpoint_dir
-from modeling_ast.checkpoint_weights import (
+from modeling_ast.checkpoints.fields import read_settings
+from modeling_ast.checkpoints.folder import check_checkpoint_dir
+from modeling_ast.checkpoints.tensor_names import is_wrapped
+from modeling_ast.checkpoints.weights import (
     open_weights,
     refuse_broken,
     refuse_faults,
@@ -23,7 +24,6 @@ from modeling_ast.checkpoint_weights import (
     weight_files,
 )
 from modeling_ast.loading import check_model_name
-from modeling_ast.tensor_names import is_wrapped
 
 from .file_names import (
     CARD_NAME,

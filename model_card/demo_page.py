@@ -1,7 +1,7 @@
 """A page to try a model: a recording goes in; labels, a time line and the attention over the spectrogram come out.
 
 Built with Gradio. It stands on `modeling_ast` alone, so that a Space can carry a copy of it beside a copy of that package.
-Scores, thresholds and the time line are those of [`modeling_ast.tagging`]. Nothing is loaded from other hosts.
+Scores, thresholds and the time line are those of [`modeling_ast.tagging.tagger`]. Nothing is loaded from other hosts.
 """
 
 import base64
@@ -28,10 +28,10 @@ from modeling_ast.audio import (
     is_silent,
 )
 from modeling_ast.audio.errors import first_line
-from modeling_ast.log_mel import FRAME_SHIFT_MS, is_cut, num_frames
-from modeling_ast.log_mel_figure import DPI
-from modeling_ast.names_as_text import html_text, storable
-from modeling_ast.tagging import AudioTagger, FileTags, Segment, label_thresholds
+from modeling_ast.features.log_mel import FRAME_SHIFT_MS, is_cut, num_frames
+from modeling_ast.features.log_mel_figure import DPI
+from modeling_ast.system.names_as_text import html_text, storable
+from modeling_ast.tagging.tagger import AudioTagger, FileTags, Segment, label_thresholds
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from modeling_ast.log_mel_figure import DARKEST_PERCENTILE, DPI, draw_log_mel, save_figure
-from modeling_ast.names_as_text import storable
+from modeling_ast.features.log_mel_figure import DARKEST_PERCENTILE, DPI, draw_log_mel, save_figure
+from modeling_ast.system.names_as_text import storable
 
 from .card_data import METRICS
 

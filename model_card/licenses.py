@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import hf_hub_download, metadata_load
 from huggingface_hub.errors import HFValidationError, HTTPError
 
-from modeling_ast.checkpoint_fields import read_json
+from modeling_ast.checkpoints.fields import read_json
 
 from .run_summary import RUN_SUMMARY_NAME
 from .yaml_files import check_front_matter

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from modeling_ast.adapters import ADAPTER_CONFIG
-from modeling_ast.names_as_text import in_one_line
+from modeling_ast.checkpoints.adapters import ADAPTER_CONFIG
+from modeling_ast.system.names_as_text import in_one_line
 
 from .card_data import read_json_object
 from .file_names import ADAPTER_DIR, CARD_NAME, RECIPE_NAME

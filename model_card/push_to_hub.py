@@ -38,19 +38,11 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from tqdm import tqdm
 
-from modeling_ast.atomic_files import temporary_folder
-from modeling_ast.hub_answers import HubSilentError, hub_answers, interruptibly
+from modeling_ast.system.atomic_files import temporary_folder
+from modeling_ast.system.hub_answers import HubSilentError, hub_answers, interruptibly
 
 from .checkpoint_checks import check_checkpoint, files_to_publish, is_rendered
-from .file_names import (
-    ADAPTER_FILES,
-    CARD_NAME,
-    PICTURES,
-    RECIPE_NAME,
-    WEIGHTS_INDEX_NAME,
-    WEIGHTS_NAME,
-    WEIGHTS_PART,
-)
+from .file_names import ADAPTER_FILES, CARD_NAME, PICTURES, RECIPE_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_PART
 from .published_names import names_in_words, read_recipe, without_names
 from .render import render_model_card
 from .run_summary import FIELDS_OF_LABELS, RUN_SUMMARY_NAME, is_place, shown_name

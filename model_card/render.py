@@ -13,8 +13,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
-from modeling_ast.atomic_files import open_atomically
-from modeling_ast.names_as_text import markdown_block, markdown_code, markdown_text, storable
+from modeling_ast.system.atomic_files import open_atomically
+from modeling_ast.system.names_as_text import markdown_block, markdown_code, markdown_text, storable
 
 from .card_data import METRICS, ASTModelCardData
 from .file_names import CARD_NAME

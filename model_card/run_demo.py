@@ -15,11 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from modeling_ast import atomic_files
-from modeling_ast.audio_flags import add_channels_flag
-from modeling_ast.installation import install_command
-from modeling_ast.interruption import raise_if_interrupted
-from modeling_ast.terminal import shell_command
+from modeling_ast.audio.flags import add_channels_flag
+from modeling_ast.system import atomic_files
+from modeling_ast.system.installation import install_command
+from modeling_ast.system.interruption import raise_if_interrupted
+from modeling_ast.system.terminal import shell_command
 
 EPILOG = """\
 Example: ast-demo runs/drums --port 8000. Ctrl-C ends it. --host 0.0.0.0 lets others in the network use the page, without a
@@ -176,9 +176,9 @@ def make_page(arguments: argparse.Namespace):
     Raises:
         ValueError: if the folder holds no model that can be used, or Gradio is not installed.
     """
-    from modeling_ast.checkpoint_folder import check_checkpoint_dir
+    from modeling_ast.checkpoints.folder import check_checkpoint_dir
     from modeling_ast.loading import check_model_name
-    from modeling_ast.tagging import AudioTagger
+    from modeling_ast.tagging.tagger import AudioTagger
 
     folder = arguments.checkpoint_dir
     check_checkpoint_dir(folder)

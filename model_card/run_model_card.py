@@ -6,7 +6,7 @@ Rendered from the folder and its `run_summary.json` alone, so it can be done aga
 import argparse
 import sys
 
-from modeling_ast.terminal import shell_command, storage_failure_in_words
+from modeling_ast.system.terminal import shell_command, storage_failure_in_words
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from modeling_ast.run_lock import refuse_locked
-from modeling_ast.terminal import shell_command
+from modeling_ast.system.run_lock import refuse_locked
+from modeling_ast.system.terminal import shell_command
 
 WAY_ON = (
     "Type the same command again to go on: what has arrived is not sent again, and on the Hub is the whole commit or nothing "

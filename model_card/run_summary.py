@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from modeling_ast.atomic_files import open_atomically
-from modeling_ast.installation import package_version
+from modeling_ast.system.atomic_files import open_atomically
+from modeling_ast.system.installation import package_version
 
 RUN_SUMMARY_NAME = "run_summary.json"
 # Of a training, whose values are labels or names of columns: `/m/09x0r` is a label of AudioSet's and no place.

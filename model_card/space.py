@@ -18,7 +18,7 @@ from huggingface_hub import SpaceCard, SpaceCardData
 from huggingface_hub.utils import validate_repo_id
 from packaging.requirements import Requirement
 
-from modeling_ast.installation import DISTRIBUTION, install_command, package_version
+from modeling_ast.system.installation import DISTRIBUTION, install_command, package_version
 
 PACKAGE = "modeling_ast"
 PAGE = ("demo_page.py", "page_guard.py")
@@ -30,9 +30,9 @@ NOT_VENDORED = (
     "export_onnx.py",
     "run_export.py",
     "run_tagging.py",
-    "tag_formats.py",
-    "terminal.py",
-    "unfinished_tags.py",
+    "tagging/formats.py",
+    "system/terminal.py",
+    "tagging/unfinished.py",
 )
 # What the vendored files import; numpy, tqdm and others come with these.
 NEEDED = (
@@ -131,7 +131,7 @@ def _copy_code(folder: Path) -> None:
     vendored = folder / PACKAGE
     vendored.mkdir()
     for source in sorted((HOUSE / PACKAGE).rglob("*.py")):
-        if source.name not in NOT_VENDORED:
+        if source.relative_to(HOUSE / PACKAGE).as_posix() not in NOT_VENDORED:
             copy = vendored / source.relative_to(HOUSE / PACKAGE)
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(source, copy)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from modeling_ast.checkpoint_fields import (
+from modeling_ast.checkpoints.fields import (
     EXTRACTOR_FIELDS,
     TEXT,
     TEXTS,

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from .feature_extraction_ast import frame_mask
-from .log_mel import frame_length, frame_shift, mel_edges
-from .log_mel_figure import draw_log_mel, save_figure
+from .features.log_mel import frame_length, frame_shift, mel_edges
+from .features.log_mel_figure import draw_log_mel, save_figure
 from .modeling_ast import NUM_CLASS_TOKENS, ASTLayer, ASTModel
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.utils import logging
 
-from .checkpoint_fields import CONFIG_FIELDS, CONFIG_FILE_FIELDS, MODEL_TYPE, check_fields, read_json
-from .patch_grid import patches_along
+from .checkpoints.fields import CONFIG_FIELDS, CONFIG_FILE_FIELDS, MODEL_TYPE, check_fields, read_json
+from .layers.patch_grid import patches_along
 
 logger = logging.get_logger(__name__)
 

@@ -18,8 +18,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .installation import DISTRIBUTION, install_command
-from .terminal import shell_command
+from .system.installation import DISTRIBUTION, install_command
+from .system.terminal import shell_command
 
 DEVELOPMENT_EXTRA = "dev"  # test and style tools, which no user needs
 IMPORT_NAMES = {"scikit-learn": "sklearn"}  # where it is not the distribution's name with underscores

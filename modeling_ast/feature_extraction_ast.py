@@ -26,8 +26,8 @@ from .audio.arrays import (
     full_scale_waveform,
     look_like_channels,
 )
-from .checkpoint_fields import EXTRACTOR, EXTRACTOR_FIELDS, EXTRACTOR_FILE_FIELDS, check_fields
-from .log_mel import (
+from .checkpoints.fields import EXTRACTOR, EXTRACTOR_FIELDS, EXTRACTOR_FILE_FIELDS, check_fields
+from .features.log_mel import (
     FRAME_LENGTH_MS,
     frame_length,
     log_mel_spectrogram,

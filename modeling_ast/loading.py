@@ -4,10 +4,10 @@ import os
 import re
 from pathlib import Path
 
-from .checkpoint_fields import CONFIG, EXTRACTOR, CheckpointError, read_settings
-from .checkpoint_weights import weight_files
-from .regular_files import SpecialFileError, refuse_special_in
-from .surroundings import cache_hint
+from .checkpoints.fields import CONFIG, EXTRACTOR, CheckpointError, read_settings
+from .checkpoints.weights import weight_files
+from .system.regular_files import SpecialFileError, refuse_special_in
+from .system.surroundings import cache_hint
 
 
 def load_checkpoint(model_name_or_path: str | os.PathLike, channels: str | int | None = None):
@@ -29,8 +29,8 @@ def load_checkpoint(model_name_or_path: str | os.PathLike, channels: str | int |
 
     from .configuration_ast import LOGITS_ALONE
     from .feature_extraction_ast import ASTFeatureExtractor
-    from .hub_answers import hub_answers
     from .modeling_ast import ASTForAudioClassification
+    from .system.hub_answers import hub_answers
 
     try:
         with hub_answers():

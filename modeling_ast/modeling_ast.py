@@ -27,8 +27,9 @@ from transformers.utils import (
     logging,
 )
 
-from .checkpoint_fields import CheckpointError
-from .checkpoint_weights import (
+from .checkpoints.fields import CheckpointError
+from .checkpoints.tensor_names import HUB_KEY_MAPPING, hub_name
+from .checkpoints.weights import (
     WEIGHTS,
     WEIGHTS_INDEX,
     parts_of_index,
@@ -38,13 +39,12 @@ from .checkpoint_weights import (
     shapes_in,
 )
 from .configuration_ast import LABEL_FIELDS, ASTConfig, wanted_id2label
-from .linear import ASTLinear
-from .log_mel import FRAME_SHIFT_MS
-from .patch_grid import GEOMETRY_FIELDS, patches_along
-from .position_embeddings import move_position_table, positions_for_grid
-from .recomputation import recomputed_in_backward
-from .regular_files import refuse_special_in
-from .tensor_names import HUB_KEY_MAPPING, hub_name
+from .features.log_mel import FRAME_SHIFT_MS
+from .layers.linear import ASTLinear
+from .layers.patch_grid import GEOMETRY_FIELDS, patches_along
+from .layers.position_embeddings import move_position_table, positions_for_grid
+from .layers.recomputation import recomputed_in_backward
+from .system.regular_files import refuse_special_in
 
 logger = logging.get_logger(__name__)
 

@@ -25,7 +25,7 @@ from transformers.utils import PaddingStrategy, logging
 
 from .audio import AudioError, AudioReader
 from .audio.arrays import ARRAY_KEYS, FILE_KEYS, hear_array
-from .checkpoint_fields import CheckpointError, PipelineCheckpointError
+from .checkpoints.fields import CheckpointError, PipelineCheckpointError
 from .configuration_ast import ASTConfig
 from .feature_extraction_ast import ASTFeatureExtractor
 from .modeling_ast import ASTForAudioClassification, ASTModel

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .audio_flags import add_channels_flag
-from .checkpoint_folder import check_checkpoint_dir
-from .names_as_text import in_one_line
-from .regular_files import what_is_special
-from .run_lock import hold_lock
-from .terminal import shell_command
+from .audio.flags import add_channels_flag
+from .checkpoints.folder import check_checkpoint_dir
+from .system.names_as_text import in_one_line
+from .system.regular_files import what_is_special
+from .system.run_lock import hold_lock
+from .system.terminal import shell_command
 
 GOOD_AGREEMENT = 0.99  # of the clips, below which the float32 file is recommended
 
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 def _export(args: argparse.Namespace):
     from .audio import find_audio_files
     from .export_onnx import export_onnx, export_quantized_onnx, import_packages, read_clips
-    from .tagging import AudioTagger
+    from .tagging.tagger import AudioTagger
 
     import_packages()
     left_out = []

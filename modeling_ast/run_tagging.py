@@ -1,6 +1,6 @@
-"""Command line of [`modeling_ast.tagging`]: `ast-tag AUDIO_OR_FOLDER ... --model_name_or_path DIR`.
+"""Command line of [`modeling_ast.tagging.tagger`]: `ast-tag AUDIO_OR_FOLDER ... --model_name_or_path DIR`.
 
-Results go to standard output or a file, errors to standard error; [`modeling_ast.tag_formats`] has the formats.
+Results go to standard output or a file, errors to standard error; [`modeling_ast.tagging.formats`] has the formats.
 """
 
 import argparse
@@ -9,16 +9,16 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
-from .atomic_files import open_atomically
-from .audio_flags import add_channels_flag, add_strict_flag
-from .installation import DISTRIBUTION, package_version
-from .names_as_text import in_one_line
-from .regular_files import what_is_special
-from .run_lock import LockedError, hold_lock
-from .segments import SEGMENT_READINGS
-from .tag_formats import FORMATS, with_safe_names
-from .terminal import shell_command
-from .unfinished_tags import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
+from .audio.flags import add_channels_flag, add_strict_flag
+from .system.atomic_files import open_atomically
+from .system.installation import DISTRIBUTION, package_version
+from .system.names_as_text import in_one_line
+from .system.regular_files import what_is_special
+from .system.run_lock import LockedError, hold_lock
+from .system.terminal import shell_command
+from .tagging.formats import FORMATS, with_safe_names
+from .tagging.segments import SEGMENT_READINGS
+from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
 
 EPILOG = """\
 Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from .audio import AudioError, find_audio_files
     from .loading import CheckpointError
-    from .tagging import TaggingError
+    from .tagging.tagger import TaggingError
 
     try:
         left_out = []
@@ -275,7 +275,7 @@ def write_label_files(
 def load_tagger(args: argparse.Namespace):
     """Load the model that was asked for, as an [`AudioTagger`]."""
     from .audio import HEARD_LESS
-    from .tagging import AudioTagger
+    from .tagging.tagger import AudioTagger
 
     refused = HEARD_LESS if args.strict_audio else frozenset()
     return AudioTagger.from_pretrained(args.model_name_or_path, args.device, args.channels, refused)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from conversion.run_conversion import parse_arguments as parse_conversion_arguments
-from finetune.command_line import parse_arguments as parse_finetune_arguments
+from finetune.arguments.command_line import parse_arguments as parse_finetune_arguments
 from finetune.run_evaluate import parse_arguments as parse_evaluation_arguments
 from model_card.run_demo import parse_arguments as parse_demo_arguments
 from model_card.run_push import parse_arguments as parse_push_arguments

@@ -16,11 +16,11 @@ from flawed_audio import RATE, WORDS, write_flawed
 from varied_model import vary_scores
 
 from finetune import run_evaluate, run_finetune
-from finetune.clip_notes import noted_in_words
+from finetune.clip_sets.clip_notes import noted_in_words
 from finetune.dry_runs.dry_run_report import audio_note_lines
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, register, run_tagging, unregister
 from modeling_ast.audio import AudioNote, files_of_each_kind, find_audio_files
-from modeling_ast.tagging import AudioTagger
+from modeling_ast.tagging.tagger import AudioTagger
 
 TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "max_length": 96}
 LESS = ("cut_off", "damaged", "left_out", "cancelled")  # kinds of which less is heard than the file holds

@@ -1,1 +1,1 @@
-"""Data sets that yield clips for training and scoring beside [`finetune.data`]: features, streams, a cache of waveforms."""
+"""Data sets that yield clips for training and scoring: waveforms, features, streams, a cache; checks, augmentation, batches."""

@@ -4,14 +4,14 @@ import datasets
 
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import CUT_OFF, HEARD_LESS, AudioReader
-from modeling_ast.log_mel import num_samples
+from modeling_ast.features.log_mel import num_samples
 
-from ..arguments import DataArguments
-from ..augmentation import Augmentation
-from ..data import ASTDataset, ClipDataset
+from ..arguments.groups import DataArguments
 from ..sources.stored_features import is_precomputed
+from .augmentation import Augmentation
 from .precomputed import PrecomputedDataset
 from .streaming import ClipStream, StreamedClips
+from .waveforms import ASTDataset, ClipDataset
 
 
 def clip_reader(data: DataArguments, feature_extractor: ASTFeatureExtractor) -> AudioReader:

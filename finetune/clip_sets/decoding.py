@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from modeling_ast.audio import AudioError, AudioNote, AudioReader
 
-from ..data import fetched, hear_clip
+from .waveforms import fetched, hear_clip
 
 
 @dataclass(frozen=True)

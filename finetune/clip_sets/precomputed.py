@@ -14,12 +14,12 @@ import numpy as np
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError
 from modeling_ast.feature_extraction_ast import MIN_FRAMES
-from modeling_ast.log_mel import SMALLEST_ENERGY, num_samples
+from modeling_ast.features.log_mel import SMALLEST_ENERGY, num_samples
 
-from ..augmentation import Augmentation, refuse_without_waveforms
-from ..data import ASTDataset
 from ..sources.labels import label_lists, label_of, share_lists
 from ..sources.stored_features import StoredFeatures
+from .augmentation import Augmentation, refuse_without_waveforms
+from .waveforms import ASTDataset
 
 # Raw values reach from the floor of about -16, which some of Kaldi's narrowest filters always give, up to 5 or more;
 # normalised ones hardly leave -2 to 2.

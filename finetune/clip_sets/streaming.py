@@ -35,15 +35,12 @@ import pyarrow.parquet as pq
 from torch.utils.data import Sampler
 
 from modeling_ast.audio import AudioError, Heard
-from modeling_ast.regular_files import refuse_special
-from modeling_ast.surroundings import cache_hint
+from modeling_ast.system.regular_files import refuse_special
+from modeling_ast.system.surroundings import cache_hint
 
-from ..arguments import DataArguments, local_or_shipped
-from ..augmentation import Draws
-from ..data import ClipDataset, clip_name, fetched
-from ..sampling import ORDER_STREAM
+from ..arguments.groups import DataArguments, local_or_shipped
 from ..sources.array_columns import is_array_value
-from ..sources.data_errors import DataError, is_empty, refuse_no_files, require_column, some
+from ..sources.data_errors import DataError, is_empty, names_in_short, refuse_no_files, require_column
 from ..sources.folders import METADATA_FILES, is_parquet_data_set, metadata_table
 from ..sources.labels import (
     SEVERAL,
@@ -73,6 +70,9 @@ from ..sources.tables import (
     refuse_other_label_columns,
     resolve_audio,
 )
+from .augmentation import Draws
+from .sampling import ORDER_STREAM
+from .waveforms import ClipDataset, clip_name, fetched
 
 LABELS_AT_ONCE, CLIPS_AT_ONCE = 4096, 16  # rows read together: of labels, and of what may be audio
 PAGE_BUFFER = 1 << 20  # bytes of a Parquet column read together
@@ -611,7 +611,7 @@ def _paths(values: list, source: StreamSource, first_row: int) -> list[str | Non
     empty = [first_row + row for row, value in enumerate(values, 1) if is_empty(value)]
     if empty:
         raise DataError(
-            f"{source.name}: row(s) {some(empty)} have nothing in the column {source.audio_column!r}. Fill them in or remove "
+            f"{source.name}: row(s) {names_in_short(empty)} have nothing in the column {source.audio_column!r}. Fill them in or remove "
             "them."
         )
     audio = [source.audio(value) for value in values]
@@ -626,7 +626,7 @@ def _paths(values: list, source: StreamSource, first_row: int) -> list[str | Non
         if missing:
             raise DataError(
                 f"{source.name} names {len(missing)} file(s) that are not there, up to row {first_row + len(values)}: "
-                f"{some(missing)}. Paths are taken as relative to {source.folder}. Correct or remove these rows."
+                f"{names_in_short(missing)}. Paths are taken as relative to {source.folder}. Correct or remove these rows."
             )
     return [clip["path"] for clip in audio]
 
@@ -765,7 +765,7 @@ def hub_sources(name: str, data: DataArguments) -> tuple[dict[str, StreamSource]
     for side, split in split_names(data).items():
         if split not in present:
             raise DataError(
-                f"{data.dataset_name} has no split {split!r}; it has {some(present)}. Pass "
+                f"{data.dataset_name} has no split {split!r}; it has {names_in_short(present)}. Pass "
                 f"{flags_to_name(side, present, data)}."
             )
         if files:
@@ -785,7 +785,7 @@ def hub_sources(name: str, data: DataArguments) -> tuple[dict[str, StreamSource]
         sources[side] = StreamSource(f"the split {split!r}", list(features), audio, paths, label, pieces, folder)
     others = [split for split in present if split not in split_names(data).values()]
     if others:
-        words += f", without the split(s) {some(others)}, {how_to_name(others)}"
+        words += f", without the split(s) {names_in_short(others)}, {how_to_name(others)}"
     return sources, words
 
 

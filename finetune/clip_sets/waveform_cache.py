@@ -27,14 +27,14 @@ import soundfile
 from accelerate import PartialState
 from filelock import FileLock, Timeout
 
-from modeling_ast.atomic_files import open_atomically, sync
 from modeling_ast.audio import AudioError, AudioNote, AudioReader
 from modeling_ast.audio.errors import ERRORS_OF_A_FILE
+from modeling_ast.system.atomic_files import open_atomically, sync
 
-from ..data import clip_name
 from ..sources.audio_columns import audio_batches
 from ..sources.data_errors import DataError
 from .decoding import decoded_clips
+from .waveforms import clip_name
 
 WAVEFORMS_NAME, INDEX_NAME, LOCK_NAME = "waveforms.f32", "index.bin", "lock"
 NOTES_NAME = "notes.jsonl"  # the last line may be torn by a kill

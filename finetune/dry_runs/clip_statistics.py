@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from modeling_ast.audio import AudioError, AudioNote, AudioReader, audio_duration, is_silent
-from modeling_ast.log_mel import frame_length, num_frames, num_samples
+from modeling_ast.features.log_mel import frame_length, num_frames, num_samples
 
-from ..data import clip_name, fetched, hear_clip
+from ..clip_sets.waveforms import clip_name, fetched, hear_clip
 from .time_limit import Deadline
 
 SAMPLES_PER_SPECTRUM = 65_536  # long enough that a tone leaks 1e-5 of its energy across the edge of the band

@@ -22,12 +22,12 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from modeling_ast import ASTConfig
 
-from ..arguments import DataArguments, OptimizationArguments
-from ..data import ClipDataset
-from ..optimization import HeadOnlyEpochs
-from ..results.run_summary import GIGA, highest_process_memory
-from ..trainer import ASTTrainer
-from ..weight_averaging import EpochFolders
+from ..arguments.groups import DataArguments, OptimizationArguments
+from ..clip_sets.waveforms import ClipDataset
+from ..results.summary_sections import GIGA, highest_process_memory
+from ..training.optimization import HeadOnlyEpochs
+from ..training.trainer import ASTTrainer
+from ..training.weight_averaging import EpochFolders
 from .clip_statistics import longest_of_batches
 from .time_limit import PROPOSALS, SCORING, STEPS, Deadline, TimeLimit
 from .time_model import TimeModel, Trainable, operations, shapes_to_time, time_passes, tokens_of, wait_for

@@ -22,28 +22,28 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTConfig, ASTFeatureExtractor
-from modeling_ast.atomic_files import open_atomically, temporary_folder
 from modeling_ast.audio import AudioError, AudioReader
-from modeling_ast.log_mel import num_frames, num_samples
+from modeling_ast.features.log_mel import num_frames, num_samples
+from modeling_ast.system.atomic_files import open_atomically, temporary_folder
 
-from ..arguments import ASTTrainingArguments, DataArguments, ModelArguments
-from ..checks import CLIPS_CHECKED
+from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments
 from ..clip_sets.clip_datasets import clip_reader, without_clips
+from ..clip_sets.collator import model_inputs
+from ..clip_sets.split_checks import CLIPS_CHECKED
 from ..clip_sets.streaming import ClipStream, load_streams
 from ..clip_sets.waveform_cache import WaveformCache
-from ..collator import model_inputs
-from ..cross_validation import check_fold_choices, check_folds_dir
-from ..data import fetched, hear_clip
+from ..clip_sets.waveforms import fetched, hear_clip
+from ..failures.input_errors import InputError, input_errors_in_words
+from ..failures.stopped_trainings import TrainingStoppedError, failures_in_words
 from ..results.output_folder import check_output_dir, refuse_another_run, refuse_file
-from ..results.progress import require_reporters
-from ..results.run_summary import label_counts
-from ..robustness.failures import TrainingStoppedError, failures_in_words
-from ..robustness.input_errors import InputError, input_errors_in_words
-from ..sources.data_errors import some
+from ..results.summary_sections import label_counts
+from ..runs.cross_validation import check_fold_choices, check_folds_dir
+from ..runs.training_run import CLIPS_LOOKED_AT as CLIPS_COMPARED
+from ..runs.training_run import Looks, PreparedRun, build_feature_extractor, prepare_run, waveform_cache
+from ..sources.data_errors import names_in_short
 from ..sources.labels import as_list, label_names
 from ..sources.splits import load_folds, load_splits
-from ..training_run import CLIPS_LOOKED_AT as CLIPS_COMPARED
-from ..training_run import Looks, PreparedRun, build_feature_extractor, prepare_run, waveform_cache
+from ..training.progress import require_reporters
 from .clip_statistics import (
     ClipFacts,
     describe_band,
@@ -368,7 +368,7 @@ def refused_up_front(argv: list[str], arguments: tuple, data: LoadedData, report
     bad = [clip["clip"] for clip in report["bad_clips"]]
     if bad and not data_args.skip_bad_audio:
         refused.append(
-            f"{len(bad)} of {report['looked_at']['clips']} clips looked at cannot be used: {some(bad)}. Repair or remove "
+            f"{len(bad)} of {report['looked_at']['clips']} clips looked at cannot be used: {names_in_short(bad)}. Repair or remove "
             "them, or pass --skip_bad_audio to leave them out."
         )
     return refused

@@ -4,9 +4,9 @@ import textwrap
 from collections.abc import Iterator
 
 from modeling_ast.audio import KINDS_IN_WORDS, notes_in_words
-from modeling_ast.names_as_text import in_one_line
+from modeling_ast.system.names_as_text import in_one_line
 
-from ..checks import SPLIT_WORDS
+from ..clip_sets.split_checks import SPLIT_WORDS
 from ..clip_sets.waveform_cache import in_bytes
 
 REPORT_NAME = "dry_run.json"

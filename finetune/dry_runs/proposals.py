@@ -14,10 +14,10 @@ import torch
 
 from modeling_ast import ASTConfig, ASTForAudioClassification
 
-from ..arguments import DataArguments, ModelArguments, OptimizationArguments
-from ..data import ClipDataset
-from ..optimization import freeze_lowest_layers
-from ..trainer import ASTTrainer
+from ..arguments.groups import DataArguments, ModelArguments, OptimizationArguments
+from ..clip_sets.waveforms import ClipDataset
+from ..training.optimization import freeze_lowest_layers
+from ..training.trainer import ASTTrainer
 from .cost_estimate import RunCost, time_training
 from .time_limit import Deadline, TimeLimit
 from .time_model import TimeModel, Trainable

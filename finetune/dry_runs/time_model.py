@@ -16,9 +16,9 @@ from scipy.optimize import nnls
 from torch import nn
 
 from modeling_ast import ASTConfig
-from modeling_ast.patch_grid import patches_along
+from modeling_ast.layers.patch_grid import patches_along
 
-from ..optimization import depth_of
+from ..training.optimization import depth_of
 from .time_limit import Deadline
 
 SHORTEST_PASS = 128  # frames of the first pass that is timed, of one clip

@@ -1,1 +1,1 @@
-"""What a run leaves behind: its folder, progress, summary, pictures, card."""
+"""What a run leaves behind: its folder, scores, summary, pictures, card, and what is pushed."""

@@ -22,18 +22,12 @@ from model_card.file_names import (
 )
 from model_card.licenses import NOTICE_NAME
 from model_card.run_summary import RUN_SUMMARY_NAME
-from modeling_ast.atomic_files import make_parents
-from modeling_ast.checkpoint_fields import read_json
+from modeling_ast.checkpoints.fields import read_json
+from modeling_ast.system.atomic_files import make_parents
 
-from ..arguments import ASTTrainingArguments, DataArguments, ModelArguments
-from ..robustness.checkpoint_files import (
-    best_checkpoint,
-    fault_of_files,
-    fault_of_weights,
-    newest_sound_checkpoint,
-)
-from ..weight_averaging import EPOCHS_DIR, epochs_in, remove_epochs
-from .run_folder import (
+from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments
+from ..training.checkpoint_files import best_checkpoint, fault_of_files, fault_of_weights, newest_sound_checkpoint
+from ..training.run_folder import (
     BEST_CHECKPOINT,
     EVENTS_DIR,
     FREE_SETTINGS,
@@ -44,6 +38,7 @@ from .run_folder import (
     last_checkpoint,
     step_of,
 )
+from ..training.weight_averaging import EPOCHS_DIR, epochs_in, remove_epochs
 
 # What a run leaves in its folder beside checkpoint-N and the run summary, which tell that there is one.
 PRODUCTS = (

@@ -21,15 +21,15 @@ from model_card.file_names import (
 from model_card.render import write_model_card
 from model_card.run_summary import RUN_SUMMARY_NAME, write_run_summary
 from modeling_ast import ASTForAudioClassification
-from modeling_ast.atomic_files import open_atomically, sync
+from modeling_ast.system.atomic_files import open_atomically, sync
 
-from ..collator import model_inputs, raw_features
-from ..data import ClipDataset
-from ..lora import save_adapter
-from ..scoring import probabilities
+from ..clip_sets.collator import model_inputs, raw_features
+from ..clip_sets.waveforms import ClipDataset
+from ..scores.scoring import probabilities
 from ..sources.labels import that_count
-from ..trainer import ASTTrainer
-from .run_folder import UNFINISHED
+from ..training.lora import save_adapter
+from ..training.run_folder import UNFINISHED
+from ..training.trainer import ASTTrainer
 
 if TYPE_CHECKING:  # an optional package
     from peft import PeftModel

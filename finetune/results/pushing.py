@@ -16,12 +16,12 @@ from transformers.trainer_utils import HubStrategy
 from model_card.push_to_hub import PushError, Repository, check_access, check_names, with_owner
 from model_card.render import write_model_card
 from model_card.run_summary import features_section, origin_section, write_run_summary
-from modeling_ast.interruption import signal_of
+from modeling_ast.system.interruption import signal_of
 
-from . import run_summary
+from . import summary_sections
 
 if TYPE_CHECKING:  # which imports this
-    from ..trainer import ASTTrainer
+    from ..training.trainer import ASTTrainer
 
 NOT_PUSHED = 3  # exit code of a training whose result is whole but not on the Hub
 # What flags of `ast-push` are called in a training.
@@ -132,15 +132,15 @@ def write_trainer_card(trainer: "ASTTrainer"):
     config = trainer.model.config
     start = config.name_or_path
     summary = {
-        **origin_section([], run_summary.shown_checkpoint(start) if start else None),
+        **origin_section([], summary_sections.shown_checkpoint(start) if start else None),
         "command": None,
-        **run_summary.license_section(None, start),
+        **summary_sections.license_section(None, start),
         "labels": [config.id2label[index] for index in range(config.num_labels)],
         "problem_type": config.problem_type,
         "features": features_section(trainer.feature_extractor, None),
-        "model": run_summary.model_section(trainer.model),
-        "history": run_summary.history_section(trainer.state.log_history),
-        "environment": run_summary.environment_section(trainer.args),
+        "model": summary_sections.model_section(trainer.model),
+        "history": summary_sections.history_section(trainer.state.log_history),
+        "environment": summary_sections.environment_section(trainer.args),
     }
     write_run_summary(trainer.args.output_dir, summary)
     write_model_card(trainer.args.output_dir)

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import datasets
 
-from ..arguments import DataArguments
+from ..arguments.groups import DataArguments
 from .audio_columns import audio_paths
-from .data_errors import DataError, some
+from .data_errors import DataError, names_in_short
 from .grouping import clip_keys, groups_by_file
 from .labels import ClipLabels, has_soft_labels, label_lists, label_names, labels_that_count, share_lists
 
@@ -70,7 +70,9 @@ def join_annotations(
     lost = [_votes_in_words(labels, members, rows) for members in clips.values() if members[0] not in left]
     if lost:
         remedy = "--join_annotations any or share keeps them"
-        words += f", of which {len(lost)} on which the rows do not agree are left out: {some(lost)} ({remedy})"
+        words += (
+            f", of which {len(lost)} on which the rows do not agree are left out: {names_in_short(lost)} ({remedy})"
+        )
     halved = sum(
         HALF in _means(labels, members).values()
         for members in clips.values()
@@ -197,9 +199,9 @@ def _differing_in_words(clips: Iterable[tuple[str | None, dict[str, float]]]) ->
     differing = {path: found for path, found in of_file.items() if any(values != found[0] for values in found)}
     if not differing:
         return None
-    shown = some(
+    shown = names_in_short(
         [
-            f"{path} ({some(list(dict.fromkeys(_values_in_words(values) for values in found)))})"
+            f"{path} ({names_in_short(list(dict.fromkeys(_values_in_words(values) for values in found)))})"
             for path, found in differing.items()
         ]
     )

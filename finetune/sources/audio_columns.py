@@ -8,7 +8,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from modeling_ast.regular_files import only_files
+from modeling_ast.system.regular_files import only_files
 
 ROWS_AT_ONCE = 1000
 

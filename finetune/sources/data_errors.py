@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from modeling_ast.audio import AudioError
-from modeling_ast.regular_files import what_is_special
+from modeling_ast.system.regular_files import what_is_special
 
 OTHER_SEPARATORS = ";\t|"  # of tables that are no CSV
 NAMES_SHOWN = 5  # of the files or labels listed in a message
@@ -16,7 +16,7 @@ class DataError(ValueError):
     """The data set cannot be trained on as it is; the message says what to type."""
 
 
-def some(names: list) -> str:
+def names_in_short(names: list) -> str:
     """The first names, and how many more there are."""
     shown = ", ".join(str(name) for name in names[:NAMES_SHOWN])
     return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
@@ -75,5 +75,5 @@ def refuse_no_files(name: str, paths: Iterable[str]):
     found = [f"{path} is {kind}" for path, kind in kinds.items() if kind]
     if found:
         raise DataError(
-            f"{name} names {len(found)} path(s) that are no files: {some(found)} Correct or remove these rows."
+            f"{name} names {len(found)} path(s) that are no files: {names_in_short(found)} Correct or remove these rows."
         )

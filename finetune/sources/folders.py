@@ -14,10 +14,10 @@ from pathlib import Path
 
 from modeling_ast.audio import AUDIO_SUFFIXES
 from modeling_ast.audio.files import search_folder, suffixes_in_words, walk_folder
-from modeling_ast.regular_files import refuse_special
+from modeling_ast.system.regular_files import refuse_special
 
-from ..arguments import DataArguments, local_or_shipped
-from .data_errors import DataError, some
+from ..arguments.groups import DataArguments, local_or_shipped
+from .data_errors import DataError, names_in_short
 from .split_names import SIDES, is_given, named_splits, side_of
 from .tables import DEFAULT_SPLIT_COLUMN, TABLE_SUFFIXES, ClipTable, read_table, with_splits_of_paths
 
@@ -182,7 +182,7 @@ def _split_folders(base: Path, found: list[Subfolder], data: DataArguments) -> l
         name = getattr(data, f"{side}_split_name")
         if name not in by_name:
             raise DataError(
-                f"{base} has no folder {name!r}; it holds {some(list(by_name)) or 'none'}. Pass --{side}_split_name with one "
+                f"{base} has no folder {name!r}; it holds {names_in_short(list(by_name)) or 'none'}. Pass --{side}_split_name with one "
                 "of these, or leave it out."
             )
     names = named_splits(by_name, data)
@@ -214,7 +214,7 @@ def _unclear(base: Path, found: list[Subfolder], named: list[Subfolder]) -> Data
             example = shlex.join(["--train_split_name", pair[0], "--eval_split_name", pair[1]])
             remedy += f", for example {example}"
     return DataError(
-        f"{base} holds the folders {some(names)}: {first.name!r} looks like a split, but its other half is missing; {remedy}. "
+        f"{base} holds the folders {names_in_short(names)}: {first.name!r} looks like a split, but its other half is missing; {remedy}. "
         f"If they are classes, name all: {shlex.join(['--labels', *names])}."
     )
 
@@ -251,7 +251,7 @@ def _left_out(base: Path, found: list[Subfolder], splits: list[Subfolder]) -> st
     lost = [f"{folder.name}/ ({folder.clips} clips)" for folder in found if folder.clips and folder not in splits]
     loose = len(_clips_in(base))
     lost += [f"{loose} clips beside the folders"] if loose else []
-    return f", without {some(lost)}, which no class folder gives a label" if lost else ""
+    return f", without {names_in_short(lost)}, which no class folder gives a label" if lost else ""
 
 
 def _read_split(folder: Subfolder, data: DataArguments) -> ClipTable:

@@ -10,9 +10,9 @@ from pathlib import Path
 import datasets
 import pyarrow.compute as pc
 
-from ..arguments import DataArguments
+from ..arguments.groups import DataArguments
 from .audio_columns import audio_batches, audio_digests, audio_paths
-from .data_errors import DataError, is_empty, require_column, some
+from .data_errors import DataError, is_empty, names_in_short, require_column
 from .labels import label_lists
 from .stored_features import FEATURES_COLUMN
 from .tables import PATH_COLUMNS
@@ -125,7 +125,7 @@ def groups_of(
         empty = [row_name(row) for row in chosen if is_empty(values[row])]
         if empty:
             raise DataError(
-                f"Row(s) {some(empty)} have nothing in the column {data.group_column_name!r}. Fill in what they belong "
+                f"Row(s) {names_in_short(empty)} have nothing in the column {data.group_column_name!r}. Fill in what they belong "
                 "to (a value of its own for a clip that belongs to no other), remove them, or leave out "
                 "--group_column_name."
             )
@@ -134,7 +134,7 @@ def groups_of(
     nameless = [row_name(row) for row in chosen if names[row] is None]
     if nameless:
         raise DataError(
-            f"Row(s) {some(nameless)} have no file name, in which group_file_pattern={data.group_file_pattern!r} could find "
+            f"Row(s) {names_in_short(nameless)} have no file name, in which group_file_pattern={data.group_file_pattern!r} could find "
             "anything. Pass --group_column_name with a column that says what belongs together."
         )
     pattern = re.compile(data.group_file_pattern)
@@ -146,7 +146,7 @@ def groups_of(
     if unmatched:
         raise DataError(
             f"group_file_pattern={data.group_file_pattern!r} finds nothing in {len(unmatched)} of {len(chosen)} file names: "
-            f"{some(unmatched)}. Pass a --group_file_pattern that finds something in each of them (without folder and "
+            f"{names_in_short(unmatched)}. Pass a --group_file_pattern that finds something in each of them (without folder and "
             "suffix), or rename these files."
         )
     return {row: match[part] for row, match in matches.items()}
@@ -188,7 +188,7 @@ def torn_recordings_note(splits: datasets.DatasetDict, split_method: str, data: 
         return None
     pattern = BEFORE_LAST_PART if sizes.total() == num_clips else f"{BEFORE_LAST_PART}|^.+"
     return (
-        f"file names look like pieces of {len(sizes)} recordings, of which {len(torn)} ({some(torn)}) are on both sides of the "
+        f"file names look like pieces of {len(sizes)} recordings, of which {len(torn)} ({names_in_short(torn)}) are on both sides of the "
         "split, which makes the score too good if they are; keep them together with --group_file_pattern "
         f"{shlex.quote(pattern)}"
     )

@@ -16,7 +16,7 @@ import datasets
 import numpy as np
 import pandas as pd
 
-from .data_errors import DataError, is_empty, some
+from .data_errors import DataError, is_empty, names_in_short
 
 LABEL_CSV_COLUMNS = ("index", "mid", "display_name")
 SEVERAL = (list, tuple, np.ndarray)
@@ -80,7 +80,7 @@ class ClipLabels:
         unknown = sorted(set(ignored) - found)
         if unknown:
             raise DataError(
-                f"ignore_labels names {some(unknown)}, which no clip has; there are {some(sorted(found))}. Correct "
+                f"ignore_labels names {names_in_short(unknown)}, which no clip has; there are {names_in_short(sorted(found))}. Correct "
                 "--ignore_labels."
             )
         return [row for row, labels in enumerate(self.lists) if not set(labels) & set(ignored)]
@@ -98,7 +98,7 @@ class ClipLabels:
         if unknown:
             raise DataError(
                 f"{len(unknown)} label(s) of the clips are not among those of --label_csv (as a mid or a display name) or "
-                f"--labels: {some(unknown)}. Add them there, or leave their clips out with --ignore_labels."
+                f"--labels: {names_in_short(unknown)}. Add them there, or leave their clips out with --ignore_labels."
             )
         ignored = self.resolve(ignored)
         return [name for name in self.order if name not in ignored]
@@ -186,13 +186,13 @@ def label_rows(columns: dict[str, list], names: Sequence[str], row_name: Callabl
         empty = [row_name(row) for row, value in enumerate(values) if is_empty(value)]
         if empty:
             raise DataError(
-                f"Row(s) {some(empty)} have nothing in the column {name!r}, one of --label_columns. Write 0 for a clip that "
+                f"Row(s) {names_in_short(empty)} have nothing in the column {name!r}, one of --label_columns. Write 0 for a clip that "
                 "does not have the label, remove the row where it is not known, or leave the column out of --label_columns."
             )
         shares[name] = [_share(value) for value in values]
         wrong = [row for row, share in enumerate(shares[name]) if share is None or not 0 <= share <= 1]
         if wrong:
-            shown = some([f"{values[row]!r:.40} (row {row_name(row)})" for row in wrong])
+            shown = names_in_short([f"{values[row]!r:.40} (row {row_name(row)})" for row in wrong])
             raise DataError(
                 f"The column {name!r}, one of --label_columns, holds {shown}, expected 0 and 1, or shares between them. "
                 "Divide counts by the number of annotators, percentages by 100; or leave the column out of --label_columns."
@@ -249,13 +249,13 @@ def read_label_csv(path: str | Path) -> LabelTable:
         doubled = [value for value, count in Counter(frame[column]).items() if count > 1 or not value.strip()]
         if doubled:
             raise DataError(
-                f"label_csv={str(path)!r} holds {some([repr(value) for value in doubled])} more than once or empty in the "
+                f"label_csv={str(path)!r} holds {names_in_short([repr(value) for value in doubled])} more than once or empty in the "
                 f"column {column!r}. Give every label an index, a mid and a name of its own."
             )
     wanted = [str(index) for index in range(len(frame))]
     if set(frame["index"]) != set(wanted):
         raise DataError(
-            f"label_csv={str(path)!r} has the indices {some(frame['index'].tolist())}, expected 0 to {len(frame) - 1}, each "
+            f"label_csv={str(path)!r} has the indices {names_in_short(frame['index'].tolist())}, expected 0 to {len(frame) - 1}, each "
             "once. Number the labels so, in the order of the outputs."
         )
     frame = frame.set_index("index").loc[wanted]
@@ -356,7 +356,7 @@ def _text(value, column_name: str) -> str:
 def _refuse_empty(values: list, column_name: str, row_name: Callable[[int], str], remedy: str):
     empty = [row_name(row) for row, value in enumerate(values) if is_empty(value)]
     if empty:
-        raise DataError(f"Row(s) {some(empty)} have nothing in the column {column_name!r}. {remedy}.")
+        raise DataError(f"Row(s) {names_in_short(empty)} have nothing in the column {column_name!r}. {remedy}.")
 
 
 def _refuse_mixed(values: list, column_name: str, row_name: Callable[[int], str]):
@@ -393,7 +393,7 @@ def _listed(values: list, column_name: str, separator: str | None, row_name: Cal
     texts, figures = kinds & {str}, kinds & {int, float, bool}
     if kinds - texts - figures or (texts and figures):
         raise DataError(
-            f"The lists of the label column {column_name!r} hold {some(sorted(kind.__name__ for kind in kinds))}. "
+            f"The lists of the label column {column_name!r} hold {names_in_short(sorted(kind.__name__ for kind in kinds))}. "
             "Expected names of labels only, or only 0 and 1 for each label there is. Name another with "
             "--label_column_name."
         )
@@ -414,7 +414,7 @@ def _from_multi_hot(
         if not all(0 <= value <= 1 for value in values):
             wrong = [value for value in values if value not in (0, 1)]
             raise DataError(
-                f"Row {row_name(row)} of the multi-hot column {column_name!r} holds {some(wrong)}, expected only 0 and 1, or "
+                f"Row {row_name(row)} of the multi-hot column {column_name!r} holds {names_in_short(wrong)}, expected only 0 and 1, or "
                 "shares between them. Write names in place of indices, divide counts by the number of annotators, or name "
                 "another column with --label_column_name."
             )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import datasets
 
-from modeling_ast.regular_files import refuse_special
+from modeling_ast.system.regular_files import refuse_special
 
 from .data_errors import DataError
 

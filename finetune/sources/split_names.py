@@ -8,7 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable
 
-from ..arguments import DataArguments
+from ..arguments.groups import DataArguments
 from .data_errors import DataError, counted
 
 SIDES = ("train", "eval", "validation")

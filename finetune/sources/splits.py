@@ -18,14 +18,14 @@ import datasets
 import pyarrow as pa
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
 
-from modeling_ast.regular_files import refuse_special
-from modeling_ast.surroundings import cache_hint
+from modeling_ast.system.regular_files import refuse_special
+from modeling_ast.system.surroundings import cache_hint
 
-from ..arguments import DataArguments, local_or_shipped
+from ..arguments.groups import DataArguments, local_or_shipped
 from .annotations import join_annotations, refuse_unjoined
 from .array_columns import array_key, arrays_as_files, refuse_clipped_integers
 from .audio_columns import missing_files, rows_without_audio
-from .data_errors import DataError, counted, is_empty, refuse_no_files, require_column, some
+from .data_errors import DataError, counted, is_empty, names_in_short, refuse_no_files, require_column
 from .folders import is_parquet_data_set, read_folder
 from .grouping import AT_RANDOM, file_paths, grouping_in_words, groups_of
 from .labels import (
@@ -177,7 +177,7 @@ def _rows_of_folds(clips: Clips, kept: list[int], data: DataArguments) -> tuple[
         return kept, ""
     present = Counter(clips.splits[row] for row in kept)
     if not clips.split_column:
-        return kept, f", of the splits {some(list(present))} together" if len(present) > 1 else ""
+        return kept, f", of the splits {names_in_short(list(present))} together" if len(present) > 1 else ""
     column = data.split_column_name
     if column == DEFAULT_SPLIT_COLUMN:
         return kept, f"; the column {column!r} has no part in it"
@@ -201,12 +201,12 @@ def _folds(clips: Clips, kept: list[int], data: DataArguments) -> dict[int, str]
     empty = [clips.row_name(row) for row in kept if is_empty(values[row])]
     if empty:
         raise DataError(
-            f"Row(s) {some(empty)} have nothing in the column {name!r}. Fill in their folds or remove them."
+            f"Row(s) {names_in_short(empty)} have nothing in the column {name!r}. Fill in their folds or remove them."
         )
     fold_of = {row: str(values[row]) for row in kept}
     if len(set(fold_of.values())) < 2:
         raise DataError(
-            f"The column {name!r} has {some(sorted(set(fold_of.values())))} for all clips, expected two folds or more. Name "
+            f"The column {name!r} has {names_in_short(sorted(set(fold_of.values())))} for all clips, expected two folds or more. Name "
             "another with --fold_column_name."
         )
     grouping = data.grouping_field()
@@ -217,7 +217,7 @@ def _folds(clips: Clips, kept: list[int], data: DataArguments) -> dict[int, str]
         if torn:
             words = grouping_in_words(data)
             raise DataError(
-                f"{words[0].upper()}{words[1:]} has clips of {some(list(dict.fromkeys(torn)))} in more than one fold of "
+                f"{words[0].upper()}{words[1:]} has clips of {names_in_short(list(dict.fromkeys(torn)))} in more than one fold of "
                 f"{name!r}. Move them into one, or leave out --{grouping}."
             )
     return fold_of
@@ -375,7 +375,9 @@ def clips_of_dataset(
         if split_name in wanted and split_name not in loaded:
             remedy = f"--{side}_split_name, or leave out the names of splits to have one made"
             remedy = remedy if len(loaded) == 1 else flags_to_name(side, loaded, data)
-            raise DataError(f"{name} has no split {split_name!r}; it has {some(list(loaded))}. Pass {remedy}.")
+            raise DataError(
+                f"{name} has no split {split_name!r}; it has {names_in_short(list(loaded))}. Pass {remedy}."
+            )
     _refuse_unused_columns(loaded, data)
     tables, labels, features = [], [], []
     for name in wanted:
@@ -408,7 +410,7 @@ def clips_of_dataset(
         return _split_by_column(clips, data, columns, "" if whole else f" of its only split {wanted[0]!r}")
     if data.split_column_name != DEFAULT_SPLIT_COLUMN and not pooled:
         raise DataError(
-            f"split_column_name={data.split_column_name!r} was given, but {name} has the splits {some(list(loaded))}. Leave out "
+            f"split_column_name={data.split_column_name!r} was given, but {name} has the splits {names_in_short(list(loaded))}. Leave out "
             "--split_column_name, or name two of these with --train_split_name and --eval_split_name."
         )
     splits = [split for split, table in zip(wanted, tables, strict=True) for _ in range(len(table))]
@@ -433,12 +435,12 @@ def _refuse_missing_audio(clips: Clips):
     """Refuse rows without audio, and files that are not there."""
     empty = [clips.row_name(row) for row in rows_without_audio(clips.rows)]
     if empty:
-        raise DataError(f"Row(s) {some(empty)} have no audio. Fill them in or remove them.")
+        raise DataError(f"Row(s) {names_in_short(empty)} have no audio. Fill them in or remove them.")
     missing = missing_files(clips.rows)
     refuse_no_files("The audio column", missing)
     if missing:
         raise DataError(
-            f"The audio column names {len(missing)} file(s) that are not there: {some(missing)}. Correct or remove these rows."
+            f"The audio column names {len(missing)} file(s) that are not there: {names_in_short(missing)}. Correct or remove these rows."
         )
 
 
@@ -534,7 +536,7 @@ def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[in
         )
     if not labels.multi_label and len(found) < 2:
         raise DataError(
-            f"All clips have the label {some(sorted(found))}. A classifier needs two classes or more: give each its own "
+            f"All clips have the label {names_in_short(sorted(found))}. A classifier needs two classes or more: give each its own "
             f"folder, or name the right column with --label_column_name (now {data.label_column_name!r})."
         )
     if labels.order is None:
@@ -574,7 +576,7 @@ def _named_sides(clips: Clips, kept: list[int], data: DataArguments) -> tuple[di
     empty = [clips.row_name(row) for row in kept if is_empty(clips.splits[row])]
     if empty:
         raise DataError(
-            f"Row(s) {some(empty)} have nothing in the column {data.split_column_name!r}. Fill them in or remove them."
+            f"Row(s) {names_in_short(empty)} have nothing in the column {data.split_column_name!r}. Fill them in or remove them."
         )
     sides = {name: side for side, name in split_names(data).items()}
     others = Counter({name: count for name, count in found.items() if name not in sides})

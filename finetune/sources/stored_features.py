@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modeling_ast.audio import AudioError
-from modeling_ast.regular_files import refuse_special
+from modeling_ast.system.regular_files import refuse_special
 
 FEATURES_COLUMN = "features"
 NAME_COLUMN = "features_from"  # of each clip in messages: its file, or its row

@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Iterable
 
-from ..arguments import DataArguments
+from ..arguments.groups import DataArguments
 from .data_errors import DataError
 
 BEGINNINGS = {"start", "starts", "begin", "begins", "beginning", "onset", "tmin", "xmin", "tstart"}

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 
 from modeling_ast.audio import AudioError
 
-from ..arguments import DataArguments
+from ..arguments.groups import DataArguments
 from .array_columns import RATE, encoded_arrays, is_array_value
-from .data_errors import DataError, is_empty, missing_column, refuse_no_files, require_column, some
+from .data_errors import DataError, is_empty, missing_column, names_in_short, refuse_no_files, require_column
 from .labels import class_names, label_rows, label_texts, looks_like_label_column
 from .split_names import side_of
 from .stored_features import FEATURES_COLUMN, refuse_shape
@@ -105,7 +105,7 @@ def read_table(table: Path, data: DataArguments) -> ClipTable:
     empty = [row for row, value in enumerate(columns[clips], 1) if is_empty(value)]
     if empty:
         raise DataError(
-            f"{table}: row(s) {some(empty)} have nothing in the column {clips_name!r}. Fill them in or remove them."
+            f"{table}: row(s) {names_in_short(empty)} have nothing in the column {clips_name!r}. Fill them in or remove them."
         )
     if clips == FEATURES_COLUMN:
         columns[clips] = _resolve_features(columns[clips], table, clips_name)
@@ -118,7 +118,7 @@ def read_table(table: Path, data: DataArguments) -> ClipTable:
     refuse_no_files(str(table), missing)
     if missing:
         raise DataError(
-            f"{table} names {len(missing)} file(s) that are not there: {some(missing)}. Paths are taken as relative to "
+            f"{table} names {len(missing)} file(s) that are not there: {names_in_short(missing)}. Paths are taken as relative to "
             f"{table.parent}. Correct or remove these rows."
         )
     return ClipTable(columns, original_layout, label_order)
@@ -141,11 +141,11 @@ def refuse_other_label_columns(names: Iterable[str], data: DataArguments):
     parts = [part.strip() for name in missing for part in name.split(",")]
     if len(parts) > len(missing) and set(parts) <= set(names):
         raise DataError(
-            f"label_columns names {some([*map(repr, missing)])}, which is no column but several. Write them with spaces: "
+            f"label_columns names {names_in_short([*map(repr, missing)])}, which is no column but several. Write them with spaces: "
             f"{shlex.join(['--label_columns', *parts])}."
         )
     raise DataError(
-        f"label_columns names {some([*map(repr, missing)])}, which the data set has not; it has "
+        f"label_columns names {names_in_short([*map(repr, missing)])}, which the data set has not; it has "
         f"{', '.join(map(repr, names))}. Pass --label_columns with some of these."
     )
 
@@ -251,7 +251,7 @@ def refuse_doubled_columns(table: Path, names: Iterable[str]):
     doubled = sorted(str(name) for name, count in Counter(names).items() if count > 1 and name != "")
     if doubled:
         raise DataError(
-            f"{table} has more than one column {some([repr(name) for name in doubled])}. Rename or remove all of them but one "
+            f"{table} has more than one column {names_in_short([repr(name) for name in doubled])}. Rename or remove all of them but one "
             "each."
         )
 
@@ -296,7 +296,9 @@ def _original_records(table: Path) -> dict[str, list] | None:
     if ORIGINAL_LIST not in content:
         if all(isinstance(column, dict) or _is_plain_list(column) for column in content.values()):
             return None
-        raise DataError(f"{table} has {some([*map(repr, content)])} in place of {ORIGINAL_LIST!r}. {expected}.")
+        raise DataError(
+            f"{table} has {names_in_short([*map(repr, content)])} in place of {ORIGINAL_LIST!r}. {expected}."
+        )
     records = content[ORIGINAL_LIST]
     if not isinstance(records, list):
         raise DataError(f"{table} has under {ORIGINAL_LIST!r} no list of clips. {expected}.")
@@ -330,7 +332,7 @@ def _resolve_features(values: list, table: Path, column_name: str) -> list[str] 
         strange = [row for row, value in enumerate(values, 1) if not value.lower().endswith(".npy")]
         if strange:
             raise DataError(
-                f"{table}: row(s) {some(strange)} of the column {column_name!r} are no paths of .npy files, such as "
+                f"{table}: row(s) {names_in_short(strange)} of the column {column_name!r} are no paths of .npy files, such as "
                 f"{values[strange[0] - 1]!r:.80}. Name another with --features_column_name."
             )
         return [str(table.parent / value) for value in values]

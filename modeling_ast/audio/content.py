@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
-from ..regular_files import only_files
+from ..system.regular_files import only_files
 
 PIECE = 1 << 22  # bytes read at a time where a file is searched
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..atomic_files import temporary_folder
+from ..system.atomic_files import temporary_folder
 from .content import BytesContent, Content
 from .errors import first_line
 from .limits import Allowance

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from ..regular_files import what_is_special
+from ..system.regular_files import what_is_special
 from .errors import AudioError
 
 # What libsndfile and FFmpeg tell by a file's content to be audio, or a film, whose sound is decoded. Not here: files without a

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ..regular_files import SpecialFileError, only_files
+from ..system.regular_files import SpecialFileError, only_files
 from .channels import channel_number, one_channel, parse_channels, silent_band_note, sound_notes
 from .content import BytesContent, Content, FileContent
 from .decoders import (

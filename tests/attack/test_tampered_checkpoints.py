@@ -37,7 +37,7 @@ from modeling_ast import (
     run_tagging,
     unregister,
 )
-from modeling_ast.checkpoint_fields import PipelineCheckpointError
+from modeling_ast.checkpoints.fields import PipelineCheckpointError
 
 pytestmark = pytest.mark.attack
 

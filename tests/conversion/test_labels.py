@@ -10,7 +10,7 @@ import pytest
 from transformers import ASTConfig
 
 from conversion.errors import ConversionError
-from conversion.labels import read_labels
+from conversion.label_files import read_labels
 from conversion.original_datasets import ORIGINAL_DATASETS
 
 # Output order of the released checkpoints. Source: class_labels_indices.csv of each recipe of YuanGongND/ast.

@@ -199,14 +199,14 @@ def test_an_interrupted_conversion_leaves_nothing(make_original, tmp_path, stop)
     script = (
         "import os, signal, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job may have been told to ignore it
-        "from conversion import checkpoint_folder, run_conversion, weight_map\n"
+        "from conversion import output_checkpoint, run_conversion, weight_map\n"
         "weight_map.NUM_LAYERS = 2\n"
-        "save = checkpoint_folder.save_file\n"
+        "save = output_checkpoint.save_file\n"
         "def save_and_stop(*arguments, **options):\n"
         "    save(*arguments, **options)\n"
         f"    os.kill(os.getpid(), {int(stop)})\n"
         "    time.sleep(30)\n"
-        "checkpoint_folder.save_file = save_and_stop\n"
+        "output_checkpoint.save_file = save_and_stop\n"
         "sys.exit(run_conversion.main(sys.argv[1:]))\n"
     )
     run = subprocess.run(
@@ -447,7 +447,7 @@ def test_tensors_in_another_memory_order_are_converted(make_original, convert, t
 
 
 def test_a_checkpoint_that_does_not_agree_is_not_kept(make_original, convert, tmp_path, monkeypatch):
-    from conversion import checkpoint_folder
+    from conversion import output_checkpoint
 
     def swapped(tensors, classifier):
         hub = original_to_hub(tensors, classifier)
@@ -455,8 +455,8 @@ def test_a_checkpoint_that_does_not_agree_is_not_kept(make_original, convert, tm
         hub[layer + "query.weight"], hub[layer + "key.weight"] = hub[layer + "key.weight"], hub[layer + "query.weight"]
         return hub
 
-    original_to_hub = checkpoint_folder.original_to_hub
-    monkeypatch.setattr(checkpoint_folder, "original_to_hub", swapped)
+    original_to_hub = output_checkpoint.original_to_hub
+    monkeypatch.setattr(output_checkpoint, "original_to_hub", swapped)
     code, _, err = convert(make_original(), tmp_path / "ast")
     assert code == 1
     assert "does not agree with the original: largest difference of the logits" in err

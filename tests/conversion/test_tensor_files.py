@@ -24,7 +24,7 @@ from special_paths import WORDS, make_special, never_waits
 from transformers import ASTConfig, ASTForAudioClassification
 
 from conversion.errors import ConversionError
-from conversion.labels import read_labels
+from conversion.label_files import read_labels
 from conversion.tensor_files import read_hub_checkpoint, read_state_dict
 
 FORMATS = {"zip": True, "legacy": False}  # torch.save's `_use_new_zipfile_serialization`

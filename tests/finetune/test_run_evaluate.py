@@ -14,9 +14,9 @@ from transformers import ASTFeatureExtractor as StockFeatureExtractor
 from transformers import ASTForAudioClassification as StockModel
 
 from finetune import run_evaluate
-from finetune.arguments import DataArguments
+from finetune.arguments.groups import DataArguments
 from finetune.run_evaluate import main, print_evaluations, print_table, write_evaluations, write_predictions
-from finetune.scoring import (
+from finetune.scores.scoring import (
     DivergedError,
     ScoringError,
     checkpoint_dataset,

@@ -13,10 +13,10 @@ import yaml
 from safetensors.torch import load_file
 from transformers import pipeline
 
-from finetune.arguments import SIZE_FIELDS, ModelArguments
-from finetune.demo import scores_of_stock_transformers
+from finetune.arguments.groups import SIZE_FIELDS, ModelArguments
+from finetune.drums_demo import scores_of_stock_transformers
 from finetune.run_finetune import main
-from finetune.training_run import build_model
+from finetune.runs.training_run import build_model
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, register, unregister
 
 TINY = {
@@ -206,7 +206,9 @@ def test_a_bad_file_met_in_training_stops_the_run_with_its_name(tmp_path, capsys
             soundfile.write(tmp_path / "clips" / label / f"{index}.wav", samples, 16_000)
     victim = tmp_path / "clips" / "a" / "0.wav"
     # The look up front misses the file, as it may in a data set of more than 200 clips.
-    monkeypatch.setattr("finetune.training_run.normalization_warning", lambda *_: victim.write_bytes(b"") and None)
+    monkeypatch.setattr(
+        "finetune.runs.training_run.normalization_warning", lambda *_: victim.write_bytes(b"") and None
+    )
     settings = TINY | {
         "dataset_name": str(tmp_path / "clips"),
         "output_dir": str(tmp_path / "run"),

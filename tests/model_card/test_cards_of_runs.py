@@ -15,7 +15,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index, model_index_to_eval_results
 from tiny_runs import DRUMS, FIXTURES, RECIPE, SIZES, train, train_multi_class, train_multi_label, write_clips
 
-from finetune.command_line import recorded_arguments
+from finetune.arguments.command_line import recorded_arguments
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import read_audio
 

@@ -34,8 +34,8 @@ from demo_runs import (
 )
 
 from modeling_ast.attention_maps import attention_maps
-from modeling_ast.installation import install_command
-from modeling_ast.tagging import AudioTagger, FileTags, Segment, Tag
+from modeling_ast.system.installation import install_command
+from modeling_ast.tagging.tagger import AudioTagger, FileTags, Segment, Tag
 
 gradio = pytest.importorskip("gradio")
 from model_card import demo_page, run_demo  # noqa: E402

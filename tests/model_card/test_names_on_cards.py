@@ -12,7 +12,7 @@ from test_model_card import edit_json, make_checkpoint
 
 from model_card.render import render_model_card, write_model_card
 from model_card.run_summary import write_run_summary
-from modeling_ast.names_as_text import html_text, markdown_block, markdown_code, markdown_text, storable
+from modeling_ast.system.names_as_text import html_text, markdown_block, markdown_code, markdown_text, storable
 
 NAMES = (
     "a|b",

@@ -9,7 +9,7 @@ import soundfile
 from demo_runs import RATE, noise, save_checkpoint
 
 from modeling_ast.audio import AudioError, AudioLimits, AudioReader
-from modeling_ast.tagging import AudioTagger
+from modeling_ast.tagging.tagger import AudioTagger
 
 gradio = pytest.importorskip("gradio")
 from fastapi import FastAPI  # noqa: E402

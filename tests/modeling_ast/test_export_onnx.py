@@ -21,7 +21,7 @@ from varied_model import vary_scores
 
 from modeling_ast import ASTFeatureExtractor, ASTForAudioClassification, export_onnx, run_export
 from modeling_ast.export_onnx import Candidate, ExportError, QuantizationReport
-from modeling_ast.installation import install_command
+from modeling_ast.system.installation import install_command
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

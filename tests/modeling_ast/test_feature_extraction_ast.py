@@ -22,9 +22,10 @@ from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_
     ASTFeatureExtractor as StockFeatureExtractor,
 )
 
-from modeling_ast import ASTFeatureExtractor, feature_extraction_ast, log_mel, log_mel_kernels
+from modeling_ast import ASTFeatureExtractor, feature_extraction_ast
 from modeling_ast.audio.arrays import look_like_channels
-from modeling_ast.log_mel import log_mel_spectrogram, mel_filter_bank, num_frames, num_samples
+from modeling_ast.features import log_mel, log_mel_kernels
+from modeling_ast.features.log_mel import log_mel_spectrogram, mel_filter_bank, num_frames, num_samples
 
 # Every step before the Fourier transform is rounded as Kaldi's, so that even almost empty bins come out alike.
 MEAN_TOLERANCE, MAX_TOLERANCE = 1e-6, 1e-5
@@ -169,7 +170,7 @@ from modeling_ast import ASTFeatureExtractor
 waveform = soundfile.read(sys.argv[1], dtype="float32")[0]
 features = ASTFeatureExtractor(max_length=32)([waveform] * 2, sampling_rate=16_000).input_values
 print(*features[1][-1])
-print("modeling_ast.log_mel_kernels" in sys.modules)
+print("modeling_ast.features.log_mel_kernels" in sys.modules)
 """
     path = drum_rows[0]["path"]
     child = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)

@@ -22,12 +22,14 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.audio_spectrogram_transformer import modeling_audio_spectrogram_transformer as stock
 
-from finetune.augmentation import Augmentation
-from finetune.collator import ASTDataCollator, model_inputs
-from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel, linear, log_mel
+from finetune.clip_sets.augmentation import Augmentation
+from finetune.clip_sets.collator import ASTDataCollator, model_inputs
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
 from modeling_ast import modeling_ast as implementation
-from modeling_ast.adapters import LORA_TARGET_MODULES
-from modeling_ast.linear import ASTLinear, Product
+from modeling_ast.checkpoints.adapters import LORA_TARGET_MODULES
+from modeling_ast.features import log_mel
+from modeling_ast.layers import linear
+from modeling_ast.layers.linear import ASTLinear, Product
 from modeling_ast.modeling_ast import NUM_CLASS_TOKENS
 
 ROUNDING = 1e-5  # float32 sums in another order, of numbers around 1

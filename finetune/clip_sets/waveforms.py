@@ -1,0 +1,316 @@
+"""The clips of a split as a data set to train on.
+
+A split is a `datasets.Dataset` with undecoded audio; see `sources.splits` for where it comes from and `split_checks` for what is
+found out about it before training.
+"""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+
+import datasets
+import fsspec
+import numpy as np
+from fsspec.implementations.local import LocalFileSystem
+from torch.utils.data import Dataset
+
+from modeling_ast.audio import AudioError, AudioReader, Heard, audio_duration
+from modeling_ast.features.log_mel import FRAME_LENGTH_MS, frame_length
+from modeling_ast.system.regular_files import SpecialFileError, refuse_special
+
+from ..sources.labels import SHARES_COLUMN, has_soft_labels, is_multi_label, label_lists, label_names, label_of
+from .augmentation import Augmentation, Draws, change_speed, mix_waveforms, samples_needed
+from .clip_notes import NotesSaid
+
+
+def hear_clip(audio: dict, reader: AudioReader, max_samples: int | None = None) -> Heard:
+    """Decode one value of an undecoded audio column, and refuse what is too short for a single frame.
+
+    Args:
+        audio (`dict`): `{"bytes": ..., "path": ...}`.
+        reader ([`AudioReader`]): how it is heard.
+        max_samples (`int`, *optional*): how many samples are of interest; see [`AudioReader.hear`]. There may be more.
+
+    Raises:
+        AudioError: if it cannot be decoded, is empty or too short, holds NaN, or is refused.
+    """
+    heard = reader.hear(audio, clip_name(audio), max_samples)
+    rate, length = reader.sampling_rate, len(heard.waveform)
+    if length < frame_length(rate):
+        raise AudioError(
+            f"{clip_name(audio)} lasts {1000 * length / rate:.0f} ms, a frame needs {FRAME_LENGTH_MS} ms. Remove it or pad it "
+            "with silence."
+        )
+    return heard
+
+
+def fetched(audio: dict) -> dict:
+    """Audio with the content of a file that lies elsewhere, such as hf://datasets/...; of this machine as it is.
+
+    Args:
+        audio (`dict`): `{"bytes": ..., "path": ...}`.
+
+    Raises:
+        AudioError: if there is no such file, or it cannot be had.
+    """
+    path = audio["path"]
+    if audio["bytes"] is not None or path is None or "://" not in path:
+        return audio
+    try:
+        remote = fsspec.open(path, "rb")
+        if isinstance(remote.fs, LocalFileSystem):  # file://
+            refuse_special(remote.path)
+        with remote as file:
+            return {"bytes": file.read(), "path": path}
+    except FileNotFoundError as error:
+        raise AudioError(f"There is no file {path}. Put it there.") from error
+    except SpecialFileError as error:
+        raise AudioError(str(error)) from None
+    except Exception as error:  # each of fsspec's file systems has errors of its own
+        raise AudioError(f"{path} cannot be read: {error}. Check the connection.") from error
+
+
+class ClipDataset(Dataset, ABC):
+    """Clips with their targets: what those at hand and those that are streamed have in common.
+
+    What is to be said of a file is logged when it is first read, and is under `"notes"` of an item that is not augmented.
+    An item's `"label"` is an index, or a float32 vector of shape `(labels,)`: multi-hot for multi-label data, the shares of
+    soft labels, one-hot with `binary_targets`, mixed in training with mixup.
+
+    Args:
+        split (`datasets.Dataset` or [`ClipStream`]): with the columns `"audio"` (undecoded) and `"label"` (`ClassLabel`, or
+            `List` of it), and of soft labels `"label_shares"`.
+        reader ([`AudioReader`]): how their files are heard.
+        max_samples (`int`): samples after which a clip is cut; the model does not hear the rest.
+        augmentation ([`Augmentation`], *optional*): what to draw for items asked for with an epoch.
+        seed (`int`, defaults to 0): seed of these draws.
+        binary_targets (`bool`, defaults to `False`): vectors for single-label clips too, as binary cross-entropy takes
+            them.
+    """
+
+    def __init__(
+        self,
+        split: datasets.Dataset,
+        reader: AudioReader,
+        max_samples: int,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        *,
+        binary_targets: bool = False,
+    ):
+        self.split = split
+        self.reader = reader
+        self.said = NotesSaid()
+        self.max_samples = max_samples
+        self.augmentation = augmentation
+        self.seed = seed
+        self.samples_needed = samples_needed(max_samples, augmentation.max_speed_change if augmentation else 0)
+        self.num_labels = len(label_names(split))
+        self.vector_targets = binary_targets or is_multi_label(split)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    @property
+    def sampling_rate(self) -> int:
+        """Of the waveforms, in Hz."""
+        return self.reader.sampling_rate
+
+    @abstractmethod
+    def _decoded(self, clip) -> tuple[Heard, int | list[int] | np.ndarray]:
+        """A clip as it is heard, and its label."""
+
+    def _hear(self, audio: dict) -> Heard:
+        heard = hear_clip(audio, self.reader, self.samples_needed)
+        self.said.log(heard.notes)
+        return heard
+
+    @abstractmethod
+    def name(self, index: int) -> str:
+        """What to call a clip in a message, by its place in the split."""
+
+    @abstractmethod
+    def label_counts(self) -> np.ndarray:
+        """Clips of each label, of soft labels those where it counts, told without decoding audio: `(labels,)`."""
+
+    @abstractmethod
+    def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
+        """Clips without labels or augmentation, as [`measure_normalization`] takes them.
+
+        Args:
+            count (`int`): how many; 0 for all.
+            seed (`int`): seed of the draw.
+        """
+
+    @abstractmethod
+    def first_keys(self, count: int) -> Sequence:
+        """What to ask for to get the first clips of the split as they are, `count` of them."""
+
+    @abstractmethod
+    def keys_of_first_epoch(self, count: int, seed: int) -> list[tuple]:
+        """What to ask for to get some clips, each as it is and as the first epoch has it.
+
+        Args:
+            count (`int`): how many.
+            seed (`int`): seed of the draw.
+
+        Returns:
+            Pairs of keys.
+        """
+
+    def _plain(self, clip) -> dict:
+        heard, label = self._decoded(clip)
+        item = {"waveform": heard.waveform[: self.max_samples]}
+        item["label"] = self._vector(label) if self.vector_targets else label
+        return item | ({"notes": heard.notes} if heard.notes else {})
+
+    def _augmented(self, clip, draws: Draws, partner) -> dict:
+        """An item; the clip and its partner are what [`_decoded`] takes."""
+        waveform, label = self._read(clip, draws.speed)
+        if self.augmentation.mixup_probability or self.vector_targets:
+            label = self._vector(label)
+        if partner is not None:
+            partner_waveform, partner_label = self._read(partner)
+            weight = draws.mixing_weight
+            waveform = mix_waveforms(waveform, partner_waveform, weight)
+            label = weight * label + (1 - weight) * self._vector(partner_label)
+        if draws.gain != 1:
+            waveform = waveform * np.float32(draws.gain)
+        return {"waveform": waveform, "label": label, "draws": draws}
+
+    def _read(self, clip, speed: float = 1.0) -> tuple[np.ndarray, int | list[int] | np.ndarray]:
+        heard, label = self._decoded(clip)
+        waveform = heard.waveform
+        if speed != 1:
+            # Cut before as well as after: of a clip from the cache no more is there, and nothing else may come of it.
+            waveform = change_speed(waveform[: self.samples_needed], speed)
+            # A clip of little more than one frame must not become shorter than that.
+            waveform = np.pad(waveform, (0, max(0, frame_length(self.sampling_rate) - len(waveform))))
+        return waveform[: self.max_samples], label
+
+    def _vector(self, label: int | list[int] | np.ndarray) -> np.ndarray:
+        if isinstance(label, np.ndarray):
+            return label
+        vector = np.zeros(self.num_labels, dtype=np.float32)
+        vector[label] = 1
+        return vector
+
+    def waveforms(self, clips: Iterable) -> Iterator[np.ndarray]:
+        """Decode clips one after the other, without labels or augmentation."""
+        return (self._read(clip)[0] for clip in clips)
+
+
+class UsableWaveforms:
+    """Waveforms of a split by their places; in place of a clip that cannot be used the next one that can.
+
+    Args:
+        split (`datasets.Dataset`): with the undecoded column `"audio"`.
+        reader ([`AudioReader`]): how their files are heard.
+        max_samples (`int`): how many of a clip are of interest; see [`hear_clip`].
+    """
+
+    def __init__(self, split: datasets.Dataset, reader: AudioReader, max_samples: int):
+        self.split, self.reader, self.max_samples = split, reader, max_samples
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        for place in range(len(self.split)):
+            audio = self.split[(index + place) % len(self.split)]["audio"]
+            try:
+                return hear_clip(audio, self.reader, self.max_samples).waveform
+            except AudioError as error:
+                last = error
+        raise last
+
+
+class ASTDataset(ClipDataset):
+    """Decoded clips of a split, with their targets.
+
+    A training item is asked for by (epoch, index), which also seeds its augmentation, or by (epoch, index, visit) where
+    a clip may come several times in an epoch.
+
+    Args:
+        split (`datasets.Dataset`): with the columns `"audio"` (undecoded) and `"label"` (`ClassLabel`, or `List` of it).
+        args, kwargs: as [`ClipDataset`].
+    """
+
+    cached: Sequence[np.ndarray] | None = None
+
+    @cached_property
+    def labels_alone(self) -> datasets.Dataset:
+        """Rows without the bytes of their audio."""
+        columns = ["label", SHARES_COLUMN] if has_soft_labels(self.split) else ["label"]
+        return self.split.select_columns(columns)
+
+    def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
+        epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
+        if self.augmentation is None or epoch is None:
+            return self._plain(index)
+        draws = self.augmentation.draw(self.seed, epoch, index, len(self), *visit)
+        return self._augmented(index, draws, draws.partner)
+
+    def read_from(self, cached: Sequence[np.ndarray]):
+        """Take the clips from decoded ones instead of their files.
+
+        Args:
+            cached (sequence of `np.ndarray` of shape `(samples,)`): for each clip its first [`samples_needed`] samples or
+                more, at the sampling rate of this data set; see [`WaveformCache`].
+        """
+        self.cached = cached
+
+    def _decoded(self, index: int) -> tuple[Heard, int | list[int] | np.ndarray]:
+        if self.cached is not None:
+            return Heard(self.cached[index]), label_of(self.labels_alone[index])
+        row = self.split[index]
+        return self._hear(row["audio"]), label_of(row)
+
+    def label_lists(self) -> list[list[int]]:
+        """Indices of the labels of every clip, told without decoding audio; one each for single-label data.
+
+        Of soft labels those that count; see [`label_lists`].
+        """
+        return label_lists(self.split)
+
+    def label_counts(self) -> np.ndarray:
+        """Clips of each label, told without decoding audio: `(labels,)`."""
+        labels = np.fromiter(itertools.chain.from_iterable(self.label_lists()), dtype=np.int64)
+        return np.bincount(labels, minlength=self.num_labels)
+
+    def lengths(self) -> np.ndarray:
+        """Samples of every clip as the model hears them, told from the files' headers: `(clips,)`."""
+        durations = [audio_duration(row["audio"]) for row in self.split.select_columns("audio")]
+        return np.minimum(np.round(np.array(durations) * self.sampling_rate).astype(np.int64), self.max_samples)
+
+    def name(self, index: int) -> str:
+        """What to call a clip in a message."""
+        return clip_name(self.split[index]["audio"])
+
+    def first_keys(self, count: int) -> range:
+        """Places of the first clips."""
+        return range(min(count, len(self)))
+
+    def keys_of_first_epoch(self, count: int, seed: int) -> list[tuple[int, tuple[int, int]]]:
+        """Of clips drawn at random, each by its place and by (0, place)."""
+        return [(index, (0, index)) for index in self._drawn(count, seed)]
+
+    def _drawn(self, count: int, seed: int) -> list[int]:
+        """Places of clips drawn at random; of all for a `count` of 0."""
+        return np.random.default_rng(seed).permutation(len(self))[: count or None].tolist()
+
+    def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
+        """Clips drawn at random, in the order of the rows, as [`measure_normalization`] takes them.
+
+        Args:
+            count (`int`): how many; 0 for all.
+            seed (`int`): seed of the draw.
+        """
+        return (self._clip(index) for index in sorted(self._drawn(count, seed)))
+
+    def _clip(self, index: int) -> np.ndarray:
+        """A clip without its label or augmentation."""
+        return self._read(index)[0]
+
+
+def clip_name(audio: dict) -> str:
+    """What to call an undecoded audio value in a message."""
+    return audio["path"] or "a clip without a path"

@@ -1,0 +1,302 @@
+"""The sections of `run_summary.json` that a training writes: what it was given and what came out."""
+
+import hashlib
+import itertools
+import os
+import platform
+import re
+import resource
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+import datasets
+import torch
+from transformers.trainer_utils import TrainOutput
+
+from model_card import run_summary
+from model_card.licenses import InheritedLicense, inherited_license
+from modeling_ast.audio import DEFAULT_RESAMPLER
+
+from ..arguments.command_line import recorded_arguments
+from ..arguments.groups import (
+    SIZE_FIELDS,
+    ASTTrainingArguments,
+    AugmentationArguments,
+    DataArguments,
+    OptimizationArguments,
+    local_or_shipped,
+)
+from ..clip_sets.clip_notes import NotedClip
+from ..clip_sets.precomputed import digest_of_features
+from ..clip_sets.streaming import ClipStream
+from ..sources.audio_columns import audio_paths, audio_sizes
+from ..sources.folders import data_folder
+from ..sources.labels import SHARE_THAT_COUNTS, has_soft_labels, label_lists, label_names, share_lists
+from ..sources.stored_features import is_precomputed
+from ..sources.tables import TABLE_SUFFIXES
+from ..training.run_folder import BEST_CHECKPOINT, FREE_SETTINGS
+
+GIGA = 1e9
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+RESAMPLER_OF_OLD_RUNS = ("resampler", DEFAULT_RESAMPLER)
+PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate", "soxr")
+
+
+def origin_section(argv: list[str], start: str | None) -> dict:
+    """Which version of the kit was called how and when, and what was trained further.
+
+    Args:
+        argv (`list[str]`): the command line; see [`recorded_arguments`] for what is left out.
+        start (`str`, *optional*): the checkpoint that was trained further.
+    """
+    base = shown_checkpoint(start) if start else None
+    return run_summary.origin_section(["ast-finetune", *recorded_arguments(argv)], base)
+
+
+def shown_checkpoint(name: str) -> str:
+    """A Hub id as it is; of a folder its name, by which the card knows a local checkpoint: where it lies is private."""
+    return hub_id_or_none(name) or f"./{run_summary.shown_name(name)}"
+
+
+def hub_id_or_none(name: str | None) -> str | None:
+    """`name` if it is an id on the Hub; folders and files of this machine are nobody else's business."""
+    return None if name is None or local_or_shipped(name).exists() else name
+
+
+def license_section(given: str | None, start: str | None) -> dict:
+    """The licence of the trained model, and the notice that has to go along with weights it was trained from.
+
+    Args:
+        given (`str`, *optional*): `--license`; without it the model has that of the checkpoint it starts from.
+        start (`str`, *optional*): the checkpoint that is trained further; see [`inherited_license`].
+    """
+    inherited = inherited_license(start) if start else InheritedLicense()
+    section = {"license": given or inherited.license}
+    return section | ({"license_notice": inherited.notice} if inherited.notice else {})
+
+
+def license_in_words(license: str | None, start: str) -> str:
+    """What the licence of a model is that was not given one; a part of a line."""
+    if license is None:
+        return f"{start} names no licence: pass --license to have one on the card"
+    return f"licence {license}, that of {start}; otherwise pass --license"
+
+
+def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method: str) -> dict:
+    """Where the clips came from, how they were split, how many there are of each label."""
+    name = hub_id_or_none(args.dataset_name) or _local_name(args)
+    hub_id = hub_id_or_none(args.dataset_name)
+    section = {
+        "name": name,
+        "hub_id": hub_id if HUB_ID.fullmatch(hub_id or "") else None,  # data in Python may have any name
+        **(
+            {"features_column": args.features_column_name}
+            if args.features_column_name
+            else {"audio_column": args.audio_column_name}
+        ),
+        **({"label_columns": args.label_columns} if args.label_columns else {"label_column": args.label_column_name}),
+        # What the share of a soft label has to be for its clip to be counted and scored as one that has it.
+        **({"share_that_counts": SHARE_THAT_COUNTS} if has_soft_labels(splits["train"]) else {}),
+        "split_method": split_method,
+        "splits": {_split_name(args, side): _describe_split(split) for side, split in splits.items()},
+    }
+    if "license" in splits["train"].column_names:
+        licenses = {name for split in splits.values() for name in _licenses(split)}
+        section["license"] = sorted(filter(None, licenses))
+    return section
+
+
+def skipped_section(args: DataArguments, skipped: list[dict]) -> list[dict]:
+    """Clips that were left out because they cannot be used: `split`, `file` (see [`shown_file`]) and `reason` of each.
+
+    Args:
+        args ([`DataArguments`]): what the splits are called.
+        skipped (`list[dict]`): as [`look_at_every_clip`] returns them.
+    """
+    return [clip | {"split": _split_name(args, clip["split"])} for clip in skipped]
+
+
+def audio_notes_section(args: DataArguments, noted: Iterable[NotedClip]) -> list[dict]:
+    """What is to be said of clips that are used: `split`, `file`, `kind` and `text` of each note.
+
+    Args:
+        args ([`DataArguments`]): what the splits are called.
+        noted (iterable of [`NotedClip`]): as [`look_at_every_clip`] finds them.
+    """
+    folder = data_folder(args)
+    return [row | {"split": _split_name(args, row["split"])} for clip in noted for row in clip.rows(folder)]
+
+
+def _local_name(args: DataArguments) -> str | None:
+    """Name of the table or folder, or of the folder in which the splits have files of their own; data in Python has none."""
+    if args.dataset_name:
+        path = Path(args.dataset_name).resolve()
+        return path.stem if path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir() else path.name
+    return Path(args.train_file).resolve().parent.name if args.train_file else None
+
+
+def _split_name(args: DataArguments, side: str) -> str:
+    names = {"train": args.train_split_name, "eval": args.eval_split_name, "validation": args.validation_split_name}
+    return names[side] or side
+
+
+def _licenses(split: datasets.Dataset | ClipStream) -> list[str]:
+    return split.licenses if isinstance(split, ClipStream) else split.unique("license")
+
+
+def _describe_split(split: datasets.Dataset | ClipStream) -> dict:
+    return {"clips": len(split), "label_counts": label_counts(split)}
+
+
+def label_counts(split: datasets.Dataset | ClipStream) -> dict[str, int]:
+    """Clips of every label, by its name, in the order of the model's outputs; of soft labels those where it counts."""
+    if isinstance(split, ClipStream):
+        counts = split.label_counts.tolist()
+    else:
+        counts = Counter(itertools.chain.from_iterable(label_lists(split)))
+    return {name: counts[label] for label, name in enumerate(label_names(split))}
+
+
+def model_section(model) -> dict:
+    """Parameters and sizes."""
+    return {"parameters": model.num_parameters()} | {name: getattr(model.config, name) for name in SIZE_FIELDS}
+
+
+def training_section(
+    args: ASTTrainingArguments,
+    augmentation: AugmentationArguments,
+    optimization: OptimizationArguments,
+    data_args: DataArguments,
+    model,
+) -> dict:
+    """The settings that decide what is learned."""
+    return {
+        "epochs": args.num_train_epochs,
+        "max_steps": args.max_steps if args.max_steps > 0 else None,
+        "batch_size": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
+        "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        "optimizer": optimization.optimizer if optimization.optimizer != "trainer" else str(args.optim.value),
+        "learning_rate": args.learning_rate,
+        "lr_scheduler_type": _schedule_in_words(args, optimization),
+        "warmup_steps": args.warmup_steps,
+        "weight_decay": args.weight_decay,
+        "max_grad_norm": args.max_grad_norm,
+        "adam_beta1": args.adam_beta1,
+        "adam_beta2": args.adam_beta2,
+        "adam_epsilon": args.adam_epsilon,
+        "hidden_dropout_prob": model.config.hidden_dropout_prob,
+        "attention_probs_dropout_prob": model.config.attention_probs_dropout_prob,
+        "data_seed": args.data_seed,
+        "label_smoothing_factor": args.label_smoothing_factor,
+        "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
+        "padding": data_args.padding,
+        "train_sampling_strategy": args.train_sampling_strategy,
+        **({"shuffle_buffer": data_args.shuffle_buffer} if data_args.streaming else {}),
+        "augmentation": asdict(augmentation),
+        # What there is to say of adapters has a section of its own, where there are any.
+        "optimization": {name: value for name, value in asdict(optimization).items() if not name.startswith("lora_")},
+        "load_best_model_at_end": args.load_best_model_at_end,
+        **({"metric_for_best_model": args.metric_for_best_model} if args.load_best_model_at_end else {}),
+    }
+
+
+def _schedule_in_words(args: ASTTrainingArguments, optimization: OptimizationArguments) -> str:
+    first, every, factor = optimization.decay_after_epoch, optimization.decay_every, optimization.decay_factor
+    if first is None:
+        return args.lr_scheduler_type.value
+    return (
+        f"constant, times {factor:g} after epoch {first} and every {every} epoch(s) from there"
+        if first
+        else "constant"
+    )
+
+
+def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
+    """What two runs must have in common for one to go on with the other's checkpoint.
+
+    Args:
+        summary (`dict`): the sections that are known before training.
+        splits (`datasets.DatasetDict`): the clips, of which names, sizes and labels count, not where they lie.
+    """
+    clips = {side: digest_of_clips(split) for side, split in splits.items()}
+    training = {name: value for name, value in summary["training"].items() if name not in FREE_SETTINGS}
+    # Older runs say nothing of it and were made with the one that is meant where none is named.
+    features = {name: value for name, value in summary["features"].items() if (name, value) != RESAMPLER_OF_OLD_RUNS}
+    return {
+        "seed": summary["seed"],
+        "labels": summary["labels"],
+        "training clips": clips["train"],
+        "scored clips": clips["eval"],
+        "validation clips": clips.get("validation"),
+        "features": features,
+        "model sizes": summary["model"],
+        "training settings": training,
+        BEST_CHECKPOINT: summary["training"].get("metric_for_best_model"),
+    }
+
+
+def digest_of_clips(split: datasets.Dataset | ClipStream) -> str:
+    """SHA-256 over the clips' names, sizes in bytes and labels, in their order; where they lie does not count.
+
+    That of a stream was taken in its first pass, without the sizes, and without names where it holds the audio itself.
+    """
+    if isinstance(split, ClipStream):
+        return split.digest
+    if is_precomputed(split):
+        return digest_of_features(split)
+    digest = hashlib.sha256()
+    labels = share_lists(split) or split["label"][:]
+    for path, size, label in zip(audio_paths(split), audio_sizes(split), labels, strict=True):
+        name = os.path.basename(path).encode() if path else b""
+        digest.update(name + f"\0{size} {label}\0".encode())
+    return digest.hexdigest()
+
+
+def history_section(log_history: list[dict]) -> list[dict]:
+    """One row per logged point of the epoch axis, training and evaluation values together."""
+    rows: dict[float, dict] = {}
+    for entry in log_history:
+        if "loss" in entry or any(name.startswith("eval_") for name in entry):
+            values = {name: value for name, value in entry.items() if name not in ("step", "grad_norm")}
+            rows.setdefault(entry["epoch"], {}).update(values)
+    return [rows[epoch] for epoch in sorted(rows)]
+
+
+def environment_section(args: ASTTrainingArguments) -> dict:
+    """Versions, device and threads."""
+    return {
+        "python": platform.python_version(),
+        **run_summary.versions(PACKAGES),
+        "device": args.device.type,
+        "threads": torch.get_num_threads(),
+        "processes": args.world_size,
+    }
+
+
+def cost_section(outcome: TrainOutput, args: ASTTrainingArguments) -> dict:
+    """What a training cost: seconds, samples a second, seconds of a step, and peak memory in GB.
+
+    The time includes evaluations and checkpoints in training. Memory is that of this process's accelerator or, without
+    one, of this whole process.
+    """
+    on_cuda = args.device.type == "cuda"
+    peak = torch.cuda.max_memory_allocated(args.device) if on_cuda else highest_process_memory()
+    return {
+        "training_seconds": outcome.metrics["train_runtime"],
+        "train_samples_per_second": outcome.metrics["train_samples_per_second"],
+        "seconds_per_step": outcome.metrics["train_runtime"] / max(outcome.global_step, 1),
+        "peak_memory_gb": peak / GIGA,
+    }
+
+
+def highest_process_memory() -> int:
+    """Bytes that this process has used at most since it began."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def cost_in_words(cost: dict) -> str:
+    """Seconds of a step and peak memory in GB, as a part of a line."""
+    return f"{cost['seconds_per_step']:.3g} s a step, {cost['peak_memory_gb']:.2f} GB at most"

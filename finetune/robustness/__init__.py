@@ -1,1 +1,0 @@
-"""What may go wrong in a run, and what is said and saved then."""

@@ -1,0 +1,1 @@
+"""How well a model does: metrics, the scoring of clips, thresholds of labels."""

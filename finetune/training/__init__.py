@@ -1,0 +1,1 @@
+"""Steps and epochs: the trainer, losses, schedules, adapters, averages, and what a checkpoint folder holds."""

@@ -1,0 +1,509 @@
+"""`Trainer` for AST: features and augmentation on the training device, draws that survive a resume, whole checkpoints."""
+
+import copy
+import json
+import logging
+import os
+import shutil
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+
+import torch
+from huggingface_hub import CommitInfo, HfApi
+from torch.distributed.tensor import DTensor
+from torch.utils.data import SequentialSampler
+from transformers import Trainer, TrainerCallback
+from transformers.integrations import TensorBoardCallback
+from transformers.optimization import get_scheduler
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+from model_card.push_to_hub import push_to_hub
+from modeling_ast import ASTFeatureExtractor
+from modeling_ast.system.atomic_files import give_usual_mode, sync
+
+from ..arguments.groups import OptimizationArguments
+from ..arguments.training_fields import LOW_RANK_OPTIMIZERS
+from ..clip_sets.augmentation import Augmentation
+from ..clip_sets.collator import model_inputs
+from ..clip_sets.sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
+from ..clip_sets.streaming import StreamSampler
+from ..results.pushing import check_push, write_trainer_card
+from .checkpoint_files import best_checkpoint, fault_of_weights, states_of_this_training
+from .divergence import DivergenceWatch
+from .interruption import InterruptionCheck
+from .lora import is_adapted
+from .optimization import (
+    RATE_FACTOR,
+    EpochDecay,
+    HeadOnlyEpochs,
+    freeze_lowest_layers,
+    original_optimizer,
+    scale_learning_rates,
+    weighted_classification_loss,
+)
+from .progress import EpochLines
+from .run_folder import IDENTITY_NAME, UNFINISHED, events_dir
+
+logger = logging.getLogger(__name__)
+
+
+class ASTTrainer(Trainer):
+    """`Trainer` whose batches are waveforms, or features that are not normalised yet.
+
+    Args:
+        feature_extractor ([`ASTFeatureExtractor`]): computes the features; saved with every checkpoint.
+        augmentation ([`Augmentation`], *optional*): applied to training batches.
+        identity (`dict`, *optional*): what a resumed run has to have in common with this one; written into every
+            checkpoint as `run_identity.json`.
+        optimization ([`OptimizationArguments`], *optional*): optimiser, schedule, learning rates by layer and frozen
+            parts; those of `Trainer` if not given. The learning rate that is logged is the one before the factors of
+            layers.
+        loss_weights (`torch.Tensor` of shape `(num_labels,)`, *optional*): from [`class_weights`]; weights of the
+            training loss. The loss of evaluations stays unweighted, to be comparable between runs.
+        kwargs: as [`~transformers.Trainer`]. The training set has to take the (epoch, index) items of
+            [`EpochSampler`], as [`ASTDataset`] does, for `train_sampling_strategy="group_by_length"` to have its
+            method `lengths`, and for `"class_balanced"` (whose items are (epoch, index, visit)) its method
+            `label_lists` and `num_labels`; or its own `training_sampler(seed)`, as [`StreamedClips`] has. A scored set
+            may have its own `evaluation_sampler()`.
+
+    Differs from `Trainer` also in that a checkpoint is written under another name, synced and renamed, so that a
+    half-written one is never resumed from; in that all scored clips are scored, whatever `dataloader_drop_last` says of
+    training; in that the best checkpoint is found again in a run's folder that was moved, and that it is known when it is
+    lost; and in what is pushed to the Hub: never unfinished weights, and what and how `ast-push` does.
+
+    Attributes:
+        lost_best (`str`, *optional*): after a training, in words what is wrong with the best checkpoint where its weights
+            could not be loaded; the last ones stand then.
+    """
+
+    def __init__(
+        self,
+        *args,
+        feature_extractor: ASTFeatureExtractor,
+        augmentation: Augmentation | None = None,
+        identity: dict | None = None,
+        optimization: OptimizationArguments | None = None,
+        loss_weights: torch.Tensor | None = None,
+        **kwargs,
+    ):
+        super().__init__(*args, processing_class=feature_extractor, **kwargs)
+        strategy = self.args.train_sampling_strategy
+        if strategy not in SAMPLING_STRATEGIES:
+            raise ValueError(
+                f"train_sampling_strategy={strategy!r} is not among {', '.join(SAMPLING_STRATEGIES)}. Pass one of these."
+            )
+        self.feature_extractor = feature_extractor
+        self.augmentation = augmentation
+        self.identity = identity
+        self.optimization = OptimizationArguments() if optimization is None else optimization
+        self.loss_weights = loss_weights
+        self.scored_dataset = None  # that of the evaluation that is going on
+        self._steps_per_epoch: int | None = None
+        self._check_loss_weights()
+        self._refuse_sharded_weights()
+        self._freeze()
+        self._saving_into: str | None = None
+        self.published = False  # whether the output folder holds the result of the last training
+        self.lost_best: str | None = None
+        self.remove_callback(PrinterCallback if self.args.disable_tqdm else ProgressCallback)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
+                callback.logging_dir = events_dir(self.args.output_dir)
+        self.epoch_lines = EpochLines(self)
+        self.add_callback(self.epoch_lines)
+        self.add_callback(InterruptionCheck)
+        self.divergence_watch = DivergenceWatch(self)
+        self.add_callback(self.divergence_watch)
+
+    def _get_dataloader(
+        self, dataset, description, batch_size, sampler_fn=None, is_training=False, dataloader_key=None
+    ):
+        drop_last = self.args.dataloader_drop_last
+        self.args.dataloader_drop_last = drop_last and is_training
+        try:
+            return super()._get_dataloader(dataset, description, batch_size, sampler_fn, is_training, dataloader_key)
+        finally:
+            self.args.dataloader_drop_last = drop_last
+
+    def _get_train_sampler(self, train_dataset=None) -> EpochSampler | StreamSampler:
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        if hasattr(dataset, "training_sampler"):  # it has an order of its own
+            return self._told_of_epochs(dataset.training_sampler(seed))
+        grouped = self.args.train_sampling_strategy == "group_by_length"
+        if grouped and not hasattr(dataset, "lengths"):
+            raise ValueError(
+                f"train_sampling_strategy='group_by_length' was given, but {type(dataset).__name__} does not tell how long "
+                "its clips are. Pass an ASTDataset, or a data set with a method lengths()."
+            )
+        balanced = self.args.train_sampling_strategy == "class_balanced"
+        if balanced and not (hasattr(dataset, "label_lists") and hasattr(dataset, "num_labels")):
+            raise ValueError(
+                f"train_sampling_strategy='class_balanced' was given, but {type(dataset).__name__} does not tell which "
+                "labels its clips have. Pass an ASTDataset, or a data set with a method label_lists() and num_labels."
+            )
+        sampler = EpochSampler(
+            len(dataset),
+            seed,
+            lengths=dataset.lengths() if grouped else None,
+            group_size=self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
+            weights=class_balanced_weights(dataset.label_lists(), dataset.num_labels) if balanced else None,
+            distinct=self.args.world_size > 1,  # one process draws with replacement, as in the original
+        )
+        return self._told_of_epochs(sampler)
+
+    def _told_of_epochs(self, sampler):
+        self.remove_callback(_SetEpoch)  # of a sampler made before
+        # Accelerate passes the epoch on to samplers, but not through every nesting of its own wrappers.
+        self.add_callback(_SetEpoch(sampler))
+        return sampler
+
+    def _get_eval_sampler(self, eval_dataset):
+        if hasattr(eval_dataset, "evaluation_sampler"):
+            return eval_dataset.evaluation_sampler()
+        if self.args.train_sampling_strategy == "group_by_length":
+            # Scored in their order: `Trainer` would look for lengths in the items, which have none.
+            return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+        return super()._get_eval_sampler(eval_dataset)
+
+    def _check_loss_weights(self):
+        if self.loss_weights is None:
+            return
+        num_labels = self.model.config.num_labels
+        if self.loss_weights.shape != (num_labels,):
+            raise ValueError(
+                f"loss_weights has shape {tuple(self.loss_weights.shape)}, expected one weight for each of the model's "
+                f"labels: ({num_labels},). Take them from class_weights."
+            )
+        if self.args.label_smoothing_factor:
+            raise ValueError(
+                "Both weights of the classes and label_smoothing_factor were given; Trainer's smoothed loss has no weights. "
+                "Pass --class_weights none, or --label_smoothing_factor 0."
+            )
+
+    def _refuse_sharded_weights(self):
+        """A checkpoint has one whole file of weights; with the other setting `Trainer` writes none of them."""
+        plugin = self.accelerator.state.fsdp_plugin if self.is_fsdp_enabled else None
+        if plugin is not None and "FULL_STATE_DICT" not in str(plugin.state_dict_type):
+            raise ValueError(
+                f"FSDP's state_dict_type is {getattr(plugin.state_dict_type, 'name', plugin.state_dict_type)}, which saves no "
+                "whole model.safetensors. Pass --fsdp_state_dict_type FULL_STATE_DICT to accelerate launch, or set it in its "
+                "configuration."
+            )
+
+    def _freeze(self):
+        optimization, args = self.optimization, self.args
+        freeze_lowest_layers(self.model, self.model.config.num_hidden_layers, optimization.frozen_layers)
+        adapted = is_adapted(self.model)
+        if adapted and (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            raise ValueError(
+                "LoRA adapters are merged from a whole model, which FSDP and DeepSpeed do not leave in one process. Leave out "
+                "--fsdp or --deepspeed, or --lora_rank."
+            )
+        if self.accelerator.ddp_handler is not None and args.ddp_find_unused_parameters is None:
+            # Only while the classifier learns alone are there any; Trainer would look for them in every step.
+            self.accelerator.ddp_handler.find_unused_parameters = bool(optimization.head_only_epochs)
+        if not (optimization.frozen_layers or optimization.head_only_epochs or adapted):
+            return
+        if args.activation_checkpointing and (args.activation_checkpointing_kwargs or {}).get("use_reentrant"):
+            raise ValueError(
+                "Reentrant activation checkpointing computes no gradients above frozen layers. Pass "
+                """--activation_checkpointing_kwargs '{"use_reentrant": false}', or freeze nothing (lora_rank does, too)."""
+            )
+        if optimization.head_only_epochs:
+            if args.ddp_find_unused_parameters is False:
+                raise ValueError(
+                    "head_only_epochs needs ddp_find_unused_parameters, as not all parameters learn in every epoch. Leave "
+                    "--ddp_find_unused_parameters false out."
+                )
+            self.add_callback(HeadOnlyEpochs(optimization.head_only_epochs))
+
+    def set_initial_training_values(self, args, dataloader) -> tuple:
+        values = super().set_initial_training_values(args, dataloader)
+        self._steps_per_epoch = values[1]
+        return values
+
+    def _init_training_state(
+        self, max_steps, steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+    ) -> tuple:
+        begun = super()._init_training_state(
+            max_steps, steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        if resume_from_checkpoint is not None:
+            best, run_dir = best_checkpoint(Path(resume_from_checkpoint)), Path(self.args.output_dir)
+            if best is not None and best.parent.resolve() == run_dir.resolve():
+                best = run_dir / best.name  # spelled as those among which `Trainer` looks for it
+            self.state.best_model_checkpoint = str(best) if best is not None and best.is_dir() else None
+        return begun
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        with states_of_this_training(checkpoint, "optimiser and schedule"):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint):
+        with states_of_this_training(checkpoint, "random states"):
+            super()._load_rng_state(checkpoint)
+
+    def _finalize_training(self, trial, num_train_samples, start_time):
+        best = self.state.best_model_checkpoint
+        fault = None if best is None else fault_of_weights(Path(best), not self.is_deepspeed_enabled)
+        self.lost_best = fault and f"{Path(best).name} was the best, but {fault}"
+        if fault:
+            self.state.best_model_checkpoint = None
+        return super()._finalize_training(trial, num_train_samples, start_time)
+
+    def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
+        self.published = False
+        evaluated = vars(self.model).get("_is_accelerate_prepared") and self.model_wrapped is self.model
+        if evaluated and self.args.world_size > 1 and not self.is_fsdp_enabled:
+            # An evaluation before the training has marked the model as prepared, though not for training: Accelerate would
+            # leave it as it is, and every process would train a model of its own.
+            del self.model._is_accelerate_prepared
+        return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        if self.optimizer is None:
+            model = self.model if model is None else model
+            num_layers, optimization = self.model.config.num_hidden_layers, self.optimization
+            freeze_lowest_layers(model, num_layers, optimization.frozen_layers)  # a model_init makes new models
+            if optimization.optimizer == "adam":
+                self.optimizer = original_optimizer(model.parameters(), self.args)
+            optimizer = super().create_optimizer(model)
+            factors = (optimization.layer_decay, optimization.head_learning_rate_factor)
+            scale_learning_rates(optimizer, model, num_layers, *factors)
+        return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        optimization = self.optimization
+        if self.lr_scheduler is None and optimization.decay_after_epoch is not None:
+            if self._steps_per_epoch is None:  # called before training
+                self.set_initial_training_values(self.args, self.get_train_dataloader())
+            self.lr_scheduler = EpochDecay(
+                self.optimizer if optimizer is None else optimizer,
+                self._steps_per_epoch,
+                optimization.decay_after_epoch,
+                optimization.decay_every,
+                optimization.decay_factor,
+                self.args.get_warmup_steps(num_training_steps),
+                optimization.warmup_stair,
+            )
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def _get_learning_rate(self) -> float:
+        return super()._get_learning_rate() / self.optimizer.param_groups[0].get(RATE_FACTOR, 1.0)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if self.loss_weights is None or not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        problem_type = self.model.config.problem_type
+        loss = weighted_classification_loss(outputs.logits, inputs["labels"], problem_type, self.loss_weights)
+        return (loss, outputs) if return_outputs else loss
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self.divergence_watch.add_loss(inputs, loss)
+        return loss
+
+    def _get_grad_norm(self, model, grad_norm=None):
+        grad_norm = super()._get_grad_norm(model, grad_norm)
+        if isinstance(grad_norm, DTensor):  # of FSDP, a part of it in every process
+            grad_norm = grad_norm.full_tensor()
+        self.divergence_watch.add_gradient_norm(grad_norm)
+        return grad_norm
+
+    def evaluation_loop(self, dataloader, *args, **kwargs):
+        self.scored_dataset = dataloader.dataset
+        return super().evaluation_loop(dataloader, *args, **kwargs)
+
+    def check_settings(self):
+        """Find out what would end the training, or leave it without what was asked for, once the clips are known.
+
+        Raises:
+            ValueError: for a class-balanced draw of too few clips, less than one whole batch where others are dropped,
+                scoring that would begin after the end, and an optimiser or a schedule that cannot be made.
+            ImportError: for an optimiser whose package is not installed.
+        """
+        args = self.args
+        if args.train_sampling_strategy == "class_balanced":
+            self._get_train_sampler()
+        num_clips, batch_size = len(self.train_dataset), args.train_batch_size * args.world_size
+        if args.dataloader_drop_last and num_clips < batch_size:
+            raise ValueError(
+                f"dataloader_drop_last leaves nothing of {num_clips} training clips in batches of {batch_size}. Leave it out, or "
+                "pass a smaller --per_device_train_batch_size."
+            )
+        self._check_eval_delay()
+        self._check_optimizer()
+        if self.optimization.decay_after_epoch is None:
+            self._check_schedule()
+
+    def _check_optimizer(self):
+        args = self.args
+        try:
+            made = self.get_optimizer_cls_and_kwargs(args, self.model)
+        except ValueError as error:
+            raise ValueError(
+                f"optim={args.optim.value}, optim_args={args.optim_args!r}, optim_target_modules={args.optim_target_modules!r} "
+                f"make no optimiser: {error}. Correct them; optim_args is name=value,name=value."
+            ) from error
+        if not args.optim_args or args.optim in LOW_RANK_OPTIMIZERS:  # whose settings are in groups of parameters
+            return
+        pairs = args.optim_args.split(",")
+        for place, pair in enumerate(pairs):
+            without = copy.copy(args)
+            without.optim_args = ",".join(pairs[:place] + pairs[place + 1 :])
+            if self.get_optimizer_cls_and_kwargs(without, self.model) == made:
+                raise ValueError(
+                    f"optim_args has {pair.strip()}, which changes nothing of optim={args.optim.value}. Correct it, or leave it out."
+                )
+
+    def _check_eval_delay(self):
+        args = self.args
+        if args.eval_strategy == "no":
+            return
+        _, steps_per_epoch, *_, max_steps = self.set_initial_training_values(args, self.get_train_dataloader())
+        by_steps = args.eval_strategy == "steps"
+        end = max_steps if by_steps else max_steps / steps_per_epoch
+        if args.eval_delay > end:
+            raise ValueError(
+                f"eval_delay={args.eval_delay:g} is beyond the end of the training at {end:g} {'steps' if by_steps else 'epochs'}, "
+                "so that nothing would be scored in it. Pass a smaller --eval_delay, or --eval_strategy no."
+            )
+
+    def _check_schedule(self):
+        args, unused = self.args, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        try:
+            get_scheduler(args.lr_scheduler_type, unused, 0, 1, args.lr_scheduler_kwargs)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"lr_scheduler_type={args.lr_scheduler_type.value}, lr_scheduler_kwargs={args.lr_scheduler_kwargs} make no "
+                f"schedule: {error}. Correct --lr_scheduler_kwargs."
+            ) from error
+
+    def _prepare_inputs(self, inputs: dict) -> dict:
+        inputs = super()._prepare_inputs(inputs)
+        inputs.pop("keys", None)  # of no use to the model
+        if "waveforms" in inputs or "features" in inputs:
+            inputs = model_inputs(inputs, self.feature_extractor, self.augmentation)
+        return inputs
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        """Save model and feature extractor; unlike `Trainer`'s this never pushes. Called by all processes."""
+        super().save_model(output_dir, _internal_call=True)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None):
+        token, self.args.hub_token = self.args.hub_token, None  # all arguments are saved too, in a pickle
+        try:
+            super()._save(output_dir, state_dict)
+            for file in Path(output_dir or self.args.output_dir).glob("*.safetensors"):
+                give_usual_mode(file)
+        finally:
+            self.args.hub_token = token
+
+    def init_hf_repo(self, token: str | None = None, private: bool | None = None):
+        """Find out whether the run can be pushed when it is finished; the repository is made when it is.
+
+        Called by all processes. Args: see [`check_push`], also for what it raises.
+        """
+        self.hub_model_id = check_push(self.args, token, private)
+        self.push_in_progress = None
+
+    def create_model_card(self):
+        """Write the card of a model that is saved in the output folder, unless its run has written one."""
+        if self.is_world_process_zero() and not self.published:
+            write_trainer_card(self)
+
+    def push_to_hub(
+        self,
+        commit_message: str = "End of training",
+        blocking: bool = True,
+        token: str | None = None,
+        revision: str | None = None,
+        private: bool | None = None,
+    ) -> CommitInfo | Future | None:
+        """Push the finished run, or the model as it is, as `ast-push` does. Called by all processes.
+
+        Args:
+            commit_message (`str`): title of the commit.
+            blocking (`bool`, defaults to `True`): whether to wait for it.
+            token (`str`, *optional*): in place of `args.hub_token`.
+            revision (`str`, *optional*): branch in place of `args.hub_revision`.
+            private (`bool`, *optional*): in place of `args.hub_private_repo`.
+
+        Returns:
+            `huggingface_hub.CommitInfo`, or a `Future` of it; `None` in all processes but the main one.
+
+        Raises: see [`push_to_hub`](model_card.push_to_hub.push_to_hub).
+        """
+        self.callback_handler.on_push_begin(self.args, self.state, self.control)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token, private)
+        if not self.published:
+            self.save_model()
+            self.create_model_card()
+        if not self.is_world_process_zero():
+            return None
+        push = partial(
+            push_to_hub,
+            self.args.output_dir,
+            self.hub_model_id,
+            private=self.args.hub_private_repo if private is None else private,
+            revision=revision or self.args.hub_revision,
+            token=token or self.args.hub_token,
+            commit_message=commit_message,
+            report=logger.info,
+        )
+        return push() if blocking else HfApi().run_as_future(push)
+
+    def _get_output_dir(self, trial) -> str:
+        return self._saving_into or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model, trial):
+        run_dir = Path(super()._get_output_dir(trial))
+        unfinished = run_dir / UNFINISHED
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        best = self.state.best_model_checkpoint
+        if self.is_world_process_zero():
+            shutil.rmtree(unfinished, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self._saving_into = str(unfinished)
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            self._saving_into = None
+        self.accelerator.wait_for_everyone()
+        # super() records the temporary place, and an evaluation without a checkpoint of its step may have been the best.
+        is_best = self.state.best_global_step == self.state.global_step
+        self.state.best_model_checkpoint = str(run_dir / name) if is_best else best
+        if self.is_world_process_zero():
+            self.state.save_to_json(str(unfinished / name / TRAINER_STATE_NAME))
+            if self.identity is not None:
+                (unfinished / name / IDENTITY_NAME).write_text(json.dumps(self.identity, indent=1), encoding="utf-8")
+            if is_adapted(self.model):
+                (unfinished / name / "README.md").unlink()  # PEFT's card, in which nothing is filled in
+            for path in (*(unfinished / name).rglob("*"), unfinished / name):
+                sync(path)
+            shutil.rmtree(run_dir / name, ignore_errors=True)
+            os.replace(unfinished / name, run_dir / name)
+            sync(run_dir)
+            unfinished.rmdir()
+        if self.args.should_save:
+            rotate_checkpoints(
+                output_dir=str(run_dir),
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=False,  # by step; by time any folder named checkpoint-... would count
+            )
+
+
+class _SetEpoch(TrainerCallback):
+    def __init__(self, sampler: EpochSampler | StreamSampler):
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.sampler.set_epoch(int(state.epoch))

@@ -1,0 +1,14 @@
+"""Labels of recordings: windows, their scores, stretches of time, and the formats these are written in.
+
+Importing this package imports no library: names resolve when they are first used (PEP 562).
+"""
+
+from importlib import import_module
+
+__all__ = ["AudioTagger", "TaggingError"]
+
+
+def __getattr__(name: str):
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(".tagger", __name__), name)

@@ -1,0 +1,130 @@
+"""The formats of `ast-tag`, one row each: what is written of a tagged file, and what a file of such results begins with.
+
+Label tracks follow Audacity's text import (start, end and label, tab-separated, in seconds). Selection tables have the columns
+of Raven, by the names by which crowsetta and opensoundscape look for them; both read a table with pandas.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+
+from ..system.names_as_text import csv_row, in_one_line, selection_table_cell, spreadsheet_safe
+
+RAVEN_COLUMNS = (
+    "Selection",
+    "View",
+    "Channel",
+    "Begin Time (s)",
+    "End Time (s)",
+    "Low Freq (Hz)",
+    "High Freq (Hz)",
+    "Annotation",
+    "Score",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TagFormat:
+    """How results are written.
+
+    Args:
+        lines (callable): makes lines, without line ends, of a [`FileTags`].
+        header (callable, *optional*): makes the first line; it is told whether the results have segments.
+        label_file_suffix (`str`, *optional*): of the label file of an audio file, in a format that has one for each and
+            holds segments only.
+    """
+
+    lines: Callable
+    header: Callable[[bool], str] | None = None
+    label_file_suffix: str | None = None
+
+
+def with_safe_names(result):
+    """A [`FileTags`] for a CSV file that is opened in a spreadsheet: names that begin like a formula get an apostrophe.
+
+    Args:
+        result ([`FileTags`]): a tagged file.
+
+    Returns:
+        [`FileTags`]: the same with other names; numbers are untouched.
+    """
+
+    def safe(row):
+        return dataclasses.replace(row, label=spreadsheet_safe(row.label))
+
+    return dataclasses.replace(
+        result,
+        file=spreadsheet_safe(result.file),
+        labels=[safe(tag) for tag in result.labels],
+        segments=None if result.segments is None else [safe(segment) for segment in result.segments],
+    )
+
+
+def text_lines(result) -> Iterator[str]:
+    """A file's name, then a line for each label or segment."""
+    yield in_one_line(result.file)
+    if result.segments is None:
+        for tag in result.labels:
+            yield f"  {tag.score:7.4f}  {in_one_line(tag.label)}"
+    else:
+        for segment in result.segments:
+            label = in_one_line(segment.label)
+            yield f"  {segment.start:9.2f} - {segment.end:9.2f} s  {segment.score:7.4f}  {label}"
+
+
+def jsonl_lines(result) -> Iterator[str]:
+    """One JSON object."""
+    row = {"file": result.file, "labels": [dataclasses.asdict(tag) for tag in result.labels]}
+    if result.segments is not None:
+        keys = ("start", "end", "label", "score")
+        row["segments"] = [{key: getattr(segment, key) for key in keys} for segment in result.segments]
+    if result.notes:
+        row["notes"] = [dataclasses.asdict(note) for note in result.notes]
+    yield json.dumps(row)
+
+
+def csv_header(timeline: bool) -> str:
+    """Names of the columns."""
+    return "file,start,end,label,score" if timeline else "file,label,score"
+
+
+def csv_lines(result) -> Iterator[str]:
+    """A row for each label, or for each segment."""
+    if result.segments is None:
+        rows = [(tag.label, f"{tag.score:.6f}") for tag in result.labels]
+    else:
+        rows = [
+            (f"{segment.start:.3f}", f"{segment.end:.3f}", segment.label, f"{segment.score:.6f}")
+            for segment in result.segments
+        ]
+    for row in rows:
+        yield csv_row((result.file, *row))
+
+
+def audacity_lines(result) -> Iterator[str]:
+    """A line of Audacity's label track for each segment."""
+    for segment in result.segments:
+        yield f"{segment.start:.6f}\t{segment.end:.6f}\t{in_one_line(segment.label)}"
+
+
+def raven_header(timeline: bool) -> str:
+    """Names of the columns, with which a table without selections is one too."""
+    return "\t".join(RAVEN_COLUMNS)
+
+
+def raven_lines(result) -> Iterator[str]:
+    """A row of Raven's selection table for each segment, over all frequencies that the model heard of the recording."""
+    for number, segment in enumerate(result.segments, start=1):
+        yield (
+            f"{number}\tSpectrogram 1\t1\t{segment.start:.6f}\t{segment.end:.6f}\t0.0\t{result.highest_frequency:.1f}\t"
+            f"{selection_table_cell(segment.label)}\t{segment.score:.4f}"
+        )
+
+
+FORMATS = {
+    "text": TagFormat(text_lines),
+    "jsonl": TagFormat(jsonl_lines),
+    "csv": TagFormat(csv_lines, csv_header),
+    "audacity": TagFormat(audacity_lines, label_file_suffix=".txt"),
+    "raven": TagFormat(raven_lines, raven_header, ".Table.1.selections.txt"),
+}

@@ -1,0 +1,217 @@
+"""Augmentation: drawn by (seed, epoch, clip), masks as torchaudio's, mixup by the original's rule, speed by the sine."""
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+import torchaudio
+from scipy import stats
+from torch.nn import functional as F
+
+from finetune.arguments.groups import AugmentationArguments
+from finetune.clip_sets.augmentation import Augmentation, change_speed, mix_waveforms
+from modeling_ast import ASTConfig, ASTForAudioClassification
+
+EVERYTHING = Augmentation(
+    mixup_probability=0.5, max_frequency_mask=24, max_time_mask=40, noise_strength=0.1, max_roll=10
+)
+
+
+def draw(seed=0, epoch=0, index=0, visit=0, augmentation=EVERYTHING):
+    draws = augmentation.draw(seed, epoch, index, 1000, visit)
+    return vars(draws) | {"masks": draws.masks.tolist()}
+
+
+def test_draws_are_a_function_of_seed_epoch_and_clip():
+    torch.manual_seed(1)
+    np.random.seed(1)
+    first = draw(3, 4, 5)
+    torch.manual_seed(2)
+    np.random.seed(2)
+    assert draw(3, 4, 5) == first
+    assert first["masks"] != draw(4, 4, 5)["masks"] != draw(3, 5, 5)["masks"] != draw(3, 4, 6)["masks"]
+
+
+def test_a_first_visit_draws_what_it_always_drew():
+    drawn = draw(0, 0, 0)  # the numbers before there were visits and speeds: resumed runs go on with these
+    assert drawn["partner"] == 109
+    assert drawn["mixing_weight"] == pytest.approx(0.33957882862706035, rel=1e-12)
+    assert drawn["masks"] == pytest.approx([0.2984911203, 0.9928585887, 0.1879010200, 0.8802279234], rel=1e-6)
+    assert drawn["noise_strength"] == pytest.approx(0.02749693679060381, rel=1e-12)
+    assert (drawn["roll"], drawn["noise_seed"], drawn["speed"]) == (-9, 6063749285508670692, 1.0)
+
+
+def test_each_visit_of_an_epoch_draws_its_own_numbers():
+    faster = replace(EVERYTHING, max_speed_change=0.5)
+    for name in ("masks", "noise_seed", "mixing_weight", "noise_strength"):
+        values = [str(draw(0, 0, 7, visit)[name]) for visit in range(50)]
+        assert len(set(values)) == 50, name
+    assert len({draw(0, 0, 7, visit, faster)["speed"] for visit in range(50)}) > 20
+    assert draw(0, 0, 7, visit=3) == draw(0, 0, 7, visit=3)
+
+
+def test_a_change_of_speed_leaves_the_other_draws_as_they_are():
+    changed = draw(3, 4, 5, augmentation=replace(EVERYTHING, max_speed_change=0.1))
+    assert changed["speed"] != 1
+    assert changed | {"speed": 1.0} == draw(3, 4, 5)
+
+
+def test_draws_have_the_original_distributions():
+    draws = [EVERYTHING.draw(0, epoch, index, 1000) for epoch in range(10) for index in range(200)]
+    mixed = [one for one in draws if one.partner is not None]
+    assert len(mixed) / len(draws) == pytest.approx(0.5, abs=0.04)  # 4 standard deviations of 2000 draws
+    assert np.mean([one.mixing_weight for one in mixed]) == pytest.approx(0.5, abs=0.02)
+    assert np.std([one.mixing_weight for one in mixed]) == pytest.approx((1 / 84) ** 0.5, abs=0.02)  # Beta(10, 10)
+    assert {one.roll for one in draws} == set(range(-10, 10))
+    assert 0 <= min(one.noise_strength for one in draws) < 0.01 < 0.09 < max(one.noise_strength for one in draws) < 0.1
+    assert 0 <= min(one.partner for one in mixed) < 30 < 970 < max(one.partner for one in mixed) < 1000
+
+
+def test_mixing_weights_are_of_the_beta_distribution_and_partners_uniform():
+    for alpha in (10.0, 0.5):
+        augmentation = Augmentation(mixup_probability=1.0, mixup_alpha=alpha)
+        draws = [augmentation.draw(0, 0, index, 50) for index in range(3000)]
+        weights = [one.mixing_weight for one in draws]
+        assert stats.kstest(weights, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
+        assert np.var(weights) == pytest.approx(stats.beta(alpha, alpha).var(), rel=0.1)
+        assert stats.chisquare(np.bincount([one.partner for one in draws], minlength=50)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("transform", "settings", "axis"),
+    [
+        (torchaudio.transforms.FrequencyMasking(48), {"max_frequency_mask": 48}, 1),
+        (torchaudio.transforms.TimeMasking(60), {"max_time_mask": 60}, 0),
+    ],
+)
+def test_masks_have_the_distribution_of_torchaudios_transforms(transform, settings, axis):
+    draws = torch.from_numpy(np.stack([EVERYTHING.draw(0, 0, index, 9).masks for index in range(2000)]))
+    ours = Augmentation(**settings).mask(torch.ones(2000, 96, 128), torch.full((2000,), 96), draws)
+    torch.manual_seed(0)
+    theirs = torch.stack([transform(torch.ones(1, 128, 96))[0].T for _ in range(2000)])
+    for measure in (lambda masked: masked.sum(dim=-1), lambda masked: masked.int().argmax(dim=-1)):  # width, start
+        measured = [measure((features == 0).all(dim=2 - axis)).numpy() for features in (ours, theirs)]
+        assert stats.ks_2samp(*measured).pvalue > 1e-3
+
+
+def test_masks_are_those_of_torchaudio_for_the_same_random_numbers(monkeypatch):
+    features = torch.randn(64, 96, 128, generator=torch.Generator().manual_seed(0)) + 5
+    draws = torch.rand(64, 4, generator=torch.Generator().manual_seed(1))
+    masked = EVERYTHING.mask(features, torch.full((64,), 96), draws)
+    for row in range(64):
+        numbers = iter(draws[row])
+        monkeypatch.setattr(torch, "rand", lambda *size, numbers=numbers, **_: next(numbers).reshape(size))
+        expected = features[row].T[None]  # (1, mel bins, frames)
+        expected = torchaudio.functional.mask_along_axis(expected, 24, 0.0, 1)
+        expected = torchaudio.functional.mask_along_axis(expected, 40, 0.0, 2)
+        assert torch.equal(masked[row], expected[0].T)
+
+
+def test_a_mask_wider_than_the_clip_stays_within_it():
+    draws = torch.tensor([[0.0, 0.0, 0.999, 0.5], [0.0, 0.0, 0.5, 0.999]])
+    masked = Augmentation(max_time_mask=500).mask(torch.ones(2, 20, 128), torch.tensor([20, 6]), draws)
+    assert 0 < masked[0].sum() < 20 * 128
+    assert masked[1, :, 0].tolist() == [1, 1, 0, 0, 0, 1] + [1] * 14, "three of its six frames, none of the padding"
+
+
+def test_noise_and_roll():
+    features = torch.arange(6.0)[None, :, None].expand(2, 6, 3).clone()
+    strengths, seeds, rolls = torch.tensor([0.0, 0.1]), [1, 2], torch.tensor([2, -1])
+    all_frames = torch.tensor([6, 6])
+    disturbed = EVERYTHING.disturb(features, all_frames, strengths, seeds, rolls)
+    assert torch.equal(disturbed[0], torch.from_numpy(np.roll(features[0].numpy(), 2, axis=0)))
+    noise = disturbed[1].roll(1, 0) - features[1]
+    assert 0 <= noise.min() < noise.max() < 0.1
+    alone = EVERYTHING.disturb(features[1:], all_frames[1:], strengths[1:], seeds[1:], rolls[1:])
+    assert torch.equal(alone[0], disturbed[1]), "a clip's noise does not depend on its batch"
+
+
+def test_noise_is_uniform_up_to_its_strength():
+    zeros, no_rolls = torch.zeros(2, 96, 128), torch.zeros(2, dtype=torch.int64)
+    noise = EVERYTHING.disturb(zeros, torch.tensor([96, 96]), torch.tensor([0.04, 0.1]), [1, 2], no_rolls)
+    for row, strength in zip(noise.numpy(), (0.04, 0.1), strict=True):
+        assert stats.kstest(row.ravel() / strength, "uniform").pvalue > 1e-3
+
+
+def test_padding_does_not_roll_into_the_clip():
+    features = torch.arange(6.0)[None, :, None].expand(1, 6, 3).clone()
+    rolled = EVERYTHING.disturb(features, torch.tensor([4]), torch.zeros(1), [1], torch.tensor([1]))
+    assert rolled[0, :, 0].tolist() == [3, 0, 1, 2, 4, 5]
+
+
+@pytest.mark.parametrize("partner_length", [300, 500, 800])
+def test_mixup_by_the_original_rule(partner_length):
+    generator = np.random.default_rng(0)
+    clip, partner = generator.normal(1, 1, 500).astype(np.float32), generator.normal(-2, 1, partner_length)
+    mixed = mix_waveforms(clip, partner.astype(np.float32), 0.6)
+    fitted = np.pad(partner - partner.mean(), (0, max(0, 500 - partner_length)))[:500]
+    expected = 0.6 * (clip - clip.mean()) + 0.4 * fitted
+    np.testing.assert_allclose(mixed, expected - expected.mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize("problem_type", ["single_label_classification", "multi_label_classification"])
+def test_the_loss_of_a_mixed_clip_is_the_mean_of_its_two_losses(tiny_sizes, problem_type):
+    torch.manual_seed(0)
+    model = ASTForAudioClassification(ASTConfig(**tiny_sizes, num_labels=5, problem_type=problem_type)).eval()
+    own, partner = torch.tensor([0, 4, 2]), torch.tensor([3, 4, 1])
+    weights = torch.tensor([0.7, 0.4, 0.5])
+    mixed = weights[:, None] * F.one_hot(own, 5) + (1 - weights[:, None]) * F.one_hot(partner, 5)
+    with torch.no_grad():
+        output = model(torch.randn(3, 96, 128), labels=mixed)
+    if problem_type == "single_label_classification":
+        each = [F.cross_entropy(output.logits, labels, reduction="none") for labels in (own, partner)]
+    else:
+        hot = [F.one_hot(labels, 5).float() for labels in (own, partner)]
+        each = [F.binary_cross_entropy(output.logits.sigmoid(), labels, reduction="none").mean(1) for labels in hot]
+    expected = (weights * each[0] + (1 - weights) * each[1]).mean()
+    torch.testing.assert_close(output.loss, expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("speed", [0.9, 0.97, 1.03, 1.1])
+def test_a_change_of_speed_moves_pitch_and_tempo_together(speed):
+    rate, pitch = 16_000, 440.0
+    clip = np.sin(2 * np.pi * pitch * np.arange(rate) / rate).astype(np.float32)
+    changed = change_speed(clip, speed)
+    assert len(changed) == np.ceil(rate / speed - 1e-6)
+    expected = np.sin(2 * np.pi * pitch * speed * np.arange(len(changed)) / rate)
+    inner = slice(100, -100)  # the filter reaches over the ends
+    np.testing.assert_allclose(changed[inner], expected[inner], atol=5e-3)  # the ripple of torchaudio's short filter
+    assert changed.dtype == np.float32
+
+
+def test_the_speed_of_one_changes_nothing():
+    clip = np.random.default_rng(0).normal(size=500).astype(np.float32)
+    np.testing.assert_array_equal(change_speed(clip, 1.0), clip)
+
+
+@pytest.mark.parametrize("widest", [0.05, 0.1, 0.29])
+def test_speeds_are_uniform_hundredths_up_to_the_largest_change(widest):
+    augmentation = Augmentation(max_speed_change=widest)
+    hundredths = [round(100 * augmentation.draw(0, 0, index, 9).speed) for index in range(3000)]
+    steps = round(100 * widest)
+    counts = np.bincount(hundredths, minlength=101 + steps)[100 - steps :]
+    assert counts.sum() == 3000
+    assert len(counts) == 2 * steps + 1
+    assert stats.chisquare(counts).pvalue > 1e-3
+
+
+def test_nothing_is_augmented_by_default():
+    assert Augmentation(**asdict(AugmentationArguments())) == Augmentation()
+    drawn = Augmentation().draw(0, 0, 0, 10)
+    assert (drawn.partner, drawn.noise_strength, drawn.roll, drawn.speed) == (None, 0.0, 0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mixup_probability": 1.5}, "share of the clips"),
+        ({"max_time_mask": -1}, "max_time_mask=-1 is negative"),
+        ({"mixup_alpha": 0}, "mixup_probability 0 to turn mixup off"),
+        ({"max_speed_change": 0.005}, "max_speed_change=0.005 is not from 0.01 to 0.5"),
+        ({"max_speed_change": 0.6}, "Pass for example --max_speed_change 0.1"),
+    ],
+)
+def test_impossible_strengths_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        Augmentation(**settings)
