@@ -10,7 +10,7 @@ import transformers
 from transformers.utils import logging
 
 import modeling_ast
-from finetune.command_line import fields_as_flags, parse_arguments
+from finetune.arguments.command_line import fields_as_flags, parse_arguments
 
 PAGE_PATH = Path(__file__).parents[1] / "docs" / "moving_from_stock.md"
 PAGE = PAGE_PATH.read_text(encoding="utf-8")
