@@ -1,7 +1,6 @@
 """`docs/moving_from_stock.md` against stock Transformers and this kit, side by side: its code is run, its output compared."""
 
 import re
-import shlex
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from finetune.arguments.command_line import fields_as_flags, parse_arguments
 
 PAGE_PATH = Path(__file__).parents[1] / "docs" / "moving_from_stock.md"
 PAGE = PAGE_PATH.read_text(encoding="utf-8")
-PRINTING = re.compile(r"```python\n((?:(?!```).)*?)```\n\nprints\n\n((?:    .+\n)+)", re.DOTALL)
+PRINTING = re.compile(r"```python\n((?:(?!```).)*?)```\n\nprints\n\n```text\n(.*?)```", re.DOTALL)
 FINDING = "findings/transformers_trainer_reloads_parts_of_an_ast.sh"
 SECTIONS = {  # that print something, with what is to be changed when a newer Transformers behaves otherwise
     "Line by line": "the rows of its table on layer names and max_length",
@@ -32,8 +31,7 @@ def section(title: str) -> str:
 
 def code_and_output(title: str) -> tuple[str, str]:
     """The block of a section that prints something, and what the page says it prints."""
-    code, printed = PRINTING.search(section(title)).groups()
-    return code, re.sub(r"^    ", "", printed, flags=re.MULTILINE)
+    return PRINTING.search(section(title)).groups()
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +84,7 @@ def test_other_positions_are_moved_here_and_zeros_in_stock(tmp_path, tiny_sizes)
     assert tables[1][:, 2:].any(dim=-1).all()
 
 
-def test_calls_and_commands_parse(tmp_path):
+def test_the_call_parses():
     calls = []
     (code,) = re.findall(r"```python\n(from finetune .*?)```", PAGE, re.DOTALL)
     exec(
@@ -94,8 +92,6 @@ def test_calls_and_commands_parse(tmp_path):
     )
     (fields,) = calls
     parse_arguments([*fields_as_flags(fields, "fine_tune"), "--dataset_name", "clips"])
-    (command,) = re.findall(r"^ +ast-finetune (.+\\\n.+)$", PAGE, re.MULTILINE)
-    parse_arguments(shlex.split(command.replace("\\\n", " ")))
 
 
 def test_figures_are_those_of_the_readme():
@@ -113,8 +109,3 @@ def test_figures_are_those_of_the_readme():
             re.search(rf"\*\*{re.escape(ratio)}x?\*\* \({re.escape(stock)} / {re.escape(ours)} {unit}\)", page)
             for page in pages
         ), f"{stock} / {ours} {unit} is in no table of README or docs"
-
-
-def test_linked_files_are_there():
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", PAGE) if not link.startswith("http")]
-    assert all((PAGE_PATH.parent / link).exists() for link in [*links, f"../{FINDING}"])
