@@ -11,7 +11,7 @@ from transformers.activations import ACT2FN
 from transformers.utils import logging
 
 from .checkpoints.fields import CONFIG_FIELDS, CONFIG_FILE_FIELDS, MODEL_TYPE, check_fields, read_json
-from .layers.patch_grid import patches_along
+from .layers.patch_grid import patch_grid_of
 
 logger = logging.get_logger(__name__)
 
@@ -165,10 +165,7 @@ class ASTConfig(PreTrainedConfig):
     @property
     def patch_grid(self) -> tuple[int, int]:
         """Patches along frequency and along time of an input of `max_length` frames."""
-        return (
-            patches_along(self.num_mel_bins, self.patch_size, self.frequency_stride),
-            patches_along(self.max_length, self.patch_size, self.time_stride),
-        )
+        return patch_grid_of(self, self.max_length)
 
 
 def wanted_id2label(wanted: dict, own: dict[int, str]) -> dict[int, str]:

@@ -41,14 +41,14 @@ from .checkpoints.weights import (
 from .configuration_ast import LABEL_FIELDS, ASTConfig, wanted_id2label
 from .features.log_mel import FRAME_SHIFT_MS
 from .layers.linear import ASTLinear
-from .layers.patch_grid import GEOMETRY_FIELDS, patches_along
+from .layers.patch_grid import GEOMETRY_FIELDS, NUM_CLASS_TOKENS, patch_grid_of, patches_along
+from .layers.patch_layout import PatchLayout
 from .layers.position_embeddings import move_position_table, positions_for_grid
 from .layers.recomputation import recomputed_in_backward
 from .system.regular_files import refuse_special_in
 
 logger = logging.get_logger(__name__)
 
-NUM_CLASS_TOKENS = 2  # class and distillation token, as in DeiT
 # What says where a checkpoint lies, among the arguments of `from_pretrained`.
 _PLACE_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
@@ -86,17 +86,28 @@ class ASTEmbeddings(nn.Module):
         self.patch_embeddings = ASTPatchEmbeddings(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, input_values: torch.Tensor, real_time_patches: torch.Tensor | None = None) -> torch.Tensor:
-        """`(batch, frames, mel bins)` to `(batch, 2 + patches, hidden)`; see [`positions_for_grid`]."""
+    def forward(self, input_values: torch.Tensor, layout: PatchLayout | None = None) -> torch.Tensor:
+        """Make tokens of class tokens and patches.
+
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): normalised log-mel features.
+            layout ([`PatchLayout`], *optional*): which patches are kept, masked and real, as [`ASTModel.patch_layout`] gives
+                it; if not given, all are kept and real.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, 2 + kept, hidden)`; positions are those of [`positions_for_grid`].
+        """
         patches = self.patch_embeddings(input_values)
+        if layout is None:
+            layout = PatchLayout(grid=tuple(patches.shape[2:]))
         class_positions = self.position_embeddings[:, :NUM_CLASS_TOKENS]
         position_grid = self.position_embeddings[0, NUM_CLASS_TOKENS:].unflatten(0, self.config.patch_grid)
-        grid_positions = positions_for_grid(position_grid, patches.shape[-1], real_time_patches)
+        grid_positions = positions_for_grid(position_grid, patches.shape[-1], layout.real_time_patches)
 
-        tokens = patches.permute(0, 2, 3, 1) + grid_positions  # (batch, frequency, time, hidden)
+        tokens = layout.patch_tokens(patches.permute(0, 2, 3, 1), grid_positions)  # (batch, kept, hidden)
         class_tokens = torch.cat((self.cls_token, self.distillation_token), dim=1) + class_positions
-        embeddings = torch.cat((class_tokens.expand(tokens.shape[0], -1, -1), tokens.flatten(1, 2)), dim=1)
-        return self.dropout(embeddings)  # (batch, 2 + patches, hidden)
+        embeddings = torch.cat((class_tokens.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+        return self.dropout(embeddings)  # (batch, 2 + kept, hidden)
 
 
 def eager_attention_forward(
@@ -557,11 +568,12 @@ class ASTEmbeddingOutput(ModelOutput):
     Args:
         class_token_mean (`torch.Tensor` of shape `(batch, hidden)`): the mean of the two class tokens, what a classifier
             is given.
-        patch_grid (`torch.Tensor` of shape `(batch, frequency, time, hidden)`): the patches; zero where a clip is padded.
+        patch_grid (`torch.Tensor` of shape `(batch, frequency, time, hidden)`): the patches; zero where a clip is padded
+            or a patch was dropped.
         time_mask (`torch.Tensor` of shape `(batch, time)`, bool): which columns of the grid belong to the clip.
-        per_second (`torch.Tensor` of shape `(batch, seconds, hidden)`): the mean of the patches whose middle lies in the
-            first, second ... second; zero where a clip has none.
-        second_mask (`torch.Tensor` of shape `(batch, seconds)`, bool): in which seconds the middle of a patch lies.
+        per_second (`torch.Tensor` of shape `(batch, seconds, hidden)`): the mean of the kept patches whose middle lies in
+            the first, second ... second; zero where a clip has none.
+        second_mask (`torch.Tensor` of shape `(batch, seconds)`, bool): in which seconds the middle of a kept patch lies.
     """
 
     class_token_mean: torch.Tensor | None = None
@@ -595,6 +607,10 @@ class ASTModel(ASTPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         class_tokens_only: bool = False,
+        *,
+        patches_kept: torch.Tensor | None = None,
+        patches_masked: torch.Tensor | None = None,
+        mask_embedding: torch.Tensor | None = None,
     ) -> BaseModelOutputWithPooling:
         r"""
         Args:
@@ -606,15 +622,23 @@ class ASTModel(ASTPreTrainedModel):
             output_hidden_states (`bool`, *optional*): also return the embeddings and every layer's output.
             class_tokens_only (`bool`, defaults to `False`): compute only what the two class tokens need of the last
                 layer. Cannot be had together with attentions or hidden states.
+            patches_kept (`torch.Tensor` of shape `(batch, kept)`, int64, *optional*): the patches of each clip that are
+                computed, in the order of the tokens; all if not given. They are numbered row by row from the lowest
+                frequency on, with time running fastest, [`patch_grid_of`] tells how many there are. They keep their
+                positions, class tokens are always kept. A clip's padding takes no part even if kept.
+            patches_masked (`torch.Tensor` of shape `(batch, patches)`, bool, *optional*): the patches of the whole grid
+                whose projection is replaced by `mask_embedding`; their positions stay.
+            mask_embedding (`torch.Tensor` of shape `(hidden,)`, *optional*): what stands for masked patches; gradients flow
+                to it. Needed with `patches_masked`, and only with it.
 
         Returns:
-            [`BaseModelOutputWithPooling`] with `last_hidden_state` of shape `(batch, 2 + patches, hidden)`: the two
-            class tokens, then the patches with time running fastest, or only the class tokens if asked so;
-            `pooler_output` of shape `(batch, hidden)`.
+            [`BaseModelOutputWithPooling`] with `last_hidden_state` of shape `(batch, 2 + kept, hidden)`: the two
+            class tokens, then the patches as in `patches_kept`, by default all with time running fastest, or only the class
+            tokens if asked so; `pooler_output` of shape `(batch, hidden)`.
 
         Raises:
-            ValueError: if the shape of `input_values` or `attention_mask` does not fit, or outputs are asked for that
-                exclude each other.
+            ValueError: if the shape of an argument does not fit, `patches_kept` names a patch twice or one that is not there,
+                or what is asked for excludes each other.
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -624,19 +648,12 @@ class ASTModel(ASTPreTrainedModel):
                 "class_tokens_only=True leaves out what output_attentions and output_hidden_states return. Pass one or "
                 "the other."
             )
-        self._check_input(input_values, attention_mask)
+        layout = self.patch_layout(input_values, attention_mask, patches_kept, patches_masked, mask_embedding)
+        embeddings = self.embeddings(input_values.to(self.dtype), layout)
 
-        real_time_patches = None
-        if attention_mask is not None:
-            real_time_patches = self._real_time_patches(input_values, attention_mask)
-        embeddings = self.embeddings(input_values.to(self.dtype), real_time_patches)
-
-        token_mask = None
-        if real_time_patches is not None:
-            token_mask = self._token_mask(real_time_patches, input_values.shape[1])
         # Only the eager implementation returns weights, and each implementation has its own kind of mask.
         attn_implementation = "eager" if output_attentions else config._attn_implementation
-        token_mask = self._mask_for(attn_implementation, embeddings, token_mask)
+        token_mask = self._mask_for(attn_implementation, embeddings, layout.token_mask())
         # Flash and flex attention have masks of their own kind, made for as many queries as keys.
         mask_has_rows = token_mask is None or (isinstance(token_mask, torch.Tensor) and token_mask.dim() == 4)
         num_queries = NUM_CLASS_TOKENS if class_tokens_only and mask_has_rows else None
@@ -655,13 +672,24 @@ class ASTModel(ASTPreTrainedModel):
         )
 
     @torch.no_grad()
-    def embed(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> ASTEmbeddingOutput:
+    def embed(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        patches_kept: torch.Tensor | None = None,
+        patches_masked: torch.Tensor | None = None,
+        mask_embedding: torch.Tensor | None = None,
+    ) -> ASTEmbeddingOutput:
         r"""
         Vectors of clips, of their patches and of their seconds, for search, clustering or a classifier of one's own.
 
         Args:
             input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): see [`ASTModel.forward`].
             attention_mask (`torch.Tensor` of shape `(batch, frames)`, *optional*): see [`ASTModel.forward`].
+            patches_kept (`torch.Tensor` of shape `(batch, kept)`, *optional*): see [`ASTModel.forward`].
+            patches_masked (`torch.Tensor` of shape `(batch, patches)`, *optional*): see [`ASTModel.forward`].
+            mask_embedding (`torch.Tensor` of shape `(hidden,)`, *optional*): see [`ASTModel.forward`].
 
         Returns:
             [`ASTEmbeddingOutput`]; every vector is after the last LayerNorm. No gradient flows, so that `.numpy()` may follow:
@@ -670,22 +698,32 @@ class ASTModel(ASTPreTrainedModel):
         Raises:
             ValueError: as [`ASTModel.forward`].
         """
-        outputs = self(input_values, attention_mask=attention_mask, return_dict=True)
-        frequency, _ = self.config.patch_grid
-        grid = outputs.last_hidden_state[:, NUM_CLASS_TOKENS:].unflatten(1, (frequency, -1))
-        num_steps = grid.shape[2]
+        layout = self.patch_layout(input_values, attention_mask, patches_kept, patches_masked, mask_embedding)
+        outputs = self(
+            input_values,
+            attention_mask=attention_mask,
+            return_dict=True,
+            patches_kept=patches_kept,
+            patches_masked=patches_masked,
+            mask_embedding=mask_embedding,
+        )
+        tokens, token_mask = outputs.last_hidden_state, layout.token_mask()
+        if token_mask is None:
+            token_mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        heard = layout.on_grid(token_mask)  # (batch, frequency, time)
+        grid = layout.on_grid(tokens) * heard[..., None]
+        num_rows, num_steps = layout.grid
         steps = torch.arange(num_steps, device=grid.device)
         time_mask = steps.expand(len(grid), -1) < self._real_time_patches(input_values, attention_mask)[:, None]
-        grid = grid * time_mask[:, None, :, None]
 
         stride, half_patch = self.config.time_stride, self.config.patch_size // 2
         last_second = ((num_steps - 1) * stride + half_patch) * FRAME_SHIFT_MS // 1000
         seconds = (steps * stride + half_patch) * FRAME_SHIFT_MS // 1000  # in which the middle of a patch lies
         in_second = seconds[:, None] == torch.arange(last_second + 1, device=grid.device)  # (time, seconds)
         with torch.autocast(grid.device.type, enabled=False):
-            counts = time_mask.float() @ in_second.float()  # (batch, seconds)
+            counts = (heard.sum(dim=1) / num_rows) @ in_second.float()  # (batch, seconds), in columns of the grid
             sums = torch.einsum("btd,ts->bsd", grid.float().mean(dim=1), in_second.float())
-            per_second = (sums / counts.clamp(min=1)[:, :, None]).to(grid.dtype)
+            per_second = (sums / counts.clamp(min=1 / num_rows)[:, :, None]).to(grid.dtype)
         return ASTEmbeddingOutput(
             class_token_mean=outputs.pooler_output,
             patch_grid=grid,
@@ -693,6 +731,45 @@ class ASTModel(ASTPreTrainedModel):
             per_second=per_second,
             second_mask=counts > 0,
         )
+
+    def patch_layout(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        patches_kept: torch.Tensor | None = None,
+        patches_masked: torch.Tensor | None = None,
+        mask_embedding: torch.Tensor | None = None,
+    ) -> PatchLayout:
+        r"""
+        Check an input, and tell which patch each of its tokens stands for.
+
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): see [`ASTModel.forward`].
+            attention_mask (`torch.Tensor` of shape `(batch, frames)`, *optional*): see [`ASTModel.forward`].
+            patches_kept (`torch.Tensor` of shape `(batch, kept)`, *optional*): see [`ASTModel.forward`].
+            patches_masked (`torch.Tensor` of shape `(batch, patches)`, *optional*): see [`ASTModel.forward`].
+            mask_embedding (`torch.Tensor` of shape `(hidden,)`, *optional*): see [`ASTModel.forward`].
+
+        Returns:
+            [`PatchLayout`], on the device of the input; its `on_grid` puts what the model returns for the tokens back onto
+            the grid of patches.
+
+        Raises:
+            ValueError: if the shape of an argument does not fit, or `patches_kept` names a patch twice or one that is not
+                there.
+        """
+        self._check_input(input_values, attention_mask)
+        layout = PatchLayout(
+            grid=patch_grid_of(self.config, input_values.shape[1]),
+            real_time_patches=None
+            if attention_mask is None
+            else self._real_time_patches(input_values, attention_mask),
+            kept=patches_kept,
+            masked=patches_masked,
+            mask_embedding=mask_embedding,
+        )
+        layout.check(input_values.shape[0], self.config.hidden_size)
+        return layout.to(input_values.device)
 
     def _real_time_patches(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """Time patches of each clip without padding, at least one, `(batch,)`."""
@@ -720,15 +797,6 @@ class ASTModel(ASTPreTrainedModel):
                 f"attention_mask has shape {tuple(attention_mask.shape)}, expected one entry per frame: "
                 f"{tuple(input_values.shape[:2])}. Take it from ASTFeatureExtractor with return_attention_mask=True."
             )
-
-    def _token_mask(self, real_time_patches: torch.Tensor, frames: int) -> torch.Tensor:
-        config = self.config
-        frequency, _ = config.patch_grid
-        num_steps = patches_along(frames, config.patch_size, config.time_stride)
-        steps = torch.arange(num_steps, device=real_time_patches.device)
-        real = steps[None, :] < real_time_patches[:, None]  # (batch, time)
-        class_tokens = real.new_ones(real.shape[0], NUM_CLASS_TOKENS)
-        return torch.cat((class_tokens, real.repeat(1, frequency)), dim=1)  # (batch, 2 + patches)
 
     def _mask_for(self, attn_implementation: str, embeddings: torch.Tensor, token_mask: torch.Tensor | None):
         if token_mask is None:
@@ -835,9 +903,38 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             rename if had_classifier else "",
         )
 
-    def embed(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> ASTEmbeddingOutput:
-        """As [`ASTModel.embed`]."""
-        return self.audio_spectrogram_transformer.embed(input_values, attention_mask)
+    def embed(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        patches_kept: torch.Tensor | None = None,
+        patches_masked: torch.Tensor | None = None,
+        mask_embedding: torch.Tensor | None = None,
+    ) -> ASTEmbeddingOutput:
+        r"""
+        Vectors of clips, of their patches and of their seconds, as [`ASTModel.embed`] gives them.
+
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): see [`ASTModel.forward`].
+            attention_mask (`torch.Tensor` of shape `(batch, frames)`, *optional*): see [`ASTModel.forward`].
+            patches_kept (`torch.Tensor` of shape `(batch, kept)`, *optional*): see [`ASTModel.forward`].
+            patches_masked (`torch.Tensor` of shape `(batch, patches)`, *optional*): see [`ASTModel.forward`].
+            mask_embedding (`torch.Tensor` of shape `(hidden,)`, *optional*): see [`ASTModel.forward`].
+
+        Returns:
+            [`ASTEmbeddingOutput`], see [`ASTModel.embed`].
+
+        Raises:
+            ValueError: as [`ASTModel.forward`].
+        """
+        return self.audio_spectrogram_transformer.embed(
+            input_values,
+            attention_mask,
+            patches_kept=patches_kept,
+            patches_masked=patches_masked,
+            mask_embedding=mask_embedding,
+        )
 
     @can_return_tuple
     def forward(
@@ -847,6 +944,10 @@ class ASTForAudioClassification(ASTPreTrainedModel):
         labels: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        *,
+        patches_kept: torch.Tensor | None = None,
+        patches_masked: torch.Tensor | None = None,
+        mask_embedding: torch.Tensor | None = None,
     ) -> SequenceClassifierOutput:
         r"""
         Args:
@@ -855,13 +956,16 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             labels (`torch.Tensor`, *optional*): see [`classification_loss`].
             output_attentions (`bool`, *optional*): see [`ASTModel.forward`].
             output_hidden_states (`bool`, *optional*): see [`ASTModel.forward`].
+            patches_kept (`torch.Tensor` of shape `(batch, kept)`, *optional*): see [`ASTModel.forward`].
+            patches_masked (`torch.Tensor` of shape `(batch, patches)`, *optional*): see [`ASTModel.forward`].
+            mask_embedding (`torch.Tensor` of shape `(hidden,)`, *optional*): see [`ASTModel.forward`].
 
         Returns:
             [`SequenceClassifierOutput`] with `logits` of shape `(batch, num_labels)` and, if labels were given, the
             mean `loss` of the batch.
 
         Raises:
-            ValueError: if a shape does not fit.
+            ValueError: as [`ASTModel.forward`], and if the labels do not fit.
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -873,6 +977,9 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             output_hidden_states=output_hidden_states,
             class_tokens_only=not (output_attentions or output_hidden_states),
             return_dict=True,
+            patches_kept=patches_kept,
+            patches_masked=patches_masked,
+            mask_embedding=mask_embedding,
         )
         logits = self.classifier(outputs.pooler_output)
         loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)
