@@ -118,7 +118,6 @@ class PatchLayout(NamedTuple):
         """
         frequency, time = self.grid
         patches = frequency * time
-        of_input = f"the input has {frequency} x {time} = {patches} patches (frequency x time)"
         if self.kept is not None:
             if self.kept.dtype != torch.int64 or self.kept.dim() != 2 or self.kept.shape[0] != batch:
                 raise ValueError(
@@ -127,10 +126,10 @@ class PatchLayout(NamedTuple):
                 )
             if not 1 <= self.kept.shape[1] <= patches:
                 raise ValueError(
-                    f"patches_kept has {self.kept.shape[1]} patches for each clip, expected 1 to {patches}: {of_input}. Pass "
+                    f"patches_kept has {self.kept.shape[1]} patches for each clip, expected 1 to {patches}: {self._size()}. Pass "
                     "each patch at most once."
                 )
-            _check_numbers(self.kept, patches, of_input)
+            self._check_numbers()
         if (self.masked is None) != (self.mask_embedding is None):
             given, missing = "patches_masked", "mask_embedding"
             if self.masked is None:
@@ -141,7 +140,7 @@ class PatchLayout(NamedTuple):
         if self.masked.dtype != torch.bool or self.masked.shape != (batch, patches):
             raise ValueError(
                 f"patches_masked has shape {tuple(self.masked.shape)} and dtype {self.masked.dtype}, expected "
-                f"({batch}, {patches}) and torch.bool: {of_input}. Pass True for each patch to mask."
+                f"({batch}, {patches}) and torch.bool: {self._size()}. Pass True for each patch to mask."
             )
         if self.mask_embedding.shape != (hidden_size,):
             raise ValueError(
@@ -149,19 +148,25 @@ class PatchLayout(NamedTuple):
                 "model's hidden_size."
             )
 
+    def _check_numbers(self) -> None:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing() or self.kept.is_meta:
+            return
+        frequency, time = self.grid
+        ordered = self.kept.sort(dim=1).values
+        wrong = (ordered < 0) | (ordered >= frequency * time)
+        if wrong.any():
+            raise ValueError(
+                f"patches_kept names patch {ordered[wrong][0].item()}, but {self._size()}. Pass numbers from 0 to "
+                f"{frequency * time - 1}."
+            )
+        twice = ordered[:, 1:] == ordered[:, :-1]
+        if twice.any():
+            clip, place = twice.nonzero()[0].tolist()
+            raise ValueError(
+                f"patches_kept names patch {ordered[clip, place].item()} of clip {clip} twice. Pass each patch at most once."
+            )
 
-def _check_numbers(kept: torch.Tensor, patches: int, of_input: str) -> None:
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or kept.is_meta:
-        return
-    ordered = kept.sort(dim=1).values
-    wrong = (ordered < 0) | (ordered >= patches)
-    if wrong.any():
-        raise ValueError(
-            f"patches_kept names patch {ordered[wrong][0].item()}, but {of_input}. Pass numbers from 0 to {patches - 1}."
-        )
-    twice = ordered[:, 1:] == ordered[:, :-1]
-    if twice.any():
-        clip, place = twice.nonzero()[0].tolist()
-        raise ValueError(
-            f"patches_kept names patch {ordered[clip, place].item()} of clip {clip} twice. Pass each patch at most once."
-        )
+    def _size(self) -> str:
+        """The grid in words; made only where it is said, as a compiler would take its numbers for constants."""
+        frequency, time = self.grid
+        return f"the input has {frequency} x {time} = {frequency * time} patches (frequency x time)"
