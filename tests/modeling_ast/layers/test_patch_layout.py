@@ -158,7 +158,7 @@ def test_embeddings_of_seconds_are_means_of_the_kept_patches_of_a_clip(make_mode
     model, inputs = make_model(), make_inputs(250, [250, 250, 170])
     del inputs["labels"]
     steps = 24
-    kept = draw_kept(patches=4 * steps, kept=20)
+    kept = draw_kept(patches=4 * steps, kept=6)  # in no second as many as the grid has rows
     later = torch.tensor([row * steps + step for row in range(4) for step in range(10, steps)])
     kept[1] = later[kept[1].argsort()]  # nothing of the first second
     embedding = model.embed(**inputs, patches_kept=kept)
@@ -178,7 +178,8 @@ def test_embeddings_of_seconds_are_means_of_the_kept_patches_of_a_clip(make_mode
             assert embedding.second_mask[clip, second] == bool(patches)
             mean = torch.stack(patches).mean(dim=0) if patches else torch.zeros(32)
             torch.testing.assert_close(embedding.per_second[clip, second], mean, atol=ROUNDING, rtol=ROUNDING)
-    assert embedding.second_mask.tolist() == [[True] * 3, [False, True, True], [True, True, False]]
+    assert not embedding.second_mask[1, 0]
+    assert not embedding.second_mask[2, 2]
 
 
 @pytest.mark.parametrize("layer", [None, 0])
