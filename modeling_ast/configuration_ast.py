@@ -111,6 +111,14 @@ class ASTConfig(PreTrainedConfig):
         a missing `problem_type` is concluded from are the labels that the configuration ends up with. Thresholds of other
         labels are not kept.
 
+        Args:
+            config_dict (`dict`): the fields, as `config.json` holds them.
+            kwargs: fields in place of those; `None` is not given. With `return_unused_kwargs=True` what is no field is
+                returned too.
+
+        Returns:
+            [`ASTConfig`], or that and the `dict` of what is no field.
+
         Raises:
             ValueError: if `num_labels`, `id2label` and `label2id` contradict each other, or a field is of another type or
                 beyond its bounds.

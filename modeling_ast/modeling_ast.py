@@ -66,7 +66,14 @@ class ASTPatchEmbeddings(nn.Module):
         )
 
     def forward(self, input_values: torch.Tensor) -> torch.Tensor:
-        """`(batch, frames, mel bins)` to `(batch, hidden, frequency, time)`."""
+        """Project each patch.
+
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): normalised log-mel features.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, hidden, frequency, time)`, in patches.
+        """
         images = input_values.transpose(1, 2).unsqueeze(1)  # (batch, 1, mel bins, frames)
         return self.projection(images)  # (batch, hidden, frequency, time)
 
@@ -123,12 +130,17 @@ def eager_attention_forward(
     """Attention written out, the only implementation that returns its weights.
 
     Args:
-        query, key, value (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`): the projections.
-        attention_mask (`torch.Tensor` broadcastable to `(batch, heads, tokens, tokens)`, *optional*): added to scores.
-        kwargs: what other implementations of the attention interface take.
+        module (`nn.Module`): the attention it is computed for; its `training` says whether weights are dropped.
+        query (`torch.Tensor` of shape `(batch, heads, queries, head_dim)`): the projections of the tokens that attend.
+        key (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`): what they are compared with.
+        value (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`): what they are given.
+        attention_mask (`torch.Tensor` broadcastable to `(batch, heads, queries, tokens)`, *optional*): added to scores.
+        scaling (`float`): what scores are multiplied with before the softmax.
+        dropout (`float`, defaults to 0.0): share of the weights that are dropped in training.
+        kwargs: what other implementations of the attention interface take; not used.
 
     Returns:
-        The output of shape `(batch, tokens, heads, head_dim)` and the weights of shape `(batch, heads, tokens, tokens)`.
+        The output of shape `(batch, queries, heads, head_dim)` and the weights of shape `(batch, heads, queries, tokens)`.
     """
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling
     if attention_mask is not None:
@@ -161,9 +173,19 @@ class ASTSelfAttention(nn.Module):
         attn_implementation: str,
         num_queries: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`(batch, tokens, hidden)` to `(batch, queries, hidden)`, and the weights `(batch, heads, queries, tokens)` if eager.
+        """Let tokens attend to each other.
 
-        The first `num_queries` tokens ask, all if it is not given; all are asked.
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): the tokens, after the layer's first LayerNorm.
+            attention_mask (`torch.Tensor`, *optional*): which tokens are attended to, in the form that the implementation
+                takes.
+            attn_implementation (`str`): name of the implementation, as Transformers has it.
+            num_queries (`int`, *optional*): only so many tokens attend, the first ones; all if not given. All are attended
+                to.
+
+        Returns:
+            The tokens' contexts, a `torch.Tensor` of shape `(batch, queries, hidden)`, and the attention weights of shape
+            `(batch, heads, queries, tokens)`, or `None` where the implementation does not return them.
         """
         asking = hidden_states if num_queries is None else hidden_states[:, :num_queries]
         query, key, value = (
@@ -194,7 +216,14 @@ class ASTSelfOutput(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """`(batch, tokens, hidden)` to the same."""
+        """Project the contexts of the heads.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): what [`ASTSelfAttention`] returns.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, tokens, hidden)`.
+        """
         return self.dropout(self.dense(hidden_states))
 
 
@@ -213,7 +242,17 @@ class ASTAttention(nn.Module):
         attn_implementation: str,
         num_queries: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """As [`ASTSelfAttention.forward`]."""
+        """Let tokens attend to each other, and project what they get.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): see [`ASTSelfAttention.forward`].
+            attention_mask (`torch.Tensor`, *optional*): see [`ASTSelfAttention.forward`].
+            attn_implementation (`str`): see [`ASTSelfAttention.forward`].
+            num_queries (`int`, *optional*): see [`ASTSelfAttention.forward`].
+
+        Returns:
+            `torch.Tensor` of shape `(batch, queries, hidden)`, and the weights, see [`ASTSelfAttention.forward`].
+        """
         context, weights = self.attention(hidden_states, attention_mask, attn_implementation, num_queries)
         return self.output(context), weights
 
@@ -227,7 +266,14 @@ class ASTIntermediate(nn.Module):
         self.activation = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """`(batch, tokens, hidden)` to `(batch, tokens, intermediate)`."""
+        """Widen the tokens.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): the tokens, after the layer's second LayerNorm.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, tokens, intermediate)`, before the activation.
+        """
         return self.dense(hidden_states)
 
 
@@ -240,7 +286,14 @@ class ASTOutput(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """`(batch, tokens, intermediate)` to `(batch, tokens, hidden)`."""
+        """Narrow the tokens again.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, intermediate)`): the widened tokens, after the activation.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, tokens, hidden)`.
+        """
         return self.dropout(self.dense(hidden_states))
 
 
@@ -262,7 +315,18 @@ class ASTLayer(GradientCheckpointingLayer):
         attn_implementation: str,
         num_queries: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """As [`ASTSelfAttention.forward`]; what is returned are the first `num_queries` tokens."""
+        """Compute attention and the feed-forward layer, each added to its input.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): the embeddings, or what the layer before
+                returned.
+            attention_mask (`torch.Tensor`, *optional*): see [`ASTSelfAttention.forward`].
+            attn_implementation (`str`): see [`ASTSelfAttention.forward`].
+            num_queries (`int`, *optional*): only the first so many tokens are computed and returned; all if not given.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, queries, hidden)`, and the weights, see [`ASTSelfAttention.forward`].
+        """
         normed = self.layernorm_before(hidden_states)
         with recomputed_in_backward(normed, self.layernorm_before, hidden_states):
             attended, weights = self.attention(normed, attention_mask, attn_implementation, num_queries)
@@ -293,9 +357,19 @@ class ASTEncoder(nn.Module):
         output_hidden_states: bool,
         num_queries: int | None = None,
     ) -> BaseModelOutput:
-        """`(batch, tokens, hidden)` through all layers; see [`ASTModel.forward`] for what else is returned.
+        """Take tokens through all layers.
 
-        The last layer returns the first `num_queries` tokens, all if it is not given.
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): the embeddings.
+            attention_mask (`torch.Tensor`, *optional*): see [`ASTSelfAttention.forward`].
+            attn_implementation (`str`): see [`ASTSelfAttention.forward`].
+            output_attentions (`bool`): whether to return every layer's weights.
+            output_hidden_states (`bool`): whether to return the embeddings and every layer's output.
+            num_queries (`int`, *optional*): of the last layer only the first so many tokens are computed; all if not given.
+
+        Returns:
+            [`BaseModelOutput`] with `last_hidden_state` of shape `(batch, queries, hidden)`, before the last LayerNorm, and
+            the tuples `attentions` and `hidden_states` if they were asked for.
         """
         all_hidden_states = (hidden_states,)
         all_attentions = ()
@@ -358,6 +432,8 @@ class ASTPreTrainedModel(PreTrainedModel):
         model (`torch.compile`, DDP), see [`hub_name`]; what is saved again has those of the Hub.
 
         Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): a folder, or a Hub id such as `user/name`.
+            model_args: further arguments of the model's class.
             config ([`ASTConfig`] or path, *optional*): the wanted configuration, where it is not the checkpoint's own.
                 It may differ from that in geometry and labels as the arguments below may.
             ignore_mismatched_sizes (`bool`, defaults to `False`): also allow a new classifier where the weights of the
@@ -370,6 +446,9 @@ class ASTPreTrainedModel(PreTrainedModel):
                 they are the same names in the same order, otherwise the model gets a new one.
             kwargs: as the stock method; fields of the configuration override the checkpoint's. A `key_mapping` is applied
                 to the tensors' names first.
+
+        Returns:
+            The model, in evaluation mode; with `output_loading_info` also the `dict` of these lists.
 
         Raises:
             ValueError: if `config.json` holds what it may not, or a tensor other than the classifier's is missing, unexpected, of
@@ -821,7 +900,14 @@ class ASTMLPHead(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        """`(batch, hidden)` to `(batch, num_labels)`."""
+        """Classify clips.
+
+        Args:
+            pooled (`torch.Tensor` of shape `(batch, hidden)`): the mean of each clip's class tokens.
+
+        Returns:
+            The logits, `torch.Tensor` of shape `(batch, num_labels)`.
+        """
         return self.dense(self.layernorm(pooled))
 
 
@@ -836,6 +922,9 @@ def classification_loss(logits: torch.Tensor, labels: torch.Tensor, problem_type
             there is one.
         problem_type (`str`, *optional*): if `None`, told from labels as stock Transformers does: one logit is a
             regression, integer labels are single-label, others multi-label.
+
+    Returns:
+        `torch.Tensor` without dimensions, float32.
 
     Raises:
         ValueError: if the labels' shape or dtype does not fit the problem type.
