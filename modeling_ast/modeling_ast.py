@@ -847,6 +847,8 @@ class ASTModel(ASTPreTrainedModel):
             masked=patches_masked,
             mask_embedding=mask_embedding,
         )
+        if patches_kept is None and patches_masked is None and mask_embedding is None:
+            return layout
         layout.check(input_values.shape[0], self.config.hidden_size)
         return layout.to(input_values.device)
 
