@@ -11,7 +11,7 @@ from model_runs import ROUNDING, TRAINED_FRAMES, assert_close_gradients, gradien
 from transformers.models.audio_spectrogram_transformer import modeling_audio_spectrogram_transformer as stock
 
 from modeling_ast import ASTForAudioClassification
-from modeling_ast.checkpoints.adapters import LORA_TARGET_MODULES
+from modeling_ast.adapters import LORA_TARGET_MODULES
 
 # Offloading and copies
 
