@@ -37,7 +37,14 @@ def test_imports_point_one_way(package):
         assert source.stem not in LIBRARIES_NOT_TO_SHADOW, f"{source} shadows a library"
 
 
-@pytest.mark.parametrize(("room", "rests_on"), [("sources", {"arguments"}), ("clip_sets", {"arguments", "sources"})])
+@pytest.mark.parametrize(
+    ("room", "rests_on"),
+    [
+        ("augmentations", set()),
+        ("sources", {"arguments"}),
+        ("clip_sets", {"augmentations", "arguments", "sources"}),
+    ],
+)
 def test_the_data_of_a_training_have_no_way_back(room, rests_on):
     rooms = {path.parent.name for path in (ROOT / "finetune").glob("*/__init__.py")}
     for source in (ROOT / "finetune" / room).glob("*.py"):

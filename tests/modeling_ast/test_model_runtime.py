@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.models.audio_spectrogram_transformer import modeling_audio_spectrogram_transformer as stock
 
-from finetune.clip_sets.augmentation import Augmentation
+from finetune.augmentations.augmentation import Augmentation
 from finetune.clip_sets.collator import ASTDataCollator, model_inputs
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
 from modeling_ast import modeling_ast as implementation
