@@ -171,13 +171,13 @@ class ClipDataset(Dataset, ABC):
         heard, label = self._decoded(clip)
         # Cut before as well as after: of a clip from the cache no more is there, and nothing else may come of it.
         training_clip = TrainingClip(heard.waveform[: self.samples_needed], label, self.sampling_rate)
-        waveform = self.augmentation.change_heard(training_clip, draws).waveform
+        waveform, label, rate = self.augmentation.change_heard(training_clip, draws)
         # A clip of little more than one frame must not become shorter than that.
-        missing = frame_length(self.sampling_rate) - len(waveform)
+        missing = frame_length(rate) - len(waveform)
         waveform = np.pad(waveform, (0, missing)) if missing > 0 else waveform
         if self.augmentation.label_mixing_strengths or self.vector_targets:
             label = self._vector(label)
-        training_clip = TrainingClip(waveform[: self.max_samples], label, self.sampling_rate)
+        training_clip = TrainingClip(waveform[: self.max_samples], label, rate)
         others = {name: self._partner(partner) for name, partner in partners.items()}
         training_clip = self.augmentation.change_waveform(training_clip, draws, others)
         return {"waveform": training_clip.waveform, "label": training_clip.label, "draws": draws}
