@@ -16,7 +16,7 @@ import torch
 from transformers import TrainingArguments
 
 from modeling_ast.audio import NEW_RESAMPLER, RESAMPLERS, checked_resampler, parse_channels
-from modeling_ast.audio.flags import CHANNELS_HELP, STRICT_HELP
+from modeling_ast.audio_flags import CHANNELS_HELP, STRICT_HELP
 from modeling_ast.layers.patch_grid import GEOMETRY_FIELDS
 
 from ..augmentations.augmentation import Augmentation, AugmentationFields
