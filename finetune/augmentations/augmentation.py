@@ -216,15 +216,18 @@ class Augmentation:
 
         Returns:
             `torch.Tensor` of the same shape.
+
+        Raises:
+            ValueError: if an augmentation that is on was not drawn for the batch.
         """
         for step in self.active:
-            features = step.change_log_mel(features, frames, draws[step.name])
+            features = step.change_log_mel(features, frames, _drawn(step, draws))
         return features
 
     def change_normalized(self, features: torch.Tensor, frames: torch.Tensor, draws: dict[str, dict]) -> torch.Tensor:
         """Change the normalised features of a batch; arguments and result as of `change_log_mel`."""
         for step in self.active:
-            features = step.change_normalized(features, frames, draws[step.name])
+            features = step.change_normalized(features, frames, _drawn(step, draws))
         return features
 
     def extra_inputs(
@@ -241,8 +244,18 @@ class Augmentation:
         """
         inputs = {}
         for step in self.active:
-            inputs |= step.extra_inputs(features, frames, draws[step.name])
+            inputs |= step.extra_inputs(features, frames, _drawn(step, draws))
         return inputs
+
+
+def _drawn(step: AugmentationStep, draws: dict[str, dict]) -> dict:
+    """What a step drew for the clips of a batch."""
+    if step.name not in draws:
+        raise ValueError(
+            f"{step.name} was not drawn for this batch, which has {', '.join(draws)}. Give the data set and the trainer the same "
+            "Augmentation."
+        )
+    return draws[step.name]
 
 
 def _refuse_shared(steps: Sequence[AugmentationStep]):

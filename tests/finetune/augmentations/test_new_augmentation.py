@@ -133,6 +133,9 @@ def test_it_goes_through_the_trainer_in_training_and_never_in_evaluation(build):
     assert torch.equal(silent.sum(dim=1), drawn["bin"])
     assert torch.equal(inputs["bool_masked_pos"], drawn["shares"] < 0.5)
 
+    with pytest.raises(ValueError, match="hidden_patches was not drawn for this batch, .* the same Augmentation"):
+        model_inputs(batch | {"draws": {"masks": batch["draws"]["masks"]}}, EXTRACTOR, trainer.augmentation)
+
     first, second = (one._prepare_inputs(next(iter(one.get_eval_dataloader()))) for one in (trainer, plain))
     assert first.keys() == second.keys() == {"input_values", "labels"}
     assert torch.equal(first["input_values"], second["input_values"])
