@@ -38,6 +38,7 @@ FLOORS = {
         "doctor run_export run_tagging",
     ),
     "finetune": (
+        "augmentations",
         "arguments",
         "sources",
         "clip_sets",

@@ -7,8 +7,8 @@ from modeling_ast.audio import CUT_OFF, HEARD_LESS, AudioReader
 from modeling_ast.features.log_mel import num_samples
 
 from ..arguments.groups import DataArguments
+from ..augmentations.augmentation import Augmentation
 from ..sources.stored_features import is_precomputed
-from .augmentation import Augmentation
 from .precomputed import PrecomputedDataset
 from .streaming import ClipStream, StreamedClips
 from .waveforms import ASTDataset, ClipDataset

@@ -7,9 +7,9 @@ from modeling_ast import ASTFeatureExtractor
 from modeling_ast.feature_extraction_ast import MIN_FRAMES, frame_mask
 from modeling_ast.features.log_mel import num_frames, num_samples
 
+from ..augmentations.augmentation import Augmentation, collate_draws
 from ..sources.labels import SHARES_COLUMN, label_of
 from ..sources.stored_features import refuse_shape
-from .augmentation import Augmentation
 from .clip_notes import NotesSaid
 from .waveforms import hear_clip
 
@@ -56,7 +56,7 @@ class ASTDataCollator:
         Returns:
             `labels`, indices of shape `(batch,)` or vectors of shape `(batch, labels)`, with either `input_values` (and
             perhaps `attention_mask`), or `waveforms` of shape `(batch, samples)`, `lengths` of shape `(batch,)`, whether
-            `padding="longest"` pads one of them, and the scalars drawn for augmentation. Of finished features, `features`
+            `padding="longest"` pads one of them, and the draws of augmentation. Of finished features, `features`
             of shape `(batch, frames, mel bins)` stand in place of `waveforms`, and `lengths` are frames.
 
         Raises:
@@ -82,12 +82,7 @@ class ASTDataCollator:
         batch["is_padded"] = len(frames) > 1 or min(frames) < MIN_FRAMES  # known here without a look at a device
         if "draws" in examples[0]:
             draws = [example["draws"] for example in examples]
-            batch["masks"] = torch.from_numpy(np.stack([draw.masks for draw in draws]))
-            batch["noise_strengths"] = torch.tensor([draw.noise_strength for draw in draws])
-            batch["noise_seeds"] = [
-                draw.noise_seed for draw in draws
-            ]  # read by the host: a tensor would be waited for
-            batch["rolls"] = torch.tensor([draw.roll for draw in draws])
+            batch["draws"] = collate_draws(draws)
             batch["keys"] = [draw.key for draw in draws]  # by which a batch at fault is read again
         return model_inputs(batch, self.feature_extractor) if self.compute_features else batch
 
@@ -141,19 +136,19 @@ def model_inputs(
     max_length = feature_extractor.max_length
     to_longest = feature_extractor.padding == "longest"
     features, frames = raw_features(batch, feature_extractor, None if to_longest else max_length)
-    augmented = augmentation is not None and "masks" in batch
+    augmented = augmentation is not None and "draws" in batch
     # The original masks and rolls the padded clip; without a common length only a clip's own frames are its own.
     augmented_frames = frames if to_longest else torch.full_like(frames, features.shape[1])
     if augmented:
-        features = augmentation.mask(features, augmented_frames, batch["masks"])
+        features = augmentation.change_log_mel(features, augmented_frames, batch["draws"])
     features = feature_extractor.normalize(features)
     if augmented:
-        features = augmentation.disturb(
-            features, augmented_frames, batch["noise_strengths"], batch["noise_seeds"], batch["rolls"]
-        )
+        features = augmentation.change_normalized(features, augmented_frames, batch["draws"])
     inputs = {"input_values": features, "labels": batch["labels"]}
     if to_longest and batch["is_padded"]:
         inputs["attention_mask"] = frame_mask(frames, features.shape[1])
+    if augmented:
+        inputs |= augmentation.extra_inputs(features, augmented_frames, batch["draws"])
     return inputs
 
 

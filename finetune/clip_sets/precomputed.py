@@ -16,9 +16,9 @@ from modeling_ast.audio import AudioError
 from modeling_ast.feature_extraction_ast import MIN_FRAMES
 from modeling_ast.features.log_mel import SMALLEST_ENERGY, num_samples
 
+from ..augmentations.augmentation import Augmentation
 from ..sources.labels import label_lists, label_of, share_lists
 from ..sources.stored_features import StoredFeatures
-from .augmentation import Augmentation, refuse_without_waveforms
 from .waveforms import ASTDataset
 
 # Raw values reach from the floor of about -16, which some of Kaldi's narrowest filters always give, up to 5 or more;
@@ -55,7 +55,7 @@ class PrecomputedDataset(ASTDataset):
         binary_targets: bool = False,
     ):
         if augmentation is not None:
-            refuse_without_waveforms(augmentation)
+            augmentation.refuse_without_waveforms()
         sampling_rate, max_length = feature_extractor.sampling_rate, feature_extractor.max_length
         longest = num_samples(max_length, sampling_rate)
         super().__init__(

@@ -103,7 +103,7 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
         deadline = limit.share(LOOKING, later=PREPARING + PICTURE + COST)
         looked = describe_clips(data, feature_extractor, config, data_args, training_args, deadline)
         report = looked.report
-        cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
+        cache = waveform_cache(data_args, feature_extractor, augmentation_args.augmentation())
         if cache is not None:
             report["waveform_cache_bytes"] = cache_space(cache, data.splits, training_args.seed)
         print(*data_lines(report), sep="\n", flush=True)

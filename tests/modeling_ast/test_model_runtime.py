@@ -18,7 +18,7 @@ from model_runs import (
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._pytree import tree_map_only
 
-from finetune.clip_sets.augmentation import Augmentation
+from finetune.augmentations.augmentation import Augmentation
 from finetune.clip_sets.collator import ASTDataCollator, model_inputs
 from modeling_ast import ASTFeatureExtractor, ASTModel
 from modeling_ast.features import log_mel
