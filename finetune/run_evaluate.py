@@ -29,12 +29,12 @@ with command_imports("ast-evaluate"):
         notes_in_words,
         parse_channels,
     )
-    from modeling_ast.features.log_mel import num_samples
+    from modeling_ast.features.kaldi import num_samples
+    from modeling_ast.scores import label_thresholds
     from modeling_ast.system.atomic_files import open_atomically
     from modeling_ast.system.hub_answers import hub_answers
     from modeling_ast.system.installation import package_version
     from modeling_ast.system.names_as_text import csv_row, in_one_line, spreadsheet_safe
-    from modeling_ast.tagging.tagger import label_thresholds
 
     from .arguments.groups import DataArguments
     from .clip_sets.split_checks import look_at_every_clip

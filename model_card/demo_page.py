@@ -28,10 +28,11 @@ from modeling_ast.audio import (
     is_silent,
 )
 from modeling_ast.audio.errors import first_line
-from modeling_ast.features.log_mel import FRAME_SHIFT_MS, is_cut, num_frames
+from modeling_ast.features.kaldi import FRAME_SHIFT_MS, is_cut, num_frames
 from modeling_ast.features.log_mel_figure import DPI
+from modeling_ast.scores import label_thresholds
 from modeling_ast.system.names_as_text import html_text, storable
-from modeling_ast.tagging.tagger import AudioTagger, FileTags, Segment, label_thresholds
+from modeling_ast.tagging.tagger import AudioTagger, FileTags, Segment
 
 logger = logging.getLogger(__name__)
 

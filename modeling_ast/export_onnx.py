@@ -32,7 +32,7 @@ from transformers.utils import PaddingStrategy
 
 from .doctor import processor_name
 from .feature_extraction_ast import ASTFeatureExtractor
-from .features.log_mel import (
+from .features.kaldi import (
     FRAME_LENGTH_MS,
     FRAME_SHIFT_MS,
     SMALLEST_ENERGY,
@@ -43,9 +43,9 @@ from .features.log_mel import (
     num_samples,
 )
 from .modeling_ast import ASTForAudioClassification
+from .scores import label_thresholds, problem_type_of
 from .system.atomic_files import open_atomically, temporary_folder
 from .system.installation import install_command
-from .tagging.tagger import label_thresholds, problem_type_of
 
 OPSET = 20  # the exporter's own default, the first with Gelu; ONNX Runtime reads it from 1.17 on
 # Written out, attention runs faster in ONNX Runtime than as what the exporter makes of PyTorch's fused one (0.8 and 1.0 s

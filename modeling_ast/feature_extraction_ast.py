@@ -27,14 +27,8 @@ from .audio.arrays import (
     look_like_channels,
 )
 from .checkpoints.fields import EXTRACTOR, EXTRACTOR_FIELDS, EXTRACTOR_FILE_FIELDS, check_fields
-from .features.log_mel import (
-    FRAME_LENGTH_MS,
-    frame_length,
-    log_mel_spectrogram,
-    num_frames,
-    num_samples,
-    write_log_mel,
-)
+from .features.kaldi import FRAME_LENGTH_MS, frame_length, num_frames, num_samples
+from .features.log_mel import log_mel_spectrogram, write_log_mel
 
 logger = logging.get_logger(__name__)
 

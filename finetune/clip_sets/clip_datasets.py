@@ -4,7 +4,7 @@ import datasets
 
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import CUT_OFF, HEARD_LESS, AudioReader
-from modeling_ast.features.log_mel import num_samples
+from modeling_ast.features.kaldi import num_samples
 
 from ..arguments.groups import DataArguments
 from ..sources.stored_features import is_precomputed

@@ -5,7 +5,7 @@ import torch
 
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.feature_extraction_ast import MIN_FRAMES, frame_mask
-from modeling_ast.features.log_mel import num_frames, num_samples
+from modeling_ast.features.kaldi import num_frames, num_samples
 
 from ..sources.labels import SHARES_COLUMN, label_of
 from ..sources.stored_features import refuse_shape

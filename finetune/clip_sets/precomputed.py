@@ -14,7 +14,7 @@ import numpy as np
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError
 from modeling_ast.feature_extraction_ast import MIN_FRAMES
-from modeling_ast.features.log_mel import SMALLEST_ENERGY, num_samples
+from modeling_ast.features.kaldi import SMALLEST_ENERGY, num_samples
 
 from ..sources.labels import label_lists, label_of, share_lists
 from ..sources.stored_features import StoredFeatures

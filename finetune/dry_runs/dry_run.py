@@ -23,7 +23,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTConfig, ASTFeatureExtractor
 from modeling_ast.audio import AudioError, AudioReader
-from modeling_ast.features.log_mel import num_frames, num_samples
+from modeling_ast.features.kaldi import num_frames, num_samples
 from modeling_ast.system.atomic_files import open_atomically, temporary_folder
 
 from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments

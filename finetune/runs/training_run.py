@@ -18,7 +18,7 @@ from modeling_ast import (ASTConfig, ASTFeatureExtractor, ASTForAudioClassificat
 from modeling_ast.audio import (NEW_RESAMPLER, AudioReader)
 from modeling_ast.configuration_ast import LOGITS_ALONE
 from modeling_ast.loading import check_model_name
-from modeling_ast.features.log_mel import (num_frames, num_samples)
+from modeling_ast.features.kaldi import num_frames, num_samples
 
 from ..arguments.conflicts import wrong_way_round
 from ..arguments.groups import (ASTTrainingArguments, DataArguments, ModelArguments, OptimizationArguments)

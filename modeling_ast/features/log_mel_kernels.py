@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from .log_mel import (
+from .kaldi import (
     PRE_EMPHASIS,
     SMALLEST_ENERGY,
     fft_length,

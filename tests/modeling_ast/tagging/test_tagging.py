@@ -19,7 +19,8 @@ from varied_model import vary_scores
 
 from modeling_ast import ASTConfig, run_tagging
 from modeling_ast.loading import CheckpointError, check_model_name
-from modeling_ast.tagging.tagger import AudioTagger, TaggingError, choose_device, problem_type_of
+from modeling_ast.scores import problem_type_of
+from modeling_ast.tagging.tagger import AudioTagger, TaggingError, choose_device
 
 MAX_LENGTH = 96
 WINDOW = 400 + 95 * 160  # samples of 96 frames: one of 25 ms, and 95 shifts of 10 ms, at 16 kHz
