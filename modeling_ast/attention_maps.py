@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from .feature_extraction_ast import frame_mask
 from .features.kaldi import frame_length, frame_shift, mel_edges
 from .features.log_mel_figure import draw_log_mel, save_figure
+from .features.padding import frame_mask
 from .modeling_ast import NUM_CLASS_TOKENS, ASTLayer, ASTModel
 
 if TYPE_CHECKING:

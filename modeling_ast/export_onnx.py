@@ -42,6 +42,7 @@ from .features.kaldi import (
     kaldi_arguments,
     num_samples,
 )
+from .features.padding import frame_mask
 from .modeling_ast import ASTForAudioClassification
 from .scores import label_thresholds, problem_type_of
 from .system.atomic_files import open_atomically, temporary_folder
@@ -272,7 +273,7 @@ def check_against_pytorch(content: bytes, model: ASTForAudioClassification) -> f
     largest = 0.0
     for lengths in batches:
         values = torch.randn(len(lengths), max(lengths), config.num_mel_bins, generator=generator) / 2
-        mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).to(torch.int64)
+        mask = frame_mask(torch.tensor(lengths), max(lengths)).to(torch.int64)
         found = _run(session, {"input_values": values.numpy(), "attention_mask": mask.numpy()})
         for clip, frames in enumerate(lengths):
             alone = slice(clip, clip + 1), slice(max(frames, patch))

@@ -277,7 +277,7 @@ def prepare_data(
         DataError: see [`load_splits`], [`look_at_every_clip`] and [`check_splits`].
     """
     reader = clip_reader(data_args, feature_extractor)
-    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
+    longest = feature_extractor.max_samples
     if data_args.streaming:
         streams, split_method = loaded or load_streams(data_args)
         streams, skipped, notes = check_streams(
@@ -311,7 +311,7 @@ def waveform_cache(
     if not data_args.waveform_cache:
         return None
     reader = clip_reader(data_args, feature_extractor)
-    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
+    longest = feature_extractor.max_samples
     return WaveformCache(data_args.waveform_cache, reader, samples_needed(longest, max_speed_change))
 
 

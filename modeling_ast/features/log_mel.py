@@ -25,6 +25,7 @@ from .kaldi import (
     num_samples,
     symmetric_hann_window,
 )
+from .padding import pad_clips
 
 logger = logging.get_logger(__name__)
 
@@ -166,7 +167,7 @@ def _write_by_expression(
     at_once = _frames_at_once(waveforms[0].device) * frame_shift(sampling_rate)
     for group in _similar_lengths([len(waveform) for waveform in waveforms], at_once):
         clips = [waveforms[clip] for clip in group]
-        batch = clips[0][None] if len(clips) == 1 else torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+        batch = clips[0][None] if len(clips) == 1 else pad_clips(clips)[0]
         for first, block in _log_mel_blocks(batch, sampling_rate, places[0].shape[1]):
             for clip, features in zip(group, block.mul_(scale).add_(offset), strict=True):
                 place = places[clip][first : first + len(features)]

@@ -82,14 +82,12 @@ class AudioTagger:
                     f"{name} is {expected} in the model's config.json and {given} in preprocessor_config.json. Use the "
                     "feature extractor that was saved with the model."
                 )
-        from ..features.kaldi import num_samples
-
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
         self.feature_extractor = feature_extractor
         self.reader = feature_extractor.audio_reader() if reader is None else reader
         self.problem_type = problem_type_of(model.config)
-        self.window_samples = num_samples(feature_extractor.max_length, self.sampling_rate)
+        self.window_samples = feature_extractor.max_samples
 
     @classmethod
     def from_pretrained(
