@@ -24,10 +24,11 @@ PACKAGE = "modeling_ast"
 PAGE = ("demo_page.py", "page_guard.py")
 HERE = Path(__file__).resolve().parent
 HOUSE = HERE.parent  # where the packages lie: a checkout or site-packages
-# Commands, and the export that wants packages of its own: a page calls none of them.
+# Commands and what only they use, and the export, which wants packages of its own: a page calls none of them.
 NOT_VENDORED = (
     "doctor.py",
     "export_onnx.py",
+    "quantization.py",
     "run_export.py",
     "run_tagging.py",
     "tagging/formats.py",

@@ -19,13 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .system.installation import DISTRIBUTION, install_command
+from .system.processor import processor_name
 from .system.terminal import shell_command
 
 DEVELOPMENT_EXTRA = "dev"  # test and style tools, which no user needs
 IMPORT_NAMES = {"scikit-learn": "sklearn"}  # where it is not the distribution's name with underscores
 # These three hold code compiled for one another: one that fails is mended by installing them together.
 TORCH_FAMILY = ("torch", "torchaudio", "torchcodec")
-SOUNDFILE_FORMATS = ("WAV", "FLAC", "OGG", "MP3")
+TRIED_FORMATS = ("WAV", "FLAC", "OGG", "MP3")  # of those that libsndfile reads, what most files are
 TONE_HZ = 440
 TONE_SAMPLING_RATE = 16_000
 
@@ -180,11 +181,11 @@ def check_decoders() -> Iterator[Check]:
     from .audio import FFMPEG_COMMANDS
 
     install_ffmpeg = "; ".join(f"{system}: {command}" for system, command in FFMPEG_COMMANDS.items())
-    for audio_format in SOUNDFILE_FORMATS:
-        fault = find_decoder_fault(decode_with_soundfile, audio_format)
+    for audio_format in TRIED_FORMATS:
+        fault = find_decoder_fault(decode_tone_with_soundfile, audio_format)
         mend = "pip install --force-reinstall soundfile"
         yield Check("Decoders", f"soundfile: {audio_format}", not fault, fault or "decodes", mend=mend)
-    fault = find_decoder_fault(decode_with_torchcodec, "WAV")
+    fault = find_decoder_fault(decode_tone_with_torchcodec, "WAV")
     name = "torchcodec: M4A, AAC, WMA ..."
     yield Check("Decoders", name, not fault, fault or "decodes", required=False, mend=install_ffmpeg)
     program = shutil.which("ffmpeg")
@@ -216,14 +217,14 @@ def find_decoder_fault(decode, audio_format: str) -> str:
     return "" if abs(heard - TONE_HZ) < TONE_HZ / 100 else f"a tone of {TONE_HZ} Hz came back as {heard:.0f} Hz"
 
 
-def decode_with_soundfile(content: bytes) -> tuple:
+def decode_tone_with_soundfile(content: bytes) -> tuple:
     """Decode a mono file; see [`find_decoder_fault`]."""
     import soundfile
 
     return soundfile.read(io.BytesIO(content))
 
 
-def decode_with_torchcodec(content: bytes) -> tuple:
+def decode_tone_with_torchcodec(content: bytes) -> tuple:
     """Decode a mono file with FFmpeg's libraries; see [`find_decoder_fault`]."""
     from torchcodec.decoders import AudioDecoder
 
@@ -258,16 +259,6 @@ def check_devices() -> Iterator[Check]:
     has_mps = torch.backends.mps.is_available()
     detail = "Apple GPU" if has_mps else "torch finds no Apple GPU"
     yield Check("Devices", "MPS", has_mps, detail, required=False)
-
-
-def processor_name() -> str:
-    """The processor's name as the system gives it; Linux has it in a file only."""
-    cpu_info = Path("/proc/cpuinfo")
-    if cpu_info.is_file():
-        for line in cpu_info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

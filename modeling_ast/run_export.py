@@ -1,4 +1,4 @@
-"""Command line of [`modeling_ast.export_onnx`]: `ast-export CHECKPOINT_DIR OUT.onnx [--int8]`."""
+"""Command line of [`modeling_ast.export_onnx`] and [`modeling_ast.quantization`]: `ast-export CHECKPOINT_DIR OUT.onnx [--int8]`."""
 
 import argparse
 import sys
@@ -48,7 +48,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _export(args: argparse.Namespace):
     from .audio import find_audio_files
-    from .export_onnx import export_onnx, export_quantized_onnx, import_packages, read_clips
+    from .export_onnx import export_onnx, import_packages
+    from .quantization import export_quantized_onnx, read_clips
     from .tagging.tagger import AudioTagger
 
     import_packages()
