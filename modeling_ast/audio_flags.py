@@ -20,7 +20,7 @@ def add_strict_flag(parser: argparse.ArgumentParser) -> None:
 
 
 def _channels(text: str) -> str | int:
-    from . import parse_channels
+    from .audio import parse_channels
 
     try:
         return parse_channels(text)
