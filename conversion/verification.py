@@ -133,7 +133,7 @@ def verify(
     """
     model_class = ASTForAudioClassification if classifier else ASTModel
     model = model_class.from_pretrained(checkpoint_dir, dtype=torch.float32, local_files_only=True).eval()
-    return compare(outputs_of(model, geometry), expected, kind_of_outputs(classifier))
+    return compare_outputs(outputs_of(model, geometry), expected, kind_of_outputs(classifier))
 
 
 def outputs_of(model: ASTForAudioClassification | ASTModel, geometry: PatchGeometry) -> torch.Tensor:
@@ -155,7 +155,7 @@ def kind_of_outputs(classifier: bool) -> str:
     return "logits" if classifier else "pooled output"
 
 
-def compare(actual: torch.Tensor, expected: torch.Tensor, outputs: str) -> Agreement:
+def compare_outputs(actual: torch.Tensor, expected: torch.Tensor, outputs: str) -> Agreement:
     """Measure how far two outputs are apart.
 
     Args:

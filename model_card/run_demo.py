@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = parse_arguments(argv)
     try:
-        with listen(arguments.host, arguments.port) as listener, temporary_folder():
+        with listen(arguments.host, arguments.port) as listener, page_folder():
             server = make_server(*make_page(arguments), make_guard(arguments))
             raise_if_interrupted()  # libraries that are being imported may have caught it
             print(f"{arguments.checkpoint_dir}: {address_of(listener)} (Ctrl-C ends it)", flush=True)
@@ -144,7 +144,7 @@ def address_of(listener: socket.socket) -> str:
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
+def page_folder() -> Iterator[Path]:
     """A folder where everything writes its temporary files, Gradio among others; before Gradio is imported.
 
     Yields:

@@ -6,8 +6,8 @@ from typing import Any, NoReturn
 import yaml
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
-LARGEST = 1 << 20  # characters; recipes have two thousand, and cards with hundreds of labels a tenth
-DEEPEST = 30  # levels of nesting
+LARGEST_YAML = 1 << 20  # characters; recipes have two thousand, and cards with hundreds of labels a tenth
+DEEPEST_NESTING = 30  # levels of nesting
 MOST_VALUES = 50_000  # with what aliases stand for
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -56,8 +56,8 @@ def compose_yaml(text: str, place: str) -> yaml.Node | None:
         YamlError: if it is no YAML, of several documents, too large, nested too deep or too large with its aliases; if
             something has a tag such as `!!python/name`, is merged with `<<`, or is a key twice.
     """
-    if len(text) > LARGEST:
-        raise YamlError(f"{place} has {len(text):,} characters, expected up to {LARGEST:,}. Pass a smaller file.")
+    if len(text) > LARGEST_YAML:
+        raise YamlError(f"{place} has {len(text):,} characters, expected up to {LARGEST_YAML:,}. Pass a smaller file.")
     try:
         _check_events(text, place)
         node = yaml.compose(text, Loader=_LOADER)
@@ -105,8 +105,8 @@ def _check_events(text: str, place: str):
                 _refuse(place, event.start_mark, "a second document begins here (---), expected one. Keep one of them")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
-            if depth > DEEPEST:
-                _refuse(place, event.start_mark, f"nested deeper than {DEEPEST} levels. Write it flat")
+            if depth > DEEPEST_NESTING:
+                _refuse(place, event.start_mark, f"nested deeper than {DEEPEST_NESTING} levels. Write it flat")
         if isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if getattr(event, "tag", None) is not None:

@@ -53,7 +53,7 @@ SCORES_IN_WORDS = {
     "single_label_classification": "softmax over the logits; the label with the highest one counts",
     "regression": "the logits themselves",
 }
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 class ExportError(ValueError):
@@ -127,7 +127,7 @@ def check_against_pytorch(content: bytes, model: ASTForAudioClassification) -> f
                     f"ONNX Runtime {version('onnxruntime')} and PyTorch differ by {differences[worst]:.2g}, allowed is "
                     f"{TOLERANCE}: logit {worst} of clip {clip} ({frames} of {max(lengths)} frames, batch of "
                     f"{len(lengths)}) is {found[clip][worst]:.6g} in place of {expected[worst]:.6g}. Nothing was "
-                    f"written. Try other versions: pip install --upgrade {' '.join(PACKAGES)}"
+                    f"written. Try other versions: pip install --upgrade {' '.join(ONNX_PACKAGES)}"
                 )
             largest = max(largest, float(differences[worst]))
     return largest
@@ -197,7 +197,7 @@ def _padding_in_words(feature_extractor: ASTFeatureExtractor, patch_size: int) -
 def producing_versions() -> dict[str, str]:
     """Versions of the packages that make the file; without this project where it runs from a checkout."""
     versions = {}
-    for package in ("ast-kit", "torch", "transformers", *PACKAGES):
+    for package in ("ast-kit", "torch", "transformers", *ONNX_PACKAGES):
         with suppress(PackageNotFoundError):
             versions[package] = version(package)
     return versions
@@ -229,7 +229,7 @@ def import_packages() -> None:
     Raises:
         ExportError: if one cannot be imported.
     """
-    for package in PACKAGES:
+    for package in ONNX_PACKAGES:
         try:
             import_module(package)
         except ImportError as error:

@@ -21,7 +21,7 @@ from .tags import leading_tags
 FRAMES_OF_TAG = 2  # that the counts of MP3 taggers may be apart: some count the tag itself
 # Seconds that torchcodec may fall short of the container before the ffmpeg program is asked.
 LESS_THAN_ANNOUNCED = 0.02
-NOTABLE_SHARE, NOTABLE_SECONDS = 0.01, 0.3  # of what a container announces: encoders' padding is less
+MISSED_SHARE, MISSED_SECONDS = 0.01, 0.3  # of what a container announces: encoders' padding is less
 SCRAMBLED_SHARE = 0.9  # what torchcodec gives less of than that may be pieces without what lies between them
 SPOTS_NAMED = 3
 NO_DAMAGE = ogg.PageDamage()
@@ -357,7 +357,7 @@ def _decode_stream(stream: Stream, name: str, seconds: float | None, allowance: 
         damage = ogg.page_damage(stream.content, rate)
     there = len(samples) if len(samples) < wanted else announced - stream.skipped
     share = stream.announced_share
-    is_short = wanted - len(samples) > max(NOTABLE_SECONDS * rate, NOTABLE_SHARE * wanted)
+    is_short = wanted - len(samples) > max(MISSED_SECONDS * rate, MISSED_SHARE * wanted)
     if is_short and len(samples) and not notes and not damage.holes and share is None:
         share = wanted / len(samples)
     if stream.ends_early or damage.ends_damaged or share is not None:
@@ -513,7 +513,7 @@ def _notes_of_ffmpeg(
 ) -> tuple[AudioNote, ...]:
     """What is to be said of a file that FFmpeg decoded; an error if too little of it came to be of use."""
     missing = 0.0 if announced is None else announced - decoded.seconds
-    is_notable = announced is not None and missing > max(NOTABLE_SECONDS, NOTABLE_SHARE * announced)
+    is_notable = announced is not None and missing > max(MISSED_SECONDS, MISSED_SHARE * announced)
     if formats.container_is_cut_off(content, audio_format):
         share = announced / decoded.seconds if is_notable and decoded.seconds else None
         return (_cut_off(name, decoded.seconds, share),)

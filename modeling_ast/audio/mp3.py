@@ -34,7 +34,7 @@ FRAMES_MEASURED = 32  # at the beginning of a stream
 SEARCHED = 1 << 16  # bytes at the beginning of a file in which its first frame is looked for
 PIECE = 1 << 20
 # A frame header as far as three of its bytes tell: MPEG version, layer, bit rate and sampling rate are of those there are.
-HEADER = re.compile(
+FRAME_HEADER = re.compile(
     rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\x1b\x20-\x2b\x30-\x3b\x40-\x4b\x50-\x5b\x60-\x6b\x70-\x7b"
     rb"\x80-\x8b\x90-\x9b\xa0-\xab\xb0-\xbb\xc0-\xcb\xd0-\xdb\xe0-\xeb][\x00-\xff]"
 )
@@ -175,7 +175,7 @@ def first_frame(content: Content, start: int = 0, stop: int | None = None) -> in
     window = _Window(content)
     stop = start + SEARCHED if stop is None else stop
     while start < stop:
-        found = HEADER.search(window.at(start, 4096))
+        found = FRAME_HEADER.search(window.at(start, 4096))
         if found is None:
             start += 4096 - 3  # a header may lie across the end
             if start >= content.size:
@@ -301,7 +301,7 @@ def _next_frame(window: _Window, offset: int, like: FrameHeader | None) -> int:
             if _frames_follow(window, offset):
                 return offset
             continue
-        found = HEADER.search(window.at(offset + 1, 4096))
+        found = FRAME_HEADER.search(window.at(offset + 1, 4096))
         if found is None:
             offset += 4096 - 3  # a header may lie across the end
             continue

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from .content import Content
 
 CAPTURE = b"OggS\x00"
-BEGINS, ENDS = 2, 4  # flags of a page
+FIRST_PAGE, LAST_PAGE = 2, 4  # flags of a page
 REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 LARGEST_PAGE = 65_307
 NO_GRANULE = (1 << 64) - 1  # of a page on which no packet ends
@@ -26,7 +26,7 @@ class Page:
 
     Args:
         start, stop (`int`): its bytes.
-        flags (`int`): `BEGINS`, `ENDS` and others.
+        flags (`int`): `FIRST_PAGE`, `LAST_PAGE` and others.
         granule (`int`): samples up to its end, as the codec counts them.
         number (`int`): of the page within its stream.
     """
@@ -58,7 +58,7 @@ def beginnings(content: Content) -> list[int]:
     found, group_stop = [], -1
     for start in content.find_all(CAPTURE):
         page = page_at(content, start)
-        if page is None or not page.flags & BEGINS:
+        if page is None or not page.flags & FIRST_PAGE:
             continue
         if start != group_stop:
             found.append(start)
@@ -77,7 +77,7 @@ def ends_within_page(content: Content) -> bool:
     if page is None or page.stop > content.size:
         return True
     # Remains of a page whose beginning is lost.
-    return not page.flags & ENDS and any(content.read(page.stop, LARGEST_PAGE))
+    return not page.flags & LAST_PAGE and any(content.read(page.stop, LARGEST_PAGE))
 
 
 def page_checksum(page: bytes) -> int:

@@ -182,7 +182,7 @@ def _has_kernels_for(tensor: torch.Tensor) -> bool:
 def _kernels() -> Callable | None:
     """[`write_log_mel`] by compiled loops, or `None` where Numba does not import, as beside a NumPy that it does not know."""
     try:
-        from .log_mel_kernels import write_log_mel as write_by_loops
+        from .log_mel_kernels import write_by_loops
     except (ImportError, OSError) as error:
         logger.warning(
             "Features are computed more slowly than possible, as Numba does not import: %s. `ast-doctor` says "

@@ -199,7 +199,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
 
 
-def write_log_mel(
+def write_by_loops(
     waveforms: Sequence[torch.Tensor],
     places: Sequence[torch.Tensor],
     sampling_rate: int,

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from safetensors.torch import load_file, save_file
 from special_paths import WORDS, make_special, never_waits
-from test_tagging import LABELS, noise, save_checkpoint
+from tagged_models import LABELS, noise, save_checkpoint
 
 from modeling_ast import run_tagging
 from modeling_ast.system.run_lock import hold_lock
