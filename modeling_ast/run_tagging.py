@@ -22,9 +22,9 @@ from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_dige
 
 EPILOG = """\
 Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
-was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. audacity and raven imply
---timeline and hold one audio file each: for several, --output is a folder. The exit code is 1 if a file could not be
-tagged; the others are tagged all the same."""
+was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. {of_segments} imply
+--timeline. {of_one_file} hold one audio file each: for several, --output is a folder. The exit code is 1 if a file could
+not be tagged; the others are tagged all the same."""
 
 
 @shell_command("ast-tag")
@@ -61,7 +61,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ast-tag",
         description="Say what is heard in audio files, with a fine-tuned Audio Spectrogram Transformer.",
-        epilog=EPILOG,
+        epilog=EPILOG.format(
+            of_segments=" and ".join(_formats_with("needs_timeline")),
+            of_one_file=" and ".join(_formats_with("label_file_suffix")),
+        ),
     )
     parser.add_argument(
         "audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them at any depth"
@@ -98,7 +101,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--spreadsheet_safe",
         action="store_true",
-        help="with --format csv: put an apostrophe before names that begin with = + - @, a tab or a carriage return, which a "
+        help=f"with --format {' or '.join(_formats_with('opens_in_spreadsheets'))}: put an apostrophe before names that begin with = + - @, a tab or a carriage return, which a "
         "spreadsheet would run as a formula. Programs that read the file then find other names than those of files and labels",
     )
     parser.add_argument(
@@ -114,14 +117,20 @@ def make_parser() -> argparse.ArgumentParser:
 def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
     """Parse, and let the label formats imply `--timeline`."""
     args = parser.parse_args(argv)
-    args.timeline = args.timeline or FORMATS[args.format].label_file_suffix is not None
+    args.timeline = args.timeline or FORMATS[args.format].needs_timeline
     for option in ("hop", "threshold", "segments"):
         if getattr(args, option) is not None and not args.timeline:
             parser.error(f"--{option} is about segments. Add --timeline, or leave it out.")
-    if args.spreadsheet_safe and args.format != "csv":
-        parser.error("--spreadsheet_safe is about CSV files. Add --format csv, or leave it out.")
+    if args.spreadsheet_safe and not FORMATS[args.format].opens_in_spreadsheets:
+        names = _formats_with("opens_in_spreadsheets")
+        files = " and ".join(name.upper() for name in names)
+        parser.error(f"--spreadsheet_safe is about {files} files. Add --format {' or '.join(names)}, or leave it out.")
     args.segments = args.segments or SEGMENT_READINGS[0]
     return args
+
+
+def _formats_with(field: str) -> list[str]:
+    return [name for name, row in FORMATS.items() if getattr(row, field)]
 
 
 def _positive_int(text: str) -> int:

@@ -1,4 +1,4 @@
-"""The formats of `ast-tag`, one row each: what is written of a tagged file, and what a file of such results begins with.
+"""The formats of `ast-tag`, one row of `FORMATS` each: all that the command knows of a format stands in its row.
 
 Label tracks follow Audacity's text import (start, end and label, tab-separated, in seconds). Selection tables have the columns
 of Raven, by the names by which crowsetta and opensoundscape look for them; both read a table with pandas.
@@ -27,16 +27,22 @@ RAVEN_COLUMNS = (
 class TagFormat:
     """How results are written.
 
+    The lines of a file are also what an interrupted `ast-tag --output` keeps of it: they depend on nothing but its result.
+
     Args:
         lines (callable): makes lines, without line ends, of a [`FileTags`].
-        header (callable, *optional*): makes the first line; it is told whether the results have segments.
-        label_file_suffix (`str`, *optional*): of the label file of an audio file, in a format that has one for each and
-            holds segments only.
+        header (callable, *optional*): makes the first line of a file of results; it is told whether they have segments.
+        label_file_suffix (`str`, *optional*): of the label file of an audio file, in a format that has one for each.
+        needs_timeline (`bool`, defaults to `False`): whether it holds segments only, and so implies `--timeline`.
+        opens_in_spreadsheets (`bool`, defaults to `False`): whether a spreadsheet would run names that begin like a
+            formula, against which there is `--spreadsheet_safe`.
     """
 
     lines: Callable
     header: Callable[[bool], str] | None = None
     label_file_suffix: str | None = None
+    needs_timeline: bool = False
+    opens_in_spreadsheets: bool = False
 
 
 def with_safe_names(result):
@@ -124,7 +130,7 @@ def raven_lines(result) -> Iterator[str]:
 FORMATS = {
     "text": TagFormat(text_lines),
     "jsonl": TagFormat(jsonl_lines),
-    "csv": TagFormat(csv_lines, csv_header),
-    "audacity": TagFormat(audacity_lines, label_file_suffix=".txt"),
-    "raven": TagFormat(raven_lines, raven_header, ".Table.1.selections.txt"),
+    "csv": TagFormat(csv_lines, csv_header, opens_in_spreadsheets=True),
+    "audacity": TagFormat(audacity_lines, label_file_suffix=".txt", needs_timeline=True),
+    "raven": TagFormat(raven_lines, raven_header, ".Table.1.selections.txt", needs_timeline=True),
 }
