@@ -16,14 +16,19 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from tampered_folders import (
     LABELS,
     MISSING,
+    SEED,
+    WHOLE,
     change_json,
     config,
     damaged_json,
+    labels,
     tampered_cards,
     tampered_configs,
     tampered_extractors,
@@ -36,6 +41,9 @@ from conversion import original_checkpoint, run_conversion, verification, weight
 from finetune import run_evaluate, run_finetune
 from model_card import demo_page, run_demo, run_model_card, run_push
 from modeling_ast import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
     export_onnx,
     register,
     run_export,
@@ -48,6 +56,41 @@ pytestmark = pytest.mark.attack
 ATTACK = "tampered checkpoints"
 SLOWEST = 10  # seconds for any call
 MOST_MEMORY = 1 << 30  # bytes by which all calls together may raise the peak of the process
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """A folder as a training leaves it: weights that are no longer what they began as, summary, recipe and card."""
+    folder = tmp_path_factory.mktemp("checkpoints") / "good"
+    torch.manual_seed(SEED)
+    model = ASTForAudioClassification(ASTConfig(**WHOLE, **labels(LABELS), classifier_layer_norm_eps=1e-5))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(folder)
+    ASTFeatureExtractor(max_length=WHOLE["max_length"]).save_pretrained(folder)
+    extractor = json.loads((folder / "preprocessor_config.json").read_text())
+    summary = {
+        "seed": 1, "license": "mit", "command": "ast-finetune", "base_model": None, "labels": list(LABELS),
+        "data": {"name": "tones", "splits": {"train": {"clips": 30, "seconds": 15.0}}},
+        "features": {"sampling_rate": 16_000, "mean": extractor["mean"], "std": extractor["std"]},
+        "training": {"learning_rate": 1e-4}, "history": [{"epoch": 1, "loss": 0.5}],
+        "evaluation": {"split": "eval", "clips": 9, "metrics": {"accuracy": 0.5}},
+    }  # fmt: skip
+    (folder / "run_summary.json").write_text(json.dumps(summary))
+    (folder / "recipe.yaml").write_text("learning_rate: 0.0001\n")
+    assert run_model_card.main([str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder, seconds = tmp_path_factory.mktemp("clips"), np.arange(8_000) / 16_000
+    for place, label in enumerate(LABELS):
+        (folder / label).mkdir()
+        for number in range(4):
+            tone = 0.3 * np.sin(2 * np.pi * (300 + 900 * place + number) * seconds)
+            soundfile.write(folder / label / f"{number}.wav", tone.astype(np.float32), 16_000)
+    return folder
 
 
 @pytest.fixture
