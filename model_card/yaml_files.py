@@ -1,4 +1,8 @@
-"""YAML of recipes and cards, read within bounds: what is small in a file stays small in memory, and each fault has its line."""
+"""YAML of recipes and cards, read within bounds: what is small in a file stays small in memory, and each fault has its line.
+
+`yaml.safe_load` does not do: it follows aliases however much they stand for, and of a key that is there twice takes the last
+without a word.
+"""
 
 from collections.abc import Hashable
 from typing import Any, NoReturn

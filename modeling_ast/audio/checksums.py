@@ -1,4 +1,8 @@
-"""Cyclic redundancy checks as FLAC and Ogg use them: not reflected, beginning with 0, nothing inverted at the end."""
+"""Cyclic redundancy checks as FLAC and Ogg use them: not reflected, beginning with 0, nothing inverted at the end.
+
+`zlib.crc32` and `binascii.crc_hqx` do not do: the one has its bits the other way round, the other is of another polynomial
+than FLAC's, and neither has eight bits.
+"""
 
 from collections.abc import Sequence
 from functools import cache

@@ -1,4 +1,8 @@
-"""Decoding by FFmpeg: its libraries through torchcodec, and its program where these do not give all that is there."""
+"""Decoding by FFmpeg: its libraries through torchcodec, and its program where these do not give all that is there.
+
+The program is called in place of `torchcodec.decoders.AudioDecoder` where that gives less than the container announces, as
+of damaged files and of streams whose rate changes.
+"""
 
 import math
 import os

@@ -1,7 +1,8 @@
 """MPEG audio (MP3, MP2, MP1) frame by frame, without decoding: what a stream holds, told from the frames themselves.
 
-libsndfile guesses the length of a stream without a Xing, Info or VBRI header from its first frames, stops after as many
-frames as such a header names, and fails in a damaged spot. Here frames are counted and put together so that it hears all.
+`soundfile.read` alone does not do: libsndfile guesses the length of a stream without a Xing, Info or VBRI header from its
+first frames, stops after as many frames as such a header names, and where a spot is damaged skips it, so that what follows
+comes too early, or gives up. Here frames are counted and put together so that it hears all.
 
 Sources: ISO/IEC 11172-3 and 13818-3 for frame headers; the Xing, LAME and VBRI headers as their authors describe them.
 """

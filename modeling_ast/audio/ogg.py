@@ -1,6 +1,7 @@
 """Ogg pages, without decoding: where streams begin, whether the last page is whole, where pages are damaged.
 
-libsndfile decodes the first of several chained streams and leaves damaged pages out without a word.
+`soundfile.read` alone does not do: libsndfile decodes the first of several chained streams and leaves damaged pages out
+without a word.
 
 Source: RFC 3533; RFC 7845 for Opus.
 """

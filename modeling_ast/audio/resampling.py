@@ -3,6 +3,9 @@
 `"soxr"` is the library of SoX's resampler, with which the authors of AST prepared their clips; `"torchaudio"` is what the
 audio classification pipeline of Transformers does with arrays (paths it gives to the `ffmpeg` program, whose resampler is
 another). Either takes time and memory in proportion to the samples, whatever the two rates are.
+
+`torchaudio.functional.resample` itself is not called: it makes its kernel anew at each call, which for 44101 to 16000 Hz
+holds 706 million values, and it takes a long waveform in one piece.
 """
 
 import math

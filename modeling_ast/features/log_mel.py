@@ -3,7 +3,7 @@
 Equal to `torchaudio.compliance.kaldi.fbank(waveform, window_type="hanning", num_mel_bins=128)` at its defaults, which
 the original AST code and stock Transformers call clip by clip: 25 ms Hann window, 10 ms shift, mean of each frame
 removed, pre-emphasis 0.97, power spectrum, triangles on the mel scale from 20 Hz to half the sampling rate, natural
-logarithm, no dither. Differs in that a batch is computed together: on a CPU in float32 by compiled loops
+logarithm, no dither. It is not called itself, as it takes one clip at a time: here a batch is computed together, on a CPU in float32 by compiled loops
 (`log_mel_kernels.py`); on accelerators, in graphs, in float64 and where Numba is missing by one expression over all frames.
 """
 

@@ -4,6 +4,9 @@ They are `flock` locks. Other than those of `fcntl.lockf` they hold between two 
 closed once more, and can be kept from forked processes, such as loader workers, that outlive a killed parent. On a network
 disk they hold between machines where its server keeps locks (NFS 4; NFS 3 with lockd; Lustre mounted with flock). Not
 covered: file systems that keep locks for each machine alone (s3fs, gcsfuse, NFS with local_lock), and Windows.
+
+`filelock.FileLock` does not do: it locks a file of its own, which a killed run leaves, where here the temporary file itself
+is locked, and it does not say who holds an output.
 """
 
 import errno
