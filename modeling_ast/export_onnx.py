@@ -134,13 +134,18 @@ def check_against_pytorch(content: bytes, model: ASTForAudioClassification) -> f
 
 
 def describe(model: ASTForAudioClassification, feature_extractor: ASTFeatureExtractor) -> dict[str, str]:
-    """What a user of the file needs beside the graph, as its `metadata_props`: strings, JSON where it is a table.
+    """Describe what a user of the file needs beside the graph, as its `metadata_props`: strings, JSON where it is a
+    table.
 
-    With them alone the features can be computed: `filter_bank` holds the arguments of `torchaudio.compliance.kaldi.fbank`,
-    `normalization` the formula, `padding_rule` what is done before it and what the mask says.
+    With them alone the features can be computed: `filter_bank` holds the arguments of
+    `torchaudio.compliance.kaldi.fbank`, `normalization` the formula, `padding_rule` what is done before it and what the
+    mask says.
 
     Args:
         model, feature_extractor: as [`export_onnx`].
+
+    Returns:
+        Texts by name.
     """
     config = model.config
     problem_type, sampling_rate = problem_type_of(config), feature_extractor.sampling_rate
@@ -195,7 +200,11 @@ def _padding_in_words(feature_extractor: ASTFeatureExtractor, patch_size: int) -
 
 
 def producing_versions() -> dict[str, str]:
-    """Versions of the packages that make the file; without this project where it runs from a checkout."""
+    """Look up the versions of the packages that make the file; without this project where it runs from a checkout.
+
+    Returns:
+        Versions by package.
+    """
     versions = {}
     for package in ("ast-kit", "torch", "transformers", *ONNX_PACKAGES):
         with suppress(PackageNotFoundError):
@@ -251,6 +260,18 @@ class _LogitsOnly(nn.Module):
 
 
 def checked_onnx(model, feature_extractor: ASTFeatureExtractor) -> tuple[bytes, float]:
+    """Export a model into memory and compare what ONNX Runtime makes of it with PyTorch.
+
+    Args:
+        model ([`ASTForAudioClassification`]): of any dtype, on any device; it is left as it is.
+        feature_extractor ([`ASTFeatureExtractor`]): the one that was saved with it; described in the file.
+
+    Returns:
+        The float32 file's bytes, and the largest difference of a logit, see [`check_against_pytorch`].
+
+    Raises:
+        ExportError: as [`export_onnx`].
+    """
     import_packages()
     if not isinstance(model, ASTForAudioClassification):
         raise ExportError(
@@ -298,7 +319,14 @@ def _to_onnx(model: ASTForAudioClassification, metadata: dict[str, str]) -> byte
 
 
 def open_session(model: bytes | Path):
-    """An ONNX Runtime session on the CPU with as many threads as PyTorch has."""
+    """Open an ONNX Runtime session on the CPU with as many threads as PyTorch has.
+
+    Args:
+        model (`bytes` or `Path`): the file, or its content.
+
+    Returns:
+        `onnxruntime.InferenceSession`.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -310,12 +338,26 @@ def open_session(model: bytes | Path):
 
 
 def run_session(session, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """Run a graph.
+
+    Args:
+        session (`onnxruntime.InferenceSession`): from [`open_session`].
+        inputs (`dict[str, np.ndarray]`): `input_values` of shape `(batch, frames, mel bins)`, float32, and
+            `attention_mask` of shape `(batch, frames)`, int64.
+
+    Returns:
+        The logits, `np.ndarray` of shape `(batch, labels)`.
+    """
     return session.run(["logits"], inputs)[0]  # (batch, labels)
 
 
 @contextmanager
 def quiet_exporters() -> Iterator[None]:
-    """Keep exporter and quantizer from warning of things that the check settles; through loggers of several names."""
+    """Keep exporter and quantizer from warning of things that the check settles; through loggers of several names.
+
+    Returns:
+        A context manager; afterwards warnings and loggers are as before.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -103,14 +103,31 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
 
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict, **kwargs):
-        """As in the library, which passes over keyword arguments that are no fields of the file, without a word."""
+        """Make a feature extractor of the fields of `preprocessor_config.json`.
+
+        The library passes over keyword arguments that are no fields of the file, without a word; here each is obeyed.
+
+        Args:
+            feature_extractor_dict (`dict`): the fields.
+            kwargs: of the class, in place of the fields.
+
+        Returns:
+            [`ASTFeatureExtractor`].
+
+        Raises:
+            CheckpointError: if a field holds what it cannot.
+        """
         check_fields(feature_extractor_dict, EXTRACTOR_FILE_FIELDS, EXTRACTOR, cls)
         parameters = inspect.signature(cls).parameters.values()
         defaults = {item.name: item.default for item in parameters if item.default is not inspect.Parameter.empty}
         return super().from_dict(defaults | feature_extractor_dict, **kwargs)
 
     def to_dict(self) -> dict:
-        """What is saved: the fields of stock Transformers, and what is heard otherwise than there."""
+        """Give what is saved: the fields of stock Transformers, and what is heard otherwise than there.
+
+        Returns:
+            The fields of `preprocessor_config.json`.
+        """
         fields = super().to_dict()
         if fields["resampler"] is None:
             del fields["resampler"]
@@ -209,10 +226,13 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         return BatchFeature({name: _to_tensor_type(rows, return_tensors) for name, rows in outputs.items()})
 
     def audio_reader(self, **settings) -> AudioReader:
-        """How audio files become the waveforms that this checkpoint hears.
+        """Make the reader by which audio files become the waveforms that this checkpoint hears.
 
         Args:
             settings: of [`AudioReader`], in place of the checkpoint's own.
+
+        Returns:
+            [`AudioReader`].
         """
         own = {
             "sampling_rate": self.sampling_rate,
@@ -312,7 +332,14 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         return pad_frames(features, frames, self.padding_value, pad_to), frames
 
     def normalize(self, features: torch.Tensor) -> torch.Tensor:
-        """`(features - mean) / (2 * std)`, to about mean 0 and standard deviation 0.5, if `do_normalize`."""
+        """Normalise features to about mean 0 and standard deviation 0.5, if `do_normalize`.
+
+        Args:
+            features (`torch.Tensor` of any shape): log-mel values.
+
+        Returns:
+            `torch.Tensor` of that shape: `(features - mean) / (2 * std)`, or the features as they are.
+        """
         return (features - self.mean) / (2 * self.std) if self.do_normalize else features
 
     def _mono_waveform(self, clip, position: int, most: int | None) -> torch.Tensor:

@@ -170,7 +170,7 @@ def export_quantized_onnx(
 
 
 def choose_candidate(candidates: Sequence[Candidate], num_clips: int) -> Candidate:
-    """The candidate that keeps the most top labels; among equals the fastest; among equally fast ones the closest.
+    """Choose the candidate that keeps the most top labels; among equals the fastest; among equally fast ones the closest.
 
     Equal is what differs by no more than noise: half a percent of the clips, a tenth of the time. Regressions have no
     labels, so speed comes first for them.
@@ -178,6 +178,9 @@ def choose_candidate(candidates: Sequence[Candidate], num_clips: int) -> Candida
     Args:
         candidates (sequence of [`Candidate`]): measured on the same clips, at least one.
         num_clips (`int`): how many clips that were.
+
+    Returns:
+        One of the candidates.
     """
     most = max(candidate.labels_kept or 0 for candidate in candidates)
     faithful = [item for item in candidates if (item.labels_kept or 0) >= most - SAME_LABELS * num_clips]
@@ -187,7 +190,14 @@ def choose_candidate(candidates: Sequence[Candidate], num_clips: int) -> Candida
 
 
 def report_path(path: str | Path) -> Path:
-    """Where the report about a quantized file lies: `drums.quantization.json` beside `drums.onnx`."""
+    """Name the file of the report about a quantized file: `drums.quantization.json` beside `drums.onnx`.
+
+    Args:
+        path (`str` or `Path`): the quantized file.
+
+    Returns:
+        `Path` of the report.
+    """
     return Path(path).with_suffix(".quantization.json")
 
 
@@ -199,6 +209,9 @@ def read_clips(files: Sequence[Path], feature_extractor: ASTFeatureExtractor) ->
     Args:
         files (sequence of `Path`): from [`find_audio_files`].
         feature_extractor ([`ASTFeatureExtractor`]): the model's own.
+
+    Returns:
+        The inputs of the graph for each file, see [`clip_inputs`].
 
     Raises:
         AudioError: if a file cannot be decoded.

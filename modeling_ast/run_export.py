@@ -25,6 +25,9 @@ are rounded over a whole batch, so that a clip's logits depend a little on its n
 def main(argv: list[str] | None = None) -> int:
     """Export the checkpoint named on the command line.
 
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
     Returns:
         0, 2 if something given cannot be used, or 128 + the signal's number if interrupted; wrong arguments end the program with 2.
     """
@@ -76,6 +79,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
     Args:
         argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
+    Returns:
+        `argparse.Namespace`; flags that do not go together end the program with 2.
     """
     parser = argparse.ArgumentParser(
         prog="ast-export",

@@ -21,42 +21,79 @@ SMALLEST_ENERGY = torch.finfo(torch.float32).eps  # floor before the logarithm, 
 
 
 def frame_length(sampling_rate: int) -> int:
-    """Samples of one analysis window."""
+    """Count the samples of one analysis window.
+
+    Args:
+        sampling_rate (`int`): in Hz.
+
+    Returns:
+        Samples, 400 at 16 kHz.
+    """
     return sampling_rate * FRAME_LENGTH_MS // 1000
 
 
 def frame_shift(sampling_rate: int) -> int:
-    """Samples between the starts of two frames."""
+    """Count the samples between the starts of two frames.
+
+    Args:
+        sampling_rate (`int`): in Hz.
+
+    Returns:
+        Samples, 160 at 16 kHz.
+    """
     return sampling_rate * FRAME_SHIFT_MS // 1000
 
 
 def num_frames(num_samples, sampling_rate: int):
-    """Frames that lie completely within `num_samples` samples; works on integers and on integer tensors."""
+    """Count the frames that lie completely within a waveform.
+
+    Args:
+        num_samples (`int` or integer array or tensor): samples of the waveform, at least one window.
+        sampling_rate (`int`): in Hz.
+
+    Returns:
+        Frames, of the type of `num_samples`.
+    """
     return (num_samples - frame_length(sampling_rate)) // frame_shift(sampling_rate) + 1
 
 
 def num_samples(frames: int, sampling_rate: int) -> int:
-    """Fewest samples that give `frames` frames."""
+    """Count the samples that so many frames take: the fewest that give them.
+
+    Args:
+        frames (`int`): frames, at least one.
+        sampling_rate (`int`): in Hz.
+
+    Returns:
+        Samples.
+    """
     return frame_length(sampling_rate) + (frames - 1) * frame_shift(sampling_rate)
 
 
 def is_cut(length, heard: int, sampling_rate: int):
-    """Whether whole frames are lost of a clip of which the first samples are heard; the rest of a frame is no loss.
+    """Tell whether whole frames of a clip are lost where only its first samples are heard; the rest of a frame is no
+    loss.
 
     Args:
         length (`int` or integer array): samples of the clip.
         heard (`int`): how many of them are heard at most, such as [`num_samples`] of an input length.
         sampling_rate (`int`): in Hz.
+
+    Returns:
+        `bool`, or an array of them.
     """
     return num_frames(length, sampling_rate) > num_frames(heard, sampling_rate)
 
 
 def kaldi_arguments(sampling_rate: int, num_mel_bins: int) -> dict:
-    """All that says what the features are: arguments by which `torchaudio.compliance.kaldi.fbank` computes them.
+    """Give all that says what the features are: the arguments by which `torchaudio.compliance.kaldi.fbank` computes them.
 
     Args:
         sampling_rate (`int`): in Hz.
         num_mel_bins (`int`): mel bins.
+
+    Returns:
+        Keyword arguments of `fbank`, which can be written as JSON.
     """
     return {
         "sample_frequency": float(sampling_rate),
@@ -79,7 +116,14 @@ def kaldi_arguments(sampling_rate: int, num_mel_bins: int) -> dict:
 
 
 def mel_scale(frequency_hz: float) -> float:
-    """Mel value of a frequency in Hz, by Kaldi's formula."""
+    """Convert a frequency to mels by Kaldi's formula.
+
+    Args:
+        frequency_hz (`float`): in Hz.
+
+    Returns:
+        The same frequency in mels.
+    """
     return 1127.0 * math.log(1.0 + frequency_hz / 700.0)
 
 
@@ -131,11 +175,27 @@ def mel_filter_bank(num_mel_bins: int, sampling_rate: int) -> torch.Tensor:
 
 
 def fft_length(sampling_rate: int) -> int:
-    """Points of the Fourier transform: the window length rounded up to a power of two."""
+    """Count the points of the Fourier transform: the window's length rounded up to a power of two.
+
+    Args:
+        sampling_rate (`int`): in Hz.
+
+    Returns:
+        Points, 512 at 16 kHz.
+    """
     return 1 << (frame_length(sampling_rate) - 1).bit_length()
 
 
 @lru_cache(maxsize=8)
 def symmetric_hann_window(sampling_rate: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """The window of a frame, `(samples,)`: zero at both ends."""
+    """Make the window that a frame is multiplied with: zero at both ends.
+
+    Args:
+        sampling_rate (`int`): in Hz.
+        device (`torch.device`): where it is to be.
+        dtype (`torch.dtype`): of its values.
+
+    Returns:
+        `torch.Tensor` of shape `(window length,)`.
+    """
     return torch.hann_window(frame_length(sampling_rate), periodic=False, device=device, dtype=dtype)

@@ -212,6 +212,13 @@ def write_by_loops(
     many threads as PyTorch's.
 
     What a clip's features are depends neither on its neighbours nor on the threads.
+
+    Args:
+        waveforms (sequence of `torch.Tensor` of shapes `(samples,)`): float32 on the CPU.
+        places (sequence of `torch.Tensor` of shapes `(frames, mel bins)`): contiguous float32 on the CPU, written to.
+        sampling_rate (`int`): in Hz.
+        scale (`float`): factor of the features.
+        offset (`float`): added to them.
     """
     num_mel_bins, shift = places[0].shape[1], frame_shift(sampling_rate)
     window, filters = _window(sampling_rate), _packed_filters(num_mel_bins, sampling_rate)

@@ -67,7 +67,14 @@ def with_safe_names(result):
 
 
 def text_lines(result) -> Iterator[str]:
-    """A file's name, then a line for each label or segment."""
+    """Write a file's name, then a line for each label or segment.
+
+    Args:
+        result ([`FileTags`]): a tagged file.
+
+    Yields:
+        Lines without line end.
+    """
     yield in_one_line(result.file)
     if result.segments is None:
         for tag in result.labels:
@@ -79,7 +86,14 @@ def text_lines(result) -> Iterator[str]:
 
 
 def jsonl_lines(result) -> Iterator[str]:
-    """One JSON object."""
+    """Write one JSON object.
+
+    Args:
+        result ([`FileTags`]): a tagged file.
+
+    Yields:
+        The only line, without line end.
+    """
     row = {"file": result.file, "labels": [dataclasses.asdict(tag) for tag in result.labels]}
     if result.segments is not None:
         keys = ("start", "end", "label", "score")
@@ -90,12 +104,26 @@ def jsonl_lines(result) -> Iterator[str]:
 
 
 def csv_header(timeline: bool) -> str:
-    """Names of the columns."""
+    """Name the columns.
+
+    Args:
+        timeline (`bool`): whether the rows are segments.
+
+    Returns:
+        The first line.
+    """
     return "file,start,end,label,score" if timeline else "file,label,score"
 
 
 def csv_lines(result) -> Iterator[str]:
-    """A row for each label, or for each segment."""
+    """Write a row for each label, or for each segment.
+
+    Args:
+        result ([`FileTags`]): a tagged file.
+
+    Yields:
+        Lines without line end.
+    """
     if result.segments is None:
         rows = [(tag.label, f"{tag.score:.6f}") for tag in result.labels]
     else:
@@ -108,18 +136,40 @@ def csv_lines(result) -> Iterator[str]:
 
 
 def audacity_lines(result) -> Iterator[str]:
-    """A line of Audacity's label track for each segment."""
+    """Write a line of Audacity's label track for each segment.
+
+    Args:
+        result ([`FileTags`]): a tagged file with segments.
+
+    Yields:
+        Lines without line end.
+    """
     for segment in result.segments:
         yield f"{segment.start:.6f}\t{segment.end:.6f}\t{in_one_line(segment.label)}"
 
 
 def raven_header(timeline: bool) -> str:
-    """Names of the columns, with which a table without selections is one too."""
+    """Name the columns, with which a table without selections is one too.
+
+    Args:
+        timeline (`bool`): always true, as the format holds segments only.
+
+    Returns:
+        The first line.
+    """
     return "\t".join(RAVEN_COLUMNS)
 
 
 def raven_lines(result) -> Iterator[str]:
-    """A row of Raven's selection table for each segment, over all frequencies that the model heard of the recording."""
+    """Write a row of Raven's selection table for each segment, over all frequencies that the model heard of the
+    recording.
+
+    Args:
+        result ([`FileTags`]): a tagged file with segments.
+
+    Yields:
+        Lines without line end.
+    """
     for number, segment in enumerate(result.segments, start=1):
         yield (
             f"{number}\tSpectrogram 1\t1\t{segment.start:.6f}\t{segment.end:.6f}\t0.0\t{result.highest_frequency:.1f}\t"

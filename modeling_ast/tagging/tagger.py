@@ -105,6 +105,9 @@ class AudioTagger:
             channels (`str` or `int`, *optional*): which channels of files are heard, if not those of the checkpoint.
             refused (`frozenset[str]`, *optional*): kinds of notes that are errors; see [`AudioReader`].
 
+        Returns:
+            [`AudioTagger`].
+
         Raises:
             CheckpointError: if it cannot be used; see [`load_checkpoint`].
             TaggingError: see the class.
@@ -321,7 +324,13 @@ class AudioTagger:
 
 
 def choose_device(device: str):
-    """Find the torch device for `"auto"`, `"cpu"`, `"cuda"` or `"mps"`.
+    """Find the torch device for a name.
+
+    Args:
+        device (`str`): `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest of them that is there.
+
+    Returns:
+        `torch.device`.
 
     Raises:
         TaggingError: if the device is not there.
