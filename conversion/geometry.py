@@ -67,7 +67,11 @@ class PatchGeometry:
         return frequency * time
 
     def as_flags(self) -> str:
-        """The flags that say the same."""
+        """Write the flags that say the same.
+
+        Returns:
+            Words of a command line.
+        """
         shown = [field for field in fields(self) if getattr(self, field.name) != field.default]
         return " ".join(f"--{field.name} {getattr(self, field.name)}" for field in shown)
 

@@ -34,7 +34,11 @@ IMAGENET_STRIDE = 10  # of the paper's best models
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line; flags have no default, they override what is found out."""
+    """Describe the command line; flags have no default, they override what is found out.
+
+    Returns:
+        `argparse.ArgumentParser`.
+    """
     parser = argparse.ArgumentParser(
         prog="ast-convert",
         usage=(
@@ -136,10 +140,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def recorded_command(arguments: argparse.Namespace) -> list[str]:
-    """The command line for the card: of what lies on this machine only the names, no folders.
+    """Write the command line for the card: of what lies on this machine only the names, no folders.
 
     Args:
         arguments (`argparse.Namespace`): from [`parse_arguments`].
+
+    Returns:
+        Program and arguments.
     """
     command = ["ast-convert", *([] if arguments.mode == "checkpoint" else [f"--{arguments.mode}"])]
     command += [shown_word(arguments.source), shown_name(arguments.output)]

@@ -46,7 +46,11 @@ class Agreement:
         )
 
     def as_dict(self) -> dict:
-        """For the run summary."""
+        """Give the fields for the run summary.
+
+        Returns:
+            Numbers and words by name.
+        """
         return asdict(self)
 
 
@@ -151,7 +155,14 @@ def outputs_of(model: ASTForAudioClassification | ASTModel, geometry: PatchGeome
 
 
 def kind_of_outputs(classifier: bool) -> str:
-    """What is compared, in words."""
+    """Name what is compared.
+
+    Args:
+        classifier (`bool`): whether the model has one.
+
+    Returns:
+        `"logits"` or `"pooled output"`.
+    """
     return "logits" if classifier else "pooled output"
 
 

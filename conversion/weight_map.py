@@ -85,7 +85,14 @@ class TensorRow:
     merge: Callable[..., torch.Tensor] = _same
 
     def of_layer(self, layer: int) -> "TensorRow":
-        """The row with the number of a layer in its names."""
+        """Put the number of a layer into the row's names.
+
+        Args:
+            layer (`int`): counted from 0.
+
+        Returns:
+            [`TensorRow`].
+        """
         hub = tuple(name.format(layer=layer) for name in self.hub)
         return TensorRow(self.original.format(layer=layer), hub, self.split, self.merge)
 

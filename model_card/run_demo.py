@@ -133,10 +133,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address_of(listener: socket.socket) -> str:
-    """What to type in a browser on this machine.
+    """Tell what to type in a browser on this machine.
 
     Args:
         listener (`socket.socket`): from [`listen`].
+
+    Returns:
+        The address.
     """
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # these mean all addresses and are none
@@ -257,10 +260,13 @@ def make_guard(arguments: argparse.Namespace):
 
 
 def served_names(host: str) -> set[str]:
-    """Names under which the page is reached without a proxy.
+    """Name all names under which the page is reached without a proxy.
 
     Args:
         host (`str`): that it listens on; of 0.0.0.0 and :: also the name that this machine has in its network.
+
+    Returns:
+        Host names and addresses.
     """
     own = socket.gethostname()
     return {"localhost", host, *((own, f"{own}.local") if host in ("0.0.0.0", "::") else ())}

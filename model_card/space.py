@@ -117,7 +117,11 @@ def read_requirements() -> list[Requirement]:
 
 
 def describe_origin() -> str:
-    """Say of which version and, in a git checkout, which commit the vendored files are."""
+    """Say of which version and, in a git checkout, which commit the vendored files are.
+
+    Returns:
+        Words, such as `ast-kit 1.0, commit ...`.
+    """
     version = f"{DISTRIBUTION} {package_version(DISTRIBUTION)}"
     # Looked for only here: a virtual environment may lie within somebody else's checkout.
     if not (HOUSE / ".git").exists() or shutil.which("git") is None:

@@ -27,6 +27,9 @@ def read_yaml(text: str, place: str) -> Any:
         text (`str`): the document.
         place (`str`): where it is from, for messages.
 
+    Returns:
+        What it holds: texts, numbers, truth values, dates, lists and dictionaries.
+
     Raises:
         YamlError: as [`compose_yaml`].
     """
@@ -50,11 +53,14 @@ def check_front_matter(card: str, place: str) -> None:
 
 
 def compose_yaml(text: str, place: str) -> yaml.Node | None:
-    """Read a YAML document as nodes, which have the text and the line of each value; `None` of an empty one.
+    """Read a YAML document as nodes, which have the text and the line of each value.
 
     Args:
         text (`str`): the document.
         place (`str`): where it is from, for messages.
+
+    Returns:
+        The node of the whole document; `None` of an empty one.
 
     Raises:
         YamlError: if it is no YAML, of several documents, too large, nested too deep or too large with its aliases; if
@@ -76,11 +82,14 @@ def compose_yaml(text: str, place: str) -> yaml.Node | None:
 
 
 def value_of(node: yaml.Node, place: str) -> Any:
-    """The Python value of a node: texts, numbers, truth values, lists and dictionaries of these, and dates.
+    """Make the Python value of a node.
 
     Args:
         node (`yaml.Node`): from [`compose_yaml`].
         place (`str`): where it is from, for messages.
+
+    Returns:
+        Texts, numbers, truth values, lists and dictionaries of these, and dates.
 
     Raises:
         YamlError: if a text looks like a number or date that there is not.

@@ -26,11 +26,14 @@ def _values(width: int, polynomial: int) -> list[int]:
 
 
 def checksum(data: bytes, kind: tuple[int, int]) -> int:
-    """The checksum of some bytes; meant for few.
+    """Compute the checksum of some bytes; meant for few.
 
     Args:
         data (`bytes`): the bytes.
         kind (`tuple[int, int]`): width in bits, 8 to 32, and polynomial.
+
+    Returns:
+        The checksum, as a number of so many bits.
     """
     value, table, shift, mask = 0, _values(*kind), kind[0] - 8, (1 << kind[0]) - 1
     for byte in data:

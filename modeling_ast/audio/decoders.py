@@ -208,7 +208,14 @@ def _mp3_streams(content: Content, name: str, seconds: float | None) -> list[Str
 
 
 def beyond_most_recordings(name: str) -> AudioNote:
-    """That a file holds more recordings than are heard."""
+    """Say that a file holds more recordings than are heard.
+
+    Args:
+        name (`str`): what to call the file.
+
+    Returns:
+        [`AudioNote`].
+    """
     words = f"more than {formats.MOST_RECORDINGS} recordings, joined one behind the other; those beyond are not heard."
     return AudioNote(LEFT_OUT, f"{name} holds {words}")
 
@@ -330,7 +337,14 @@ def _frames(stream: Stream, file) -> int:
 
 
 def stream_seconds(stream: Stream) -> float:
-    """How long a stream lasts when it is decoded, told without decoding it."""
+    """Tell how long a stream lasts when it is decoded, without decoding it.
+
+    Args:
+        stream ([`Stream`]): one that libsndfile reads.
+
+    Returns:
+        Seconds.
+    """
     with _open_stream(stream) as file:
         return (_frames(stream, file) - stream.skipped) / file.samplerate + sum(
             length for _, length in stream.silences
@@ -338,7 +352,14 @@ def stream_seconds(stream: Stream) -> float:
 
 
 def stream_numbers(stream: Stream) -> int:
-    """How many numbers libsndfile announces of a stream."""
+    """Tell how many numbers libsndfile announces of a stream.
+
+    Args:
+        stream ([`Stream`]): one that libsndfile reads.
+
+    Returns:
+        Samples times channels.
+    """
     with _open_stream(stream) as file:
         return max(0, _frames(stream, file)) * file.channels
 
@@ -402,12 +423,15 @@ def _with_silences(
 
 
 def one_after_the_other(decoded: list[DecodedAudio], name: str, allowance: Allowance) -> DecodedAudio:
-    """Recordings that were joined in one file as one: at the sampling rate and with the channels of the first.
+    """Make one of recordings that were joined in one file: at the sampling rate and with the channels of the first.
 
     Args:
         decoded (`list[DecodedAudio]`): one or more.
         name (`str`): what messages call the file.
         allowance ([`Allowance`]): of the file; what is taken of it has been counted as it was decoded.
+
+    Returns:
+        [`DecodedAudio`], with the notes of all.
 
     Raises:
         AudioError: if a sampling rate is none that is converted, or the recordings become more than the file may.

@@ -125,7 +125,14 @@ class Mp3Stream:
 
 @lru_cache(1 << 12)  # a stream has a handful of them
 def frame_header(head: bytes) -> FrameHeader | None:
-    """Read a frame header of four bytes; `None` if it is none."""
+    """Read a frame header.
+
+    Args:
+        head (`bytes`): four bytes.
+
+    Returns:
+        [`FrameHeader`]; `None` if they are none.
+    """
     if len(head) < 4:
         return None
     first, second, third, fourth = head

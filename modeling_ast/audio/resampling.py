@@ -59,7 +59,13 @@ def resample(
 
 
 def checked_resampler(resampler: str) -> str:
-    """The name of a resampler.
+    """Check the name of a resampler.
+
+    Args:
+        resampler (`str`): one of `RESAMPLERS`.
+
+    Returns:
+        The name.
 
     Raises:
         ValueError: if there is no such resampler.
@@ -74,11 +80,14 @@ def checked_resampler(resampler: str) -> str:
 
 
 def checked_rate(rate: float, name: str) -> int:
-    """A sampling rate as a whole number.
+    """Check a sampling rate.
 
     Args:
         rate (`float`): in Hz.
         name (`str`): what the message calls that which has it.
+
+    Returns:
+        The sampling rate as a whole number of Hz.
 
     Raises:
         AudioError: if it is not a whole number of Hz, or none that is converted.

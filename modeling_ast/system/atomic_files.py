@@ -259,6 +259,9 @@ def make_parents(path: str | os.PathLike) -> Iterator[None]:
 
     Args:
         path (`str` or `os.PathLike`): whose parents are needed.
+
+    Returns:
+        A context manager.
     """
     path = Path(path)
     missing = [parent for parent in path.parents if not parent.exists()]
@@ -273,7 +276,11 @@ def make_parents(path: str | os.PathLike) -> Iterator[None]:
 
 
 def sync(path: str | os.PathLike):
-    """Wait until a file or folder is on the disk."""
+    """Wait until a file or folder is on the disk.
+
+    Args:
+        path (`str` or `os.PathLike`): the file or folder.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -45,6 +45,9 @@ def hub_answers(seconds: float | None = None, remember: bool = True) -> Iterator
         remember (`bool`, defaults to `True`): whether a server that did not answer is not asked again for as long, as a
             model of several files would be.
 
+    Returns:
+        A context manager.
+
     Raises:
         HubSilentError: in place of an error that came of one, so that its words are not lost; other errors pass.
     """
@@ -68,7 +71,14 @@ def hub_answers(seconds: float | None = None, remember: bool = True) -> Iterator
 
 
 def interruptibly(step: Callable[[], _Result]) -> _Result:
-    """Take a step that makes requests, within [`hub_answers`], and end it with all its threads where a signal comes."""
+    """Take a step that makes requests, within [`hub_answers`], and end it with all its threads where a signal comes.
+
+    Args:
+        step (callable without arguments): what makes the requests.
+
+    Returns:
+        What the step returned.
+    """
     (watch,) = _active
     outcome = _begin(step)
     try:
