@@ -18,6 +18,8 @@ from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 from modeling_ast.adapters import LORA_TARGET_MODULES
 from modeling_ast.attention_maps import AttentionMaps, attention_maps, plot_attention
 
+pytestmark = pytest.mark.pictures
+
 ROUNDING = 1e-5  # float32 here, float64 there
 BFLOAT16_ROUNDING = 0.03  # of the largest weight: 8 bits, through three layers
 MEL_BINS = 48  # four patches along frequency
