@@ -32,6 +32,7 @@ NOT_VENDORED = (
     "run_export.py",
     "run_tagging.py",
     "tagging/formats.py",
+    "system/processor.py",
     "system/terminal.py",
     "tagging/unfinished.py",
 )
