@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .features.log_mel import frame_length, frame_shift, mel_edges
+from .features.kaldi import frame_length, frame_shift, mel_edges
 from .features.log_mel_figure import draw_log_mel, save_figure
 from .modeling_ast import NUM_CLASS_TOKENS, ASTLayer, ASTModel
 

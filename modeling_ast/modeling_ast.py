@@ -39,7 +39,7 @@ from .checkpoints.weights import (
     shapes_in,
 )
 from .configuration_ast import LABEL_FIELDS, ASTConfig, wanted_id2label
-from .features.log_mel import FRAME_SHIFT_MS
+from .features.kaldi import FRAME_SHIFT_MS
 from .layers.linear import ASTLinear
 from .layers.patch_grid import GEOMETRY_FIELDS, NUM_CLASS_TOKENS, patch_grid_of, patches_along
 from .layers.patch_layout import PatchLayout

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from modeling_ast import ASTFeatureExtractor
-from modeling_ast.feature_extraction_ast import MIN_FRAMES, frame_mask
-from modeling_ast.features.log_mel import num_frames, num_samples
+from modeling_ast.features.kaldi import num_frames
+from modeling_ast.features.padding import MIN_FRAMES, frame_mask, pad_clips, pad_frames
 
 from ..augmentations.augmentation import Augmentation, collate_draws
 from ..sources.labels import SHARES_COLUMN, label_of
@@ -67,12 +67,10 @@ class ASTDataCollator:
             examples = [self._read_row(row) for row in examples]
         precomputed = "features" in examples[0]
         clips = [torch.from_numpy(example["features" if precomputed else "waveform"]) for example in examples]
-        padding_value = self.feature_extractor.padding_value if precomputed else 0.0
+        padded, clip_lengths = pad_clips(clips)
         batch = {
-            "features" if precomputed else "waveforms": torch.nn.utils.rnn.pad_sequence(
-                clips, batch_first=True, padding_value=padding_value
-            ),
-            "lengths": torch.tensor([len(clip) for clip in clips]),
+            "features" if precomputed else "waveforms": padded,
+            "lengths": clip_lengths,
             "labels": torch.from_numpy(np.stack([example["label"] for example in examples])),
         }
         lengths = {len(clip) for clip in clips}
@@ -97,7 +95,7 @@ class ASTDataCollator:
             refuse_shape(features, f"A row's {self.features_column_name!r}", self.feature_extractor.num_mel_bins)
             features = features[: self.feature_extractor.max_length].astype(np.float32)
             return {"features": features, "label": self._target(row)}
-        longest = num_samples(self.feature_extractor.max_length, self.feature_extractor.sampling_rate)
+        longest = self.feature_extractor.max_samples
         heard = hear_clip(row[self.audio_column_name], self.feature_extractor.audio_reader(), longest)
         self.said.log(heard.notes)
         return {"waveform": heard.waveform[:longest], "label": self._target(row)}
@@ -170,7 +168,5 @@ def raw_features(
     if "waveforms" in batch:
         return feature_extractor.log_mel(batch["waveforms"], batch["lengths"], max_length, pad_to)
     features = batch["features"][:, :max_length]
-    missing = max(MIN_FRAMES, pad_to or 0) - features.shape[1]
-    if missing > 0:
-        features = torch.nn.functional.pad(features, (0, 0, 0, missing), value=feature_extractor.padding_value)
-    return features, batch["lengths"].clamp(max=max_length)
+    frames = batch["lengths"].clamp(max=max_length)
+    return pad_frames(features, frames, feature_extractor.padding_value, pad_to), frames

@@ -13,8 +13,8 @@ import numpy as np
 
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError
-from modeling_ast.feature_extraction_ast import MIN_FRAMES
-from modeling_ast.features.log_mel import SMALLEST_ENERGY, num_samples
+from modeling_ast.features.kaldi import SMALLEST_ENERGY
+from modeling_ast.features.padding import MIN_FRAMES
 
 from ..augmentations.augmentation import Augmentation
 from ..sources.labels import label_lists, label_of, share_lists
@@ -56,12 +56,11 @@ class PrecomputedDataset(ASTDataset):
     ):
         if augmentation is not None:
             augmentation.refuse_without_waveforms()
-        sampling_rate, max_length = feature_extractor.sampling_rate, feature_extractor.max_length
-        longest = num_samples(max_length, sampling_rate)
+        longest = feature_extractor.max_samples
         super().__init__(
             split, feature_extractor.audio_reader(), longest, augmentation, seed, binary_targets=binary_targets
         )
-        self.num_mel_bins, self.max_length = feature_extractor.num_mel_bins, max_length
+        self.num_mel_bins, self.max_length = feature_extractor.num_mel_bins, feature_extractor.max_length
         self.stored = StoredFeatures(split)
 
     def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:

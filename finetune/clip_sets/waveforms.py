@@ -16,7 +16,7 @@ from fsspec.implementations.local import LocalFileSystem
 from torch.utils.data import Dataset
 
 from modeling_ast.audio import AudioError, AudioReader, Heard, audio_duration
-from modeling_ast.features.log_mel import FRAME_LENGTH_MS, frame_length
+from modeling_ast.features.kaldi import FRAME_LENGTH_MS, frame_length
 from modeling_ast.system.regular_files import SpecialFileError, refuse_special
 
 from ..augmentations.augmentation import Augmentation, Draws

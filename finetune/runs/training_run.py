@@ -17,7 +17,7 @@ from model_card.run_summary import features_section, versions
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import NEW_RESAMPLER, AudioReader
 from modeling_ast.configuration_ast import LOGITS_ALONE
-from modeling_ast.features.log_mel import num_frames, num_samples
+from modeling_ast.features.kaldi import num_frames
 from modeling_ast.loading import check_model_name
 
 from ..arguments.command_line import given_fields, merged_recipe
@@ -284,7 +284,7 @@ def prepare_data(
         DataError: see [`load_splits`], [`look_at_every_clip`] and [`check_splits`].
     """
     reader = clip_reader(data_args, feature_extractor)
-    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
+    longest = feature_extractor.max_samples
     if data_args.streaming:
         streams, split_method = loaded or load_streams(data_args)
         streams, skipped, notes = check_streams(
@@ -318,8 +318,7 @@ def waveform_cache(
     if not data_args.waveform_cache:
         return None
     reader = clip_reader(data_args, feature_extractor)
-    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
-    return WaveformCache(data_args.waveform_cache, reader, augmentation.samples_needed(longest))
+    return WaveformCache(data_args.waveform_cache, reader, augmentation.samples_needed(feature_extractor.max_samples))
 
 
 def build_feature_extractor(args: ModelArguments, data_args: DataArguments) -> ASTFeatureExtractor:
