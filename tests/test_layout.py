@@ -27,8 +27,8 @@ LIBRARIES_NOT_TO_SHADOW = {"evaluate", "datasets", "accelerate", "ast", "torch",
 FLOORS = {
     "modeling_ast": (
         "system",
-        "audio_flags audio features layers",
-        "checkpoints",
+        "audio features layers",
+        "audio_flags checkpoints",
         "configuration_ast",
         "feature_extraction_ast modeling_ast",
         "adapters attention_maps loading registration scores",
