@@ -7,7 +7,9 @@ scores, it has those whose share is `SHARE_THAT_COUNTS` or more. The order is th
 Hub's `ClassLabel` or of the columns, and alphabetical without them.
 """
 
-from collections import Counter
+import shlex
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ import datasets
 import numpy as np
 import pandas as pd
 
-from .data_errors import DataError, is_empty, names_in_short
+from .data_errors import DataError, counted, is_empty, names_in_short
 
 LABEL_CSV_COLUMNS = ("index", "mid", "display_name")
 SEVERAL = (list, tuple, np.ndarray)
@@ -134,7 +136,7 @@ def is_multi_label(split: datasets.Dataset) -> bool:
 
 def has_soft_labels(split: datasets.Dataset) -> bool:
     """Whether the clips of a split of [`load_splits`] have a share of every label."""
-    return SHARES_COLUMN in split.column_names
+    return SHARES_COLUMN in split.features
 
 
 def label_of(row: dict) -> int | list[int] | np.ndarray:
@@ -161,6 +163,19 @@ def label_lists(split: datasets.Dataset) -> list[list[int]]:
     """
     labels = split["label"][:]
     return labels if is_multi_label(split) else [[label] for label in labels]
+
+
+def count_labels(lists: list[list[int]], num_labels: int) -> np.ndarray:
+    """Count the clips of each label.
+
+    Args:
+        lists (`list[list[int]]`): label indices of each clip, each once.
+        num_labels (`int`): how many labels there are.
+
+    Returns:
+        `np.ndarray` of shape `(labels,)`, int64.
+    """
+    return np.bincount(np.array([label for labels in lists for label in labels], dtype=np.int64), minlength=num_labels)
 
 
 def as_list(label: int | list[int]) -> list[int]:
@@ -437,3 +452,26 @@ def _from_multi_hot(
 def labels_that_count(shares: dict[str, float]) -> list[str]:
     """Labels that a clip has where it has them or not."""
     return [name for name, share in shares.items() if share >= SHARE_THAT_COUNTS]
+
+
+def refuse_alike(counts: Counter[str], column_name: str):
+    """Refuse labels that a reader would take for the same; where an order names them, they are meant.
+
+    Args:
+        counts (`Counter`): clips of each label.
+        column_name (`str`): what the label column is called, for the message.
+
+    Raises:
+        DataError: if labels differ in nothing but case, spaces or the encoding of a letter.
+    """
+    spellings = defaultdict(list)
+    for label in sorted(counts):
+        spellings[" ".join(unicodedata.normalize("NFKC", label).split()).casefold()].append(label)
+    alike = [label for labels in spellings.values() if len(labels) > 1 for label in labels]
+    if alike:
+        raise DataError(
+            f"Labels differ in nothing but case, spaces or the encoding of a letter: "
+            f"{counted(Counter({label: counts[label] for label in alike}))}. Write those that are the same alike in the column "
+            f"{column_name!r} or the names of the folders; if they are different classes, name all labels with "
+            f"--labels {shlex.join(sorted(counts))}."
+        )

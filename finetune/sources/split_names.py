@@ -149,3 +149,27 @@ def flags_to_name(side: str, found: Iterable[str], data: DataArguments) -> str:
         if other != side and names.get(other, PREFERRED[other]) != getattr(data, f"{other}_split_name"):
             words += [f"--{other}_split_name", names[other]]
     return shlex.join(words)
+
+
+def split_names(data: DataArguments) -> dict[str, str]:
+    """What the splits are called in the data."""
+    if data.train_file:
+        return {side: side for side in SIDES if getattr(data, f"{side}_file")}
+    names = {side: getattr(data, f"{side}_split_name") for side in SIDES}
+    return {side: name for side, name in names.items() if name}
+
+
+def refuse_empty_splits(found: Counter, data: DataArguments):
+    """Refuse data without a clip in a split that is trained on or scored.
+
+    Args:
+        found (`Counter`): clips of each split of the data.
+        data ([`DataArguments`]): which splits are meant.
+
+    Raises:
+        DataError: if one of these has none.
+    """
+    for side, name in split_names(data).items():
+        if not found[name]:
+            remedy = f"--{side}_file with other clips" if data.train_file else flags_to_name(side, found, data)
+            raise DataError(f"No clip is in the split {name!r}; the data has {counted(found)}. Pass {remedy}.")

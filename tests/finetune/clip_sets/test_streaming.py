@@ -31,12 +31,14 @@ from finetune.clip_sets import waveforms as clip_reading
 from finetune.clip_sets.augmentation import Augmentation
 from finetune.clip_sets.clip_datasets import clip_dataset
 from finetune.clip_sets.normalization import measure_normalization
-from finetune.clip_sets.streaming import StreamError, StreamSampler, hub_sources, load_streams, shuffled
+from finetune.clip_sets.stream_order import StreamSampler, shuffled
+from finetune.clip_sets.streaming import StreamError, load_streams
 from finetune.run_evaluate import main as evaluate
 from finetune.run_finetune import main
 from finetune.runs.training_run import prepare_data, prepare_run, train_run
 from finetune.scores.scoring import ClipScoresError, probabilities
 from finetune.sources.splits import load_splits
+from finetune.sources.stream_sources import hub_sources
 from finetune.training.trainer import ASTTrainer
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError, AudioReader
@@ -110,7 +112,7 @@ def test_a_stream_has_the_rows_that_the_same_table_has_at_hand(tmp_path, rows, f
         assert streams[side].features["label"].names == split.features["label"].names
         assert list(streams[side]) == list(split.select_columns(["audio", "label"]))
         assert len(streams[side]) == len(split)
-        assert streams[side].label_counts.tolist() == np.bincount(split["label"], minlength=8).tolist()
+        assert streams[side].label_counts().tolist() == np.bincount(split["label"], minlength=8).tolist()
 
 
 def test_each_split_may_have_a_table_of_its_own(tmp_path, rows):
@@ -166,7 +168,7 @@ def test_a_data_set_of_the_hub_keeps_the_order_of_its_labels(tmp_path, rows, for
 
 
 def test_several_labels_and_given_ones_are_read_in_pieces(tmp_path, rows, monkeypatch):
-    monkeypatch.setattr("finetune.clip_sets.streaming.LABELS_AT_ONCE", 3)
+    monkeypatch.setattr("finetune.sources.stream_labels.LABELS_AT_ONCE", 3)
     monkeypatch.setattr("finetune.clip_sets.streaming.CLIPS_AT_ONCE", 3)
     several = [
         row | {"label": ["", row["label"], f"{row['label']}; drum"][place % 3]} for place, row in enumerate(rows)
@@ -179,7 +181,7 @@ def test_several_labels_and_given_ones_are_read_in_pieces(tmp_path, rows, monkey
     assert streams["train"].features["label"].feature.names == order
     assert list(streams["train"]) == list(splits["train"].select_columns(["audio", "label"]))
     counts = Counter(label for labels in splits["train"]["label"] for label in labels)
-    assert streams["train"].label_counts.tolist() == [counts[label] for label in range(len(order))]
+    assert streams["train"].label_counts().tolist() == [counts[label] for label in range(len(order))]
 
 
 @pytest.mark.parametrize(
@@ -197,7 +199,7 @@ def test_several_labels_and_given_ones_are_read_in_pieces(tmp_path, rows, monkey
 def test_a_column_that_changes_its_form_is_refused_as_at_hand(
     tmp_path, rows, monkeypatch, first, then, message, tables
 ):
-    monkeypatch.setattr("finetune.clip_sets.streaming.LABELS_AT_ONCE", 3)
+    monkeypatch.setattr("finetune.sources.stream_labels.LABELS_AT_ONCE", 3)
     path, other = tmp_path / "clips.jsonl", tmp_path / "other.jsonl"
     lines = [
         json.dumps({"path": rows[0]["path"], "label": label, "split": "train"}) for label in 3 * [first] + 3 * [then]
@@ -215,7 +217,7 @@ def test_a_column_that_changes_its_form_is_refused_as_at_hand(
 
 
 def test_lists_without_labels_do_not_change_the_form_of_a_column(tmp_path, rows, monkeypatch):
-    monkeypatch.setattr("finetune.clip_sets.streaming.LABELS_AT_ONCE", 2)
+    monkeypatch.setattr("finetune.sources.stream_labels.LABELS_AT_ONCE", 2)
     labels = [[], [], ["kick"], ["snare", "kick"], [], [], ["snare"]]
     lines = [{"path": row["path"], "label": label} for row, label in zip(rows, labels, strict=False)]
     table = tmp_path / "clips.jsonl"
@@ -228,7 +230,7 @@ def test_lists_without_labels_do_not_change_the_form_of_a_column(tmp_path, rows,
 
 @pytest.mark.parametrize("empty", [1, 2])
 def test_lists_without_labels_do_not_stand_for_those_with_names(tmp_path, rows, monkeypatch, empty):
-    monkeypatch.setattr("finetune.clip_sets.streaming.LABELS_AT_ONCE", 2)
+    monkeypatch.setattr("finetune.sources.stream_labels.LABELS_AT_ONCE", 2)
     labels = [[]] * empty + [["kick"]] * empty + [[0, 1]] * 2
     lines = [{"path": row["path"], "label": label, "split": "train"} for row, label in zip(rows, labels, strict=False)]
     (tmp_path / "clips.jsonl").write_text("\n".join(map(json.dumps, lines)))
@@ -265,8 +267,8 @@ def test_clips_left_out_twice_are_those_left_out_at_once(table):
     stream = streams["train"]
     whole = list(stream)
 
-    def labels(places):
-        return [[whole[place]["label"]] for place in places]
+    def clips(places, among):
+        return {place: [whole[of_all]["label"]] for place, of_all in zip(places, among, strict=True)}
 
     draw = random.Random(0)
     for _ in range(5):
@@ -274,12 +276,12 @@ def test_clips_left_out_twice_are_those_left_out_at_once(table):
         left = [place for place in range(len(whole)) if place not in first]
         second = draw.sample(range(len(left)), 7)
         among_all = [left[place] for place in second]
-        twice = stream.without(first, labels(first)).without(second, labels(among_all))
-        once = stream.without(first + among_all, labels(first + among_all))
+        twice = stream.without(clips(first, first)).without(clips(second, among_all))
+        once = stream.without(clips(first + among_all, first + among_all))
         assert list(twice) == list(once) == [row for place, row in enumerate(whole) if place not in first + among_all]
         assert len(twice) == 24
-        assert twice.label_counts.tolist() == np.bincount([row["label"] for row in twice], minlength=9).tolist()
-        assert twice.digest == once.digest != stream.digest
+        assert twice.label_counts().tolist() == np.bincount([row["label"] for row in twice], minlength=9).tolist()
+        assert twice.digest() == once.digest() != stream.digest()
 
 
 def test_classes_are_counted_anew_where_clips_are_left_out(tmp_path, rows):
@@ -292,8 +294,8 @@ def test_classes_are_counted_anew_where_clips_are_left_out(tmp_path, rows):
     streams, _ = load_streams(arguments(dataset_name=str(write(tmp_path, "csv", relabelled))))
     stream = streams["train"]
     assert stream.label_sets() == {(0,), (1,)}
-    assert stream.without([0, 4, 5], [[0], [1], [1]]).label_sets() == {(0,), (1,)}  # 4 are left, as in the longest run
-    assert stream.without([4, 5, 6], [[1], [1], [1]]).label_sets() == {(0,)}
+    assert stream.without({0: [0], 4: [1], 5: [1]}).label_sets() == {(0,), (1,)}  # 4 are left, as in the longest run
+    assert stream.without({4: [1], 5: [1], 6: [1]}).label_sets() == {(0,)}
 
 
 def test_an_epoch_has_every_clip_once_in_an_order_of_seed_and_epoch(table, rows):

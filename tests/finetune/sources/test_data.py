@@ -12,9 +12,10 @@ import pytest
 import soundfile
 
 from finetune.arguments.groups import DataArguments
+from finetune.clip_sets.audio_clips import check_splits
 from finetune.clip_sets.augmentation import Augmentation, change_speed, mix_waveforms
+from finetune.clip_sets.clip_datasets import clip_sets
 from finetune.clip_sets.sampling import EpochSampler
-from finetune.clip_sets.split_checks import check_splits
 from finetune.clip_sets.waveforms import ASTDataset
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import label_names
@@ -27,8 +28,8 @@ DRUM_LABELS = ["bell", "crash", "handdrum", "hat_closed", "hat_open", "kick", "r
 def load(source, **fields):
     data = DataArguments(dataset_name=str(source), **fields)
     splits, method = load_splits(data, seed=0)
-    splits, notes = check_splits(splits, data, AudioReader(), 16_000)
-    return splits, "; ".join([method, *notes])
+    splits, notes = check_splits(clip_sets(splits), data, AudioReader(), 16_000)
+    return {side: split.rows for side, split in splits.items()}, "; ".join([method, *notes])
 
 
 @pytest.fixture
@@ -398,7 +399,7 @@ def test_a_file_and_the_same_audio_as_bytes_are_one_clip(tmp_path):
         for side, audio in (("train", [str(paths[0]), str(paths[1])]), ("eval", [str(paths[2]), in_bytes]))
     }
     with pytest.raises(DataError, match=r"1 clip\(s\) are in the training and in the scored split: .*1.wav = a clip"):
-        check_splits(datasets.DatasetDict(splits), DataArguments(dataset_name="x"), AudioReader(), 16_000)
+        check_splits(clip_sets(splits), DataArguments(dataset_name="x"), AudioReader(), 16_000)
 
 
 def test_duplicates_are_dropped_before_labels_are_compared(table, class_folders, write_clip):
@@ -510,7 +511,8 @@ def files(table, class_folders):
 def load_files(**fields):
     data = DataArguments(**fields)
     splits, method = load_splits(data, seed=0)
-    return check_splits(splits, data, AudioReader(), 16_000)[0], method
+    splits, _ = check_splits(clip_sets(splits), data, AudioReader(), 16_000)
+    return {side: split.rows for side, split in splits.items()}, method
 
 
 def test_a_file_for_each_split(files):
