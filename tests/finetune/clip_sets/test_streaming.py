@@ -383,9 +383,10 @@ def test_batches_are_asked_for_again_as_they_were_with_a_seed_of_the_data(tmp_pa
     recipe.write_text(yaml.safe_dump(TINY | settings))
     trainer = prepare_run([str(recipe)], parse_arguments([str(recipe)])).trainer
     asked = list(trainer._get_train_sampler())
-    again = list(trainer.divergence_watch._asked_for_again([clip.draws.key for clip in asked[5:9]]))
-    assert [clip.draws.key for clip, _ in again] == [clip.draws.key for clip in asked[5:9]]
-    assert [sources for _, sources in again] == [[clip.row, clip.partner] for clip in asked[5:9]]
+    again = list(trainer.train_dataset.replay([clip.draws.key for clip in asked[5:9]]))
+    assert [clip.draws.key for clip, *_ in again] == [clip.draws.key for clip in asked[5:9]]
+    assert [rows for _, rows, _ in again] == [[clip.row, clip.partner] for clip in asked[5:9]]
+    assert [names for *_, names in again] == [[row["audio"]["path"] for row in rows] for _, rows, _ in again]
 
 
 def test_a_streamed_clip_whose_scores_are_not_numbers_is_named(table):
@@ -410,7 +411,8 @@ def test_keys_of_the_first_epoch_are_those_of_the_training(table):
 
 def test_a_stream_offers_nothing_that_only_clips_at_hand_can_tell(table):
     clips = streamed(table)
-    assert not [name for name in ("lengths", "label_lists", "labels_alone", "read_from") if hasattr(clips, name)]
+    assert not [name for name in ("label_lists", "labels_alone", "read_from") if hasattr(clips, name)]
+    assert (clips.at_hand, clips.lengths()) == (False, None)
 
 
 def test_batches_do_not_depend_on_the_number_of_workers_and_skipped_ones_are_not_decoded(table, monkeypatch):
