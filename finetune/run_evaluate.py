@@ -456,7 +456,10 @@ def write_predictions(
         rows = zip(split.names(), split.label_lists(), scores, strict=True)
         for number, (name, indices, values) in enumerate(rows, 1):
             truth = SEVERAL_LABELS.join(labels[index] for index in indices)
-            print(csv_row([safe(name or f"clip {number}"), safe(truth), *(f"{value:.7g}" for value in values)]), file=file)
+            print(
+                csv_row([safe(name or f"clip {number}"), safe(truth), *(f"{value:.7g}" for value in values)]),
+                file=file,
+            )
 
 
 if __name__ == "__main__":

@@ -212,7 +212,11 @@ class ClipSet(ABC):
         return (self.name(index) for index in range(len(self)))
 
     def shares_differ(self) -> bool:
-        """Tell whether two clips with soft labels differ in their shares; `False` for other labels."""
+        """Tell whether two clips with soft labels differ in their shares.
+
+        Returns:
+            `True` if two do, `False` if all are alike or labels are not soft.
+        """
         return False
 
     def counts_by_label(self) -> dict[str, int]:

@@ -62,7 +62,11 @@ class RowClips(ClipSet):
         return {tuple(labels) for labels in self.label_lists()}
 
     def shares_differ(self) -> bool:
-        """Tell whether two clips with soft labels differ in their shares; `False` for other labels."""
+        """See [`ClipSet.shares_differ`].
+
+        Returns:
+            `True` if two clips do, `False` if all are alike or labels are not soft.
+        """
         shares = share_lists(self.rows)
         return shares is not None and any(clip != shares[0] for clip in shares)
 

@@ -165,7 +165,11 @@ class ClipStream(ClipSet):
         return {(label,) for label in found} | ({()} if is_multi_label(self) else set())
 
     def shares_differ(self) -> bool:
-        """Tell whether two clips with soft labels differ in their shares; `False` for other labels."""
+        """See [`ClipSet.shares_differ`]; told by the first pass.
+
+        Returns:
+            `True` if two clips do, `False` if all are alike or labels are not soft.
+        """
         return has_soft_labels(self) and self.longest_run < len(self)
 
     def name(self, index: int) -> str:

@@ -69,7 +69,14 @@ class Clips:
     part_words: str = ""
 
     def row_name(self, row: int) -> str:
-        """What to call a row in a message: its number in its file, from 1."""
+        """Tell what to call a row in a message.
+
+        Args:
+            row (`int`): place of the row, from 0.
+
+        Returns:
+            Its number in its file or split, from 1; of several, with what these are called.
+        """
         starts = list(itertools.accumulate(self.parts.values(), initial=0))
         part = bisect.bisect_right(starts, row) - 1
         number = row - starts[part] + 1
@@ -77,11 +84,14 @@ class Clips:
 
 
 def load_clips(data: DataArguments, pooled: bool) -> Clips:
-    """All clips as the user has them, labels not yet read.
+    """Load all clips as the user has them, without reading their labels.
 
     Args:
         data ([`DataArguments`]): where they are and what the columns are called.
         pooled (`bool`): whether all splits of a data set on the Hub are wanted, not only those that are named.
+
+    Returns:
+        [`Clips`].
 
     Raises:
         DataError: if there are none.
@@ -199,7 +209,7 @@ def clips_of_dataset(
     folder: Path | None = None,
     split_words: str | None = None,
 ) -> Clips:
-    """All clips of a data set in memory or from the Hub.
+    """Take all clips of a data set in memory or from the Hub.
 
     Of several splits those are taken that are named, and each has to be there. A single split is taken as it is: a
     column may say how it is split, and if none does, it has to be made.
@@ -212,6 +222,9 @@ def clips_of_dataset(
         folder (`Path`, *optional*): what paths in an audio column of text are relative to; the working folder if not
             given.
         split_words (`str`, *optional*): in words, that it says itself how it is split; by its name if not given.
+
+    Returns:
+        [`Clips`].
 
     Raises:
         DataError: if a split or column is not there, or a clip has no audio.

@@ -42,7 +42,19 @@ def load_splits(data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, s
 
 
 def split_clips(clips: Clips, data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, str]:
-    """Split clips as they come from [`load_clips`] or [`clips_of_dataset`]; see [`load_splits`]."""
+    """Split clips as they come from [`load_clips`] or [`clips_of_dataset`].
+
+    Args:
+        clips ([`Clips`]): all of them.
+        data ([`DataArguments`]): which splits there are or have to be made.
+        seed (`int`): seed of a split that has to be made.
+
+    Returns:
+        A `DatasetDict` with the splits, and in words how it was split; see [`load_splits`].
+
+    Raises:
+        DataError: if labels cannot be read, a split is empty or cannot be made.
+    """
     labels, kept, joined = _read_labels(clips, data)
     if clips.splits is not None:
         grouping = data.grouping_field()
@@ -154,7 +166,18 @@ def _folds(clips: Clips, kept: list[int], data: DataArguments) -> dict[int, str]
 
 
 def parse_clip_labels(clips: Clips, data: DataArguments) -> ClipLabels:
-    """Labels of all clips by name, in whatever form the column has them; see [`parse_labels`]."""
+    """Read the labels of all clips, in whatever form the column has them; see [`parse_labels`].
+
+    Args:
+        clips ([`Clips`]): all of them.
+        data ([`DataArguments`]): how the label column is read.
+
+    Returns:
+        [`ClipLabels`].
+
+    Raises:
+        DataError: see [`parse_labels`].
+    """
     return parse_labels(
         clips.labels,
         data.label_column_name,
@@ -260,7 +283,17 @@ def _held_out(
 
 
 def with_encoded_labels(clips: Clips, labels: ClipLabels, chosen: list[int], names: list[str]) -> datasets.Dataset:
-    """All rows with the label column, which is empty for clips of no split: selecting first would copy the audio."""
+    """Add the label column to all rows, empty for clips of no split: selecting first would copy the audio.
+
+    Args:
+        clips ([`Clips`]): all of them.
+        labels ([`ClipLabels`]): of all of them.
+        chosen (`list[int]`): rows of clips that are in a split.
+        names (`list[str]`): the model's labels, in their order.
+
+    Returns:
+        `datasets.Dataset` with as many rows; for its columns see [`load_splits`].
+    """
     features = datasets.Features({"label": label_feature(names, labels.multi_label)})
     columns: dict[str, list] = {"label": labels.encode(chosen, names)}
     if labels.shares is not None:

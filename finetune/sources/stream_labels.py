@@ -48,7 +48,19 @@ class LabelReader:
     each_is_a_label: bool = False
 
     def values(self, piece: dict[str, list], source: StreamSource, first_row: int) -> list:
-        """What the label column of a piece holds, or what a column would that had the rows of several."""
+        """Take the labels of a piece, or what a column would hold that had the rows of several.
+
+        Args:
+            piece (`dict[str, list]`): columns of some rows.
+            source ([`StreamSource`]): where they are from.
+            first_row (`int`): place of the first of them, from 0.
+
+        Returns:
+            A value for each row.
+
+        Raises:
+            DataError: if one of several columns of labels holds no share; see [`label_rows`].
+        """
         if not self.each_is_a_label:
             return piece[self.columns[0]]
         return label_rows(piece, self.columns, lambda row: f"{first_row + row + 1} of {source.name}")
@@ -56,13 +68,19 @@ class LabelReader:
     def read(
         self, values: list, source: StreamSource, first_row: int, example: tuple[str, object] | None = None
     ) -> ClipLabels:
-        """Labels of the rows from `first_row` on, refused if they are of another form than an example.
+        """Read the labels of rows.
 
         Args:
             values (`list`): from [`LabelReader.values`].
             source ([`StreamSource`]): where they are from.
             first_row (`int`): place of the first of them.
             example (`tuple`, *optional*): from [`LabelReader.example`].
+
+        Returns:
+            [`ClipLabels`] of the rows.
+
+        Raises:
+            DataError: if labels cannot be read, or are of another form than the example; see [`parse_labels`].
         """
         names = [f"{first_row + row + 1} of {source.name}" for row in range(len(values))]
         texts = label_texts(values, source.label_feature)
@@ -82,7 +100,16 @@ class LabelReader:
         return dataclasses.replace(labels, lists=labels.lists[1:], shares=shares)
 
     def example(self, values: list, source: StreamSource, first_row: int) -> tuple[str, object] | None:
-        """What to call one of these rows and its labels, by which others are read: if possible, of one that has some."""
+        """Choose one of some rows, by which others are read: if possible, one that has labels.
+
+        Args:
+            values (`list`): from [`LabelReader.values`].
+            source ([`StreamSource`]): where they are from.
+            first_row (`int`): place of the first of them, from 0.
+
+        Returns:
+            What to call the row, and its labels; `None` if all are empty.
+        """
         texts = label_texts(values, source.label_feature)
         filled = [row for row, value in enumerate(texts) if not is_empty(value)]
         telling = [row for row in filled if not _is_empty_list(texts[row])] or filled
@@ -115,7 +142,16 @@ class FoundLabels:
 
 @dataclass
 class Survey:
-    """What the first pass learns of a split."""
+    """Hold what the first pass learns of a split.
+
+    Args:
+        clips (`int`): how many there are.
+        counts (`Counter`): clips of each label.
+        licenses (`set[str]`): of the clips.
+        digest: SHA-256 over names and labels so far.
+        longest_run (`int`): clips with the same labels, one after the other.
+        run_labels (`list[str]`): labels of these.
+    """
 
     clips: int = 0
     counts: Counter = dataclasses.field(default_factory=Counter)
@@ -127,7 +163,14 @@ class Survey:
     _run: int = 0
 
     def add(self, labels: list[str], shares: dict[str, float], path: str | None, license_name: str | None):
-        """Take in a clip with the labels that count, and the share of each that it has."""
+        """Take in a clip.
+
+        Args:
+            labels (`list[str]`): those of its labels that count.
+            shares (`dict[str, float]`): share of each label that it has.
+            path (`str`, *optional*): of its file.
+            license_name (`str`, *optional*): its licence.
+        """
         self.clips += 1
         self.counts.update(set(labels))
         if not is_empty(license_name):

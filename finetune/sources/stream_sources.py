@@ -64,7 +64,17 @@ class StreamSource:
     folder: Path | None = None
 
     def audio(self, value) -> dict:
-        """A value of the audio column as `{"bytes", "path"}`."""
+        """Read a value of the audio column.
+
+        Args:
+            value: a path, bytes, or a dictionary of both.
+
+        Returns:
+            `{"bytes", "path"}`.
+
+        Raises:
+            DataError: if it is none of these.
+        """
         if isinstance(value, bytes):
             return {"bytes": value, "path": None}
         if is_array_value(value) or (self.folder is not None and not (isinstance(value, str) and "://" in value)):
@@ -73,7 +83,18 @@ class StreamSource:
 
 
 def stream_parts(data: DataArguments) -> tuple[list[tuple[StreamSource, str | None, str | None]], str]:
-    """Sources, each with its column of splits, if it has several, or the name of its split; and in words who says so."""
+    """Find the sources of a run.
+
+    Args:
+        data ([`DataArguments`]): where the clips are, and what splits and columns are called.
+
+    Returns:
+        The sources, each with its column of splits, if it has several, or the name of its split; and in words who says
+        so.
+
+    Raises:
+        DataError: if a table or column is not there, or the data cannot be streamed or does not say how it is split.
+    """
     if data.train_file:
         names = split_names(data)
         files = {side: local_or_shipped(getattr(data, f"{side}_file")) for side in names}
@@ -114,12 +135,15 @@ def stream_parts(data: DataArguments) -> tuple[list[tuple[StreamSource, str | No
 
 
 def table_source(table: Path, data: DataArguments, flag: str) -> StreamSource:
-    """A CSV, TSV, JSON-lines or Parquet file, read in pieces.
+    """Open a CSV, TSV, JSON-lines or Parquet file to be read in pieces.
 
     Args:
         table (`Path`): the file; relative paths in it are below its folder.
         data ([`DataArguments`]): what the columns are called.
         flag (`str`): with which it was given, for messages.
+
+    Returns:
+        [`StreamSource`].
 
     Raises:
         DataError: if it is not there, is no such table, is empty, or lacks a column.
