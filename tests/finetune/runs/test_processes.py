@@ -25,15 +25,15 @@ from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
 from finetune import run_finetune
-from finetune.arguments.groups import (ASTTrainingArguments, DataArguments)
+from finetune.arguments.groups import ASTTrainingArguments, DataArguments
 from finetune.clip_sets.augmentation import Augmentation
 from finetune.clip_sets.collator import ASTDataCollator
+from finetune.clip_sets.sampling import EpochSampler, class_balanced_weights
 from finetune.clip_sets.waveforms import ASTDataset
-from finetune.training.run_folder import checkpoints_in
-from finetune.clip_sets.sampling import (EpochSampler, class_balanced_weights)
 from finetune.sources.splits import load_splits
+from finetune.training.run_folder import checkpoints_in
 from finetune.training.trainer import ASTTrainer
-from modeling_ast import (ASTConfig, ASTFeatureExtractor, ASTForAudioClassification)
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 SETTINGS = {
     "dataset_name": "finetune/sample_data/drums",

@@ -1,0 +1,1 @@
+"""Whole trainings: one, and one for each fold of a cross-validation."""
