@@ -21,6 +21,7 @@ from ..scores.metrics import SCORES, ASTMetrics, as_multi_hot, macro_f1
 from ..scores.scoring import PROBLEM_TYPES, evaluation_section, probabilities
 from ..scores.thresholds import choose_thresholds, not_chosen
 from ..sources.labels import is_multi_label, label_names, that_count
+from ..training.losses import loss_name
 from ..training.run_folder import UNFINISHED, step_of
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import average_weights, epochs_between, weights_file
@@ -52,7 +53,7 @@ def evaluate(
     """
     exclusive = not is_multi_label(clips["eval"].split)
     labels = label_names(clips["eval"].split)
-    section = best_section(trainer)
+    section = {"loss": loss_name(None, trainer.model.config.problem_type)} | best_section(trainer)
     trainer.feature_extractor.padding = "max_length"
     if optimization.ensemble_epochs:
         metrics = _epoch_ensemble(trainer, clips["eval"], exclusive, *optimization.ensemble_epochs)

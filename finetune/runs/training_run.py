@@ -56,7 +56,7 @@ from ..training.lora import (
     merge_into_trainer,
     require_peft,
 )
-from ..training.optimization import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, class_weights
+from ..training.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, TrainingLoss, class_weights, weighted_loss
 from ..training.progress import require_reporters
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import EpochFolders, remove_epochs
@@ -192,6 +192,7 @@ def _prepare_trainer(
     refuse_smoothed_vectors(training_args, problem_type)
     trainer = build_trainer(model, feature_extractor, clips, augmentation, optimization_args, training_args, identity)
     trainer.check_settings()
+    summary["training"]["loss"] = trainer.loss_name
     return trainer, clips, summary
 
 
@@ -491,6 +492,27 @@ def describe_run(
     }
 
 
+def training_loss(config: ASTConfig, clips: ClipDataset, optimization: OptimizationArguments) -> TrainingLoss | None:
+    """The loss that was asked for.
+
+    Args:
+        config ([`ASTConfig`]): of the model.
+        clips ([`ClipDataset`]): the training clips, whose labels are counted for balanced weights.
+        optimization ([`OptimizationArguments`]): whether the classes have weights.
+
+    Returns:
+        [`TrainingLoss`], or `None` for the model's own.
+
+    Raises:
+        ValueError: see [`class_weights`].
+    """
+    if optimization.class_weights != "balanced":
+        return None
+    binary = config.problem_type == MULTI_LABEL
+    weights = class_weights(clips.label_counts(), len(clips), BINARY_CROSS_ENTROPY if binary else CROSS_ENTROPY)
+    return weighted_loss(weights, config.problem_type, config.num_labels)
+
+
 def build_trainer(
     model: ASTForAudioClassification,
     feature_extractor: ASTFeatureExtractor,
@@ -514,10 +536,6 @@ def build_trainer(
         loss = mean_loss(prediction.predictions, prediction.label_ids, model.config.problem_type)
         return {"loss": loss} | metrics.compute(predictions=scores, references=references)
 
-    weights = None
-    if optimization.class_weights == "balanced":
-        loss = BINARY_CROSS_ENTROPY if model.config.problem_type == MULTI_LABEL else CROSS_ENTROPY
-        weights = class_weights(clips["train"].label_counts(), len(clips["train"]), loss)
     trainer = ASTTrainer(
         model=model,
         args=args,
@@ -528,7 +546,7 @@ def build_trainer(
         feature_extractor=feature_extractor,
         augmentation=augmentation,
         optimization=optimization,
-        loss_weights=weights,
+        loss=training_loss(model.config, clips["train"], optimization),
         identity=identity,
     )
     if optimization.early_stopping_patience:

@@ -35,6 +35,7 @@ from .checkpoint_files import best_checkpoint, fault_of_weights, states_of_this_
 from .divergence import DivergenceWatch
 from .interruption import InterruptionCheck
 from .lora import is_adapted
+from .losses import TrainingLoss, loss_name
 from .optimization import (
     RATE_FACTOR,
     EpochDecay,
@@ -42,7 +43,6 @@ from .optimization import (
     freeze_lowest_layers,
     original_optimizer,
     scale_learning_rates,
-    weighted_classification_loss,
 )
 from .progress import EpochLines
 from .run_folder import IDENTITY_NAME, UNFINISHED, events_dir
@@ -61,8 +61,8 @@ class ASTTrainer(Trainer):
         optimization ([`OptimizationArguments`], *optional*): optimiser, schedule, learning rates by layer and frozen
             parts; those of `Trainer` if not given. The learning rate that is logged is the one before the factors of
             layers.
-        loss_weights (`torch.Tensor` of shape `(num_labels,)`, *optional*): from [`class_weights`]; weights of the
-            training loss. The loss of evaluations stays unweighted, to be comparable between runs.
+        loss ([`TrainingLoss`], *optional*): what the training minimises; the model's own loss if not given. The loss of
+            evaluations stays the model's own, to be comparable between runs.
         kwargs: as [`~transformers.Trainer`]. The training set has to take the (epoch, index) items of
             [`EpochSampler`], as [`ASTDataset`] does, for `train_sampling_strategy="group_by_length"` to have its
             method `lengths`, and for `"class_balanced"` (whose items are (epoch, index, visit)) its method
@@ -86,7 +86,7 @@ class ASTTrainer(Trainer):
         augmentation: Augmentation | None = None,
         identity: dict | None = None,
         optimization: OptimizationArguments | None = None,
-        loss_weights: torch.Tensor | None = None,
+        loss: TrainingLoss | None = None,
         **kwargs,
     ):
         super().__init__(*args, processing_class=feature_extractor, **kwargs)
@@ -99,10 +99,10 @@ class ASTTrainer(Trainer):
         self.augmentation = augmentation
         self.identity = identity
         self.optimization = OptimizationArguments() if optimization is None else optimization
-        self.loss_weights = loss_weights
+        self.loss = loss
         self.scored_dataset = None  # that of the evaluation that is going on
         self._steps_per_epoch: int | None = None
-        self._check_loss_weights()
+        self._refuse_smoothing()
         self._refuse_sharded_weights()
         self._freeze()
         self._saving_into: str | None = None
@@ -169,20 +169,18 @@ class ASTTrainer(Trainer):
             return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
         return super()._get_eval_sampler(eval_dataset)
 
-    def _check_loss_weights(self):
-        if self.loss_weights is None:
-            return
-        num_labels = self.model.config.num_labels
-        if self.loss_weights.shape != (num_labels,):
+    def _refuse_smoothing(self):
+        """`Trainer` smooths the labels in a loss of its own, which would not be the one that was given."""
+        if self.loss is not None and self.args.label_smoothing_factor:
             raise ValueError(
-                f"loss_weights has shape {tuple(self.loss_weights.shape)}, expected one weight for each of the model's "
-                f"labels: ({num_labels},). Take them from class_weights."
+                f"Both a loss ({self.loss_name}) and label_smoothing_factor={self.args.label_smoothing_factor} were given; "
+                "Trainer's smoothed loss is another one. Pass --label_smoothing_factor 0, or no loss (--class_weights none)."
             )
-        if self.args.label_smoothing_factor:
-            raise ValueError(
-                "Both weights of the classes and label_smoothing_factor were given; Trainer's smoothed loss has no weights. "
-                "Pass --class_weights none, or --label_smoothing_factor 0."
-            )
+
+    @property
+    def loss_name(self) -> str:
+        """What the training minimises, as [`~finetune.training.losses.loss_name`] calls it."""
+        return loss_name(self.loss, self.model.config.problem_type, self.args.label_smoothing_factor)
 
     def _refuse_sharded_weights(self):
         """A checkpoint has one whole file of weights; with the other setting `Trainer` writes none of them."""
@@ -297,11 +295,23 @@ class ASTTrainer(Trainer):
         return super()._get_learning_rate() / self.optimizer.param_groups[0].get(RATE_FACTOR, 1.0)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        if self.loss_weights is None or not model.training:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        problem_type = self.model.config.problem_type
-        loss = weighted_classification_loss(outputs.logits, inputs["labels"], problem_type, self.loss_weights)
+        """Compute the loss of a batch; see [`~transformers.Trainer.compute_loss`].
+
+        Args:
+            model (`torch.nn.Module`): the model, perhaps wrapped; in training mode it is trained on the loss.
+            inputs (`dict[str, torch.Tensor]`): the batch; the model gets what its `forward` takes, the loss all of it.
+            return_outputs (`bool`, defaults to `False`): whether the outputs are wanted too.
+            num_items_in_batch (`int`, *optional*): see [`~transformers.Trainer.compute_loss`].
+
+        Returns:
+            `torch.Tensor`: a scalar; with `return_outputs` it and the model's outputs.
+        """
+        self._set_signature_columns_if_needed()
+        taken = {name: value for name, value in inputs.items() if name in self._signature_columns}
+        if self.loss is None or not model.training:
+            return super().compute_loss(model, taken, return_outputs, num_items_in_batch)
+        outputs = model(**{name: value for name, value in taken.items() if name not in self.label_names})
+        loss = self.loss(outputs, inputs)
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
@@ -388,9 +398,10 @@ class ASTTrainer(Trainer):
     def _prepare_inputs(self, inputs: dict) -> dict:
         inputs = super()._prepare_inputs(inputs)
         inputs.pop("keys", None)  # of no use to the model
+        targets = inputs.pop("targets", {})
         if "waveforms" in inputs or "features" in inputs:
             inputs = model_inputs(inputs, self.feature_extractor, self.augmentation)
-        return inputs
+        return {**inputs, **targets}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         """Save model and feature extractor; unlike `Trainer`'s this never pushes. Called by all processes."""
