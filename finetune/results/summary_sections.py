@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import os
-import platform
 import re
 import resource
 import sys
@@ -17,17 +16,14 @@ import torch
 from transformers.trainer_utils import TrainOutput
 
 from model_card import run_summary
-from model_card.licenses import InheritedLicense, inherited_license
 from modeling_ast.audio import DEFAULT_RESAMPLER
 
 from ..arguments.command_line import recorded_arguments
 from ..arguments.groups import (
-    SIZE_FIELDS,
     ASTTrainingArguments,
     AugmentationArguments,
     DataArguments,
     OptimizationArguments,
-    local_or_shipped,
 )
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.precomputed import digest_of_features
@@ -38,11 +34,11 @@ from ..sources.labels import SHARE_THAT_COUNTS, has_soft_labels, label_lists, la
 from ..sources.stored_features import is_precomputed
 from ..sources.tables import TABLE_SUFFIXES
 from ..training.run_folder import BEST_CHECKPOINT, FREE_SETTINGS
+from ..training.trainer_card import hub_id_or_none, shown_checkpoint
 
 GIGA = 1e9
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 RESAMPLER_OF_OLD_RUNS = ("resampler", DEFAULT_RESAMPLER)
-PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate", "soxr")
 
 
 def origin_section(argv: list[str], start: str | None) -> dict:
@@ -54,35 +50,6 @@ def origin_section(argv: list[str], start: str | None) -> dict:
     """
     base = shown_checkpoint(start) if start else None
     return run_summary.origin_section(["ast-finetune", *recorded_arguments(argv)], base)
-
-
-def shown_checkpoint(name: str) -> str:
-    """A Hub id as it is; of a folder its name, by which the card knows a local checkpoint: where it lies is private."""
-    return hub_id_or_none(name) or f"./{run_summary.shown_name(name)}"
-
-
-def hub_id_or_none(name: str | None) -> str | None:
-    """`name` if it is an id on the Hub; folders and files of this machine are nobody else's business."""
-    return None if name is None or local_or_shipped(name).exists() else name
-
-
-def license_section(given: str | None, start: str | None) -> dict:
-    """The licence of the trained model, and the notice that has to go along with weights it was trained from.
-
-    Args:
-        given (`str`, *optional*): `--license`; without it the model has that of the checkpoint it starts from.
-        start (`str`, *optional*): the checkpoint that is trained further; see [`inherited_license`].
-    """
-    inherited = inherited_license(start) if start else InheritedLicense()
-    section = {"license": given or inherited.license}
-    return section | ({"license_notice": inherited.notice} if inherited.notice else {})
-
-
-def license_in_words(license: str | None, start: str) -> str:
-    """What the licence of a model is that was not given one; a part of a line."""
-    if license is None:
-        return f"{start} names no licence: pass --license to have one on the card"
-    return f"licence {license}, that of {start}; otherwise pass --license"
 
 
 def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method: str) -> dict:
@@ -158,11 +125,6 @@ def label_counts(split: datasets.Dataset | ClipStream) -> dict[str, int]:
     else:
         counts = Counter(itertools.chain.from_iterable(label_lists(split)))
     return {name: counts[label] for label, name in enumerate(label_names(split))}
-
-
-def model_section(model) -> dict:
-    """Parameters and sizes."""
-    return {"parameters": model.num_parameters()} | {name: getattr(model.config, name) for name in SIZE_FIELDS}
 
 
 def training_section(
@@ -253,27 +215,6 @@ def digest_of_clips(split: datasets.Dataset | ClipStream) -> str:
         name = os.path.basename(path).encode() if path else b""
         digest.update(name + f"\0{size} {label}\0".encode())
     return digest.hexdigest()
-
-
-def history_section(log_history: list[dict]) -> list[dict]:
-    """One row per logged point of the epoch axis, training and evaluation values together."""
-    rows: dict[float, dict] = {}
-    for entry in log_history:
-        if "loss" in entry or any(name.startswith("eval_") for name in entry):
-            values = {name: value for name, value in entry.items() if name not in ("step", "grad_norm")}
-            rows.setdefault(entry["epoch"], {}).update(values)
-    return [rows[epoch] for epoch in sorted(rows)]
-
-
-def environment_section(args: ASTTrainingArguments) -> dict:
-    """Versions, device and threads."""
-    return {
-        "python": platform.python_version(),
-        **run_summary.versions(PACKAGES),
-        "device": args.device.type,
-        "threads": torch.get_num_threads(),
-        "processes": args.world_size,
-    }
 
 
 def cost_section(outcome: TrainOutput, args: ASTTrainingArguments) -> dict:

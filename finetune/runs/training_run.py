@@ -39,7 +39,7 @@ from ..results import summary_sections
 from ..results.evaluation import as_references, evaluate
 from ..results.output_folder import check_output_dir, clear_output_dir, make_output_dir, refuse_another_run
 from ..results.publishing import publish
-from ..results.pushing import check_push, push_finished_run
+from ..results.pushing import push_finished_run
 from ..scores.metrics import ASTMetrics, left_out_note, mean_loss, without_labels_note
 from ..scores.scoring import PROBLEM_TYPES, probabilities
 from ..scores.thresholds import not_chosen_note
@@ -48,6 +48,7 @@ from ..sources.grouping import torn_recordings_note
 from ..sources.labels import is_multi_label, label_names
 from ..sources.splits import load_splits
 from ..sources.stored_features import is_precomputed
+from ..training import trainer_card
 from ..training.lora import (
     add_adapters,
     frozen_weights_digest,
@@ -58,6 +59,7 @@ from ..training.lora import (
 )
 from ..training.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, TrainingLoss, class_weights, weighted_loss
 from ..training.progress import require_reporters
+from ..training.push_checks import check_push
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import EpochFolders, remove_epochs
 
@@ -179,7 +181,7 @@ def _prepare_trainer(
         summary["environment"] |= versions(["peft"])
         in_words += f"; {lora_in_words(summary['training']['lora'], num_parameters)}"
     if model_args.model_name_or_path and not data_args.license:
-        in_words += f"; {summary_sections.license_in_words(summary['license'], model_args.model_name_or_path)}"
+        in_words += f"; {trainer_card.license_in_words(summary['license'], model_args.model_name_or_path)}"
     note = license_note(data_args.license)
     print_stage(3, f"{in_words}; {note}" if note else in_words)
     if data_args.skip_bad_audio:
@@ -224,7 +226,7 @@ def _train_and_publish(run: PreparedRun) -> dict:
     scores = "  ".join(f"{name} {value:.3f}" for name, value in evaluation["metrics"].items())
     words = [f"score: {scores}", *evaluation_notes(evaluation)]
     summary = run.summary | {
-        "history": summary_sections.history_section(trainer.state.log_history),
+        "history": trainer_card.history_section(trainer.state.log_history),
         "evaluation": evaluation,
     }
     if not run.resume_from:  # a resumed run knows only its own share of the time
@@ -410,7 +412,7 @@ def set_normalization(
                 "--normalization measured."
             )
         origin = model_args.model_name_or_path
-        words = f"taken from {summary_sections.shown_checkpoint(origin)}"
+        words = f"taken from {trainer_card.shown_checkpoint(origin)}"
     else:
         measured = measure_normalization(train_dataset.sample(data_args.normalization_clips, seed), feature_extractor)
         feature_extractor.mean, feature_extractor.std = measured.mean, measured.std
@@ -479,16 +481,16 @@ def describe_run(
     model_args, data_args, augmentation_args, optimization_args, training_args = arguments
     return summary_sections.origin_section(argv, model_args.model_name_or_path) | {
         "seed": training_args.seed,
-        **summary_sections.license_section(data_args.license, model_args.model_name_or_path),
+        **trainer_card.license_section(data_args.license, model_args.model_name_or_path),
         "data": summary_sections.data_section(data_args, splits, split_method),
         "labels": label_names(splits["train"]),
         "problem_type": model.config.problem_type,
         "features": features_section(feature_extractor, normalization),
-        "model": summary_sections.model_section(model),
+        "model": trainer_card.model_section(model),
         "training": summary_sections.training_section(
             training_args, augmentation_args, optimization_args, data_args, model
         ),
-        "environment": summary_sections.environment_section(training_args),
+        "environment": trainer_card.environment_section(training_args),
     }
 
 

@@ -30,7 +30,6 @@ from ..clip_sets.augmentation import Augmentation
 from ..clip_sets.collator import model_inputs
 from ..clip_sets.sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
 from ..clip_sets.streaming import StreamSampler
-from ..results.pushing import check_push, write_trainer_card
 from .checkpoint_files import best_checkpoint, fault_of_weights, states_of_this_training
 from .divergence import DivergenceWatch
 from .interruption import InterruptionCheck
@@ -45,7 +44,9 @@ from .optimization import (
     scale_learning_rates,
 )
 from .progress import EpochLines
+from .push_checks import check_push
 from .run_folder import IDENTITY_NAME, UNFINISHED, events_dir
+from .trainer_card import write_trainer_card
 
 logger = logging.getLogger(__name__)
 
