@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modeling_ast.system.terminal import command_imports, shell_command
+from modeling_ast.system.terminal import FAILED, command_imports, ended_by, exit_code_of, shell_command
 
 with command_imports("ast-evaluate"):
     import datasets
@@ -163,8 +163,12 @@ class EvaluationArguments:
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line; see `ast-evaluate --help`.
 
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
     Returns:
-        0; 1 if a clip cannot be decoded or a model's scores are not numbers; 2 for wrong arguments.
+        `int`: 0; 2 for wrong input; 1 for a failure: a clip that cannot be decoded, scores that are not numbers, memory or a
+        disk that is full, a file that cannot be written; 128 + the signal's number if interrupted.
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()  # of loading
@@ -181,15 +185,18 @@ def main(argv: list[str] | None = None) -> int:
                 words += f" but {len(skipped)} that cannot be used" if skipped else ""
             print(f"{len(split)} clips, {words}", flush=True)
             evaluations, scores = evaluate_models(args, split, words, labels, hearing)
-            write_predictions(args.predictions, split, labels, scores, args.spreadsheet_safe)
-            noted = dict.fromkeys(note for of_clip in hearing.noted for note in of_clip)
-            write_evaluations(args.output, evaluations, labels, noted, skipped)
     except (AudioError, DivergedError) as error:
         print(f"ast-evaluate: {own_message(error)}", file=sys.stderr)
-        return 1
+        return FAILED
     except INPUT_ERRORS as error:
         print(f"ast-evaluate: {_in_words(error)}", file=sys.stderr)
-        return 2
+        return FAILED if is_out_of_memory(error) else exit_code_of(error, reading=True)
+    try:
+        write_predictions(args.predictions, split, labels, scores, args.spreadsheet_safe)
+        noted = dict.fromkeys(note for of_clip in hearing.noted for note in of_clip)
+        write_evaluations(args.output, evaluations, labels, noted, skipped)
+    except OSError as error:
+        return ended_by("ast-evaluate", error)
     print_evaluations(evaluations, args.per_class)
     odd = notes_in_words(files_of_each_kind(hearing.noted), len(split))
     if odd:

@@ -46,7 +46,14 @@ def push_finished_run(trainer: ASTTrainer):
 
 
 def push_command(trainer: ASTTrainer) -> str:
-    """The `ast-push` that does what the end of a training would have done."""
+    """The `ast-push` that does what the end of a training would have done.
+
+    Args:
+        trainer ([`ASTTrainer`]): of the finished run.
+
+    Returns:
+        `str`: a line for a shell.
+    """
     args = trainer.args
     words = ["ast-push", args.output_dir, "--repo_id", trainer.hub_model_id]
     words += ["--private"] if args.hub_private_repo else []

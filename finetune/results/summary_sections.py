@@ -47,13 +47,25 @@ def origin_section(argv: list[str], start: str | None) -> dict:
     Args:
         argv (`list[str]`): the command line; see [`recorded_arguments`] for what is left out.
         start (`str`, *optional*): the checkpoint that was trained further.
+
+    Returns:
+        `dict`: see `model_card.run_summary.origin_section`.
     """
     base = shown_checkpoint(start) if start else None
     return run_summary.origin_section(["ast-finetune", *recorded_arguments(argv)], base)
 
 
 def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method: str) -> dict:
-    """Where the clips came from, how they were split, how many there are of each label."""
+    """Where the clips came from, how they were split, how many there are of each label.
+
+    Args:
+        args ([`DataArguments`]): where the clips are and how they are heard.
+        splits (`datasets.DatasetDict`): the clips.
+        split_method (`str`): in words how they were split.
+
+    Returns:
+        `dict`: the section `data`.
+    """
     name = hub_id_or_none(args.dataset_name) or _local_name(args)
     hub_id = hub_id_or_none(args.dataset_name)
     section = {
@@ -82,6 +94,9 @@ def skipped_section(args: DataArguments, skipped: list[dict]) -> list[dict]:
     Args:
         args ([`DataArguments`]): what the splits are called.
         skipped (`list[dict]`): as [`look_at_every_clip`] returns them.
+
+    Returns:
+        `list[dict]`: a row for each clip.
     """
     return [clip | {"split": _split_name(args, clip["split"])} for clip in skipped]
 
@@ -92,6 +107,9 @@ def audio_notes_section(args: DataArguments, noted: Iterable[NotedClip]) -> list
     Args:
         args ([`DataArguments`]): what the splits are called.
         noted (iterable of [`NotedClip`]): as [`look_at_every_clip`] finds them.
+
+    Returns:
+        `list[dict]`: a row for each note.
     """
     folder = data_folder(args)
     return [row | {"split": _split_name(args, row["split"])} for clip in noted for row in clip.rows(folder)]
@@ -119,7 +137,14 @@ def _describe_split(split: datasets.Dataset | ClipStream) -> dict:
 
 
 def label_counts(split: datasets.Dataset | ClipStream) -> dict[str, int]:
-    """Clips of every label, by its name, in the order of the model's outputs; of soft labels those where it counts."""
+    """Clips of every label, by its name, in the order of the model's outputs; of soft labels those where it counts.
+
+    Args:
+        split (`datasets.Dataset` or [`ClipStream`]): clips with their labels.
+
+    Returns:
+        `dict[str, int]`: clips by label.
+    """
     if isinstance(split, ClipStream):
         counts = split.label_counts.tolist()
     else:
@@ -134,7 +159,18 @@ def training_section(
     data_args: DataArguments,
     model,
 ) -> dict:
-    """The settings that decide what is learned."""
+    """The settings that decide what is learned.
+
+    Args:
+        args ([`ASTTrainingArguments`]): of the training.
+        augmentation ([`AugmentationArguments`]): of the training clips.
+        optimization ([`OptimizationArguments`]): what is optimised how.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        model ([`ASTForAudioClassification`]): whose dropout is named.
+
+    Returns:
+        `dict`: the section `training`.
+    """
     return {
         "epochs": args.num_train_epochs,
         "max_steps": args.max_steps if args.max_steps > 0 else None,
@@ -182,6 +218,9 @@ def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
     Args:
         summary (`dict`): the sections that are known before training.
         splits (`datasets.DatasetDict`): the clips, of which names, sizes and labels count, not where they lie.
+
+    Returns:
+        `dict`: written into every checkpoint; see [`ASTTrainer`].
     """
     clips = {side: digest_of_clips(split) for side, split in splits.items()}
     training = {name: value for name, value in summary["training"].items() if name not in FREE_SETTINGS}
@@ -204,6 +243,12 @@ def digest_of_clips(split: datasets.Dataset | ClipStream) -> str:
     """SHA-256 over the clips' names, sizes in bytes and labels, in their order; where they lie does not count.
 
     That of a stream was taken in its first pass, without the sizes, and without names where it holds the audio itself.
+
+    Args:
+        split (`datasets.Dataset` or [`ClipStream`]): clips with their labels.
+
+    Returns:
+        `str`: 64 hexadecimal digits.
     """
     if isinstance(split, ClipStream):
         return split.digest
@@ -222,6 +267,13 @@ def cost_section(outcome: TrainOutput, args: ASTTrainingArguments) -> dict:
 
     The time includes evaluations and checkpoints in training. Memory is that of this process's accelerator or, without
     one, of this whole process.
+
+    Args:
+        outcome (`TrainOutput`): of the training.
+        args ([`ASTTrainingArguments`]): of the training.
+
+    Returns:
+        `dict`: the section `time`.
     """
     on_cuda = args.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated(args.device) if on_cuda else highest_process_memory()
@@ -234,10 +286,21 @@ def cost_section(outcome: TrainOutput, args: ASTTrainingArguments) -> dict:
 
 
 def highest_process_memory() -> int:
-    """Bytes that this process has used at most since it began."""
+    """Bytes that this process has used at most since it began.
+
+    Returns:
+        `int`: bytes.
+    """
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def cost_in_words(cost: dict) -> str:
-    """Seconds of a step and peak memory in GB, as a part of a line."""
+    """Seconds of a step and peak memory in GB, as a part of a line.
+
+    Args:
+        cost (`dict`): from [`cost_section`].
+
+    Returns:
+        `str`: a part of a line.
+    """
     return f"{cost['seconds_per_step']:.3g} s a step, {cost['peak_memory_gb']:.2f} GB at most"

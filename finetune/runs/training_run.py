@@ -109,6 +109,9 @@ def prepare_run(
         loaded (`tuple`, *optional*): splits and how they were made, if they are not to be loaded here.
         looks ([`Looks`], *optional*): what is decoded before the training, other than usual.
 
+    Returns:
+        [`PreparedRun`]: what [`train_run`] takes.
+
     Raises:
         InputError: for whatever is wrong with the input; the message says what to type.
     """
@@ -201,6 +204,9 @@ def _prepare_trainer(
 def train_run(run: PreparedRun) -> dict:
     """Train, score, write the checkpoint folder, and push it to the Hub if that was asked for.
 
+    Args:
+        run ([`PreparedRun`]): from [`prepare_run`].
+
     Returns:
         The run summary.
 
@@ -248,6 +254,9 @@ def evaluation_notes(evaluation: dict) -> list[str]:
 
     Args:
         evaluation (`dict`): from [`evaluate`].
+
+    Returns:
+        `list[str]`: notes in words.
     """
     notes = [
         left_out_note(evaluation["left_out"], len(evaluation["per_class"])),
@@ -260,7 +269,12 @@ def evaluation_notes(evaluation: dict) -> list[str]:
 
 
 def print_stage(number: int, message: str):
-    """One numbered line per stage, printed by the main process only."""
+    """One numbered line per stage, printed by the main process only.
+
+    Args:
+        number (`int`): of the stage, from 1 to 6.
+        message (`str`): one line or several.
+    """
     if PartialState().is_main_process:
         print(f"[{number}/6] {message}", flush=True)
 
@@ -278,6 +292,16 @@ def prepare_data(
     """Load, split and check the clips, and fill the waveform cache if there is one; see [`Looks`] for `files_known`.
 
     Clips of which there is something to be said are added to `noted`.
+
+    Args:
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        seed (`int`): of splits that are made.
+        loaded (`tuple`, *optional*): splits and how they were made, if they are not to be loaded here.
+        cache ([`WaveformCache`], *optional*): to fill.
+        num_workers (`int`, defaults to 0): processes that decode.
+        files_known (`bool`, defaults to `False`): see [`Looks`].
+        noted (`list[NotedClip]`, *optional*): to which clips are added.
 
     Returns:
         The splits, in words how they were made, what else the user should know, and which clips were left out because
@@ -317,7 +341,16 @@ def prepare_data(
 def waveform_cache(
     data_args: DataArguments, feature_extractor: ASTFeatureExtractor, max_speed_change: float
 ) -> WaveformCache | None:
-    """The cache that was asked for, for as much of each clip as can be heard in training; `None` if there is none."""
+    """The cache that was asked for, for as much of each clip as can be heard in training; `None` if there is none.
+
+    Args:
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        max_speed_change (`float`): of the augmentation, for which more of a clip is needed.
+
+    Returns:
+        [`WaveformCache`], *optional*: not filled yet.
+    """
     if not data_args.waveform_cache:
         return None
     reader = clip_reader(data_args, feature_extractor)
@@ -329,6 +362,13 @@ def build_feature_extractor(args: ModelArguments, data_args: DataArguments) -> A
     """The checkpoint's feature extractor, or one of a new model, for the sizes of inputs and the channels that were given.
 
     What is trained is a new checkpoint, which names its resampler even where the one that it starts from names none.
+
+    Args:
+        args ([`ModelArguments`]): which model.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+
+    Returns:
+        [`ASTFeatureExtractor`]: whose statistics are not those of these clips yet.
     """
     sizes = {name: size for name, size in args.sizes().items() if name in ("max_length", "num_mel_bins")}
     if data_args.channels is not None:
@@ -345,6 +385,13 @@ def build_feature_extractor(args: ModelArguments, data_args: DataArguments) -> A
 def problem_type_of_labels(split: datasets.Dataset, loss: str | None) -> str:
     """The kind of problem that labels and loss make.
 
+    Args:
+        split (`datasets.Dataset`): the training clips.
+        loss (`str`, *optional*): the loss that was asked for.
+
+    Returns:
+        `str`: for the configuration of the model.
+
     Raises:
         ValueError: if clips have several labels and the loss is for exclusive ones.
     """
@@ -358,7 +405,12 @@ def problem_type_of_labels(split: datasets.Dataset, loss: str | None) -> str:
 
 
 def refuse_smoothed_vectors(args: ASTTrainingArguments, problem_type: str):
-    """Raise a `ValueError` for label smoothing of labels that are vectors."""
+    """Raise a `ValueError` for label smoothing of labels that are vectors.
+
+    Args:
+        args ([`ASTTrainingArguments`]): of the training.
+        problem_type (`str`): of the model.
+    """
     if args.label_smoothing_factor and problem_type == MULTI_LABEL:
         raise ValueError(
             f"label_smoothing_factor={args.label_smoothing_factor} was given, but Trainer smooths exclusive labels only, and "
@@ -374,7 +426,19 @@ def build_datasets(
     problem_type: str,
     reader: AudioReader,
 ) -> dict[str, ClipDataset]:
-    """A data set for each split; that of the training clips is augmented."""
+    """A data set for each split; that of the training clips is augmented.
+
+    Args:
+        splits (`datasets.DatasetDict`): the clips.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        augmentation ([`Augmentation`]): of the training clips.
+        seed (`int`): of its draws.
+        problem_type (`str`): of the model, which decides what its targets are.
+        reader ([`AudioReader`]): how files are heard.
+
+    Returns:
+        `dict[str, ClipDataset]`: by the name of the split.
+    """
     return {
         name: clip_dataset(
             split,
@@ -396,6 +460,16 @@ def set_normalization(
     seed: int,
 ) -> str:
     """Set mean and standard deviation of the feature extractor as asked for; say in words how they were got.
+
+    Args:
+        feature_extractor ([`ASTFeatureExtractor`]): changed in place.
+        train_dataset ([`ClipDataset`]): the clips that may be measured.
+        model_args ([`ModelArguments`]): which model.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        seed (`int`): by which clips are drawn.
+
+    Returns:
+        `str`: a part of a line.
 
     Raises:
         ValueError: if those of a checkpoint are wanted and there is none, if they are those of waveforms instead of
@@ -427,7 +501,17 @@ def set_normalization(
 def normalization_warning(
     feature_extractor: ASTFeatureExtractor, train_dataset: ClipDataset, seed: int, count: int = CLIPS_LOOKED_AT
 ) -> str | None:
-    """What to say if so many normalised training clips are far from mean 0 and standard deviation 0.5."""
+    """What to say if so many normalised training clips are far from mean 0 and standard deviation 0.5.
+
+    Args:
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        train_dataset ([`ClipDataset`]): the training clips.
+        seed (`int`): by which clips are drawn.
+        count (`int`, defaults to 64): clips to look at.
+
+    Returns:
+        `str`, *optional*: the words.
+    """
     sample = train_dataset.sample(count, seed)
     clips = [{"features" if clip.ndim == 2 else "waveform": clip, "label": 0} for clip in sample]
     batch = ASTDataCollator(feature_extractor, compute_features=False)(clips)
@@ -442,6 +526,11 @@ def build_model(
     args: ModelArguments, labels: list[str], problem_type: str = SINGLE_LABEL
 ) -> tuple[ASTForAudioClassification, str]:
     """A new model, or a checkpoint, with a new classifier unless its labels are these in this order.
+
+    Args:
+        args ([`ModelArguments`]): which model.
+        labels (`list[str]`): names in output order.
+        problem_type (`str`): of the labels.
 
     Returns:
         The model, and in words where it comes from.
@@ -527,6 +616,18 @@ def build_trainer(
     """The trainer, with the kit's metrics for evaluations in training, on the validation split if there is one.
 
     See [`ASTTrainer`] for `identity`.
+
+    Args:
+        model ([`ASTForAudioClassification`]): to train, perhaps with adapters.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        clips (`dict[str, ClipDataset]`): from [`build_datasets`].
+        augmentation ([`Augmentation`]): of the training clips.
+        optimization ([`OptimizationArguments`]): what is optimised how.
+        args ([`ASTTrainingArguments`]): of the training.
+        identity (`dict`): what a resumed run must have in common with this one.
+
+    Returns:
+        [`ASTTrainer`]: with its callbacks.
     """
     exclusive = not is_multi_label(clips["train"].split)
     metrics = ASTMetrics(multi_label=not exclusive)

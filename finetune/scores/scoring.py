@@ -171,12 +171,28 @@ class _CollatorWithNotes:
 def checkpoint_dataset(
     split: datasets.Dataset, feature_extractor: ASTFeatureExtractor, reader: AudioReader | None = None
 ) -> ASTDataset:
-    """The clips of a split as a checkpoint hears them: at its sampling rate, cut to its length."""
+    """The clips of a split as a checkpoint hears them: at its sampling rate, cut to its length.
+
+    Args:
+        split (`datasets.Dataset`): clips with their labels.
+        feature_extractor ([`ASTFeatureExtractor`]): of the checkpoint.
+        reader ([`AudioReader`], *optional*): how files are heard, if not as the extractor says.
+
+    Returns:
+        [`ASTDataset`]: without augmentation.
+    """
     return clip_dataset(split, feature_extractor, reader=reader)
 
 
 def label_order(config: ASTConfig) -> list[str]:
-    """A checkpoint's labels in output order."""
+    """A checkpoint's labels in output order.
+
+    Args:
+        config ([`ASTConfig`]): of the checkpoint.
+
+    Returns:
+        `list[str]`: names.
+    """
     return [config.id2label[index] for index in range(config.num_labels)]
 
 
@@ -185,6 +201,9 @@ def common_labels(models: Sequence[str]) -> list[str]:
 
     Args:
         models (sequence of `str`): checkpoint folders or Hub ids.
+
+    Returns:
+        `list[str]`: names.
 
     Raises:
         ScoringError: if no model was given, or they have not all the same labels.

@@ -27,6 +27,9 @@ def original_optimizer(parameters: Iterable[nn.Parameter], args: TrainingArgumen
         parameters (`Iterable[nn.Parameter]`): those with `requires_grad` are optimised.
         args (`TrainingArguments`): its `learning_rate`, `weight_decay`, `adam_beta1`, `adam_beta2`, `adam_epsilon`.
 
+    Returns:
+        `torch.optim.Adam`: over the parameters that learn.
+
     Source: `traintest.py` of the released code.
     """
     return torch.optim.Adam(
@@ -84,7 +87,11 @@ class EpochDecay(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
-        """The rate of each parameter group in the step that comes next."""
+        """The rate of each parameter group in the step that comes next.
+
+        Returns:
+            `list[float]`: in the order of the groups.
+        """
         return [self._rate(self.last_epoch, base) for base in self.base_lrs]
 
     def _rate(self, step: int, rate: float) -> float:

@@ -126,6 +126,9 @@ def headline_scores(metrics: dict[str, float], metric_for_best_model: str | None
     Args:
         metrics (`dict[str, float]`): of an evaluation, their names with the prefix `eval_`.
         metric_for_best_model (`str`, *optional*): with or without this prefix.
+
+    Returns:
+        `dict[str, float]`: without the prefix.
     """
     wanted = [f"eval_{name}" for name in HEADLINES]
     if "eval_accuracy" in metrics:
@@ -136,7 +139,14 @@ def headline_scores(metrics: dict[str, float], metric_for_best_model: str | None
 
 
 def in_words(seconds: float) -> str:
-    """A duration in the unit that suits it, for example `12 s`, `7 min`, `3.5 h`."""
+    """A duration in the unit that suits it, for example `12 s`, `7 min`, `3.5 h`.
+
+    Args:
+        seconds (`float`): a duration.
+
+    Returns:
+        `str`: a part of a line.
+    """
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

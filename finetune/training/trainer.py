@@ -221,6 +221,15 @@ class ASTTrainer(Trainer):
             self.add_callback(HeadOnlyEpochs(optimization.head_only_epochs))
 
     def set_initial_training_values(self, args, dataloader) -> tuple:
+        """Count epochs and steps, as [`~transformers.Trainer`] does, and keep the steps of an epoch for the schedule.
+
+        Args:
+            args ([`ASTTrainingArguments`]): of the training.
+            dataloader (`DataLoader`): of the training clips.
+
+        Returns:
+            `tuple`: as `Trainer`'s, with the optimiser steps of an epoch at place 1.
+        """
         values = super().set_initial_training_values(args, dataloader)
         self._steps_per_epoch = values[1]
         return values
@@ -264,6 +273,14 @@ class ASTTrainer(Trainer):
         return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """Make the optimiser that was asked for, once.
+
+        Args:
+            model (`torch.nn.Module`, *optional*): perhaps wrapped; the trainer's own if not given.
+
+        Returns:
+            `torch.optim.Optimizer`: over what learns, with a group for each learning rate.
+        """
         if self.optimizer is None:
             model = self.model if model is None else model
             num_layers, optimization = self.model.config.num_hidden_layers, self.optimization
@@ -276,6 +293,15 @@ class ASTTrainer(Trainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        """Make the schedule of the learning rate that was asked for, once.
+
+        Args:
+            num_training_steps (`int`): optimiser steps of the whole training.
+            optimizer (`torch.optim.Optimizer`, *optional*): the trainer's own if not given.
+
+        Returns:
+            `LRScheduler`: the original's decay by epochs if that was asked for, else that of [`~transformers.Trainer`].
+        """
         optimization = self.optimization
         if self.lr_scheduler is None and optimization.decay_after_epoch is not None:
             if self._steps_per_epoch is None:  # called before training
@@ -316,6 +342,16 @@ class ASTTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        """Pass a batch forward and backward, and let the watch see its loss.
+
+        Args:
+            model (`torch.nn.Module`): the model, perhaps wrapped.
+            inputs (`dict`): a batch as the collator made it.
+            num_items_in_batch (`int`, *optional*): see [`~transformers.Trainer.training_step`].
+
+        Returns:
+            `torch.Tensor`: a scalar, the batch's share of the loss of the update.
+        """
         loss = super().training_step(model, inputs, num_items_in_batch)
         self.divergence_watch.add_loss(inputs, loss)
         return loss
@@ -328,6 +364,14 @@ class ASTTrainer(Trainer):
         return grad_norm
 
     def evaluation_loop(self, dataloader, *args, **kwargs):
+        """Score clips, and keep in `scored_dataset` which they are.
+
+        Args:
+            dataloader (`DataLoader`): of the scored clips; what else is given is passed on.
+
+        Returns:
+            `EvalLoopOutput`: see [`~transformers.Trainer.evaluation_loop`].
+        """
         self.scored_dataset = dataloader.dataset
         return super().evaluation_loop(dataloader, *args, **kwargs)
 
@@ -405,7 +449,12 @@ class ASTTrainer(Trainer):
         return {**inputs, **targets}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
-        """Save model and feature extractor; unlike `Trainer`'s this never pushes. Called by all processes."""
+        """Save model and feature extractor; unlike `Trainer`'s this never pushes. Called by all processes.
+
+        Args:
+            output_dir (`str`, *optional*): folder, `args.output_dir` if not given.
+            _internal_call (`bool`): of no effect.
+        """
         super().save_model(output_dir, _internal_call=True)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None):
@@ -421,6 +470,8 @@ class ASTTrainer(Trainer):
         """Find out whether the run can be pushed when it is finished; the repository is made when it is.
 
         Called by all processes. Args: see [`check_push`], also for what it raises.
+
+
         """
         self.hub_model_id = check_push(self.args, token, private)
         self.push_in_progress = None

@@ -95,7 +95,7 @@ def push(hub, *calls: list | str, **kwargs):
 
 def refused(capsys, *words) -> str:
     """The message of a call that is refused."""
-    assert main([*map(str, words), "--dry_run"]) == 1
+    assert main([*map(str, words), "--dry_run"]) == 2
     message = capsys.readouterr().err
     assert message.startswith("ast-push: ")
     assert message.count("\n") == 1
