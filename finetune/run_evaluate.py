@@ -222,6 +222,12 @@ def _in_words(error: Exception) -> str:
 def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments]:
     """Read the flags.
 
+    Args:
+        argv (`list[str]`): arguments after the program's name.
+
+    Returns:
+        `tuple[EvaluationArguments, ClipArguments]`: what to score how, and where the clips are.
+
     Raises:
         ValueError: for values that do not fit together.
     """
@@ -329,6 +335,12 @@ def without_bad_audio(
 ) -> tuple[datasets.Dataset, list[dict]]:
     """Decode every clip as the first model hears it, and leave out those that cannot be used.
 
+    Args:
+        args ([`EvaluationArguments`]): models and workers.
+        clip_args (`ClipArguments`): where the clips are.
+        split (`datasets.Dataset`): from [`load_scored_clips`].
+        hearing ([`Hearing`]): how clips are heard.
+
     Returns:
         The others; and of each that was left out, which is also said on the error stream, its `file` and the `reason`.
 
@@ -391,7 +403,12 @@ def evaluate_models(
 
 
 def print_evaluations(evaluations: dict[str, dict], per_class: bool):
-    """Print a table of the models, what was left out, and the classes of the last row if asked for."""
+    """Print a table of the models, what was left out, and the classes of the last row if asked for.
+
+    Args:
+        evaluations (`dict[str, dict]`): from [`evaluate_models`].
+        per_class (`bool`): whether the classes are asked for.
+    """
     print()
     print_table(
         ["model", *METRICS.values()],
@@ -413,7 +430,12 @@ def print_evaluations(evaluations: dict[str, dict], per_class: bool):
 
 
 def print_table(head: list[str], rows: list[list]):
-    """Print a table: the first column to the left, numbers to the right, `-` for what there is not."""
+    """Print a table: the first column to the left, numbers to the right, `-` for what there is not.
+
+    Args:
+        head (`list[str]`): names of the columns.
+        rows (`list[list]`): text, numbers and `None`.
+    """
     texts = [head] + [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
     for name, *values in texts:
@@ -434,7 +456,15 @@ def write_evaluations(
     noted: Iterable[AudioNote] = (),
     skipped: Sequence[dict] = (),
 ):
-    """Write all scores as JSON if a file was named; what is not a number becomes null, as JSON knows no NaN."""
+    """Write all scores as JSON if a file was named; what is not a number becomes null, as JSON knows no NaN.
+
+    Args:
+        path (`str`, *optional*): file to write, all or nothing.
+        evaluations (`dict[str, dict]`): from [`evaluate_models`].
+        labels (`list[str]`): names in output order.
+        noted (iterable of [`AudioNote`]): what is to be said of clips.
+        skipped (`Sequence[dict]`): clips that were left out.
+    """
     if path is None:
         return
     content = {
@@ -453,7 +483,15 @@ def write_evaluations(
 def write_predictions(
     path: str | None, split: datasets.Dataset, labels: list[str], scores: np.ndarray, make_safe: bool = False
 ):
-    """Write a CSV with a row per clip if a file was named: its file, its labels, and the probability of every label."""
+    """Write a CSV with a row per clip if a file was named: its file, its labels, and the probability of every label.
+
+    Args:
+        path (`str`, *optional*): file to write, all or nothing.
+        split (`datasets.Dataset`): the scored clips.
+        labels (`list[str]`): names in output order.
+        scores (`np.ndarray` of shape `(clips, labels)`): scores.
+        make_safe (`bool`, defaults to `False`): whether a spreadsheet takes no name for a formula.
+    """
     if path is None:
         return
     several = is_multi_label(split)

@@ -143,7 +143,14 @@ def refuse_several_processes():
 
 
 def build_config(args: ModelArguments) -> ASTConfig:
-    """The configuration of the model, as far as it is known before the labels are."""
+    """The configuration of the model, as far as it is known before the labels are.
+
+    Args:
+        args ([`ModelArguments`]): which model.
+
+    Returns:
+        [`ASTConfig`]: of a new model, or of the checkpoint at these sizes.
+    """
     if args.model_name_or_path:
         return ASTConfig.from_pretrained(args.model_name_or_path, **args.sizes())
     return ASTConfig(**args.sizes())
@@ -151,6 +158,13 @@ def build_config(args: ModelArguments) -> ASTConfig:
 
 def load_data(data_args: DataArguments, training_args: ASTTrainingArguments) -> LoadedData:
     """Load the clips as the training does; of several folds the first stands for all.
+
+    Args:
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        training_args ([`ASTTrainingArguments`]): of the training.
+
+    Returns:
+        [`LoadedData`]: the splits, and how they were made.
 
     Raises:
         ValueError: see [`load_splits`], [`load_streams`] and [`load_folds`].
@@ -166,7 +180,15 @@ def load_data(data_args: DataArguments, training_args: ASTTrainingArguments) -> 
 
 
 def choose_rows(splits: dict[str, datasets.Dataset], seed: int) -> list[tuple[str, int]]:
-    """Split and row of the clips to decode, 2,000 at most, in an order drawn by the seed: there may be time for fewer."""
+    """Split and row of the clips to decode, 2,000 at most, in an order drawn by the seed: there may be time for fewer.
+
+    Args:
+        splits (`dict[str, datasets.Dataset]`): by the name of the split.
+        seed (`int`): of the order.
+
+    Returns:
+        `list[tuple[str, int]]`: name of the split and row.
+    """
     rows = [(side, row) for side, split in splits.items() for row in range(len(split))]
     chosen = np.random.default_rng(seed).permutation(len(rows))[:CLIPS_LOOKED_AT]
     return [rows[place] for place in chosen.tolist()]
@@ -207,6 +229,9 @@ def describe_clips(
         data_args ([`DataArguments`]): whether clips are streamed, and how they are padded in training.
         training_args ([`ASTTrainingArguments`]): the seed that draws the clips to decode, and how many are in a batch.
         deadline ([`Deadline`]): when no further clip is decoded.
+
+    Returns:
+        [`LookedAt`]: what was found.
     """
     splits, streamed, seed = data.splits, data_args.streaming, training_args.seed
     names, sizes = label_names(splits["train"]), {side: len(split) for side, split in splits.items()}
@@ -249,7 +274,12 @@ def describe_clips(
 
 
 def noted(clips: Iterator[tuple[dict, list[int]]], sample: list[dict]) -> Iterator[tuple[dict, list[int]]]:
-    """The same clips; the audio of the first few is added to `sample`."""
+    """The same clips; the audio of the first few is added to `sample`.
+
+    Args:
+        clips (iterator of `tuple[dict, list[int]]`): audio and labels.
+        sample (`list[dict]`): to which audio is added.
+    """
     for audio, labels in clips:
         if len(sample) < CLIPS_READ:
             sample.append(audio)
@@ -257,7 +287,16 @@ def noted(clips: Iterator[tuple[dict, list[int]]], sample: list[dict]) -> Iterat
 
 
 def seconds_to_read(sample: list[dict], feature_extractor: ASTFeatureExtractor, reader: AudioReader) -> float:
-    """Seconds in which a clip is read and its features computed, as the mean over some that are read in 1.5 s or so."""
+    """Seconds in which a clip is read and its features computed, as the mean over some that are read in 1.5 s or so.
+
+    Args:
+        sample (`list[dict]`): audio of some clips, undecoded.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        reader ([`AudioReader`]): how files are heard.
+
+    Returns:
+        `float`: seconds a clip; 0 where there is none.
+    """
     rate, number = feature_extractor.sampling_rate, 0
     feature_extractor(np.zeros(rate, dtype=np.float32), sampling_rate=rate)  # what is compiled only once
     deadline, start = Deadline(READING_SECONDS), time.perf_counter()
@@ -272,7 +311,16 @@ def seconds_to_read(sample: list[dict], feature_extractor: ASTFeatureExtractor, 
 
 
 def cache_space(cache: WaveformCache, splits: dict[str, datasets.Dataset], seed: int) -> int:
-    """Bytes that the waveform cache needs, of many clips told from the headers of some."""
+    """Bytes that the waveform cache needs, of many clips told from the headers of some.
+
+    Args:
+        cache ([`WaveformCache`]): that was asked for.
+        splits (`dict[str, datasets.Dataset]`): by the name of the split.
+        seed (`int`): by which clips are drawn.
+
+    Returns:
+        `int`: bytes.
+    """
     audio = datasets.concatenate_datasets([split.select_columns("audio") for split in splits.values()])
     if len(audio) <= CLIPS_LOOKED_AT:
         return cache.space_needed(audio)
@@ -283,7 +331,13 @@ def cache_space(cache: WaveformCache, splits: dict[str, datasets.Dataset], seed:
 def chosen_clips(
     splits: dict[str, datasets.Dataset], rows: list[tuple[str, int]], seen: list[tuple[str, int, list[int]]]
 ) -> Iterator[tuple[dict, list[int]]]:
-    """Audio and labels of these clips; split, row and labels of each are added to `seen`."""
+    """Audio and labels of these clips; split, row and labels of each are added to `seen`.
+
+    Args:
+        splits (`dict[str, datasets.Dataset]`): by the name of the split.
+        rows (`list[tuple[str, int]]`): from [`choose_rows`].
+        seen (`list[tuple[str, int, list[int]]]`): to which split, row and labels are added.
+    """
     for side, row in rows:
         clip = splits[side][row]
         seen.append((side, row, as_list(clip["label"])))
@@ -293,7 +347,12 @@ def chosen_clips(
 def first_clips(
     streams: dict[str, ClipStream], seen: list[tuple[str, int, list[int]]]
 ) -> Iterator[tuple[dict, list[int]]]:
-    """Audio and labels of the first 2,000 clips of streams, of each in turn; see [`chosen_clips`] for `seen`."""
+    """Audio and labels of the first 2,000 clips of streams, of each in turn; see [`chosen_clips`] for `seen`.
+
+    Args:
+        seen (`list[tuple[str, int, list[int]]]`): to which split, row and labels are added.
+        streams (`dict[str, ClipStream]`): by the name of the split.
+    """
     firsts = {side: iter(stream) for side, stream in streams.items()}
     for row in range(CLIPS_LOOKED_AT // len(streams)):
         for side in list(firsts):
@@ -313,7 +372,19 @@ def describe_audio(
     data_args: DataArguments,
     training_args: ASTTrainingArguments,
 ) -> dict:
-    """The sections of the report that are about decoded clips; see [`describe_clips`]."""
+    """The sections of the report that are about decoded clips; see [`describe_clips`].
+
+    Args:
+        facts (`list[ClipFacts]`): of the clips that could be decoded.
+        names (`list[str]`): names of the labels in output order.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        config ([`ASTConfig`]): of the model.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        training_args ([`ASTTrainingArguments`]): of the training.
+
+    Returns:
+        `dict`: these sections.
+    """
     rate, seconds = feature_extractor.sampling_rate, [clip.seconds for clip in facts]
     frames = describe_frames(
         seconds,
@@ -339,6 +410,9 @@ def without_rows(data: LoadedData, bad: list[tuple[str, int, list[int]]]) -> Loa
     Args:
         data ([`LoadedData`]): the splits.
         bad (`list[tuple]`): split, row and labels of each.
+
+    Returns:
+        [`LoadedData`]: with fewer rows, or as it is.
     """
     splits = {}
     for side, split in data.splits.items():
@@ -485,7 +559,15 @@ def draw_training_clips(run: PreparedRun, path: Path, number: int):
 
 
 def label_in_words(label: int | np.ndarray, names: list[str]) -> str:
-    """A label index or vector by name; of a mixture with the share of each."""
+    """A label index or vector by name; of a mixture with the share of each.
+
+    Args:
+        label (`int` or `np.ndarray` of shape `(num_labels,)`): of one clip.
+        names (`list[str]`): in output order.
+
+    Returns:
+        `str`: a part of a line.
+    """
     if np.ndim(label) == 0:
         return names[label]
     parts = [
@@ -498,7 +580,12 @@ def label_in_words(label: int | np.ndarray, names: list[str]) -> str:
 
 @contextlib.contextmanager
 def failures_noted(run: PreparedRun, refused: list[str]) -> Iterator[None]:
-    """Add to `refused` why the training stops in its first steps, if it does."""
+    """Add to `refused` why the training stops in its first steps, if it does.
+
+    Args:
+        run ([`PreparedRun`]): that takes its first steps in the block.
+        refused (`list[str]`): to which the message is added.
+    """
     try:
         with failures_in_words(run.trainer, run.data_args):
             yield
