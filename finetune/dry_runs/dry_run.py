@@ -270,7 +270,7 @@ def describe_clips(
         report |= describe_audio(facts, names, feature_extractor, config, data_args, training_args)
         samples = np.round([clip.seconds * feature_extractor.sampling_rate for clip in facts]).astype(np.int64)
         frames = num_frames(samples, feature_extractor.sampling_rate)
-    return LookedAt(report, usable, frames, seconds_to_read(sample, feature_extractor, reader))
+    return LookedAt(report, usable, frames, seconds_to_features(sample, feature_extractor, reader))
 
 
 def noted(clips: Iterator[tuple[dict, list[int]]], sample: list[dict]) -> Iterator[tuple[dict, list[int]]]:
@@ -286,7 +286,7 @@ def noted(clips: Iterator[tuple[dict, list[int]]], sample: list[dict]) -> Iterat
         yield audio, labels
 
 
-def seconds_to_read(sample: list[dict], feature_extractor: ASTFeatureExtractor, reader: AudioReader) -> float:
+def seconds_to_features(sample: list[dict], feature_extractor: ASTFeatureExtractor, reader: AudioReader) -> float:
     """Seconds in which a clip is read and its features computed, as the mean over some that are read in 1.5 s or so.
 
     Args:

@@ -109,7 +109,7 @@ class EpochLines(ProgressCallback):
         now = time.perf_counter()
         trained = state.global_step - self._first_step
         left = (now - self._train_begin) / max(trained, 1) * (state.max_steps - state.global_step)
-        times = in_words(now - self._epoch_begin) + (f", {in_words(left)} left" if left else "")
+        times = duration_in_words(now - self._epoch_begin) + (f", {duration_in_words(left)} left" if left else "")
         epochs = f"epoch {state.epoch:.4g}/{math.ceil(state.num_train_epochs)}"
         self._say(state, epochs, values | {"learning rate": self._learning_rate} | scores, times)
 
@@ -138,7 +138,7 @@ def headline_scores(metrics: dict[str, float], metric_for_best_model: str | None
     return {name.replace("_", " "): metrics[name] for name in dict.fromkeys(wanted) if name in metrics}
 
 
-def in_words(seconds: float) -> str:
+def duration_in_words(seconds: float) -> str:
     """A duration in the unit that suits it, for example `12 s`, `7 min`, `3.5 h`.
 
     Args:

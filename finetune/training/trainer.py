@@ -32,7 +32,7 @@ from ..clip_sets.sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanc
 from ..clip_sets.streaming import StreamSampler
 from .checkpoint_files import best_checkpoint, fault_of_weights, states_of_this_training
 from .divergence import DivergenceWatch
-from .interruption import InterruptionCheck
+from .interruption_check import InterruptionCheck
 from .lora import is_adapted
 from .losses import TrainingLoss, loss_name
 from .optimization import (

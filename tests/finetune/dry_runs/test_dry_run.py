@@ -453,7 +453,7 @@ def test_each_stage_looks_at_as_much_as_there_is_time_for_and_says_so(
         monkeypatch.setattr(dry_run, name, 0.0)
     monkeypatch.setattr(time_limit, "LEAST", 0.0)
     monkeypatch.setattr(dry_run, "FEWEST_MEASURED", 3)
-    monkeypatch.setattr(dry_run, "seconds_to_read", lambda *_: 1.0)
+    monkeypatch.setattr(dry_run, "seconds_to_features", lambda *_: 1.0)
     seen = decoded_in_preparing(monkeypatch)
     assert main([recipe, "--dry_run", "--skip_bad_audio", "--streaming", str(streaming)]) == 0
     seed = None if streaming else 42
@@ -473,7 +473,7 @@ def test_a_clip_that_cannot_be_used_is_stood_in_for_where_there_is_no_time_to_fi
     (tmp_path / "broken.wav").write_bytes(b"no audio")
     write_table(table, [*read_table(table), *2 * [{"path": "broken.wav", "label": "tom", "split": "train"}]])
     monkeypatch.setattr(dry_run, "choose_rows", lambda *_: [("train", 0), ("train", 60), ("eval", 0)])
-    monkeypatch.setattr(dry_run, "seconds_to_read", lambda *_: 1.0)
+    monkeypatch.setattr(dry_run, "seconds_to_features", lambda *_: 1.0)
     seen = decoded_in_preparing(monkeypatch)
     assert main([recipe, "--dry_run", "--skip_bad_audio", "--normalization_clips", "0"]) == 0
     report = read_report(tmp_path)

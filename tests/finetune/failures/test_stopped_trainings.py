@@ -29,7 +29,7 @@ from finetune.failures.stopped_trainings import (
 from finetune.run_finetune import main
 from finetune.runs.training_run import prepare_run
 from finetune.training.checkpoint_files import ResumeError, states_of_this_training
-from finetune.training.progress import in_words
+from finetune.training.progress import duration_in_words
 from finetune.training.run_folder import UNFINISHED, checkpoints_in, last_checkpoint
 from finetune.training.trainer import ASTTrainer
 from modeling_ast.system.installation import install_command
@@ -503,7 +503,7 @@ def test_the_bar_is_for_terminals(recipe, capsys, monkeypatch, terminal):
 
 
 def test_durations_are_told_in_the_unit_that_suits():
-    assert [in_words(seconds) for seconds in (1.26, 59.6, 300, 9000)] == ["1.3 s", "60 s", "5 min", "2.5 h"]
+    assert [duration_in_words(seconds) for seconds in (1.26, 59.6, 300, 9000)] == ["1.3 s", "60 s", "5 min", "2.5 h"]
 
 
 def test_a_missing_tensorboard_is_answered_with_what_to_install(recipe, capsys, monkeypatch):
