@@ -60,6 +60,7 @@ from ..training.lora import (
 from ..training.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, TrainingLoss, class_weights, weighted_loss
 from ..training.progress import require_reporters
 from ..training.push_checks import check_push
+from ..training.setting_checks import check_settings
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import EpochFolders, remove_epochs
 
@@ -196,7 +197,7 @@ def _prepare_trainer(
         identity["starting weights"] = frozen_weights_digest(model)
     refuse_smoothed_vectors(training_args, problem_type)
     trainer = build_trainer(model, feature_extractor, clips, augmentation, optimization_args, training_args, identity)
-    trainer.check_settings()
+    check_settings(trainer)
     summary["training"]["loss"] = trainer.loss_name
     return trainer, clips, summary
 

@@ -1,6 +1,5 @@
 """`Trainer` for AST: features and augmentation on the training device, draws that survive a resume, whole checkpoints."""
 
-import copy
 import json
 import logging
 import os
@@ -15,7 +14,6 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback
-from transformers.optimization import get_scheduler
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
@@ -25,7 +23,6 @@ from modeling_ast import ASTFeatureExtractor
 from modeling_ast.system.atomic_files import give_usual_mode, sync
 
 from ..arguments.groups import OptimizationArguments
-from ..arguments.training_fields import LOW_RANK_OPTIMIZERS
 from ..clip_sets.augmentation import Augmentation
 from ..clip_sets.collator import model_inputs
 from ..clip_sets.sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
@@ -374,71 +371,6 @@ class ASTTrainer(Trainer):
         """
         self.scored_dataset = dataloader.dataset
         return super().evaluation_loop(dataloader, *args, **kwargs)
-
-    def check_settings(self):
-        """Find out what would end the training, or leave it without what was asked for, once the clips are known.
-
-        Raises:
-            ValueError: for a class-balanced draw of too few clips, less than one whole batch where others are dropped,
-                scoring that would begin after the end, and an optimiser or a schedule that cannot be made.
-            ImportError: for an optimiser whose package is not installed.
-        """
-        args = self.args
-        if args.train_sampling_strategy == "class_balanced":
-            self._get_train_sampler()
-        num_clips, batch_size = len(self.train_dataset), args.train_batch_size * args.world_size
-        if args.dataloader_drop_last and num_clips < batch_size:
-            raise ValueError(
-                f"dataloader_drop_last leaves nothing of {num_clips} training clips in batches of {batch_size}. Leave it out, or "
-                "pass a smaller --per_device_train_batch_size."
-            )
-        self._check_eval_delay()
-        self._check_optimizer()
-        if self.optimization.decay_after_epoch is None:
-            self._check_schedule()
-
-    def _check_optimizer(self):
-        args = self.args
-        try:
-            made = self.get_optimizer_cls_and_kwargs(args, self.model)
-        except ValueError as error:
-            raise ValueError(
-                f"optim={args.optim.value}, optim_args={args.optim_args!r}, optim_target_modules={args.optim_target_modules!r} "
-                f"make no optimiser: {error}. Correct them; optim_args is name=value,name=value."
-            ) from error
-        if not args.optim_args or args.optim in LOW_RANK_OPTIMIZERS:  # whose settings are in groups of parameters
-            return
-        pairs = args.optim_args.split(",")
-        for place, pair in enumerate(pairs):
-            without = copy.copy(args)
-            without.optim_args = ",".join(pairs[:place] + pairs[place + 1 :])
-            if self.get_optimizer_cls_and_kwargs(without, self.model) == made:
-                raise ValueError(
-                    f"optim_args has {pair.strip()}, which changes nothing of optim={args.optim.value}. Correct it, or leave it out."
-                )
-
-    def _check_eval_delay(self):
-        args = self.args
-        if args.eval_strategy == "no":
-            return
-        _, steps_per_epoch, *_, max_steps = self.set_initial_training_values(args, self.get_train_dataloader())
-        by_steps = args.eval_strategy == "steps"
-        end = max_steps if by_steps else max_steps / steps_per_epoch
-        if args.eval_delay > end:
-            raise ValueError(
-                f"eval_delay={args.eval_delay:g} is beyond the end of the training at {end:g} {'steps' if by_steps else 'epochs'}, "
-                "so that nothing would be scored in it. Pass a smaller --eval_delay, or --eval_strategy no."
-            )
-
-    def _check_schedule(self):
-        args, unused = self.args, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-        try:
-            get_scheduler(args.lr_scheduler_type, unused, 0, 1, args.lr_scheduler_kwargs)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"lr_scheduler_type={args.lr_scheduler_type.value}, lr_scheduler_kwargs={args.lr_scheduler_kwargs} make no "
-                f"schedule: {error}. Correct --lr_scheduler_kwargs."
-            ) from error
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         inputs = super()._prepare_inputs(inputs)
