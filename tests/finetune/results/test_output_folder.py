@@ -103,7 +103,7 @@ def test_a_folder_that_can_be_made_but_not_written_is_not_left(recipe, tmp_path,
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
     monkeypatch.setattr("finetune.results.output_folder.tempfile.TemporaryFile", refuse)
-    assert "Disk quota exceeded. Pass another --output_dir." in stopped(recipe, capsys, code=2)
+    assert "Disk quota exceeded. Pass another --output_dir." in stopped(recipe, capsys, code=1)
     assert not (tmp_path / "run").exists()
 
 
