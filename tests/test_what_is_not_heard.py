@@ -328,7 +328,7 @@ def test_whatever_a_decoder_raises_in_a_training_is_an_error_of_that_clip(
 def test_what_only_shows_in_the_loaders_processes_is_said_once_on_the_error_stream(clips, tmp_path, monkeypatch):
     write_flawed(clips / "train" / "a", ["silent", "header"])
     code = (
-        "import sys; from finetune import checks, run_finetune; checks.CLIPS_CHECKED = 0\n"
+        "import sys; from finetune import run_finetune; from finetune.clip_sets import split_checks; split_checks.CLIPS_CHECKED = 0\n"
         "sys.exit(run_finetune.main(sys.argv[1:]))"
     )
     flags = [f"--{name}={value}" for name, value in TINY.items()]
@@ -411,11 +411,12 @@ def test_the_pipeline_warns(checkpoint, tmp_path, caplog):
 
 
 def test_the_export_warns_of_the_clips_that_it_compares_on(checkpoint, tmp_path, caplog):
-    export_onnx = pytest.importorskip("modeling_ast.export_onnx")
+    from modeling_ast.quantization import read_clips
+
     files = write_flawed(tmp_path)
-    assert len(export_onnx.read_clips(list(files.values()), ASTFeatureExtractor(max_length=96))) == len(files)
+    assert len(read_clips(list(files.values()), ASTFeatureExtractor(max_length=96))) == len(files)
     assert len(caplog.messages) == len(files)
     caplog.clear()
     left = ASTFeatureExtractor(max_length=96, channels="left")
-    export_onnx.read_clips([files["cancelled"]], left)
+    read_clips([files["cancelled"]], left)
     assert not caplog.messages

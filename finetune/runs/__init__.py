@@ -1,1 +1,1 @@
-"""Whole trainings: one, and one for each fold of a cross-validation."""
+"""A whole run from arguments to a finished folder: one training, or one for every fold."""

@@ -14,8 +14,8 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK, TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from model_card.push_to_hub import push_to_hub
@@ -23,7 +23,7 @@ from modeling_ast import ASTFeatureExtractor
 from modeling_ast.system.atomic_files import give_usual_mode, sync
 
 from ..arguments.groups import OptimizationArguments
-from ..clip_sets.augmentation import Augmentation
+from ..augmentations.augmentation import Augmentation
 from ..clip_sets.collator import model_inputs
 from ..clip_sets.sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
 from ..clip_sets.streaming import StreamSampler
@@ -106,7 +106,7 @@ class ASTTrainer(Trainer):
         self._saving_into: str | None = None
         self.published = False  # whether the output folder holds the result of the last training
         self.lost_best: str | None = None
-        self.remove_callback(PrinterCallback if self.args.disable_tqdm else ProgressCallback)
+        self.remove_callback(PrinterCallback if self.args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
                 callback.logging_dir = events_dir(self.args.output_dir)

@@ -40,6 +40,8 @@ from modeling_ast.tagging.tagger import AudioTagger, FileTags, Segment, Tag
 gradio = pytest.importorskip("gradio")
 from model_card import demo_page, run_demo  # noqa: E402
 
+pytestmark = pytest.mark.pictures
+
 STEREO = 'two <b> 96 kHz & "stereo"'
 
 
@@ -433,7 +435,7 @@ def test_temporary_files_of_others_lie_where_they_did_before(monkeypatch):
         for name, value in before.items():
             monkeypatch.setenv(name, value)
         environment, folder_before = dict(os.environ), tempfile.gettempdir()
-        with run_demo.temporary_folder() as folder:
+        with run_demo.page_folder() as folder:
             assert os.environ["GRADIO_TEMP_DIR"] == tempfile.gettempdir() == str(folder)
         assert (dict(os.environ), tempfile.gettempdir()) == (environment, folder_before)
 

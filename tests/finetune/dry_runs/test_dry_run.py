@@ -34,7 +34,7 @@ from finetune.runs.training_run import prepare_run
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioReader, decode_audio
-from modeling_ast.features.log_mel import is_cut, num_samples
+from modeling_ast.features.kaldi import is_cut, num_samples
 
 RATE = 16_000
 
@@ -92,6 +92,7 @@ def files_of(folder):
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
+@pytest.mark.pictures
 def test_a_dry_run_tells_what_the_clips_are_like_and_writes_nothing_else(recipe, table, tmp_path, monkeypatch, capsys):
     def refuse(*args, **kwargs):
         raise AssertionError("something was saved")

@@ -19,7 +19,7 @@ from finetune.run_finetune import main
 from finetune.runs.training_run import prepare_run
 from finetune.training.lora import merge_into_trainer
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
-from modeling_ast.checkpoints.adapters import convert_adapter_for_stock
+from modeling_ast.adapters import convert_adapter_for_stock
 from modeling_ast.system.installation import install_command
 from tests.finetune.runs.test_processes import launch_two
 
