@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modeling_ast.system.terminal import command_imports, shell_command
+from modeling_ast.system.terminal import FAILED, command_imports, ended_by, exit_code_of, shell_command
 
 with command_imports("ast-evaluate"):
     import datasets
@@ -164,8 +164,12 @@ class EvaluationArguments:
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line; see `ast-evaluate --help`.
 
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
     Returns:
-        0; 1 if a clip cannot be decoded or a model's scores are not numbers; 2 for wrong arguments.
+        `int`: 0; 2 for wrong input; 1 for a failure: a clip that cannot be decoded, scores that are not numbers, memory or a
+        disk that is full, a file that cannot be written; 128 + the signal's number if interrupted.
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()  # of loading
@@ -182,15 +186,18 @@ def main(argv: list[str] | None = None) -> int:
                 words += f" but {len(skipped)} that cannot be used" if skipped else ""
             print(f"{len(split)} clips, {words}", flush=True)
             evaluations, scores = evaluate_models(args, split, words, labels, hearing)
-            write_predictions(args.predictions, split, labels, scores, args.spreadsheet_safe)
-            noted = dict.fromkeys(note for of_clip in hearing.noted for note in of_clip)
-            write_evaluations(args.output, evaluations, labels, noted, skipped)
     except (AudioError, DivergedError) as error:
         print(f"ast-evaluate: {own_message(error)}", file=sys.stderr)
-        return 1
+        return FAILED
     except INPUT_ERRORS as error:
         print(f"ast-evaluate: {_in_words(error)}", file=sys.stderr)
-        return 2
+        return FAILED if is_out_of_memory(error) else exit_code_of(error, reading=True)
+    try:
+        write_predictions(args.predictions, split, labels, scores, args.spreadsheet_safe)
+        noted = dict.fromkeys(note for of_clip in hearing.noted for note in of_clip)
+        write_evaluations(args.output, evaluations, labels, noted, skipped)
+    except OSError as error:
+        return ended_by("ast-evaluate", error)
     print_evaluations(evaluations, args.per_class)
     odd = notes_in_words(files_of_each_kind(hearing.noted), len(split))
     if odd:
@@ -215,6 +222,12 @@ def _in_words(error: Exception) -> str:
 
 def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments]:
     """Read the flags.
+
+    Args:
+        argv (`list[str]`): arguments after the program's name.
+
+    Returns:
+        `tuple[EvaluationArguments, ClipArguments]`: what to score how, and where the clips are.
 
     Raises:
         ValueError: for values that do not fit together.
@@ -322,6 +335,12 @@ def without_bad_audio(
 ) -> tuple[ClipSet, list[dict]]:
     """Decode every clip as the first model hears it, and leave out those that cannot be used.
 
+    Args:
+        args ([`EvaluationArguments`]): models and workers.
+        clip_args (`ClipArguments`): where the clips are.
+        split (`datasets.Dataset`): from [`load_scored_clips`].
+        hearing ([`Hearing`]): how clips are heard.
+
     Returns:
         The others; and of each that was left out, which is also said on the error stream, its `file` and the `reason`.
 
@@ -384,7 +403,12 @@ def evaluate_models(
 
 
 def print_evaluations(evaluations: dict[str, dict], per_class: bool):
-    """Print a table of the models, what was left out, and the classes of the last row if asked for."""
+    """Print a table of the models, what was left out, and the classes of the last row if asked for.
+
+    Args:
+        evaluations (`dict[str, dict]`): from [`evaluate_models`].
+        per_class (`bool`): whether the classes are asked for.
+    """
     print()
     print_table(
         ["model", *METRICS.values()],
@@ -406,7 +430,12 @@ def print_evaluations(evaluations: dict[str, dict], per_class: bool):
 
 
 def print_table(head: list[str], rows: list[list]):
-    """Print a table: the first column to the left, numbers to the right, `-` for what there is not."""
+    """Print a table: the first column to the left, numbers to the right, `-` for what there is not.
+
+    Args:
+        head (`list[str]`): names of the columns.
+        rows (`list[list]`): text, numbers and `None`.
+    """
     texts = [head] + [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
     for name, *values in texts:
@@ -427,7 +456,15 @@ def write_evaluations(
     noted: Iterable[AudioNote] = (),
     skipped: Sequence[dict] = (),
 ):
-    """Write all scores as JSON if a file was named; what is not a number becomes null, as JSON knows no NaN."""
+    """Write all scores as JSON if a file was named; what is not a number becomes null, as JSON knows no NaN.
+
+    Args:
+        path (`str`, *optional*): file to write, all or nothing.
+        evaluations (`dict[str, dict]`): from [`evaluate_models`].
+        labels (`list[str]`): names in output order.
+        noted (iterable of [`AudioNote`]): what is to be said of clips.
+        skipped (`Sequence[dict]`): clips that were left out.
+    """
     if path is None:
         return
     content = {
@@ -446,7 +483,15 @@ def write_evaluations(
 def write_predictions(
     path: str | None, split: ClipSet, labels: list[str], scores: np.ndarray, make_safe: bool = False
 ):
-    """Write a CSV with a row per clip if a file was named: its file, its labels, and the probability of every label."""
+    """Write a CSV with a row per clip if a file was named: its file, its labels, and the probability of every label.
+
+    Args:
+        path (`str`, *optional*): file to write, all or nothing.
+        split (`datasets.Dataset`): the scored clips.
+        labels (`list[str]`): names in output order.
+        scores (`np.ndarray` of shape `(clips, labels)`): scores.
+        make_safe (`bool`, defaults to `False`): whether a spreadsheet takes no name for a formula.
+    """
     if path is None:
         return
     with open_atomically(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:

@@ -142,7 +142,14 @@ def refuse_several_processes():
 
 
 def build_config(args: ModelArguments) -> ASTConfig:
-    """The configuration of the model, as far as it is known before the labels are."""
+    """The configuration of the model, as far as it is known before the labels are.
+
+    Args:
+        args ([`ModelArguments`]): which model.
+
+    Returns:
+        [`ASTConfig`]: of a new model, or of the checkpoint at these sizes.
+    """
     if args.model_name_or_path:
         return ASTConfig.from_pretrained(args.model_name_or_path, **args.sizes())
     return ASTConfig(**args.sizes())
@@ -150,6 +157,13 @@ def build_config(args: ModelArguments) -> ASTConfig:
 
 def load_data(data_args: DataArguments, training_args: ASTTrainingArguments) -> LoadedData:
     """Load the clips as the training does; of several folds the first stands for all.
+
+    Args:
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        training_args ([`ASTTrainingArguments`]): of the training.
+
+    Returns:
+        [`LoadedData`]: the splits, and how they were made.
 
     Raises:
         ValueError: see [`load_clip_sets`] and [`load_folds`].
@@ -197,6 +211,9 @@ def describe_clips(
         data_args ([`DataArguments`]): whether clips are streamed, and how they are padded in training.
         training_args ([`ASTTrainingArguments`]): the seed that draws the clips to decode, and how many are in a batch.
         deadline ([`Deadline`]): when no further clip is decoded.
+
+    Returns:
+        [`LookedAt`]: what was found.
     """
     splits, seed = data.splits, training_args.seed
     train = splits["train"]
@@ -294,7 +311,20 @@ def describe_audio(
     training_args: ASTTrainingArguments,
     at_hand: bool,
 ) -> dict:
-    """The sections of the report that are about decoded clips; see [`describe_clips`], and [`ClipSet`] for `at_hand`."""
+    """The sections of the report that are about decoded clips; see [`describe_clips`].
+
+    Args:
+        facts (`list[ClipFacts]`): of the clips that could be decoded.
+        names (`list[str]`): names of the labels in output order.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        config ([`ASTConfig`]): of the model.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        training_args ([`ASTTrainingArguments`]): of the training.
+        at_hand (`bool`): see [`ClipSet`].
+
+    Returns:
+        `dict`: these sections.
+    """
     rate, seconds = feature_extractor.sampling_rate, [clip.seconds for clip in facts]
     frames = describe_frames(
         seconds,
@@ -469,7 +499,15 @@ def draw_training_clips(run: PreparedRun, path: Path, number: int):
 
 
 def label_in_words(label: int | np.ndarray, names: list[str]) -> str:
-    """A label index or vector by name; of a mixture with the share of each."""
+    """A label index or vector by name; of a mixture with the share of each.
+
+    Args:
+        label (`int` or `np.ndarray` of shape `(num_labels,)`): of one clip.
+        names (`list[str]`): in output order.
+
+    Returns:
+        `str`: a part of a line.
+    """
     if np.ndim(label) == 0:
         return names[label]
     parts = [
@@ -482,7 +520,12 @@ def label_in_words(label: int | np.ndarray, names: list[str]) -> str:
 
 @contextlib.contextmanager
 def failures_noted(run: PreparedRun, refused: list[str]) -> Iterator[None]:
-    """Add to `refused` why the training stops in its first steps, if it does."""
+    """Add to `refused` why the training stops in its first steps, if it does.
+
+    Args:
+        run ([`PreparedRun`]): that takes its first steps in the block.
+        refused (`list[str]`): to which the message is added.
+    """
     try:
         with failures_in_words(run.trainer, run.data_args):
             yield

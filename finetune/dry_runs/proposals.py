@@ -209,7 +209,16 @@ class Estimates:
         self._of_smaller: tuple[RunCost, Trainable] | None = None
 
     def run_seconds(self, choices: tuple[Choice, ...], strategy: str, padding: str) -> float:
-        """Seconds of the whole training with these flags; `strategy` and `padding` are those without them."""
+        """Seconds of the whole training with these flags; `strategy` and `padding` are those without them.
+
+        Args:
+            choices (`tuple[Choice, ...]`): the flags.
+            strategy (`str`): order of the clips; see `train_sampling_strategy`.
+            padding (`str`): `"max_length"` or `"longest"`.
+
+        Returns:
+            `float`: seconds.
+        """
         cost, factor = self.cost, 1.0
         trained = cost.trained
         smaller = any(choice.smaller for choice in choices)

@@ -97,7 +97,11 @@ def cross_validate(argv: list[str], arguments: tuple) -> dict:
 
 
 def check_fold_choices(training_args: ASTTrainingArguments):
-    """Raise a `ValueError` if something would be chosen for a fold on its own scored clips."""
+    """Raise a `ValueError` if something would be chosen for a fold on its own scored clips.
+
+    Args:
+        training_args ([`ASTTrainingArguments`]): of the training.
+    """
     strategy = training_args.eval_strategy.value
     if training_args.load_best_model_at_end:
         raise ValueError(
@@ -239,7 +243,14 @@ def summarize_folds(names: list[str], summaries: list[dict], metric: str) -> dic
 
 
 def markdown_table(results: dict) -> str:
-    """The scores of all folds with their mean and spread; seconds are those of a training that was not interrupted."""
+    """The scores of all folds with their mean and spread; seconds are those of a training that was not interrupted.
+
+    Args:
+        results (`dict`): what was written of all folds.
+
+    Returns:
+        `str`: lines of a table.
+    """
     title = results["metric"].replace("_", " ")
     rows = [f"| fold | clips | {title} | s of training |", "|---|---|---|---|"]
     for row in results["folds"]:
