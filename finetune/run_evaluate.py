@@ -36,6 +36,7 @@ with command_imports("ast-evaluate"):
     from modeling_ast.system.names_as_text import csv_row, in_one_line, spreadsheet_safe
     from modeling_ast.tagging.tagger import label_thresholds
 
+    from .arguments.given import ArgumentGroup, read_groups
     from .arguments.groups import DataArguments
     from .clip_sets.split_checks import look_at_every_clip
     from .clip_sets.waveform_cache import WaveformCache
@@ -83,6 +84,7 @@ ClipArguments = dataclasses.make_dataclass(
         for item in dataclasses.fields(DataArguments)
         if item.name in DATA_FLAGS
     ],
+    bases=(ArgumentGroup,),
 )
 SPLITS = ("train", "validation", "eval", "all")
 # Columns of the printed tables.
@@ -98,7 +100,7 @@ SEVERAL_LABELS = ";"  # between the labels of a clip in --predictions
 
 
 @dataclass
-class EvaluationArguments:
+class EvaluationArguments(ArgumentGroup):
     """Which models, which part of the clips, and where the scores go."""
 
     model_name_or_path: list[str] = field(
@@ -230,7 +232,9 @@ def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments
     for action in parser._actions:
         if "--help" not in action.option_strings:
             action.option_strings = action.option_strings[:1]  # --with-dashes still works and need not be shown
-    args, clip_args = parser.parse_args_into_dataclasses(argv)
+    (args, clip_args), rest = read_groups(parser, argv)
+    if rest:
+        raise ValueError(f"{rest[0]!r} belongs to no flag. See ast-evaluate --help.")
     if bool(clip_args.dataset_name) == bool(clip_args.eval_file):
         given = "Both were" if clip_args.eval_file else "Neither was"
         raise ValueError(
@@ -262,8 +266,8 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
     Raises:
         DataError: if there is no such split, no clip is left, or one has a label that the checkpoint does not know.
     """
-    fields = vars(args) | {"dataset_name": args.dataset_name or args.eval_file, "eval_file": None}
-    data = DataArguments(**fields)
+    fields = {name: getattr(args, name) for name in args.given - {"eval_file"}}
+    data = DataArguments(**fields | {"dataset_name": args.dataset_name or args.eval_file})
     clips = load_clips(data, pooled=True)
     if args.eval_file:
         split = "all"

@@ -23,15 +23,9 @@ from model_card.yaml_files import compose_yaml, value_of
 from modeling_ast.system.regular_files import refuse_special
 
 from .conflicts import check_together
-from .groups import (
-    ARGUMENT_GROUPS,
-    ASTTrainingArguments,
-    AugmentationArguments,
-    DataArguments,
-    ModelArguments,
-    OptimizationArguments,
-    local_or_shipped,
-)
+from .given import read_groups
+from .groups import ARGUMENT_GROUPS, ASTTrainingArguments, RunArguments
+from .shipped_files import local_or_shipped
 from .training_fields import HUB_FIELDS
 
 COMMON_TRAINING_FIELDS = {
@@ -76,10 +70,14 @@ class _Parser(HfArgumentParser):
         raise ValueError(f"{message.removeprefix('argument ').rstrip('.')}. See ast-finetune --help.")
 
 
-def parse_arguments(
-    argv: list[str],
-) -> tuple[ModelArguments, DataArguments, AugmentationArguments, OptimizationArguments, ASTTrainingArguments]:
+def parse_arguments(argv: list[str]) -> RunArguments:
     """Read `[RECIPE.yaml] [--field value ...]`; a flag overrides the recipe's field.
+
+    Args:
+        argv (`list[str]`): the words of the command line after the command.
+
+    Returns:
+        All that the run was told.
 
     Raises:
         ValueError: for an unknown field, with the nearest known one; for a value of another type than the field's; for
@@ -103,15 +101,14 @@ def parse_arguments(
     if "--help_all" not in argv:
         hide_rare_flags(parser)
     try:
-        *groups, rest = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True)
+        groups, rest = read_groups(parser, flags)
     except ValueError as error:
         raise ValueError(f"{error}{_line_of_field(argv, str(error))}") from error
     if rest:
         raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
-    data, given = groups[1], given_fields(flags)
-    data.given = given & {item.name for item in dataclasses.fields(data)}
-    check_together(*groups, given)
-    return tuple(groups)
+    arguments = RunArguments(*groups)
+    check_together(arguments)
+    return arguments
 
 
 def _finite(word: str) -> float:
@@ -139,11 +136,6 @@ def _line_of_field(argv: list[str], message: str) -> str:
     recipe = local_or_shipped(argv[0])
     lines = [key.start_mark.line + 1 for key, _ in _recipe_node(recipe).value if key.value == named[1]]
     return f" It stands in {recipe}, line {lines[0]}." if lines else ""
-
-
-def given_fields(argv: list[str]) -> frozenset[str]:
-    """Names of the fields that a command line gives, those of its recipe included."""
-    return frozenset(filter(None, map(_field_of, all_flags(argv))))
 
 
 def hide_rare_flags(parser: HfArgumentParser):

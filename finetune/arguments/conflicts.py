@@ -1,36 +1,32 @@
 """What fields of a fine-tuning run say against each other across their groups: refused before anything is loaded."""
 
 import difflib
-from collections.abc import Collection
 
 from transformers import TrainingArguments
 
-from ..clip_sets.augmentation import refuse_without_waveforms
-from ..scores.metrics import SCORES
-from .groups import ASTTrainingArguments, AugmentationArguments, DataArguments, ModelArguments, OptimizationArguments
-from .training_fields import is_given, refuse_fields
+from .augmentation_arguments import refuse_without_waveforms
+from .groups import (
+    ASTTrainingArguments,
+    DataArguments,
+    ModelArguments,
+    OptimizationArguments,
+    RunArguments,
+)
+from .training_fields import LOSS, SCORES, is_given, refuse_fields
 
-LOSS = "loss"  # among what an epoch is chosen by, beside the scores
 
-
-def check_together(
-    model: ModelArguments,
-    data: DataArguments,
-    augmentation: AugmentationArguments,
-    optimization: OptimizationArguments,
-    training: ASTTrainingArguments,
-    given: Collection[str],
-):
+def check_together(arguments: RunArguments):
     """Refuse what does not go together, and what a run cannot obey.
 
     Args:
-        model, data, augmentation, optimization, training: the groups of fields.
-        given (collection of `str`): names of the fields that the user gave; `TrainingArguments` makes up values of others.
+        arguments ([`RunArguments`]): all that the run was told.
 
     Raises:
         ValueError: for fields of which one contradicts another or leaves it without effect; it says what to type.
     """
-    refuse_fields(training, given)
+    model, data, augmentation = arguments.model, arguments.data, arguments.augmentation
+    optimization, training = arguments.optimization, arguments.training
+    refuse_fields(training, arguments.given)
     if data.features_column_name:
         refuse_without_waveforms(augmentation)
     if augmentation.mixup_probability and training.label_smoothing_factor:

@@ -16,6 +16,9 @@ from transformers.debug_utils import DebugOption
 from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
+# What an epoch can be chosen by: the loss, and scores (`ASTMetrics` gives them), of which more is better.
+LOSS = "loss"
+SCORES = ("accuracy", "f1_macro", "mean_average_precision", "roc_auc_macro", "d_prime")
 INFINITY = math.inf
 LARGEST_SEED = 2**32 - 1  # of NumPy
 

@@ -17,7 +17,6 @@ from torchaudio.functional import resample
 AUGMENTATION_STREAM = 2  # sets these random numbers apart from other uses of the same seed and epoch
 SPEED_STREAM = 3  # of its own, so that a change of speed leaves the other draws as they are
 GAIN_STREAM = 4  # likewise
-NEEDS_WAVEFORMS = ("mixup_probability", "max_speed_change", "max_gain_db")
 SPEED_STEPS = 100  # speeds are multiples of 1/100: resampling by such a ratio needs a filter of a few hundred values
 
 
@@ -141,23 +140,6 @@ class Draws:
     noise_seed: int
     speed: float
     gain: float
-
-
-def refuse_without_waveforms(augmentation):
-    """Refuse what cannot be done to finished features.
-
-    Args:
-        augmentation ([`Augmentation`] or `AugmentationArguments`): what was asked for.
-
-    Raises:
-        ValueError: if it changes waveforms.
-    """
-    given = [name for name in NEEDS_WAVEFORMS if getattr(augmentation, name)]
-    if given:
-        raise ValueError(
-            f"{', '.join(given)} change(s) waveforms, but with features_column_name there are only finished features. Pass "
-            f"{' '.join(f'--{name} 0' for name in given)}; masks, noise and roll work."
-        )
 
 
 def change_speed(waveform: np.ndarray, speed: float) -> np.ndarray:

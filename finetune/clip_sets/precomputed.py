@@ -16,9 +16,10 @@ from modeling_ast.audio import AudioError
 from modeling_ast.feature_extraction_ast import MIN_FRAMES
 from modeling_ast.features.log_mel import SMALLEST_ENERGY, num_samples
 
+from ..arguments.augmentation_arguments import refuse_without_waveforms
 from ..sources.labels import label_lists, label_of, share_lists
 from ..sources.stored_features import StoredFeatures
-from .augmentation import Augmentation, refuse_without_waveforms
+from .augmentation import Augmentation
 from .waveforms import ASTDataset
 
 # Raw values reach from the floor of about -16, which some of Kaldi's narrowest filters always give, up to 5 or more;

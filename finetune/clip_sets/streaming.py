@@ -38,7 +38,8 @@ from modeling_ast.audio import AudioError, Heard
 from modeling_ast.system.regular_files import refuse_special
 from modeling_ast.system.surroundings import cache_hint
 
-from ..arguments.groups import DataArguments, local_or_shipped
+from ..arguments.groups import DataArguments
+from ..arguments.shipped_files import local_or_shipped
 from ..sources.array_columns import is_array_value
 from ..sources.data_errors import DataError, is_empty, names_in_short, refuse_no_files, require_column
 from ..sources.folders import METADATA_FILES, is_parquet_data_set, metadata_table

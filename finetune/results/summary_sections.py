@@ -21,14 +21,9 @@ from model_card.licenses import InheritedLicense, inherited_license
 from modeling_ast.audio import DEFAULT_RESAMPLER
 
 from ..arguments.command_line import recorded_arguments
-from ..arguments.groups import (
-    SIZE_FIELDS,
-    ASTTrainingArguments,
-    AugmentationArguments,
-    DataArguments,
-    OptimizationArguments,
-    local_or_shipped,
-)
+from ..arguments.groups import ASTTrainingArguments, AugmentationArguments, DataArguments, OptimizationArguments
+from ..arguments.model_arguments import SIZE_FIELDS
+from ..arguments.shipped_files import local_or_shipped
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.precomputed import digest_of_features
 from ..clip_sets.streaming import ClipStream

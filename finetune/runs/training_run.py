@@ -21,7 +21,7 @@ from modeling_ast.loading import check_model_name
 from modeling_ast.features.log_mel import (num_frames, num_samples)
 
 from ..arguments.conflicts import wrong_way_round
-from ..arguments.groups import (ASTTrainingArguments, DataArguments, ModelArguments, OptimizationArguments)
+from ..arguments.groups import (ASTTrainingArguments, DataArguments, ModelArguments, OptimizationArguments, RunArguments)
 from ..clip_sets.augmentation import (Augmentation, samples_needed)
 from ..clip_sets.split_checks import (check_precomputed_splits, check_splits, check_streams, look_at_every_clip)
 from ..clip_sets.clip_notes import NotedClip
@@ -29,7 +29,7 @@ from ..clip_sets.clip_datasets import (clip_dataset, clip_reader)
 from ..clip_sets.streaming import load_streams
 from ..clip_sets.waveform_cache import WaveformCache
 from ..clip_sets.collator import (ASTDataCollator, model_inputs)
-from ..arguments.command_line import (given_fields, merged_recipe)
+from ..arguments.command_line import merged_recipe
 from ..clip_sets.waveforms import (ClipDataset, UsableWaveforms)
 from ..results.evaluation import (as_references, evaluate)
 from ..training.lora import (add_adapters, frozen_weights_digest, lora_in_words, lora_section, merge_into_trainer, require_peft)
@@ -88,7 +88,7 @@ class PreparedRun:
 
 def prepare_run(
     argv: list[str],
-    arguments: tuple,
+    arguments: RunArguments,
     loaded: tuple[datasets.DatasetDict, str] | None = None,
     looks: Looks | None = None,
 ) -> PreparedRun:
@@ -96,14 +96,15 @@ def prepare_run(
 
     Args:
         argv (`list[str]`): the command line, for the saved recipe and the summary.
-        arguments (`tuple`): what [`parse_arguments`] makes of it.
+        arguments ([`RunArguments`]): what [`parse_arguments`] makes of it.
         loaded (`tuple`, *optional*): splits and how they were made, if they are not to be loaded here.
         looks ([`Looks`], *optional*): what is decoded before the training, other than usual.
 
     Raises:
         InputError: for whatever is wrong with the input; the message says what to type.
     """
-    model_args, data_args, _, optimization_args, training_args = arguments
+    model_args, data_args, optimization_args = arguments.model, arguments.data, arguments.optimization
+    training_args = arguments.training
     with input_errors_in_words(model_args):
         recipe = merged_recipe(argv)
         set_seed(training_args.seed)
@@ -123,10 +124,11 @@ def prepare_run(
 
 
 def _prepare_trainer(
-    argv: list[str], arguments: tuple, loaded: tuple[datasets.DatasetDict, str] | None, looks: Looks
+    argv: list[str], arguments: RunArguments, loaded: tuple[datasets.DatasetDict, str] | None, looks: Looks
 ) -> tuple[ASTTrainer, dict[str, ClipDataset], dict]:
     """The first three stages: trainer, data sets, and what is known of the run before it is trained."""
-    model_args, data_args, augmentation_args, optimization_args, training_args = arguments
+    model_args, data_args, augmentation_args = arguments.model, arguments.data, arguments.augmentation
+    optimization_args, training_args = arguments.optimization, arguments.training
     feature_extractor = build_feature_extractor(model_args, data_args)
     reader = clip_reader(data_args, feature_extractor)
     cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
@@ -138,7 +140,7 @@ def _prepare_trainer(
     sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
     if "validation" in splits:
         sizes += f", {len(splits['validation'])} to choose on"
-    notes += unheeded_notes(training_args, given_fields(argv))
+    notes += unheeded_notes(training_args, arguments.given)
     if wrong_way_round(training_args):
         notes.append(f"--greater_is_better {training_args.greater_is_better} chooses {wrong_way_round(training_args)}")
     in_line, lists = ([words for words in notes if ("\n" in words) == is_list] for is_list in (False, True))
@@ -460,7 +462,7 @@ def build_model(
 
 def describe_run(
     argv: list[str],
-    arguments: tuple,
+    arguments: RunArguments,
     splits: datasets.DatasetDict,
     split_method: str,
     feature_extractor: ASTFeatureExtractor,
@@ -468,7 +470,8 @@ def describe_run(
     model: ASTForAudioClassification,
 ) -> dict:
     """What is known of a run before it is trained, as sections of the run summary."""
-    model_args, data_args, augmentation_args, optimization_args, training_args = arguments
+    model_args, data_args, augmentation_args = arguments.model, arguments.data, arguments.augmentation
+    optimization_args, training_args = arguments.optimization, arguments.training
     return summary_sections.origin_section(argv, model_args.model_name_or_path) | {
         "seed": training_args.seed,
         **summary_sections.license_section(data_args.license, model_args.model_name_or_path),

@@ -21,7 +21,9 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test
 from modeling_ast.system.regular_files import refuse_special
 from modeling_ast.system.surroundings import cache_hint
 
-from ..arguments.groups import DataArguments, local_or_shipped
+from ..arguments.data_arguments import SIDES
+from ..arguments.groups import DataArguments
+from ..arguments.shipped_files import local_or_shipped
 from .annotations import join_annotations, refuse_unjoined
 from .array_columns import array_key, arrays_as_files, refuse_clipped_integers
 from .audio_columns import missing_files, rows_without_audio
@@ -40,7 +42,7 @@ from .labels import (
     read_label_csv,
 )
 from .saved_data_sets import is_saved_data_set, load_saved
-from .split_names import SIDES, flags_to_name, named_splits, others_in_words, take_split_names
+from .split_names import flags_to_name, named_splits, others_in_words, take_split_names
 from .stored_features import FEATURES_COLUMN, NAME_COLUMN
 from .stretches import refuse_stretches
 from .tables import (

@@ -17,10 +17,9 @@ from transformers.trainer_utils import SchedulerType
 
 from finetune.arguments.command_line import parse_arguments
 from finetune.arguments.groups import ASTTrainingArguments
-from finetune.arguments.training_fields import BELONGS, RANGES, REFUSED, WITHOUT_EFFECT
+from finetune.arguments.training_fields import BELONGS, RANGES, REFUSED, SCORES, WITHOUT_EFFECT
 from finetune.run_finetune import main
 from finetune.runs.training_run import prepare_run
-from finetune.scores.metrics import SCORES
 from modeling_ast.tagging.tagger import AudioTagger
 
 DOCS = Path(__file__).parents[3] / "docs" / "training_arguments.md"
@@ -134,7 +133,7 @@ def test_settings_of_accelerate_that_one_process_may_have_are_refused_for_severa
 def test_fields_that_mean_what_is_so_anyway_are_no_mistake():
     given = ["--do_train", "false", "--label_names", "labels", "--hub_strategy", "end", "--greater_is_better", "true"]
     given += ["--eval_strategy", "epoch", "--metric_for_best_model", "eval_accuracy", "--hub_token", "hf_secret"]
-    training = parse_arguments([*flags("data", "run"), *given])[-1]
+    training = parse_arguments([*flags("data", "run"), *given]).training
     assert training.greater_is_better
 
 

@@ -21,7 +21,8 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from finetune.arguments.command_line import parse_arguments
-from finetune.arguments.groups import SIZE_FIELDS, WIDTH_FIELDS, ASTTrainingArguments, DataArguments
+from finetune.arguments.groups import ASTTrainingArguments, DataArguments
+from finetune.arguments.model_arguments import SIZE_FIELDS, WIDTH_FIELDS
 from finetune.clip_sets.clip_oddities import feature_oddities, waveform_oddities
 from finetune.failures.stopped_trainings import (
     TrainingStoppedError,
