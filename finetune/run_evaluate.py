@@ -38,6 +38,7 @@ with command_imports("ast-evaluate"):
 
     from .arguments.given import ArgumentGroup, read_groups
     from .arguments.groups import DataArguments
+    from .arguments.void_fields import EFFECTS, Effect, void_fields
     from .clip_sets.split_checks import look_at_every_clip
     from .clip_sets.waveform_cache import WaveformCache
     from .failures.input_errors import INPUT_ERRORS, said_of
@@ -87,6 +88,25 @@ ClipArguments = dataclasses.make_dataclass(
     bases=(ArgumentGroup,),
 )
 SPLITS = ("train", "validation", "eval", "all")
+_PARTS = Effect(
+    "says how the clips are split, and all are scored",
+    "Leave it out, or pass --dataset_name and another --split.",
+    ("eval_file", "split"),
+    lambda run: not run.eval_file and run.split != "all",
+)
+# When one of these flags has an effect; see `void_fields.py`.
+EFFECTS_HERE = {
+    "dataset_config_name": (
+        Effect(
+            "names a configuration of --dataset_name",
+            "Pass --dataset_name in place of the file, or leave it out.",
+            ("eval_file",),
+            lambda run: not run.eval_file,
+        ),
+    ),
+    **dict.fromkeys(("train_split_name", "eval_split_name", "validation_split_name", "split_column_name"), (_PARTS,)),
+    **{name: EFFECTS[name] for name in ("audio_column_name", "label_column_name")},
+}
 # Columns of the printed tables.
 METRICS = {
     "accuracy": "accuracy",
@@ -242,6 +262,8 @@ def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments
         )
     if clip_args.eval_file and args.split not in (None, "all"):
         raise ValueError(f"All clips of eval_file={clip_args.eval_file!r} are scored. Leave out --split {args.split}.")
+    for void in void_fields((args, clip_args), EFFECTS_HERE):
+        raise ValueError(str(void))
     if clip_args.channels is not None:
         clip_args.channels = parse_channels(clip_args.channels)
     if clip_args.features_column_name and (args.waveform_cache or clip_args.skip_bad_audio):

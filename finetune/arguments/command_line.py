@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +19,7 @@ import yaml
 from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
+from model_card.file_names import RECIPE_NAME
 from model_card.run_summary import FIELDS_OF_LABELS, shown_word
 from model_card.yaml_files import compose_yaml, value_of
 from modeling_ast.system.regular_files import refuse_special
@@ -53,6 +55,11 @@ COMMON_TRAINING_FIELDS = {
     "train_sampling_strategy",
     "use_cpu",
 }
+# First lines of a recipe that a run saves: how it is run again.
+COMMAND_LINE = f"# ast-finetune {RECIPE_NAME}"
+PYTHON_LINE = (
+    f"""# Of clips that were a data set in Python: fine_tune(dataset, **yaml.safe_load(open("{RECIPE_NAME}")))"""
+)
 MOST_BYTES = 1 << 20  # of a recipe
 LONGEST_NUMBER = 40  # characters
 NEGATIVE_NUMBER = re.compile(r"-\d+|-\d*\.\d+")  # what argparse takes for a value although it begins with -
@@ -102,13 +109,24 @@ def parse_arguments(argv: list[str]) -> RunArguments:
         hide_rare_flags(parser)
     try:
         groups, rest = read_groups(parser, flags)
+        if rest:
+            raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
+        arguments = RunArguments(*groups, *_recipe_alone(argv))
+        check_together(arguments)
     except ValueError as error:
         raise ValueError(f"{error}{_line_of_field(argv, str(error))}") from error
-    if rest:
-        raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
-    arguments = RunArguments(*groups)
-    check_together(arguments)
     return arguments
+
+
+def _recipe_alone(argv: list[str]) -> tuple[frozenset[str], bool]:
+    """The fields that the recipe of a command line gives and no flag, and whether a run has saved that recipe."""
+    if not argv or argv[0].startswith("-"):
+        return frozenset(), False
+    recipe = local_or_shipped(argv[0])
+    with open(recipe, encoding="utf-8-sig") as file:
+        saved = file.readline().rstrip("\n") in (COMMAND_LINE, PYTHON_LINE)
+    fields = {key.value for key, _ in _recipe_node(recipe).value}
+    return frozenset(fields - set(map(_field_of, argv[1:]))), saved
 
 
 def _finite(word: str) -> float:
@@ -315,13 +333,17 @@ def refuse_unknown_field(name: str, place: str):
     raise ValueError(f"Unknown field {name!r} ({place}). {hint}")
 
 
-def merged_recipe(argv: list[str]) -> dict:
+def merged_recipe(argv: list[str], void: Iterable[str] = ()) -> dict:
     """What recipe and flags together said, as a recipe that can be saved and run again.
 
     What concerns this call only is left out: replacing or resuming a run, publishing it, and secrets.
 
     Args:
         argv (`list[str]`): the command line; see [`parse_arguments`].
+        void (iterable of `str`, defaults to none): names of fields that have no effect, which are left out too.
+
+    Returns:
+        Values by the name of their field, as YAML has them.
     """
     merged: dict[str, list[str]] = {}
     values: list[str] = []
@@ -339,7 +361,9 @@ def merged_recipe(argv: list[str]) -> dict:
         for name, values in merged.items()
     }
     return {
-        name: values[0] if len(values) == 1 else values for name, values in plain.items() if name not in NOT_RECORDED
+        name: values[0] if len(values) == 1 else values
+        for name, values in plain.items()
+        if name not in {*NOT_RECORDED, *void}
     }
 
 

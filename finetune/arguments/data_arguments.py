@@ -269,10 +269,6 @@ class DataArguments(ArgumentGroup):
                     f"Both label_columns and {name} say what the labels are: with label_columns, these are the names of the "
                     "columns, in their order. Pass one of them."
                 )
-        if self.label_column_name != DataArguments.label_column_name:
-            raise ValueError(
-                f"Both label_column_name={self.label_column_name!r} and label_columns say where the labels are. Pass one of them."
-            )
         other = {
             "audio_column_name": self.audio_column_name,
             "features_column_name": self.features_column_name,
@@ -313,11 +309,6 @@ class DataArguments(ArgumentGroup):
     def _refuse_audio_beside_features(self):
         if not self.features_column_name:
             return
-        if self.audio_column_name != DataArguments.audio_column_name:
-            raise ValueError(
-                "Both audio_column_name and features_column_name were given, but clips are read from one column. Pass one of "
-                "them."
-            )
         if self.features_column_name == self.label_column_name:
             raise ValueError(
                 f"features_column_name and label_column_name are both {self.label_column_name!r}. Pass two different columns."

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from .augmentation_arguments import AugmentationArguments
 from .data_arguments import DataArguments
+from .given import ArgumentGroup
 from .model_arguments import ModelArguments
 from .optimization_arguments import OptimizationArguments
 from .training_arguments import ASTTrainingArguments
@@ -25,6 +26,8 @@ class RunArguments:
         augmentation ([`AugmentationArguments`]): how training clips are changed.
         optimization ([`OptimizationArguments`]): what learns how fast.
         training ([`ASTTrainingArguments`]): the fields of `TrainingArguments`.
+        from_recipe (`frozenset[str]`, defaults to none): names of the fields that a recipe gives and no flag.
+        saved_by_a_run (`bool`, defaults to `False`): whether an earlier run has saved that recipe.
     """
 
     model: ModelArguments
@@ -32,9 +35,15 @@ class RunArguments:
     augmentation: AugmentationArguments
     optimization: OptimizationArguments
     training: ASTTrainingArguments
+    from_recipe: frozenset[str] = frozenset()
+    saved_by_a_run: bool = False
+
+    @property
+    def groups(self) -> tuple[ArgumentGroup, ...]:
+        """The five groups, in the order of `ARGUMENT_GROUPS`."""
+        return self.model, self.data, self.augmentation, self.optimization, self.training
 
     @property
     def given(self) -> frozenset[str]:
         """Names of the fields that the user wrote in a recipe, as flags or in Python, whatever they say."""
-        groups = (self.model, self.data, self.augmentation, self.optimization, self.training)
-        return frozenset().union(*(group.given for group in groups))
+        return frozenset().union(*(group.given for group in self.groups))

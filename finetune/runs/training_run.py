@@ -51,7 +51,7 @@ from ..sources.splits import load_splits
 from ..sources.stored_features import is_precomputed
 from ..scores.thresholds import not_chosen_note
 from ..training.trainer import ASTTrainer
-from ..arguments.training_fields import unheeded_notes
+from ..arguments.void_fields import void_fields, void_notes
 from ..training.weight_averaging import (EpochFolders, remove_epochs)
 
 CLIPS_LOOKED_AT = 64  # whose normalised features are compared with what the model expects
@@ -106,7 +106,7 @@ def prepare_run(
     model_args, data_args, optimization_args = arguments.model, arguments.data, arguments.optimization
     training_args = arguments.training
     with input_errors_in_words(model_args):
-        recipe = merged_recipe(argv)
+        recipe = merged_recipe(argv, [void.name for void in void_fields(arguments.groups)])
         set_seed(training_args.seed)
         if optimization_args.lora_rank:
             require_peft()  # before anything takes time
@@ -140,7 +140,7 @@ def _prepare_trainer(
     sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
     if "validation" in splits:
         sizes += f", {len(splits['validation'])} to choose on"
-    notes += unheeded_notes(training_args, arguments.given)
+    notes += void_notes(arguments)
     if wrong_way_round(training_args):
         notes.append(f"--greater_is_better {training_args.greater_is_better} chooses {wrong_way_round(training_args)}")
     in_line, lists = ([words for words in notes if ("\n" in words) == is_list] for is_list in (False, True))

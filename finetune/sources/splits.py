@@ -181,7 +181,7 @@ def _rows_of_folds(clips: Clips, kept: list[int], data: DataArguments) -> tuple[
     if not clips.split_column:
         return kept, f", of the splits {names_in_short(list(present))} together" if len(present) > 1 else ""
     column = data.split_column_name
-    if column == DEFAULT_SPLIT_COLUMN:
+    if "split_column_name" not in data.given:
         return kept, f"; the column {column!r} has no part in it"
     trained_on = named_splits(present, data).get("train", data.train_split_name)
     if not present[trained_on]:

@@ -46,9 +46,8 @@ def test_the_merged_recipe_runs_again_to_the_same_fields(recipe, tmp_path):
     (tmp_path / "again.yaml").write_text(yaml.safe_dump(merged_recipe(argv)))
     second = parse_arguments([str(tmp_path / "again.yaml")])
     assert first.given - second.given == {"overwrite_output_dir"}
-    for name, group in vars(first).items():
-        again = vars(getattr(second, name))
-        differing = {field for field, value in vars(group).items() if value != again[field]}
+    for group, again in zip(first.groups, second.groups, strict=True):
+        differing = {name for name, value in vars(group).items() if value != vars(again)[name]}
         assert differing <= {"overwrite_output_dir", "distributed_state", "given"}
 
 
