@@ -1,6 +1,6 @@
 """What is heard of whole, cut-off, joined and damaged files of each format, beside FFmpeg and `audio_length`.
 
-    .venv/bin/python -m benchmarks.decoding [--output docs/decoding.md]
+    python -m benchmarks.decoding [--output docs/decoding.md]
 
 Ten seconds of noise are coded by the ffmpeg program and then changed as broken downloads (the first half), `cat` (twice one
 after the other), dying disks (3 kB in the middle overwritten) and pipes (written to one, so that no size is known) do it.
@@ -54,9 +54,9 @@ def main(argv: list[str] | None = None) -> int:
         lines = list(table(Path(folder)))
     print("\n".join(lines))
     if args.output:
-        args.output.write_text(
-            "\n".join(["# What is heard of which file", "", *__doc__.splitlines()[2:], "", *lines, ""])
-        )
+        command = ["```sh", "python -m benchmarks.decoding --output docs/decoding.md", "```"]
+        text = __doc__.splitlines()[4:]
+        args.output.write_text("\n".join(["# What is heard of which file", "", *command, "", *text, "", *lines, ""]))
     return 0
 
 

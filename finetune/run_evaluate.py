@@ -90,7 +90,7 @@ ClipArguments = dataclasses.make_dataclass(
 SPLITS = ("train", "validation", "eval", "all")
 _PARTS = Effect(
     "says how the clips are split, and all are scored",
-    "Leave it out, or pass --dataset_name and another --split.",
+    "Leave it out, or pass --dataset_name and another --split",
     ("eval_file", "split"),
     lambda run: not run.eval_file and run.split != "all",
 )
@@ -99,7 +99,7 @@ EFFECTS_HERE = {
     "dataset_config_name": (
         Effect(
             "names a configuration of --dataset_name",
-            "Pass --dataset_name in place of the file, or leave it out.",
+            "Pass --dataset_name in place of the file, or leave it out",
             ("eval_file",),
             lambda run: not run.eval_file,
         ),

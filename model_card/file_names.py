@@ -7,7 +7,7 @@ import re
 
 from huggingface_hub import constants
 
-from modeling_ast.checkpoints.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from modeling_ast.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
 
 from .licenses import NOTICE_NAME
 from .run_summary import RUN_SUMMARY_NAME

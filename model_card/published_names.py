@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from modeling_ast.checkpoints.adapters import ADAPTER_CONFIG
+from modeling_ast.adapters import ADAPTER_CONFIG
 from modeling_ast.system.names_as_text import in_one_line
 
 from .card_data import read_json_object

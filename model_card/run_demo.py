@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from modeling_ast.audio.flags import add_channels_flag
+from modeling_ast.audio_flags import add_channels_flag
 from modeling_ast.system import atomic_files
 from modeling_ast.system.installation import install_command
 from modeling_ast.system.interruption import raise_if_interrupted

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from .audio.flags import add_channels_flag
+from .audio_flags import add_channels_flag
 from .checkpoints.folder import check_checkpoint_dir
 from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special

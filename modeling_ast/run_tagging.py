@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
-from .audio.flags import add_channels_flag, add_strict_flag
+from .audio_flags import add_channels_flag, add_strict_flag
 from .system.atomic_files import open_atomically
 from .system.installation import DISTRIBUTION, package_version
 from .system.names_as_text import in_one_line

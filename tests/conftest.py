@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
 
+import base64
 import csv
 import gc
 import shutil
@@ -14,7 +15,11 @@ from pathlib import Path
 import pytest
 import soundfile
 from hub_server import HubServer
+from matplotlib.figure import Figure
 
+PIXEL = base64.b64decode(
+    b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)  # a PNG of one grey pixel
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 
 
@@ -22,6 +27,13 @@ def pytest_collection_finish():
     """What was imported for all tests stays: `Trainer` collects garbage around every training, and would look at it each time."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def undrawn_pictures(request, monkeypatch):
+    """Leave out the drawing of what a run pictures, half the time of a tiny one; `pytest.mark.pictures` has it drawn."""
+    if request.node.get_closest_marker("pictures") is None:
+        monkeypatch.setattr(Figure, "savefig", lambda figure, file, **settings: file.write(PIXEL))
 
 
 @pytest.fixture

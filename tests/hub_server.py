@@ -43,6 +43,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from urllib.parse import parse_qs, unquote
 
+import forked_python
 from hub_http import Fault, HubError, Log, LoopbackServer, Reply, Request
 from hub_repositories import Commit, File, Repo, card_metadata, check_card
 
@@ -112,15 +113,19 @@ class HubServer:
             "https_proxy": self.endpoint,
             "no_proxy": "127.0.0.1",
         }
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            env=inherited | settings | ({"HF_TOKEN": token} if token else {}) | environment,
-            cwd=self.home,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-        )
+        env = inherited | settings | ({"HF_TOKEN": token} if token else {}) | environment
+        if arguments[0] in ("-c", "-m") and "PYTHONPATH" not in environment:
+            done = forked_python.run(arguments, env, self.home)
+        else:
+            done = subprocess.run(
+                [sys.executable, *arguments],
+                env=env,
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=300,
+            )
         assert done.returncode == returncode, f"ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from modeling_ast.audio import NEW_RESAMPLER, RESAMPLERS, checked_resampler, parse_channels
-from modeling_ast.audio.flags import CHANNELS_HELP, STRICT_HELP
+from modeling_ast.audio_flags import CHANNELS_HELP, STRICT_HELP
 
 from .given import ArgumentGroup
 

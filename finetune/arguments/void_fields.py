@@ -24,7 +24,7 @@ class Effect:
 
     Args:
         words (`str`): what it does or belongs to, to stand after its name.
-        way (`str`): what to type, as a sentence.
+        way (`str`): what to type, as a sentence without its full stop.
         by (`tuple[str, ...]`): names of the fields that leave it without effect.
         counts (`Callable`): whether it has one, told from a namespace of all fields.
     """
@@ -35,13 +35,13 @@ class Effect:
     counts: Callable[[SimpleNamespace], bool]
 
 
-ONE_OF_THEM = "Pass one of them."
+ONE_OF_THEM = "Pass one of them"
 
 
 def _with(name: str, flags: str, words: str, counts: Callable[[SimpleNamespace], bool] | None = None) -> Effect:
     """The effect of a field that counts beside another one: where that is set, unless `counts` says it."""
     return Effect(
-        words, f"Pass {flags} too, or leave it out.", (name,), counts or (lambda run: bool(getattr(run, name)))
+        words, f"Pass {flags} too, or leave it out", (name,), counts or (lambda run: bool(getattr(run, name)))
     )
 
 
@@ -59,14 +59,14 @@ _PUSHING = _with("push_to_hub", "--push_to_hub", "says how a run is pushed")
 _WORKERS = _with("dataloader_num_workers", "--dataloader_num_workers 1 or more", "is about processes that read clips")
 _RECOMPUTING = Effect(
     "says how activations are recomputed",
-    "Pass --activation_checkpointing true too, or leave it out.",
+    "Pass --activation_checkpointing true too, or leave it out",
     ("activation_checkpointing", "gradient_checkpointing"),
     lambda run: run.activation_checkpointing or run.gradient_checkpointing,
 )
 _TRACKIO = _with("report_to", "--report_to trackio", "is Trackio's", lambda run: "trackio" in run.report_to)
 _MOMENTS = Effect(
     "is not read by this optimiser",
-    "Pass an --optim with the moments of Adam, or leave it out.",
+    "Pass an --optim with the moments of Adam, or leave it out",
     ("optim",),
     lambda run: run.optim not in OTHER_OPTIMIZERS,
 )
@@ -85,13 +85,13 @@ _SAVING = _with(
 _ADAPTERS = _with("lora_rank", "--lora_rank 8", "belongs to LoRA adapters")
 _GROUPING = Effect(
     "says which clips a split that is made keeps together",
-    "Pass --dataset_name in place of the files, --validation_fraction too, or leave it out.",
+    "Pass --dataset_name in place of the files, --validation_fraction too, or leave it out",
     ("train_file",),
     lambda run: not run.train_file or bool(run.validation_fraction),
 )
 _ORIGINAL_DECAY = Effect(
     "belongs to the original's schedule",
-    "Pass --decay_after_epoch too, or leave it out.",
+    "Pass --decay_after_epoch too, or leave it out",
     ("decay_after_epoch",),
     lambda run: bool(run.decay_after_epoch),
 )
@@ -106,7 +106,7 @@ _SCHEDULE = Effect(
 )
 _LAYERS = Effect(
     "is about layers, and only the classifier learns in all epochs",
-    "Pass fewer --head_only_epochs, or leave it out.",
+    "Pass fewer --head_only_epochs, or leave it out",
     ("head_only_epochs", "num_train_epochs"),
     _stays_a_layer,
 )
@@ -117,13 +117,13 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
         _without(
             "train_file",
             f"names a configuration of --dataset_name, {_OF_FILES}",
-            "Pass --dataset_name in their place, or leave it out.",
+            "Pass --dataset_name in their place, or leave it out",
         ),
     ),
     "validation_split_name": (
         Effect(
             f"names a split of --dataset_name, {_OF_FILES}",
-            "Pass --validation_file TABLE, or leave it out.",
+            "Pass --validation_file TABLE, or leave it out",
             ("train_file",),
             lambda run: not run.train_file or bool(run.validation_file),
         ),
@@ -132,7 +132,7 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
         _without(
             "train_file",
             f"names a column that says the split, {_OF_FILES}",
-            "Pass --dataset_name in their place, or leave it out.",
+            "Pass --dataset_name in their place, or leave it out",
         ),
     ),
     "audio_column_name": (_without("features_column_name", "and features_column_name both say where the clips are"),),
@@ -144,7 +144,7 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
         _without(
             "streaming",
             "makes a split, which a stream has to have: name it as --eval_split_name or --eval_file",
-            "Leave out --eval_fraction, or --streaming.",
+            "Leave out --eval_fraction, or --streaming",
         ),
         _without("fold_column_name", "holds clips out, fold_column_name scores every fold"),
     ),
@@ -177,7 +177,7 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
     "num_train_epochs": (
         Effect(
             "and max_steps both say how long the training is",
-            "Pass one of them, or --max_steps -1.",
+            "Pass one of them, or --max_steps -1",
             ("max_steps",),
             lambda run: run.max_steps <= 0,
         ),
@@ -209,7 +209,7 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
         _OPTIMIZER,
         Effect(
             "is for GaLore and APOLLO",
-            "Pass one of these as --optim, or leave it out.",
+            "Pass one of these as --optim, or leave it out",
             ("optim",),
             lambda run: run.optim in LOW_RANK_OPTIMIZERS,
         ),
@@ -219,7 +219,7 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
         _SCHEDULE,
         Effect(
             "is not read by this schedule",
-            "Pass an --lr_scheduler_type that has settings, or leave it out.",
+            "Pass an --lr_scheduler_type that has settings, or leave it out",
             ("lr_scheduler_type",),
             lambda run: run.lr_scheduler_type not in (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP),
         ),
@@ -227,7 +227,7 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
     "warmup_steps": (
         Effect(
             "is not read by this schedule",
-            "Pass --lr_scheduler_type constant_with_warmup, linear or another that warms up, or leave it out.",
+            "Pass --lr_scheduler_type constant_with_warmup, linear or another that warms up, or leave it out",
             ("lr_scheduler_type",),
             lambda run: (
                 run.decay_after_epoch is not None
@@ -256,7 +256,7 @@ class VoidField:
     states: str
 
     def __str__(self) -> str:
-        return f"{self.name} {self.effect.words} ({self.states}). {self.effect.way}"
+        return f"{self.name} {self.effect.words}. {self.effect.way}: {self.states}."
 
     def note(self) -> str:
         """What to say where it is not refused, without a full stop."""

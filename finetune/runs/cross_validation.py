@@ -16,16 +16,24 @@ from accelerate import PartialState
 from model_card.run_summary import RUN_SUMMARY_NAME
 from modeling_ast.system.atomic_files import open_atomically
 
+from ..arguments.command_line import merged_recipe, parse_arguments
 from ..arguments.groups import ASTTrainingArguments, RunArguments
-from ..arguments.command_line import (merged_recipe, parse_arguments)
-from ..results.output_folder import (make_output_dir, refuse_another_run, refuse_file, refuse_occupied, refuse_own_sources, refuse_resume_and_overwrite, remove)
-from ..training.run_folder import (IDENTITY_NAME, checkpoints_in)
-from ..results.summary_sections import digest_of_clips
 from ..failures.input_errors import input_errors_in_words
+from ..results.output_folder import (
+    make_output_dir,
+    refuse_another_run,
+    refuse_file,
+    refuse_occupied,
+    refuse_own_sources,
+    refuse_resume_and_overwrite,
+    remove,
+)
+from ..results.summary_sections import digest_of_clips
 from ..sources.data_errors import names_in_short
 from ..sources.labels import is_multi_label
 from ..sources.splits import load_folds
-from .training_run import (PreparedRun, prepare_run, train_run)
+from ..training.run_folder import IDENTITY_NAME, checkpoints_in
+from .training_run import PreparedRun, prepare_run, train_run
 
 RESULTS_NAME, TABLE_NAME = "cross_validation.json", "cross_validation.md"
 PREFIX_FOLD_DIR = "fold-"
@@ -259,7 +267,9 @@ def _refuse_equal_folders(names: list[str]):
     folders = Counter(_folder_name(name).lower() for name in names)  # also for file systems that do not tell case
     equal = [name for name in names if folders[_folder_name(name).lower()] > 1]
     if equal:
-        raise ValueError(f"The folds {names_in_short(equal)} would be written into one folder. Rename them in the fold column.")
+        raise ValueError(
+            f"The folds {names_in_short(equal)} would be written into one folder. Rename them in the fold column."
+        )
 
 
 def _say(message: str):

@@ -13,46 +13,59 @@ from accelerate import PartialState
 from transformers import EarlyStoppingCallback, EvalPrediction, set_seed
 
 from model_card.licenses import license_note
-from model_card.run_summary import (features_section, versions)
-from modeling_ast import (ASTConfig, ASTFeatureExtractor, ASTForAudioClassification)
-from modeling_ast.audio import (NEW_RESAMPLER, AudioReader)
+from model_card.run_summary import features_section, versions
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.audio import NEW_RESAMPLER, AudioReader
 from modeling_ast.configuration_ast import LOGITS_ALONE
+from modeling_ast.features.log_mel import num_frames, num_samples
 from modeling_ast.loading import check_model_name
-from modeling_ast.features.log_mel import (num_frames, num_samples)
 
+from ..arguments.command_line import merged_recipe
 from ..arguments.conflicts import wrong_way_round
-from ..arguments.groups import (ASTTrainingArguments, DataArguments, ModelArguments, OptimizationArguments, RunArguments)
-from ..clip_sets.augmentation import (Augmentation, samples_needed)
-from ..clip_sets.split_checks import (check_precomputed_splits, check_splits, check_streams, look_at_every_clip)
+from ..arguments.groups import (
+    ASTTrainingArguments,
+    DataArguments,
+    ModelArguments,
+    OptimizationArguments,
+    RunArguments,
+)
+from ..arguments.void_fields import void_fields, void_notes
+from ..clip_sets.augmentation import Augmentation, samples_needed
+from ..clip_sets.clip_datasets import clip_dataset, clip_reader
 from ..clip_sets.clip_notes import NotedClip
-from ..clip_sets.clip_datasets import (clip_dataset, clip_reader)
+from ..clip_sets.collator import ASTDataCollator, model_inputs
+from ..clip_sets.normalization import measure_normalization, normalized_batch_warning, refuse_waveform_statistics
+from ..clip_sets.split_checks import check_precomputed_splits, check_splits, check_streams, look_at_every_clip
 from ..clip_sets.streaming import load_streams
 from ..clip_sets.waveform_cache import WaveformCache
-from ..clip_sets.collator import (ASTDataCollator, model_inputs)
-from ..arguments.command_line import merged_recipe
-from ..clip_sets.waveforms import (ClipDataset, UsableWaveforms)
-from ..results.evaluation import (as_references, evaluate)
-from ..training.lora import (add_adapters, frozen_weights_digest, lora_in_words, lora_section, merge_into_trainer, require_peft)
-from ..scores.metrics import (ASTMetrics, left_out_note, mean_loss, without_labels_note)
-from ..clip_sets.normalization import (measure_normalization, normalized_batch_warning, refuse_waveform_statistics)
-from ..training.optimization import (BINARY_CROSS_ENTROPY, CROSS_ENTROPY, class_weights)
-from ..results import summary_sections
-from ..results.output_folder import (check_output_dir, clear_output_dir, make_output_dir, refuse_another_run)
-from ..training.progress import require_reporters
-from ..results.publishing import publish
-from ..results.pushing import (check_push, push_finished_run)
-from ..failures.stopped_trainings import failures_in_words
+from ..clip_sets.waveforms import ClipDataset, UsableWaveforms
 from ..failures.input_errors import input_errors_in_words
-from ..scores.scoring import (PROBLEM_TYPES, probabilities)
+from ..failures.stopped_trainings import failures_in_words
+from ..results import summary_sections
+from ..results.evaluation import as_references, evaluate
+from ..results.output_folder import check_output_dir, clear_output_dir, make_output_dir, refuse_another_run
+from ..results.publishing import publish
+from ..results.pushing import check_push, push_finished_run
+from ..scores.metrics import ASTMetrics, left_out_note, mean_loss, without_labels_note
+from ..scores.scoring import PROBLEM_TYPES, probabilities
+from ..scores.thresholds import not_chosen_note
 from ..sources.annotations import unjoined_note
 from ..sources.grouping import torn_recordings_note
-from ..sources.labels import (is_multi_label, label_names)
+from ..sources.labels import is_multi_label, label_names
 from ..sources.splits import load_splits
 from ..sources.stored_features import is_precomputed
-from ..scores.thresholds import not_chosen_note
+from ..training.lora import (
+    add_adapters,
+    frozen_weights_digest,
+    lora_in_words,
+    lora_section,
+    merge_into_trainer,
+    require_peft,
+)
+from ..training.optimization import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, class_weights
+from ..training.progress import require_reporters
 from ..training.trainer import ASTTrainer
-from ..arguments.void_fields import void_fields, void_notes
-from ..training.weight_averaging import (EpochFolders, remove_epochs)
+from ..training.weight_averaging import EpochFolders, remove_epochs
 
 CLIPS_LOOKED_AT = 64  # whose normalised features are compared with what the model expects
 SINGLE_LABEL, MULTI_LABEL = PROBLEM_TYPES["softmax"], PROBLEM_TYPES["sigmoid"]

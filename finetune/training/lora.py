@@ -20,7 +20,7 @@ from torch import nn
 from transformers import Trainer
 
 from modeling_ast import ASTConfig, ASTForAudioClassification
-from modeling_ast.checkpoints.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LORA_TARGET_MODULES, STOCK_LAYER_NAMES
+from modeling_ast.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LORA_TARGET_MODULES, STOCK_LAYER_NAMES
 from modeling_ast.system.atomic_files import give_usual_mode, sync
 from modeling_ast.system.installation import install_command
 
@@ -57,7 +57,7 @@ model = PeftModel.from_pretrained(base, "adapter")
 ```
 
 For the class in stock Transformers, which calls its layers otherwise, first convert it:
-`modeling_ast.checkpoints.adapters.convert_adapter_for_stock("adapter", "stock_adapter")`.
+`modeling_ast.adapters.convert_adapter_for_stock("adapter", "stock_adapter")`.
 """
 
 

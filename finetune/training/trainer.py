@@ -16,8 +16,8 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback
 from transformers.optimization import get_scheduler
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.trainer import DEFAULT_PROGRESS_CALLBACK, TRAINER_STATE_NAME
+from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from model_card.push_to_hub import push_to_hub
@@ -109,7 +109,7 @@ class ASTTrainer(Trainer):
         self._saving_into: str | None = None
         self.published = False  # whether the output folder holds the result of the last training
         self.lost_best: str | None = None
-        self.remove_callback(PrinterCallback if self.args.disable_tqdm else ProgressCallback)
+        self.remove_callback(PrinterCallback if self.args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK)
         for callback in self.callback_handler.callbacks:
             if isinstance(callback, TensorBoardCallback) and callback.logging_dir is None:
                 callback.logging_dir = events_dir(self.args.output_dir)

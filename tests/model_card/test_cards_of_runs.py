@@ -19,6 +19,8 @@ from finetune.arguments.command_line import recorded_arguments
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import read_audio
 
+pytestmark = pytest.mark.pictures
+
 HERE = Path(__file__).parent
 PACKAGES = ("modeling_ast", "model_card", "conversion", "finetune")
 

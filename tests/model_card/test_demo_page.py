@@ -40,6 +40,8 @@ from modeling_ast.tagging.tagger import AudioTagger, FileTags, Segment, Tag
 gradio = pytest.importorskip("gradio")
 from model_card import demo_page, run_demo  # noqa: E402
 
+pytestmark = pytest.mark.pictures
+
 STEREO = 'two <b> 96 kHz & "stereo"'
 
 

@@ -10,6 +10,8 @@ from matplotlib import image
 from model_card import figures
 from model_card.figures import plot_confusion_matrix, plot_spectrogram_with_prediction, plot_training_curve
 
+pytestmark = pytest.mark.pictures
+
 HISTORY = [
     {"epoch": 1.0, "loss": 2.0, "learning_rate": 1e-4},
     {"epoch": 1.0, "eval_loss": 2.5, "eval_accuracy": 0.3, "eval_d_prime": 1.5, "eval_runtime": 3.0},

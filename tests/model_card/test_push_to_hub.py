@@ -550,7 +550,7 @@ def test_without_a_network_it_takes_one_line(hub, checkpoint):
 
 def test_a_hub_that_falls_silent_is_named_and_a_later_call_goes_on(hub, checkpoint):
     command = [checkpoint, "--repo_id", "user/drums"]
-    shrunk = "from modeling_ast import hub_answers; hub_answers.ANSWER_SECONDS = 1"
+    shrunk = "from modeling_ast.system import hub_answers; hub_answers.ANSWER_SECONDS = 1"
     hub.fall_silent("GET", "/whoami", drip=0.1)
     weights = checkpoint / "model.safetensors"
     hub.fall_silent("PUT", sha256(weights), after=1000)

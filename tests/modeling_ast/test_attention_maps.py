@@ -15,8 +15,10 @@ from torchaudio.compliance import kaldi
 from transformers.models.audio_spectrogram_transformer import modeling_audio_spectrogram_transformer as stock
 
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
+from modeling_ast.adapters import LORA_TARGET_MODULES
 from modeling_ast.attention_maps import AttentionMaps, attention_maps, plot_attention
-from modeling_ast.checkpoints.adapters import LORA_TARGET_MODULES
+
+pytestmark = pytest.mark.pictures
 
 ROUNDING = 1e-5  # float32 here, float64 there
 BFLOAT16_ROUNDING = 0.03  # of the largest weight: 8 bits, through three layers

@@ -107,7 +107,8 @@ import threading
 import time
 import numpy, soundfile, torch
 from torch.utils.data import DataLoader
-from modeling_ast import ASTFeatureExtractor, log_mel_kernels
+from modeling_ast import ASTFeatureExtractor
+from modeling_ast.features import log_mel_kernels
 waveform = numpy.tile(soundfile.read(sys.argv[1], dtype="float32")[0], 40)  # several blocks
 extractor = ASTFeatureExtractor(max_length=2048)
 
@@ -280,7 +281,7 @@ def test_whatever_numba_fails_with_features_are_computed(monkeypatch, caplog, er
 
 def test_a_second_process_compiles_nothing_and_threads_run_side_by_side():
     code = """
-from modeling_ast import log_mel_kernels as kernels
+from modeling_ast.features import log_mel_kernels as kernels
 for loop in (kernels._cut_frames, kernels._write_features):
     print(sum(loop.stats.cache_hits.values()), sum(loop.stats.cache_misses.values()), loop.targetoptions["nogil"])
 """

@@ -26,7 +26,7 @@ from finetune.clip_sets.augmentation import Augmentation
 from finetune.clip_sets.collator import ASTDataCollator, model_inputs
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
 from modeling_ast import modeling_ast as implementation
-from modeling_ast.checkpoints.adapters import LORA_TARGET_MODULES
+from modeling_ast.adapters import LORA_TARGET_MODULES
 from modeling_ast.features import log_mel
 from modeling_ast.layers import linear
 from modeling_ast.layers.linear import ASTLinear, Product

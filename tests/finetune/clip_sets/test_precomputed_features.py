@@ -125,6 +125,7 @@ def assert_same_results(on_features, on_audio):
         assert on_features["evaluation"].get(name, {}) == pytest.approx(scores, abs=1e-6)
 
 
+@pytest.mark.pictures
 def test_a_training_on_features_is_that_on_their_audio(train, on_features):
     on_audio = train("audio", *AUGMENTED)
     assert_same_results(summary_of(on_features), summary_of(on_audio))

@@ -92,6 +92,7 @@ def files_of(folder):
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
+@pytest.mark.pictures
 def test_a_dry_run_tells_what_the_clips_are_like_and_writes_nothing_else(recipe, table, tmp_path, monkeypatch, capsys):
     def refuse(*args, **kwargs):
         raise AssertionError("something was saved")

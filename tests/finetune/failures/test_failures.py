@@ -55,7 +55,7 @@ SETTINGS = {
 
 def write_clip(path: Path, loudest: float = 0.3):
     """Noise whose first samples are as loud as that; the file's size does not depend on it."""
-    number = sum(map(ord, str(path.relative_to(path.parents[3]))))
+    number = sum(map(ord, str(path.relative_to(path.parents[2]))))
     samples = np.random.default_rng(number).uniform(-0.3, 0.3, SAMPLES).astype(np.float32)
     samples[:4000:100] = loudest
     path.parent.mkdir(parents=True, exist_ok=True)

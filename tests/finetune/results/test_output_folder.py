@@ -150,7 +150,7 @@ def stop_at_move(monkeypatch, number: int, act):
     replace, moves = os.replace, []
 
     def counted(source, target):
-        if Path(source).parents[2].name == ".unfinished":
+        if Path(source).parents[1].name == ".unfinished":
             if len(moves) == number:
                 act()
             moves.append(target)
@@ -482,7 +482,7 @@ def test_curves_of_a_run_that_is_replaced_are_not_drawn_with_the_new_ones(recipe
     mine = tmp_path / "run" / "runs" / "mine" / "events.out.tfevents.1.host"
     mine.parent.mkdir()
     mine.write_text("mine")
-    earlier = first.parents[2] / "ast-finetune_earlier"  # a run within the same second has the same name
+    earlier = first.parents[1] / "ast-finetune_earlier"  # a run within the same second has the same name
     os.rename(first.parent, earlier)
     assert main([*reporting, "--overwrite_output_dir"]) == 0
     assert mine.read_text() == "mine"
@@ -508,7 +508,7 @@ def test_curves_of_a_training_that_ended_without_a_checkpoint_stay_until_it_is_s
         context.setattr("finetune.runs.training_run.evaluate", fail)
         assert "No checkpoint had been saved" in stopped(recipe, capsys, *flags)
     (first,) = (tmp_path / "run" / "runs").rglob("events.out.*")  # to see how it went
-    earlier = first.parents[2] / "ast-finetune_earlier"
+    earlier = first.parents[1] / "ast-finetune_earlier"
     os.rename(first.parent, earlier)
     assert main([recipe, *flags]) == 0
     assert not earlier.exists()

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from finetune.runs.cross_validation import (markdown_table, summarize_folds)
 from finetune.run_finetune import main
+from finetune.runs.cross_validation import markdown_table, summarize_folds
 from finetune.training.trainer import ASTTrainer
 
 TINY = {

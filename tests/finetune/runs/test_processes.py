@@ -25,15 +25,15 @@ from accelerate.utils import DistributedType
 from safetensors.torch import load_file
 
 from finetune import run_finetune
-from finetune.arguments.groups import (ASTTrainingArguments, DataArguments)
+from finetune.arguments.groups import ASTTrainingArguments, DataArguments
 from finetune.clip_sets.augmentation import Augmentation
 from finetune.clip_sets.collator import ASTDataCollator
+from finetune.clip_sets.sampling import EpochSampler, class_balanced_weights
 from finetune.clip_sets.waveforms import ASTDataset
-from finetune.training.run_folder import checkpoints_in
-from finetune.clip_sets.sampling import (EpochSampler, class_balanced_weights)
 from finetune.sources.splits import load_splits
+from finetune.training.run_folder import checkpoints_in
 from finetune.training.trainer import ASTTrainer
-from modeling_ast import (ASTConfig, ASTFeatureExtractor, ASTForAudioClassification)
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 SETTINGS = {
     "dataset_name": "finetune/sample_data/drums",
@@ -85,7 +85,8 @@ def assert_same_tensors(folder: Path, expected: Path):
 
 @pytest.mark.parametrize("steps", [7, pytest.param(100, marks=pytest.mark.long)])
 def test_two_processes_take_the_steps_of_one_and_score_every_clip_once(tmp_path, steps):
-    common = {"max_steps": steps, "max_grad_norm": 1.0, "class_weights": "balanced"}  # of batches of 16 and twice 8
+    settings = {"max_steps": steps, "num_train_epochs": None}
+    common = settings | {"max_grad_norm": 1.0, "class_weights": "balanced"}  # of batches of 16 and twice 8
     one = write_recipe(tmp_path / "one", per_device_train_batch_size=16, per_device_eval_batch_size=16, **common)
     assert run_finetune.main([one]) == 0
     printed = launch_two("finetune.run_finetune", write_recipe(tmp_path / "two", **common))

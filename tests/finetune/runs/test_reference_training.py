@@ -15,13 +15,13 @@ from torch.utils.data import SequentialSampler
 
 from benchmarks.conversion_agreement import random_weights
 from conversion.weight_map import original_to_hub
-from finetune.arguments.groups import (ASTTrainingArguments, OptimizationArguments)
+from finetune.arguments.groups import ASTTrainingArguments, OptimizationArguments
 from finetune.clip_sets.collator import ASTDataCollator
 from finetune.clip_sets.waveforms import ASTDataset
 from finetune.scores.metrics import ASTMetrics
 from finetune.training.trainer import ASTTrainer
 from finetune.training.weight_averaging import average_weights
-from modeling_ast import (ASTConfig, ASTFeatureExtractor, ASTForAudioClassification)
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import AudioReader
 from modeling_ast.features.log_mel import num_samples
 

@@ -15,11 +15,11 @@ from transformers.models.audio_spectrogram_transformer import modeling_audio_spe
 from benchmarks.stock_start import compare, save_stock_checkpoint
 from finetune.arguments.command_line import parse_arguments
 from finetune.run_finetune import main
-from finetune.scores.scoring import (checkpoint_dataset, predict_scores)
+from finetune.runs.training_run import prepare_run
+from finetune.scores.scoring import checkpoint_dataset, predict_scores
 from finetune.sources.labels import label_names
 from finetune.training.trainer import ASTTrainer
-from finetune.runs.training_run import prepare_run
-from modeling_ast import (ASTConfig, ASTFeatureExtractor, ASTForAudioClassification)
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.tagging.tagger import label_thresholds
 
 TINY = {

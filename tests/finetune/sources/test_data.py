@@ -493,7 +493,7 @@ def write_table(path, rows):
 
 
 def names_of(split):
-    return {str(Path(audio["path"]).relative_to(Path(audio["path"]).parents[2])) for audio in split["audio"]}
+    return {str(Path(audio["path"]).relative_to(Path(audio["path"]).parents[1])) for audio in split["audio"]}
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import os
 import re
 from pathlib import Path
 
-from ..system.atomic_files import give_usual_mode, make_folder_atomically
-from .tensor_names import STOCK_LAYER_NAMES
+from .checkpoints.tensor_names import STOCK_LAYER_NAMES
+from .system.atomic_files import give_usual_mode, make_folder_atomically
 
 LORA_TARGET_MODULES = ("query", "value")  # as Hu et al. 2021 (LoRA) chose: the attention's query and value projections
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from transformers.models.audio_spectrogram_transformer import modeling_audio_spectrogram_transformer as stock
 
 from modeling_ast import ASTConfig, ASTForAudioClassification
-from modeling_ast.checkpoints.adapters import LORA_TARGET_MODULES, convert_adapter_for_stock
+from modeling_ast.adapters import LORA_TARGET_MODULES, convert_adapter_for_stock
 
 peft = pytest.importorskip("peft")
 

@@ -1,0 +1,208 @@
+"""Python in a child process without its imports: forked off a process that has imported everything.
+
+A command of the kit imports torch, transformers and datasets for three to four seconds of processor time before it does
+anything. Tests that want a process of its own, not a fresh import, ask here: one parent for each worker of pytest, started
+when it is first needed, forks a child for every call, gives it environment, folder, arguments and streams, and lets what
+reads the environment while it is imported read it again.
+"""
+
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import traceback
+from pathlib import Path
+
+HOUSE = Path(__file__).parents[1]
+IMPORTED = (
+    "torch",
+    "transformers",
+    "transformers.pipelines.audio_classification",
+    "transformers.models.audio_spectrogram_transformer",
+    "datasets",
+    "huggingface_hub",
+    "matplotlib.backends.backend_agg",
+    "finetune.run_finetune",
+    "finetune.run_evaluate",
+    "finetune.results.publishing",
+    "finetune.results.pushing",
+    "model_card.push_to_hub",
+    "model_card.render",
+    "modeling_ast.run_tagging",
+    "modeling_ast.tagging.tagger",
+    "modeling_ast.registration",
+    "conversion.run_conversion",
+    "conversion.convert_ast_checkpoint",
+)
+# What these read in the environment they read while they are imported.
+READ_AGAIN = ("huggingface_hub.constants", "datasets.config")
+COPIES = {  # names that other modules took from there
+    "huggingface_hub.utils.tqdm": ("HF_HUB_DISABLE_PROGRESS_BARS",),
+    "huggingface_hub.utils._cache_manager": ("HF_HUB_CACHE",),
+    "huggingface_hub.utils._cache_assets": ("HF_ASSETS_CACHE",),
+    "huggingface_hub.utils._git_credential": ("ENDPOINT",),
+}
+_parent: socket.socket | None = None
+
+
+def run(
+    arguments: list, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float = 300
+) -> subprocess.CompletedProcess:
+    """Do what `subprocess.run([sys.executable, *arguments], capture_output=True, text=True)` does.
+
+    Args:
+        arguments (`list`): `["-c", code, ...]` or `["-m", module, ...]`, as `python` takes them.
+        env (`dict`, *optional*): the child's environment, by default this process's.
+        cwd (`Path`, *optional*): the child's folder.
+        timeout (`float`): seconds after which it is killed.
+
+    Returns:
+        `subprocess.CompletedProcess`: with `stdout` and `stderr` as text; a signal that ended it as a negative code.
+
+    Raises:
+        subprocess.TimeoutExpired: if it took longer.
+    """
+    arguments = [str(argument) for argument in arguments]
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull) as nothing:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            asked = {
+                "arguments": arguments,
+                "env": dict(os.environ if env is None else env),
+                "cwd": str(cwd or Path.cwd()),
+            }
+            descriptors = [theirs.fileno(), nothing.fileno(), out.fileno(), err.fileno()]
+            content = json.dumps(asked).encode()
+            socket.send_fds(_parent_of_this_process(), [len(content).to_bytes(4, "big") + content], descriptors)
+            theirs.close()
+            ours.settimeout(timeout)
+            answers = ours.makefile("r")
+            pid = int(answers.readline())
+            try:
+                code = int(answers.readline())
+            except TimeoutError:
+                os.kill(pid, signal.SIGKILL)
+                raise subprocess.TimeoutExpired(arguments, timeout) from None
+        texts = []
+        for file in (out, err):
+            file.seek(0)
+            texts.append(file.read().decode())
+    return subprocess.CompletedProcess([sys.executable, *arguments], code, *texts)
+
+
+def _parent_of_this_process() -> socket.socket:
+    global _parent
+    if _parent is None:
+        ours, theirs = socket.socketpair()
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTEST_"))}
+        environment |= {"PYTHONPATH": str(HOUSE), "OMP_NUM_THREADS": "1"}
+        process = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()], env=environment, cwd=HOUSE
+        )
+        theirs.close()
+        atexit.register(process.wait, 60)  # so that its processor time is that of the tests
+        atexit.register(ours.close)  # with which it ends
+        _parent = ours
+    return _parent
+
+
+def _serve(asked: socket.socket):
+    """Fork a child for every call."""
+    for name in (*IMPORTED, *READ_AGAIN, *COPIES):
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # children would copy the pages that a collection writes to
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    children = {}
+    signal.signal(signal.SIGCHLD, lambda *_: _tell_of_the_dead(children))
+    while True:
+        start, descriptors, _, _ = socket.recv_fds(asked, 4, 4)
+        if not start:
+            return
+        content = b""
+        while len(content) < int.from_bytes(start, "big"):
+            content += asked.recv(int.from_bytes(start, "big") - len(content))
+        answers, *streams = descriptors
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
+        pid = os.fork()
+        if not pid:
+            asked.close()
+            os.close(answers)
+            for other in children.values():
+                os.close(other)
+            for number, descriptor in enumerate(streams):
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+            _be_python(**json.loads(content))
+        for descriptor in streams:
+            os.close(descriptor)
+        os.write(answers, f"{pid}\n".encode())
+        children[pid] = answers
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+
+
+def _tell_of_the_dead(children: dict[int, int]):
+    while children:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if not pid:
+            return
+        answers = children.pop(pid)
+        with contextlib.suppress(BrokenPipeError):
+            os.write(answers, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+        os.close(answers)
+
+
+def _be_python(arguments: list[str], env: dict[str, str], cwd: str):
+    """Run the code or the module as a fresh interpreter would, and end like one."""
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    tempfile.tempdir = None
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    for name in READ_AGAIN:
+        importlib.reload(sys.modules[name])
+    for name, copied in COPIES.items():
+        for constant in copied:
+            setattr(sys.modules[name], constant, getattr(sys.modules["huggingface_hub.constants"], constant))
+    # Functions of `huggingface_hub` are methods of this one.
+    sys.modules["huggingface_hub.hf_api"].api.endpoint = sys.modules["huggingface_hub.constants"].ENDPOINT
+    kind, what, *rest = arguments
+    main = type(sys)("__main__")
+    sys.modules["__main__"] = main
+    sys.argv = [kind if kind == "-c" else what, *rest]
+    code = 0
+    try:
+        if kind == "-m":
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+        else:
+            exec(compile(what, "<string>", "exec"), main.__dict__)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve(socket.socket(fileno=int(sys.argv[1])))
