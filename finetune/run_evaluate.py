@@ -35,7 +35,9 @@ with command_imports("ast-evaluate"):
     from modeling_ast.system.installation import package_version
     from modeling_ast.system.names_as_text import csv_row, in_one_line, spreadsheet_safe
 
+    from .arguments.given import ArgumentGroup, read_groups
     from .arguments.groups import DataArguments
+    from .arguments.void_fields import EFFECTS, Effect, void_fields
     from .clip_sets.audio_clips import look_at_every_clip
     from .clip_sets.clip_datasets import clip_set
     from .clip_sets.clip_set import ClipSet
@@ -84,8 +86,28 @@ ClipArguments = dataclasses.make_dataclass(
         for item in dataclasses.fields(DataArguments)
         if item.name in DATA_FLAGS
     ],
+    bases=(ArgumentGroup,),
 )
 SPLITS = ("train", "validation", "eval", "all")
+_PARTS = Effect(
+    "says how the clips are split, and all are scored",
+    "Leave it out, or pass --dataset_name and another --split",
+    ("eval_file", "split"),
+    lambda run: not run.eval_file and run.split != "all",
+)
+# When one of these flags has an effect; see `void_fields.py`.
+EFFECTS_HERE = {
+    "dataset_config_name": (
+        Effect(
+            "names a configuration of --dataset_name",
+            "Pass --dataset_name in place of the file, or leave it out",
+            ("eval_file",),
+            lambda run: not run.eval_file,
+        ),
+    ),
+    **dict.fromkeys(("train_split_name", "eval_split_name", "validation_split_name", "split_column_name"), (_PARTS,)),
+    **{name: EFFECTS[name] for name in ("audio_column_name", "label_column_name")},
+}
 # Columns of the printed tables.
 METRICS = {
     "accuracy": "accuracy",
@@ -99,7 +121,7 @@ SEVERAL_LABELS = ";"  # between the labels of a clip in --predictions
 
 
 @dataclass
-class EvaluationArguments:
+class EvaluationArguments(ArgumentGroup):
     """Which models, which part of the clips, and where the scores go."""
 
     model_name_or_path: list[str] = field(
@@ -244,7 +266,9 @@ def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments
     for action in parser._actions:
         if "--help" not in action.option_strings:
             action.option_strings = action.option_strings[:1]  # --with-dashes still works and need not be shown
-    args, clip_args = parser.parse_args_into_dataclasses(argv)
+    (args, clip_args), rest = read_groups(parser, argv)
+    if rest:
+        raise ValueError(f"{rest[0]!r} belongs to no flag. See ast-evaluate --help.")
     if bool(clip_args.dataset_name) == bool(clip_args.eval_file):
         given = "Both were" if clip_args.eval_file else "Neither was"
         raise ValueError(
@@ -252,6 +276,8 @@ def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments
         )
     if clip_args.eval_file and args.split not in (None, "all"):
         raise ValueError(f"All clips of eval_file={clip_args.eval_file!r} are scored. Leave out --split {args.split}.")
+    for void in void_fields((args, clip_args), EFFECTS_HERE):
+        raise ValueError(str(void))
     if clip_args.channels is not None:
         clip_args.channels = parse_channels(clip_args.channels)
     if clip_args.features_column_name and (args.waveform_cache or clip_args.skip_bad_audio):
@@ -275,8 +301,8 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
     Raises:
         DataError: if there is no such split, no clip is left, or one has a label that the checkpoint does not know.
     """
-    fields = vars(args) | {"dataset_name": args.dataset_name or args.eval_file, "eval_file": None}
-    data = DataArguments(**fields)
+    fields = {name: getattr(args, name) for name in args.given - {"eval_file"}}
+    data = DataArguments(**fields | {"dataset_name": args.dataset_name or args.eval_file})
     clips = load_clips(data, pooled=True)
     if args.eval_file:
         split = "all"

@@ -52,12 +52,11 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]):
     with input_errors_in_words():
         arguments = parse_arguments(argv)
-    _, data_args, *_, training_args = arguments
-    if training_args.dry_run:
+    if arguments.training.dry_run:
         dry_run(argv, arguments)
         return
-    with held_output_dir(training_args.output_dir):
-        if data_args.fold_column_name:
+    with held_output_dir(arguments.training.output_dir):
+        if arguments.data.fold_column_name:
             cross_validate(argv, arguments)
         else:
             train_run(prepare_run(argv, arguments))

@@ -1,35 +1,33 @@
 """What fields of a fine-tuning run say against each other across their groups: refused before anything is loaded."""
 
 import difflib
-from collections.abc import Collection
 
 from transformers import TrainingArguments
 
-from ..scores.metrics import SCORES
-from .groups import ASTTrainingArguments, AugmentationArguments, DataArguments, ModelArguments, OptimizationArguments
-from .training_fields import is_given, refuse_fields
+from .groups import (
+    ASTTrainingArguments,
+    DataArguments,
+    ModelArguments,
+    OptimizationArguments,
+    RunArguments,
+)
+from .training_fields import LOSS, SCORES, refuse_fields
+from .void_fields import refuse_void_fields
 
-LOSS = "loss"  # among what an epoch is chosen by, beside the scores
 
-
-def check_together(
-    model: ModelArguments,
-    data: DataArguments,
-    augmentation: AugmentationArguments,
-    optimization: OptimizationArguments,
-    training: ASTTrainingArguments,
-    given: Collection[str],
-):
+def check_together(arguments: RunArguments):
     """Refuse what does not go together, and what a run cannot obey.
 
     Args:
-        model, data, augmentation, optimization, training: the groups of fields.
-        given (collection of `str`): names of the fields that the user gave; `TrainingArguments` makes up values of others.
+        arguments ([`RunArguments`]): all that the run was told.
 
     Raises:
         ValueError: for fields of which one contradicts another or leaves it without effect; it says what to type.
     """
-    refuse_fields(training, given)
+    model, data, augmentation = arguments.model, arguments.data, arguments.augmentation
+    optimization, training = arguments.optimization, arguments.training
+    refuse_fields(training)
+    refuse_void_fields(arguments)
     if data.features_column_name:
         augmentation.augmentation().refuse_without_waveforms()
     mixing = augmentation.augmentation().label_mixing_strengths
@@ -140,33 +138,13 @@ def check_choices(data: DataArguments, optimization: OptimizationArguments, trai
 
 def refuse_ignored(data: DataArguments, optimization: OptimizationArguments, training: ASTTrainingArguments):
     """Raise a `ValueError` for a field that another one leaves without effect."""
-    for name in ("decay_every", "decay_factor", "warmup_stair"):
-        if optimization.decay_after_epoch is None and is_given(optimization, name):
-            raise ValueError(
-                f"{name} belongs to the original's schedule. Pass --decay_after_epoch too, or leave it out."
-            )
-    for name in ("lora_alpha", "lora_dropout", "lora_target_modules"):
-        if not optimization.lora_rank and getattr(optimization, name) not in (None, 0, []):
-            raise ValueError(f"{name} belongs to LoRA adapters. Pass --lora_rank 8 too, or leave it out.")
-    for name in ("lr_scheduler_type", "lr_scheduler_kwargs"):
-        if optimization.decay_after_epoch is not None and is_given(training, name):
-            raise ValueError(f"{name} and decay_after_epoch both say how the learning rate falls. Pass one of them.")
-    for name in ("optim", "optim_args", "optim_target_modules"):
-        if optimization.optimizer != "trainer" and is_given(training, name):
-            raise ValueError(
-                f"{name} and optimizer={optimization.optimizer} both name an optimiser. Pass one of them."
-            )
     if data.streaming:
         refuse_in_a_stream(data, training)
-    elif is_given(data, "shuffle_buffer"):
-        raise ValueError("shuffle_buffer belongs to clips that are streamed. Pass --streaming too, or leave it out.")
     if data.fold_column_name and training.push_to_hub:
         raise ValueError(
             "push_to_hub publishes one model, fold_column_name trains one for every fold. Leave it out, and publish the "
             "fold that you want with ast-push."
         )
-    if data.fold_column_name and is_given(data, "eval_fraction"):
-        raise ValueError("eval_fraction holds clips out, fold_column_name scores every fold. Pass one of them.")
 
 
 def refuse_in_a_stream(data: DataArguments, training: ASTTrainingArguments):
@@ -175,7 +153,6 @@ def refuse_in_a_stream(data: DataArguments, training: ASTTrainingArguments):
         "fold_column_name": "makes splits, which a stream has to have",
         "validation_fraction": "makes a split, which a stream has to have: name it as --validation_split_name or "
         "--validation_file",
-        "eval_fraction": "makes a split, which a stream has to have: name it as --eval_split_name or --eval_file",
         "group_column_name": "concerns splits that are made, and a stream has to have its own",
         "group_file_pattern": "concerns splits that are made, and a stream has to have its own",
         "waveform_cache": "keeps all clips decoded",
@@ -184,7 +161,7 @@ def refuse_in_a_stream(data: DataArguments, training: ASTTrainingArguments):
         "join_annotations": "compares all rows",
     }
     for name, reason in reasons.items():
-        if is_given(data, name):
+        if getattr(data, name):
             raise ValueError(f"{name} {reason}. Leave out --{name}, or --streaming.")
     if training.train_sampling_strategy != "random":
         raise ValueError(

@@ -25,7 +25,7 @@ from modeling_ast.audio import AudioError, AudioReader
 from modeling_ast.features.kaldi import num_frames
 from modeling_ast.system.atomic_files import open_atomically, temporary_folder
 
-from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments
+from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments, RunArguments
 from ..clip_sets.audio_clips import audio_of_all
 from ..clip_sets.clip_datasets import clip_reader, clip_sets, load_clip_sets
 from ..clip_sets.clip_set import ClipSet, UndecodedClip
@@ -77,12 +77,12 @@ class LoadedData:
     folds: list[tuple[str, datasets.DatasetDict]]
 
 
-def dry_run(argv: list[str], arguments: tuple) -> dict:
+def dry_run(argv: list[str], arguments: RunArguments) -> dict:
     """Look at the clips, measure a few steps, draw a picture; print all of it and write it down.
 
     Args:
         argv (`list[str]`): the command line.
-        arguments (`tuple`): what [`parse_arguments`] makes of it.
+        arguments ([`RunArguments`]): what [`parse_arguments`] makes of it.
 
     Returns:
         What `dry_run.json` holds.
@@ -90,7 +90,8 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
     Raises:
         InputError: if a training could not begin with what can be read of the data, in the words of the training.
     """
-    model_args, data_args, augmentation_args, optimization_args, training_args = arguments
+    model_args, data_args, augmentation_args = arguments.model, arguments.data, arguments.augmentation
+    training_args = arguments.training
     limit = TimeLimit()
     folder = Path(training_args.output_dir) / DRY_RUN_NAME
     with input_errors_in_words(model_args):
@@ -122,8 +123,7 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
                 report["cost"], cost = estimate_cost(
                     run.trainer, run.clips, run.data_args, run.optimization, looked.frames, limit
                 )
-                groups = (model_args, data_args, optimization_args)
-                report["proposals"] = propose(run.trainer, run.clips, groups, cost, report, limit)
+                report["proposals"] = propose(run.trainer, run.clips, arguments, cost, report, limit)
         with open_atomically(folder / REPORT_NAME) as file:
             file.write(f"{json.dumps(report, indent=1, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
     print(*cost_lines(report), *proposal_lines(report), *refused_lines(report), sep="\n")
@@ -363,9 +363,9 @@ def without_bad(data: LoadedData, bad: list[UndecodedClip]) -> LoadedData:
     return dataclasses.replace(data, splits=splits)
 
 
-def refused_up_front(argv: list[str], arguments: tuple, data: LoadedData, report: dict) -> list[str]:
+def refused_up_front(argv: list[str], arguments: RunArguments, data: LoadedData, report: dict) -> list[str]:
     """What the training would say of the output folder, of where it reports to, and of clips that cannot be decoded."""
-    model_args, data_args, _, _, training_args = arguments
+    model_args, data_args, training_args = arguments.model, arguments.data, arguments.training
     refused = []
     try:
         if data_args.fold_column_name:
@@ -388,14 +388,16 @@ def refused_up_front(argv: list[str], arguments: tuple, data: LoadedData, report
     return refused
 
 
-def apart_from_the_run(arguments: tuple, folder: str, looked: LookedAt, seconds: float) -> tuple[tuple, Looks]:
+def apart_from_the_run(
+    arguments: RunArguments, folder: str, looked: LookedAt, seconds: float
+) -> tuple[RunArguments, Looks]:
     """The arguments of the same training in another folder, where it reports to nobody and fills no cache.
 
     Clips that were looked at are not all decoded again, unless some of them cannot be used: then others may be like them,
     and all are decoded if there is time, else stood in for where they cannot be used.
 
     Args:
-        arguments (`tuple`): of the training.
+        arguments ([`RunArguments`]): of the training.
         folder (`str`): where it would write.
         looked ([`LookedAt`]): what is known of the clips.
         seconds (`float`): in which clips may be decoded before it begins.
@@ -403,8 +405,7 @@ def apart_from_the_run(arguments: tuple, folder: str, looked: LookedAt, seconds:
     Returns:
         The arguments, and what of the clips is decoded.
     """
-    *groups, training_args = arguments
-    report, data_args = looked.report, arguments[1]
+    report, data_args = looked.report, arguments.data
     seen, every = report["looked_at"]["clips"], report["looked_at"]["of"]
     sound = not report["bad_clips"] or seen == every
     at_leisure = (every - seen) * looked.reading <= seconds / 2
@@ -422,16 +423,20 @@ def apart_from_the_run(arguments: tuple, folder: str, looked: LookedAt, seconds:
         changes["skip_bad_audio"] = False
     if number < (data_args.normalization_clips or report["clips"]["train"]):
         changes["normalization_clips"] = number
-    groups = [group.with_changes(**changes) if isinstance(group, DataArguments) else group for group in groups]
-    training_args = copy.copy(training_args)
+    training_args = copy.copy(arguments.training)
     training_args.output_dir, training_args.disable_tqdm, training_args.report_to = folder, True, []
     training_args.overwrite_output_dir = training_args.push_to_hub = False
     training_args.resume_from_checkpoint = None
-    return (*groups, training_args), looks
+    return dataclasses.replace(arguments, data=data_args.with_changes(**changes), training=training_args), looks
 
 
 def prepare(
-    argv: list[str], arguments: tuple, data: LoadedData, refused: list[str], skip_bad_audio: bool, looks: Looks
+    argv: list[str],
+    arguments: RunArguments,
+    data: LoadedData,
+    refused: list[str],
+    skip_bad_audio: bool,
+    looks: Looks,
 ) -> PreparedRun:
     """Prepare the training; where it refuses clips that are in two splits, note that and go on as its message says.
 
@@ -440,12 +445,13 @@ def prepare(
     Raises:
         InputError: if it refuses more than that, with all that was refused.
     """
-    found, data_args = [], arguments[1]
+    found, data_args = [], arguments.data
     while True:
         stages = io.StringIO()
         try:
             with contextlib.redirect_stdout(stages):
-                run = prepare_run(argv, (arguments[0], data_args, *arguments[2:]), (data.splits, data.method), looks)
+                changed = dataclasses.replace(arguments, data=data_args)
+                run = prepare_run(argv, changed, (data.splits, data.method), looks)
         except InputError as error:
             if skip_bad_audio and not data_args.skip_bad_audio and "--skip_bad_audio" in str(error):
                 data_args = data_args.with_changes(skip_bad_audio=True)
@@ -460,9 +466,9 @@ def prepare(
         return run
 
 
-def refused_resume(arguments: tuple, run: PreparedRun) -> list[str]:
+def refused_resume(arguments: RunArguments, run: PreparedRun) -> list[str]:
     """What the training would say of the checkpoint to resume from."""
-    model_args, data_args, _, _, training_args = arguments
+    model_args, data_args, training_args = arguments.model, arguments.data, arguments.training
     if data_args.fold_column_name:
         return []
     with contextlib.suppress(ValueError):  # that there is none was said before

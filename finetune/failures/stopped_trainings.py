@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from modeling_ast.audio import CHECK_SPELLING, AudioError, MissingAudioError
 from modeling_ast.system.interruption import signal_of
 
-from ..arguments.groups import WIDTH_FIELDS, ASTTrainingArguments, DataArguments
+from ..arguments.groups import ASTTrainingArguments, DataArguments
+from ..arguments.model_arguments import WIDTH_FIELDS
 from ..results.output_folder import remove_unfinished, run_in
 from ..scores.scoring import ClipScoresError, DivergedError
 from ..sources.data_errors import own_message

@@ -16,8 +16,9 @@ from modeling_ast.scores import label_thresholds
 
 from ..arguments.conflicts import wrong_way_round
 from ..arguments.groups import DataArguments, OptimizationArguments
+from ..arguments.training_fields import SCORES
 from ..clip_sets.waveforms import ClipDataset
-from ..scores.metrics import SCORES, ASTMetrics, as_multi_hot, macro_f1
+from ..scores.metrics import ASTMetrics, as_multi_hot, macro_f1
 from ..scores.scoring import PROBLEM_TYPES, evaluation_section, probabilities
 from ..scores.thresholds import choose_thresholds, not_chosen
 from ..sources.labels import is_multi_label, label_names, that_count

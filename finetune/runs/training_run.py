@@ -21,10 +21,16 @@ from modeling_ast.configuration_ast import LOGITS_ALONE
 from modeling_ast.features.kaldi import num_frames
 from modeling_ast.loading import check_model_name
 
-from ..arguments.command_line import given_fields, merged_recipe
+from ..arguments.command_line import merged_recipe
 from ..arguments.conflicts import wrong_way_round
-from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments, OptimizationArguments
-from ..arguments.training_fields import unheeded_notes
+from ..arguments.groups import (
+    ASTTrainingArguments,
+    DataArguments,
+    ModelArguments,
+    OptimizationArguments,
+    RunArguments,
+)
+from ..arguments.void_fields import void_fields, void_notes
 from ..augmentations.augmentation import Augmentation
 from ..clip_sets.clip_datasets import clip_reader, clip_sets, load_clip_sets
 from ..clip_sets.clip_notes import NotedClip
@@ -94,7 +100,7 @@ class PreparedRun:
 
 def prepare_run(
     argv: list[str],
-    arguments: tuple,
+    arguments: RunArguments,
     loaded: tuple[Mapping[str, ClipSet | datasets.Dataset], str] | None = None,
     looks: Looks | None = None,
 ) -> PreparedRun:
@@ -102,7 +108,7 @@ def prepare_run(
 
     Args:
         argv (`list[str]`): the command line, for the saved recipe and the summary.
-        arguments (`tuple`): what [`parse_arguments`] makes of it.
+        arguments ([`RunArguments`]): what [`parse_arguments`] makes of it.
         loaded (`tuple`, *optional*): splits by side, of any kind (see [`clip_set`]), and how they were made in words, if
             they are not to be loaded here.
         looks ([`Looks`], *optional*): what is decoded before the training, other than usual.
@@ -113,9 +119,10 @@ def prepare_run(
     Raises:
         InputError: for whatever is wrong with the input; the message says what to type.
     """
-    model_args, data_args, _, optimization_args, training_args = arguments
+    model_args, data_args, optimization_args = arguments.model, arguments.data, arguments.optimization
+    training_args = arguments.training
     with input_errors_in_words(model_args):
-        recipe = merged_recipe(argv)
+        recipe = merged_recipe(argv, [void.name for void in void_fields(arguments.groups)])
         set_seed(training_args.seed)
         if optimization_args.lora_rank:
             require_peft()  # before anything takes time
@@ -133,10 +140,11 @@ def prepare_run(
 
 
 def _prepare_trainer(
-    argv: list[str], arguments: tuple, loaded: tuple[Mapping, str] | None, looks: Looks
+    argv: list[str], arguments: RunArguments, loaded: tuple[Mapping, str] | None, looks: Looks
 ) -> tuple[ASTTrainer, dict[str, ClipDataset], dict]:
     """The first three stages: trainer, data sets, and what is known of the run before it is trained."""
-    model_args, data_args, augmentation_args, optimization_args, training_args = arguments
+    model_args, data_args, augmentation_args = arguments.model, arguments.data, arguments.augmentation
+    optimization_args, training_args = arguments.optimization, arguments.training
     feature_extractor = build_feature_extractor(model_args, data_args)
     reader = clip_reader(data_args, feature_extractor)
     augmentation = augmentation_args.augmentation()
@@ -149,7 +157,7 @@ def _prepare_trainer(
     sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
     if "validation" in splits:
         sizes += f", {len(splits['validation'])} to choose on"
-    notes += unheeded_notes(training_args, given_fields(argv))
+    notes += void_notes(arguments)
     if wrong_way_round(training_args):
         notes.append(f"--greater_is_better {training_args.greater_is_better} chooses {wrong_way_round(training_args)}")
     in_line, lists = ([words for words in notes if ("\n" in words) == is_list] for is_list in (False, True))
@@ -543,7 +551,7 @@ def build_model(
 
 def describe_run(
     argv: list[str],
-    arguments: tuple,
+    arguments: RunArguments,
     splits: dict[str, ClipSet],
     split_method: str,
     feature_extractor: ASTFeatureExtractor,
@@ -551,7 +559,8 @@ def describe_run(
     model: ASTForAudioClassification,
 ) -> dict:
     """What is known of a run before it is trained, as sections of the run summary."""
-    model_args, data_args, augmentation_args, optimization_args, training_args = arguments
+    model_args, data_args, augmentation_args = arguments.model, arguments.data, arguments.augmentation
+    optimization_args, training_args = arguments.optimization, arguments.training
     return summary_sections.origin_section(argv, model_args.model_name_or_path) | {
         "seed": training_args.seed,
         **trainer_card.license_section(data_args.license, model_args.model_name_or_path),

@@ -23,8 +23,6 @@ from modeling_ast.modeling_ast import classification_loss
 from modeling_ast.scores import MULTI_LABEL_THRESHOLD
 
 NAMES_SHOWN = 10  # of the classes listed in a note
-# What [`ASTMetrics`] gives, and an epoch can be chosen by; more is better of each.
-SCORES = ("accuracy", "f1_macro", "mean_average_precision", "roc_auc_macro", "d_prime")
 
 
 class ASTMetrics(evaluate.Metric):

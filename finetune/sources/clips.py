@@ -17,7 +17,8 @@ import pyarrow as pa
 from modeling_ast.system.regular_files import refuse_special
 from modeling_ast.system.surroundings import cache_hint
 
-from ..arguments.groups import DataArguments, local_or_shipped
+from ..arguments.groups import DataArguments
+from ..arguments.shipped_files import local_or_shipped
 from .array_columns import array_key, arrays_as_files, refuse_clipped_integers
 from .audio_columns import missing_files, rows_without_audio
 from .data_errors import DataError, is_empty, names_in_short, refuse_no_files, require_column

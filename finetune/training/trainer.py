@@ -23,9 +23,10 @@ from modeling_ast import ASTFeatureExtractor
 from modeling_ast.system.atomic_files import give_usual_mode, sync
 
 from ..arguments.groups import OptimizationArguments
+from ..arguments.training_arguments import SAMPLING_STRATEGIES
 from ..augmentations.augmentation import Augmentation
 from ..clip_sets.collator import model_inputs
-from ..clip_sets.sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
+from ..clip_sets.sampling import EpochSampler, class_balanced_weights
 from .checkpoint_files import best_checkpoint, fault_of_weights, states_of_this_training
 from .divergence import DivergenceWatch
 from .interruption_check import InterruptionCheck

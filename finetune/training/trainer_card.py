@@ -9,7 +9,8 @@ from model_card import run_summary
 from model_card.licenses import InheritedLicense, inherited_license
 from model_card.render import write_model_card
 
-from ..arguments.groups import SIZE_FIELDS, local_or_shipped
+from ..arguments.model_arguments import SIZE_FIELDS
+from ..arguments.shipped_files import local_or_shipped
 
 PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate", "soxr")
 

@@ -344,7 +344,7 @@ def test_a_file_that_lies_elsewhere_is_fetched(tmp_path, rows):
         (None, ["--drop_duplicate_audio"], "Leave out --drop_duplicate_audio, or --streaming"),
         (None, ["--features_column_name", "mel", "--mixup_probability", "0"], "--features_column_name, or --streaming"),
         (None, ["--shuffle_buffer", "0"], "shuffle_buffer=0 is less than 1. Pass for example 1000"),
-        (None, ["--streaming", "false"], "shuffle_buffer belongs to .* Pass --streaming"),
+        (None, ["--streaming", "false", "--shuffle_buffer", "8"], "shuffle_buffer belongs to .* Pass --streaming"),
     ],
 )  # fmt: skip
 def test_what_a_stream_cannot_do_is_refused_with_what_to_type(tmp_path, rows, capsys, change, flags, message):

@@ -23,7 +23,7 @@ from failing_trainings import (
 from safetensors.torch import load_file, save_file
 
 from finetune.arguments.command_line import parse_arguments
-from finetune.arguments.groups import SIZE_FIELDS, WIDTH_FIELDS
+from finetune.arguments.model_arguments import SIZE_FIELDS, WIDTH_FIELDS
 from finetune.clip_sets.clip_oddities import feature_oddities, waveform_oddities
 from finetune.run_finetune import main
 from finetune.runs.training_run import prepare_run

@@ -217,7 +217,7 @@ def test_what_cannot_be_pushed_is_refused_before_the_training(recipe, tmp_path, 
 
 
 def test_only_the_end_is_pushed_unless_somebody_asks_for_more(recipe, tmp_path):
-    *_, args = parse_arguments([recipe])
+    args = parse_arguments([recipe]).training
     assert args.hub_strategy == "end"
     with pytest.raises(PushError, match="hub_strategy='every_save'.*Pass --hub_strategy end"):
         check_push(TrainingArguments(output_dir=str(tmp_path), push_to_hub=True))  # the default of plain Trainer
