@@ -5,12 +5,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import ClassVar
 
 import datasets
 import fsspec
 import numpy as np
+import torch
 from fsspec.implementations.local import LocalFileSystem
 from torch.utils.data import Dataset
 
@@ -32,6 +34,21 @@ from ..sources.labels import (
 from .clip_notes import NotesSaid
 
 
+@contextmanager
+def one_thread():
+    """Have PyTorch compute with one thread, as it does in a loader's workers.
+
+    With several, its convolutions sum in another order: a clip that is resampled in the main process would differ in its
+    last bits from the same clip in a worker, and a training from one with another number of workers.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def hear_clip(audio: dict, reader: AudioReader, max_samples: int | None = None) -> Heard:
     """Decode one value of an undecoded audio column, and refuse what is too short for a single frame.
 
@@ -46,7 +63,8 @@ def hear_clip(audio: dict, reader: AudioReader, max_samples: int | None = None) 
     Raises:
         AudioError: if it cannot be decoded, is empty or too short, holds NaN, or is refused.
     """
-    heard = reader.hear(audio, clip_name(audio), max_samples)
+    with one_thread():
+        heard = reader.hear(audio, clip_name(audio), max_samples)
     rate, length = reader.sampling_rate, len(heard.waveform)
     if length < frame_length(rate):
         raise AudioError(
@@ -88,9 +106,10 @@ def fetched(audio: dict) -> dict:
 class ClipDataset(Dataset, ABC):
     """Clips with their targets: what those at hand and those that are streamed have in common.
 
-    What is to be said of a file is logged when it is first read, and is under `"notes"` of an item that is not augmented.
-    Of another kind of data set a subclass tells how a clip is decoded. An item's `"label"` is an index, or a float32 vector of shape `(labels,)`: multi-hot for multi-label data, the shares of
-    soft labels, one-hot with `binary_targets`, mixed in training with mixup.
+    What is to be said of a file is logged when it is first read, and is under `"notes"` of an item that is not augmented. An
+    item's `"label"` is an index, or a float32 vector of shape `(labels,)`: multi-hot for multi-label data, the shares of
+    soft labels, one-hot with `binary_targets`, mixed in training with mixup. For another kind of data set, a subclass says
+    how a clip is decoded.
 
     Args:
         split (`datasets.Dataset` or [`ClipStream`]): with the columns `"audio"` (undecoded) and `"label"` (`ClassLabel`, or
@@ -230,6 +249,7 @@ class ClipDataset(Dataset, ABC):
         item["label"] = self._vector(label) if self.vector_targets else label
         return item | ({"notes": heard.notes} if heard.notes else {})
 
+    @one_thread()
     def _augmented(self, clip, draws: Draws, partners: dict) -> dict:
         """An item; the clip and its partners, by the augmentations that want them, are what [`_decoded`] takes."""
         heard, label = self._decoded(clip)
