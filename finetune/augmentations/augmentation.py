@@ -225,7 +225,19 @@ class Augmentation:
         return features
 
     def change_normalized(self, features: torch.Tensor, frames: torch.Tensor, draws: dict[str, dict]) -> torch.Tensor:
-        """Change the normalised features of a batch; arguments and result as of `change_log_mel`."""
+        """Change the normalised features of a batch.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch, frames, mel bins)`): normalised log-mel values.
+            frames (`torch.Tensor` of shape `(batch,)`): as of `change_log_mel`.
+            draws (`dict[str, dict]`): likewise.
+
+        Returns:
+            `torch.Tensor` of the same shape.
+
+        Raises:
+            ValueError: as of `change_log_mel`.
+        """
         for step in self.active:
             features = step.change_normalized(features, frames, _drawn(step, draws))
         return features
@@ -237,7 +249,8 @@ class Augmentation:
 
         Args:
             features (`torch.Tensor` of shape `(batch, frames, mel bins)`): the features that the model takes.
-            frames, draws: as of `change_log_mel`.
+            frames (`torch.Tensor` of shape `(batch,)`): as of `change_log_mel`.
+            draws (`dict[str, dict]`): likewise.
 
         Returns:
             `dict[str, torch.Tensor]`: keyword arguments of the model.

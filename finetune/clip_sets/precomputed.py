@@ -169,11 +169,7 @@ class FeatureClips(RowClips):
         binary_targets: bool = False,
         reader: AudioReader | None = None,
     ) -> PrecomputedDataset:
-        """Make the data set that `Trainer` gets its items from.
-
-        Args:
-            feature_extractor, augmentation, seed, binary_targets: as of [`ClipSet.dataset`].
-            reader ([`AudioReader`], *optional*): of no use here, as there are no audio files.
+        """See [`ClipSet.dataset`]; there are no audio files, so `reader` has no effect.
 
         Returns:
             [`PrecomputedDataset`].

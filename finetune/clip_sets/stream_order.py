@@ -47,7 +47,8 @@ class StreamedClips(ClipDataset):
 
     Args:
         split ([`ClipStream`]): the clips.
-        args, kwargs: as [`ClipDataset`].
+        *args: as of [`ClipDataset`].
+        **kwargs: likewise.
 
     Attributes:
         order_seed (`int`, *optional*): seed of the order of the training that is going on.

@@ -323,7 +323,8 @@ class ASTDataset(ClipDataset):
 
     Args:
         split (`datasets.Dataset`): with the columns `"audio"` (undecoded) and `"label"` (`ClassLabel`, or `List` of it).
-        args, kwargs: as [`ClipDataset`].
+        *args: as of [`ClipDataset`].
+        **kwargs: likewise.
     """
 
     cached: Sequence[np.ndarray] | None = None

@@ -38,7 +38,9 @@ class LabelReader:
 
     Args:
         columns (`list[str]`): the label column, or those of which each is a label.
-        separator, table, order: as of [`parse_labels`].
+        separator (`str`, *optional*): as of [`parse_labels`].
+        table ([`LabelTable`], *optional*): likewise.
+        order (`list[str]`, *optional*): likewise.
         each_is_a_label (`bool`): whether every column is a label itself; see [`label_rows`].
     """
 
@@ -128,7 +130,9 @@ class FoundLabels:
 
     Args:
         names (`set[str]`): all of them.
-        multi_label, order, aliases: as in [`ClipLabels`].
+        multi_label (`bool`): as in [`ClipLabels`].
+        order (`list[str]`, *optional*): likewise.
+        aliases (`dict[str, str]`): likewise.
         soft (`bool`): whether a clip has a share of a label.
         example (`tuple`, *optional*): from [`LabelReader.example`].
     """

@@ -74,7 +74,9 @@ def test_a_clip_is_the_same_in_the_main_process_with_several_threads_as_in_a_wor
     generator = np.random.default_rng(0)
     for name, samples, rate in (("a", 16_000, 44_100), ("b", 8_000, 22_050), ("c", 16_000, 16_000)):
         soundfile.write(tmp_path / f"{name}.wav", generator.uniform(-0.5, 0.5, samples), rate)
-    (tmp_path / "clips.csv").write_text("path,label,split\na.wav,x,train\nb.wav,y,train\nc.wav,x,train\na.wav,x,test\n")
+    (tmp_path / "clips.csv").write_text(
+        "path,label,split\na.wav,x,train\nb.wav,y,train\nc.wav,x,train\na.wav,x,test\n"
+    )
     splits, _ = load_splits(DataArguments(dataset_name=str(tmp_path / "clips.csv")), seed=0)
     reader = AudioReader(resampler="torchaudio")
     augmented = ASTDataset(splits["train"], reader, 16_000, Augmentation(max_speed_change=0.5), seed=0)
