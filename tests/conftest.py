@@ -10,6 +10,7 @@ import gc
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,13 @@ import soundfile
 from hub_server import HubServer
 from matplotlib.figure import Figure
 
+from modeling_ast.features.log_mel_figure import save_figure
+
 PIXEL = base64.b64decode(
     b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )  # a PNG of one grey pixel
+PLACES_OF_PATHS = {"plot_training_curve": 1, "plot_confusion_matrix": 2, "plot_spectrogram_with_prediction": 2}
+UNDRAWN = pytest.MonkeyPatch()
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 
 
@@ -29,11 +34,19 @@ def pytest_collection_finish():
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def undrawn_pictures(request, monkeypatch):
-    """Leave out the drawing of what a run pictures, half the time of a tiny one; `pytest.mark.pictures` has it drawn."""
-    if request.node.get_closest_marker("pictures") is None:
-        monkeypatch.setattr(Figure, "savefig", lambda figure, file, **settings: file.write(PIXEL))
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item):
+    """Leave out the drawing of what a run pictures, half the time of a tiny one; `pytest.mark.pictures` has it drawn.
+
+    Of a training's pictures not even the axes are made. This holds for the fixtures that a test is the first to need, too.
+    """
+    UNDRAWN.undo()
+    if item.get_closest_marker("pictures") is not None:
+        return
+    UNDRAWN.setattr(Figure, "savefig", lambda figure, file, **settings: file.write(PIXEL))
+    if (publishing := sys.modules.get("finetune.results.publishing")) is not None:
+        for name, place in PLACES_OF_PATHS.items():
+            UNDRAWN.setattr(publishing, name, lambda *given, place=place: save_figure(Figure(), given[place]))
 
 
 @pytest.fixture
