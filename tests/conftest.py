@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,12 @@ from modeling_ast.features.log_mel_figure import save_figure
 PIXEL = base64.b64decode(
     b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )  # a PNG of one grey pixel
-PLACES_OF_PATHS = {"plot_training_curve": 1, "plot_confusion_matrix": 2, "plot_spectrogram_with_prediction": 2}
+PLACES_OF_PATHS = {  # among the arguments of what draws a run's pictures
+    "finetune.results.publishing.plot_training_curve": 1,
+    "finetune.results.publishing.plot_confusion_matrix": 2,
+    "finetune.results.publishing.plot_spectrogram_with_prediction": 2,
+    "finetune.dry_runs.dry_run.plot_spectrogram_pairs": 1,
+}
 UNDRAWN = pytest.MonkeyPatch()
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 
@@ -44,9 +50,25 @@ def pytest_runtest_setup(item: pytest.Item):
     if item.get_closest_marker("pictures") is not None:
         return
     UNDRAWN.setattr(Figure, "savefig", lambda figure, file, **settings: file.write(PIXEL))
-    if (publishing := sys.modules.get("finetune.results.publishing")) is not None:
-        for name, place in PLACES_OF_PATHS.items():
-            UNDRAWN.setattr(publishing, name, lambda *given, place=place: save_figure(Figure(), given[place]))
+    for name, place in PLACES_OF_PATHS.items():
+        module, _, function = name.rpartition(".")
+        if module in sys.modules:
+            UNDRAWN.setattr(sys.modules[module], function, partial(_save_an_empty_one, place))
+
+
+def _save_an_empty_one(place: int, *given):
+    save_figure(Figure(), given[place])
+
+
+@pytest.fixture
+def hasty_estimates(monkeypatch):
+    """A dry run measures two steps and pictures two clips, as where nobody reads what a training would cost."""
+    from finetune.dry_runs import cost_estimate, dry_run
+
+    for name, value in {"ENOUGH_STEPS": 2, "FEWEST_STEPS": 2, "ENOUGH_SECONDS": 0}.items():
+        monkeypatch.setattr(cost_estimate, name, value)
+    for name in ("FEWEST_PICTURED", "CLIPS_PICTURED"):
+        monkeypatch.setattr(dry_run, name, 2)
 
 
 @pytest.fixture

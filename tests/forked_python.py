@@ -52,6 +52,7 @@ COPIES = {  # names that other modules took from there
     "huggingface_hub.utils._git_credential": ("ENDPOINT",),
 }
 _parent: socket.socket | None = None
+_asking = threading.Lock()
 
 
 def run(
@@ -82,7 +83,8 @@ def run(
             }
             descriptors = [theirs.fileno(), nothing.fileno(), out.fileno(), err.fileno()]
             content = json.dumps(asked).encode()
-            socket.send_fds(_parent_of_this_process(), [len(content).to_bytes(4, "big") + content], descriptors)
+            with _asking:
+                socket.send_fds(_parent_of_this_process(), [len(content).to_bytes(4, "big") + content], descriptors)
             theirs.close()
             ours.settimeout(timeout)
             answers = ours.makefile("r")

@@ -12,6 +12,7 @@ import soundfile
 import torch
 import yaml
 from matplotlib.image import imread
+from tiny_trainings import write_recipe
 from torchaudio.compliance import kaldi
 from transformers import Trainer
 
@@ -36,23 +37,11 @@ from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioReader, decode_audio
 from modeling_ast.features.log_mel import is_cut, num_samples
 
+pytestmark = pytest.mark.usefixtures("hasty_estimates")
+
 RATE = 16_000
 
-TINY = {
-    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
-    "frequency_stride": 16, "time_stride": 16, "max_length": 96,
-    "num_train_epochs": 2, "per_device_train_batch_size": 16, "learning_rate": 1.0e-3, "disable_tqdm": True,
-    "mixup_probability": 0.5, "max_time_mask": 24, "use_cpu": True,
-}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def few_steps_and_a_small_picture(monkeypatch):
-    monkeypatch.setattr(cost_estimate, "ENOUGH_STEPS", 2)
-    monkeypatch.setattr(cost_estimate, "FEWEST_STEPS", 2)
-    monkeypatch.setattr(dry_run, "FEWEST_PICTURED", 2)
-    monkeypatch.setattr(cost_estimate, "ENOUGH_SECONDS", 0)
-    monkeypatch.setattr(dry_run, "CLIPS_PICTURED", 2)
+AUGMENTED = {"max_length": 96, "per_device_train_batch_size": 16, "mixup_probability": 0.5, "max_time_mask": 24}
 
 
 @pytest.fixture
@@ -65,9 +54,7 @@ def table(tmp_path, drum_rows):
 
 @pytest.fixture
 def recipe(table, tmp_path):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(TINY | {"dataset_name": str(table), "output_dir": str(tmp_path / "run")}))
-    return str(path)
+    return write_recipe(tmp_path, table, **AUGMENTED)
 
 
 def write_table(path, rows):
@@ -307,10 +294,9 @@ def test_multi_label_clips_with_a_validation_split(table, tmp_path):
     for place, row in enumerate(rows):
         row["label"] += ";loud" if place % 2 else ""
     write_table(table, rows)
-    fields = TINY | {"dataset_name": str(table), "output_dir": str(tmp_path / "run"), "label_separator": ";"}
+    fields = AUGMENTED | {"label_separator": ";", "early_stopping_patience": 1}
     fields |= {"validation_fraction": 0.2, "load_best_model_at_end": True, "eval_strategy": "epoch"}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields | {"early_stopping_patience": 1}))
-    assert main([str(tmp_path / "recipe.yaml"), "--dry_run"]) == 0
+    assert main([write_recipe(tmp_path, table, **fields), "--dry_run"]) == 0
     report = read_report(tmp_path)
     assert set(report["clips"]) == {"train", "eval", "validation"}
     assert sum(report["labels"]["loud"].values()) == 40
@@ -355,9 +341,8 @@ def test_finished_features_are_measured_without_audio(table, tmp_path):
         np.save(tmp_path / f"{place}.npy", features[0, : frames[0]].numpy())
         row["path"] = f"{place}.npy"
     write_table(table, rows)
-    fields = TINY | {"dataset_name": str(table), "output_dir": str(tmp_path / "run"), "mixup_probability": 0.0}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields | {"features_column_name": "path"}))
-    assert main([str(tmp_path / "recipe.yaml"), "--dry_run"]) == 0
+    fields = AUGMENTED | {"mixup_probability": 0.0, "features_column_name": "path"}
+    assert main([write_recipe(tmp_path, table, **fields), "--dry_run"]) == 0
     report = read_report(tmp_path)
     assert report["looked_at"]["clips"] == 0
     assert "lengths" not in report

@@ -144,7 +144,7 @@ def resume_flags(folder: Path) -> list[str]:
 
 
 def test_a_training_killed_in_a_save_and_resumed_ends_like_one_left_alone(write_recipe, tmp_path):
-    settings = {"num_train_epochs": 1, "save_total_limit": 1}
+    settings = {"max_steps": 8, "save_total_limit": 1}
     # Workers change no number; those of a process that has threads already, as this one may, could hang.
     alone = ["--dataloader_num_workers", "0"]
     assert main([str(write_recipe("whole", **settings)), *alone]) == 0
