@@ -16,7 +16,7 @@ from modeling_ast.system.atomic_files import make_parents
 from modeling_ast.system.run_lock import LockedError, hold_lock
 from modeling_ast.system.terminal import shell_command
 
-from .geometry import HIDDEN_SIZES, LARGEST, PatchGeometry
+from .geometry import HIDDEN_SIZES, LARGEST_NUMBER, PatchGeometry
 from .original_datasets import ORIGINAL_DATASETS
 from .released_checkpoints import RELEASED
 
@@ -34,7 +34,11 @@ IMAGENET_STRIDE = 10  # of the paper's best models
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line; flags have no default, they override what is found out."""
+    """Describe the command line; flags have no default, they override what is found out.
+
+    Returns:
+        `argparse.ArgumentParser`.
+    """
     parser = argparse.ArgumentParser(
         prog="ast-convert",
         usage=(
@@ -121,8 +125,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error("--imagenet_start needs --max_length N, in frames of 10 ms (1024 for 10.24 s)")
         if (arguments.num_labels is None) == (arguments.labels is None):
             parser.error("--imagenet_start needs either --num_labels N or --labels FILE")
-        if arguments.num_labels is not None and not 1 <= arguments.num_labels <= LARGEST:
-            parser.error(f"--num_labels {arguments.num_labels}: expected 1 to {LARGEST}")
+        if arguments.num_labels is not None and not 1 <= arguments.num_labels <= LARGEST_NUMBER:
+            parser.error(f"--num_labels {arguments.num_labels}: expected 1 to {LARGEST_NUMBER}")
     if arguments.normalization:
         mean, std = arguments.normalization
         if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
@@ -136,10 +140,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def recorded_command(arguments: argparse.Namespace) -> list[str]:
-    """The command line for the card: of what lies on this machine only the names, no folders.
+    """Write the command line for the card: of what lies on this machine only the names, no folders.
 
     Args:
         arguments (`argparse.Namespace`): from [`parse_arguments`].
+
+    Returns:
+        Program and arguments.
     """
     command = ["ast-convert", *([] if arguments.mode == "checkpoint" else [f"--{arguments.mode}"])]
     command += [shown_word(arguments.source), shown_name(arguments.output)]

@@ -29,12 +29,11 @@ with command_imports("ast-evaluate"):
         notes_in_words,
         parse_channels,
     )
-    from modeling_ast.features.log_mel import num_samples
+    from modeling_ast.scores import label_thresholds
     from modeling_ast.system.atomic_files import open_atomically
     from modeling_ast.system.hub_answers import hub_answers
     from modeling_ast.system.installation import package_version
     from modeling_ast.system.names_as_text import csv_row, in_one_line, spreadsheet_safe
-    from modeling_ast.tagging.tagger import label_thresholds
 
     from .arguments.groups import DataArguments
     from .clip_sets.split_checks import look_at_every_clip
@@ -331,7 +330,7 @@ def without_bad_audio(
     changes = {} if hearing.channels is None else {"channels": hearing.channels}
     extractor = ASTFeatureExtractor.from_pretrained(args.model_name_or_path[0], **changes)
     reader = extractor.audio_reader(refused=hearing.refused)
-    longest, cache = num_samples(extractor.max_length, reader.sampling_rate), None
+    longest, cache = extractor.max_samples, None
     if args.waveform_cache:
         cache = WaveformCache(args.waveform_cache, reader, longest)
     splits, skipped, _ = look_at_every_clip(

@@ -244,7 +244,15 @@ def _publish_page(
 
 
 def check_names(repo_id: str, revision: str | None):
-    """Raise a [`PushError`] for what cannot be the id of a repository with its owner, or the name of a branch."""
+    """Check the id of a repository with its owner, and the name of a branch, without a network.
+
+    Args:
+        repo_id (`str`): such as `user/name`.
+        revision (`str`, *optional*): a branch.
+
+    Raises:
+        PushError: for what can be none.
+    """
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -296,11 +304,14 @@ def check_access(repository: Repository):
 
 
 def with_owner(name: str, token: str | None = None) -> str:
-    """The id of a repository of the token's owner, if its name has no owner yet.
+    """Complete the id of a repository by the token's owner, if its name has no owner yet.
 
     Args:
         name (`str`): `name` or `user/name`.
         token (`str`, *optional*): see [`Repository`].
+
+    Returns:
+        The id, such as `user/name`.
 
     Raises:
         PushError: if there is no network or no valid token.

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     arguments = parse_arguments(argv)
     try:
-        with listen(arguments.host, arguments.port) as listener, temporary_folder():
+        with listen(arguments.host, arguments.port) as listener, page_folder():
             server = make_server(*make_page(arguments), make_guard(arguments))
             raise_if_interrupted()  # libraries that are being imported may have caught it
             print(f"{arguments.checkpoint_dir}: {address_of(listener)} (Ctrl-C ends it)", flush=True)
@@ -133,10 +133,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address_of(listener: socket.socket) -> str:
-    """What to type in a browser on this machine.
+    """Tell what to type in a browser on this machine.
 
     Args:
         listener (`socket.socket`): from [`listen`].
+
+    Returns:
+        The address.
     """
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # these mean all addresses and are none
@@ -144,7 +147,7 @@ def address_of(listener: socket.socket) -> str:
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
+def page_folder() -> Iterator[Path]:
     """A folder where everything writes its temporary files, Gradio among others; before Gradio is imported.
 
     Yields:
@@ -257,10 +260,13 @@ def make_guard(arguments: argparse.Namespace):
 
 
 def served_names(host: str) -> set[str]:
-    """Names under which the page is reached without a proxy.
+    """Name all names under which the page is reached without a proxy.
 
     Args:
         host (`str`): that it listens on; of 0.0.0.0 and :: also the name that this machine has in its network.
+
+    Returns:
+        Host names and addresses.
     """
     own = socket.gethostname()
     return {"localhost", host, *((own, f"{own}.local") if host in ("0.0.0.0", "::") else ())}

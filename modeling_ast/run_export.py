@@ -1,4 +1,4 @@
-"""Command line of [`modeling_ast.export_onnx`]: `ast-export CHECKPOINT_DIR OUT.onnx [--int8]`."""
+"""Command line of [`modeling_ast.export_onnx`] and [`modeling_ast.quantization`]: `ast-export CHECKPOINT_DIR OUT.onnx [--int8]`."""
 
 import argparse
 import sys
@@ -25,6 +25,9 @@ are rounded over a whole batch, so that a clip's logits depend a little on its n
 def main(argv: list[str] | None = None) -> int:
     """Export the checkpoint named on the command line.
 
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
     Returns:
         0, 2 if something given cannot be used, or 128 + the signal's number if interrupted; wrong arguments end the program with 2.
     """
@@ -48,7 +51,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _export(args: argparse.Namespace):
     from .audio import find_audio_files
-    from .export_onnx import export_onnx, export_quantized_onnx, import_packages, read_clips
+    from .export_onnx import export_onnx, import_packages
+    from .quantization import export_quantized_onnx, read_clips
     from .tagging.tagger import AudioTagger
 
     import_packages()
@@ -75,6 +79,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
     Args:
         argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
+    Returns:
+        `argparse.Namespace`; flags that do not go together end the program with 2.
     """
     parser = argparse.ArgumentParser(
         prog="ast-export",

@@ -5,7 +5,6 @@ from collections.abc import Collection
 
 from transformers import TrainingArguments
 
-from ..clip_sets.augmentation import refuse_without_waveforms
 from ..scores.metrics import SCORES
 from .groups import ASTTrainingArguments, AugmentationArguments, DataArguments, ModelArguments, OptimizationArguments
 from .training_fields import is_given, refuse_fields
@@ -32,10 +31,11 @@ def check_together(
     """
     refuse_fields(training, given)
     if data.features_column_name:
-        refuse_without_waveforms(augmentation)
-    if augmentation.mixup_probability and training.label_smoothing_factor:
+        augmentation.augmentation().refuse_without_waveforms()
+    mixing = augmentation.augmentation().label_mixing_strengths
+    if mixing and training.label_smoothing_factor:
         raise ValueError(
-            "Both mixup_probability and label_smoothing_factor were given; Trainer smooths hard labels only. Pass one."
+            f"Both {' and '.join(mixing)} and label_smoothing_factor were given; Trainer smooths hard labels only. Pass one."
         )
     if training.train_sampling_strategy == "group_by_length" and data.padding != "longest":
         raise ValueError(

@@ -19,6 +19,7 @@ from modeling_ast.audio import NEW_RESAMPLER, RESAMPLERS, checked_resampler, par
 from modeling_ast.audio_flags import CHANNELS_HELP, STRICT_HELP
 from modeling_ast.layers.patch_grid import GEOMETRY_FIELDS
 
+from ..augmentations.augmentation import Augmentation, AugmentationFields
 from ..clip_sets.sampling import SAMPLING_STRATEGIES
 from .training_fields import refuse_mappings, refuse_numbers, refuse_unreadable
 
@@ -423,30 +424,22 @@ class DataArguments:
 
 
 @dataclass
-class AugmentationArguments:
-    """Augmentation of training clips; nothing is augmented by default."""
+class AugmentationArguments(AugmentationFields):
+    """Augmentation of training clips, with the fields of every augmentation; nothing is augmented by default."""
 
-    mixup_probability: float = field(default=0.0, metadata={"help": "Share of clips mixed with another one."})
-    mixup_alpha: float = field(default=10.0, metadata={"help": "Mixing weight is drawn from Beta(alpha, alpha)."})
-    max_frequency_mask: int = field(default=0, metadata={"help": "Widest frequency mask, in mel bins."})
-    max_time_mask: int = field(default=0, metadata={"help": "Longest time mask, in frames."})
-    noise_strength: float = field(
-        default=0.0, metadata={"help": "Strongest uniform noise on normalised features (original: 0.1)."}
-    )
-    max_roll: int = field(default=0, metadata={"help": "Farthest roll along time, in frames (original: 10)."})
-    max_gain_db: float = field(
-        default=0.0,
-        metadata={
-            "help": "Largest change of level, in dB up or down: against recordings of different loudness; not in the original."
-        },
-    )
-    max_speed_change: float = field(
-        default=0.0,
-        metadata={
-            "help": "Largest change of speed, which moves pitch and tempo together: 0.1 draws factors from 0.9 to 1.1; not "
-            "in the original."
-        },
-    )
+    def __post_init__(self):
+        self.augmentation()
+
+    def augmentation(self) -> Augmentation:
+        """Make the augmentation that these fields ask for.
+
+        Returns:
+            [`Augmentation`]: of the augmentations that the kit has.
+
+        Raises:
+            ValueError: for a strength that cannot be.
+        """
+        return Augmentation(**dataclasses.asdict(self))
 
 
 @dataclass

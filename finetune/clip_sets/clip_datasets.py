@@ -4,11 +4,10 @@ import datasets
 
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import CUT_OFF, HEARD_LESS, AudioReader
-from modeling_ast.features.log_mel import num_samples
 
 from ..arguments.groups import DataArguments
+from ..augmentations.augmentation import Augmentation
 from ..sources.stored_features import is_precomputed
-from .augmentation import Augmentation
 from .precomputed import PrecomputedDataset
 from .streaming import ClipStream, StreamedClips
 from .waveforms import ASTDataset, ClipDataset
@@ -36,9 +35,8 @@ def clip_dataset(
     if is_precomputed(split):
         return PrecomputedDataset(split, feature_extractor, augmentation, seed, binary_targets=binary_targets)
     reader = feature_extractor.audio_reader() if reader is None else reader
-    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
     make = StreamedClips if isinstance(split, ClipStream) else ASTDataset
-    return make(split, reader, longest, augmentation, seed, binary_targets=binary_targets)
+    return make(split, reader, feature_extractor.max_samples, augmentation, seed, binary_targets=binary_targets)
 
 
 def without_clips(

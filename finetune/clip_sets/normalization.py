@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from modeling_ast import ASTFeatureExtractor
-from modeling_ast.feature_extraction_ast import frame_mask
+from modeling_ast.features.padding import frame_mask, pad_clips
 
 CLIPS_PER_BATCH = 32
 # Statistics of samples in [-1, 1] that somebody took for those of features, as `waveform.mean(), waveform.std()` are.
@@ -114,11 +114,7 @@ def normalized_batch_warning(features: torch.Tensor, frames: torch.Tensor) -> st
 def _real_frames(batch: list[torch.Tensor], feature_extractor: ASTFeatureExtractor) -> torch.Tensor:
     if batch[0].dim() == 2:
         return torch.cat(batch)
-    features, frames = feature_extractor.log_mel(
-        torch.nn.utils.rnn.pad_sequence(batch, batch_first=True),
-        torch.tensor([len(waveform) for waveform in batch]),
-        feature_extractor.max_length,
-    )
+    features, frames = feature_extractor.log_mel(*pad_clips(batch), feature_extractor.max_length)
     return features[frame_mask(frames, features.shape[1])]
 
 

@@ -13,12 +13,12 @@ import numpy as np
 
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError
-from modeling_ast.feature_extraction_ast import MIN_FRAMES
-from modeling_ast.features.log_mel import SMALLEST_ENERGY, num_samples
+from modeling_ast.features.kaldi import SMALLEST_ENERGY
+from modeling_ast.features.padding import MIN_FRAMES
 
+from ..augmentations.augmentation import Augmentation
 from ..sources.labels import label_lists, label_of, share_lists
 from ..sources.stored_features import StoredFeatures
-from .augmentation import Augmentation, refuse_without_waveforms
 from .waveforms import ASTDataset
 
 # Raw values reach from the floor of about -16, which some of Kaldi's narrowest filters always give, up to 5 or more;
@@ -55,13 +55,12 @@ class PrecomputedDataset(ASTDataset):
         binary_targets: bool = False,
     ):
         if augmentation is not None:
-            refuse_without_waveforms(augmentation)
-        sampling_rate, max_length = feature_extractor.sampling_rate, feature_extractor.max_length
-        longest = num_samples(max_length, sampling_rate)
+            augmentation.refuse_without_waveforms()
+        longest = feature_extractor.max_samples
         super().__init__(
             split, feature_extractor.audio_reader(), longest, augmentation, seed, binary_targets=binary_targets
         )
-        self.num_mel_bins, self.max_length = feature_extractor.num_mel_bins, max_length
+        self.num_mel_bins, self.max_length = feature_extractor.num_mel_bins, feature_extractor.max_length
         self.stored = StoredFeatures(split)
 
     def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:

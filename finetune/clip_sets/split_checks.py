@@ -14,7 +14,7 @@ from accelerate.utils import gather_object
 from model_card.run_summary import shown_file, without_places
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError, AudioReader
-from modeling_ast.features.log_mel import is_cut
+from modeling_ast.features.kaldi import is_cut
 
 from ..arguments.groups import DataArguments
 from ..sources.audio_columns import audio_digests, audio_sizes

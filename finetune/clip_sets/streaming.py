@@ -39,6 +39,7 @@ from modeling_ast.system.regular_files import refuse_special
 from modeling_ast.system.surroundings import cache_hint
 
 from ..arguments.groups import DataArguments, local_or_shipped
+from ..augmentations.augmentation import Draws
 from ..sources.array_columns import is_array_value
 from ..sources.data_errors import DataError, is_empty, names_in_short, refuse_no_files, require_column
 from ..sources.folders import METADATA_FILES, is_parquet_data_set, metadata_table
@@ -70,7 +71,6 @@ from ..sources.tables import (
     refuse_other_label_columns,
     resolve_audio,
 )
-from .augmentation import Draws
 from .sampling import ORDER_STREAM
 from .waveforms import ClipDataset, clip_name, fetched
 
@@ -385,12 +385,12 @@ class StreamedClip:
     Args:
         row (`dict`): `"audio"` and `"label"` of the clip.
         draws ([`Draws`], *optional*): random numbers of this visit, for a clip that is augmented.
-        partner (`dict`, *optional*): row of the mixup partner.
+        partners (`dict[str, dict]`): rows of the clips that take part in it, by the names of the augmentations that want them.
     """
 
     row: dict
     draws: Draws | None = None
-    partner: dict | None = None
+    partners: dict[str, dict] = dataclasses.field(default_factory=dict)
 
 
 class StreamedClips(ClipDataset):
@@ -413,7 +413,7 @@ class StreamedClips(ClipDataset):
             key = StreamedClip(self._row(key))
         if key.draws is None:
             return self._plain(key.row)
-        return self._augmented(key.row, key.draws, key.partner)
+        return self._augmented(key.row, key.draws, key.partners)
 
     def _row(self, index: int) -> dict:
         return next(itertools.islice(self.split, index, None))
@@ -487,11 +487,10 @@ class StreamSampler(Sampler):
             if clips.augmentation is None:
                 yield StreamedClip(row)
                 continue
-            draws, partner = clips.augmentation.draw(clips.seed, epoch, place, len(buffer)), None
-            if draws.partner is not None:
-                partner_place, partner = buffer[draws.partner]
-                draws = dataclasses.replace(draws, partner=partner_place)
-            yield StreamedClip(row, draws, partner)
+            draws = clips.augmentation.draw(clips.seed, epoch, place, len(buffer))
+            partners = {name: buffer[drawn] for name, drawn in draws.partners.items()}
+            draws = draws.with_partners({name: of_stream for name, (of_stream, _) in partners.items()})
+            yield StreamedClip(row, draws, {name: partner for name, (_, partner) in partners.items()})
 
 
 def shuffled(

@@ -16,11 +16,12 @@ from fsspec.implementations.local import LocalFileSystem
 from torch.utils.data import Dataset
 
 from modeling_ast.audio import AudioError, AudioReader, Heard, audio_duration
-from modeling_ast.features.log_mel import FRAME_LENGTH_MS, frame_length
+from modeling_ast.features.kaldi import FRAME_LENGTH_MS, frame_length
 from modeling_ast.system.regular_files import SpecialFileError, refuse_special
 
+from ..augmentations.augmentation import Augmentation, Draws
+from ..augmentations.augmentation_step import TrainingClip
 from ..sources.labels import SHARES_COLUMN, has_soft_labels, is_multi_label, label_lists, label_names, label_of
-from .augmentation import Augmentation, Draws, change_speed, mix_waveforms, samples_needed
 from .clip_notes import NotesSaid
 
 
@@ -105,7 +106,7 @@ class ClipDataset(Dataset, ABC):
         self.max_samples = max_samples
         self.augmentation = augmentation
         self.seed = seed
-        self.samples_needed = samples_needed(max_samples, augmentation.max_speed_change if augmentation else 0)
+        self.samples_needed = augmentation.samples_needed(max_samples) if augmentation else max_samples
         self.num_labels = len(label_names(split))
         self.vector_targets = binary_targets or is_multi_label(split)
 
@@ -165,29 +166,29 @@ class ClipDataset(Dataset, ABC):
         item["label"] = self._vector(label) if self.vector_targets else label
         return item | ({"notes": heard.notes} if heard.notes else {})
 
-    def _augmented(self, clip, draws: Draws, partner) -> dict:
-        """An item; the clip and its partner are what [`_decoded`] takes."""
-        waveform, label = self._read(clip, draws.speed)
-        if self.augmentation.mixup_probability or self.vector_targets:
-            label = self._vector(label)
-        if partner is not None:
-            partner_waveform, partner_label = self._read(partner)
-            weight = draws.mixing_weight
-            waveform = mix_waveforms(waveform, partner_waveform, weight)
-            label = weight * label + (1 - weight) * self._vector(partner_label)
-        if draws.gain != 1:
-            waveform = waveform * np.float32(draws.gain)
-        return {"waveform": waveform, "label": label, "draws": draws}
-
-    def _read(self, clip, speed: float = 1.0) -> tuple[np.ndarray, int | list[int] | np.ndarray]:
+    def _augmented(self, clip, draws: Draws, partners: dict) -> dict:
+        """An item; the clip and its partners, by the augmentations that want them, are what [`_decoded`] takes."""
         heard, label = self._decoded(clip)
-        waveform = heard.waveform
-        if speed != 1:
-            # Cut before as well as after: of a clip from the cache no more is there, and nothing else may come of it.
-            waveform = change_speed(waveform[: self.samples_needed], speed)
-            # A clip of little more than one frame must not become shorter than that.
-            waveform = np.pad(waveform, (0, max(0, frame_length(self.sampling_rate) - len(waveform))))
-        return waveform[: self.max_samples], label
+        # Cut before as well as after: of a clip from the cache no more is there, and nothing else may come of it.
+        training_clip = TrainingClip(heard.waveform[: self.samples_needed], label, self.sampling_rate)
+        waveform, label, rate = self.augmentation.change_heard(training_clip, draws)
+        # A clip of little more than one frame must not become shorter than that.
+        missing = frame_length(rate) - len(waveform)
+        waveform = np.pad(waveform, (0, missing)) if missing > 0 else waveform
+        if self.augmentation.label_mixing_strengths or self.vector_targets:
+            label = self._vector(label)
+        training_clip = TrainingClip(waveform[: self.max_samples], label, rate)
+        others = {name: self._partner(partner) for name, partner in partners.items()}
+        training_clip = self.augmentation.change_waveform(training_clip, draws, others)
+        return {"waveform": training_clip.waveform, "label": training_clip.label, "draws": draws}
+
+    def _partner(self, clip) -> TrainingClip:
+        waveform, label = self._read(clip)
+        return TrainingClip(waveform, self._vector(label), self.sampling_rate)
+
+    def _read(self, clip) -> tuple[np.ndarray, int | list[int] | np.ndarray]:
+        heard, label = self._decoded(clip)
+        return heard.waveform[: self.max_samples], label
 
     def _vector(self, label: int | list[int] | np.ndarray) -> np.ndarray:
         if isinstance(label, np.ndarray):
@@ -247,7 +248,7 @@ class ASTDataset(ClipDataset):
         if self.augmentation is None or epoch is None:
             return self._plain(index)
         draws = self.augmentation.draw(self.seed, epoch, index, len(self), *visit)
-        return self._augmented(index, draws, draws.partner)
+        return self._augmented(index, draws, draws.partners)
 
     def read_from(self, cached: Sequence[np.ndarray]):
         """Take the clips from decoded ones instead of their files.

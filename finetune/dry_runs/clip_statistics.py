@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from modeling_ast.audio import AudioError, AudioNote, AudioReader, audio_duration, is_silent
-from modeling_ast.features.log_mel import frame_length, num_frames, num_samples
+from modeling_ast.features.kaldi import frame_length, num_frames, num_samples
 
 from ..clip_sets.waveforms import clip_name, fetched, hear_clip
 from .time_limit import Deadline

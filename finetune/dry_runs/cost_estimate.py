@@ -274,7 +274,7 @@ def time_training(
         known ([`TimeModel`], *optional*): passes that were timed already, to which longer ones are added.
     """
     model, args = trainer.model, trainer.args
-    vectors = clips.vector_targets or bool(trainer.augmentation and trainer.augmentation.mixup_probability)
+    vectors = clips.vector_targets or bool(trainer.augmentation and trainer.augmentation.label_mixing_strengths)
 
     def run(number: int, frames: int):
         shape = (number, model.config.num_labels) if vectors else (number,)

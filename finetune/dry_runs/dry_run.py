@@ -23,7 +23,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTConfig, ASTFeatureExtractor
 from modeling_ast.audio import AudioError, AudioReader
-from modeling_ast.features.log_mel import num_frames, num_samples
+from modeling_ast.features.kaldi import num_frames
 from modeling_ast.system.atomic_files import open_atomically, temporary_folder
 
 from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments
@@ -103,7 +103,7 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
         deadline = limit.share(LOOKING, later=PREPARING + PICTURE + COST)
         looked = describe_clips(data, feature_extractor, config, data_args, training_args, deadline)
         report = looked.report
-        cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
+        cache = waveform_cache(data_args, feature_extractor, augmentation_args.augmentation())
         if cache is not None:
             report["waveform_cache_bytes"] = cache_space(cache, data.splits, training_args.seed)
         print(*data_lines(report), sep="\n", flush=True)
@@ -227,7 +227,7 @@ def describe_clips(
     shown = tqdm(read, desc="decoding", unit="clip", disable=None, leave=False)  # on a terminal only
     sample: list[dict] = []
     reader = clip_reader(data_args, feature_extractor)
-    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
+    longest = feature_extractor.max_samples
     facts, bad = look_at_clips(noted(shown, sample), reader, longest, fetch=streamed, deadline=deadline)
     report["looked_at"]["clips"] = len(seen)
     report["looked_at"]["out_of_time"] = not deadline.left
@@ -263,7 +263,7 @@ def seconds_to_read(sample: list[dict], feature_extractor: ASTFeatureExtractor, 
     deadline, start = Deadline(READING_SECONDS), time.perf_counter()
     for audio in sample:
         with contextlib.suppress(AudioError):  # which was said of it
-            waveform = hear_clip(fetched(audio), reader, num_samples(feature_extractor.max_length, rate)).waveform
+            waveform = hear_clip(fetched(audio), reader, feature_extractor.max_samples).waveform
             feature_extractor(waveform, sampling_rate=rate)
         number += 1
         if not deadline.left:

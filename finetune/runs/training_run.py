@@ -4,7 +4,7 @@
 the rest. Their stages stand below them in the order in which they are called; each can be imported and used alone.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
@@ -17,14 +17,14 @@ from model_card.run_summary import features_section, versions
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import NEW_RESAMPLER, AudioReader
 from modeling_ast.configuration_ast import LOGITS_ALONE
-from modeling_ast.features.log_mel import num_frames, num_samples
+from modeling_ast.features.kaldi import num_frames
 from modeling_ast.loading import check_model_name
 
 from ..arguments.command_line import given_fields, merged_recipe
 from ..arguments.conflicts import wrong_way_round
 from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments, OptimizationArguments
 from ..arguments.training_fields import unheeded_notes
-from ..clip_sets.augmentation import Augmentation, samples_needed
+from ..augmentations.augmentation import Augmentation
 from ..clip_sets.clip_datasets import clip_dataset, clip_reader
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.collator import ASTDataCollator, model_inputs
@@ -136,7 +136,8 @@ def _prepare_trainer(
     model_args, data_args, augmentation_args, optimization_args, training_args = arguments
     feature_extractor = build_feature_extractor(model_args, data_args)
     reader = clip_reader(data_args, feature_extractor)
-    cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
+    augmentation = augmentation_args.augmentation()
+    cache = waveform_cache(data_args, feature_extractor, augmentation)
     noted: list[NotedClip] = []
     num_workers = training_args.dataloader_num_workers
     splits, split_method, notes, skipped = prepare_data(
@@ -152,7 +153,6 @@ def _prepare_trainer(
     print_stage(1, "\n  ".join(["; ".join([f"data: {sizes}, split {split_method}", *in_line]), *lists]))
 
     problem_type = problem_type_of_labels(splits["train"], optimization_args.loss)
-    augmentation = Augmentation(**asdict(augmentation_args))
     clips = build_datasets(splits, feature_extractor, augmentation, training_args.seed, problem_type, reader)
     for dataset in clips.values():
         dataset.said.add(note.text for clip in noted for note in clip.notes)
@@ -284,7 +284,7 @@ def prepare_data(
         DataError: see [`load_splits`], [`look_at_every_clip`] and [`check_splits`].
     """
     reader = clip_reader(data_args, feature_extractor)
-    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
+    longest = feature_extractor.max_samples
     if data_args.streaming:
         streams, split_method = loaded or load_streams(data_args)
         streams, skipped, notes = check_streams(
@@ -312,14 +312,13 @@ def prepare_data(
 
 
 def waveform_cache(
-    data_args: DataArguments, feature_extractor: ASTFeatureExtractor, max_speed_change: float
+    data_args: DataArguments, feature_extractor: ASTFeatureExtractor, augmentation: Augmentation
 ) -> WaveformCache | None:
     """The cache that was asked for, for as much of each clip as can be heard in training; `None` if there is none."""
     if not data_args.waveform_cache:
         return None
     reader = clip_reader(data_args, feature_extractor)
-    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
-    return WaveformCache(data_args.waveform_cache, reader, samples_needed(longest, max_speed_change))
+    return WaveformCache(data_args.waveform_cache, reader, augmentation.samples_needed(feature_extractor.max_samples))
 
 
 def build_feature_extractor(args: ModelArguments, data_args: DataArguments) -> ASTFeatureExtractor:

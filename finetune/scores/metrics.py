@@ -20,7 +20,7 @@ from sklearn.metrics import (
 )
 
 from modeling_ast.modeling_ast import classification_loss
-from modeling_ast.tagging.tagger import MULTI_LABEL_THRESHOLD
+from modeling_ast.scores import MULTI_LABEL_THRESHOLD
 
 NAMES_SHOWN = 10  # of the classes listed in a note
 # What [`ASTMetrics`] gives, and an epoch can be chosen by; more is better of each.

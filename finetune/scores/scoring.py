@@ -16,7 +16,8 @@ from tqdm import tqdm
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import AudioError, AudioNote, AudioReader
 from modeling_ast.loading import check_model_name
-from modeling_ast.tagging.tagger import AudioTagger, problem_type_of, scores_from_logits
+from modeling_ast.scores import problem_type_of, scores_from_logits
+from modeling_ast.tagging.tagger import AudioTagger
 
 from ..clip_sets.clip_datasets import clip_dataset
 from ..clip_sets.clip_oddities import waveform_oddities

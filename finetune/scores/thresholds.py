@@ -6,7 +6,7 @@ some. The original code has no thresholds: its scores are all of rankings.
 
 import numpy as np
 
-from modeling_ast.tagging.tagger import MULTI_LABEL_THRESHOLD
+from modeling_ast.scores import MULTI_LABEL_THRESHOLD
 
 from ..sources.data_errors import names_in_short
 

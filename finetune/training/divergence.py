@@ -51,7 +51,7 @@ class ReplayedClip:
     """A clip that was given to the model again, alone, with the same draws.
 
     Args:
-        names (`str`): its file, and that of its mixup partner.
+        names (`str`): its file, and those of its mixup partners.
         loss (`float`, *optional*): `None` where no weights are left to compute it with.
         gradient_norm (`float`, *optional*): likewise.
         oddities (`list[str]`): in words what is unusual about its audio.
@@ -301,7 +301,7 @@ class DivergenceWatch(TrainerCallback):
         return clips, weights, refused
 
     def _asked_for_again(self, keys: list) -> Iterator[tuple]:
-        """What the data set is to be asked for, for the same items again, and the sources of each: clip and partner."""
+        """What the data set is to be asked for, for the same items again, and the sources of each: clip and partners."""
         dataset = self.trainer.train_dataset
         if isinstance(dataset, StreamedClips):  # its clips come by again in the same order
             sampler = StreamSampler(dataset, dataset.order_seed)
@@ -309,11 +309,11 @@ class DivergenceWatch(TrainerCallback):
                 sampler.set_epoch(epoch)
                 for clip in sampler:
                     if clip.draws.key in keys:
-                        yield clip, [row for row in (clip.row, clip.partner) if row is not None]
+                        yield clip, [clip.row, *clip.partners.values()]
             return
         for key in keys:
-            partner = dataset.augmentation.draw(dataset.seed, *key[:2], len(dataset), key[2]).partner
-            yield key, [key[1]] if partner is None else [key[1], partner]
+            draws = dataset.augmentation.draw(dataset.seed, *key[:2], len(dataset), key[2])
+            yield key, [key[1], *draws.partners.values()]
 
     def _find_weights(self) -> str | None:
         """Put weights that are numbers into the model; say in words which, or `None` if there are none."""

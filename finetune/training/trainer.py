@@ -26,7 +26,7 @@ from modeling_ast.system.atomic_files import give_usual_mode, sync
 
 from ..arguments.groups import OptimizationArguments
 from ..arguments.training_fields import LOW_RANK_OPTIMIZERS
-from ..clip_sets.augmentation import Augmentation
+from ..augmentations.augmentation import Augmentation
 from ..clip_sets.collator import model_inputs
 from ..clip_sets.sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
 from ..clip_sets.streaming import StreamSampler

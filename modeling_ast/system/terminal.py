@@ -55,6 +55,9 @@ def shell_command(program: str, after_interruption: str | None = START_ANEW) -> 
         after_interruption (`str`): sentence that says what is there then and how to go on; notes that `main` adds to the
             `KeyboardInterrupt` (`add_note`) stand in its place. `None` for a server, which is ended this way: without a word, and
             with 0.
+
+    Returns:
+        A decorator.
     """
 
     def decorate(main: Callable[..., int]) -> Callable[..., int]:
@@ -73,10 +76,13 @@ def shell_command(program: str, after_interruption: str | None = START_ANEW) -> 
 
 
 def storage_failure_in_words(error: OSError) -> str | None:
-    """What to say of a file that cannot be written or read, and what to do; `None` for errors that are about something else.
+    """Say of a file that cannot be written or read what to do.
 
     Args:
         error (`OSError`): of a full or read-only disk, a name that is too long, or a place where the user may not write.
+
+    Returns:
+        A sentence; `None` for errors that are about something else.
     """
     advice = STORAGE_ADVICE.get(error.errno)
     if advice is None:
@@ -93,6 +99,9 @@ def command_imports(program: str) -> Iterator[None]:
 
     Args:
         program (`str`): `ast-NAME`, of the module `run_NAME`; where that is imported by another program, nothing is changed.
+
+    Returns:
+        A context manager.
     """
     if Path(sys.argv[0]).stem not in (program, program.replace("ast-", "run_")):
         yield
@@ -143,6 +152,12 @@ def _ended_in_words(main: Callable[[], int], program: str, after: str | None) ->
 @contextmanager
 def guarded_output(program: str) -> Iterator[None]:
     """Print as [`shell_command`] says; afterwards both streams are as they were.
+
+    Args:
+        program (`str`): the command's name, for messages.
+
+    Returns:
+        A context manager.
 
     Raises:
         OutputEnded: if what is printed can no longer be written.

@@ -25,7 +25,7 @@ import torchaudio
 from damaged_audio import RATE, Damaged, damaged_files, recording
 
 from modeling_ast.tagging.tagger import AudioTagger
-from tests.modeling_ast.tagging.test_tagging import save_checkpoint
+from tests.modeling_ast.tagging.tagged_models import save_checkpoint
 from tests.tiny_trainings import flags, summary_in
 
 pytestmark = pytest.mark.attack

@@ -435,7 +435,7 @@ def test_temporary_files_of_others_lie_where_they_did_before(monkeypatch):
         for name, value in before.items():
             monkeypatch.setenv(name, value)
         environment, folder_before = dict(os.environ), tempfile.gettempdir()
-        with run_demo.temporary_folder() as folder:
+        with run_demo.page_folder() as folder:
             assert os.environ["GRADIO_TEMP_DIR"] == tempfile.gettempdir() == str(folder)
         assert (dict(os.environ), tempfile.gettempdir()) == (environment, folder_before)
 

@@ -27,8 +27,8 @@ from torch.utils.data import DataLoader
 from benchmarks.streaming_memory import write_table
 from finetune.arguments.command_line import parse_arguments
 from finetune.arguments.groups import DataArguments
+from finetune.augmentations.augmentation import Augmentation
 from finetune.clip_sets import waveforms as clip_reading
-from finetune.clip_sets.augmentation import Augmentation
 from finetune.clip_sets.clip_datasets import clip_dataset
 from finetune.clip_sets.normalization import measure_normalization
 from finetune.clip_sets.streaming import StreamError, StreamSampler, hub_sources, load_streams, shuffled
@@ -347,11 +347,12 @@ def test_draws_are_those_of_the_clips_place_and_partners_come_from_the_buffer(ta
         epoch, place, _ = clip.draws.key
         expected = augmentation.draw(5, 3, place, 12)
         assert (epoch, clip.row) == (3, all_rows[place])
-        assert (clip.draws.noise_seed, clip.draws.roll) == (expected.noise_seed, expected.roll)
-        assert (clip.partner is None) == (expected.partner is None)
-        if clip.partner is not None:
-            assert clip.draws.partner in in_buffer
-            assert clip.partner == all_rows[clip.draws.partner]
+        assert clip.draws["noise_and_roll"] == expected["noise_and_roll"]
+        assert clip.draws["mixup"]["weight"] == expected["mixup"]["weight"]
+        assert clip.partners.keys() == clip.draws.partners.keys() == expected.partners.keys()
+        if clip.partners:
+            assert clip.draws.partners["mixup"] in in_buffer
+            assert clip.partners["mixup"] == all_rows[clip.draws.partners["mixup"]]
             partners += 1
     assert 10 < partners < 33
 
@@ -383,7 +384,7 @@ def test_batches_are_asked_for_again_as_they_were_with_a_seed_of_the_data(tmp_pa
     asked = list(trainer._get_train_sampler())
     again = list(trainer.divergence_watch._asked_for_again([clip.draws.key for clip in asked[5:9]]))
     assert [clip.draws.key for clip, _ in again] == [clip.draws.key for clip in asked[5:9]]
-    assert [sources for _, sources in again] == [[clip.row, clip.partner] for clip in asked[5:9]]
+    assert [sources for _, sources in again] == [[clip.row, clip.partners["mixup"]] for clip in asked[5:9]]
 
 
 def test_a_streamed_clip_whose_scores_are_not_numbers_is_named(table):
@@ -402,7 +403,7 @@ def test_keys_of_the_first_epoch_are_those_of_the_training(table):
     assert [clip.draws.key for clip in (first, second)] == [
         clip.draws.key for clip in itertools.islice(clips.training_sampler(9), 2)
     ]
-    assert (plain.row, plain.draws, plain.partner) == (first.row, None, None)
+    assert (plain.row, plain.draws, plain.partners) == (first.row, None, {})
     assert [clip.row for clip in clips.first_keys(3)] == list(itertools.islice(clips.split, 3))
 
 

@@ -35,7 +35,7 @@ from finetune.runs.training_run import prepare_run
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioReader, decode_audio
-from modeling_ast.features.log_mel import is_cut, num_samples
+from modeling_ast.features.kaldi import is_cut, num_samples
 
 pytestmark = pytest.mark.usefixtures("hasty_estimates")
 

@@ -29,7 +29,7 @@ from safetensors.torch import load_file
 
 from finetune import run_finetune
 from finetune.arguments.groups import ASTTrainingArguments, DataArguments
-from finetune.clip_sets.augmentation import Augmentation
+from finetune.augmentations.augmentation import Augmentation
 from finetune.clip_sets.collator import ASTDataCollator
 from finetune.clip_sets.sampling import EpochSampler, class_balanced_weights
 from finetune.clip_sets.waveforms import ASTDataset

@@ -20,7 +20,7 @@ from finetune.scores.scoring import checkpoint_dataset, predict_scores
 from finetune.sources.labels import label_names
 from finetune.training.trainer import ASTTrainer
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
-from modeling_ast.tagging.tagger import label_thresholds
+from modeling_ast.scores import label_thresholds
 
 TINY = {
     "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,

@@ -12,7 +12,9 @@ import pytest
 import soundfile
 
 from finetune.arguments.groups import DataArguments
-from finetune.clip_sets.augmentation import Augmentation, change_speed, mix_waveforms
+from finetune.augmentations.augmentation import Augmentation
+from finetune.augmentations.mixup import mix_waveforms
+from finetune.augmentations.speed_change import change_speed
 from finetune.clip_sets.sampling import EpochSampler
 from finetune.clip_sets.split_checks import check_splits
 from finetune.clip_sets.waveforms import ASTDataset
@@ -790,7 +792,7 @@ def test_the_speed_of_a_training_clip_changes_and_that_of_its_mixup_partner_does
     plain, _ = soundfile.read(tmp_path / "a.wav", dtype="float32")
     lengths = set()
     for epoch in range(20):
-        speed = augmentation.draw(0, epoch, 0, 2).speed
+        speed = augmentation.draw(0, epoch, 0, 2)["speed_change"]["factor"]
         waveform = dataset[(epoch, 0)]["waveform"]
         expected = plain if speed == 1 else change_speed(plain, speed)
         np.testing.assert_array_equal(waveform, expected)
@@ -805,14 +807,15 @@ def test_the_speed_of_a_training_clip_changes_and_that_of_its_mixup_partner_does
     assert min(levels) < -8
     assert max(levels) > 8
     assert np.abs(levels).max() <= 12
-    assert levels[3] == pytest.approx(20 * np.log10(louder.draw(0, 3, 0, 2).gain), abs=1e-4)
+    assert levels[3] == pytest.approx(20 * np.log10(louder.draw(0, 3, 0, 2)["gain"]["factor"]), abs=1e-4)
 
     mixed = ASTDataset(
         splits["train"], AudioReader(), 32_000, Augmentation(mixup_probability=1, max_speed_change=0.3), seed=0
     )
     for epoch in range(10):
         draws = mixed.augmentation.draw(0, epoch, 0, 2)
-        own = change_speed(plain, draws.speed) if draws.speed != 1 else plain
-        partner, _ = soundfile.read(tmp_path / f"{'ab'[draws.partner]}.wav", dtype="float32")
-        expected = mix_waveforms(own, partner, draws.mixing_weight)
+        speed, mixed_in = draws["speed_change"]["factor"], draws["mixup"]
+        own = change_speed(plain, speed) if speed != 1 else plain
+        partner, _ = soundfile.read(tmp_path / f"{'ab'[mixed_in['partner']]}.wav", dtype="float32")
+        expected = mix_waveforms(own, partner, mixed_in["weight"])
         np.testing.assert_array_equal(mixed[(epoch, 0)]["waveform"], expected)

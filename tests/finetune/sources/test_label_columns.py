@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from finetune import run_evaluate
 from finetune.arguments.groups import DataArguments
-from finetune.clip_sets.augmentation import Augmentation
+from finetune.augmentations.augmentation import Augmentation
 from finetune.clip_sets.clip_datasets import clip_dataset
 from finetune.clip_sets.collator import ASTDataCollator
 from finetune.clip_sets.split_checks import check_splits
@@ -183,7 +183,7 @@ def test_mixup_mixes_shares(table):
     clips = ASTDataset(splits["train"], AudioReader(), 1600, Augmentation(mixup_probability=1.0), seed=1)
     for index in range(5):
         item = clips[0, index]
-        weight, partner = item["draws"].mixing_weight, item["draws"].partner
+        weight, partner = (item["draws"]["mixup"][name] for name in ("weight", "partner"))
         expected = weight * SOFT[index] + (1 - weight) * SOFT[partner]
         np.testing.assert_allclose(item["label"], expected, rtol=1e-6)
 
