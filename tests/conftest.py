@@ -4,32 +4,18 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
 
-import base64
 import csv
 import gc
 import shutil
 import signal
 import subprocess
-import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
 import soundfile
 from hub_server import HubServer
-from matplotlib.figure import Figure
+from undrawn_pictures import leave_out_pictures
 
-from modeling_ast.features.log_mel_figure import save_figure
-
-PIXEL = base64.b64decode(
-    b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
-)  # a PNG of one grey pixel
-PLACES_OF_PATHS = {  # among the arguments of what draws a run's pictures
-    "finetune.results.publishing.plot_training_curve": 1,
-    "finetune.results.publishing.plot_confusion_matrix": 2,
-    "finetune.results.publishing.plot_spectrogram_with_prediction": 2,
-    "finetune.dry_runs.dry_run.plot_spectrogram_pairs": 1,
-}
 UNDRAWN = pytest.MonkeyPatch()
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 
@@ -44,20 +30,11 @@ def pytest_collection_finish():
 def pytest_runtest_setup(item: pytest.Item):
     """Leave out the drawing of what a run pictures, half the time of a tiny one; `pytest.mark.pictures` has it drawn.
 
-    Of a training's pictures not even the axes are made. This holds for the fixtures that a test is the first to need, too.
+    This holds for the fixtures that a test is the first to need, too.
     """
     UNDRAWN.undo()
-    if item.get_closest_marker("pictures") is not None:
-        return
-    UNDRAWN.setattr(Figure, "savefig", lambda figure, file, **settings: file.write(PIXEL))
-    for name, place in PLACES_OF_PATHS.items():
-        module, _, function = name.rpartition(".")
-        if module in sys.modules:
-            UNDRAWN.setattr(sys.modules[module], function, partial(_save_an_empty_one, place))
-
-
-def _save_an_empty_one(place: int, *given):
-    save_figure(Figure(), given[place])
+    if item.get_closest_marker("pictures") is None:
+        leave_out_pictures(UNDRAWN)
 
 
 @pytest.fixture

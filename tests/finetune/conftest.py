@@ -1,4 +1,4 @@
-"""What the tests of trainings share: fifteen drum clips of three labels as a table, and a run that has ended."""
+"""What the tests of trainings share: 33 drum clips of three labels as a table, and a run that has ended."""
 
 import csv
 import shutil
@@ -10,12 +10,12 @@ from tiny_trainings import write_recipe
 from finetune.run_finetune import main
 
 FEW_LABELS = ("bell", "hat_closed", "kick")
-TRAINING_CLIPS, TEST_CLIPS = 8, 4  # of a label
+TRAINING_CLIPS, TEST_CLIPS = 8, 3  # of a label
 
 
 @pytest.fixture(scope="session")
 def few_rows(drum_rows) -> list[dict]:
-    """Rows of eight training and four test clips of three drums."""
+    """Rows of eight training and three test clips of three drums."""
     rows = []
     for label in FEW_LABELS:
         for split, count in {"train": TRAINING_CLIPS, "test": TEST_CLIPS}.items():

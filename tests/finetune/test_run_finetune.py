@@ -18,6 +18,7 @@ from finetune.run_finetune import main
 from finetune.runs.training_run import build_model
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, register, unregister
 
+
 def test_a_run_leaves_a_publishable_folder_that_stock_transformers_reads_alike(recipe, tmp_path, drum_rows, capsys):
     assert main([recipe]) == 0
     folder = tmp_path / "run"

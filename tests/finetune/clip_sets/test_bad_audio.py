@@ -86,7 +86,7 @@ def test_a_scored_clip_that_makes_no_numbers_is_named(recipe, clips, tmp_path, c
     soundfile.write(loud, np.tile([1e30, -1e30], 4_000), 16_000, subtype="FLOAT")
     assert main([recipe, "--skip_bad_audio"]) == 1
     error = capsys.readouterr().err
-    assert "scores that are not numbers for 1 of 13 clips, and numbers for the others" in error
+    assert "scores that are not numbers for 1 of 10 clips, and numbers for the others" in error
     assert f"{loud} (samples up to 1e+30, expected from -1 to 1)" in error
     assert not (tmp_path / "run" / "model.safetensors").exists()
 
@@ -193,7 +193,7 @@ def test_bad_streamed_clips_are_refused_and_all_are_looked_at_where_that_is_aske
     rows = [f"{path},{path.parent.name},{path.parts[-3]}" for path in sorted(clips.rglob("*.*"))]
     (tmp_path / "clips.csv").write_text("\n".join(["path,label,split", *rows]))
     data = DataArguments(dataset_name=str(tmp_path / "clips.csv"), streaming=True, check_audio=check_audio)
-    with pytest.raises(DataError, match="5 of 29 clips looked at cannot be used") as caught:
+    with pytest.raises(DataError, match="5 of 26 clips looked at cannot be used") as caught:
         check_streams(load_streams(data)[0], data, AudioReader(), 16_000)
     assert str(caught.value).endswith(
         "to leave them out" + ("." if check_audio else "; --check_audio looks at every clip.")

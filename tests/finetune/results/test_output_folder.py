@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny_trainings import write_recipe
 from safetensors.torch import load_file, save_file
+from tiny_trainings import write_recipe
 
 from finetune import InputError
 from finetune.arguments.command_line import parse_arguments
@@ -413,7 +413,7 @@ def test_memory_that_is_full_before_the_training_is_told_with_what_to_type(recip
     message = stopped(recipe, capsys, code=2)
     assert "The memory of this machine was full before a training began" in message
     assert str(error) in message
-    assert "Given were --hidden_size 16 --num_hidden_layers 1" in message
+    assert "Given were --hidden_size 32 --num_hidden_layers 1" in message
     assert "Train a smaller model, with a lower --num_hidden_layers or --hidden_size" in message
     assert "pass a lower --max_length" in message
 
