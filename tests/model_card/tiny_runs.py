@@ -1,7 +1,7 @@
 """Real trainings of a few seconds, whose folders the card is rendered from; run as a program it stores two of them anew.
 
-`PYTHONPATH=tests .venv/bin/python tests/model_card/tiny_runs.py && git diff tests/model_card` after a change of what trainings record or of
-the card. What differs from machine to machine (clock, durations, versions) is pinned, and so are the two ids of the Hub,
+`PYTHONPATH=tests .venv/bin/python tests/model_card/tiny_runs.py && git diff tests/model_card` after a change of what
+trainings record or of the card. What differs from machine to machine (clock, durations, versions) is pinned, and so are the two ids of the Hub,
 which a run without a network cannot have; scores and losses are those that the run gave when it was stored.
 """
 
