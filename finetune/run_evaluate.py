@@ -36,17 +36,19 @@ with command_imports("ast-evaluate"):
     from modeling_ast.system.names_as_text import csv_row, in_one_line, spreadsheet_safe
 
     from .arguments.groups import DataArguments
-    from .clip_sets.split_checks import look_at_every_clip
+    from .clip_sets.audio_clips import look_at_every_clip
+    from .clip_sets.clip_datasets import clip_set
+    from .clip_sets.clip_set import ClipSet
     from .clip_sets.waveform_cache import WaveformCache
     from .failures.input_errors import INPUT_ERRORS, said_of
     from .scores.metrics import left_out_note, without_labels_note
     from .scores.scoring import DivergedError, Hearing, common_labels, ensemble_scores, evaluation_section, label_order
     from .sources.annotations import join_annotations, unjoined_in_words
+    from .sources.clips import Clips, load_clips
     from .sources.data_errors import DataError, counted, names_in_short, own_message
     from .sources.labels import SHARE_THAT_COUNTS, is_multi_label
     from .sources.split_names import PREFERRED, named_splits, recognised_split
-    from .sources.splits import Clips, load_clips, parse_clip_labels, with_encoded_labels
-    from .sources.stored_features import NAME_COLUMN, is_precomputed
+    from .sources.splits import parse_clip_labels, with_encoded_labels
     from .training.memory_errors import is_out_of_memory
 
 # The flags of ast-finetune that say which clips there are, with the same defaults and the same help.
@@ -246,7 +248,7 @@ def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments
     return args, clip_args
 
 
-def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str]) -> tuple[datasets.Dataset, str]:
+def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str]) -> tuple[ClipSet, str]:
     """Load the clips to score.
 
     Args:
@@ -255,8 +257,7 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
         labels (`list[str]`): the checkpoint's labels, in output order.
 
     Returns:
-        A data set with the columns `"audio"` (undecoded) and `"label"`, which counts in `labels`; and in words which
-        clips these are.
+        The clips, whose label indices count in `labels`; and in words which clips these are.
 
     Raises:
         DataError: if there is no such split, no clip is left, or one has a label that the checkpoint does not know.
@@ -289,7 +290,7 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
             f"The clips have {names_in_short(unknown)}, which the checkpoint does not know; its labels are {names_in_short(labels)}. Rename "
             f"them, or pass --ignore_labels {quoted} to leave these clips out."
         )
-    return with_encoded_labels(clips, clip_labels, rows, labels).select(rows), words
+    return clip_set(with_encoded_labels(clips, clip_labels, rows, labels).select(rows)), words
 
 
 def _rows_of_split(clips: Clips, split: str, data: DataArguments) -> tuple[list[int], str]:
@@ -317,8 +318,8 @@ def _rows_of_split(clips: Clips, split: str, data: DataArguments) -> tuple[list[
 
 
 def without_bad_audio(
-    args: EvaluationArguments, clip_args: ClipArguments, split: datasets.Dataset, hearing: Hearing
-) -> tuple[datasets.Dataset, list[dict]]:
+    args: EvaluationArguments, clip_args: ClipArguments, split: ClipSet, hearing: Hearing
+) -> tuple[ClipSet, list[dict]]:
     """Decode every clip as the first model hears it, and leave out those that cannot be used.
 
     Returns:
@@ -334,7 +335,7 @@ def without_bad_audio(
     if args.waveform_cache:
         cache = WaveformCache(args.waveform_cache, reader, longest)
     splits, skipped, _ = look_at_every_clip(
-        datasets.DatasetDict(eval=split), clip_args, reader, longest, args.dataloader_num_workers, cache
+        {"eval": split}, clip_args, reader, longest, args.dataloader_num_workers, cache
     )
     for clip in skipped:
         print(f"ast-evaluate: left out: {clip['reason']}", file=sys.stderr)
@@ -342,13 +343,13 @@ def without_bad_audio(
 
 
 def evaluate_models(
-    args: EvaluationArguments, split: datasets.Dataset, words: str, labels: list[str], hearing: Hearing
+    args: EvaluationArguments, split: ClipSet, words: str, labels: list[str], hearing: Hearing
 ) -> tuple[dict[str, dict], np.ndarray]:
     """Score every model and, if there are several, the mean of their probabilities.
 
     Args:
         args ([`EvaluationArguments`]): models, batch size, device.
-        split (`datasets.Dataset`): from [`load_scored_clips`].
+        split ([`ClipSet`]): from [`load_scored_clips`].
         words (`str`): what these clips are called.
         labels (`list[str]`): names in output order.
         hearing ([`Hearing`]): how clips are heard; to which is added what is to be said of them.
@@ -443,21 +444,21 @@ def write_evaluations(
 
 
 def write_predictions(
-    path: str | None, split: datasets.Dataset, labels: list[str], scores: np.ndarray, make_safe: bool = False
+    path: str | None, split: ClipSet, labels: list[str], scores: np.ndarray, make_safe: bool = False
 ):
     """Write a CSV with a row per clip if a file was named: its file, its labels, and the probability of every label."""
     if path is None:
         return
-    several = is_multi_label(split)
     with open_atomically(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         safe = spreadsheet_safe if make_safe else str
         print(csv_row(["file", "truth", *map(safe, labels)]), file=file)
-        column = NAME_COLUMN if is_precomputed(split) else "audio"  # features themselves are not read for this
-        rows = split.select_columns([column, "label"])
-        for number, (row, values) in enumerate(zip(rows, scores, strict=True), 1):
-            truth = SEVERAL_LABELS.join(labels[index] for index in (row["label"] if several else [row["label"]]))
-            name = row[column] if is_precomputed(split) else row["audio"]["path"] or f"clip {number}"
-            print(csv_row([safe(name), safe(truth), *(f"{value:.7g}" for value in values)]), file=file)
+        rows = zip(split.names(), split.label_lists(), scores, strict=True)
+        for number, (name, indices, values) in enumerate(rows, 1):
+            truth = SEVERAL_LABELS.join(labels[index] for index in indices)
+            print(
+                csv_row([safe(name or f"clip {number}"), safe(truth), *(f"{value:.7g}" for value in values)]),
+                file=file,
+            )
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import contextlib
 import io
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,7 @@ from ..training.optimization import HeadOnlyEpochs
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import EpochFolders
 from .clip_statistics import longest_of_batches
-from .time_limit import PROPOSALS, SCORING, STEPS, Deadline, TimeLimit
+from .time_limit import CLIPS_READ, PROPOSALS, SCORING, STEPS, Deadline, TimeLimit, seconds_to_read
 from .time_model import TimeModel, Trainable, operations, shapes_to_time, time_passes, tokens_of, wait_for
 
 ENOUGH_STEPS, MOST_STEPS = 10, 50  # measured at least, and at most if they take no longer than
@@ -37,7 +38,6 @@ ENOUGH_SECONDS = 3.0
 FEWEST_STEPS = 3  # of slow steps so few are enough
 RANGE = (10, 90)  # percentiles of the steps that are told as fast and slow
 EVALUATED_BATCHES = (1, 5)  # two passes of different length tell what starting one costs
-CLIPS_READ, READING_SECONDS = 16, 1.5  # at most, to tell how long reading one takes
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def estimate_cost(
         training=training,
         scoring=time_scoring(trainer, limit.share(SCORING / 2, later=PROPOSALS)),
         update=0.0,
-        reading=seconds_to_read(clips["train"], READING_SECONDS) / max(1, args.dataloader_num_workers),
+        reading=seconds_to_read(_read_first(clips["train"])) / max(1, args.dataloader_num_workers),
         batch_size=min(args.train_batch_size, len(clips["train"])),
         accumulation=args.gradient_accumulation_steps,
         eval_batch_size=args.eval_batch_size,
@@ -353,15 +353,10 @@ def memory_of_step(trainer: ASTTrainer, training: TimeModel, before: int, batch_
     return int(before + 3 * learning + kept * growth)
 
 
-def seconds_to_read(clips: ClipDataset, seconds: float) -> float:
-    """Seconds in which a clip is read, as the mean over a few that are read in about so many seconds."""
-    deadline, start, number = Deadline(seconds), time.perf_counter(), 0
+def _read_first(clips: ClipDataset) -> Iterator[dict]:
+    """Items of the first clips, each read when it is asked for."""
     for key in clips.first_keys(min(CLIPS_READ, len(clips))):
-        clips[key]
-        number += 1
-        if not deadline.left:
-            break
-    return (time.perf_counter() - start) / number
+        yield clips[key]
 
 
 def count_steps(trainer: ASTTrainer) -> Steps:

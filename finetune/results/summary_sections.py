@@ -1,18 +1,13 @@
 """The sections of `run_summary.json` that a training writes: what it was given and what came out."""
 
-import hashlib
-import itertools
-import os
 import platform
 import re
 import resource
 import sys
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-import datasets
 import torch
 from transformers.trainer_utils import TrainOutput
 
@@ -30,12 +25,9 @@ from ..arguments.groups import (
     local_or_shipped,
 )
 from ..clip_sets.clip_notes import NotedClip
-from ..clip_sets.precomputed import digest_of_features
-from ..clip_sets.streaming import ClipStream
-from ..sources.audio_columns import audio_paths, audio_sizes
+from ..clip_sets.clip_set import ClipSet
 from ..sources.folders import data_folder
-from ..sources.labels import SHARE_THAT_COUNTS, has_soft_labels, label_lists, label_names, share_lists
-from ..sources.stored_features import is_precomputed
+from ..sources.labels import SHARE_THAT_COUNTS, has_soft_labels
 from ..sources.tables import TABLE_SUFFIXES
 from ..training.run_folder import BEST_CHECKPOINT, FREE_SETTINGS
 
@@ -85,8 +77,17 @@ def license_in_words(license: str | None, start: str) -> str:
     return f"licence {license}, that of {start}; otherwise pass --license"
 
 
-def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method: str) -> dict:
-    """Where the clips came from, how they were split, how many there are of each label."""
+def data_section(args: DataArguments, splits: dict[str, ClipSet], split_method: str) -> dict:
+    """Tell where the clips came from, how they were split, and how many there are of each label.
+
+    Args:
+        args ([`DataArguments`]): what splits and columns are called.
+        splits (`dict[str, ClipSet]`): of the run, by side.
+        split_method (`str`): how they were made, in words.
+
+    Returns:
+        The section `data` of the run summary.
+    """
     name = hub_id_or_none(args.dataset_name) or _local_name(args)
     hub_id = hub_id_or_none(args.dataset_name)
     section = {
@@ -103,8 +104,8 @@ def data_section(args: DataArguments, splits: datasets.DatasetDict, split_method
         "split_method": split_method,
         "splits": {_split_name(args, side): _describe_split(split) for side, split in splits.items()},
     }
-    if "license" in splits["train"].column_names:
-        licenses = {name for split in splits.values() for name in _licenses(split)}
+    if splits["train"].licenses is not None:
+        licenses = {name for split in splits.values() for name in split.licenses or ()}
         section["license"] = sorted(filter(None, licenses))
     return section
 
@@ -143,21 +144,8 @@ def _split_name(args: DataArguments, side: str) -> str:
     return names[side] or side
 
 
-def _licenses(split: datasets.Dataset | ClipStream) -> list[str]:
-    return split.licenses if isinstance(split, ClipStream) else split.unique("license")
-
-
-def _describe_split(split: datasets.Dataset | ClipStream) -> dict:
-    return {"clips": len(split), "label_counts": label_counts(split)}
-
-
-def label_counts(split: datasets.Dataset | ClipStream) -> dict[str, int]:
-    """Clips of every label, by its name, in the order of the model's outputs; of soft labels those where it counts."""
-    if isinstance(split, ClipStream):
-        counts = split.label_counts.tolist()
-    else:
-        counts = Counter(itertools.chain.from_iterable(label_lists(split)))
-    return {name: counts[label] for label, name in enumerate(label_names(split))}
+def _describe_split(split: ClipSet) -> dict:
+    return {"clips": len(split), "label_counts": split.counts_by_label()}
 
 
 def model_section(model) -> dict:
@@ -214,14 +202,17 @@ def _schedule_in_words(args: ASTTrainingArguments, optimization: OptimizationArg
     )
 
 
-def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
+def identity(summary: dict, splits: dict[str, ClipSet]) -> dict:
     """What two runs must have in common for one to go on with the other's checkpoint.
 
     Args:
         summary (`dict`): the sections that are known before training.
-        splits (`datasets.DatasetDict`): the clips, of which names, sizes and labels count, not where they lie.
+        splits (`dict[str, ClipSet]`): the clips, of which names, sizes and labels count, not where they lie.
+
+    Returns:
+        Names of what has to be the same, and its values.
     """
-    clips = {side: digest_of_clips(split) for side, split in splits.items()}
+    clips = {side: split.digest() for side, split in splits.items()}
     training = {name: value for name, value in summary["training"].items() if name not in FREE_SETTINGS}
     # Older runs say nothing of it and were made with the one that is meant where none is named.
     features = {name: value for name, value in summary["features"].items() if (name, value) != RESAMPLER_OF_OLD_RUNS}
@@ -236,23 +227,6 @@ def identity(summary: dict, splits: datasets.DatasetDict) -> dict:
         "training settings": training,
         BEST_CHECKPOINT: summary["training"].get("metric_for_best_model"),
     }
-
-
-def digest_of_clips(split: datasets.Dataset | ClipStream) -> str:
-    """SHA-256 over the clips' names, sizes in bytes and labels, in their order; where they lie does not count.
-
-    That of a stream was taken in its first pass, without the sizes, and without names where it holds the audio itself.
-    """
-    if isinstance(split, ClipStream):
-        return split.digest
-    if is_precomputed(split):
-        return digest_of_features(split)
-    digest = hashlib.sha256()
-    labels = share_lists(split) or split["label"][:]
-    for path, size, label in zip(audio_paths(split), audio_sizes(split), labels, strict=True):
-        name = os.path.basename(path).encode() if path else b""
-        digest.update(name + f"\0{size} {label}\0".encode())
-    return digest.hexdigest()
 
 
 def history_section(log_history: list[dict]) -> list[dict]:

@@ -4,6 +4,7 @@
 the rest. Their stages stand below them in the order in which they are called; each can be imported and used alone.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,12 +26,11 @@ from ..arguments.conflicts import wrong_way_round
 from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments, OptimizationArguments
 from ..arguments.training_fields import unheeded_notes
 from ..augmentations.augmentation import Augmentation
-from ..clip_sets.clip_datasets import clip_dataset, clip_reader
+from ..clip_sets.clip_datasets import clip_reader, clip_sets, load_clip_sets
 from ..clip_sets.clip_notes import NotedClip
+from ..clip_sets.clip_set import Checks, ClipSet
 from ..clip_sets.collator import ASTDataCollator, model_inputs
 from ..clip_sets.normalization import measure_normalization, normalized_batch_warning, refuse_waveform_statistics
-from ..clip_sets.split_checks import check_precomputed_splits, check_splits, check_streams, look_at_every_clip
-from ..clip_sets.streaming import load_streams
 from ..clip_sets.waveform_cache import WaveformCache
 from ..clip_sets.waveforms import ClipDataset, UsableWaveforms
 from ..failures.input_errors import input_errors_in_words
@@ -43,11 +43,7 @@ from ..results.pushing import check_push, push_finished_run
 from ..scores.metrics import ASTMetrics, left_out_note, mean_loss, without_labels_note
 from ..scores.scoring import PROBLEM_TYPES, probabilities
 from ..scores.thresholds import not_chosen_note
-from ..sources.annotations import unjoined_note
-from ..sources.grouping import torn_recordings_note
 from ..sources.labels import is_multi_label, label_names
-from ..sources.splits import load_splits
-from ..sources.stored_features import is_precomputed
 from ..training.lora import (
     add_adapters,
     frozen_weights_digest,
@@ -96,7 +92,7 @@ class PreparedRun:
 def prepare_run(
     argv: list[str],
     arguments: tuple,
-    loaded: tuple[datasets.DatasetDict, str] | None = None,
+    loaded: tuple[Mapping[str, ClipSet | datasets.Dataset], str] | None = None,
     looks: Looks | None = None,
 ) -> PreparedRun:
     """Check the input, load the clips, build the model and its trainer, make the output folder.
@@ -104,7 +100,8 @@ def prepare_run(
     Args:
         argv (`list[str]`): the command line, for the saved recipe and the summary.
         arguments (`tuple`): what [`parse_arguments`] makes of it.
-        loaded (`tuple`, *optional*): splits and how they were made, if they are not to be loaded here.
+        loaded (`tuple`, *optional*): splits by side, of any kind (see [`clip_set`]), and how they were made in words, if
+            they are not to be loaded here.
         looks ([`Looks`], *optional*): what is decoded before the training, other than usual.
 
     Raises:
@@ -130,7 +127,7 @@ def prepare_run(
 
 
 def _prepare_trainer(
-    argv: list[str], arguments: tuple, loaded: tuple[datasets.DatasetDict, str] | None, looks: Looks
+    argv: list[str], arguments: tuple, loaded: tuple[Mapping, str] | None, looks: Looks
 ) -> tuple[ASTTrainer, dict[str, ClipDataset], dict]:
     """The first three stages: trainer, data sets, and what is known of the run before it is trained."""
     model_args, data_args, augmentation_args, optimization_args, training_args = arguments
@@ -266,49 +263,47 @@ def prepare_data(
     data_args: DataArguments,
     feature_extractor: ASTFeatureExtractor,
     seed: int,
-    loaded: tuple[datasets.DatasetDict, str] | None = None,
+    loaded: tuple[Mapping[str, ClipSet | datasets.Dataset], str] | None = None,
     cache: WaveformCache | None = None,
     num_workers: int = 0,
     files_known: bool = False,
     noted: list[NotedClip] | None = None,
-) -> tuple[datasets.DatasetDict, str, list[str], list[dict]]:
-    """Load, split and check the clips, and fill the waveform cache if there is one; see [`Looks`] for `files_known`.
+) -> tuple[dict[str, ClipSet], str, list[str], list[dict]]:
+    """Load, split and check the clips, and fill the waveform cache if there is one.
 
-    Clips of which there is something to be said are added to `noted`.
+    Args:
+        data_args ([`DataArguments`]): where the clips are, and which checks are asked for.
+        feature_extractor ([`ASTFeatureExtractor`]): what the model hears of a clip.
+        seed (`int`): seed of a split that has to be made.
+        loaded (`tuple`, *optional*): as of [`prepare_run`].
+        cache ([`WaveformCache`], *optional*): where decoded clips are kept.
+        num_workers (`int`, defaults to 0): processes that decode.
+        files_known (`bool`, defaults to `False`): see [`Looks`].
+        noted (`list[NotedClip]`, *optional*): to which clips are added of which there is something to be said.
 
     Returns:
         The splits, in words how they were made, what else the user should know, and which clips were left out because
-        they cannot be used; see [`look_at_every_clip`].
+        they cannot be used; see [`Checked`].
 
     Raises:
-        DataError: see [`load_splits`], [`look_at_every_clip`] and [`check_splits`].
+        DataError: see [`load_clip_sets`] and [`ClipSet.check`].
     """
-    reader = clip_reader(data_args, feature_extractor)
-    longest = feature_extractor.max_samples
-    if data_args.streaming:
-        streams, split_method = loaded or load_streams(data_args)
-        streams, skipped, notes = check_streams(
-            streams,
-            data_args,
-            reader,
-            longest,
-            num_workers,
-            noted,
-            **({"num_checked": 0} if files_known else {}),
-        )
-        return streams, split_method, notes, skipped
-    splits, split_method = loaded or load_splits(data_args, seed)
-    advice = (torn_recordings_note(splits, split_method, data_args), unjoined_note(splits, data_args))
-    hints = [note for note in advice if note]
-    if is_precomputed(splits["train"]):
-        splits, notes = check_precomputed_splits(splits, data_args, feature_extractor)
-        return splits, split_method, hints + notes, []
-    skipped, notes = [], []
-    looked_at = cache is not None or data_args.skip_bad_audio
-    if looked_at:
-        splits, skipped, notes = look_at_every_clip(splits, data_args, reader, longest, num_workers, cache, noted)
-    splits, more_notes = check_splits(splits, data_args, reader, longest, looked_at or files_known, noted)
-    return splits, split_method, hints + notes + more_notes, skipped
+    if loaded is None:
+        splits, split_method = load_clip_sets(data_args, seed)
+    else:
+        splits, split_method = clip_sets(loaded[0]), loaded[1]
+    checks = Checks(
+        data_args,
+        feature_extractor,
+        clip_reader(data_args, feature_extractor),
+        split_method,
+        num_workers,
+        cache,
+        files_known,
+        [] if noted is None else noted,
+    )
+    checked = splits["train"].check(splits, checks)
+    return checked.splits, split_method, checked.notes, checked.skipped
 
 
 def waveform_cache(
@@ -338,7 +333,7 @@ def build_feature_extractor(args: ModelArguments, data_args: DataArguments) -> A
     return extractor
 
 
-def problem_type_of_labels(split: datasets.Dataset, loss: str | None) -> str:
+def problem_type_of_labels(split: ClipSet, loss: str | None) -> str:
     """The kind of problem that labels and loss make.
 
     Raises:
@@ -363,7 +358,7 @@ def refuse_smoothed_vectors(args: ASTTrainingArguments, problem_type: str):
 
 
 def build_datasets(
-    splits: datasets.DatasetDict,
+    splits: dict[str, ClipSet],
     feature_extractor: ASTFeatureExtractor,
     augmentation: Augmentation,
     seed: int,
@@ -372,8 +367,7 @@ def build_datasets(
 ) -> dict[str, ClipDataset]:
     """A data set for each split; that of the training clips is augmented."""
     return {
-        name: clip_dataset(
-            split,
+        name: split.dataset(
             feature_extractor,
             augmentation if name == "train" else None,
             seed,
@@ -413,7 +407,7 @@ def set_normalization(
         measured = measure_normalization(train_dataset.sample(data_args.normalization_clips, seed), feature_extractor)
         feature_extractor.mean, feature_extractor.std = measured.mean, measured.std
         of_all = f"{measured.clips} of {len(train_dataset)} training clips"
-        if data_args.streaming and measured.clips < len(train_dataset):
+        if not train_dataset.at_hand and measured.clips < len(train_dataset):
             of_all = f"the first {measured.clips} of {len(train_dataset)} shuffled training clips"
         words, origin = f"measured on {of_all} ({measured.frames} unpadded frames)", "the training clips"
     refuse_waveform_statistics(feature_extractor.mean, feature_extractor.std, origin)
@@ -467,7 +461,7 @@ def build_model(
 def describe_run(
     argv: list[str],
     arguments: tuple,
-    splits: datasets.DatasetDict,
+    splits: dict[str, ClipSet],
     split_method: str,
     feature_extractor: ASTFeatureExtractor,
     normalization: str,

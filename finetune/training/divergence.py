@@ -7,7 +7,6 @@ every 50, whatever the logging strategy. Nothing is evaluated or saved before th
 
 import math
 import statistics
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from transformers import TrainerCallback
 from modeling_ast.audio import AudioError
 
 from ..clip_sets.clip_oddities import feature_oddities, waveform_oddities
-from ..clip_sets.streaming import StreamedClips, StreamSampler
-from ..clip_sets.waveforms import clip_name
 from ..scores.scoring import DivergedError
 from ..sources.data_errors import NAMES_SHOWN
 from .checkpoint_files import fault_of
@@ -281,7 +278,7 @@ class DivergenceWatch(TrainerCallback):
         dataset = trainer.train_dataset
         weights = self._find_weights()
         clips, refused = [], []
-        for key, sources in self._asked_for_again(keys):
+        for key, sources, names in dataset.replay(keys):
             try:
                 item = dataset[key]
                 waveforms = list(dataset.waveforms(sources)) if "waveform" in item else []
@@ -293,27 +290,9 @@ class DivergenceWatch(TrainerCallback):
             loss, norm = (None, None) if weights is None else self._loss_and_gradient_norm(inputs)
             odd = {word: None for waveform in waveforms for word in waveform_oddities(waveform)}
             odd |= dict.fromkeys(feature_oddities(features))
-            names = [
-                clip_name(source["audio"]) if isinstance(source, dict) else dataset.name(source) for source in sources
-            ]
             clips.append(ReplayedClip(" mixed with ".join(names), loss, norm, list(odd)))
         trainer.model.zero_grad()
         return clips, weights, refused
-
-    def _asked_for_again(self, keys: list) -> Iterator[tuple]:
-        """What the data set is to be asked for, for the same items again, and the sources of each: clip and partners."""
-        dataset = self.trainer.train_dataset
-        if isinstance(dataset, StreamedClips):  # its clips come by again in the same order
-            sampler = StreamSampler(dataset, dataset.order_seed)
-            for epoch in sorted({epoch for epoch, *_ in keys}):
-                sampler.set_epoch(epoch)
-                for clip in sampler:
-                    if clip.draws.key in keys:
-                        yield clip, [clip.row, *clip.partners.values()]
-            return
-        for key in keys:
-            draws = dataset.augmentation.draw(dataset.seed, *key[:2], len(dataset), key[2])
-            yield key, [key[1], *draws.partners.values()]
 
     def _find_weights(self) -> str | None:
         """Put weights that are numbers into the model; say in words which, or `None` if there are none."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import CommitInfo, HfApi
 from torch.distributed.tensor import DTensor
-from torch.utils.data import SequentialSampler
+from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback
 from transformers.optimization import get_scheduler
@@ -29,7 +29,6 @@ from ..arguments.training_fields import LOW_RANK_OPTIMIZERS
 from ..augmentations.augmentation import Augmentation
 from ..clip_sets.collator import model_inputs
 from ..clip_sets.sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
-from ..clip_sets.streaming import StreamSampler
 from ..results.pushing import check_push, write_trainer_card
 from .checkpoint_files import best_checkpoint, fault_of_weights, states_of_this_training
 from .divergence import DivergenceWatch
@@ -128,13 +127,14 @@ class ASTTrainer(Trainer):
         finally:
             self.args.dataloader_drop_last = drop_last
 
-    def _get_train_sampler(self, train_dataset=None) -> EpochSampler | StreamSampler:
+    def _get_train_sampler(self, train_dataset=None) -> Sampler:
         dataset = self.train_dataset if train_dataset is None else train_dataset
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         if hasattr(dataset, "training_sampler"):  # it has an order of its own
             return self._told_of_epochs(dataset.training_sampler(seed))
         grouped = self.args.train_sampling_strategy == "group_by_length"
-        if grouped and not hasattr(dataset, "lengths"):
+        lengths = dataset.lengths() if grouped and hasattr(dataset, "lengths") else None
+        if grouped and lengths is None:
             raise ValueError(
                 f"train_sampling_strategy='group_by_length' was given, but {type(dataset).__name__} does not tell how long "
                 "its clips are. Pass an ASTDataset, or a data set with a method lengths()."
@@ -148,7 +148,7 @@ class ASTTrainer(Trainer):
         sampler = EpochSampler(
             len(dataset),
             seed,
-            lengths=dataset.lengths() if grouped else None,
+            lengths=lengths,
             group_size=self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
             weights=class_balanced_weights(dataset.label_lists(), dataset.num_labels) if balanced else None,
             distinct=self.args.world_size > 1,  # one process draws with replacement, as in the original
@@ -502,7 +502,7 @@ class ASTTrainer(Trainer):
 
 
 class _SetEpoch(TrainerCallback):
-    def __init__(self, sampler: EpochSampler | StreamSampler):
+    def __init__(self, sampler: Sampler):
         self.sampler = sampler
 
     def on_epoch_begin(self, args, state, control, **kwargs):

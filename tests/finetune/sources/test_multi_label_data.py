@@ -16,8 +16,9 @@ from conversion.original_datasets import ORIGINAL_DATASETS
 from finetune.arguments.groups import DataArguments
 from finetune.augmentations.augmentation import Augmentation
 from finetune.augmentations.mixup import mix_waveforms
+from finetune.clip_sets.audio_clips import check_splits
+from finetune.clip_sets.clip_datasets import clip_sets
 from finetune.clip_sets.collator import ASTDataCollator
-from finetune.clip_sets.split_checks import check_splits
 from finetune.clip_sets.waveforms import ASTDataset
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import is_multi_label, label_lists, label_names, parse_labels, read_label_csv
@@ -75,8 +76,8 @@ def write_original(path, labels, key="data", **changes):
 def load(source, **fields):
     data = DataArguments(dataset_name=str(source), **fields)
     splits, method = load_splits(data, seed=0)
-    splits, notes = check_splits(splits, data, AudioReader(), 16_000)
-    return splits, "; ".join([method, *notes])
+    splits, notes = check_splits(clip_sets(splits), data, AudioReader(), 16_000)
+    return {side: split.rows for side, split in splits.items()}, "; ".join([method, *notes])
 
 
 def in_one(splits):

@@ -327,7 +327,7 @@ def test_folds_take_the_clips_of_all_folders(tree):
 def test_ast_evaluate_finds_the_split_by_the_same_names(tree, split, words):
     clips, said = load_scored_clips(ClipArguments(dataset_name=str(tree("Training", "Testing", "dev"))), split, LABELS)
     assert said == f"the split {words!r}"
-    assert Counter(Path(clip["path"]).parts[-3] for clip in clips["audio"]) == {words: 6}
+    assert Counter(Path(name).parts[-3] for name in clips.names()) == {words: 6}
 
 
 def test_ast_evaluate_takes_the_dev_of_dev_and_eval_for_what_was_trained_on(tree):
