@@ -173,7 +173,7 @@ def test_a_trainer_in_python_pushes_its_model_with_a_card_of_what_it_knows(after
     card = files["README.md"].decode()
     assert "generated_from_trainer" not in card
     assert "# by_hand" in card
-    assert "`snare`" in card
+    assert "`kick`" in card
     assert "trained from scratch" not in card
     assert afternoon.said["again"] == [afternoon.hub.repos["models", "user/by_hand"].branches["later"].sha]
 
