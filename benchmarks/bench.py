@@ -35,10 +35,11 @@ from finetune.clip_sets.collator import ASTDataCollator, model_inputs
 from finetune.clip_sets.sampling import EpochSampler
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import find_audio_files, read_audio
-from modeling_ast.export_onnx import clip_inputs, export_quantized_onnx, open_session
-from modeling_ast.features.log_mel import num_frames
+from modeling_ast.export_onnx import clip_inputs, open_session
+from modeling_ast.features.kaldi import num_frames
 from modeling_ast.layers import linear
 from modeling_ast.layers.patch_grid import patches_along
+from modeling_ast.quantization import export_quantized_onnx
 from modeling_ast.system.atomic_files import open_atomically
 
 from .side_by_side import (

@@ -51,7 +51,11 @@ class Overrides:
     license: str | None = None
 
     def geometry_flags(self) -> dict[str, int]:
-        """The strides and sizes that were typed."""
+        """Take the strides and sizes that were typed.
+
+        Returns:
+            Numbers by the name of their flag.
+        """
         return {name: getattr(self, name) for name in GEOMETRY_FIELDS if getattr(self, name) is not None}
 
 

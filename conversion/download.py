@@ -31,7 +31,7 @@ SIGNATURES = (b"PK\x03\x04", b"\x80")  # what torch.save writes: a zip archive, 
 TIMEOUT = 8.0  # seconds, three times of which are less than the 30 within which silence is said; for the connection and between two pieces of the answer
 PAUSE = 1.0  # seconds between two requests
 FUTILE_REQUESTS = 3  # in a row that bring the file no further than it was, after which a call gives up
-TEMPORARY_STATUS = (408, 416, 429, 500, 502, 503, 504)
+RETRIED_STATUS = (408, 416, 429, 500, 502, 503, 504)
 
 
 class _CutOffError(Exception):
@@ -165,7 +165,7 @@ def _fetch_rest(part: Path, row: ReleasedCheckpoint, bar: tqdm) -> None:
 def _refuse_wrong_answer(response, row: ReleasedCheckpoint, length: int | None) -> None:
     """Judge an answer by its head, before its body is fetched."""
     host, status = response.url.host, f"HTTP {response.status_code}"
-    if response.status_code in TEMPORARY_STATUS:
+    if response.status_code in RETRIED_STATUS:
         raise _CutOffError(f"{host} answers {status}")
     if response.status_code not in (200, 206):
         raise ConversionError(

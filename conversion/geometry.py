@@ -20,7 +20,7 @@ NUM_MEL_BINS = 128  # of all released models
 PAPER_STRIDES = (10, 12, 14, 16)  # of the released checkpoints
 SQUARE_STRIDES = (*PAPER_STRIDES, *(stride for stride in range(PATCH_SIZE, 0, -1) if stride not in PAPER_STRIDES))
 USUAL_LENGTHS = (1024, 512, 128)  # frames: the recipes for AudioSet, ESC-50 and Speech Commands
-LARGEST = 100_000  # of anything typed: a quarter of an hour in frames
+LARGEST_NUMBER = 100_000  # of anything typed: a quarter of an hour in frames
 ANSWERS_SHOWN = 3
 
 
@@ -49,8 +49,8 @@ class PatchGeometry:
             smallest = PATCH_SIZE if item.name in ("max_length", "num_mel_bins") else 1
             if value < smallest:
                 raise ConversionError(f"--{item.name} {value} is too small. Pass {smallest} or more.")
-            if value > LARGEST:
-                raise ConversionError(f"--{item.name} {value} is too large. Pass {LARGEST} or less.")
+            if value > LARGEST_NUMBER:
+                raise ConversionError(f"--{item.name} {value} is too large. Pass {LARGEST_NUMBER} or less.")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -67,7 +67,11 @@ class PatchGeometry:
         return frequency * time
 
     def as_flags(self) -> str:
-        """The flags that say the same."""
+        """Write the flags that say the same.
+
+        Returns:
+            Words of a command line.
+        """
         shown = [field for field in fields(self) if getattr(self, field.name) != field.default]
         return " ".join(f"--{field.name} {getattr(self, field.name)}" for field in shown)
 

@@ -8,6 +8,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors.torch import save_file
 
+from model_card.file_names import WEIGHTS_NAME
 from model_card.render import write_model_card
 from model_card.run_summary import features_section, versions, write_run_summary
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
@@ -19,10 +20,9 @@ from .geometry import HEAD_DIM, PATCH_SIZE, PatchGeometry
 from .verification import CLASSIFIER_EPS, TRANSFORMER_EPS, Agreement, expected_outputs, verify
 from .weight_map import AST_PREFIX, original_to_hub
 
-WEIGHTS_NAME = "model.safetensors"
-FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 FAULTS_SHOWN = 5  # of the tensors that do not fit, in the message about them
-PACKAGES = ("torch", "transformers", "safetensors")
+REPORTED_PACKAGES = ("torch", "transformers", "safetensors")
 
 
 @dataclass
@@ -68,7 +68,7 @@ def write_checkpoint(
     classifier = description.labels is not None
     hub_tensors = original_to_hub(tensors, classifier)
     refuse_odd_numbers(tensors)
-    config = build_config(tensors, description)
+    config = config_of_tensors(tensors, description)
     refuse_misfits(hub_tensors, config)
     with make_folder_atomically(output_dir) as folder:
         if not classifier:  # as the bare model saves itself
@@ -94,14 +94,14 @@ def write_checkpoint(
             "agreement": agreement.as_dict(),
             **({"labels": description.labels, "problem_type": description.problem_type} if classifier else {}),
             "features": features_section(feature_extractor, description.normalization),
-            "environment": versions(PACKAGES),
+            "environment": versions(REPORTED_PACKAGES),
         }
         write_run_summary(folder, summary)
         write_model_card(folder)
     return agreement
 
 
-def build_config(tensors: dict[str, torch.Tensor], description: CheckpointDescription) -> ASTConfig:
+def config_of_tensors(tensors: dict[str, torch.Tensor], description: CheckpointDescription) -> ASTConfig:
     """The configuration of the original's tensors, with the original's two LayerNorm epsilons.
 
     Args:
@@ -175,7 +175,7 @@ def refuse_odd_numbers(tensors: dict[str, torch.Tensor]) -> None:
     Raises:
         ConversionError: if one holds no such floats, or NaN or infinite ones; the first of them are named.
     """
-    faults = [f"{name} is {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in FLOATS]
+    faults = [f"{name} is {tensor.dtype}" for name, tensor in tensors.items() if tensor.dtype not in FLOAT_TYPES]
     _raise_faults(
         "Not every tensor holds floats", faults, "Give a checkpoint in float16, bfloat16, float32 or float64."
     )

@@ -14,9 +14,9 @@ from model_card.run_summary import shown_name, shown_word
 from modeling_ast.layers.patch_grid import GEOMETRY_FIELDS
 from modeling_ast.system.atomic_files import make_parents
 from modeling_ast.system.run_lock import LockedError, hold_lock
-from modeling_ast.system.terminal import shell_command
+from modeling_ast.system.terminal import ended_by, shell_command
 
-from .geometry import HIDDEN_SIZES, LARGEST, PatchGeometry
+from .geometry import HIDDEN_SIZES, LARGEST_NUMBER, PatchGeometry
 from .original_datasets import ORIGINAL_DATASETS
 from .released_checkpoints import RELEASED
 
@@ -34,7 +34,11 @@ IMAGENET_STRIDE = 10  # of the paper's best models
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The command line; flags have no default, they override what is found out."""
+    """Describe the command line; flags have no default, they override what is found out.
+
+    Returns:
+        `argparse.ArgumentParser`.
+    """
     parser = argparse.ArgumentParser(
         prog="ast-convert",
         usage=(
@@ -121,8 +125,8 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
             parser.error("--imagenet_start needs --max_length N, in frames of 10 ms (1024 for 10.24 s)")
         if (arguments.num_labels is None) == (arguments.labels is None):
             parser.error("--imagenet_start needs either --num_labels N or --labels FILE")
-        if arguments.num_labels is not None and not 1 <= arguments.num_labels <= LARGEST:
-            parser.error(f"--num_labels {arguments.num_labels}: expected 1 to {LARGEST}")
+        if arguments.num_labels is not None and not 1 <= arguments.num_labels <= LARGEST_NUMBER:
+            parser.error(f"--num_labels {arguments.num_labels}: expected 1 to {LARGEST_NUMBER}")
     if arguments.normalization:
         mean, std = arguments.normalization
         if not (math.isfinite(mean) and math.isfinite(std) and std > 0):
@@ -136,10 +140,13 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def recorded_command(arguments: argparse.Namespace) -> list[str]:
-    """The command line for the card: of what lies on this machine only the names, no folders.
+    """Write the command line for the card: of what lies on this machine only the names, no folders.
 
     Args:
         arguments (`argparse.Namespace`): from [`parse_arguments`].
+
+    Returns:
+        Program and arguments.
     """
     command = ["ast-convert", *([] if arguments.mode == "checkpoint" else [f"--{arguments.mode}"])]
     command += [shown_word(arguments.source), shown_name(arguments.output)]
@@ -159,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv (`Sequence[str]`, *optional*): arguments after the program's name, by default those of the process.
 
     Returns:
-        `int`: 0, or 1 after a wrong input, which is answered on the error stream.
+        `int`: 0; 2 for wrong input and 1 for a failure, both of which are answered on the error stream; 128 + the signal's
+        number if interrupted.
     """
     arguments = parse_arguments(argv)
     from safetensors import SafetensorError
@@ -176,8 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         reason = " ".join(str(error).split())
         if os.strerror(errno.ENOSPC) in reason and not isinstance(error, ConversionError):
             reason = f"{arguments.output} was not written: {reason}. Make room, or name a place on another disk."
-        print(f"ast-convert: {reason}", file=sys.stderr)
-        return 1
+        return ended_by("ast-convert", error, reason)
     except KeyboardInterrupt as error:
         error.add_note(f"{arguments.output} was not written; type the same command again.")
         raise

@@ -24,7 +24,10 @@ from modeling_ast.system.surroundings import cache_hint
 from .errors import ConversionError
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")  # in this order of preference; both may be sharded
-WRAPPERS = ("model", "state_dict")  # DeiT's release and many training scripts put the tensors below such a key
+KEYS_AROUND_TENSORS = (
+    "model",
+    "state_dict",
+)  # DeiT's release and many training scripts put the tensors below such a key
 
 
 def read_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
@@ -209,7 +212,7 @@ def _state_dict_in(path: Path, content) -> dict[str, torch.Tensor]:
             f"{path} is the state of an optimiser, not a model. The original AST saves the model beside it, as "
             "best_audio_model.pth or audio_model.N.pth; give that file."
         )
-    for wrapper in WRAPPERS:
+    for wrapper in KEYS_AROUND_TENSORS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
     if not isinstance(content, dict) or not content:

@@ -14,7 +14,14 @@ from .geometry import PatchGeometry
 from .original_checkpoint import read_architecture, without_prefix
 from .output_checkpoint import refuse_misfits, refuse_odd_numbers
 from .tensor_files import read_hub_checkpoint, read_state_dict
-from .verification import CLASSIFIER_EPS, TRANSFORMER_EPS, compare, expected_outputs, kind_of_outputs, outputs_of
+from .verification import (
+    CLASSIFIER_EPS,
+    TRANSFORMER_EPS,
+    compare_outputs,
+    expected_outputs,
+    kind_of_outputs,
+    outputs_of,
+)
 from .weight_map import AST_PREFIX, DATA_PARALLEL_PREFIX, hub_names, hub_to_original, original_to_hub
 
 
@@ -91,7 +98,7 @@ def _agreement_of_original(
     if not classifier:
         tensors = {name.removeprefix(AST_PREFIX): tensor for name, tensor in tensors.items()}
     model.load_state_dict(tensors)
-    verified = f"verified: {compare(outputs_of(model, geometry), expected, kind_of_outputs(classifier))}"
+    verified = f"verified: {compare_outputs(outputs_of(model, geometry), expected, kind_of_outputs(classifier))}"
     if epsilons == (TRANSFORMER_EPS, CLASSIFIER_EPS):
         return verified
     for name, module in model.named_modules():

@@ -46,7 +46,11 @@ class Agreement:
         )
 
     def as_dict(self) -> dict:
-        """For the run summary."""
+        """Give the fields for the run summary.
+
+        Returns:
+            Numbers and words by name.
+        """
         return asdict(self)
 
 
@@ -133,7 +137,7 @@ def verify(
     """
     model_class = ASTForAudioClassification if classifier else ASTModel
     model = model_class.from_pretrained(checkpoint_dir, dtype=torch.float32, local_files_only=True).eval()
-    return compare(outputs_of(model, geometry), expected, kind_of_outputs(classifier))
+    return compare_outputs(outputs_of(model, geometry), expected, kind_of_outputs(classifier))
 
 
 def outputs_of(model: ASTForAudioClassification | ASTModel, geometry: PatchGeometry) -> torch.Tensor:
@@ -151,11 +155,18 @@ def outputs_of(model: ASTForAudioClassification | ASTModel, geometry: PatchGeome
 
 
 def kind_of_outputs(classifier: bool) -> str:
-    """What is compared, in words."""
+    """Name what is compared.
+
+    Args:
+        classifier (`bool`): whether the model has one.
+
+    Returns:
+        `"logits"` or `"pooled output"`.
+    """
     return "logits" if classifier else "pooled output"
 
 
-def compare(actual: torch.Tensor, expected: torch.Tensor, outputs: str) -> Agreement:
+def compare_outputs(actual: torch.Tensor, expected: torch.Tensor, outputs: str) -> Agreement:
     """Measure how far two outputs are apart.
 
     Args:

@@ -69,7 +69,7 @@ def _same(tensor: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class Row:
+class TensorRow:
     """One tensor of the original and what it is on the Hub.
 
     Args:
@@ -84,23 +84,30 @@ class Row:
     split: Callable[[torch.Tensor], tuple[torch.Tensor, ...]] = _keep
     merge: Callable[..., torch.Tensor] = _same
 
-    def of_layer(self, layer: int) -> "Row":
-        """The row with the number of a layer in its names."""
+    def of_layer(self, layer: int) -> "TensorRow":
+        """Put the number of a layer into the row's names.
+
+        Args:
+            layer (`int`): counted from 0.
+
+        Returns:
+            [`TensorRow`].
+        """
         hub = tuple(name.format(layer=layer) for name in self.hub)
-        return Row(self.original.format(layer=layer), hub, self.split, self.merge)
+        return TensorRow(self.original.format(layer=layer), hub, self.split, self.merge)
 
 
-def _row(original: str, hub: str) -> Row:
-    return Row(original, (AST_PREFIX + hub,))
+def _row(original: str, hub: str) -> TensorRow:
+    return TensorRow(original, (AST_PREFIX + hub,))
 
 
-def _qkv_row(kind: str) -> Row:
+def _qkv_row(kind: str) -> TensorRow:
     attention = AST_PREFIX + "encoder.layer.{layer}.attention.attention."
     hub = tuple(f"{attention}{name}.{kind}" for name in ("query", "key", "value"))
-    return Row(f"v.blocks.{{layer}}.attn.qkv.{kind}", hub, split_qkv, merge_qkv)
+    return TensorRow(f"v.blocks.{{layer}}.attn.qkv.{kind}", hub, split_qkv, merge_qkv)
 
 
-EMBEDDINGS = (
+EMBEDDING_ROWS = (
     _row("v.cls_token", "embeddings.cls_token"),
     _row("v.dist_token", "embeddings.distillation_token"),
     _row("v.pos_embed", "embeddings.position_embeddings"),
@@ -125,17 +132,17 @@ FINAL_NORM = (
     _row("v.norm.weight", "layernorm.weight"),
     _row("v.norm.bias", "layernorm.bias"),
 )
-CLASSIFIER = (
-    Row("mlp_head.0.weight", ("classifier.layernorm.weight",)),
-    Row("mlp_head.0.bias", ("classifier.layernorm.bias",)),
-    Row("mlp_head.1.weight", ("classifier.dense.weight",)),
-    Row("mlp_head.1.bias", ("classifier.dense.bias",)),
+CLASSIFIER_ROWS = (
+    TensorRow("mlp_head.0.weight", ("classifier.layernorm.weight",)),
+    TensorRow("mlp_head.0.bias", ("classifier.layernorm.bias",)),
+    TensorRow("mlp_head.1.weight", ("classifier.dense.weight",)),
+    TensorRow("mlp_head.1.bias", ("classifier.dense.bias",)),
 )
 # The classifiers of the ImageNet model that AST starts from; it carries them along and never uses them.
 IMAGENET_HEADS = ("v.head.weight", "v.head.bias", "v.head_dist.weight", "v.head_dist.bias")
 
 
-def rows(num_layers: int, classifier: bool = True) -> Iterator[Row]:
+def rows(num_layers: int, classifier: bool = True) -> Iterator[TensorRow]:
     """The table with its layers numbered.
 
     Args:
@@ -143,15 +150,15 @@ def rows(num_layers: int, classifier: bool = True) -> Iterator[Row]:
         classifier (`bool`, defaults to `True`): whether the model has AST's classifier.
 
     Yields:
-        [`Row`], one for each tensor of the original.
+        [`TensorRow`], one for each tensor of the original.
     """
-    yield from EMBEDDINGS
+    yield from EMBEDDING_ROWS
     for layer in range(num_layers):
         for row in LAYER:
             yield row.of_layer(layer)
     yield from FINAL_NORM
     if classifier:
-        yield from CLASSIFIER
+        yield from CLASSIFIER_ROWS
 
 
 def original_to_hub(tensors: dict[str, torch.Tensor], classifier: bool = True) -> dict[str, torch.Tensor]:

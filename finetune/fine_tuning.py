@@ -12,8 +12,9 @@ from .arguments.command_line import NOT_RECORDED, fields_as_flags, parse_argumen
 from .failures.held_folder import held_output_dir
 from .failures.input_errors import input_errors_in_words
 from .runs.training_run import prepare_run, train_run
+from .sources.clips import clips_of_dataset
 from .sources.data_errors import DataError
-from .sources.splits import clips_of_dataset, split_clips
+from .sources.splits import split_clips
 
 IN_PYTHON = "the data set"  # stands where the command line has a name of the data
 # What says where clips are, is read from there, or is done with another command.

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modeling_ast.system.terminal import command_imports, shell_command
+from modeling_ast.system.terminal import FAILED, command_imports, ended_by, exit_code_of, shell_command
 
 with command_imports("ast-evaluate"):
     import datasets
@@ -29,27 +29,28 @@ with command_imports("ast-evaluate"):
         notes_in_words,
         parse_channels,
     )
-    from modeling_ast.features.log_mel import num_samples
+    from modeling_ast.scores import label_thresholds
     from modeling_ast.system.atomic_files import open_atomically
     from modeling_ast.system.hub_answers import hub_answers
     from modeling_ast.system.installation import package_version
     from modeling_ast.system.names_as_text import csv_row, in_one_line, spreadsheet_safe
-    from modeling_ast.tagging.tagger import label_thresholds
 
     from .arguments.given import ArgumentGroup, read_groups
     from .arguments.groups import DataArguments
     from .arguments.void_fields import EFFECTS, Effect, void_fields
-    from .clip_sets.split_checks import look_at_every_clip
+    from .clip_sets.audio_clips import look_at_every_clip
+    from .clip_sets.clip_datasets import clip_set
+    from .clip_sets.clip_set import ClipSet
     from .clip_sets.waveform_cache import WaveformCache
     from .failures.input_errors import INPUT_ERRORS, said_of
     from .scores.metrics import left_out_note, without_labels_note
     from .scores.scoring import DivergedError, Hearing, common_labels, ensemble_scores, evaluation_section, label_order
     from .sources.annotations import join_annotations, unjoined_in_words
+    from .sources.clips import Clips, load_clips
     from .sources.data_errors import DataError, counted, names_in_short, own_message
     from .sources.labels import SHARE_THAT_COUNTS, is_multi_label
     from .sources.split_names import PREFERRED, named_splits, recognised_split
-    from .sources.splits import Clips, load_clips, parse_clip_labels, with_encoded_labels
-    from .sources.stored_features import NAME_COLUMN, is_precomputed
+    from .sources.splits import parse_clip_labels, with_encoded_labels
     from .training.memory_errors import is_out_of_memory
 
 # The flags of ast-finetune that say which clips there are, with the same defaults and the same help.
@@ -185,8 +186,12 @@ class EvaluationArguments(ArgumentGroup):
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line; see `ast-evaluate --help`.
 
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
     Returns:
-        0; 1 if a clip cannot be decoded or a model's scores are not numbers; 2 for wrong arguments.
+        `int`: 0; 2 for wrong input; 1 for a failure: a clip that cannot be decoded, scores that are not numbers, memory or a
+        disk that is full, a file that cannot be written; 128 + the signal's number if interrupted.
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()  # of loading
@@ -203,15 +208,18 @@ def main(argv: list[str] | None = None) -> int:
                 words += f" but {len(skipped)} that cannot be used" if skipped else ""
             print(f"{len(split)} clips, {words}", flush=True)
             evaluations, scores = evaluate_models(args, split, words, labels, hearing)
-            write_predictions(args.predictions, split, labels, scores, args.spreadsheet_safe)
-            noted = dict.fromkeys(note for of_clip in hearing.noted for note in of_clip)
-            write_evaluations(args.output, evaluations, labels, noted, skipped)
     except (AudioError, DivergedError) as error:
         print(f"ast-evaluate: {own_message(error)}", file=sys.stderr)
-        return 1
+        return FAILED
     except INPUT_ERRORS as error:
         print(f"ast-evaluate: {_in_words(error)}", file=sys.stderr)
-        return 2
+        return FAILED if is_out_of_memory(error) else exit_code_of(error, reading=True)
+    try:
+        write_predictions(args.predictions, split, labels, scores, args.spreadsheet_safe)
+        noted = dict.fromkeys(note for of_clip in hearing.noted for note in of_clip)
+        write_evaluations(args.output, evaluations, labels, noted, skipped)
+    except OSError as error:
+        return ended_by("ast-evaluate", error)
     print_evaluations(evaluations, args.per_class)
     odd = notes_in_words(files_of_each_kind(hearing.noted), len(split))
     if odd:
@@ -236,6 +244,12 @@ def _in_words(error: Exception) -> str:
 
 def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments]:
     """Read the flags.
+
+    Args:
+        argv (`list[str]`): arguments after the program's name.
+
+    Returns:
+        `tuple[EvaluationArguments, ClipArguments]`: what to score how, and where the clips are.
 
     Raises:
         ValueError: for values that do not fit together.
@@ -273,7 +287,7 @@ def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments
     return args, clip_args
 
 
-def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str]) -> tuple[datasets.Dataset, str]:
+def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str]) -> tuple[ClipSet, str]:
     """Load the clips to score.
 
     Args:
@@ -282,8 +296,7 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
         labels (`list[str]`): the checkpoint's labels, in output order.
 
     Returns:
-        A data set with the columns `"audio"` (undecoded) and `"label"`, which counts in `labels`; and in words which
-        clips these are.
+        The clips, whose label indices count in `labels`; and in words which clips these are.
 
     Raises:
         DataError: if there is no such split, no clip is left, or one has a label that the checkpoint does not know.
@@ -316,7 +329,7 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
             f"The clips have {names_in_short(unknown)}, which the checkpoint does not know; its labels are {names_in_short(labels)}. Rename "
             f"them, or pass --ignore_labels {quoted} to leave these clips out."
         )
-    return with_encoded_labels(clips, clip_labels, rows, labels).select(rows), words
+    return clip_set(with_encoded_labels(clips, clip_labels, rows, labels).select(rows)), words
 
 
 def _rows_of_split(clips: Clips, split: str, data: DataArguments) -> tuple[list[int], str]:
@@ -344,9 +357,15 @@ def _rows_of_split(clips: Clips, split: str, data: DataArguments) -> tuple[list[
 
 
 def without_bad_audio(
-    args: EvaluationArguments, clip_args: ClipArguments, split: datasets.Dataset, hearing: Hearing
-) -> tuple[datasets.Dataset, list[dict]]:
+    args: EvaluationArguments, clip_args: ClipArguments, split: ClipSet, hearing: Hearing
+) -> tuple[ClipSet, list[dict]]:
     """Decode every clip as the first model hears it, and leave out those that cannot be used.
+
+    Args:
+        args ([`EvaluationArguments`]): models and workers.
+        clip_args (`ClipArguments`): where the clips are.
+        split (`datasets.Dataset`): from [`load_scored_clips`].
+        hearing ([`Hearing`]): how clips are heard.
 
     Returns:
         The others; and of each that was left out, which is also said on the error stream, its `file` and the `reason`.
@@ -357,11 +376,11 @@ def without_bad_audio(
     changes = {} if hearing.channels is None else {"channels": hearing.channels}
     extractor = ASTFeatureExtractor.from_pretrained(args.model_name_or_path[0], **changes)
     reader = extractor.audio_reader(refused=hearing.refused)
-    longest, cache = num_samples(extractor.max_length, reader.sampling_rate), None
+    longest, cache = extractor.max_samples, None
     if args.waveform_cache:
         cache = WaveformCache(args.waveform_cache, reader, longest)
     splits, skipped, _ = look_at_every_clip(
-        datasets.DatasetDict(eval=split), clip_args, reader, longest, args.dataloader_num_workers, cache
+        {"eval": split}, clip_args, reader, longest, args.dataloader_num_workers, cache
     )
     for clip in skipped:
         print(f"ast-evaluate: left out: {clip['reason']}", file=sys.stderr)
@@ -369,13 +388,13 @@ def without_bad_audio(
 
 
 def evaluate_models(
-    args: EvaluationArguments, split: datasets.Dataset, words: str, labels: list[str], hearing: Hearing
+    args: EvaluationArguments, split: ClipSet, words: str, labels: list[str], hearing: Hearing
 ) -> tuple[dict[str, dict], np.ndarray]:
     """Score every model and, if there are several, the mean of their probabilities.
 
     Args:
         args ([`EvaluationArguments`]): models, batch size, device.
-        split (`datasets.Dataset`): from [`load_scored_clips`].
+        split ([`ClipSet`]): from [`load_scored_clips`].
         words (`str`): what these clips are called.
         labels (`list[str]`): names in output order.
         hearing ([`Hearing`]): how clips are heard; to which is added what is to be said of them.
@@ -410,7 +429,12 @@ def evaluate_models(
 
 
 def print_evaluations(evaluations: dict[str, dict], per_class: bool):
-    """Print a table of the models, what was left out, and the classes of the last row if asked for."""
+    """Print a table of the models, what was left out, and the classes of the last row if asked for.
+
+    Args:
+        evaluations (`dict[str, dict]`): from [`evaluate_models`].
+        per_class (`bool`): whether the classes are asked for.
+    """
     print()
     print_table(
         ["model", *METRICS.values()],
@@ -432,7 +456,12 @@ def print_evaluations(evaluations: dict[str, dict], per_class: bool):
 
 
 def print_table(head: list[str], rows: list[list]):
-    """Print a table: the first column to the left, numbers to the right, `-` for what there is not."""
+    """Print a table: the first column to the left, numbers to the right, `-` for what there is not.
+
+    Args:
+        head (`list[str]`): names of the columns.
+        rows (`list[list]`): text, numbers and `None`.
+    """
     texts = [head] + [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
     for name, *values in texts:
@@ -453,7 +482,15 @@ def write_evaluations(
     noted: Iterable[AudioNote] = (),
     skipped: Sequence[dict] = (),
 ):
-    """Write all scores as JSON if a file was named; what is not a number becomes null, as JSON knows no NaN."""
+    """Write all scores as JSON if a file was named; what is not a number becomes null, as JSON knows no NaN.
+
+    Args:
+        path (`str`, *optional*): file to write, all or nothing.
+        evaluations (`dict[str, dict]`): from [`evaluate_models`].
+        labels (`list[str]`): names in output order.
+        noted (iterable of [`AudioNote`]): what is to be said of clips.
+        skipped (`Sequence[dict]`): clips that were left out.
+    """
     if path is None:
         return
     content = {
@@ -470,21 +507,29 @@ def write_evaluations(
 
 
 def write_predictions(
-    path: str | None, split: datasets.Dataset, labels: list[str], scores: np.ndarray, make_safe: bool = False
+    path: str | None, split: ClipSet, labels: list[str], scores: np.ndarray, make_safe: bool = False
 ):
-    """Write a CSV with a row per clip if a file was named: its file, its labels, and the probability of every label."""
+    """Write a CSV with a row per clip if a file was named: its file, its labels, and the probability of every label.
+
+    Args:
+        path (`str`, *optional*): file to write, all or nothing.
+        split (`datasets.Dataset`): the scored clips.
+        labels (`list[str]`): names in output order.
+        scores (`np.ndarray` of shape `(clips, labels)`): scores.
+        make_safe (`bool`, defaults to `False`): whether a spreadsheet takes no name for a formula.
+    """
     if path is None:
         return
-    several = is_multi_label(split)
     with open_atomically(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         safe = spreadsheet_safe if make_safe else str
         print(csv_row(["file", "truth", *map(safe, labels)]), file=file)
-        column = NAME_COLUMN if is_precomputed(split) else "audio"  # features themselves are not read for this
-        rows = split.select_columns([column, "label"])
-        for number, (row, values) in enumerate(zip(rows, scores, strict=True), 1):
-            truth = SEVERAL_LABELS.join(labels[index] for index in (row["label"] if several else [row["label"]]))
-            name = row[column] if is_precomputed(split) else row["audio"]["path"] or f"clip {number}"
-            print(csv_row([safe(name), safe(truth), *(f"{value:.7g}" for value in values)]), file=file)
+        rows = zip(split.names(), split.label_lists(), scores, strict=True)
+        for number, (name, indices, values) in enumerate(rows, 1):
+            truth = SEVERAL_LABELS.join(labels[index] for index in indices)
+            print(
+                csv_row([safe(name or f"clip {number}"), safe(truth), *(f"{value:.7g}" for value in values)]),
+                file=file,
+            )
 
 
 if __name__ == "__main__":

@@ -377,7 +377,11 @@ class ASTModelCardData:
         return results
 
     def front_matter(self) -> ModelCardData:
-        """The card's metadata; `to_yaml()` of the returned object is the block at the top of `README.md`."""
+        """Make the card's metadata.
+
+        Returns:
+            `ModelCardData`, whose `to_yaml()` is the block at the top of `README.md`.
+        """
         results = self.eval_results()
         return ModelCardData(
             license=self.license.lower() if self.license else None,
@@ -393,7 +397,19 @@ class ASTModelCardData:
 
 
 def read_json_object(path: Path, origin: str) -> dict[str, Any]:
-    """Read a JSON object; `origin` says in the error which program should have written the file."""
+    """Read a JSON object.
+
+    Args:
+        path (`Path`): the file.
+        origin (`str`): which program should have written it, in words for the error.
+
+    Returns:
+        Its fields.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: if it is no JSON object.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path.parent} has no {path.name}; {origin}. Give the folder of a finished run.")
     try:

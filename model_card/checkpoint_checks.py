@@ -228,10 +228,13 @@ def check_card(folder: Path) -> list[str]:
 
 
 def is_rendered(folder: Path) -> bool:
-    """Whether the card of a folder is what its run summary gives today, and nobody's own words.
+    """Tell whether the card of a folder is what its run summary gives today, and nobody's own words.
 
     Args:
         folder (`Path`): with a `README.md` that can be read.
+
+    Returns:
+        `bool`.
     """
     if not (folder / RUN_SUMMARY_NAME).is_file():
         return False

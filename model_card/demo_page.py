@@ -28,10 +28,11 @@ from modeling_ast.audio import (
     is_silent,
 )
 from modeling_ast.audio.errors import first_line
-from modeling_ast.features.log_mel import FRAME_SHIFT_MS, is_cut, num_frames
+from modeling_ast.features.kaldi import FRAME_SHIFT_MS, is_cut, num_frames
 from modeling_ast.features.log_mel_figure import DPI
+from modeling_ast.scores import label_thresholds
 from modeling_ast.system.names_as_text import html_text, storable
-from modeling_ast.tagging.tagger import AudioTagger, FileTags, Segment, label_thresholds
+from modeling_ast.tagging.tagger import AudioTagger, FileTags, Segment
 
 logger = logging.getLogger(__name__)
 
@@ -288,7 +289,17 @@ class RecentReader(AudioReader):
     recent: dict = field(default_factory=dict, repr=False, compare=False)
 
     def hear(self, source: str | os.PathLike, name: str | None = None, max_samples: int | None = None) -> Heard:
-        """What [`AudioReader.hear`] gives of the whole file; of one that is no longer there an error."""
+        """Hear a whole file as [`AudioReader.hear`] does, or give what was heard of it just now.
+
+        Args:
+            source, name, max_samples: see [`read_audio`].
+
+        Returns:
+            [`Heard`].
+
+        Raises:
+            AudioError: as [`AudioReader.hear`]; also for a file that is no longer there.
+        """
         try:
             found = os.stat(source)
         except OSError:
@@ -301,11 +312,14 @@ class RecentReader(AudioReader):
 
 
 def page_reader(feature_extractor, max_minutes: float) -> RecentReader:
-    """How a page hears recordings.
+    """Make the reader by which a page hears recordings.
 
     Args:
         feature_extractor ([`ASTFeatureExtractor`]): of the model.
         max_minutes (`float`): of a recording; longer ones are refused, whatever their header says.
+
+    Returns:
+        [`RecentReader`].
     """
     seconds = 60 * max_minutes
     own = feature_extractor.audio_reader()
@@ -353,6 +367,12 @@ def unforeseen(error: Exception) -> str:
     """Say a fault of the page in a line of the terminal, and give the sentence for the visitor.
 
     Gradio would show no word of it, or all of it, with names of this machine's files.
+
+    Args:
+        error (`Exception`): what was raised.
+
+    Returns:
+        The sentence.
     """
     logger.error(f"A recording was not answered, {type(error).__name__}: {first_line(error)}")
     return "This recording met a fault of the page, which is told in its terminal. Try another recording."
@@ -395,7 +415,14 @@ def draw_attention(
 
 
 def picture_html(figure: Figure) -> str:
-    """A figure as a PNG within an `img`, whose text is the figure's title."""
+    """Put a figure as a PNG within an `img`, whose text is the figure's title.
+
+    Args:
+        figure (`Figure`): with a title.
+
+    Returns:
+        HTML.
+    """
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DPI)
     encoded = base64.b64encode(content.getvalue()).decode()
@@ -404,14 +431,29 @@ def picture_html(figure: Figure) -> str:
 
 
 def label_value(tags: FileTags, problem_type: str) -> dict[str, float] | str:
-    """What Gradio's label component shows: scores by label, or a regression's outputs as text."""
+    """Lay out what Gradio's label component shows.
+
+    Args:
+        tags ([`FileTags`]): of a recording.
+        problem_type (`str`): of the model.
+
+    Returns:
+        Scores by label, or a regression's outputs as text.
+    """
     if problem_type == "regression":
         return ", ".join(f"{storable(tag.label)}: {tag.score:.4g}" for tag in tags.labels)
     return {storable(tag.label): tag.score for tag in tags.labels}
 
 
 def message_html(tags: FileTags) -> str:
-    """What stands above the labels: what was not heard of the recording, a paragraph each, escaped."""
+    """Lay out what stands above the labels: what was not heard of the recording.
+
+    Args:
+        tags ([`FileTags`]): of a recording.
+
+    Returns:
+        HTML, a paragraph for each note.
+    """
     return "".join(f'<p role="status">{html_text(note.text)}</p>' for note in tags.notes)
 
 
@@ -502,19 +544,29 @@ def _lane_html(label: str, segments: Sequence[Segment], seconds: float) -> str:
 
 
 def header_html(name: str, description: str | None, license: str | None) -> str:
-    """The page's head, escaped.
+    """Lay out the page's head.
 
     Args:
         name (`str`): of the model.
         description (`str`, *optional*): what it is, in a line.
         license (`str`, *optional*): its licence.
+
+    Returns:
+        HTML, in which all that was given is escaped.
     """
     lines = " ".join(filter(None, (description, license and f"License: {license}.")))
     return f"<h1>{html_text(name)}</h1>" + (f"<p>{html_text(lines)}</p>" if lines else "")
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds: `1:05`, with tenths where there are some: `1:05.5`."""
+    """Write seconds as minutes and seconds.
+
+    Args:
+        seconds (`float`): from the beginning on.
+
+    Returns:
+        Text such as `1:05`, with tenths where there are some: `1:05.5`.
+    """
     tenths = round(seconds * 10)
     text = f"{tenths // 600}:{tenths % 600 // 10:02d}"
     return f"{text}.{tenths % 10}" if tenths % 10 else text

@@ -67,12 +67,15 @@ def inherited_license(base_model: str) -> InheritedLicense:
 
 
 def license_note(license: str | None) -> str | None:
-    """What to know of a licence that may keep the Hub from taking the card; `None` if nothing.
+    """Tell what to know of a licence that may keep the Hub from taking the card.
 
     The Hub's list grows, so that an id which is not known here is not refused here.
 
     Args:
         license (`str`, *optional*): as the user gave it, or as a card says it.
+
+    Returns:
+        A sentence; `None` if there is nothing to say.
     """
     if license is None or license.lower() in _HUB_LICENSES.split():
         return None
@@ -85,10 +88,13 @@ def license_note(license: str | None) -> str | None:
 
 
 def notice_text(notice: dict[str, str]) -> str:
-    """The file `NOTICE`: whose work is in the checkpoint, and the licence that it is under.
+    """Write the file `NOTICE`: whose work is in the checkpoint, and the licence that it is under.
 
     Args:
         notice (`dict[str, str]`): `work`, `address` and `copyright`, each of which may be unknown.
+
+    Returns:
+        The file's text.
     """
     lines = [f"This checkpoint derives from {notice.get('work', 'the work of others')}."]
     if "address" in notice:

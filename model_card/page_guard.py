@@ -164,11 +164,14 @@ class PageGuard:
 def guarded(
     max_megabytes: float, most_waiting: int, hosts: Iterable[str] | None, proxied: Iterable[str]
 ) -> Middleware:
-    """What an app with the page is given as one of its `middleware`.
+    """Make what an app with the page is given as one of its `middleware`.
 
     Args:
         max_megabytes (`float`): of an uploaded file.
         most_waiting, hosts, proxied: see [`PageGuard`].
+
+    Returns:
+        `starlette.middleware.Middleware`.
     """
     return Middleware(
         PageGuard,

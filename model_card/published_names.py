@@ -102,10 +102,13 @@ def _places(value, is_local: bool) -> list[str]:
 
 
 def read_recipe(path: Path) -> dict | None:
-    """The fields of a saved recipe; `None` if they cannot be read.
+    """Read the fields of a saved recipe.
 
     Args:
         path (`Path`): of `recipe.yaml`.
+
+    Returns:
+        The fields; `None` if they cannot be read.
     """
     try:
         fields = read_yaml(path.read_text(encoding="utf-8-sig"), str(path))
@@ -117,7 +120,8 @@ def read_recipe(path: Path) -> dict | None:
 def without_names(
     files: Mapping[str, Path], folder: Path, written: Path, repo_id: str, renders: bool
 ) -> dict[str, Path]:
-    """The files without the names of a user's files and folders: clips are numbered, what the recipe says of places is out.
+    """Take the names of a user's files and folders out of files: clips are numbered, what the recipe says of places is
+    out.
 
     Args:
         files (`Mapping[str, Path]`): those that are published.
@@ -125,6 +129,9 @@ def without_names(
         written (`Path`): where changed copies go.
         repo_id (`str`): of the repository, for the card.
         renders (`bool`): whether the card is written anew; one that somebody edited stays as it is.
+
+    Returns:
+        By its name on the Hub, each file or its changed copy.
     """
     changed, place = dict(files), written / "hidden" / folder.resolve().name
     place.mkdir(parents=True)

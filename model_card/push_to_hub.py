@@ -40,6 +40,7 @@ from tqdm import tqdm
 
 from modeling_ast.system.atomic_files import temporary_folder
 from modeling_ast.system.hub_answers import HubSilentError, hub_answers, interruptibly
+from modeling_ast.system.terminal import FAILED
 
 from .checkpoint_checks import check_checkpoint, files_to_publish, is_rendered
 from .file_names import ADAPTER_FILES, CARD_NAME, PICTURES, RECIPE_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_PART
@@ -61,7 +62,16 @@ _Result = TypeVar("_Result")
 
 
 class PushError(ValueError):
-    """Something cannot be published; the message says why, and what to type."""
+    """Something cannot be published; the message says why, and what to type.
+
+    Args:
+        message (`str`): in words.
+        exit_code (`int`, *optional*): of a command that ends by it, if that is not what it was given.
+    """
+
+    def __init__(self, message: str, exit_code: int | None = None):
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True)
@@ -244,7 +254,15 @@ def _publish_page(
 
 
 def check_names(repo_id: str, revision: str | None):
-    """Raise a [`PushError`] for what cannot be the id of a repository with its owner, or the name of a branch."""
+    """Check the id of a repository with its owner, and the name of a branch, without a network.
+
+    Args:
+        repo_id (`str`): such as `user/name`.
+        revision (`str`, *optional*): a branch.
+
+    Raises:
+        PushError: for what can be none.
+    """
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -296,11 +314,14 @@ def check_access(repository: Repository):
 
 
 def with_owner(name: str, token: str | None = None) -> str:
-    """The id of a repository of the token's owner, if its name has no owner yet.
+    """Complete the id of a repository by the token's owner, if its name has no owner yet.
 
     Args:
         name (`str`): `name` or `user/name`.
         token (`str`, *optional*): see [`Repository`].
+
+    Returns:
+        The id, such as `user/name`.
 
     Raises:
         PushError: if there is no network or no valid token.
@@ -406,7 +427,7 @@ def _patiently(
             pause = next(pauses, None) if temporary and not isinstance(cause, HubSilentError) else None
             if pause is None:
                 way_on = " Try again later: what has arrived is not sent again." if temporary else ""
-                raise PushError(f"{words}{way_on}") from error
+                raise PushError(f"{words}{way_on}", FAILED if temporary else None) from error
             report(f"{words} Trying again in {pause:g} s.")
             time.sleep(pause)
 

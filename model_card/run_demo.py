@@ -19,7 +19,7 @@ from modeling_ast.audio_flags import add_channels_flag
 from modeling_ast.system import atomic_files
 from modeling_ast.system.installation import install_command
 from modeling_ast.system.interruption import raise_if_interrupted
-from modeling_ast.system.terminal import shell_command
+from modeling_ast.system.terminal import ended_by, shell_command
 
 EPILOG = """\
 Example: ast-demo runs/drums --port 8000. Ctrl-C ends it. --host 0.0.0.0 lets others in the network use the page, without a
@@ -38,19 +38,19 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
 
     Returns:
-        `int`: 0 when it was ended, or 1 if it could not begin, which is said on the error stream.
+        `int`: 0 when it was ended; 2 if it could not begin with what was given, 1 if it failed, both of which are said on
+        the error stream.
     """
     arguments = parse_arguments(argv)
     try:
-        with listen(arguments.host, arguments.port) as listener, temporary_folder():
+        with listen(arguments.host, arguments.port) as listener, page_folder():
             server = make_server(*make_page(arguments), make_guard(arguments))
             raise_if_interrupted()  # libraries that are being imported may have caught it
             print(f"{arguments.checkpoint_dir}: {address_of(listener)} (Ctrl-C ends it)", flush=True)
             serve(server, listener)
     except (OSError, ValueError) as error:
         raise_if_interrupted()  # of which a library made this error
-        print(f"ast-demo: {error}", file=sys.stderr)
-        return 1
+        return ended_by("ast-demo", error, str(error))
     return 0
 
 
@@ -133,10 +133,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def address_of(listener: socket.socket) -> str:
-    """What to type in a browser on this machine.
+    """Tell what to type in a browser on this machine.
 
     Args:
         listener (`socket.socket`): from [`listen`].
+
+    Returns:
+        The address.
     """
     host, port = listener.getsockname()[:2]
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # these mean all addresses and are none
@@ -144,7 +147,7 @@ def address_of(listener: socket.socket) -> str:
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
+def page_folder() -> Iterator[Path]:
     """A folder where everything writes its temporary files, Gradio among others; before Gradio is imported.
 
     Yields:
@@ -257,10 +260,13 @@ def make_guard(arguments: argparse.Namespace):
 
 
 def served_names(host: str) -> set[str]:
-    """Names under which the page is reached without a proxy.
+    """Name all names under which the page is reached without a proxy.
 
     Args:
         host (`str`): that it listens on; of 0.0.0.0 and :: also the name that this machine has in its network.
+
+    Returns:
+        Host names and addresses.
     """
     own = socket.gethostname()
     return {"localhost", host, *((own, f"{own}.local") if host in ("0.0.0.0", "::") else ())}

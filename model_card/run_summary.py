@@ -24,11 +24,14 @@ _FEATURE_FIELDS = ("sampling_rate", "num_mel_bins", "max_length", "mean", "std",
 
 
 def origin_section(command: Sequence[str], base_model: str | None) -> dict:
-    """Which version of the kit was called how and when, and which checkpoint it started from.
+    """Record which version of the kit was called how and when, and which checkpoint it started from.
 
     Args:
         command (`Sequence[str]`): program and arguments, without what is nobody else's business.
         base_model (`str`, *optional*): Hub id, or `./name` of a local checkpoint.
+
+    Returns:
+        Fields of the summary.
     """
     return {
         "kit_version": package_version("ast-kit"),
@@ -39,17 +42,39 @@ def origin_section(command: Sequence[str], base_model: str | None) -> dict:
 
 
 def shown_name(path: str | os.PathLike) -> str:
-    """Name of a file or folder for summary and card: where it lies on this machine is nobody else's business."""
+    """Name a file or folder in summary and card: where it lies on this machine is nobody else's business.
+
+    Args:
+        path (`str` or `os.PathLike`): the file or folder, there or not.
+
+    Returns:
+        The last part of its path.
+    """
     return os.path.basename(os.path.abspath(path)) or os.fspath(path)
 
 
 def shown_word(word: str) -> str:
-    """A word of a command line as it is or, where it is a place on this machine, also one not yet there, its name."""
+    """Show a word of a command line: as it is or, where it is a place on this machine, also one not yet there, by its
+    name.
+
+    Args:
+        word (`str`): a flag, a value or a path.
+
+    Returns:
+        The word.
+    """
     return shown_name(word) if os.path.exists(word) or is_place(word) else word
 
 
 def is_place(word: str) -> bool:
-    """Whether a word says where something lies on this machine."""
+    """Tell whether a word says where something lies on this machine.
+
+    Args:
+        word (`str`): of a command line.
+
+    Returns:
+        `bool`.
+    """
     return os.path.isabs(os.path.expanduser(word))
 
 
@@ -71,12 +96,15 @@ def shown_file(path: str, folder: str | os.PathLike | None) -> str:
 
 
 def without_places(words: str, path: str | None, folder: str | os.PathLike | None = None) -> str:
-    """What is said of a file, with its name for its path, however that is written, and without other folders.
+    """Take places on this machine out of what is said of a file: its name stands for its path, however that is written.
 
     Args:
         words (`str`): a message.
         path (`str`, *optional*): of the file.
         folder (`str` or `os.PathLike`, *optional*): in which the data is.
+
+    Returns:
+        The message.
     """
     if path:
         words = words.replace(f", looked for as {os.path.abspath(path)}", "")  # which says nothing but the folder
@@ -91,12 +119,15 @@ def without_places(words: str, path: str | None, folder: str | os.PathLike | Non
 
 
 def features_section(feature_extractor, normalization: str) -> dict:
-    """What the model hears.
+    """Record what the model hears.
 
     Args:
         feature_extractor ([`ASTFeatureExtractor`]): of the checkpoint; rate in Hz, length in frames of 10 ms; the
             channels that are heard, if it is not their mean.
         normalization (`str`): in words, how its mean and standard deviation were got.
+
+    Returns:
+        Fields of the summary.
     """
     heard = {} if feature_extractor.channels == "mean" else {"channels": feature_extractor.channels}
     fields = {name: getattr(feature_extractor, name) for name in _FEATURE_FIELDS}
@@ -104,12 +135,27 @@ def features_section(feature_extractor, normalization: str) -> dict:
 
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:
-    """Versions of installed packages by name."""
+    """Look up the versions of installed packages.
+
+    Args:
+        packages (iterable of `str`): their names as pip knows them.
+
+    Returns:
+        Versions by name; `None` of what is not installed.
+    """
     return {name: package_version(name) for name in packages}
 
 
 def write_run_summary(folder: str | os.PathLike, summary: dict) -> Path:
-    """Write the summary into a checkpoint folder; what is not a number becomes null, as JSON knows no NaN."""
+    """Write the summary into a checkpoint folder; what is not a number becomes null, as JSON knows no NaN.
+
+    Args:
+        folder (`str` or `os.PathLike`): of the checkpoint.
+        summary (`dict`): what is written.
+
+    Returns:
+        `Path` of the file.
+    """
     path = Path(folder) / RUN_SUMMARY_NAME
     text = json.dumps(_without_nan(summary), indent=2, ensure_ascii=False, allow_nan=False)
     with open_atomically(path) as file:

@@ -24,13 +24,15 @@ PACKAGE = "modeling_ast"
 PAGE = ("demo_page.py", "page_guard.py")
 HERE = Path(__file__).resolve().parent
 HOUSE = HERE.parent  # where the packages lie: a checkout or site-packages
-# Commands, and the export that wants packages of its own: a page calls none of them.
+# Commands and what only they use, and the export, which wants packages of its own: a page calls none of them.
 NOT_VENDORED = (
     "doctor.py",
     "export_onnx.py",
+    "quantization.py",
     "run_export.py",
     "run_tagging.py",
     "tagging/formats.py",
+    "system/processor.py",
     "system/terminal.py",
     "tagging/unfinished.py",
 )
@@ -116,7 +118,11 @@ def read_requirements() -> list[Requirement]:
 
 
 def describe_origin() -> str:
-    """Say of which version and, in a git checkout, which commit the vendored files are."""
+    """Say of which version and, in a git checkout, which commit the vendored files are.
+
+    Returns:
+        Words, such as `ast-kit 1.0, commit ...`.
+    """
     version = f"{DISTRIBUTION} {package_version(DISTRIBUTION)}"
     # Looked for only here: a virtual environment may lie within somebody else's checkout.
     if not (HOUSE / ".git").exists() or shutil.which("git") is None:

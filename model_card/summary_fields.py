@@ -16,9 +16,9 @@ from modeling_ast.checkpoints.fields import (
     whole,
 )
 
-MOST = 1 << 63
+LARGEST_COUNT = 1 << 63
 LARGEST_NUMBER = 1e308
-COUNT = whole(0, MOST)
+COUNT = whole(0, LARGEST_COUNT)
 NUMBER = or_none(number(-LARGEST_NUMBER, LARGEST_NUMBER))
 OBJECT = Row(lambda value: isinstance(value, Mapping), "a JSON object")
 OBJECTS = Row(lambda value: isinstance(value, list) and all(map(OBJECT.fits, value)), "a JSON array of objects")
@@ -33,7 +33,7 @@ DIGESTS = Row(
 )
 # A dot goes into an object, a star into each item of an array or of an object; what is outside comes first.
 SUMMARY_FIELDS = {
-    "license": TEXT, "base_model": TEXT, "seed": whole(-MOST, MOST), "command": TEXT, "created": TEXT, "kit_version": TEXT,
+    "license": TEXT, "base_model": TEXT, "seed": whole(-LARGEST_COUNT, LARGEST_COUNT), "command": TEXT, "created": TEXT, "kit_version": TEXT,
     "problem_type": one_of("regression", "single_label_classification", "multi_label_classification"),
     "source": TEXT, "source_address": TEXT, "sha256": DIGESTS, "labels": TEXTS,
     "data.name": TEXT, "data.hub_id": TEXT, "data.license": TEXT_OR_TEXTS, "data.features_column": TEXT,
@@ -43,11 +43,12 @@ SUMMARY_FIELDS = {
     "data.splits.*.label_counts": NUMBERS,
     **{f"features.{name}": row for name, row in EXTRACTOR_FIELDS.items()}, "features.normalization": TEXT,
     "model.size": TEXT, "model.parameters": COUNT,
-    "training.lora": OBJECT, "training.lora.rank": COUNT, "training.lora.alpha": NUMBER,
+    "training.loss": TEXT, "training.lora": OBJECT, "training.lora.rank": COUNT, "training.lora.alpha": NUMBER,
     "training.lora.target_modules": TEXTS, "training.lora.trained_in_full": TEXTS,
     "training.lora.trainable_parameters": COUNT,
     "history": OBJECTS, "history.*.loss": NUMBER, "history.*.epoch": NUMBER,
-    "evaluation.split": TEXT, "evaluation.clips": COUNT, "evaluation.protocol": TEXT, "evaluation.metrics": NUMBERS,
+    "evaluation.split": TEXT, "evaluation.clips": COUNT, "evaluation.protocol": TEXT, "evaluation.loss": TEXT,
+    "evaluation.metrics": NUMBERS,
     "evaluation.metrics_padding_longest": NUMBERS, "evaluation.ensemble": OBJECT,
     "evaluation.ensemble.epochs": COUNTS, "evaluation.ensemble.metrics": NUMBERS, "evaluation.averaged_epochs": COUNTS,
     "evaluation.last_epoch": OBJECT, "evaluation.last_epoch.metrics": NUMBERS, "evaluation.validation": OBJECT,

@@ -1,4 +1,8 @@
-"""YAML of recipes and cards, read within bounds: what is small in a file stays small in memory, and each fault has its line."""
+"""YAML of recipes and cards, read within bounds: what is small in a file stays small in memory, and each fault has its line.
+
+`yaml.safe_load` does not do: it follows aliases however much they stand for, and of a key that is there twice takes the last
+without a word.
+"""
 
 from collections.abc import Hashable
 from typing import Any, NoReturn
@@ -6,8 +10,8 @@ from typing import Any, NoReturn
 import yaml
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
-LARGEST = 1 << 20  # characters; recipes have two thousand, and cards with hundreds of labels a tenth
-DEEPEST = 30  # levels of nesting
+LARGEST_YAML = 1 << 20  # characters; recipes have two thousand, and cards with hundreds of labels a tenth
+DEEPEST_NESTING = 30  # levels of nesting
 MOST_VALUES = 50_000  # with what aliases stand for
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -22,6 +26,9 @@ def read_yaml(text: str, place: str) -> Any:
     Args:
         text (`str`): the document.
         place (`str`): where it is from, for messages.
+
+    Returns:
+        What it holds: texts, numbers, truth values, dates, lists and dictionaries.
 
     Raises:
         YamlError: as [`compose_yaml`].
@@ -46,18 +53,21 @@ def check_front_matter(card: str, place: str) -> None:
 
 
 def compose_yaml(text: str, place: str) -> yaml.Node | None:
-    """Read a YAML document as nodes, which have the text and the line of each value; `None` of an empty one.
+    """Read a YAML document as nodes, which have the text and the line of each value.
 
     Args:
         text (`str`): the document.
         place (`str`): where it is from, for messages.
 
+    Returns:
+        The node of the whole document; `None` of an empty one.
+
     Raises:
         YamlError: if it is no YAML, of several documents, too large, nested too deep or too large with its aliases; if
             something has a tag such as `!!python/name`, is merged with `<<`, or is a key twice.
     """
-    if len(text) > LARGEST:
-        raise YamlError(f"{place} has {len(text):,} characters, expected up to {LARGEST:,}. Pass a smaller file.")
+    if len(text) > LARGEST_YAML:
+        raise YamlError(f"{place} has {len(text):,} characters, expected up to {LARGEST_YAML:,}. Pass a smaller file.")
     try:
         _check_events(text, place)
         node = yaml.compose(text, Loader=_LOADER)
@@ -72,11 +82,14 @@ def compose_yaml(text: str, place: str) -> yaml.Node | None:
 
 
 def value_of(node: yaml.Node, place: str) -> Any:
-    """The Python value of a node: texts, numbers, truth values, lists and dictionaries of these, and dates.
+    """Make the Python value of a node.
 
     Args:
         node (`yaml.Node`): from [`compose_yaml`].
         place (`str`): where it is from, for messages.
+
+    Returns:
+        Texts, numbers, truth values, lists and dictionaries of these, and dates.
 
     Raises:
         YamlError: if a text looks like a number or date that there is not.
@@ -105,8 +118,8 @@ def _check_events(text: str, place: str):
                 _refuse(place, event.start_mark, "a second document begins here (---), expected one. Keep one of them")
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
-            if depth > DEEPEST:
-                _refuse(place, event.start_mark, f"nested deeper than {DEEPEST} levels. Write it flat")
+            if depth > DEEPEST_NESTING:
+                _refuse(place, event.start_mark, f"nested deeper than {DEEPEST_NESTING} levels. Write it flat")
         if isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         if getattr(event, "tag", None) is not None:

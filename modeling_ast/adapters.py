@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 
+from .checkpoints.fields import read_json
 from .checkpoints.tensor_names import STOCK_LAYER_NAMES
 from .system.atomic_files import give_usual_mode, make_folder_atomically
 
@@ -31,7 +32,7 @@ def convert_adapter_for_stock(adapter_dir: str | os.PathLike, output_dir: str | 
     Raises:
         FileExistsError: if there is already something at `output_dir`.
         FileNotFoundError: if a file of the adapter is missing.
-        ValueError: if it is no LoRA adapter, adapts other layers than the linear ones of the transformer, or names them
+        ValueError: if its configuration is no JSON object of a bounded size, it is no LoRA adapter, adapts other layers than the linear ones of the transformer, or names them
             by pattern.
     """
     from safetensors.torch import load_file, save_file
@@ -42,7 +43,7 @@ def convert_adapter_for_stock(adapter_dir: str | os.PathLike, output_dir: str | 
             raise FileNotFoundError(
                 f"{adapter_dir} has no {name}. Pass the folder that PeftModel.save_pretrained wrote."
             )
-    config = json.loads((adapter_dir / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    config = _read_config(adapter_dir / ADAPTER_CONFIG)
     if config.get("peft_type") != "LORA":
         raise ValueError(f"{adapter_dir} is an adapter of type {config.get('peft_type')!r}, expected LORA. {_INSTEAD}")
     given = [name for name in _NAMES_ELSEWHERE if config.get(name)]
@@ -62,6 +63,16 @@ def convert_adapter_for_stock(adapter_dir: str | os.PathLike, output_dir: str | 
         (folder / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         save_file(renamed, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
         give_usual_mode(folder / ADAPTER_WEIGHTS)
+
+
+def _read_config(path: Path) -> dict:
+    try:
+        config = read_json(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} is not a valid JSON object ({error}). Save the adapter again.") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{path} is not a JSON object. Save the adapter again.")
+    return config
 
 
 def _stock_layer(match: re.Match) -> str:

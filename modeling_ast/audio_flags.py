@@ -10,17 +10,25 @@ STRICT_HELP = "refuse files of which less is heard than they hold or once held: 
 
 
 def add_channels_flag(parser: argparse.ArgumentParser) -> None:
-    """Add `--channels`, which is `None` if it is not given."""
+    """Add `--channels`, which is `None` if it is not given.
+
+    Args:
+        parser (`argparse.ArgumentParser`): of a command.
+    """
     parser.add_argument("--channels", type=_channels, metavar="C", help=CHANNELS_HELP)
 
 
 def add_strict_flag(parser: argparse.ArgumentParser) -> None:
-    """Add `--strict_audio`."""
+    """Add `--strict_audio`.
+
+    Args:
+        parser (`argparse.ArgumentParser`): of a command.
+    """
     parser.add_argument("--strict_audio", action="store_true", help=STRICT_HELP)
 
 
 def _channels(text: str) -> str | int:
-    from . import parse_channels
+    from .audio import parse_channels
 
     try:
         return parse_channels(text)

@@ -19,13 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .system.installation import DISTRIBUTION, install_command
+from .system.processor import processor_name
 from .system.terminal import shell_command
 
 DEVELOPMENT_EXTRA = "dev"  # test and style tools, which no user needs
 IMPORT_NAMES = {"scikit-learn": "sklearn"}  # where it is not the distribution's name with underscores
 # These three hold code compiled for one another: one that fails is mended by installing them together.
 TORCH_FAMILY = ("torch", "torchaudio", "torchcodec")
-SOUNDFILE_FORMATS = ("WAV", "FLAC", "OGG", "MP3")
+TRIED_FORMATS = ("WAV", "FLAC", "OGG", "MP3")  # of those that libsndfile reads, what most files are
 TONE_HZ = 440
 TONE_SAMPLING_RATE = 16_000
 
@@ -55,6 +56,9 @@ class Check:
 def main(argv: list[str] | None = None) -> int:
     """Check everything and print a table.
 
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
     Returns:
         0 if everything that is required works, otherwise 1.
     """
@@ -77,7 +81,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def report_lines(checks: list[Check]) -> Iterator[str]:
-    """Lay the checks out as a table, then say what is missing and which command helps."""
+    """Lay the checks out as a table, then say what is missing and which command helps.
+
+    Args:
+        checks (`list[Check]`): in the order of the report.
+
+    Yields:
+        Lines without line end.
+    """
     width = max(len(check.name) for check in checks)
     section = None
     for check in checks:
@@ -103,7 +114,11 @@ def report_lines(checks: list[Check]) -> Iterator[str]:
 
 
 def check_system() -> Iterator[Check]:
-    """The interpreter, the operating system and the processor."""
+    """Look up the interpreter, the operating system and the processor.
+
+    Yields:
+        A [`Check`] for each.
+    """
     yield Check("System", "Python", True, f"{platform.python_version()} ({sys.executable})")
     yield Check("System", "Operating system", True, platform.platform())
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only; a container may use fewer cores than there are
@@ -112,7 +127,11 @@ def check_system() -> Iterator[Check]:
 
 
 def check_packages() -> Iterator[Check]:
-    """Installed versions against the required ones, and whether each package imports."""
+    """Compare installed versions with the required ones, and import each package.
+
+    Yields:
+        A [`Check`] for each package.
+    """
     try:
         from packaging.requirements import Requirement
     except ImportError:
@@ -139,7 +158,14 @@ def check_packages() -> Iterator[Check]:
 
 
 def requirements_of_checkout(checkout: Path) -> list[str]:
-    """Read the required packages from a checkout that is not installed; none if this is no checkout."""
+    """Read the required packages from a checkout that is not installed.
+
+    Args:
+        checkout (`Path`): its folder.
+
+    Returns:
+        Requirements as pip takes them; none if this is no checkout.
+    """
     config = configparser.ConfigParser()
     config.read(checkout / "setup.cfg", encoding="utf-8")
     return config.get("options", "install_requires", fallback="").strip().splitlines()
@@ -153,6 +179,9 @@ def check_package(requirement, section: str, required: bool, reinstall: str = ""
         section (`str`): heading for the check.
         required (`bool`): whether AST cannot do without it.
         reinstall (`str`): what to install again, if not only the package, when it is there and does not import.
+
+    Returns:
+        [`Check`].
     """
     wanted = f'"{requirement.name}{requirement.specifier}"'
     install = f"pip install {wanted}"
@@ -176,15 +205,19 @@ def check_package(requirement, section: str, required: bool, reinstall: str = ""
 
 
 def check_decoders() -> Iterator[Check]:
-    """Whether a tone comes back from each format, and whether the `ffmpeg` program is there."""
+    """Try whether a tone comes back from each format, and whether the `ffmpeg` program is there.
+
+    Yields:
+        A [`Check`] for each.
+    """
     from .audio import FFMPEG_COMMANDS
 
     install_ffmpeg = "; ".join(f"{system}: {command}" for system, command in FFMPEG_COMMANDS.items())
-    for audio_format in SOUNDFILE_FORMATS:
-        fault = find_decoder_fault(decode_with_soundfile, audio_format)
+    for audio_format in TRIED_FORMATS:
+        fault = find_decoder_fault(decode_tone_with_soundfile, audio_format)
         mend = "pip install --force-reinstall soundfile"
         yield Check("Decoders", f"soundfile: {audio_format}", not fault, fault or "decodes", mend=mend)
-    fault = find_decoder_fault(decode_with_torchcodec, "WAV")
+    fault = find_decoder_fault(decode_tone_with_torchcodec, "WAV")
     name = "torchcodec: M4A, AAC, WMA ..."
     yield Check("Decoders", name, not fault, fault or "decodes", required=False, mend=install_ffmpeg)
     program = shutil.which("ffmpeg")
@@ -216,15 +249,29 @@ def find_decoder_fault(decode, audio_format: str) -> str:
     return "" if abs(heard - TONE_HZ) < TONE_HZ / 100 else f"a tone of {TONE_HZ} Hz came back as {heard:.0f} Hz"
 
 
-def decode_with_soundfile(content: bytes) -> tuple:
-    """Decode a mono file; see [`find_decoder_fault`]."""
+def decode_tone_with_soundfile(content: bytes) -> tuple:
+    """Decode a mono file with libsndfile, for [`find_decoder_fault`].
+
+    Args:
+        content (`bytes`): the file.
+
+    Returns:
+        The waveform, `np.ndarray` of shape `(samples,)`, and its sampling rate in Hz.
+    """
     import soundfile
 
     return soundfile.read(io.BytesIO(content))
 
 
-def decode_with_torchcodec(content: bytes) -> tuple:
-    """Decode a mono file with FFmpeg's libraries; see [`find_decoder_fault`]."""
+def decode_tone_with_torchcodec(content: bytes) -> tuple:
+    """Decode a mono file with FFmpeg's libraries, for [`find_decoder_fault`].
+
+    Args:
+        content (`bytes`): the file.
+
+    Returns:
+        The waveform, `np.ndarray` of shape `(samples,)`, and its sampling rate in Hz.
+    """
     from torchcodec.decoders import AudioDecoder
 
     samples = AudioDecoder(content).get_all_samples()
@@ -232,7 +279,14 @@ def decode_with_torchcodec(content: bytes) -> tuple:
 
 
 def explain(error: Exception) -> str:
-    """An error in one line: its first, or what torchcodec hides below a list of guesses."""
+    """Put an error in one line: its first, or what torchcodec hides below a list of guesses.
+
+    Args:
+        error (`Exception`): what an import or a decoder raised.
+
+    Returns:
+        The line.
+    """
     lines = str(error).strip().splitlines() or [type(error).__name__]
     if "Could not load libtorchcodec" not in lines[0]:
         return lines[0]
@@ -243,7 +297,11 @@ def explain(error: Exception) -> str:
 
 
 def check_devices() -> Iterator[Check]:
-    """What torch can compute on."""
+    """Look up what torch can compute on.
+
+    Yields:
+        A [`Check`] for each kind of device.
+    """
     try:
         import torch
     except Exception:  # already reported with the packages
@@ -258,16 +316,6 @@ def check_devices() -> Iterator[Check]:
     has_mps = torch.backends.mps.is_available()
     detail = "Apple GPU" if has_mps else "torch finds no Apple GPU"
     yield Check("Devices", "MPS", has_mps, detail, required=False)
-
-
-def processor_name() -> str:
-    """The processor's name as the system gives it; Linux has it in a file only."""
-    cpu_info = Path("/proc/cpuinfo")
-    if cpu_info.is_file():
-        for line in cpu_info.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""ONNX export of AST, checked against PyTorch, and 8-bit weights chosen by measurement.
+"""ONNX export of AST, checked against PyTorch.
 
 The graph takes `input_values` of shape `(batch, frames, mel bins)` and `attention_mask` of shape `(batch, frames)` with
 any batch and any number of frames from one patch on, and returns `logits`. Positions and masks are part of the graph, so
@@ -6,21 +6,14 @@ each clip of a padded batch gets the logits that it gets alone. The mask is int6
 and as the ONNX files on the Hub take it: what the extractor gives goes in unchanged. What is needed beside the graph
 (how features are computed, normalised and padded, how logits become scores, labels and their thresholds) is in the file's
 `metadata_props`, see [`describe`].
-
-8-bit files hold the matrices of the transformer as integers; the activations are rounded while it runs, with one range
-for a whole batch, so there a clip's logits depend a little on its neighbours.
 """
 
 import copy
-import itertools
 import json
 import logging
-import shutil
-import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,9 +23,8 @@ import torch
 from torch import nn
 from transformers.utils import PaddingStrategy
 
-from .doctor import processor_name
 from .feature_extraction_ast import ASTFeatureExtractor
-from .features.log_mel import (
+from .features.kaldi import (
     FRAME_LENGTH_MS,
     FRAME_SHIFT_MS,
     SMALLEST_ENERGY,
@@ -42,10 +34,11 @@ from .features.log_mel import (
     kaldi_arguments,
     num_samples,
 )
+from .features.padding import frame_mask
 from .modeling_ast import ASTForAudioClassification
-from .system.atomic_files import open_atomically, temporary_folder
+from .scores import label_thresholds, problem_type_of
+from .system.atomic_files import open_atomically
 from .system.installation import install_command
-from .tagging.tagger import label_thresholds, problem_type_of
 
 OPSET = 20  # the exporter's own default, the first with Gelu; ONNX Runtime reads it from 1.17 on
 # Written out, attention runs faster in ONNX Runtime than as what the exporter makes of PyTorch's fused one (0.8 and 1.0 s
@@ -55,66 +48,16 @@ TOLERANCE = 1e-4  # of the logits, in proportion where they are beyond 1: float3
 LARGEST_FILE = 2**31 - 1  # bytes, of a protobuf message
 TRACED_FRAMES_IN_PATCHES = 2  # of the example that the exporter traces; the graph is the same for any number
 
-WEIGHT_TYPES = ("QInt8", "QUInt8")
-# The patch projection is left in float32: its 0.2 million weights are 0.2 % of a base model, their rounding made half of
-# the logits' error, and ONNX Runtime's integer convolution is slower than the float one.
-QUANTIZED_OPERATORS = ["MatMul"]
-TIMED_ROUNDS = 7
-SAME_SPEED = 0.1  # differences up to this part are noise on a machine that also does other things
-SAME_LABELS = 0.005  # likewise, of the number of clips
-
 SCORES_IN_WORDS = {
     "multi_label_classification": "sigmoid of each logit; a label counts from its threshold in label_thresholds on",
     "single_label_classification": "softmax over the logits; the label with the highest one counts",
     "regression": "the logits themselves",
 }
-SYNTHETIC_CLIPS = 64
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
 
 class ExportError(ValueError):
     """A model that cannot be exported, or packages that are not there; the message says what to do about it."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One way to make the weights 8-bit, and what was measured of it.
-
-    `seconds` are those of a forward pass of one clip of `max_length` frames, `speedup` and `size_ratio` compare with the
-    float32 file, `largest_difference` is of a logit to the float32 file's over all clips. `labels_kept` is on how many
-    clips the label with the highest logit stayed the same; `None` if the model is a regression.
-    """
-
-    name: str
-    weight_type: str
-    reduce_range: bool
-    num_bytes: int
-    size_ratio: float
-    seconds: float
-    speedup: float
-    largest_difference: float
-    labels_kept: int | None
-
-
-@dataclass(frozen=True)
-class QuantizationReport:
-    """What all candidates gave, on which clips and which machine; `chosen` is the name of the one that was written."""
-
-    chosen: str
-    candidates: list[Candidate]
-    num_clips: int
-    synthetic_clips: bool
-    float32_bytes: int
-    float32_seconds: float
-    float32_difference_to_pytorch: float
-    threads: int
-    processor: str
-    versions: dict[str, str]
-
-    @property
-    def chosen_candidate(self) -> Candidate:
-        """The candidate that was written."""
-        return next(candidate for candidate in self.candidates if candidate.name == self.chosen)
 
 
 def export_onnx(model: ASTForAudioClassification, feature_extractor: ASTFeatureExtractor, path: str | Path) -> float:
@@ -132,118 +75,10 @@ def export_onnx(model: ASTForAudioClassification, feature_extractor: ASTFeatureE
         ExportError: if the ONNX packages are missing, the model is of another class or too large for one file, or
             ONNX Runtime gives other logits.
     """
-    content, difference = _checked_onnx(model, feature_extractor)
+    content, difference = checked_onnx(model, feature_extractor)
     with open_atomically(path) as file:
         file.write(content)
     return difference
-
-
-def export_quantized_onnx(
-    model: ASTForAudioClassification,
-    feature_extractor: ASTFeatureExtractor,
-    path: str | Path,
-    clips: Sequence[dict[str, np.ndarray]] | None = None,
-) -> QuantizationReport:
-    """Write a model as an ONNX file with 8-bit weights: the best of four, by the rule of [`choose_candidate`].
-
-    The four are signed and unsigned weights, each over the full range and over half of it. Which is best depends on the
-    processor: one without 8-bit dot products (VNNI) may overflow where the full range is used, so export on the kind of
-    machine that the file is for. Scales are per output channel, which costs no time and rounds less.
-
-    Args:
-        model, feature_extractor: as [`export_onnx`].
-        path (`str` or `Path`): file to write or replace, together with the report at [`report_path`].
-        clips (sequence of `dict`, *optional*): what the candidates are compared on, from [`clip_inputs`] or
-            [`read_clips`]; by default the sounds of [`synthetic_clips`].
-
-    Returns:
-        [`QuantizationReport`] of all candidates.
-
-    Raises:
-        ExportError: as [`export_onnx`].
-        ValueError: if `clips` is empty.
-    """
-    synthetic = clips is None
-    if synthetic:
-        sounds = synthetic_clips(feature_extractor.sampling_rate)
-        clips = [clip_inputs(sound, feature_extractor) for sound in sounds]
-    if not clips:
-        raise ValueError("clips is empty, expected at least one. Leave it out to compare on synthetic sounds.")
-
-    path = Path(path)
-    content, difference = _checked_onnx(model, feature_extractor)
-    with temporary_folder(path.name, path.parent) as folder:
-        float32 = folder / "float32.onnx"
-        float32.write_bytes(content)
-        float32_bytes = len(content)
-        del content
-        settings = list(itertools.product(WEIGHT_TYPES, (False, True)))
-        files = [_quantize(float32, *setting) for setting in settings]
-        sessions = [open_session(file) for file in (float32, *files)]
-        seconds = _time_sessions(sessions, model.config)
-        logits = _logits_of_clips(sessions, clips)  # (files, clips, labels)
-
-        candidates = []
-        for (weight_type, reduce_range), file, file_seconds, file_logits in zip(
-            settings, files, seconds[1:], logits[1:], strict=True
-        ):
-            kept = int((file_logits.argmax(axis=1) == logits[0].argmax(axis=1)).sum())
-            candidates.append(
-                Candidate(
-                    name=file.stem,
-                    weight_type=weight_type,
-                    reduce_range=reduce_range,
-                    num_bytes=file.stat().st_size,
-                    size_ratio=file.stat().st_size / float32_bytes,
-                    seconds=file_seconds,
-                    speedup=seconds[0] / file_seconds,
-                    largest_difference=float(np.abs(file_logits - logits[0]).max()),
-                    labels_kept=None if problem_type_of(model.config) == "regression" else kept,
-                )
-            )
-        chosen = choose_candidate(candidates, len(clips))
-        report = QuantizationReport(
-            chosen=chosen.name,
-            candidates=candidates,
-            num_clips=len(clips),
-            synthetic_clips=synthetic,
-            float32_bytes=float32_bytes,
-            float32_seconds=seconds[0],
-            float32_difference_to_pytorch=difference,
-            threads=torch.get_num_threads(),
-            processor=f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
-            versions=producing_versions(),
-        )
-        with (
-            open_atomically(report_path(path), "w", encoding="utf-8") as report_file,
-            open_atomically(path) as file,
-            open(files[candidates.index(chosen)], "rb") as source,
-        ):
-            json.dump(asdict(report), report_file, indent=2)
-            shutil.copyfileobj(source, file)
-    return report
-
-
-def choose_candidate(candidates: Sequence[Candidate], num_clips: int) -> Candidate:
-    """The candidate that keeps the most top labels; among equals the fastest; among equally fast ones the closest.
-
-    Equal is what differs by no more than noise: half a percent of the clips, a tenth of the time. Regressions have no
-    labels, so speed comes first for them.
-
-    Args:
-        candidates (sequence of [`Candidate`]): measured on the same clips, at least one.
-        num_clips (`int`): how many clips that were.
-    """
-    most = max(candidate.labels_kept or 0 for candidate in candidates)
-    faithful = [item for item in candidates if (item.labels_kept or 0) >= most - SAME_LABELS * num_clips]
-    least = min(candidate.seconds for candidate in faithful)
-    fast = [candidate for candidate in faithful if candidate.seconds <= least * (1 + SAME_SPEED)]
-    return min(fast, key=lambda candidate: candidate.largest_difference)
-
-
-def report_path(path: str | Path) -> Path:
-    """Where the report about a quantized file lies: `drums.quantization.json` beside `drums.onnx`."""
-    return Path(path).with_suffix(".quantization.json")
 
 
 def check_against_pytorch(content: bytes, model: ASTForAudioClassification) -> float:
@@ -272,8 +107,8 @@ def check_against_pytorch(content: bytes, model: ASTForAudioClassification) -> f
     largest = 0.0
     for lengths in batches:
         values = torch.randn(len(lengths), max(lengths), config.num_mel_bins, generator=generator) / 2
-        mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).to(torch.int64)
-        found = _run(session, {"input_values": values.numpy(), "attention_mask": mask.numpy()})
+        mask = frame_mask(torch.tensor(lengths), max(lengths)).to(torch.int64)
+        found = run_session(session, {"input_values": values.numpy(), "attention_mask": mask.numpy()})
         for clip, frames in enumerate(lengths):
             alone = slice(clip, clip + 1), slice(max(frames, patch))
             with torch.inference_mode():
@@ -292,20 +127,25 @@ def check_against_pytorch(content: bytes, model: ASTForAudioClassification) -> f
                     f"ONNX Runtime {version('onnxruntime')} and PyTorch differ by {differences[worst]:.2g}, allowed is "
                     f"{TOLERANCE}: logit {worst} of clip {clip} ({frames} of {max(lengths)} frames, batch of "
                     f"{len(lengths)}) is {found[clip][worst]:.6g} in place of {expected[worst]:.6g}. Nothing was "
-                    f"written. Try other versions: pip install --upgrade {' '.join(PACKAGES)}"
+                    f"written. Try other versions: pip install --upgrade {' '.join(ONNX_PACKAGES)}"
                 )
             largest = max(largest, float(differences[worst]))
     return largest
 
 
 def describe(model: ASTForAudioClassification, feature_extractor: ASTFeatureExtractor) -> dict[str, str]:
-    """What a user of the file needs beside the graph, as its `metadata_props`: strings, JSON where it is a table.
+    """Describe what a user of the file needs beside the graph, as its `metadata_props`: strings, JSON where it is a
+    table.
 
-    With them alone the features can be computed: `filter_bank` holds the arguments of `torchaudio.compliance.kaldi.fbank`,
-    `normalization` the formula, `padding_rule` what is done before it and what the mask says.
+    With them alone the features can be computed: `filter_bank` holds the arguments of
+    `torchaudio.compliance.kaldi.fbank`, `normalization` the formula, `padding_rule` what is done before it and what the
+    mask says.
 
     Args:
         model, feature_extractor: as [`export_onnx`].
+
+    Returns:
+        Texts by name.
     """
     config = model.config
     problem_type, sampling_rate = problem_type_of(config), feature_extractor.sampling_rate
@@ -360,9 +200,13 @@ def _padding_in_words(feature_extractor: ASTFeatureExtractor, patch_size: int) -
 
 
 def producing_versions() -> dict[str, str]:
-    """Versions of the packages that make the file; without this project where it runs from a checkout."""
+    """Look up the versions of the packages that make the file; without this project where it runs from a checkout.
+
+    Returns:
+        Versions by package.
+    """
     versions = {}
-    for package in ("ast-kit", "torch", "transformers", *PACKAGES):
+    for package in ("ast-kit", "torch", "transformers", *ONNX_PACKAGES):
         with suppress(PackageNotFoundError):
             versions[package] = version(package)
     return versions
@@ -388,69 +232,13 @@ def clip_inputs(waveform: np.ndarray, feature_extractor: ASTFeatureExtractor) ->
     return {"input_values": values, "attention_mask": mask}
 
 
-def read_clips(files: Sequence[Path], feature_extractor: ASTFeatureExtractor) -> list[dict[str, np.ndarray]]:
-    """Decode audio files for [`export_quantized_onnx`]; of a file longer than the model's input, its beginning.
-
-    What of a file is not heard is logged as a warning.
-
-    Args:
-        files (sequence of `Path`): from [`find_audio_files`].
-        feature_extractor ([`ASTFeatureExtractor`]): the model's own.
-
-    Raises:
-        AudioError: if a file cannot be decoded.
-        ExportError: if a file is shorter than one analysis window.
-    """
-    from tqdm import tqdm
-
-    clips, reader = [], feature_extractor.audio_reader()
-    for file in tqdm(files, desc="Reading clips", unit="file", disable=None):
-        waveform = reader.read(file)
-        try:
-            clips.append(clip_inputs(waveform, feature_extractor))
-        except ValueError as error:
-            raise ExportError(f"{file} cannot be used for the comparison: {error}") from error
-    return clips
-
-
-def synthetic_clips(sampling_rate: int, count: int = SYNTHETIC_CLIPS, seed: int = 0) -> list[np.ndarray]:
-    """Noise bursts, tones, sweeps and clicks in turn: sounds to compare on where there are no recordings.
-
-    Args:
-        sampling_rate (`int`): in Hz.
-        count (`int`): how many.
-        seed (`int`): with its position, what a sound is made from.
-
-    Returns:
-        Waveforms of shape `(samples,)`, float32, 0.3 to 3 s long and of various levels.
-    """
-    clips = []
-    for position in range(count):
-        generator = np.random.default_rng((seed, position))
-        seconds = 0.3 * 10 ** generator.uniform()
-        times = np.arange(round(seconds * sampling_rate)) / sampling_rate
-        pitch = 100 * 30 ** generator.uniform()  # Hz, up to 3000
-        if position % 4 == 0:
-            sound = generator.normal(size=times.size) * np.exp(-times * generator.uniform(1, 20))
-        elif position % 4 == 1:
-            sound = sum(np.sin(2 * np.pi * pitch * harmonic * times) / harmonic for harmonic in (1, 2, 3))
-        elif position % 4 == 2:
-            rise = generator.uniform(500, 4000)  # Hz, from the first to the last sample
-            sound = np.sin(2 * np.pi * (pitch + rise * times / (2 * seconds)) * times)
-        else:
-            sound = np.exp(-500 * (times % (1 / generator.uniform(2, 20)))) * generator.normal(size=times.size)
-        level = 10 ** generator.uniform(-1.5, 0)
-        clips.append((level * sound / np.abs(sound).max()).astype(np.float32))
-    return clips
-
-
 def import_packages() -> None:
     """Make sure that the packages are there that the rest of this project does without.
 
     Raises:
         ExportError: if one cannot be imported.
     """
-    for package in PACKAGES:
+    for package in ONNX_PACKAGES:
         try:
             import_module(package)
         except ImportError as error:
@@ -471,7 +259,19 @@ class _LogitsOnly(nn.Module):
         return self.model(input_values, attention_mask=attention_mask).logits
 
 
-def _checked_onnx(model, feature_extractor: ASTFeatureExtractor) -> tuple[bytes, float]:
+def checked_onnx(model, feature_extractor: ASTFeatureExtractor) -> tuple[bytes, float]:
+    """Export a model into memory and compare what ONNX Runtime makes of it with PyTorch.
+
+    Args:
+        model ([`ASTForAudioClassification`]): of any dtype, on any device; it is left as it is.
+        feature_extractor ([`ASTFeatureExtractor`]): the one that was saved with it; described in the file.
+
+    Returns:
+        The float32 file's bytes, and the largest difference of a logit, see [`check_against_pytorch`].
+
+    Raises:
+        ExportError: as [`export_onnx`].
+    """
     import_packages()
     if not isinstance(model, ASTForAudioClassification):
         raise ExportError(
@@ -498,7 +298,7 @@ def _to_onnx(model: ASTForAudioClassification, metadata: dict[str, str]) -> byte
     values = torch.zeros(2, TRACED_FRAMES_IN_PATCHES * config.patch_size, config.num_mel_bins)
     mask = torch.ones(values.shape[:2], dtype=torch.int64)
     any_size = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("frames", min=config.patch_size)}
-    with _quiet():
+    with quiet_exporters():
         program = torch.onnx.export(
             _LogitsOnly(model),
             (values, mask),
@@ -518,32 +318,15 @@ def _to_onnx(model: ASTForAudioClassification, metadata: dict[str, str]) -> byte
     return exported.SerializeToString()
 
 
-def _quantize(float32: Path, weight_type: str, reduce_range: bool) -> Path:
-    """Write a candidate beside the float32 file, named as in the report."""
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    file = float32.with_name(f"{weight_type}{' reduced range' if reduce_range else ''}.onnx")
-    # Its advice to run ONNX Runtime's pre-processing first is not followed: the exporter has inferred shapes and folded
-    # constants already, and with it neither size nor speed changed.
-    with _quiet():
-        quantize_dynamic(
-            float32,
-            file,
-            op_types_to_quantize=QUANTIZED_OPERATORS,
-            per_channel=True,
-            reduce_range=reduce_range,
-            weight_type=QuantType[weight_type],
-        )
-    quantized = onnx.load(file)
-    entries = {entry.key: entry.value for entry in quantized.metadata_props}
-    onnx.helper.set_model_props(quantized, entries | {"quantization": file.stem})
-    onnx.save(quantized, file)
-    return file
-
-
 def open_session(model: bytes | Path):
-    """An ONNX Runtime session on the CPU with as many threads as PyTorch has."""
+    """Open an ONNX Runtime session on the CPU with as many threads as PyTorch has.
+
+    Args:
+        model (`bytes` or `Path`): the file, or its content.
+
+    Returns:
+        `onnxruntime.InferenceSession`.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -554,38 +337,27 @@ def open_session(model: bytes | Path):
     )
 
 
-def _run(session, inputs: dict[str, np.ndarray]) -> np.ndarray:
+def run_session(session, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """Run a graph.
+
+    Args:
+        session (`onnxruntime.InferenceSession`): from [`open_session`].
+        inputs (`dict[str, np.ndarray]`): `input_values` of shape `(batch, frames, mel bins)`, float32, and
+            `attention_mask` of shape `(batch, frames)`, int64.
+
+    Returns:
+        The logits, `np.ndarray` of shape `(batch, labels)`.
+    """
     return session.run(["logits"], inputs)[0]  # (batch, labels)
 
 
-def _time_sessions(sessions: Sequence, config) -> list[float]:
-    """Seconds of a forward pass in each session: the best of several rounds, as all else only makes it slower.
-
-    The sessions take turns, so that what the machine does beside hits all alike.
-    """
-    generator = np.random.default_rng(0)
-    values = generator.normal(0, 0.5, (1, config.max_length, config.num_mel_bins)).astype(np.float32)
-    inputs = {"input_values": values, "attention_mask": np.ones(values.shape[:2], dtype=np.int64)}
-    best = [float("inf")] * len(sessions)
-    for _ in range(TIMED_ROUNDS):
-        for index, session in enumerate(sessions):
-            start = time.perf_counter()
-            _run(session, inputs)
-            best[index] = min(best[index], time.perf_counter() - start)
-    return best
-
-
-def _logits_of_clips(sessions: Sequence, clips: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
-    """Each clip alone through each session: shape `(sessions, clips, labels)`."""
-    from tqdm import tqdm
-
-    progress = tqdm(clips, desc="Comparing", unit="clip", disable=None)
-    return np.stack([[_run(session, clip)[0] for session in sessions] for clip in progress], axis=1)
-
-
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep exporter and quantizer from warning of things that the check settles; through loggers of several names."""
+def quiet_exporters() -> Iterator[None]:
+    """Keep exporter and quantizer from warning of things that the check settles; through loggers of several names.
+
+    Returns:
+        A context manager; afterwards warnings and loggers are as before.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

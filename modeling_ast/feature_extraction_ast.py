@@ -27,20 +27,14 @@ from .audio.arrays import (
     look_like_channels,
 )
 from .checkpoints.fields import EXTRACTOR, EXTRACTOR_FIELDS, EXTRACTOR_FILE_FIELDS, check_fields
-from .features.log_mel import (
-    FRAME_LENGTH_MS,
-    frame_length,
-    log_mel_spectrogram,
-    num_frames,
-    num_samples,
-    write_log_mel,
-)
+from .features.kaldi import FRAME_LENGTH_MS, frame_length, num_frames, num_samples
+from .features.log_mel import log_mel_spectrogram, write_log_mel
+from .features.padding import fill_padding, frame_mask, pad_frames, padded_length
 
 logger = logging.get_logger(__name__)
 
 AUDIOSET_MEAN = -4.2677393  # Gong et al. 2021, released code
 AUDIOSET_STD = 4.5689974  # Gong et al. 2021, released code
-MIN_FRAMES = 16  # one patch of the model
 LARGEST_AMPLITUDE = 1e9  # beyond it energies come near the largest float32
 FAR_ABOVE = 4  # times the checkpoint's own length; only a number of samples taken for frames is that much
 MOST_CHANNELS = 8  # rows of an array that may be the channels of one recording (7.1)
@@ -102,16 +96,38 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         self.resampler = None if resampler is None else checked_resampler(resampler)
         self.channels = parse_channels(channels)
 
+    @property
+    def max_samples(self) -> int:
+        """Samples of a clip that the model hears: the fewest that give `max_length` frames."""
+        return num_samples(self.max_length, self.sampling_rate)
+
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict, **kwargs):
-        """As in the library, which passes over keyword arguments that are no fields of the file, without a word."""
+        """Make a feature extractor of the fields of `preprocessor_config.json`.
+
+        The library passes over keyword arguments that are no fields of the file, without a word; here each is obeyed.
+
+        Args:
+            feature_extractor_dict (`dict`): the fields.
+            kwargs: of the class, in place of the fields.
+
+        Returns:
+            [`ASTFeatureExtractor`].
+
+        Raises:
+            CheckpointError: if a field holds what it cannot.
+        """
         check_fields(feature_extractor_dict, EXTRACTOR_FILE_FIELDS, EXTRACTOR, cls)
         parameters = inspect.signature(cls).parameters.values()
         defaults = {item.name: item.default for item in parameters if item.default is not inspect.Parameter.empty}
         return super().from_dict(defaults | feature_extractor_dict, **kwargs)
 
     def to_dict(self) -> dict:
-        """What is saved: the fields of stock Transformers, and what is heard otherwise than there."""
+        """Give what is saved: the fields of stock Transformers, and what is heard otherwise than there.
+
+        Returns:
+            The fields of `preprocessor_config.json`.
+        """
         fields = super().to_dict()
         if fields["resampler"] is None:
             del fields["resampler"]
@@ -183,10 +199,10 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         device = clips[0].device if device is None else torch.device(device)
 
         frames = [num_frames(len(clip), self.sampling_rate) for clip in clips]
-        sizes = [max(count, MIN_FRAMES) for count in frames]  # of the outputs
+        sizes = [padded_length(count) for count in frames]  # of the outputs
         if padding is not PaddingStrategy.DO_NOT_PAD:
-            longest = max(sizes)
-            sizes = [max(longest, max_length) if padding is PaddingStrategy.MAX_LENGTH else longest] * len(clips)
+            pad_to = max_length if padding is PaddingStrategy.MAX_LENGTH else None
+            sizes = [padded_length(max(frames), pad_to)] * len(clips)
         elif return_tensors is not None and len(set(sizes)) > 1:
             raise ValueError(
                 f"Clips of {sorted(set(sizes))} frames do not make one tensor with padding=False. Pass "
@@ -210,10 +226,13 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         return BatchFeature({name: _to_tensor_type(rows, return_tensors) for name, rows in outputs.items()})
 
     def audio_reader(self, **settings) -> AudioReader:
-        """How audio files become the waveforms that this checkpoint hears.
+        """Make the reader by which audio files become the waveforms that this checkpoint hears.
 
         Args:
             settings: of [`AudioReader`], in place of the checkpoint's own.
+
+        Returns:
+            [`AudioReader`].
         """
         own = {
             "sampling_rate": self.sampling_rate,
@@ -234,12 +253,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         scale, offset = (1 / (2 * self.std), -self.mean / (2 * self.std)) if self.do_normalize else (1.0, 0.0)
         places = [row[:count] for row, count in zip(features, frames, strict=True)]
         write_log_mel(clips, places, self.sampling_rate, scale, offset)
-        padding_value = scale * self.padding_value + offset
-        if isinstance(features, torch.Tensor) and len(set(frames)) == 1:
-            features[:, frames[0] :] = padding_value
-        else:
-            for row, count in zip(features, frames, strict=True):
-                row[count:] = padding_value
+        fill_padding(features, frames, scale * self.padding_value + offset)
 
     @staticmethod
     def _check_amplitudes(waveforms: list[torch.Tensor]):
@@ -282,7 +296,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             return
         if look_like_channels(batch):
             why = "and its rows are nearly equal or sound together"
-        elif rows == 2 and samples > num_samples(self.max_length, self.sampling_rate):
+        elif rows == 2 and samples > self.max_samples:
             why = f"two rows of {samples / self.sampling_rate:.1f} s"
         else:
             return
@@ -315,15 +329,17 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             waveforms = waveforms[:, : num_samples(max_length, self.sampling_rate)]
         features = log_mel_spectrogram(waveforms, self.sampling_rate, self.num_mel_bins)
         frames = num_frames(lengths, self.sampling_rate).clamp(max=features.shape[1])
-        real = frame_mask(frames, features.shape[1])
-        features = features.masked_fill(~real[:, :, None], self.padding_value)
-        missing = max(MIN_FRAMES, pad_to or 0) - features.shape[1]
-        if missing > 0:
-            features = torch.nn.functional.pad(features, (0, 0, 0, missing), value=self.padding_value)
-        return features, frames
+        return pad_frames(features, frames, self.padding_value, pad_to), frames
 
     def normalize(self, features: torch.Tensor) -> torch.Tensor:
-        """`(features - mean) / (2 * std)`, to about mean 0 and standard deviation 0.5, if `do_normalize`."""
+        """Normalise features to about mean 0 and standard deviation 0.5, if `do_normalize`.
+
+        Args:
+            features (`torch.Tensor` of any shape): log-mel values.
+
+        Returns:
+            `torch.Tensor` of that shape: `(features - mean) / (2 * std)`, or the features as they are.
+        """
         return (features - self.mean) / (2 * self.std) if self.do_normalize else features
 
     def _mono_waveform(self, clip, position: int, most: int | None) -> torch.Tensor:
@@ -352,11 +368,6 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
         if isinstance(padding, bool):
             return PaddingStrategy.LONGEST if padding else PaddingStrategy.DO_NOT_PAD
         return PaddingStrategy(padding)  # its error lists the choices
-
-
-def frame_mask(frames: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """Which frames are real: `(batch,)` counts to a boolean mask of shape `(batch, num_frames)`."""
-    return torch.arange(num_frames, device=frames.device) < frames[:, None]
 
 
 def _as_clips(raw_speech, shortest: int) -> list[np.ndarray | torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Command line of [`modeling_ast.export_onnx`]: `ast-export CHECKPOINT_DIR OUT.onnx [--int8]`."""
+"""Command line of [`modeling_ast.export_onnx`] and [`modeling_ast.quantization`]: `ast-export CHECKPOINT_DIR OUT.onnx [--int8]`."""
 
 import argparse
 import sys
@@ -10,7 +10,7 @@ from .checkpoints.folder import check_checkpoint_dir
 from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special
 from .system.run_lock import hold_lock
-from .system.terminal import shell_command
+from .system.terminal import ended_by, shell_command
 
 GOOD_AGREEMENT = 0.99  # of the clips, below which the float32 file is recommended
 
@@ -25,8 +25,12 @@ are rounded over a whole batch, so that a clip's logits depend a little on its n
 def main(argv: list[str] | None = None) -> int:
     """Export the checkpoint named on the command line.
 
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
     Returns:
-        0, 2 if something given cannot be used, or 128 + the signal's number if interrupted; wrong arguments end the program with 2.
+        0; 2 if something given cannot be used; 1 if the file cannot be written; 128 + the signal's number if interrupted.
+        Wrong arguments end the program with 2.
     """
     args = parse_arguments(argv)
     try:
@@ -38,17 +42,16 @@ def main(argv: list[str] | None = None) -> int:
         raise
     except OSError as error:
         place = "Name a place with room for it where you may write."
-        print(f"ast-export: {args.output} was not written: {error}. {place}", file=sys.stderr)
-        return 2
+        return ended_by("ast-export", error, f"{args.output} was not written: {error}. {place}")
     except ValueError as error:
-        print(f"ast-export: {in_one_line(str(error))}", file=sys.stderr)
-        return 2
+        return ended_by("ast-export", error, in_one_line(str(error)))
     return 0
 
 
 def _export(args: argparse.Namespace):
     from .audio import find_audio_files
-    from .export_onnx import export_onnx, export_quantized_onnx, import_packages, read_clips
+    from .export_onnx import export_onnx, import_packages
+    from .quantization import export_quantized_onnx, read_clips
     from .tagging.tagger import AudioTagger
 
     import_packages()
@@ -75,6 +78,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
     Args:
         argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
+    Returns:
+        `argparse.Namespace`; flags that do not go together end the program with 2.
     """
     parser = argparse.ArgumentParser(
         prog="ast-export",

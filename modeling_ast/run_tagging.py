@@ -15,24 +15,27 @@ from .system.installation import DISTRIBUTION, package_version
 from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special
 from .system.run_lock import LockedError, hold_lock
-from .system.terminal import shell_command
+from .system.terminal import FAILED, ended_by, exit_code_of, shell_command
 from .tagging.formats import FORMATS, with_safe_names
 from .tagging.segments import SEGMENT_READINGS
 from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
 
 EPILOG = """\
 Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
-was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. audacity and raven imply
---timeline and hold one audio file each: for several, --output is a folder. The exit code is 1 if a file could not be
-tagged; the others are tagged all the same."""
+was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. {of_segments} imply
+--timeline. {of_one_file} hold one audio file each: for several, --output is a folder. The exit code is 1 if a file could
+not be tagged; the others are tagged all the same."""
 
 
 @shell_command("ast-tag")
 def main(argv: list[str] | None = None) -> int:
     """Tag the files named on the command line.
 
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
     Returns:
-        0, or 1 if a file could not be tagged; wrong arguments end the program with 2.
+        0; 1 if a file could not be tagged, or nothing could for a failure; wrong arguments end the program with 2.
     """
     parser = make_parser()
     args = parse_arguments(parser, argv)
@@ -50,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         to_file = args.output is not None
         failed = write_results(args, files, destinations) if to_file else print_results(args, files)
     except (AudioError, CheckpointError, TaggingError, OutputError, LockedError) as error:
+        if exit_code_of(error) == FAILED:
+            return ended_by("ast-tag", error, in_one_line(str(error)))
         parser.error(in_one_line(str(error)))
     if to_file:
         print(f"Tagged {len(files) - failed} of {len(files)} files; the tags are in {in_one_line(str(args.output))}")
@@ -57,11 +62,18 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line; importing nothing but the standard library."""
+    """Describe the command line; importing nothing but the standard library.
+
+    Returns:
+        `argparse.ArgumentParser`.
+    """
     parser = argparse.ArgumentParser(
         prog="ast-tag",
         description="Say what is heard in audio files, with a fine-tuned Audio Spectrogram Transformer.",
-        epilog=EPILOG,
+        epilog=EPILOG.format(
+            of_segments=" and ".join(_formats_with("needs_timeline")),
+            of_one_file=" and ".join(_formats_with("label_file_suffix")),
+        ),
     )
     parser.add_argument(
         "audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them at any depth"
@@ -98,7 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--spreadsheet_safe",
         action="store_true",
-        help="with --format csv: put an apostrophe before names that begin with = + - @, a tab or a carriage return, which a "
+        help=f"with --format {' or '.join(_formats_with('opens_in_spreadsheets'))}: put an apostrophe before names that begin with = + - @, a tab or a carriage return, which a "
         "spreadsheet would run as a formula. Programs that read the file then find other names than those of files and labels",
     )
     parser.add_argument(
@@ -112,16 +124,30 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """Parse, and let the label formats imply `--timeline`."""
+    """Parse the command line, and let formats of segments imply `--timeline`.
+
+    Args:
+        parser (`argparse.ArgumentParser`): from [`make_parser`].
+        argv (`list[str]`, *optional*): see [`main`].
+
+    Returns:
+        `argparse.Namespace`; flags that do not go together end the program with 2.
+    """
     args = parser.parse_args(argv)
-    args.timeline = args.timeline or FORMATS[args.format].label_file_suffix is not None
+    args.timeline = args.timeline or FORMATS[args.format].needs_timeline
     for option in ("hop", "threshold", "segments"):
         if getattr(args, option) is not None and not args.timeline:
             parser.error(f"--{option} is about segments. Add --timeline, or leave it out.")
-    if args.spreadsheet_safe and args.format != "csv":
-        parser.error("--spreadsheet_safe is about CSV files. Add --format csv, or leave it out.")
+    if args.spreadsheet_safe and not FORMATS[args.format].opens_in_spreadsheets:
+        names = _formats_with("opens_in_spreadsheets")
+        files = " and ".join(name.upper() for name in names)
+        parser.error(f"--spreadsheet_safe is about {files} files. Add --format {' or '.join(names)}, or leave it out.")
     args.segments = args.segments or SEGMENT_READINGS[0]
     return args
+
+
+def _formats_with(field: str) -> list[str]:
+    return [name for name, row in FORMATS.items() if getattr(row, field)]
 
 
 def _positive_int(text: str) -> int:
@@ -178,6 +204,10 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
 
 def print_results(args: argparse.Namespace, files: list[Path]) -> int:
     """Tag files and print what is found.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+        files (`list[Path]`): the audio files.
 
     Returns:
         How many files could not be tagged.
@@ -273,7 +303,14 @@ def write_label_files(
 
 
 def load_tagger(args: argparse.Namespace):
-    """Load the model that was asked for, as an [`AudioTagger`]."""
+    """Load the model that was asked for.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+
+    Returns:
+        [`AudioTagger`].
+    """
     from .audio import HEARD_LESS
     from .tagging.tagger import AudioTagger
 
@@ -282,7 +319,16 @@ def load_tagger(args: argparse.Namespace):
 
 
 def tag(args: argparse.Namespace, tagger, files: list[Path]) -> Iterator[Outcome]:
-    """Tag files; arguments that do not fit the model are refused at once."""
+    """Tag files; arguments that do not fit the model are refused at once.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+        tagger ([`AudioTagger`]): the model.
+        files (`list[Path]`): the audio files.
+
+    Returns:
+        An iterator over an [`Outcome`] for each file.
+    """
     results = tagger.tag_files(
         files, args.top_k, args.batch_size, args.timeline, args.hop, args.threshold, args.segments
     )
@@ -290,7 +336,15 @@ def tag(args: argparse.Namespace, tagger, files: list[Path]) -> Iterator[Outcome
 
 
 def outcome_of(result, args: argparse.Namespace) -> Outcome:
-    """Lay out what was found in a file; notes on what was heard of it go to standard error, whatever the format."""
+    """Lay out what was found in a file; notes on what was heard of it go to standard error, whatever the format.
+
+    Args:
+        result ([`FileTags`]): what was found in the file.
+        args (`argparse.Namespace`): what was asked for.
+
+    Returns:
+        [`Outcome`].
+    """
     said = [f"ast-tag: {in_one_line(note.text)}" for note in result.notes]
     if result.error is not None:
         return Outcome(said=[*said, f"ast-tag: {in_one_line(result.error)}"], failed=True)
@@ -299,7 +353,15 @@ def outcome_of(result, args: argparse.Namespace) -> Outcome:
 
 
 def identity_of(args: argparse.Namespace, tagger) -> dict:
-    """What results depend on besides the files, by the names that are told where it changed."""
+    """Name all that results depend on besides the files, as it is told where it changed.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+        tagger ([`AudioTagger`]): the model.
+
+    Returns:
+        Texts and numbers by name.
+    """
     options = ("format", "timeline", "top_k", "batch_size", "hop", "threshold", "segments", "strict_audio")
     flags = {f"--{name}": getattr(args, name) for name in (*options, "spreadsheet_safe")}
     versions = {f"version of {name}": package_version(name) for name in (DISTRIBUTION, "torch")}
@@ -307,19 +369,36 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
 
 
 def header_lines(args: argparse.Namespace) -> list[str]:
-    """What a file of results begins with."""
+    """Lay out what a file of results begins with.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+
+    Returns:
+        A line, or none.
+    """
     header = FORMATS[args.format].header
     return [] if header is None else [header(args.timeline)]
 
 
 def print_lines(lines: Iterable[str], stream=None) -> None:
-    """Print lines, to standard output if no other stream is named."""
+    """Print lines.
+
+    Args:
+        lines (iterable of `str`): without line ends.
+        stream (`TextIO`, *optional*): where to, by default standard output.
+    """
     for line in lines:
         print(line, file=stream)
 
 
 def write_lines(lines: Iterable[str], destination: Path) -> None:
-    """Write a text file that appears under its name only when it is complete."""
+    """Write a text file that appears under its name only when it is complete.
+
+    Args:
+        lines (iterable of `str`): without line ends.
+        destination (`Path`): the file.
+    """
     # File names that are not valid UTF-8 are written back as the bytes they are.
     with open_atomically(destination, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         file.writelines(f"{line}\n" for line in lines)

@@ -3,8 +3,11 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Collection
 from configparser import ConfigParser
+from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
+from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
@@ -19,32 +22,89 @@ MAY_IMPORT = {
 LIBRARIES_NOT_TO_SHADOW = {"evaluate", "datasets", "accelerate", "ast", "torch", "transformers"}
 
 
-def imported_packages(source: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
+# Lowest first: a room, or a file beside the rooms, imports what stands below it in its package. `__init__` names what
+# the package offers, wherever it stands.
+FLOORS = {
+    "modeling_ast": (
+        "system",
+        "audio features layers",
+        "audio_flags checkpoints",
+        "configuration_ast",
+        "feature_extraction_ast modeling_ast",
+        "adapters attention_maps loading registration scores",
+        "export_onnx",
+        "quantization",
+        "tagging",
+        "doctor run_export run_tagging",
+    ),
+    "finetune": (
+        "augmentations",
+        "arguments",
+        "sources",
+        "clip_sets",
+        "scores",
+        "training",
+        "results",
+        "failures",
+        "runs",
+        "dry_runs",
+        "fine_tuning stock_scores drums_demo run_evaluate run_finetune",
+    ),
+}
+
+
+def modules_of(package: str) -> dict[str, Path]:
+    """Files of a package by their dotted names."""
+    files = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in (ROOT / package).rglob("*.py")}
+    return {name.removesuffix(".__init__"): path for name, path in files.items()}
+
+
+def imported_modules(name: str, path: Path, known: Collection[str]) -> set[str]:
+    """What of `known` a file imports, anywhere in it."""
+    found = set()
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names.add(node.module.split(".")[0])
-    return names
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = resolve_name("." * node.level + (node.module or ""), package)
+            inner = {f"{base}.{alias.name}" for alias in node.names} & known
+            found |= inner or {base}
+    return found & known
+
+
+@pytest.fixture(scope="module")
+def imports() -> dict[str, set[str]]:
+    """For every file of the house, by its dotted name, those that it imports."""
+    files = {name: path for package in MAY_IMPORT for name, path in modules_of(package).items()}
+    return {name: imported_modules(name, path, files.keys()) for name, path in files.items()}
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
-def test_imports_point_one_way(package):
-    for source in (ROOT / package).rglob("*.py"):
-        ours = imported_packages(source) & MAY_IMPORT.keys()
-        assert ours <= MAY_IMPORT[package] | {package}, f"{source} imports {ours}"
-        assert source.stem not in LIBRARIES_NOT_TO_SHADOW, f"{source} shadows a library"
+def test_packages_import_one_way(package, imports):
+    for name, used in imports.items():
+        if name.partition(".")[0] == package:
+            others = {other.partition(".")[0] for other in used}
+            assert others <= MAY_IMPORT[package] | {package}, f"{name} imports {others}"
+            assert name.rpartition(".")[2] not in LIBRARIES_NOT_TO_SHADOW, f"{name} shadows a library"
 
 
-@pytest.mark.parametrize(("room", "rests_on"), [("sources", {"arguments"}), ("clip_sets", {"arguments", "sources"})])
-def test_the_data_of_a_training_have_no_way_back(room, rests_on):
-    rooms = {path.parent.name for path in (ROOT / "finetune").glob("*/__init__.py")}
-    for source in (ROOT / "finetune" / room).glob("*.py"):
-        tree = ast.walk(ast.parse(source.read_text(encoding="utf-8")))
-        above = {node.module for node in tree if isinstance(node, ast.ImportFrom) and node.level == 2}
-        used = {module.split(".")[0] for module in above if module} & rooms
-        assert used <= rests_on, f"{source} imports {used}"
+@pytest.mark.parametrize("package", FLOORS)
+def test_rooms_import_one_way(package, imports):
+    height = {room: number for number, floor in enumerate(FLOORS[package]) for room in floor.split()}
+    room_of = {name: name.split(".")[1] for name in imports if name.startswith(f"{package}.")}
+    assert set(room_of.values()) == height.keys(), "every room and file has its floor"
+    for name, room in room_of.items():
+        for other in imports[name] & room_of.keys():
+            below = height[room_of[other]] < height[room]
+            assert below or room_of[other] == room, f"{name} imports {other}, which stands on no lower floor"
+
+
+def test_no_files_import_each_other(imports):
+    try:
+        list(TopologicalSorter(imports).static_order())
+    except CycleError as error:
+        pytest.fail(f"imports go round: {' -> '.join(error.args[1])}")
 
 
 def test_every_package_is_in_the_house_rules():

@@ -60,7 +60,7 @@ COMMAND_LINE = f"# ast-finetune {RECIPE_NAME}"
 PYTHON_LINE = (
     f"""# Of clips that were a data set in Python: fine_tune(dataset, **yaml.safe_load(open("{RECIPE_NAME}")))"""
 )
-MOST_BYTES = 1 << 20  # of a recipe
+LARGEST_RECIPE = 1 << 20  # of a recipe
 LONGEST_NUMBER = 40  # characters
 NEGATIVE_NUMBER = re.compile(r"-\d+|-\d*\.\d+")  # what argparse takes for a value although it begins with -
 # Nor how it is published: whoever runs a published recipe again has another account.
@@ -219,8 +219,10 @@ def _recipe_node(recipe: Path) -> yaml.MappingNode:
     refuse_special(recipe)
     if not recipe.is_file():
         raise FileNotFoundError(f"The recipe {recipe} is not there. Pass a YAML file, or only flags.")
-    if recipe.stat().st_size > MOST_BYTES:
-        raise ValueError(f"{recipe} has more than {MOST_BYTES:,} bytes, and is no recipe. Pass a smaller YAML file.")
+    if recipe.stat().st_size > LARGEST_RECIPE:
+        raise ValueError(
+            f"{recipe} has more than {LARGEST_RECIPE:,} bytes, and is no recipe. Pass a smaller YAML file."
+        )
     try:
         text = recipe.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -4,7 +4,6 @@ import difflib
 
 from transformers import TrainingArguments
 
-from .augmentation_arguments import refuse_without_waveforms
 from .groups import (
     ASTTrainingArguments,
     DataArguments,
@@ -30,10 +29,11 @@ def check_together(arguments: RunArguments):
     refuse_fields(training)
     refuse_void_fields(arguments)
     if data.features_column_name:
-        refuse_without_waveforms(augmentation)
-    if augmentation.mixup_probability and training.label_smoothing_factor:
+        augmentation.augmentation().refuse_without_waveforms()
+    mixing = augmentation.augmentation().label_mixing_strengths
+    if mixing and training.label_smoothing_factor:
         raise ValueError(
-            "Both mixup_probability and label_smoothing_factor were given; Trainer smooths hard labels only. Pass one."
+            f"Both {' and '.join(mixing)} and label_smoothing_factor were given; Trainer smooths hard labels only. Pass one."
         )
     if training.train_sampling_strategy == "group_by_length" and data.padding != "longest":
         raise ValueError(

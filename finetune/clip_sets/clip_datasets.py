@@ -1,27 +1,85 @@
-"""What is done alike with splits that are at hand, streamed, or finished features: the data set of one, a part of one."""
+"""The clips of a run as the kinds of data sets that they are: the one place that tells a kind from what was loaded."""
+
+from collections.abc import Mapping
 
 import datasets
 
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import CUT_OFF, HEARD_LESS, AudioReader
-from modeling_ast.features.log_mel import num_samples
 
 from ..arguments.groups import DataArguments
+from ..augmentations.augmentation import Augmentation
+from ..sources.splits import load_splits
 from ..sources.stored_features import is_precomputed
-from .augmentation import Augmentation
-from .precomputed import PrecomputedDataset
-from .streaming import ClipStream, StreamedClips
-from .waveforms import ASTDataset, ClipDataset
+from .audio_clips import AudioClips
+from .clip_set import ClipSet
+from .precomputed import FeatureClips
+from .streaming import load_streams
+from .waveforms import ClipDataset
 
 
 def clip_reader(data: DataArguments, feature_extractor: ASTFeatureExtractor) -> AudioReader:
-    """How the clips of a training are heard: files that are cut off are refused, with `strict_audio` whatever is heard less of."""
+    """Make the reader by which the clips of a training are heard.
+
+    Args:
+        data ([`DataArguments`]): with its `strict_audio` whatever is heard less of is refused, else what is cut off.
+        feature_extractor ([`ASTFeatureExtractor`]): gives sampling rate, channels and resampler.
+
+    Returns:
+        [`AudioReader`].
+    """
     refused = HEARD_LESS if data.strict_audio else frozenset({CUT_OFF})
     return feature_extractor.audio_reader(refused=refused)
 
 
+def load_clip_sets(data: DataArguments, seed: int) -> tuple[dict[str, ClipSet], str]:
+    """Load the splits of a run: streamed if that was asked for, else to be at hand.
+
+    Args:
+        data ([`DataArguments`]): where the clips are, what the columns are called, and which splits there are.
+        seed (`int`): seed of a split that has to be made.
+
+    Returns:
+        The splits `"train"`, `"eval"` and, if asked for, `"validation"`; and in words how they were made.
+
+    Raises:
+        DataError: see [`load_streams`] and [`load_splits`].
+    """
+    if data.streaming:
+        return load_streams(data)
+    splits, method = load_splits(data, seed)
+    return clip_sets(splits), method
+
+
+def clip_sets(splits: Mapping[str, ClipSet | datasets.Dataset]) -> dict[str, ClipSet]:
+    """Make each split the kind of data set that it is.
+
+    Args:
+        splits (`Mapping[str, ClipSet | datasets.Dataset]`): by side, as [`clip_set`] takes them.
+
+    Returns:
+        The same splits, by side.
+    """
+    return {side: clip_set(split) for side, split in splits.items()}
+
+
+def clip_set(split: ClipSet | datasets.Dataset) -> ClipSet:
+    """Make a split the kind of data set that it is.
+
+    Args:
+        split ([`ClipSet`] or `datasets.Dataset`): rows as of [`load_splits`], or what is of a kind already, which stays as
+            it is.
+
+    Returns:
+        [`ClipSet`].
+    """
+    if isinstance(split, ClipSet):
+        return split
+    return FeatureClips(split) if is_precomputed(split) else AudioClips(split)
+
+
 def clip_dataset(
-    split: datasets.Dataset | ClipStream,
+    split: ClipSet | datasets.Dataset,
     feature_extractor: ASTFeatureExtractor,
     augmentation: Augmentation | None = None,
     seed: int = 0,
@@ -29,29 +87,16 @@ def clip_dataset(
     binary_targets: bool = False,
     reader: AudioReader | None = None,
 ) -> ClipDataset:
-    """The clips of a split as a model with this feature extractor hears them; see [`ClipDataset`] for the arguments.
-
-    `reader` is the feature extractor's own if not given.
-    """
-    if is_precomputed(split):
-        return PrecomputedDataset(split, feature_extractor, augmentation, seed, binary_targets=binary_targets)
-    reader = feature_extractor.audio_reader() if reader is None else reader
-    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
-    make = StreamedClips if isinstance(split, ClipStream) else ASTDataset
-    return make(split, reader, longest, augmentation, seed, binary_targets=binary_targets)
-
-
-def without_clips(
-    split: datasets.Dataset | ClipStream, left_out: dict[int, list[int]]
-) -> datasets.Dataset | ClipStream:
-    """A split without some of its clips.
+    """Make the data set of a split, from which `Trainer` gets the clips as a model with this feature extractor hears them.
 
     Args:
-        split (`datasets.Dataset` or [`ClipStream`]): the split, which stays as it is.
-        left_out (`dict[int, list[int]]`): place and label indices of each clip to leave out.
+        split ([`ClipSet`] or `datasets.Dataset`): as [`clip_set`] takes it.
+        feature_extractor, augmentation, seed, binary_targets, reader: as of [`ClipSet.dataset`].
+
+    Returns:
+        [`ClipDataset`].
+
+    Raises:
+        ValueError: for an augmentation that this kind of data set cannot have.
     """
-    if not left_out:
-        return split
-    if isinstance(split, ClipStream):
-        return split.without(left_out.keys(), left_out.values())
-    return split.select([row for row in range(len(split)) if row not in left_out])
+    return clip_set(split).dataset(feature_extractor, augmentation, seed, binary_targets=binary_targets, reader=reader)

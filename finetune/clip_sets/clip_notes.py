@@ -35,10 +35,13 @@ class NotedClip:
     notes: tuple[AudioNote, ...]
 
     def rows(self, folder: Path | None) -> list[dict]:
-        """`split`, `file`, `kind` and `text` of each note, without the folders of a machine; see [`shown_file`].
+        """Make rows for the run summary, without the folders of a machine; see [`shown_file`].
 
         Args:
             folder (`Path`, *optional*): in which the data is.
+
+        Returns:
+            `split`, `file`, `kind` and `text` of each note.
         """
         file = shown_file(self.path, folder) if self.path else f"clip {self.place + 1}"
         return [
@@ -53,11 +56,14 @@ class NotedClip:
 
 
 def noted_in_words(notes: Sequence[tuple[AudioNote, ...]], number: int) -> list[str]:
-    """How many clips there is something to be said of, by kind, each with what is said of the first ones.
+    """Say how many clips there is something to be said of, and what is said of the first ones.
 
     Args:
         notes (sequence of `tuple[AudioNote, ...]`): of each clip.
         number (`int`): of all clips that were looked at.
+
+    Returns:
+        A text for each kind of note.
     """
     of_kind: dict[str, list[str]] = {}
     counts = files_of_each_kind(notes)
@@ -78,12 +84,20 @@ class NotesSaid:
         self._digests = torch.zeros(NOTES_KEPT, dtype=torch.int64).share_memory_()
 
     def add(self, texts: Iterable[str]):
-        """Take notes as said."""
+        """Take notes as said.
+
+        Args:
+            texts (iterable of `str`): of the notes.
+        """
         for text in texts:
             self._is_new(text)
 
     def log(self, notes: Iterable[AudioNote]):
-        """Log notes as warnings that were not said before."""
+        """Log notes as warnings that were not said before.
+
+        Args:
+            notes (iterable of `AudioNote`): of a clip.
+        """
         for note in notes:
             if self._is_new(note.text):
                 logger.warning(note.text)

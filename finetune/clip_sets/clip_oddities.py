@@ -11,10 +11,13 @@ LARGE_FEATURE = 20.0  # of features normalised to a standard deviation of 0.5
 
 
 def waveform_oddities(waveform: np.ndarray) -> list[str]:
-    """What is unusual about a clip, in words.
+    """Find what is unusual about a clip.
 
     Args:
         waveform (`np.ndarray` of shape `(samples,)`): as decoded.
+
+    Returns:
+        In words, what it is: a text each.
     """
     peak, mean = float(np.abs(waveform).max()), float(waveform.mean(dtype=np.float64))
     found = ["silent"] if is_silent(waveform) else []
@@ -30,10 +33,13 @@ def waveform_oddities(waveform: np.ndarray) -> list[str]:
 
 
 def feature_oddities(features: torch.Tensor) -> list[str]:
-    """What is unusual about normalised features, in words.
+    """Find what is unusual about normalised features.
 
     Args:
         features (`torch.Tensor` of shape `(batch, frames, mel bins)`): as the model gets them.
+
+    Returns:
+        In words, what it is: a text each.
     """
     if not features.isfinite().all():
         return ["its features are not numbers"]

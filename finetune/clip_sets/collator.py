@@ -4,12 +4,12 @@ import numpy as np
 import torch
 
 from modeling_ast import ASTFeatureExtractor
-from modeling_ast.feature_extraction_ast import MIN_FRAMES, frame_mask
-from modeling_ast.features.log_mel import num_frames, num_samples
+from modeling_ast.features.kaldi import num_frames
+from modeling_ast.features.padding import MIN_FRAMES, frame_mask, pad_clips, pad_frames
 
+from ..augmentations.augmentation import Augmentation, collate_draws
 from ..sources.labels import SHARES_COLUMN, label_of
 from ..sources.stored_features import refuse_shape
-from .augmentation import Augmentation
 from .clip_notes import NotesSaid
 from .waveforms import hear_clip
 
@@ -56,7 +56,7 @@ class ASTDataCollator:
         Returns:
             `labels`, indices of shape `(batch,)` or vectors of shape `(batch, labels)`, with either `input_values` (and
             perhaps `attention_mask`), or `waveforms` of shape `(batch, samples)`, `lengths` of shape `(batch,)`, whether
-            `padding="longest"` pads one of them, and the scalars drawn for augmentation. Of finished features, `features`
+            `padding="longest"` pads one of them, and the draws of augmentation. Of finished features, `features`
             of shape `(batch, frames, mel bins)` stand in place of `waveforms`, and `lengths` are frames.
 
         Raises:
@@ -67,12 +67,10 @@ class ASTDataCollator:
             examples = [self._read_row(row) for row in examples]
         precomputed = "features" in examples[0]
         clips = [torch.from_numpy(example["features" if precomputed else "waveform"]) for example in examples]
-        padding_value = self.feature_extractor.padding_value if precomputed else 0.0
+        padded, clip_lengths = pad_clips(clips)
         batch = {
-            "features" if precomputed else "waveforms": torch.nn.utils.rnn.pad_sequence(
-                clips, batch_first=True, padding_value=padding_value
-            ),
-            "lengths": torch.tensor([len(clip) for clip in clips]),
+            "features" if precomputed else "waveforms": padded,
+            "lengths": clip_lengths,
             "labels": torch.from_numpy(np.stack([example["label"] for example in examples])),
         }
         lengths = {len(clip) for clip in clips}
@@ -82,12 +80,7 @@ class ASTDataCollator:
         batch["is_padded"] = len(frames) > 1 or min(frames) < MIN_FRAMES  # known here without a look at a device
         if "draws" in examples[0]:
             draws = [example["draws"] for example in examples]
-            batch["masks"] = torch.from_numpy(np.stack([draw.masks for draw in draws]))
-            batch["noise_strengths"] = torch.tensor([draw.noise_strength for draw in draws])
-            batch["noise_seeds"] = [
-                draw.noise_seed for draw in draws
-            ]  # read by the host: a tensor would be waited for
-            batch["rolls"] = torch.tensor([draw.roll for draw in draws])
+            batch["draws"] = collate_draws(draws)
             batch["keys"] = [draw.key for draw in draws]  # by which a batch at fault is read again
         return model_inputs(batch, self.feature_extractor) if self.compute_features else batch
 
@@ -102,7 +95,7 @@ class ASTDataCollator:
             refuse_shape(features, f"A row's {self.features_column_name!r}", self.feature_extractor.num_mel_bins)
             features = features[: self.feature_extractor.max_length].astype(np.float32)
             return {"features": features, "label": self._target(row)}
-        longest = num_samples(self.feature_extractor.max_length, self.feature_extractor.sampling_rate)
+        longest = self.feature_extractor.max_samples
         heard = hear_clip(row[self.audio_column_name], self.feature_extractor.audio_reader(), longest)
         self.said.log(heard.notes)
         return {"waveform": heard.waveform[:longest], "label": self._target(row)}
@@ -141,19 +134,19 @@ def model_inputs(
     max_length = feature_extractor.max_length
     to_longest = feature_extractor.padding == "longest"
     features, frames = raw_features(batch, feature_extractor, None if to_longest else max_length)
-    augmented = augmentation is not None and "masks" in batch
+    augmented = augmentation is not None and "draws" in batch
     # The original masks and rolls the padded clip; without a common length only a clip's own frames are its own.
     augmented_frames = frames if to_longest else torch.full_like(frames, features.shape[1])
     if augmented:
-        features = augmentation.mask(features, augmented_frames, batch["masks"])
+        features = augmentation.change_log_mel(features, augmented_frames, batch["draws"])
     features = feature_extractor.normalize(features)
     if augmented:
-        features = augmentation.disturb(
-            features, augmented_frames, batch["noise_strengths"], batch["noise_seeds"], batch["rolls"]
-        )
+        features = augmentation.change_normalized(features, augmented_frames, batch["draws"])
     inputs = {"input_values": features, "labels": batch["labels"]}
     if to_longest and batch["is_padded"]:
         inputs["attention_mask"] = frame_mask(frames, features.shape[1])
+    if augmented:
+        inputs |= augmentation.extra_inputs(features, augmented_frames, batch["draws"])
     return inputs
 
 
@@ -175,7 +168,5 @@ def raw_features(
     if "waveforms" in batch:
         return feature_extractor.log_mel(batch["waveforms"], batch["lengths"], max_length, pad_to)
     features = batch["features"][:, :max_length]
-    missing = max(MIN_FRAMES, pad_to or 0) - features.shape[1]
-    if missing > 0:
-        features = torch.nn.functional.pad(features, (0, 0, 0, missing), value=feature_extractor.padding_value)
-    return features, batch["lengths"].clamp(max=max_length)
+    frames = batch["lengths"].clamp(max=max_length)
+    return pad_frames(features, frames, feature_extractor.padding_value, pad_to), frames

@@ -76,8 +76,7 @@ def decoded_clips(
     description: str,
     keep: bool = True,
 ) -> Iterator[DecodedClip]:
-    """Decode clips in their order; one that cannot be decoded, is empty, too short, holds NaN or is refused comes with its
-    fault.
+    """Decode clips in their order, whether they can be used or not.
 
     Args:
         audio (`datasets.Dataset`): with the undecoded column `"audio"`.
@@ -87,6 +86,10 @@ def decoded_clips(
         num_workers (`int`): processes that decode; 0 for this one.
         description (`str`): what the progress bar is headed with; there is none away from a terminal.
         keep (`bool`, defaults to `True`): hand on these samples; `False` where only lengths and faults are of interest.
+
+    Returns:
+        What came out of each clip, one after the other; with its fault if it cannot be decoded, is empty, too short,
+        holds NaN or is refused.
     """
     clips = _ClipsToDecode(audio, reader, max_samples, keep)
     return _decoded(clips, [int(row) for row in rows], len(rows), num_workers, description)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from modeling_ast import ASTFeatureExtractor
-from modeling_ast.feature_extraction_ast import frame_mask
+from modeling_ast.features.padding import frame_mask, pad_clips
 
 CLIPS_PER_BATCH = 32
 # Statistics of samples in [-1, 1] that somebody took for those of features, as `waveform.mean(), waveform.std()` are.
@@ -26,7 +26,14 @@ FEWEST_CLIPS_JUDGED = 12  # four clips of one sound reach 0.28
 
 @dataclass(frozen=True)
 class NormalizationStatistics:
-    """Statistics of log-mel values and what they were measured on."""
+    """Hold statistics of log-mel values and what they were measured on.
+
+    Args:
+        mean (`float`): mean of the values.
+        std (`float`): their standard deviation.
+        clips (`int`): how many clips they are of.
+        frames (`int`): how many unpadded frames these have.
+    """
 
     mean: float
     std: float
@@ -37,12 +44,15 @@ class NormalizationStatistics:
 def measure_normalization(
     clips: Iterable[np.ndarray], feature_extractor: ASTFeatureExtractor
 ) -> NormalizationStatistics:
-    """Mean and standard deviation over all real frames and mel bins.
+    """Measure mean and standard deviation over all real frames and mel bins.
 
     Args:
         clips (iterable of `np.ndarray`): mono waveforms of shape `(samples,)` at the extractor's sampling rate, or raw
             log-mel features of shape `(frames, mel bins)`, cut as the model hears them.
         feature_extractor ([`ASTFeatureExtractor`]): gives the mel bins and the length at which waveforms are cut.
+
+    Returns:
+        [`NormalizationStatistics`].
 
     Raises:
         ValueError: if there is no clip, or every value is the same.
@@ -86,7 +96,7 @@ def refuse_waveform_statistics(mean: float, std: float, origin: str):
 
 
 def normalized_batch_warning(features: torch.Tensor, frames: torch.Tensor) -> str | None:
-    """What to say of a normalised batch that is far from mean 0 and standard deviation 0.5; `None` if it is not.
+    """Look whether a normalised batch is far from mean 0 and standard deviation 0.5.
 
     Finds a standard deviation that is wrong by a factor of 2, statistics of a waveform, and features that are not
     normalised at all; a wrong mean if it is off by more than 1.4 standard deviations. Statistics of another data set of
@@ -96,6 +106,9 @@ def normalized_batch_warning(features: torch.Tensor, frames: torch.Tensor) -> st
         features (`torch.Tensor` of shape `(batch, frames, mel bins)`): normalised, without augmentation, of clips drawn
             from the whole data set. Fewer than 12 clips are not judged, as they may all be of one kind.
         frames (`torch.Tensor` of shape `(batch,)`): real frames of each clip; padding does not count.
+
+    Returns:
+        What to say of it; `None` if it is not far.
     """
     if len(features) < FEWEST_CLIPS_JUDGED:
         return None
@@ -114,11 +127,7 @@ def normalized_batch_warning(features: torch.Tensor, frames: torch.Tensor) -> st
 def _real_frames(batch: list[torch.Tensor], feature_extractor: ASTFeatureExtractor) -> torch.Tensor:
     if batch[0].dim() == 2:
         return torch.cat(batch)
-    features, frames = feature_extractor.log_mel(
-        torch.nn.utils.rnn.pad_sequence(batch, batch_first=True),
-        torch.tensor([len(waveform) for waveform in batch]),
-        feature_extractor.max_length,
-    )
+    features, frames = feature_extractor.log_mel(*pad_clips(batch), feature_extractor.max_length)
     return features[frame_mask(frames, features.shape[1])]
 
 

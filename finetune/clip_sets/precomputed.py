@@ -6,20 +6,26 @@ and roll follow on the training device as for audio. What works on waveforms has
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import datasets
 import numpy as np
 
 from modeling_ast import ASTFeatureExtractor
-from modeling_ast.audio import AudioError
-from modeling_ast.feature_extraction_ast import MIN_FRAMES
-from modeling_ast.features.log_mel import SMALLEST_ENERGY, num_samples
+from modeling_ast.audio import AudioError, AudioReader
+from modeling_ast.features.kaldi import SMALLEST_ENERGY, num_samples
+from modeling_ast.features.padding import MIN_FRAMES
 
-from ..arguments.augmentation_arguments import refuse_without_waveforms
+from ..augmentations.augmentation import Augmentation
+from ..sources.data_errors import DataError
 from ..sources.labels import label_lists, label_of, share_lists
-from ..sources.stored_features import StoredFeatures
-from .augmentation import Augmentation
+from ..sources.stored_features import NAME_COLUMN, StoredFeatures
+from .clip_set import Checked, Checks
+from .row_clips import RowClips, advice_on_rows, without_shared_clips
+from .split_checks import check_labels, listed, places_to_check
 from .waveforms import ASTDataset
 
 # Raw values reach from the floor of about -16, which some of Kaldi's narrowest filters always give, up to 5 or more;
@@ -56,13 +62,12 @@ class PrecomputedDataset(ASTDataset):
         binary_targets: bool = False,
     ):
         if augmentation is not None:
-            refuse_without_waveforms(augmentation)
-        sampling_rate, max_length = feature_extractor.sampling_rate, feature_extractor.max_length
-        longest = num_samples(max_length, sampling_rate)
+            augmentation.refuse_without_waveforms()
+        longest = feature_extractor.max_samples
         super().__init__(
             split, feature_extractor.audio_reader(), longest, augmentation, seed, binary_targets=binary_targets
         )
-        self.num_mel_bins, self.max_length = feature_extractor.num_mel_bins, max_length
+        self.num_mel_bins, self.max_length = feature_extractor.num_mel_bins, feature_extractor.max_length
         self.stored = StoredFeatures(split)
 
     def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
@@ -74,19 +79,175 @@ class PrecomputedDataset(ASTDataset):
         return item | {"draws": self.augmentation.draw(self.seed, epoch, index, len(self), *visit)}
 
     def name(self, index: int) -> str:
-        """What to call a clip in a message."""
+        """See [`ClipDataset.name`].
+
+        Args:
+            index (`int`): place of the clip.
+
+        Returns:
+            Its file, or its row.
+        """
         return self.stored.name(index)
 
     def _clip(self, index: int) -> np.ndarray:
         return self.features(index)
 
     def features(self, index: int) -> np.ndarray:
-        """A clip's features as the model hears them, `(frames, mel bins)`, not normalised."""
+        """Read a clip's features as the model hears them, not normalised.
+
+        Args:
+            index (`int`): place of the clip.
+
+        Returns:
+            `np.ndarray` of shape `(frames, mel bins)`, float32.
+
+        Raises:
+            AudioError: for another shape or type, no frames, or NaN.
+        """
         return self.stored.read(index, self.num_mel_bins, self.max_length)
 
     def lengths(self) -> np.ndarray:
-        """Frames of every clip as the model hears them, told without reading them: `(clips,)`."""
-        return np.array([min(len(self.stored.as_stored(index)), self.max_length) for index in range(len(self))])
+        """See [`ClipDataset.lengths`]; told without reading the features.
+
+        Returns:
+            `np.ndarray` of shape `(clips,)`, seconds.
+        """
+        frames = [min(len(self.stored.as_stored(index)), self.max_length) for index in range(len(self))]
+        return np.array([num_samples(number, self.sampling_rate) for number in frames]) / self.sampling_rate
+
+
+class FeatureClips(RowClips):
+    """Clips that are finished features.
+
+    Args:
+        rows (`datasets.Dataset`): with the columns `"features"`, `"features_from"` and `"label"`.
+    """
+
+    @cached_property
+    def stored(self) -> StoredFeatures:
+        """The features of the clips, read one by one."""
+        return StoredFeatures(self.rows)
+
+    def name(self, index: int) -> str:
+        """Tell what to call a clip in a message.
+
+        Args:
+            index (`int`): place of the clip.
+
+        Returns:
+            Its file, or its row.
+        """
+        return self.stored.name(index)
+
+    def names(self) -> Iterator[str]:
+        """Tell by what a table lists the clips.
+
+        Returns:
+            The file or row of each clip, one after the other.
+        """
+        return iter(self.rows[NAME_COLUMN][:])
+
+    def digest(self) -> str:
+        """See [`ClipSet.digest`]; not all is read, see [`StoredFeatures.sign`].
+
+        Returns:
+            Hexadecimal SHA-256 over the clips' files, or sizes and some of their values, and labels, in their order.
+        """
+        digest, stored = hashlib.sha256(), self.stored
+        for index, labels in enumerate(share_lists(self.rows) or label_lists(self.rows)):
+            file = stored.file(index)
+            sign = stored.sign(index)[1] if file is None else Path(file).name.encode()
+            digest.update(sign + f"\0{stored.size(index)} {labels}\0".encode())
+        return digest.hexdigest()
+
+    def dataset(
+        self,
+        feature_extractor: ASTFeatureExtractor,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        *,
+        binary_targets: bool = False,
+        reader: AudioReader | None = None,
+    ) -> PrecomputedDataset:
+        """Make the data set that `Trainer` gets its items from.
+
+        Args:
+            feature_extractor, augmentation, seed, binary_targets: as of [`ClipSet.dataset`].
+            reader ([`AudioReader`], *optional*): of no use here, as there are no audio files.
+
+        Returns:
+            [`PrecomputedDataset`].
+
+        Raises:
+            ValueError: for an augmentation of waveforms.
+        """
+        return PrecomputedDataset(self.rows, feature_extractor, augmentation, seed, binary_targets=binary_targets)
+
+    @classmethod
+    def check(cls, splits: dict[str, Self], checks: Checks) -> Checked:
+        """See [`ClipSet.check`]: shape, type and values of up to 200 clips, labels, and clips that are in two splits.
+
+        Args:
+            splits (`dict[str, FeatureClips]`): of the run, by side.
+            checks ([`Checks`]): its `drop_duplicate_audio` is obeyed.
+
+        Returns:
+            [`Checked`].
+
+        Raises:
+            DataError: as of [`check_splits`](finetune.clip_sets.audio_clips.check_splits); for features of another shape
+                or type, with NaN, or normalised already.
+        """
+        notes = [
+            *advice_on_rows(splits, checks),
+            f"precomputed features of the column {checks.data.features_column_name!r}",
+            *_look_at_splits(splits, checks.feature_extractor),
+        ]
+        splits, more_notes = without_shared_clips(splits, checks.data)
+        return Checked(splits, [*notes, *more_notes, *check_labels(splits)])
+
+    @classmethod
+    def digests_in_two_splits(cls, splits: dict[str, Self]) -> dict[str, dict[int, bytes]]:
+        """See [`RowClips.digests_in_two_splits`]: only features of one size with two equal frames are read through.
+
+        Args:
+            splits (`dict[str, FeatureClips]`): of the run, by side.
+
+        Returns:
+            By side, the digest of each of these clips by its place.
+        """
+        signs = {side: [split.stored.sign(row) for row in range(len(split))] for side, split in splits.items()}
+        num_splits = Counter(sign for of_side in signs.values() for sign in set(of_side))
+        return {
+            side: {row: splits[side].stored.digest(row) for row, sign in enumerate(of_side) if num_splits[sign] > 1}
+            for side, of_side in signs.items()
+        }
+
+
+def _look_at_splits(splits: dict[str, FeatureClips], feature_extractor: ASTFeatureExtractor) -> list[str]:
+    """Refuse features that are none of a sample of the clips; say in words what is odd about others."""
+    num_mel_bins, max_length = feature_extractor.num_mel_bins, feature_extractor.max_length
+    places, faults, oddities, num_longer = places_to_check(splits), [], [], 0
+    for side, row in places:
+        stored = splits[side].stored
+        try:
+            features = stored.read(row, num_mel_bins, max_length)
+            oddities.append(look_at_features(features, stored.name(row)))
+            num_longer += len(stored.as_stored(row)) > max_length
+        except AudioError as error:
+            faults.append(str(error))
+    if faults:
+        raise DataError(f"{len(faults)} of {len(places)} clips looked at cannot be used:{listed(faults)}")
+    notes = [
+        f"{count} of {len(places)} clips looked at have {oddity}"
+        for oddity, count in Counter(filter(None, oddities)).items()
+    ]
+    if num_longer:
+        notes.append(
+            f"{num_longer} of {len(places)} clips looked at have more than the {max_length} frames that the model hears; the "
+            "rest of them is cut"
+        )
+    return notes
 
 
 def look_at_features(features: np.ndarray, name: str) -> str | None:
@@ -117,30 +278,3 @@ def look_at_features(features: np.ndarray, name: str) -> str | None:
     if len(features) < MIN_FRAMES:
         return f"less than {MIN_FRAMES} frames, one patch of the model: they are padded"
     return None
-
-
-def features_in_two_splits(splits: datasets.DatasetDict) -> dict[str, dict[int, bytes]]:
-    """Digest by row of the features of each split that those of another split may equal.
-
-    Only those of one size with two equal frames are read through.
-    """
-    stored = {side: StoredFeatures(split) for side, split in splits.items()}
-    signs = {side: [of_side.sign(row) for row in range(len(of_side))] for side, of_side in stored.items()}
-    num_splits = Counter(sign for of_side in signs.values() for sign in set(of_side))
-    return {
-        side: {row: stored[side].digest(row) for row, sign in enumerate(of_side) if num_splits[sign] > 1}
-        for side, of_side in signs.items()
-    }
-
-
-def digest_of_features(split: datasets.Dataset) -> str:
-    """SHA-256 over the clips' files, or sizes and some of their values, and labels, in their order.
-
-    Where files lie does not count, and not all is read: see [`StoredFeatures.sign`].
-    """
-    digest, stored = hashlib.sha256(), StoredFeatures(split)
-    for index, labels in enumerate(share_lists(split) or label_lists(split)):
-        file = stored.file(index)
-        sign = stored.sign(index)[1] if file is None else Path(file).name.encode()
-        digest.update(sign + f"\0{stored.size(index)} {labels}\0".encode())
-    return digest.hexdigest()

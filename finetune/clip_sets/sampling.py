@@ -67,7 +67,11 @@ class EpochSampler(Sampler):
         self._cumulative_weights = np.cumsum(weights, dtype=np.float64)
 
     def set_epoch(self, epoch: int):
-        """Choose the order of the next pass."""
+        """Choose the order of the next pass.
+
+        Args:
+            epoch (`int`): which has an order of its own.
+        """
         self.epoch = epoch
 
     def __len__(self) -> int:

@@ -128,6 +128,9 @@ class WaveformCache:
             audio (`datasets.Dataset`): clips with the undecoded column `"audio"`, of which some may be the same file.
             num_workers (`int`, defaults to 0): processes that decode.
 
+        Returns:
+            [`FilledCache`].
+
         Raises:
             DataError: if the folder cannot be written, or its disk is too small; the message says what is needed.
         """
@@ -157,10 +160,13 @@ class WaveformCache:
         return FilledCache(lengths, faults | refused, notes, decoded, int(kept["samples"].sum()) * SAMPLE.itemsize)
 
     def waveforms(self, audio: datasets.Dataset) -> CachedWaveforms:
-        """The clips of a split, all of which are in the cache.
+        """Give the clips of a split, all of which are in the cache.
 
         Args:
             audio (`datasets.Dataset`): clips with the undecoded column `"audio"`.
+
+        Returns:
+            [`CachedWaveforms`], in the order of the rows.
 
         Raises:
             DataError: if a file is not the one that was decoded.
@@ -203,10 +209,13 @@ class WaveformCache:
         return digest.digest()
 
     def space_needed(self, audio: datasets.Dataset) -> int:
-        """Bytes that [`fill`] would add at most, told from the files' headers.
+        """Tell from the files' headers what [`WaveformCache.fill`] would add.
 
         Args:
             audio (`datasets.Dataset`): clips with the undecoded column `"audio"`.
+
+        Returns:
+            Bytes at most.
         """
         keys = self._keys(audio)
         return self._space(audio, _first_rows(keys, self._missing(keys)))
@@ -425,7 +434,14 @@ class _Appender:
 
 
 def in_bytes(number: int) -> str:
-    """A number of bytes in MB, or from a thousand of these on in GB."""
+    """Write a number of bytes.
+
+    Args:
+        number (`int`): of bytes.
+
+    Returns:
+        In MB, or from a thousand of these on in GB.
+    """
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.1f} MB"
 
 

@@ -1,13 +1,12 @@
 """The clips of a split as a data set to train on.
 
-A split is a `datasets.Dataset` with undecoded audio; see `sources.splits` for where it comes from and `split_checks` for what is
-found out about it before training.
+[`ClipSet`](finetune.clip_sets.clip_set.ClipSet) is what is known of a split before, and makes one of these.
 """
 
-import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from typing import ClassVar
 
 import datasets
 import fsspec
@@ -16,11 +15,20 @@ from fsspec.implementations.local import LocalFileSystem
 from torch.utils.data import Dataset
 
 from modeling_ast.audio import AudioError, AudioReader, Heard, audio_duration
-from modeling_ast.features.log_mel import FRAME_LENGTH_MS, frame_length
+from modeling_ast.features.kaldi import FRAME_LENGTH_MS, frame_length
 from modeling_ast.system.regular_files import SpecialFileError, refuse_special
 
-from ..sources.labels import SHARES_COLUMN, has_soft_labels, is_multi_label, label_lists, label_names, label_of
-from .augmentation import Augmentation, Draws, change_speed, mix_waveforms, samples_needed
+from ..augmentations.augmentation import Augmentation, Draws
+from ..augmentations.augmentation_step import TrainingClip
+from ..sources.labels import (
+    SHARES_COLUMN,
+    count_labels,
+    has_soft_labels,
+    is_multi_label,
+    label_lists,
+    label_names,
+    label_of,
+)
 from .clip_notes import NotesSaid
 
 
@@ -31,6 +39,9 @@ def hear_clip(audio: dict, reader: AudioReader, max_samples: int | None = None) 
         audio (`dict`): `{"bytes": ..., "path": ...}`.
         reader ([`AudioReader`]): how it is heard.
         max_samples (`int`, *optional*): how many samples are of interest; see [`AudioReader.hear`]. There may be more.
+
+    Returns:
+        `Heard`: the waveform of shape `(samples,)`, float32, and what is to be said of it.
 
     Raises:
         AudioError: if it cannot be decoded, is empty or too short, holds NaN, or is refused.
@@ -46,10 +57,13 @@ def hear_clip(audio: dict, reader: AudioReader, max_samples: int | None = None) 
 
 
 def fetched(audio: dict) -> dict:
-    """Audio with the content of a file that lies elsewhere, such as hf://datasets/...; of this machine as it is.
+    """Fetch the content of a file that lies elsewhere, such as hf://datasets/...
 
     Args:
         audio (`dict`): `{"bytes": ..., "path": ...}`.
+
+    Returns:
+        The same with the bytes of the file; audio of this machine as it is.
 
     Raises:
         AudioError: if there is no such file, or it cannot be had.
@@ -75,7 +89,7 @@ class ClipDataset(Dataset, ABC):
     """Clips with their targets: what those at hand and those that are streamed have in common.
 
     What is to be said of a file is logged when it is first read, and is under `"notes"` of an item that is not augmented.
-    An item's `"label"` is an index, or a float32 vector of shape `(labels,)`: multi-hot for multi-label data, the shares of
+    Of another kind of data set a subclass tells how a clip is decoded. An item's `"label"` is an index, or a float32 vector of shape `(labels,)`: multi-hot for multi-label data, the shares of
     soft labels, one-hot with `binary_targets`, mixed in training with mixup.
 
     Args:
@@ -87,7 +101,13 @@ class ClipDataset(Dataset, ABC):
         seed (`int`, defaults to 0): seed of these draws.
         binary_targets (`bool`, defaults to `False`): vectors for single-label clips too, as binary cross-entropy takes
             them.
+
+    Attributes:
+        at_hand (`bool`): whether each clip can be asked for by its place in the split, so that they can be visited in any
+            order.
     """
+
+    at_hand: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -105,7 +125,7 @@ class ClipDataset(Dataset, ABC):
         self.max_samples = max_samples
         self.augmentation = augmentation
         self.seed = seed
-        self.samples_needed = samples_needed(max_samples, augmentation.max_speed_change if augmentation else 0)
+        self.samples_needed = augmentation.samples_needed(max_samples) if augmentation else max_samples
         self.num_labels = len(label_names(split))
         self.vector_targets = binary_targets or is_multi_label(split)
 
@@ -128,28 +148,58 @@ class ClipDataset(Dataset, ABC):
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """What to call a clip in a message, by its place in the split."""
+        """Tell what to call a clip in a message.
+
+        Args:
+            index (`int`): place of the clip in the split.
+
+        Returns:
+            Its file, or what else the user knows it by.
+        """
 
     @abstractmethod
     def label_counts(self) -> np.ndarray:
-        """Clips of each label, of soft labels those where it counts, told without decoding audio: `(labels,)`."""
+        """Count the clips of each label, without decoding audio; with soft labels, those in which it counts.
+
+        Returns:
+            `np.ndarray` of shape `(labels,)`, int64.
+        """
+
+    def lengths(self) -> np.ndarray | None:
+        """Tell how long the clips are as the model hears them, without decoding them.
+
+        Returns:
+            `np.ndarray` of shape `(clips,)`, seconds; `None` where only decoding would tell.
+        """
+        return None
 
     @abstractmethod
     def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
-        """Clips without labels or augmentation, as [`measure_normalization`] takes them.
+        """Read clips without labels or augmentation, as [`measure_normalization`] takes them.
 
         Args:
             count (`int`): how many; 0 for all.
             seed (`int`): seed of the draw.
+
+        Returns:
+            The clips, one after the other, each a waveform of shape `(samples,)` or features of shape
+            `(frames, mel bins)`, float32.
         """
 
     @abstractmethod
     def first_keys(self, count: int) -> Sequence:
-        """What to ask for to get the first clips of the split as they are, `count` of them."""
+        """Tell what to ask for to get the first clips of the split as they are.
+
+        Args:
+            count (`int`): how many.
+
+        Returns:
+            A key for each of them.
+        """
 
     @abstractmethod
     def keys_of_first_epoch(self, count: int, seed: int) -> list[tuple]:
-        """What to ask for to get some clips, each as it is and as the first epoch has it.
+        """Tell what to ask for to get some clips, each as it is and as the first epoch has it.
 
         Args:
             count (`int`): how many.
@@ -159,35 +209,50 @@ class ClipDataset(Dataset, ABC):
             Pairs of keys.
         """
 
+    def replay(self, draws: Iterable[tuple[int, int, int]]) -> Iterator[tuple[object, list, list[str]]]:
+        """Find augmented items of a training again, to look for the clip that it stopped at.
+
+        Args:
+            draws (iterable of `tuple[int, int, int]`): epoch, index and visit of each item.
+
+        Yields:
+            The key to ask for to get the item again; its clip and those of its partners, if it has any, as
+            [`ClipDataset.waveforms`] takes them; and their names.
+        """
+        for key in draws:
+            draws = self.augmentation.draw(self.seed, *key[:2], len(self), key[2])
+            clips = [key[1], *draws.partners.values()]
+            yield key, clips, [self.name(clip) for clip in clips]
+
     def _plain(self, clip) -> dict:
         heard, label = self._decoded(clip)
         item = {"waveform": heard.waveform[: self.max_samples]}
         item["label"] = self._vector(label) if self.vector_targets else label
         return item | ({"notes": heard.notes} if heard.notes else {})
 
-    def _augmented(self, clip, draws: Draws, partner) -> dict:
-        """An item; the clip and its partner are what [`_decoded`] takes."""
-        waveform, label = self._read(clip, draws.speed)
-        if self.augmentation.mixup_probability or self.vector_targets:
-            label = self._vector(label)
-        if partner is not None:
-            partner_waveform, partner_label = self._read(partner)
-            weight = draws.mixing_weight
-            waveform = mix_waveforms(waveform, partner_waveform, weight)
-            label = weight * label + (1 - weight) * self._vector(partner_label)
-        if draws.gain != 1:
-            waveform = waveform * np.float32(draws.gain)
-        return {"waveform": waveform, "label": label, "draws": draws}
-
-    def _read(self, clip, speed: float = 1.0) -> tuple[np.ndarray, int | list[int] | np.ndarray]:
+    def _augmented(self, clip, draws: Draws, partners: dict) -> dict:
+        """An item; the clip and its partners, by the augmentations that want them, are what [`_decoded`] takes."""
         heard, label = self._decoded(clip)
-        waveform = heard.waveform
-        if speed != 1:
-            # Cut before as well as after: of a clip from the cache no more is there, and nothing else may come of it.
-            waveform = change_speed(waveform[: self.samples_needed], speed)
-            # A clip of little more than one frame must not become shorter than that.
-            waveform = np.pad(waveform, (0, max(0, frame_length(self.sampling_rate) - len(waveform))))
-        return waveform[: self.max_samples], label
+        # Cut before as well as after: of a clip from the cache no more is there, and nothing else may come of it.
+        training_clip = TrainingClip(heard.waveform[: self.samples_needed], label, self.sampling_rate)
+        waveform, label, rate = self.augmentation.change_heard(training_clip, draws)
+        # A clip of little more than one frame must not become shorter than that.
+        missing = frame_length(rate) - len(waveform)
+        waveform = np.pad(waveform, (0, missing)) if missing > 0 else waveform
+        if self.augmentation.label_mixing_strengths or self.vector_targets:
+            label = self._vector(label)
+        training_clip = TrainingClip(waveform[: self.max_samples], label, rate)
+        others = {name: self._partner(partner) for name, partner in partners.items()}
+        training_clip = self.augmentation.change_waveform(training_clip, draws, others)
+        return {"waveform": training_clip.waveform, "label": training_clip.label, "draws": draws}
+
+    def _partner(self, clip) -> TrainingClip:
+        waveform, label = self._read(clip)
+        return TrainingClip(waveform, self._vector(label), self.sampling_rate)
+
+    def _read(self, clip) -> tuple[np.ndarray, int | list[int] | np.ndarray]:
+        heard, label = self._decoded(clip)
+        return heard.waveform[: self.max_samples], label
 
     def _vector(self, label: int | list[int] | np.ndarray) -> np.ndarray:
         if isinstance(label, np.ndarray):
@@ -197,7 +262,14 @@ class ClipDataset(Dataset, ABC):
         return vector
 
     def waveforms(self, clips: Iterable) -> Iterator[np.ndarray]:
-        """Decode clips one after the other, without labels or augmentation."""
+        """Decode clips one after the other, without labels or augmentation.
+
+        Args:
+            clips (iterable): what this data set decodes: places of clips or, of a stream, their rows.
+
+        Returns:
+            Waveforms of shape `(samples,)`, float32.
+        """
         return (self._read(clip)[0] for clip in clips)
 
 
@@ -247,7 +319,7 @@ class ASTDataset(ClipDataset):
         if self.augmentation is None or epoch is None:
             return self._plain(index)
         draws = self.augmentation.draw(self.seed, epoch, index, len(self), *visit)
-        return self._augmented(index, draws, draws.partner)
+        return self._augmented(index, draws, draws.partners)
 
     def read_from(self, cached: Sequence[np.ndarray]):
         """Take the clips from decoded ones instead of their files.
@@ -265,32 +337,63 @@ class ASTDataset(ClipDataset):
         return self._hear(row["audio"]), label_of(row)
 
     def label_lists(self) -> list[list[int]]:
-        """Indices of the labels of every clip, told without decoding audio; one each for single-label data.
+        """Tell the labels of every clip, without decoding audio; with soft labels, those that count.
 
-        Of soft labels those that count; see [`label_lists`].
+        Returns:
+            Label indices of each clip; of single-label data one each.
         """
         return label_lists(self.split)
 
     def label_counts(self) -> np.ndarray:
-        """Clips of each label, told without decoding audio: `(labels,)`."""
-        labels = np.fromiter(itertools.chain.from_iterable(self.label_lists()), dtype=np.int64)
-        return np.bincount(labels, minlength=self.num_labels)
+        """See [`ClipDataset.label_counts`].
+
+        Returns:
+            `np.ndarray` of shape `(labels,)`, int64.
+        """
+        return count_labels(self.label_lists(), self.num_labels)
 
     def lengths(self) -> np.ndarray:
-        """Samples of every clip as the model hears them, told from the files' headers: `(clips,)`."""
-        durations = [audio_duration(row["audio"]) for row in self.split.select_columns("audio")]
-        return np.minimum(np.round(np.array(durations) * self.sampling_rate).astype(np.int64), self.max_samples)
+        """See [`ClipDataset.lengths`]; told from the files' headers.
+
+        Returns:
+            `np.ndarray` of shape `(clips,)`, seconds.
+        """
+        durations = np.array([audio_duration(row["audio"]) for row in self.split.select_columns("audio")])
+        # In whole samples: of two clips that are heard alike, none is longer.
+        return np.minimum(np.round(durations * self.sampling_rate), self.max_samples) / self.sampling_rate
 
     def name(self, index: int) -> str:
-        """What to call a clip in a message."""
+        """See [`ClipDataset.name`].
+
+        Args:
+            index (`int`): place of the clip in the split.
+
+        Returns:
+            Path of its file.
+        """
         return clip_name(self.split[index]["audio"])
 
     def first_keys(self, count: int) -> range:
-        """Places of the first clips."""
+        """See [`ClipDataset.first_keys`].
+
+        Args:
+            count (`int`): how many.
+
+        Returns:
+            Places of the first clips.
+        """
         return range(min(count, len(self)))
 
     def keys_of_first_epoch(self, count: int, seed: int) -> list[tuple[int, tuple[int, int]]]:
-        """Of clips drawn at random, each by its place and by (0, place)."""
+        """See [`ClipDataset.keys_of_first_epoch`].
+
+        Args:
+            count (`int`): how many.
+            seed (`int`): seed of the draw.
+
+        Returns:
+            Of clips drawn at random, the place of each, and (0, place).
+        """
         return [(index, (0, index)) for index in self._drawn(count, seed)]
 
     def _drawn(self, count: int, seed: int) -> list[int]:
@@ -298,11 +401,14 @@ class ASTDataset(ClipDataset):
         return np.random.default_rng(seed).permutation(len(self))[: count or None].tolist()
 
     def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
-        """Clips drawn at random, in the order of the rows, as [`measure_normalization`] takes them.
+        """See [`ClipDataset.sample`].
 
         Args:
             count (`int`): how many; 0 for all.
             seed (`int`): seed of the draw.
+
+        Returns:
+            Clips drawn at random, in the order of the rows.
         """
         return (self._clip(index) for index in sorted(self._drawn(count, seed)))
 
@@ -312,5 +418,12 @@ class ASTDataset(ClipDataset):
 
 
 def clip_name(audio: dict) -> str:
-    """What to call an undecoded audio value in a message."""
+    """Tell what to call an undecoded audio value in a message.
+
+    Args:
+        audio (`dict`): `{"bytes": ..., "path": ...}`.
+
+    Returns:
+        Its path, if it has one.
+    """
     return audio["path"] or "a clip without a path"

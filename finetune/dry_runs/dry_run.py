@@ -10,8 +10,7 @@ import copy
 import dataclasses
 import io
 import json
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import datasets
@@ -23,26 +22,26 @@ from transformers.integrations import get_reporting_integration_callbacks
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTConfig, ASTFeatureExtractor
 from modeling_ast.audio import AudioError, AudioReader
-from modeling_ast.features.log_mel import num_frames, num_samples
+from modeling_ast.features.kaldi import num_frames
 from modeling_ast.system.atomic_files import open_atomically, temporary_folder
 
 from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments, RunArguments
-from ..clip_sets.clip_datasets import clip_reader, without_clips
+from ..clip_sets.audio_clips import audio_of_all
+from ..clip_sets.clip_datasets import clip_reader, clip_sets, load_clip_sets
+from ..clip_sets.clip_set import ClipSet, UndecodedClip
 from ..clip_sets.collator import model_inputs
 from ..clip_sets.split_checks import CLIPS_CHECKED
-from ..clip_sets.streaming import ClipStream, load_streams
 from ..clip_sets.waveform_cache import WaveformCache
 from ..clip_sets.waveforms import fetched, hear_clip
 from ..failures.input_errors import InputError, input_errors_in_words
 from ..failures.stopped_trainings import TrainingStoppedError, failures_in_words
 from ..results.output_folder import check_output_dir, refuse_another_run, refuse_file
-from ..results.summary_sections import label_counts
 from ..runs.cross_validation import check_fold_choices, check_folds_dir
 from ..runs.training_run import CLIPS_LOOKED_AT as CLIPS_COMPARED
 from ..runs.training_run import Looks, PreparedRun, build_feature_extractor, prepare_run, waveform_cache
 from ..sources.data_errors import names_in_short
-from ..sources.labels import as_list, label_names
-from ..sources.splits import load_folds, load_splits
+from ..sources.labels import label_names
+from ..sources.splits import load_folds
 from ..training.progress import require_reporters
 from .clip_statistics import (
     ClipFacts,
@@ -52,10 +51,10 @@ from .clip_statistics import (
     describe_recordings,
     look_at_clips,
 )
-from .cost_estimate import CLIPS_READ, READING_SECONDS, estimate_cost
+from .cost_estimate import estimate_cost
 from .dry_run_report import REPORT_NAME, cost_lines, data_lines, proposal_lines, refused_lines
 from .proposals import propose
-from .time_limit import COST, LOOKING, PICTURE, PREPARING, Deadline, TimeLimit
+from .time_limit import CLIPS_READ, COST, LOOKING, PICTURE, PREPARING, Deadline, TimeLimit, seconds_to_read
 
 DRY_RUN_NAME, PICTURE_NAME = "dry_run", "spectrograms.png"
 CLIPS_LOOKED_AT = 2000
@@ -68,12 +67,12 @@ class LoadedData:
     """Splits as they were loaded, and what they are for.
 
     Args:
-        splits (`dict`): of the run, or of the first of several folds.
+        splits (`dict[str, ClipSet]`): of the run, or of the first of several folds.
         method (`str`): how they were made, in words.
         folds (`list[tuple[str, datasets.DatasetDict]]`): name and splits of each fold; none without cross-validation.
     """
 
-    splits: dict[str, datasets.Dataset] | dict[str, ClipStream]
+    splits: dict[str, ClipSet]
     method: str
     folds: list[tuple[str, datasets.DatasetDict]]
 
@@ -104,7 +103,7 @@ def dry_run(argv: list[str], arguments: RunArguments) -> dict:
         deadline = limit.share(LOOKING, later=PREPARING + PICTURE + COST)
         looked = describe_clips(data, feature_extractor, config, data_args, training_args, deadline)
         report = looked.report
-        cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
+        cache = waveform_cache(data_args, feature_extractor, augmentation_args.augmentation())
         if cache is not None:
             report["waveform_cache_bytes"] = cache_space(cache, data.splits, training_args.seed)
         print(*data_lines(report), sep="\n", flush=True)
@@ -143,7 +142,14 @@ def refuse_several_processes():
 
 
 def build_config(args: ModelArguments) -> ASTConfig:
-    """The configuration of the model, as far as it is known before the labels are."""
+    """The configuration of the model, as far as it is known before the labels are.
+
+    Args:
+        args ([`ModelArguments`]): which model.
+
+    Returns:
+        [`ASTConfig`]: of a new model, or of the checkpoint at these sizes.
+    """
     if args.model_name_or_path:
         return ASTConfig.from_pretrained(args.model_name_or_path, **args.sizes())
     return ASTConfig(**args.sizes())
@@ -152,24 +158,22 @@ def build_config(args: ModelArguments) -> ASTConfig:
 def load_data(data_args: DataArguments, training_args: ASTTrainingArguments) -> LoadedData:
     """Load the clips as the training does; of several folds the first stands for all.
 
+    Args:
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        training_args ([`ASTTrainingArguments`]): of the training.
+
+    Returns:
+        [`LoadedData`]: the splits, and how they were made.
+
     Raises:
-        ValueError: see [`load_splits`], [`load_streams`] and [`load_folds`].
+        ValueError: see [`load_clip_sets`] and [`load_folds`].
     """
-    if data_args.streaming:
-        return LoadedData(*load_streams(data_args), folds=[])
     if not data_args.fold_column_name:
-        return LoadedData(*load_splits(data_args, training_args.seed), folds=[])
+        return LoadedData(*load_clip_sets(data_args, training_args.seed), folds=[])
     check_fold_choices(training_args)
     folds, method = load_folds(data_args)
     name, splits = folds[0]
-    return LoadedData(splits, f"{method}; fold {name} is scored", folds)
-
-
-def choose_rows(splits: dict[str, datasets.Dataset], seed: int) -> list[tuple[str, int]]:
-    """Split and row of the clips to decode, 2,000 at most, in an order drawn by the seed: there may be time for fewer."""
-    rows = [(side, row) for side, split in splits.items() for row in range(len(split))]
-    chosen = np.random.default_rng(seed).permutation(len(rows))[:CLIPS_LOOKED_AT]
-    return [rows[place] for place in chosen.tolist()]
+    return LoadedData(clip_sets(splits), f"{method}; fold {name} is scored", folds)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,102 +211,95 @@ def describe_clips(
         data_args ([`DataArguments`]): whether clips are streamed, and how they are padded in training.
         training_args ([`ASTTrainingArguments`]): the seed that draws the clips to decode, and how many are in a batch.
         deadline ([`Deadline`]): when no further clip is decoded.
+
+    Returns:
+        [`LookedAt`]: what was found.
     """
-    splits, streamed, seed = data.splits, data_args.streaming, training_args.seed
-    names, sizes = label_names(splits["train"]), {side: len(split) for side, split in splits.items()}
-    counts = {side: label_counts(split) for side, split in splits.items()}
+    splits, seed = data.splits, training_args.seed
+    train = splits["train"]
+    names, sizes = label_names(train), {side: len(split) for side, split in splits.items()}
+    counts = {side: split.counts_by_label() for side, split in splits.items()}
     report = {
         "clips": sizes,
         "split_method": data.method,
         "folds": [name for name, _ in data.folds],
         "labels": {name: {side: counts[side][name] for side in splits} for name in names},
-        "looked_at": {"clips": 0, "of": sum(sizes.values()), "seed": None if streamed else seed},
+        "looked_at": {"clips": 0, "of": sum(sizes.values()), "seed": seed if train.at_hand else None},
         "bad_clips": [],
         "audio_notes": [],
     }
-    if "audio" not in splits["train"].column_names:
-        return LookedAt(report, data)
-    seen: list[tuple[str, int, list[int]]] = []  # split, row and labels of what was decoded
-    read = first_clips(splits, seen) if streamed else chosen_clips(splits, choose_rows(splits, seed), seen)
+    seen: list[UndecodedClip] = []  # what was decoded
+    read = train.undecoded(splits, CLIPS_LOOKED_AT, seed)
     shown = tqdm(read, desc="decoding", unit="clip", disable=None, leave=False)  # on a terminal only
-    sample: list[dict] = []
     reader = clip_reader(data_args, feature_extractor)
-    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
-    facts, bad = look_at_clips(noted(shown, sample), reader, longest, fetch=streamed, deadline=deadline)
+    longest = feature_extractor.max_samples
+    facts, bad = look_at_clips(noted(shown, seen), reader, longest, fetch=not train.at_hand, deadline=deadline)
+    if not seen:
+        return LookedAt(report, data)
     report["looked_at"]["clips"] = len(seen)
     report["looked_at"]["out_of_time"] = not deadline.left
-    bad.sort(key=lambda clip: (list(splits).index(seen[clip[0]][0]), seen[clip[0]][1]))
-    report["bad_clips"] = [{"split": seen[place][0], "clip": clip, "reason": reason} for place, clip, reason in bad]
+    bad.sort(key=lambda clip: (list(splits).index(seen[clip[0]].side), seen[clip[0]].place))
+    report["bad_clips"] = [{"split": seen[place].side, "clip": clip, "reason": reason} for place, clip, reason in bad]
     bad_places = {place for place, *_ in bad}
     read_places = (place for place in range(len(seen)) if place not in bad_places)
     report["audio_notes"] = [
-        {"split": seen[place][0], "row": seen[place][1] + 1, "kind": note.kind, "text": note.text}
+        {"split": seen[place].side, "row": seen[place].place + 1, "kind": note.kind, "text": note.text}
         for place, clip in zip(read_places, facts, strict=True)
         for note in clip.notes
     ]
-    usable, frames = without_rows(data, [seen[place] for place, _, _ in bad]), None
+    usable, frames = without_bad(data, [seen[place] for place, _, _ in bad]), None
     if facts:
-        report |= describe_audio(facts, names, feature_extractor, config, data_args, training_args)
+        report |= describe_audio(facts, names, feature_extractor, config, data_args, training_args, train.at_hand)
         samples = np.round([clip.seconds * feature_extractor.sampling_rate for clip in facts]).astype(np.int64)
         frames = num_frames(samples, feature_extractor.sampling_rate)
-    return LookedAt(report, usable, frames, seconds_to_read(sample, feature_extractor, reader))
-
-
-def noted(clips: Iterator[tuple[dict, list[int]]], sample: list[dict]) -> Iterator[tuple[dict, list[int]]]:
-    """The same clips; the audio of the first few is added to `sample`."""
-    for audio, labels in clips:
-        if len(sample) < CLIPS_READ:
-            sample.append(audio)
-        yield audio, labels
-
-
-def seconds_to_read(sample: list[dict], feature_extractor: ASTFeatureExtractor, reader: AudioReader) -> float:
-    """Seconds in which a clip is read and its features computed, as the mean over some that are read in 1.5 s or so."""
-    rate, number = feature_extractor.sampling_rate, 0
+    sample = [clip.audio for clip in seen[:CLIPS_READ]]
+    rate = feature_extractor.sampling_rate
     feature_extractor(np.zeros(rate, dtype=np.float32), sampling_rate=rate)  # what is compiled only once
-    deadline, start = Deadline(READING_SECONDS), time.perf_counter()
+    return LookedAt(report, usable, frames, seconds_to_read(_read(sample, feature_extractor, reader)))
+
+
+def noted(clips: Iterable[UndecodedClip], seen: list[UndecodedClip]) -> Iterator[tuple[dict, list[int]]]:
+    """Hand on clips one after the other.
+
+    Args:
+        clips (iterable of [`UndecodedClip`]): what is going to be decoded.
+        seen (`list[UndecodedClip]`): to which each of them is added, without its bytes unless it is among the first few.
+
+    Yields:
+        Audio and labels of a clip.
+    """
+    for clip in clips:
+        kept = clip if len(seen) < CLIPS_READ else clip._replace(audio={"bytes": None, "path": clip.audio["path"]})
+        seen.append(kept)
+        yield clip.audio, clip.labels
+
+
+def _read(sample: list[dict], feature_extractor: ASTFeatureExtractor, reader: AudioReader) -> Iterator[None]:
+    """Read clips and compute their features, one at a time."""
+    rate = feature_extractor.sampling_rate
     for audio in sample:
         with contextlib.suppress(AudioError):  # which was said of it
-            waveform = hear_clip(fetched(audio), reader, num_samples(feature_extractor.max_length, rate)).waveform
+            waveform = hear_clip(fetched(audio), reader, feature_extractor.max_samples).waveform
             feature_extractor(waveform, sampling_rate=rate)
-        number += 1
-        if not deadline.left:
-            break
-    return (time.perf_counter() - start) / max(1, number)
+        yield
 
 
-def cache_space(cache: WaveformCache, splits: dict[str, datasets.Dataset], seed: int) -> int:
-    """Bytes that the waveform cache needs, of many clips told from the headers of some."""
-    audio = datasets.concatenate_datasets([split.select_columns("audio") for split in splits.values()])
+def cache_space(cache: WaveformCache, splits: dict[str, ClipSet], seed: int) -> int:
+    """Tell how much space the waveform cache needs.
+
+    Args:
+        cache ([`WaveformCache`]): the cache.
+        splits (`dict[str, ClipSet]`): audio files at hand, by side.
+        seed (`int`): draws the clips whose headers are read where there are many.
+
+    Returns:
+        Bytes.
+    """
+    audio = audio_of_all(splits)
     if len(audio) <= CLIPS_LOOKED_AT:
         return cache.space_needed(audio)
     chosen = np.random.default_rng(seed).permutation(len(audio))[:CLIPS_LOOKED_AT]
     return cache.space_needed(audio.select(chosen)) * len(audio) // CLIPS_LOOKED_AT
-
-
-def chosen_clips(
-    splits: dict[str, datasets.Dataset], rows: list[tuple[str, int]], seen: list[tuple[str, int, list[int]]]
-) -> Iterator[tuple[dict, list[int]]]:
-    """Audio and labels of these clips; split, row and labels of each are added to `seen`."""
-    for side, row in rows:
-        clip = splits[side][row]
-        seen.append((side, row, as_list(clip["label"])))
-        yield clip["audio"], seen[-1][2]
-
-
-def first_clips(
-    streams: dict[str, ClipStream], seen: list[tuple[str, int, list[int]]]
-) -> Iterator[tuple[dict, list[int]]]:
-    """Audio and labels of the first 2,000 clips of streams, of each in turn; see [`chosen_clips`] for `seen`."""
-    firsts = {side: iter(stream) for side, stream in streams.items()}
-    for row in range(CLIPS_LOOKED_AT // len(streams)):
-        for side in list(firsts):
-            clip = next(firsts[side], None)
-            if clip is None:
-                del firsts[side]
-                continue
-            seen.append((side, row, as_list(clip["label"])))
-            yield clip["audio"], seen[-1][2]
 
 
 def describe_audio(
@@ -312,8 +309,22 @@ def describe_audio(
     config: ASTConfig,
     data_args: DataArguments,
     training_args: ASTTrainingArguments,
+    at_hand: bool,
 ) -> dict:
-    """The sections of the report that are about decoded clips; see [`describe_clips`]."""
+    """The sections of the report that are about decoded clips; see [`describe_clips`].
+
+    Args:
+        facts (`list[ClipFacts]`): of the clips that could be decoded.
+        names (`list[str]`): names of the labels in output order.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        config ([`ASTConfig`]): of the model.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        training_args ([`ASTTrainingArguments`]): of the training.
+        at_hand (`bool`): see [`ClipSet`].
+
+    Returns:
+        `dict`: these sections.
+    """
     rate, seconds = feature_extractor.sampling_rate, [clip.seconds for clip in facts]
     frames = describe_frames(
         seconds,
@@ -323,7 +334,7 @@ def describe_audio(
         config.time_stride,
         data_args.padding,
         training_args.train_batch_size,
-        grouped=training_args.train_sampling_strategy != "class_balanced" and not data_args.streaming,
+        grouped=training_args.train_sampling_strategy != "class_balanced" and at_hand,
     )
     return {
         "lengths": describe_lengths(seconds),
@@ -333,19 +344,22 @@ def describe_audio(
     }
 
 
-def without_rows(data: LoadedData, bad: list[tuple[str, int, list[int]]]) -> LoadedData:
-    """The data without these rows; as it is if that would leave a split empty, which the training then says.
+def without_bad(data: LoadedData, bad: list[UndecodedClip]) -> LoadedData:
+    """Leave out clips, unless a split would be left empty, which the training then says.
 
     Args:
         data ([`LoadedData`]): the splits.
-        bad (`list[tuple]`): split, row and labels of each.
+        bad (`list[UndecodedClip]`): the clips.
+
+    Returns:
+        [`LoadedData`] without them, or as it was.
     """
     splits = {}
     for side, split in data.splits.items():
-        left_out = {row: labels for place, row, labels in bad if place == side}
+        left_out = {clip.place: clip.labels for clip in bad if clip.side == side}
         if len(left_out) == len(split):
             return data
-        splits[side] = without_clips(split, left_out)
+        splits[side] = split.without(left_out)
     return dataclasses.replace(data, splits=splits)
 
 
@@ -402,7 +416,7 @@ def apart_from_the_run(
         # Where nothing of a split can be used, nothing was left out, and the training says so.
         files_known=bool(seen) and left_out == len(report["bad_clips"]) and (known if sound else not at_leisure),
         compared=max(1, min(CLIPS_COMPARED, number // 2)),
-        stand_ins=data_args.skip_bad_audio and not at_leisure and not data_args.streaming,
+        stand_ins=data_args.skip_bad_audio and not at_leisure and looked.usable.splits["train"].at_hand,
     )
     changes = {"waveform_cache": None, "check_audio": False}
     if sound or not at_leisure:
@@ -491,7 +505,15 @@ def draw_training_clips(run: PreparedRun, path: Path, number: int):
 
 
 def label_in_words(label: int | np.ndarray, names: list[str]) -> str:
-    """A label index or vector by name; of a mixture with the share of each."""
+    """A label index or vector by name; of a mixture with the share of each.
+
+    Args:
+        label (`int` or `np.ndarray` of shape `(num_labels,)`): of one clip.
+        names (`list[str]`): in output order.
+
+    Returns:
+        `str`: a part of a line.
+    """
     if np.ndim(label) == 0:
         return names[label]
     parts = [
@@ -504,7 +526,12 @@ def label_in_words(label: int | np.ndarray, names: list[str]) -> str:
 
 @contextlib.contextmanager
 def failures_noted(run: PreparedRun, refused: list[str]) -> Iterator[None]:
-    """Add to `refused` why the training stops in its first steps, if it does."""
+    """Add to `refused` why the training stops in its first steps, if it does.
+
+    Args:
+        run ([`PreparedRun`]): that takes its first steps in the block.
+        refused (`list[str]`): to which the message is added.
+    """
     try:
         with failures_in_words(run.trainer, run.data_args):
             yield

@@ -132,7 +132,7 @@ def kinds_of_choices(
     model_args, data_args, optimization = arguments.model, arguments.data, arguments.optimization
     config, args = cost.config, trainer.args
     yield _lengths(report.get("frames"), config)
-    yield _paddings(report.get("frames"), data_args, args.train_sampling_strategy)
+    yield _paddings(report.get("frames"), data_args, args.train_sampling_strategy, trainer.train_dataset.at_hand)
     frozen = [Choice()]
     if model_args.model_name_or_path and not optimization.lora_rank:
         for place, share in enumerate(FROZEN_SHARES):
@@ -178,13 +178,13 @@ def _lengths(frames: dict | None, config: ASTConfig) -> list[Choice]:
     return lengths
 
 
-def _paddings(frames: dict | None, data_args: DataArguments, strategy: str) -> list[Choice]:
+def _paddings(frames: dict | None, data_args: DataArguments, strategy: str, at_hand: bool) -> list[Choice]:
     if frames is None or frames["share_padding"] < 1 - LESS:
         return [Choice()]
     flags, grouped = [], strategy == "group_by_length"
     if data_args.padding != "longest":
         flags.append("--padding longest")
-    if strategy == "random" and not data_args.streaming:
+    if strategy == "random" and at_hand:
         flags.append("--train_sampling_strategy group_by_length")
         grouped = True
     if not flags:
@@ -209,7 +209,16 @@ class Estimates:
         self._of_smaller: tuple[RunCost, Trainable] | None = None
 
     def run_seconds(self, choices: tuple[Choice, ...], strategy: str, padding: str) -> float:
-        """Seconds of the whole training with these flags; `strategy` and `padding` are those without them."""
+        """Seconds of the whole training with these flags; `strategy` and `padding` are those without them.
+
+        Args:
+            choices (`tuple[Choice, ...]`): the flags.
+            strategy (`str`): order of the clips; see `train_sampling_strategy`.
+            padding (`str`): `"max_length"` or `"longest"`.
+
+        Returns:
+            `float`: seconds.
+        """
         cost, factor = self.cost, 1.0
         trained = cost.trained
         smaller = any(choice.smaller for choice in choices)

@@ -18,6 +18,7 @@ from modeling_ast.system.atomic_files import open_atomically
 
 from ..arguments.command_line import merged_recipe, parse_arguments
 from ..arguments.groups import ASTTrainingArguments, RunArguments
+from ..clip_sets.clip_datasets import clip_set
 from ..failures.input_errors import input_errors_in_words
 from ..results.output_folder import (
     make_output_dir,
@@ -28,7 +29,6 @@ from ..results.output_folder import (
     refuse_resume_and_overwrite,
     remove,
 )
-from ..results.summary_sections import digest_of_clips
 from ..sources.data_errors import names_in_short
 from ..sources.labels import is_multi_label
 from ..sources.splits import load_folds
@@ -97,7 +97,11 @@ def cross_validate(argv: list[str], arguments: RunArguments) -> dict:
 
 
 def check_fold_choices(training_args: ASTTrainingArguments):
-    """Raise a `ValueError` if something would be chosen for a fold on its own scored clips."""
+    """Raise a `ValueError` if something would be chosen for a fold on its own scored clips.
+
+    Args:
+        training_args ([`ASTTrainingArguments`]): of the training.
+    """
     strategy = training_args.eval_strategy.value
     if training_args.load_best_model_at_end:
         raise ValueError(
@@ -117,7 +121,7 @@ def _identity(argv: list[str], args: ASTTrainingArguments, folds: list[tuple]) -
     return {
         "recipe": {name: value for name, value in merged_recipe(argv).items() if name not in free},
         "clips of an update": args.train_batch_size * args.gradient_accumulation_steps * args.world_size,
-        "clips": {name: digest_of_clips(splits["eval"]) for name, splits in folds},
+        "clips": {name: clip_set(splits["eval"]).digest() for name, splits in folds},
     }
 
 
@@ -239,7 +243,14 @@ def summarize_folds(names: list[str], summaries: list[dict], metric: str) -> dic
 
 
 def markdown_table(results: dict) -> str:
-    """The scores of all folds with their mean and spread; seconds are those of a training that was not interrupted."""
+    """The scores of all folds with their mean and spread; seconds are those of a training that was not interrupted.
+
+    Args:
+        results (`dict`): what was written of all folds.
+
+    Returns:
+        `str`: lines of a table.
+    """
     title = results["metric"].replace("_", " ")
     rows = [f"| fold | clips | {title} | s of training |", "|---|---|---|---|"]
     for row in results["folds"]:

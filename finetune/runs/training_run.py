@@ -4,7 +4,8 @@
 the rest. Their stages stand below them in the order in which they are called; each can be imported and used alone.
 """
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
@@ -17,7 +18,7 @@ from model_card.run_summary import features_section, versions
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import NEW_RESAMPLER, AudioReader
 from modeling_ast.configuration_ast import LOGITS_ALONE
-from modeling_ast.features.log_mel import num_frames, num_samples
+from modeling_ast.features.kaldi import num_frames
 from modeling_ast.loading import check_model_name
 
 from ..arguments.command_line import merged_recipe
@@ -30,13 +31,12 @@ from ..arguments.groups import (
     RunArguments,
 )
 from ..arguments.void_fields import void_fields, void_notes
-from ..clip_sets.augmentation import Augmentation, samples_needed
-from ..clip_sets.clip_datasets import clip_dataset, clip_reader
+from ..augmentations.augmentation import Augmentation
+from ..clip_sets.clip_datasets import clip_reader, clip_sets, load_clip_sets
 from ..clip_sets.clip_notes import NotedClip
+from ..clip_sets.clip_set import Checks, ClipSet
 from ..clip_sets.collator import ASTDataCollator, model_inputs
 from ..clip_sets.normalization import measure_normalization, normalized_batch_warning, refuse_waveform_statistics
-from ..clip_sets.split_checks import check_precomputed_splits, check_splits, check_streams, look_at_every_clip
-from ..clip_sets.streaming import load_streams
 from ..clip_sets.waveform_cache import WaveformCache
 from ..clip_sets.waveforms import ClipDataset, UsableWaveforms
 from ..failures.input_errors import input_errors_in_words
@@ -45,15 +45,12 @@ from ..results import summary_sections
 from ..results.evaluation import as_references, evaluate
 from ..results.output_folder import check_output_dir, clear_output_dir, make_output_dir, refuse_another_run
 from ..results.publishing import publish
-from ..results.pushing import check_push, push_finished_run
+from ..results.pushing import push_finished_run
 from ..scores.metrics import ASTMetrics, left_out_note, mean_loss, without_labels_note
 from ..scores.scoring import PROBLEM_TYPES, probabilities
 from ..scores.thresholds import not_chosen_note
-from ..sources.annotations import unjoined_note
-from ..sources.grouping import torn_recordings_note
 from ..sources.labels import is_multi_label, label_names
-from ..sources.splits import load_splits
-from ..sources.stored_features import is_precomputed
+from ..training import trainer_card
 from ..training.lora import (
     add_adapters,
     frozen_weights_digest,
@@ -62,8 +59,10 @@ from ..training.lora import (
     merge_into_trainer,
     require_peft,
 )
-from ..training.optimization import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, class_weights
+from ..training.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, TrainingLoss, class_weights, weighted_loss
 from ..training.progress import require_reporters
+from ..training.push_checks import check_push
+from ..training.setting_checks import check_settings
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import EpochFolders, remove_epochs
 
@@ -102,7 +101,7 @@ class PreparedRun:
 def prepare_run(
     argv: list[str],
     arguments: RunArguments,
-    loaded: tuple[datasets.DatasetDict, str] | None = None,
+    loaded: tuple[Mapping[str, ClipSet | datasets.Dataset], str] | None = None,
     looks: Looks | None = None,
 ) -> PreparedRun:
     """Check the input, load the clips, build the model and its trainer, make the output folder.
@@ -110,8 +109,12 @@ def prepare_run(
     Args:
         argv (`list[str]`): the command line, for the saved recipe and the summary.
         arguments ([`RunArguments`]): what [`parse_arguments`] makes of it.
-        loaded (`tuple`, *optional*): splits and how they were made, if they are not to be loaded here.
+        loaded (`tuple`, *optional*): splits by side, of any kind (see [`clip_set`]), and how they were made in words, if
+            they are not to be loaded here.
         looks ([`Looks`], *optional*): what is decoded before the training, other than usual.
+
+    Returns:
+        [`PreparedRun`]: what [`train_run`] takes.
 
     Raises:
         InputError: for whatever is wrong with the input; the message says what to type.
@@ -137,14 +140,15 @@ def prepare_run(
 
 
 def _prepare_trainer(
-    argv: list[str], arguments: RunArguments, loaded: tuple[datasets.DatasetDict, str] | None, looks: Looks
+    argv: list[str], arguments: RunArguments, loaded: tuple[Mapping, str] | None, looks: Looks
 ) -> tuple[ASTTrainer, dict[str, ClipDataset], dict]:
     """The first three stages: trainer, data sets, and what is known of the run before it is trained."""
     model_args, data_args, augmentation_args = arguments.model, arguments.data, arguments.augmentation
     optimization_args, training_args = arguments.optimization, arguments.training
     feature_extractor = build_feature_extractor(model_args, data_args)
     reader = clip_reader(data_args, feature_extractor)
-    cache = waveform_cache(data_args, feature_extractor, augmentation_args.max_speed_change)
+    augmentation = augmentation_args.augmentation()
+    cache = waveform_cache(data_args, feature_extractor, augmentation)
     noted: list[NotedClip] = []
     num_workers = training_args.dataloader_num_workers
     splits, split_method, notes, skipped = prepare_data(
@@ -160,7 +164,6 @@ def _prepare_trainer(
     print_stage(1, "\n  ".join(["; ".join([f"data: {sizes}, split {split_method}", *in_line]), *lists]))
 
     problem_type = problem_type_of_labels(splits["train"], optimization_args.loss)
-    augmentation = Augmentation(**asdict(augmentation_args))
     clips = build_datasets(splits, feature_extractor, augmentation, training_args.seed, problem_type, reader)
     for dataset in clips.values():
         dataset.said.add(note.text for clip in noted for note in clip.notes)
@@ -187,7 +190,7 @@ def _prepare_trainer(
         summary["environment"] |= versions(["peft"])
         in_words += f"; {lora_in_words(summary['training']['lora'], num_parameters)}"
     if model_args.model_name_or_path and not data_args.license:
-        in_words += f"; {summary_sections.license_in_words(summary['license'], model_args.model_name_or_path)}"
+        in_words += f"; {trainer_card.license_in_words(summary['license'], model_args.model_name_or_path)}"
     note = license_note(data_args.license)
     print_stage(3, f"{in_words}; {note}" if note else in_words)
     if data_args.skip_bad_audio:
@@ -199,12 +202,16 @@ def _prepare_trainer(
         identity["starting weights"] = frozen_weights_digest(model)
     refuse_smoothed_vectors(training_args, problem_type)
     trainer = build_trainer(model, feature_extractor, clips, augmentation, optimization_args, training_args, identity)
-    trainer.check_settings()
+    check_settings(trainer)
+    summary["training"]["loss"] = trainer.loss_name
     return trainer, clips, summary
 
 
 def train_run(run: PreparedRun) -> dict:
     """Train, score, write the checkpoint folder, and push it to the Hub if that was asked for.
+
+    Args:
+        run ([`PreparedRun`]): from [`prepare_run`].
 
     Returns:
         The run summary.
@@ -231,7 +238,7 @@ def _train_and_publish(run: PreparedRun) -> dict:
     scores = "  ".join(f"{name} {value:.3f}" for name, value in evaluation["metrics"].items())
     words = [f"score: {scores}", *evaluation_notes(evaluation)]
     summary = run.summary | {
-        "history": summary_sections.history_section(trainer.state.log_history),
+        "history": trainer_card.history_section(trainer.state.log_history),
         "evaluation": evaluation,
     }
     if not run.resume_from:  # a resumed run knows only its own share of the time
@@ -253,6 +260,9 @@ def evaluation_notes(evaluation: dict) -> list[str]:
 
     Args:
         evaluation (`dict`): from [`evaluate`].
+
+    Returns:
+        `list[str]`: notes in words.
     """
     notes = [
         left_out_note(evaluation["left_out"], len(evaluation["per_class"])),
@@ -265,7 +275,12 @@ def evaluation_notes(evaluation: dict) -> list[str]:
 
 
 def print_stage(number: int, message: str):
-    """One numbered line per stage, printed by the main process only."""
+    """One numbered line per stage, printed by the main process only.
+
+    Args:
+        number (`int`): of the stage, from 1 to 6.
+        message (`str`): one line or several.
+    """
     if PartialState().is_main_process:
         print(f"[{number}/6] {message}", flush=True)
 
@@ -274,66 +289,79 @@ def prepare_data(
     data_args: DataArguments,
     feature_extractor: ASTFeatureExtractor,
     seed: int,
-    loaded: tuple[datasets.DatasetDict, str] | None = None,
+    loaded: tuple[Mapping[str, ClipSet | datasets.Dataset], str] | None = None,
     cache: WaveformCache | None = None,
     num_workers: int = 0,
     files_known: bool = False,
     noted: list[NotedClip] | None = None,
-) -> tuple[datasets.DatasetDict, str, list[str], list[dict]]:
-    """Load, split and check the clips, and fill the waveform cache if there is one; see [`Looks`] for `files_known`.
+) -> tuple[dict[str, ClipSet], str, list[str], list[dict]]:
+    """Load, split and check the clips, and fill the waveform cache if there is one.
 
-    Clips of which there is something to be said are added to `noted`.
+    Args:
+        data_args ([`DataArguments`]): where the clips are, and which checks are asked for.
+        feature_extractor ([`ASTFeatureExtractor`]): what the model hears of a clip.
+        seed (`int`): seed of a split that has to be made.
+        loaded (`tuple`, *optional*): as of [`prepare_run`].
+        cache ([`WaveformCache`], *optional*): where decoded clips are kept.
+        num_workers (`int`, defaults to 0): processes that decode.
+        files_known (`bool`, defaults to `False`): see [`Looks`].
+        noted (`list[NotedClip]`, *optional*): to which clips are added of which there is something to be said.
 
     Returns:
         The splits, in words how they were made, what else the user should know, and which clips were left out because
-        they cannot be used; see [`look_at_every_clip`].
+        they cannot be used; see [`Checked`].
 
     Raises:
-        DataError: see [`load_splits`], [`look_at_every_clip`] and [`check_splits`].
+        DataError: see [`load_clip_sets`] and [`ClipSet.check`].
     """
-    reader = clip_reader(data_args, feature_extractor)
-    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
-    if data_args.streaming:
-        streams, split_method = loaded or load_streams(data_args)
-        streams, skipped, notes = check_streams(
-            streams,
-            data_args,
-            reader,
-            longest,
-            num_workers,
-            noted,
-            **({"num_checked": 0} if files_known else {}),
-        )
-        return streams, split_method, notes, skipped
-    splits, split_method = loaded or load_splits(data_args, seed)
-    advice = (torn_recordings_note(splits, split_method, data_args), unjoined_note(splits, data_args))
-    hints = [note for note in advice if note]
-    if is_precomputed(splits["train"]):
-        splits, notes = check_precomputed_splits(splits, data_args, feature_extractor)
-        return splits, split_method, hints + notes, []
-    skipped, notes = [], []
-    looked_at = cache is not None or data_args.skip_bad_audio
-    if looked_at:
-        splits, skipped, notes = look_at_every_clip(splits, data_args, reader, longest, num_workers, cache, noted)
-    splits, more_notes = check_splits(splits, data_args, reader, longest, looked_at or files_known, noted)
-    return splits, split_method, hints + notes + more_notes, skipped
+    if loaded is None:
+        splits, split_method = load_clip_sets(data_args, seed)
+    else:
+        splits, split_method = clip_sets(loaded[0]), loaded[1]
+    checks = Checks(
+        data_args,
+        feature_extractor,
+        clip_reader(data_args, feature_extractor),
+        split_method,
+        num_workers,
+        cache,
+        files_known,
+        [] if noted is None else noted,
+    )
+    checked = splits["train"].check(splits, checks)
+    return checked.splits, split_method, checked.notes, checked.skipped
 
 
 def waveform_cache(
-    data_args: DataArguments, feature_extractor: ASTFeatureExtractor, max_speed_change: float
+    data_args: DataArguments, feature_extractor: ASTFeatureExtractor, augmentation: Augmentation
 ) -> WaveformCache | None:
-    """The cache that was asked for, for as much of each clip as can be heard in training; `None` if there is none."""
+    """The cache that was asked for, for as much of each clip as can be heard in training; `None` if there is none.
+
+    Args:
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        augmentation ([`Augmentation`]): for which more of a clip may be needed.
+
+    Returns:
+        [`WaveformCache`], *optional*: not filled yet.
+    """
     if not data_args.waveform_cache:
         return None
     reader = clip_reader(data_args, feature_extractor)
-    longest = num_samples(feature_extractor.max_length, reader.sampling_rate)
-    return WaveformCache(data_args.waveform_cache, reader, samples_needed(longest, max_speed_change))
+    return WaveformCache(data_args.waveform_cache, reader, augmentation.samples_needed(feature_extractor.max_samples))
 
 
 def build_feature_extractor(args: ModelArguments, data_args: DataArguments) -> ASTFeatureExtractor:
     """The checkpoint's feature extractor, or one of a new model, for the sizes of inputs and the channels that were given.
 
     What is trained is a new checkpoint, which names its resampler even where the one that it starts from names none.
+
+    Args:
+        args ([`ModelArguments`]): which model.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+
+    Returns:
+        [`ASTFeatureExtractor`]: whose statistics are not those of these clips yet.
     """
     sizes = {name: size for name, size in args.sizes().items() if name in ("max_length", "num_mel_bins")}
     if data_args.channels is not None:
@@ -347,8 +375,15 @@ def build_feature_extractor(args: ModelArguments, data_args: DataArguments) -> A
     return extractor
 
 
-def problem_type_of_labels(split: datasets.Dataset, loss: str | None) -> str:
+def problem_type_of_labels(split: ClipSet, loss: str | None) -> str:
     """The kind of problem that labels and loss make.
+
+    Args:
+        split ([`ClipSet`]): the training clips.
+        loss (`str`, *optional*): the loss that was asked for.
+
+    Returns:
+        `str`: for the configuration of the model.
 
     Raises:
         ValueError: if clips have several labels and the loss is for exclusive ones.
@@ -363,7 +398,12 @@ def problem_type_of_labels(split: datasets.Dataset, loss: str | None) -> str:
 
 
 def refuse_smoothed_vectors(args: ASTTrainingArguments, problem_type: str):
-    """Raise a `ValueError` for label smoothing of labels that are vectors."""
+    """Raise a `ValueError` for label smoothing of labels that are vectors.
+
+    Args:
+        args ([`ASTTrainingArguments`]): of the training.
+        problem_type (`str`): of the model.
+    """
     if args.label_smoothing_factor and problem_type == MULTI_LABEL:
         raise ValueError(
             f"label_smoothing_factor={args.label_smoothing_factor} was given, but Trainer smooths exclusive labels only, and "
@@ -372,17 +412,28 @@ def refuse_smoothed_vectors(args: ASTTrainingArguments, problem_type: str):
 
 
 def build_datasets(
-    splits: datasets.DatasetDict,
+    splits: dict[str, ClipSet],
     feature_extractor: ASTFeatureExtractor,
     augmentation: Augmentation,
     seed: int,
     problem_type: str,
     reader: AudioReader,
 ) -> dict[str, ClipDataset]:
-    """A data set for each split; that of the training clips is augmented."""
+    """A data set for each split; that of the training clips is augmented.
+
+    Args:
+        splits (`dict[str, ClipSet]`): the clips, by side.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        augmentation ([`Augmentation`]): of the training clips.
+        seed (`int`): of its draws.
+        problem_type (`str`): of the model, which decides what its targets are.
+        reader ([`AudioReader`]): how files are heard.
+
+    Returns:
+        `dict[str, ClipDataset]`: by the name of the split.
+    """
     return {
-        name: clip_dataset(
-            split,
+        name: split.dataset(
             feature_extractor,
             augmentation if name == "train" else None,
             seed,
@@ -402,6 +453,16 @@ def set_normalization(
 ) -> str:
     """Set mean and standard deviation of the feature extractor as asked for; say in words how they were got.
 
+    Args:
+        feature_extractor ([`ASTFeatureExtractor`]): changed in place.
+        train_dataset ([`ClipDataset`]): the clips that may be measured.
+        model_args ([`ModelArguments`]): which model.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        seed (`int`): by which clips are drawn.
+
+    Returns:
+        `str`: a part of a line.
+
     Raises:
         ValueError: if those of a checkpoint are wanted and there is none, if they are those of waveforms instead of
             features, or the clips are all silent.
@@ -417,12 +478,12 @@ def set_normalization(
                 "--normalization measured."
             )
         origin = model_args.model_name_or_path
-        words = f"taken from {summary_sections.shown_checkpoint(origin)}"
+        words = f"taken from {trainer_card.shown_checkpoint(origin)}"
     else:
         measured = measure_normalization(train_dataset.sample(data_args.normalization_clips, seed), feature_extractor)
         feature_extractor.mean, feature_extractor.std = measured.mean, measured.std
         of_all = f"{measured.clips} of {len(train_dataset)} training clips"
-        if data_args.streaming and measured.clips < len(train_dataset):
+        if not train_dataset.at_hand and measured.clips < len(train_dataset):
             of_all = f"the first {measured.clips} of {len(train_dataset)} shuffled training clips"
         words, origin = f"measured on {of_all} ({measured.frames} unpadded frames)", "the training clips"
     refuse_waveform_statistics(feature_extractor.mean, feature_extractor.std, origin)
@@ -432,7 +493,17 @@ def set_normalization(
 def normalization_warning(
     feature_extractor: ASTFeatureExtractor, train_dataset: ClipDataset, seed: int, count: int = CLIPS_LOOKED_AT
 ) -> str | None:
-    """What to say if so many normalised training clips are far from mean 0 and standard deviation 0.5."""
+    """What to say if so many normalised training clips are far from mean 0 and standard deviation 0.5.
+
+    Args:
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        train_dataset ([`ClipDataset`]): the training clips.
+        seed (`int`): by which clips are drawn.
+        count (`int`, defaults to 64): clips to look at.
+
+    Returns:
+        `str`, *optional*: the words.
+    """
     sample = train_dataset.sample(count, seed)
     clips = [{"features" if clip.ndim == 2 else "waveform": clip, "label": 0} for clip in sample]
     batch = ASTDataCollator(feature_extractor, compute_features=False)(clips)
@@ -447,6 +518,11 @@ def build_model(
     args: ModelArguments, labels: list[str], problem_type: str = SINGLE_LABEL
 ) -> tuple[ASTForAudioClassification, str]:
     """A new model, or a checkpoint, with a new classifier unless its labels are these in this order.
+
+    Args:
+        args ([`ModelArguments`]): which model.
+        labels (`list[str]`): names in output order.
+        problem_type (`str`): of the labels.
 
     Returns:
         The model, and in words where it comes from.
@@ -476,7 +552,7 @@ def build_model(
 def describe_run(
     argv: list[str],
     arguments: RunArguments,
-    splits: datasets.DatasetDict,
+    splits: dict[str, ClipSet],
     split_method: str,
     feature_extractor: ASTFeatureExtractor,
     normalization: str,
@@ -487,17 +563,38 @@ def describe_run(
     optimization_args, training_args = arguments.optimization, arguments.training
     return summary_sections.origin_section(argv, model_args.model_name_or_path) | {
         "seed": training_args.seed,
-        **summary_sections.license_section(data_args.license, model_args.model_name_or_path),
+        **trainer_card.license_section(data_args.license, model_args.model_name_or_path),
         "data": summary_sections.data_section(data_args, splits, split_method),
         "labels": label_names(splits["train"]),
         "problem_type": model.config.problem_type,
         "features": features_section(feature_extractor, normalization),
-        "model": summary_sections.model_section(model),
+        "model": trainer_card.model_section(model),
         "training": summary_sections.training_section(
             training_args, augmentation_args, optimization_args, data_args, model
         ),
-        "environment": summary_sections.environment_section(training_args),
+        "environment": trainer_card.environment_section(training_args),
     }
+
+
+def training_loss(config: ASTConfig, clips: ClipDataset, optimization: OptimizationArguments) -> TrainingLoss | None:
+    """The loss that was asked for.
+
+    Args:
+        config ([`ASTConfig`]): of the model.
+        clips ([`ClipDataset`]): the training clips, whose labels are counted for balanced weights.
+        optimization ([`OptimizationArguments`]): whether the classes have weights.
+
+    Returns:
+        [`TrainingLoss`], or `None` for the model's own.
+
+    Raises:
+        ValueError: see [`class_weights`].
+    """
+    if optimization.class_weights != "balanced":
+        return None
+    binary = config.problem_type == MULTI_LABEL
+    weights = class_weights(clips.label_counts(), len(clips), BINARY_CROSS_ENTROPY if binary else CROSS_ENTROPY)
+    return weighted_loss(weights, config.problem_type, config.num_labels)
 
 
 def build_trainer(
@@ -512,6 +609,18 @@ def build_trainer(
     """The trainer, with the kit's metrics for evaluations in training, on the validation split if there is one.
 
     See [`ASTTrainer`] for `identity`.
+
+    Args:
+        model ([`ASTForAudioClassification`]): to train, perhaps with adapters.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        clips (`dict[str, ClipDataset]`): from [`build_datasets`].
+        augmentation ([`Augmentation`]): of the training clips.
+        optimization ([`OptimizationArguments`]): what is optimised how.
+        args ([`ASTTrainingArguments`]): of the training.
+        identity (`dict`): what a resumed run must have in common with this one.
+
+    Returns:
+        [`ASTTrainer`]: with its callbacks.
     """
     exclusive = not is_multi_label(clips["train"].split)
     metrics = ASTMetrics(multi_label=not exclusive)
@@ -523,10 +632,6 @@ def build_trainer(
         loss = mean_loss(prediction.predictions, prediction.label_ids, model.config.problem_type)
         return {"loss": loss} | metrics.compute(predictions=scores, references=references)
 
-    weights = None
-    if optimization.class_weights == "balanced":
-        loss = BINARY_CROSS_ENTROPY if model.config.problem_type == MULTI_LABEL else CROSS_ENTROPY
-        weights = class_weights(clips["train"].label_counts(), len(clips["train"]), loss)
     trainer = ASTTrainer(
         model=model,
         args=args,
@@ -537,7 +642,7 @@ def build_trainer(
         feature_extractor=feature_extractor,
         augmentation=augmentation,
         optimization=optimization,
-        loss_weights=weights,
+        loss=training_loss(model.config, clips["train"], optimization),
         identity=identity,
     )
     if optimization.early_stopping_patience:

@@ -16,10 +16,12 @@ from tqdm import tqdm
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import AudioError, AudioNote, AudioReader
 from modeling_ast.loading import check_model_name
-from modeling_ast.tagging.tagger import AudioTagger, problem_type_of, scores_from_logits
+from modeling_ast.scores import problem_type_of, scores_from_logits
+from modeling_ast.tagging.tagger import AudioTagger
 
 from ..clip_sets.clip_datasets import clip_dataset
 from ..clip_sets.clip_oddities import waveform_oddities
+from ..clip_sets.clip_set import ClipSet
 from ..clip_sets.collator import ASTDataCollator, model_inputs
 from ..clip_sets.waveform_cache import WaveformCache
 from ..clip_sets.waveforms import ASTDataset, ClipDataset
@@ -169,14 +171,30 @@ class _CollatorWithNotes:
 
 
 def checkpoint_dataset(
-    split: datasets.Dataset, feature_extractor: ASTFeatureExtractor, reader: AudioReader | None = None
-) -> ASTDataset:
-    """The clips of a split as a checkpoint hears them: at its sampling rate, cut to its length."""
+    split: ClipSet | datasets.Dataset, feature_extractor: ASTFeatureExtractor, reader: AudioReader | None = None
+) -> ClipDataset:
+    """Make a data set of the clips as a checkpoint hears them: at its sampling rate, cut to its length.
+
+    Args:
+        split ([`ClipSet`] or `datasets.Dataset`): the clips.
+        feature_extractor ([`ASTFeatureExtractor`]): that of the checkpoint.
+        reader ([`AudioReader`], *optional*): how audio files are heard; as the feature extractor says if not given.
+
+    Returns:
+        [`ClipDataset`].
+    """
     return clip_dataset(split, feature_extractor, reader=reader)
 
 
 def label_order(config: ASTConfig) -> list[str]:
-    """A checkpoint's labels in output order."""
+    """A checkpoint's labels in output order.
+
+    Args:
+        config ([`ASTConfig`]): of the checkpoint.
+
+    Returns:
+        `list[str]`: names.
+    """
     return [config.id2label[index] for index in range(config.num_labels)]
 
 
@@ -185,6 +203,9 @@ def common_labels(models: Sequence[str]) -> list[str]:
 
     Args:
         models (sequence of `str`): checkpoint folders or Hub ids.
+
+    Returns:
+        `list[str]`: names.
 
     Raises:
         ScoringError: if no model was given, or they have not all the same labels.
@@ -213,7 +234,7 @@ def _refuse_other_labels(model: str, own: list[str], labels: list[str]):
 
 def checkpoint_scores(
     model_name_or_path: str,
-    split: datasets.Dataset,
+    split: ClipSet | datasets.Dataset,
     batch_size: int,
     device: str = "auto",
     num_workers: int = 0,
@@ -226,7 +247,7 @@ def checkpoint_scores(
 
     Args:
         model_name_or_path (`str`): checkpoint folder or Hub id.
-        split (`datasets.Dataset`): clips whose labels are those of the checkpoint, in any order.
+        split ([`ClipSet`] or `datasets.Dataset`): clips whose labels are those of the checkpoint, in any order.
         device (`str`, defaults to `"auto"`): `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest that is there.
         batch_size, num_workers, function, description: see [`predict_scores`].
         waveform_cache (`str`, *optional*): folder of decoded clips; see [`WaveformCache`].
@@ -279,7 +300,7 @@ def _read_from_cache(dataset: ASTDataset, folder: str, num_workers: int) -> list
 
 def ensemble_scores(
     models: Sequence[str],
-    split: datasets.Dataset,
+    split: ClipSet | datasets.Dataset,
     batch_size: int,
     device: str = "auto",
     num_workers: int = 0,
@@ -294,7 +315,7 @@ def ensemble_scores(
 
     Args:
         models (sequence of `str`): checkpoint folders or Hub ids.
-        split (`datasets.Dataset`): clips whose labels are those of the checkpoints.
+        split ([`ClipSet`] or `datasets.Dataset`): clips whose labels are those of the checkpoints.
         each (`callable`, *optional*): called with a model's name, its scores and the references, as soon as it is scored.
         batch_size, device, num_workers, function, waveform_cache, hearing: see [`checkpoint_scores`].
 

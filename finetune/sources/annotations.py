@@ -155,13 +155,16 @@ def refuse_unjoined(rows: datasets.Dataset, labels: ClipLabels, chosen: list[int
 def unjoined_in_words(
     rows: datasets.Dataset, labels: ClipLabels, chosen: list[int], data: DataArguments
 ) -> str | None:
-    """What to say of files that stand in several rows with different labels, as of several annotators.
+    """Find files that stand in several rows with different labels, as of several annotators.
 
     Args:
         rows (`datasets.Dataset`): with the column `"audio"`; of features nothing is said.
         labels ([`ClipLabels`]): of all rows.
         chosen (`list[int]`): rows that are looked at.
         data ([`DataArguments`]): what was given.
+
+    Returns:
+        What to say of them, with the flags to type; `None` if there are none.
     """
     if data.join_annotations or "audio" not in rows.column_names:
         return None
@@ -170,11 +173,14 @@ def unjoined_in_words(
 
 
 def unjoined_note(splits: datasets.DatasetDict, data: DataArguments) -> str | None:
-    """What [`unjoined_in_words`] says, of splits that are made: files whose rows with different labels are in one split.
+    """Find files whose rows with different labels are in one split, of splits that are made.
 
     Args:
         splits (`datasets.DatasetDict`): from [`load_splits`].
         data ([`DataArguments`]): what was given; nothing is said to those who group by the file.
+
+    Returns:
+        What [`unjoined_in_words`] says of them; `None` if there are none.
     """
     train = splits["train"]
     if data.join_annotations or "audio" not in train.column_names or groups_by_file(data, train.column_names):

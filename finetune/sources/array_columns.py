@@ -51,17 +51,24 @@ class ArrayEncoder:
         self.ranges: dict[np.dtype, IntegerRange] = {}
 
     def look_at(self, array: np.ndarray):
-        """Learn what of their range the integers of a clip use."""
+        """Learn what of their range the integers of a clip use.
+
+        Args:
+            array (`np.ndarray`): the clip.
+        """
         if array.dtype.kind in "iu":
             self.ranges.setdefault(array.dtype.newbyteorder("="), IntegerRange()).add(array)
 
     def encode(self, array: np.ndarray, rate, name: str) -> bytes:
-        """The content of a WAV file.
+        """Write an array as a WAV file.
 
         Args:
             array (`np.ndarray` of shape `(samples,)` or `(channels, samples)`): one of those looked at.
             rate: its sampling rate in Hz.
             name (`str`): what messages call it.
+
+        Returns:
+            Content of the file.
 
         Raises:
             DataError: if it is no waveform, has no sampling rate, or nothing tells its full scale.
@@ -98,10 +105,13 @@ class ArrayEncoder:
 
 
 def array_key(feature) -> str | None:
-    """Under which key a column holds arrays, `""` if they are its values; `None` of other columns.
+    """Tell how a column holds arrays.
 
     Args:
         feature: type of the column.
+
+    Returns:
+        The key under which it holds them, `""` if they are its values; `None` of other columns.
     """
     if isinstance(feature, dict):
         return next((key for key in ARRAY_KEYS if isinstance(feature.get(key), NESTED)), None)
@@ -109,11 +119,14 @@ def array_key(feature) -> str | None:
 
 
 def arrays_as_files(split: datasets.Dataset) -> datasets.Dataset:
-    """A data set whose column "audio" holds arrays, with that column as undecoded `datasets.Audio`.
+    """Make audio files of a column of arrays.
 
     Args:
         split (`datasets.Dataset`): with arrays of shape `(samples,)` or `(channels, samples)` in `{"array", "sampling_rate"}`,
             or as they are beside a column `"sampling_rate"`.
+
+    Returns:
+        The data set with its column `"audio"` as undecoded `datasets.Audio`.
 
     Raises:
         DataError: see [`ArrayEncoder`]; also if nothing says the sampling rate.
@@ -175,12 +188,15 @@ def _has_field(audio: pa.StructArray | pa.Array, name: str) -> bool:
 
 
 def encoded_arrays(values: Sequence, rates: Sequence | None, table: str) -> list:
-    """Values of a table's audio column with `{"bytes", "path"}` in place of arrays; others as they are.
+    """Make audio files of the arrays in a table's audio column.
 
     Args:
         values (sequence): what the column holds; an array as `{"array", "sampling_rate"}`, or as it is.
         rates (sequence, *optional*): sampling rates of arrays that are there as they are, in Hz.
         table (`str`): what messages call the table.
+
+    Returns:
+        The values, with `{"bytes", "path"}` in place of arrays.
 
     Raises:
         DataError: see [`ArrayEncoder`].
@@ -202,7 +218,14 @@ def encoded_arrays(values: Sequence, rates: Sequence | None, table: str) -> list
 
 
 def is_array_value(value) -> bool:
-    """Whether a value of an audio column is an array with its sampling rate."""
+    """Tell whether a value of an audio column is an array with its sampling rate.
+
+    Args:
+        value: what the column holds.
+
+    Returns:
+        `True` if it is.
+    """
     return isinstance(value, dict) and any(value.get(key) is not None for key in ARRAY_KEYS)
 
 
@@ -245,12 +268,15 @@ def refuse_clipped_integers(split: datasets.Dataset):
 
 
 def as_wav(array: np.ndarray, array_rate: int, bits: int | None) -> bytes:
-    """An array as the content of a WAV file, which decodes to the same samples, bit for bit.
+    """Write an array as a WAV file, which decodes to the same samples, bit for bit.
 
     Args:
         array (`np.ndarray` of shape `(samples,)` or `(samples, channels)`): floats, kept as 32-bit ones, or integers.
         array_rate (`int`): its sampling rate in Hz.
         bits (`int`, *optional*): of integers, see [`sample_bits`].
+
+    Returns:
+        Content of the file.
     """
     if array.dtype.kind == "f":
         array = array.astype(np.float32)

@@ -14,16 +14,26 @@ ROWS_AT_ONCE = 1000
 
 
 def audio_paths(rows: datasets.Dataset) -> list[str | None]:
-    """Path of every clip, `None` for one that is bytes without a name.
+    """List the paths of all clips.
 
     Args:
         rows (`datasets.Dataset`): with the column `"audio"`, undecoded.
+
+    Returns:
+        The path of each clip, `None` for one that is bytes without a name.
     """
     return [path for paths, _ in audio_batches(rows) for path in paths.to_pylist()]
 
 
 def rows_without_audio(rows: datasets.Dataset) -> list[int]:
-    """Rows that have neither a path nor bytes."""
+    """Find the rows that have neither a path nor bytes.
+
+    Args:
+        rows (`datasets.Dataset`): with the column `"audio"`, undecoded.
+
+    Returns:
+        Their places, from 0.
+    """
     empty = []
     for paths, contents in audio_batches(rows):
         empty += pc.and_(pc.is_null(paths), pc.is_null(contents)).to_pylist()
@@ -31,7 +41,14 @@ def rows_without_audio(rows: datasets.Dataset) -> list[int]:
 
 
 def missing_files(rows: datasets.Dataset) -> list[str]:
-    """Files that clips without bytes name and that are not there, each once."""
+    """Find the files that clips without bytes name and that are not there.
+
+    Args:
+        rows (`datasets.Dataset`): with the column `"audio"`, undecoded.
+
+    Returns:
+        Their paths, each once.
+    """
     found: dict[str, None] = {}
     for paths, contents in audio_batches(rows):
         found |= dict.fromkeys(pc.filter(paths, pc.is_null(contents)).to_pylist())
@@ -39,10 +56,13 @@ def missing_files(rows: datasets.Dataset) -> list[str]:
 
 
 def audio_sizes(rows: datasets.Dataset) -> list[int]:
-    """Bytes of every clip; a file that several rows name is looked up once.
+    """Look up how large the clips are; a file that several rows name is looked up once.
 
     Args:
         rows (`datasets.Dataset`): with the column `"audio"`, undecoded.
+
+    Returns:
+        Bytes of each clip.
 
     Raises:
         OSError: for a file that is not there.
@@ -60,11 +80,14 @@ def audio_sizes(rows: datasets.Dataset) -> list[int]:
 
 
 def audio_digests(rows: datasets.Dataset, num_bytes: int | None = None) -> list[bytes]:
-    """SHA-256 of every clip as it is stored; a file that several rows name is read once, a piece at a time.
+    """Compute the SHA-256 of every clip as it is stored; a file that several rows name is read once, a piece at a time.
 
     Args:
         rows (`datasets.Dataset`): with the column `"audio"`, undecoded.
         num_bytes (`int`, *optional*): how much of each clip to look at, from its beginning; all if not given.
+
+    Returns:
+        32 bytes for each clip.
 
     Raises:
         OSError: for a file that is not there.
@@ -86,10 +109,14 @@ def audio_digests(rows: datasets.Dataset, num_bytes: int | None = None) -> list[
 
 
 def audio_batches(rows: datasets.Dataset) -> Iterator[tuple[pa.Array, pa.Array]]:
-    """Paths and contents, which stay where they are: copying them would take the memory of all clips.
+    """Go through the clips in batches, without copying their content, which would take the memory of all of them.
 
     Args:
         rows (`datasets.Dataset`): with the column `"audio"`, undecoded.
+
+    Returns:
+        Paths and contents of the clips of a batch, one batch after the other; contents are null for clips that are
+        files.
     """
     for batch in rows.select_columns("audio").with_format("arrow").iter(ROWS_AT_ONCE):
         audio = batch["audio"]

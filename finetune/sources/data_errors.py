@@ -17,24 +17,54 @@ class DataError(ValueError):
 
 
 def names_in_short(names: list) -> str:
-    """The first names, and how many more there are."""
+    """Write the first of several names for a message.
+
+    Args:
+        names (`list`): all of them.
+
+    Returns:
+        The first five, and how many more there are.
+    """
     shown = ", ".join(str(name) for name in names[:NAMES_SHOWN])
     return shown if len(names) <= NAMES_SHOWN else f"{shown} and {len(names) - NAMES_SHOWN} more"
 
 
 def counted(counts: Counter) -> str:
-    """Names, each with the number of its clips."""
+    """Write names with the number of their clips for a message.
+
+    Args:
+        counts (`Counter`): clips of each name.
+
+    Returns:
+        The first five, and how many more there are.
+    """
     shown = ", ".join(f"{name!r} ({count} clips)" for name, count in list(counts.items())[:NAMES_SHOWN])
     return shown if len(counts) <= NAMES_SHOWN else f"{shown} and {len(counts) - NAMES_SHOWN} more"
 
 
 def own_message(error: Exception) -> str:
-    """The message of an error without the traceback that a loader's worker puts before it."""
+    """Take the traceback off a message that a loader's worker has put before it.
+
+    Args:
+        error (`Exception`): what was raised.
+
+    Returns:
+        The message alone.
+    """
     return str(error).rpartition(f"{AudioError.__name__}: ")[2].strip()
 
 
 def missing_column(flag: str, name: str, columns: Iterable[str]) -> DataError:
-    """The error for a column that is not there."""
+    """Make the error for a column that is not there.
+
+    Args:
+        flag (`str`): field that named it, without dashes.
+        name (`str`): the column.
+        columns (iterable of `str`): those that there are.
+
+    Returns:
+        [`DataError`], to be raised.
+    """
     columns = list(columns)
     separator = next((mark for mark in OTHER_SEPARATORS if len(columns) == 1 and mark in columns[0]), None)
     if separator is not None:  # as spreadsheets write where the comma stands in numbers
@@ -49,6 +79,11 @@ def missing_column(flag: str, name: str, columns: Iterable[str]) -> DataError:
 def require_column(flag: str, name: str, columns: Iterable[str]):
     """Refuse data without a column that was asked for.
 
+    Args:
+        flag (`str`): field that named it, without dashes.
+        name (`str`): the column.
+        columns (iterable of `str`): those that there are.
+
     Raises:
         DataError: if it is not there; the message says which are.
     """
@@ -57,7 +92,14 @@ def require_column(flag: str, name: str, columns: Iterable[str]):
 
 
 def is_empty(value) -> bool:
-    """Whether a cell holds nothing: an empty text, a null of JSON or Parquet, or what pandas puts in their place."""
+    """Tell whether a cell holds nothing: an empty text, a null of JSON or Parquet, or what pandas puts in their place.
+
+    Args:
+        value: of the cell.
+
+    Returns:
+        `True` if it holds nothing.
+    """
     return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
 
 

@@ -44,7 +44,17 @@ def data_folder(data: DataArguments) -> Path | None:
 
 
 def metadata_table(root: Path) -> Path | None:
-    """The table that says what the clips of a folder are, if there is one."""
+    """Look for the table that says what the clips of a folder are.
+
+    Args:
+        root (`Path`): the folder.
+
+    Returns:
+        Path of the table, `None` if there is none.
+
+    Raises:
+        SpecialFileError: if something else than a file is in its place.
+    """
     for table in (root / name for name in METADATA_FILES):
         refuse_special(table)
         if table.is_file():
@@ -53,7 +63,18 @@ def metadata_table(root: Path) -> Path | None:
 
 
 def is_parquet_data_set(root: Path) -> bool:
-    """Whether a folder is laid out like a data set on the Hub: Parquet files, without a table of clips or audio files."""
+    """Tell whether a folder is laid out like a data set on the Hub: Parquet files, without a table of clips or audio
+    files.
+
+    Args:
+        root (`Path`): the folder.
+
+    Returns:
+        `True` if it is.
+
+    Raises:
+        SpecialFileError: if one of the Parquet files is something else than a file.
+    """
     if metadata_table(root) is not None or any(reason is None for _, reason in walk_folder(root)):
         return False
     tables = list(root.rglob("*.parquet"))
@@ -87,11 +108,19 @@ class Subfolder:
         return self.depths.total()
 
     def can_be_split(self) -> bool:
-        """Whether something says the labels of its clips, if there are any: folders in it, or a table."""
+        """Tell whether something says the labels of its clips, if there are any: folders in it, or a table.
+
+        Returns:
+            `True` if so.
+        """
         return self.table is not None or not self.depths or any(self.depths[depth] for depth in self.depths if depth)
 
     def has_class_folders(self) -> bool:
-        """Whether all of its clips lie below a folder per class, or a table says their labels."""
+        """Tell whether all of its clips lie below a folder per class, or a table says their labels.
+
+        Returns:
+            `True` if so.
+        """
         return self.table is not None or set(self.depths) == {1}
 
 

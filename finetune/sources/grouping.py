@@ -23,10 +23,13 @@ FEWEST_RECORDINGS = 5  # of which the default --eval_fraction can hold out one
 
 
 def file_names(rows: datasets.Dataset) -> list[str | None]:
-    """Name of every clip's file, without folder and suffix; `None` for what has no name.
+    """List the names of the clips' files, without folder and suffix.
 
     Args:
         rows (`datasets.Dataset`): with the column `"audio"`, undecoded, or `"features"`.
+
+    Returns:
+        The name of each clip, `None` for what has no name.
     """
     if "audio" in rows.column_names:
         paths = audio_paths(rows)
@@ -38,11 +41,14 @@ def file_names(rows: datasets.Dataset) -> list[str | None]:
 
 
 def groups_by_file(data: DataArguments, columns: Iterable[str]) -> bool:
-    """Whether clips are grouped by the file itself: several rows, as of several annotators, may be of one.
+    """Tell whether clips are grouped by the file itself: several rows, as of several annotators, may be of one.
 
     Args:
         data ([`DataArguments`]): its `group_column_name` may be the column of the clips, under any name that it can have.
         columns (iterable of `str`): those of the rows, in which that column is called "audio" or "features".
+
+    Returns:
+        `True` if they are.
     """
     name = data.group_column_name
     if name in ("audio", FEATURES_COLUMN):
@@ -55,13 +61,16 @@ def groups_by_file(data: DataArguments, columns: Iterable[str]) -> bool:
 def clip_keys(
     rows: datasets.Dataset, chosen: list[int], data: DataArguments, row_name: Callable[[int], str]
 ) -> dict[int, str]:
-    """What tells the clip of a row from others: the path of its file, or, of bytes, their SHA-256.
+    """Tell the clips of rows from each other.
 
     Args:
         rows (`datasets.Dataset`): all clips.
         chosen (`list[int]`): rows that are asked for.
         data ([`DataArguments`]): what the columns are called.
         row_name (`Callable`): what to call a row in a message.
+
+    Returns:
+        By row, the path of its file, or, of bytes, their SHA-256.
 
     Raises:
         DataError: for features that are in the table itself, which have no file.
@@ -84,10 +93,13 @@ def clip_keys(
 
 
 def file_paths(rows: datasets.Dataset) -> list[str | None]:
-    """Path of every clip's file, `None` for bytes, whose name, if there is one, may be that of others too.
+    """List the paths of the clips' files.
 
     Args:
         rows (`datasets.Dataset`): with the column `"audio"`, undecoded.
+
+    Returns:
+        The path of each clip, `None` for bytes, whose name, if there is one, may be that of others too.
     """
     return [
         path if in_file else None
@@ -99,13 +111,16 @@ def file_paths(rows: datasets.Dataset) -> list[str | None]:
 def groups_of(
     rows: datasets.Dataset, chosen: list[int], data: DataArguments, row_name: Callable[[int], str]
 ) -> dict[int, str]:
-    """The group of each of the chosen clips.
+    """Find the group of each of the chosen clips.
 
     Args:
         rows (`datasets.Dataset`): all clips.
         chosen (`list[int]`): those that are grouped.
         data ([`DataArguments`]): its `group_column_name` or `group_file_pattern` says by what.
         row_name (`Callable`): what to call a row in a message.
+
+    Returns:
+        By row, what its group is called.
 
     Raises:
         DataError: if the column is not there or empty for a clip, a clip has no file name, or the pattern finds nothing in it.
@@ -153,14 +168,21 @@ def groups_of(
 
 
 def grouping_in_words(data: DataArguments) -> str:
-    """What clips are grouped by, to stand within a sentence."""
+    """Say what clips are grouped by.
+
+    Args:
+        data ([`DataArguments`]): its `group_column_name` or `group_file_pattern`.
+
+    Returns:
+        In words, to stand within a sentence.
+    """
     if data.group_column_name:
         return f"the column {data.group_column_name!r}"
     return f"the part of file names that matches {data.group_file_pattern!r}"
 
 
 def torn_recordings_note(splits: datasets.DatasetDict, split_method: str, data: DataArguments) -> str | None:
-    """What to say if a split was made regardless of recordings and file names look like pieces of recordings.
+    """Look whether a split was made regardless of recordings and file names look like pieces of recordings.
 
     They do if most clips share with another what stands before the last _ or - of their names, and if this is not just
     their label.
@@ -169,6 +191,9 @@ def torn_recordings_note(splits: datasets.DatasetDict, split_method: str, data: 
         splits (`datasets.DatasetDict`): from [`load_splits`].
         split_method (`str`): from there too; tells whether a split was made.
         data ([`DataArguments`]): by what it was made.
+
+    Returns:
+        What to say of them, with the flag to type; `None` if there are none.
     """
     if AT_RANDOM not in split_method or data.grouping_field():
         return None

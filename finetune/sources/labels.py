@@ -7,22 +7,35 @@ scores, it has those whose share is `SHARE_THAT_COUNTS` or more. The order is th
 Hub's `ClassLabel` or of the columns, and alphabetical without them.
 """
 
-from collections import Counter
+import shlex
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import datasets
 import numpy as np
 import pandas as pd
 
-from .data_errors import DataError, is_empty, names_in_short
+from .data_errors import DataError, counted, is_empty, names_in_short
 
 LABEL_CSV_COLUMNS = ("index", "mid", "display_name")
 SEVERAL = (list, tuple, np.ndarray)
 SHARES_COLUMN = "label_shares"  # of a split with soft labels: the share of every label, beside "label"
 SHARE_THAT_COUNTS = 0.5  # as a clip's label: at least as many annotators gave it as did not
 TRUTH_VALUES = {"true": 1.0, "false": 0.0}
+
+
+class Labelled(Protocol):
+    """Clips whose labels the type of their column tells.
+
+    Rows of [`load_splits`](finetune.sources.splits.load_splits) are such, and every
+    [`ClipSet`](finetune.clip_sets.clip_set.ClipSet).
+    """
+
+    features: datasets.Features
 
 
 @dataclass(frozen=True)
@@ -58,19 +71,46 @@ class ClipLabels:
     shares: list[dict[str, float]] | None = None
 
     def values(self, row: int) -> dict[str, float]:
-        """The share of each label that a clip has: 1, unless the labels are soft."""
+        """Tell the share of each label that a clip has.
+
+        Args:
+            row (`int`): place of the clip.
+
+        Returns:
+            By label, its share: 1, unless the labels are soft.
+        """
         return dict.fromkeys(self.lists[row], 1.0) if self.shares is None else self.shares[row]
 
     def found(self, rows: Iterable[int]) -> set[str]:
-        """Labels that clips have, with any share."""
+        """Find the labels that clips have, with any share.
+
+        Args:
+            rows (iterable of `int`): places of the clips.
+
+        Returns:
+            Their names.
+        """
         return {label for row in rows for label in self.values(row)}
 
     def resolve(self, labels: list[str]) -> list[str]:
-        """The names of labels that may be given as mids."""
+        """Find the names of labels that may be given as mids.
+
+        Args:
+            labels (`list[str]`): mids or names.
+
+        Returns:
+            A name for each.
+        """
         return [self.aliases.get(label, label) for label in labels]
 
     def rows_without(self, ignored: list[str]) -> list[int]:
-        """Clips that have none of these labels.
+        """Find the clips that have none of some labels.
+
+        Args:
+            ignored (`list[str]`): mids or names of these labels.
+
+        Returns:
+            Places of the clips.
 
         Raises:
             DataError: for a label to ignore that there is not.
@@ -86,7 +126,14 @@ class ClipLabels:
         return [row for row, labels in enumerate(self.lists) if not set(labels) & set(ignored)]
 
     def names(self, rows: list[int], ignored: list[str]) -> list[str]:
-        """The model's labels: all that the order names, or those of these clips; without those to ignore.
+        """Find the model's labels: all that the order names, or those of some clips.
+
+        Args:
+            rows (`list[int]`): places of these clips.
+            ignored (`list[str]`): mids or names of labels that are left out.
+
+        Returns:
+            Their names, in the order of the model's outputs.
 
         Raises:
             DataError: if a clip has a label that the order does not name.
@@ -104,7 +151,16 @@ class ClipLabels:
         return [name for name in self.order if name not in ignored]
 
     def encode(self, rows: list[int], names: list[str]) -> list[int | list[int] | None]:
-        """Indices into `names` of all clips, `None` for those not among `rows`, as [`label_feature`] holds them."""
+        """Write the labels of clips as indices, as [`label_feature`] holds them.
+
+        Args:
+            rows (`list[int]`): places of these clips.
+            names (`list[str]`): labels, in the order of the model's outputs.
+
+        Returns:
+            For all clips an index, or for multi-label data a sorted list of indices, into `names`; `None` for those not
+            among `rows`.
+        """
         index = {name: place for place, name in enumerate(names)}
         encoded: list[int | list[int] | None] = [None] * len(self.lists)
         for row in rows:
@@ -113,7 +169,15 @@ class ClipLabels:
         return encoded
 
     def encode_shares(self, rows: list[int], names: list[str]) -> list[list[float] | None]:
-        """The share of each of `names` in all clips, `None` for those not among `rows`."""
+        """Write the labels of clips as shares.
+
+        Args:
+            rows (`list[int]`): places of these clips.
+            names (`list[str]`): labels, in the order of the model's outputs.
+
+        Returns:
+            For all clips the share of each of `names`; `None` for those not among `rows`.
+        """
         encoded: list[list[float] | None] = [None] * len(self.lists)
         for row in rows:
             shares = self.values(row)
@@ -122,60 +186,130 @@ class ClipLabels:
 
 
 def label_feature(names: list[str], multi_label: bool) -> datasets.ClassLabel | datasets.List:
-    """Type of the label column: an index, or for multi-label data a sorted list of indices."""
+    """Make the type of the label column.
+
+    Args:
+        names (`list[str]`): labels, in the order of the model's outputs.
+        multi_label (`bool`): whether clips have lists of labels.
+
+    Returns:
+        A type of indices, or for multi-label data of sorted lists of indices.
+    """
     feature = datasets.ClassLabel(names=names)
     return datasets.List(feature) if multi_label else feature
 
 
-def is_multi_label(split: datasets.Dataset) -> bool:
-    """Whether the clips of a split of [`load_splits`] have lists of labels."""
+def is_multi_label(split: Labelled) -> bool:
+    """Tell whether the clips of a split have lists of labels.
+
+    Args:
+        split ([`Labelled`]): the clips.
+
+    Returns:
+        `True` if they have.
+    """
     return isinstance(split.features["label"], datasets.List)
 
 
-def has_soft_labels(split: datasets.Dataset) -> bool:
-    """Whether the clips of a split of [`load_splits`] have a share of every label."""
-    return SHARES_COLUMN in split.column_names
+def has_soft_labels(split: Labelled) -> bool:
+    """Tell whether the clips of a split have a share of every label.
+
+    Args:
+        split ([`Labelled`]): the clips.
+
+    Returns:
+        `True` if they have.
+    """
+    return SHARES_COLUMN in split.features
 
 
 def label_of(row: dict) -> int | list[int] | np.ndarray:
-    """What a row of such a split is trained on: an index, a list of indices, or the share of every label, float32."""
+    """Tell what a clip is trained on.
+
+    Args:
+        row (`dict`): of a split of [`load_splits`], or of a stream.
+
+    Returns:
+        An index, a list of indices, or the share of every label as `np.ndarray` of shape `(labels,)`, float32.
+    """
     shares = row.get(SHARES_COLUMN)
     return row["label"] if shares is None else np.array(shares, dtype=np.float32)
 
 
 def share_lists(split: datasets.Dataset) -> list[list[float]] | None:
-    """The share of every label of every clip of such a split; `None` if its labels are not soft."""
+    """Read the share of every label of every clip.
+
+    Args:
+        split (`datasets.Dataset`): of [`load_splits`].
+
+    Returns:
+        The shares of each clip; `None` if its labels are not soft.
+    """
     return split[SHARES_COLUMN][:] if has_soft_labels(split) else None
 
 
-def label_names(split: datasets.Dataset) -> list[str]:
-    """Names of the labels of a split of [`load_splits`], in the order of the model's outputs."""
+def label_names(split: Labelled) -> list[str]:
+    """Tell the names of the labels.
+
+    Args:
+        split ([`Labelled`]): the clips.
+
+    Returns:
+        The names, in the order of the model's outputs.
+    """
     feature = split.features["label"]
     return feature.feature.names if is_multi_label(split) else feature.names
 
 
 def label_lists(split: datasets.Dataset) -> list[list[int]]:
-    """Indices of the labels of every clip of such a split; one each for single-label data.
+    """Read the labels of every clip; with soft labels, those whose share is `SHARE_THAT_COUNTS` or more.
 
-    Of soft labels these are the ones whose share is `SHARE_THAT_COUNTS` or more.
+    Args:
+        split (`datasets.Dataset`): of [`load_splits`].
+
+    Returns:
+        Label indices of each clip; of single-label data one each.
     """
     labels = split["label"][:]
     return labels if is_multi_label(split) else [[label] for label in labels]
 
 
+def count_labels(lists: list[list[int]], num_labels: int) -> np.ndarray:
+    """Count the clips of each label.
+
+    Args:
+        lists (`list[list[int]]`): label indices of each clip, each once.
+        num_labels (`int`): how many labels there are.
+
+    Returns:
+        `np.ndarray` of shape `(labels,)`, int64.
+    """
+    return np.bincount(np.array([label for labels in lists for label in labels], dtype=np.int64), minlength=num_labels)
+
+
 def as_list(label: int | list[int]) -> list[int]:
-    """The labels of a clip, one or several."""
+    """Make a list of the labels of a clip.
+
+    Args:
+        label (`int` or `list[int]`): one or several.
+
+    Returns:
+        All of them.
+    """
     return label if isinstance(label, list) else [label]
 
 
 def label_rows(columns: dict[str, list], names: Sequence[str], row_name: Callable[[int], str]) -> list[list[float]]:
-    """One row of numbers a clip from columns of which each is a label.
+    """Make one row of numbers a clip from columns of which each is a label.
 
     Args:
         columns (`dict[str, list]`): of each label, what its column holds: 0, 1, a truth value or a share between them, as
             a number or text.
         names (sequence of `str`): the labels, in the order of the rows.
         row_name (`Callable`): what to call a row in a message.
+
+    Returns:
+        A row for each clip, with the share of each label in the order of `names`.
 
     Raises:
         DataError: for a cell that is empty, no number, or not from 0 to 1.
@@ -211,13 +345,27 @@ def _share(value) -> float | None:
 
 
 def looks_like_label_column(values: Iterable) -> bool:
-    """Whether a column holds nothing but 0, 1 and shares between them."""
+    """Tell whether a column holds nothing but 0, 1 and shares between them.
+
+    Args:
+        values (iterable): what the column holds.
+
+    Returns:
+        `True` if it does; `False` of an empty column.
+    """
     shares = [None if is_empty(value) else _share(value) for value in values]
     return bool(shares) and all(share is not None and 0 <= share <= 1 for share in shares)
 
 
 def that_count(shares: np.ndarray) -> np.ndarray:
-    """Multi-hot of the labels that clips are counted and scored as having, of shares of shape `(clips, labels)`."""
+    """Tell which labels clips are counted and scored as having.
+
+    Args:
+        shares (`np.ndarray` of shape `(clips, labels)`): share of each label.
+
+    Returns:
+        Multi-hot `np.ndarray` of shape `(clips, labels)`.
+    """
     return (shares >= SHARE_THAT_COUNTS).astype(shares.dtype)
 
 
@@ -284,13 +432,27 @@ def label_texts(values: list, feature) -> list:
 
 
 def class_names(feature) -> list[str] | None:
-    """Names of a `ClassLabel` column, or of a column of lists of it, in their order; `None` for other columns."""
+    """Tell the names of a `ClassLabel` column, or of a column of lists of it.
+
+    Args:
+        feature: type of the column.
+
+    Returns:
+        The names in their order; `None` for other columns.
+    """
     inner = getattr(feature, "feature", feature)
     return inner.names if isinstance(inner, datasets.ClassLabel) else None
 
 
 def joined_order(orders: list[list[str] | None]) -> list[str] | None:
-    """The labels of all parts of the data in the order of their names; `None` if a part has no order of its own."""
+    """Put the labels of all parts of the data into one order.
+
+    Args:
+        orders (`list[list[str] | None]`): labels of each part in their order, `None` of a part that has none.
+
+    Returns:
+        The labels, each once; `None` if a part has no order of its own.
+    """
     return None if None in orders else list(dict.fromkeys(name for names in orders for name in names))
 
 
@@ -435,5 +597,35 @@ def _from_multi_hot(
 
 
 def labels_that_count(shares: dict[str, float]) -> list[str]:
-    """Labels that a clip has where it has them or not."""
+    """Tell which labels a clip has where it has them or not.
+
+    Args:
+        shares (`dict[str, float]`): share of each label.
+
+    Returns:
+        Names of those whose share is `SHARE_THAT_COUNTS` or more.
+    """
     return [name for name, share in shares.items() if share >= SHARE_THAT_COUNTS]
+
+
+def refuse_alike(counts: Counter[str], column_name: str):
+    """Refuse labels that a reader would take for the same; where an order names them, they are meant.
+
+    Args:
+        counts (`Counter`): clips of each label.
+        column_name (`str`): what the label column is called, for the message.
+
+    Raises:
+        DataError: if labels differ in nothing but case, spaces or the encoding of a letter.
+    """
+    spellings = defaultdict(list)
+    for label in sorted(counts):
+        spellings[" ".join(unicodedata.normalize("NFKC", label).split()).casefold()].append(label)
+    alike = [label for labels in spellings.values() if len(labels) > 1 for label in labels]
+    if alike:
+        raise DataError(
+            f"Labels differ in nothing but case, spaces or the encoding of a letter: "
+            f"{counted(Counter({label: counts[label] for label in alike}))}. Write those that are the same alike in the column "
+            f"{column_name!r} or the names of the folders; if they are different classes, name all labels with "
+            f"--labels {shlex.join(sorted(counts))}."
+        )

@@ -12,7 +12,14 @@ STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"  # 
 
 
 def is_saved_data_set(folder: Path) -> bool:
-    """Whether a folder holds what `save_to_disk` writes, or a folder of it for each split."""
+    """Tell whether a folder holds what `save_to_disk` writes, or a folder of it for each split.
+
+    Args:
+        folder (`Path`): which need not be there.
+
+    Returns:
+        `True` if it does.
+    """
     return (folder / SPLITS).is_file() or _is_saved(folder) or bool(_saved_splits(folder))
 
 
@@ -25,10 +32,13 @@ def _saved_splits(folder: Path) -> list[Path]:
 
 
 def load_saved(folder: Path) -> datasets.Dataset | datasets.DatasetDict:
-    """What was saved, mapped into memory and not decoded.
+    """Load what was saved, mapped into memory and not decoded.
 
     Args:
         folder (`Path`): for which [`is_saved_data_set`] is true.
+
+    Returns:
+        `datasets.Dataset` or `datasets.DatasetDict`, as it was saved.
 
     Raises:
         DataError: if a part of it is missing or damaged.

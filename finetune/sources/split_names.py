@@ -33,7 +33,14 @@ def _stem(name: str) -> str:
 
 
 def side_of(name: str) -> str | None:
-    """`"train"`, `"eval"` or `"validation"` for a name that means such a split in any case; `None` for others."""
+    """Tell which split a name means, in any case of its letters.
+
+    Args:
+        name (`str`): of a folder, a split of the Hub, or a value of a column.
+
+    Returns:
+        `"train"`, `"eval"` or `"validation"`; `None` for other names.
+    """
     stem = _stem(name)
     return next((side for side, words in SYNONYMS.items() if stem in words), None)
 
@@ -71,10 +78,17 @@ def recognised_split(side: str, found: Iterable[str], data: DataArguments) -> st
 
 
 def named_splits(found: Iterable[str], data: DataArguments) -> dict[str, str]:
-    """What the split of each side is called in the data, for those sides that are given or that a split is named like.
+    """Find what the split of each side is called in the data.
 
     Two splits that are called like development and evaluation, without one that is named like the training split, are
     trained on and scored. What is chosen on decides what is published: a validation split has to be given.
+
+    Args:
+        found (iterable of `str`): names of the splits that the data has.
+        data ([`DataArguments`]): what was given.
+
+    Returns:
+        By side, the name, for those sides that are given or that a split is named like.
 
     Raises:
         DataError: see [`recognised_split`].
@@ -116,12 +130,26 @@ def take_split_names(found: Iterable[str], data: DataArguments) -> str:
 
 
 def others_in_words(others: Counter) -> str:
-    """Splits that have no part in a run, with their clips, and how one would get it; nothing if there are none."""
+    """Say which splits have no part in a run, and how one would get it.
+
+    Args:
+        others (`Counter`): clips of each of these splits.
+
+    Returns:
+        In words, to be added to a sentence; nothing if there are none.
+    """
     return f", without {counted(others)}, {how_to_name(others)}" if others else ""
 
 
 def how_to_name(others: Iterable[str]) -> str:
-    """What to type for splits that have no part in a run to have one, to stand within a sentence."""
+    """Say what to type for splits that have no part in a run to have one.
+
+    Args:
+        others (iterable of `str`): names of these splits, at least one.
+
+    Returns:
+        In words, to stand within a sentence.
+    """
     others = list(others)
     to_choose_on = next((name for name in others if isinstance(name, str) and side_of(name) == "validation"), None)
     if to_choose_on is not None:
@@ -131,7 +159,16 @@ def how_to_name(others: Iterable[str]) -> str:
 
 
 def flags_to_name(side: str, found: Iterable[str], data: DataArguments) -> str:
-    """What to type where the split of a side was not found among the splits of the data, to stand after "Pass"."""
+    """Say what to type where the split of a side was not found.
+
+    Args:
+        side (`str`): one of `SIDES`.
+        found (iterable of `str`): names of the splits that the data has.
+        data ([`DataArguments`]): what was given.
+
+    Returns:
+        Flags, or words, to stand after "Pass".
+    """
     found = [name for name in dict.fromkeys(found) if isinstance(name, str) and name]
     names = named_splits(found, data)
     others = [name for name in found if name not in (names.get("train"), names.get("eval"))]
@@ -143,3 +180,34 @@ def flags_to_name(side: str, found: Iterable[str], data: DataArguments) -> str:
         if other != side and names.get(other, PREFERRED[other]) != getattr(data, f"{other}_split_name"):
             words += [f"--{other}_split_name", names[other]]
     return shlex.join(words)
+
+
+def split_names(data: DataArguments) -> dict[str, str]:
+    """Tell what the splits are called in the data.
+
+    Args:
+        data ([`DataArguments`]): which splits there are.
+
+    Returns:
+        By side, the name of its split; a side without a split is not there.
+    """
+    if data.train_file:
+        return {side: side for side in SIDES if getattr(data, f"{side}_file")}
+    names = {side: getattr(data, f"{side}_split_name") for side in SIDES}
+    return {side: name for side, name in names.items() if name}
+
+
+def refuse_empty_splits(found: Counter, data: DataArguments):
+    """Refuse data without a clip in a split that is trained on or scored.
+
+    Args:
+        found (`Counter`): clips of each split of the data.
+        data ([`DataArguments`]): which splits are meant.
+
+    Raises:
+        DataError: if one of these has none.
+    """
+    for side, name in split_names(data).items():
+        if not found[name]:
+            remedy = f"--{side}_file with other clips" if data.train_file else flags_to_name(side, found, data)
+            raise DataError(f"No clip is in the split {name!r}; the data has {counted(found)}. Pass {remedy}.")

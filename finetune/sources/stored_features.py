@@ -19,7 +19,14 @@ _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def is_precomputed(split: datasets.Dataset) -> bool:
-    """Whether the clips of a split of [`load_splits`] are finished features."""
+    """Tell whether the clips of a split are finished features.
+
+    Args:
+        split (`datasets.Dataset`): of [`load_splits`].
+
+    Returns:
+        `True` if they are, `False` if they are audio.
+    """
     return NAME_COLUMN in split.column_names  # a column "features" may also come along with audio
 
 
@@ -39,16 +46,36 @@ class StoredFeatures:
         return len(self.rows)
 
     def name(self, index: int) -> str:
-        """What to call a clip in a message."""
+        """Tell what to call a clip in a message.
+
+        Args:
+            index (`int`): place of the clip.
+
+        Returns:
+            Its file, or its row.
+        """
         return self.rows[index][NAME_COLUMN][0].as_py()
 
     def file(self, index: int) -> str | None:
-        """Path of a clip's .npy file, `None` for features that are in the table."""
+        """Tell where a clip's features are.
+
+        Args:
+            index (`int`): place of the clip.
+
+        Returns:
+            Path of its .npy file, `None` for features that are in the table.
+        """
         cell = self.rows[index][FEATURES_COLUMN][0]
         return cell.as_py() if _is_text(cell.type) else None
 
     def as_stored(self, index: int) -> np.ndarray:
-        """A clip's array of any shape and type, not yet read where it can be mapped.
+        """Open a clip's array, which is not yet read where it can be mapped.
+
+        Args:
+            index (`int`): place of the clip.
+
+        Returns:
+            `np.ndarray` of any shape and type.
 
         Raises:
             AudioError: if there is none.
@@ -85,20 +112,40 @@ class StoredFeatures:
         return features
 
     def size(self, index: int) -> int:
-        """Bytes of a clip's features."""
+        """Tell how large a clip's features are.
+
+        Args:
+            index (`int`): place of the clip.
+
+        Returns:
+            Bytes of its file, or of its values in the table.
+        """
         file = self.file(index)
         return self.as_stored(index).nbytes if file is None else os.path.getsize(file)
 
     def sign(self, index: int) -> tuple[int, bytes]:
-        """Size, first and middle frame of a clip's features, which differ between almost all clips and are read quickly.
+        """Read what differs between almost all clips and is read quickly.
 
         Features of fixed length all have one size, by which alone no two could be told apart.
+
+        Args:
+            index (`int`): place of the clip.
+
+        Returns:
+            Bytes of its array, and its first and middle frame.
         """
         stored = self.as_stored(index)
         return stored.nbytes, b"".join(stored[place].tobytes() for place in (0, len(stored) // 2) if len(stored))
 
     def digest(self, index: int) -> bytes:
-        """SHA-256 of a clip's values, type and shape."""
+        """Compute the SHA-256 of a clip's values, type and shape.
+
+        Args:
+            index (`int`): place of the clip.
+
+        Returns:
+            32 bytes.
+        """
         stored = self.as_stored(index)
         digest = hashlib.sha256(f"{stored.dtype} {stored.shape}".encode())
         digest.update(np.ascontiguousarray(stored).tobytes())
@@ -149,12 +196,15 @@ FEATURES = NestedLists(
 
 
 def array_of_cell(cell: pa.Array, name: str, lists: NestedLists = FEATURES) -> np.ndarray:
-    """The nested lists of one Arrow row as an array of as many dimensions.
+    """Read the nested lists of one Arrow row as an array.
 
     Args:
         cell (`pa.Array` of length 1): lists of any depth.
         name (`str`): what to call it in a message.
         lists ([`NestedLists`], *optional*): what they are.
+
+    Returns:
+        `np.ndarray` of as many dimensions as the lists are deep.
 
     Raises:
         AudioError: if one is missing, they are of different lengths, or hold no numbers.

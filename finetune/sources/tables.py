@@ -54,21 +54,27 @@ class ClipTable:
 
 
 def parquet_features(file: str | os.PathLike) -> datasets.Features:
-    """The types of a Parquet file's columns, as `datasets` wrote them down if it made the file.
+    """Read the types of a Parquet file's columns, as `datasets` wrote them down if it made the file.
 
     Args:
         file (`str` or `os.PathLike`): path, or where it lies elsewhere, such as hf://datasets/...
+
+    Returns:
+        `datasets.Features`.
     """
     with fsspec.open(str(file), "rb") as opened:
         return datasets.Features.from_arrow_schema(pq.read_schema(opened))
 
 
 def read_table(table: Path, data: DataArguments) -> ClipTable:
-    """Columns of a table, with audio as full paths (relative ones are below the table's folder) or bytes.
+    """Read a table, with audio as full paths (relative ones are below the table's folder) or bytes.
 
     Args:
         table (`Path`): CSV, TSV, JSON, JSON-lines or Parquet file, or a JSON file of the original's layout.
         data ([`DataArguments`]): what the columns are called; the original's layout has names of its own.
+
+    Returns:
+        [`ClipTable`].
 
     Raises:
         DataError: if it is no such table, is empty, lacks a column, or names files that are not there.
@@ -151,12 +157,15 @@ def refuse_other_label_columns(names: Iterable[str], data: DataArguments):
 
 
 def missing_labels(name: str, columns: dict[str, list], others: set[str]) -> DataError:
-    """The error for data without the label column, with the columns that look like labels themselves.
+    """Make the error for data without the label column, with the columns that look like labels themselves.
 
     Args:
         name (`str`): the label column.
         columns (`dict[str, list]`): those that there are, with what they hold.
         others (`set[str]`): which of them have another meaning.
+
+    Returns:
+        [`DataError`], to be raised.
     """
     error = missing_column("label_column_name", name, columns)
     labels = [
@@ -173,7 +182,7 @@ def missing_labels(name: str, columns: dict[str, list], others: set[str]) -> Dat
 
 
 def with_splits_of_paths(clips: ClipTable, folder: Path, data: DataArguments) -> ClipTable:
-    """A table whose files lie in folders of splits, with these as its splits if it says nothing else.
+    """Take the folders in which a table's files lie for their splits, if the table says nothing else.
 
     A split that is asked for in another way (a share that is held out, groups, folds) is made of all clips.
 
@@ -181,6 +190,9 @@ def with_splits_of_paths(clips: ClipTable, folder: Path, data: DataArguments) ->
         clips ([`ClipTable`]): from [`read_table`].
         folder (`Path`): in which its files are.
         data ([`DataArguments`]): what was given.
+
+    Returns:
+        The table with the column `"split"`, or as it was.
     """
     asked_for = data.grouping_field() or data.fold_column_name or "eval_fraction" in data.given
     paths = clips.columns[FEATURES_COLUMN if data.features_column_name else "audio"]
@@ -196,12 +208,15 @@ def with_splits_of_paths(clips: ClipTable, folder: Path, data: DataArguments) ->
 
 
 def clip_column(columns: Iterable[str], data: DataArguments, original_layout: bool = False) -> tuple[str, str]:
-    """What the clips are, `"audio"` or `"features"`, and the name of their column.
+    """Find the column of the clips.
 
     Args:
         columns (iterable of `str`): names of the columns that there are.
         data ([`DataArguments`]): what they should be called.
         original_layout (`bool`, defaults to `False`): whether they are those of the original's JSON.
+
+    Returns:
+        What the clips are, `"audio"` or `"features"`, and the name of their column.
 
     Raises:
         DataError: if there is no such column.
@@ -322,7 +337,14 @@ def _is_plain_list(column) -> bool:
 
 
 def no_rows(table: Path | str) -> DataError:
-    """The error for a table without a clip."""
+    """Make the error for a table without a clip.
+
+    Args:
+        table (`Path` or `str`): the table, for the message.
+
+    Returns:
+        [`DataError`], to be raised.
+    """
     return DataError(f"{table} has no rows. Expected one per clip, with the columns file_name and label.")
 
 
@@ -363,11 +385,14 @@ def _resolve_features(values: list, table: Path, column_name: str) -> list[str] 
 
 
 def resolve_audio(value, folder: Path) -> str | dict:
-    """A path below the table's folder, or the bytes of a `{"bytes", "path"}` value.
+    """Read a value of a table's audio column.
 
     Args:
         value: what the audio column holds.
         folder (`Path`): what relative paths are relative to.
+
+    Returns:
+        A path below the folder, or the bytes of a `{"bytes", "path"}` value in such a dictionary.
 
     Raises:
         DataError: for anything else than a path, bytes, or such a value.

@@ -7,7 +7,6 @@ every 50, whatever the logging strategy. Nothing is evaluated or saved before th
 
 import math
 import statistics
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +17,6 @@ from transformers import TrainerCallback
 from modeling_ast.audio import AudioError
 
 from ..clip_sets.clip_oddities import feature_oddities, waveform_oddities
-from ..clip_sets.streaming import StreamedClips, StreamSampler
-from ..clip_sets.waveforms import clip_name
 from ..scores.scoring import DivergedError
 from ..sources.data_errors import NAMES_SHOWN
 from .checkpoint_files import fault_of
@@ -51,7 +48,7 @@ class ReplayedClip:
     """A clip that was given to the model again, alone, with the same draws.
 
     Args:
-        names (`str`): its file, and that of its mixup partner.
+        names (`str`): its file, and those of its mixup partners.
         loss (`float`, *optional*): `None` where no weights are left to compute it with.
         gradient_norm (`float`, *optional*): likewise.
         oddities (`list[str]`): in words what is unusual about its audio.
@@ -227,7 +224,11 @@ class DivergenceWatch(TrainerCallback):
         self._confirmed_step = state.global_step
 
     def good_checkpoint(self) -> Path | None:
-        """The last checkpoint of this run with nothing wrong about it."""
+        """The last checkpoint of this run with nothing wrong about it.
+
+        Returns:
+            `Path`, *optional*: a folder `checkpoint-N`.
+        """
         checkpoints = checkpoints_in(self.trainer.args.output_dir)
         return next((path for path in reversed(checkpoints) if self.fault_of(path) is None), None)
 
@@ -236,6 +237,9 @@ class DivergenceWatch(TrainerCallback):
 
         Args:
             checkpoint (`Path`): also one that the run was resumed from, of whose losses less is known.
+
+        Returns:
+            `str`, *optional*: the fault.
         """
         if self.diverged_step is not None and step_of(checkpoint) >= self.diverged_step:
             return f"the weights of step {self.diverged_step} gave a loss over {ABSURD_LOSS:g} already"
@@ -281,7 +285,7 @@ class DivergenceWatch(TrainerCallback):
         dataset = trainer.train_dataset
         weights = self._find_weights()
         clips, refused = [], []
-        for key, sources in self._asked_for_again(keys):
+        for key, sources, names in dataset.replay(keys):
             try:
                 item = dataset[key]
                 waveforms = list(dataset.waveforms(sources)) if "waveform" in item else []
@@ -293,27 +297,9 @@ class DivergenceWatch(TrainerCallback):
             loss, norm = (None, None) if weights is None else self._loss_and_gradient_norm(inputs)
             odd = {word: None for waveform in waveforms for word in waveform_oddities(waveform)}
             odd |= dict.fromkeys(feature_oddities(features))
-            names = [
-                clip_name(source["audio"]) if isinstance(source, dict) else dataset.name(source) for source in sources
-            ]
             clips.append(ReplayedClip(" mixed with ".join(names), loss, norm, list(odd)))
         trainer.model.zero_grad()
         return clips, weights, refused
-
-    def _asked_for_again(self, keys: list) -> Iterator[tuple]:
-        """What the data set is to be asked for, for the same items again, and the sources of each: clip and partner."""
-        dataset = self.trainer.train_dataset
-        if isinstance(dataset, StreamedClips):  # its clips come by again in the same order
-            sampler = StreamSampler(dataset, dataset.order_seed)
-            for epoch in sorted({epoch for epoch, *_ in keys}):
-                sampler.set_epoch(epoch)
-                for clip in sampler:
-                    if clip.draws.key in keys:
-                        yield clip, [row for row in (clip.row, clip.partner) if row is not None]
-            return
-        for key in keys:
-            partner = dataset.augmentation.draw(dataset.seed, *key[:2], len(dataset), key[2]).partner
-            yield key, [key[1]] if partner is None else [key[1], partner]
 
     def _find_weights(self) -> str | None:
         """Put weights that are numbers into the model; say in words which, or `None` if there are none."""
@@ -347,6 +333,9 @@ def files_at_fault(clips: list[ReplayedClip]) -> bool:
 
     Args:
         clips (`list[ReplayedClip]`): all clips of a batch.
+
+    Returns:
+        `bool`: whether they are.
     """
     faulty, sound = _parted(clips)
     if not faulty or _are_absurd(sound):

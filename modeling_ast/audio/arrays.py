@@ -59,16 +59,19 @@ class IntegerRange:
 
 
 def sample_bits(dtype: np.dtype, found: IntegerRange, whole_data_set: bool = False) -> int | None:
-    """How many bits integer samples have, whose full scale is 2 to the power of one less; `None` if nothing tells.
+    """Tell how many bits integer samples have; their full scale is 2 to the power of one less.
 
-    Integers of 32 bits have all of them if they go beyond 24, or if their lowest eight are never set, as is the case where
-    samples of 16 or 24 bits were read as 32. Those of 64 bits are what lists of numbers become; of a whole data set, which
-    is not silent in all clips, the loudest sample tells.
+    Integers of 32 bits have all of them if they go beyond 24, or if their lowest eight are never set, as is the case
+    where samples of 16 or 24 bits were read as 32. Those of 64 bits are what lists of numbers become; of a whole data
+    set, which is not silent in all clips, the loudest sample tells.
 
     Args:
         dtype (`np.dtype`): of the samples.
         found ([`IntegerRange`]): of one clip, or of all.
         whole_data_set (`bool`, defaults to `False`): whether it is of all clips.
+
+    Returns:
+        Bits of a sample; `None` if nothing tells.
     """
     dtype = dtype.newbyteorder("=")
     if dtype in _WAV_BITS:
@@ -117,10 +120,13 @@ def full_scale_waveform(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def far_beyond_full_scale(samples: np.ndarray) -> str | None:
-    """In words, by how much floats are no samples in [-1, 1]; `None` if they are, but for what decoders overshoot by.
+    """Look whether floats are no samples in [-1, 1], by more than decoders overshoot.
 
     Args:
         samples (`np.ndarray` of floats of shape `(..., samples)`): of which the beginning is looked at.
+
+    Returns:
+        In words, how far beyond they are; `None` if they are not.
     """
     amplitudes = np.abs(samples[..., :LOOKED_AT])
     share = float(np.mean(amplitudes > FAR_BEYOND)) if amplitudes.size else 0.0
@@ -130,10 +136,13 @@ def far_beyond_full_scale(samples: np.ndarray) -> str | None:
 
 
 def clipped_to_full_scale(samples: np.ndarray) -> bool:
-    """Whether nothing but full scale is left of samples, as where integers were taken for floats and clipped.
+    """Tell whether nothing but full scale is left of samples, as where integers were taken for floats and clipped.
 
     Args:
         samples (`np.ndarray` of floats): in [-1, 1], of any shape.
+
+    Returns:
+        `bool`.
     """
     amplitudes = np.abs(samples[samples != 0])
     smallest_step = 2**-15
@@ -141,11 +150,14 @@ def clipped_to_full_scale(samples: np.ndarray) -> bool:
 
 
 def look_like_channels(rows) -> bool:
-    """Whether the waveforms in all rows are like that in the first, as channels of one recording mostly are.
+    """Tell whether the waveforms in all rows are like that in the first, as channels of one recording mostly are.
 
     Args:
         rows (`np.ndarray` or `torch.Tensor` of shape `(channels, samples)`): of which some are looked at. Rows without a
             sound are like no other.
+
+    Returns:
+        `bool`.
     """
     some = rows[
         :, :: rows.shape[1] // COMPARED | 1
@@ -159,11 +171,14 @@ def look_like_channels(rows) -> bool:
 
 
 def one_dimensional(array: np.ndarray, name: str) -> np.ndarray:
-    """The only channel of an array.
+    """Take the only channel of an array.
 
     Args:
         array (`np.ndarray` of shape `(samples,)` or `(1, samples)`): one channel.
         name (`str`): what messages call it.
+
+    Returns:
+        `np.ndarray` of shape `(samples,)`.
 
     Raises:
         AudioError: if there are several.
@@ -207,11 +222,14 @@ def hear_array(
 
 
 def whole_rate(rate, name: str) -> int:
-    """A sampling rate as a whole number of Hz, of those that are converted.
+    """Check a sampling rate: a whole number of Hz, of those that are converted.
 
     Args:
         rate: what was given.
         name (`str`): what messages call the audio.
+
+    Returns:
+        The sampling rate in Hz.
 
     Raises:
         AudioError: if it is no such number.

@@ -21,10 +21,13 @@ NEARLY_SILENT = 0.01  # power of a channel beside that of the loudest (-20 dB)
 
 
 def parse_channels(value: str | int) -> str | int:
-    """Which channels are heard, as [`AudioReader`] takes it.
+    """Read which channels are to be heard.
 
     Args:
         value (`str` or `int`): `"mean"`, `"left"`, `"right"`, or a number from 1 on, also as text.
+
+    Returns:
+        The same as [`AudioReader`] takes it: a word, or a number from 1 on.
 
     Raises:
         ValueError: for anything else.
@@ -41,16 +44,26 @@ def parse_channels(value: str | int) -> str | int:
 
 
 def channel_number(channels: str | int) -> int | None:
-    """Which channel is heard, counted from 1; `None` for the mean of all."""
+    """Tell which single channel is heard.
+
+    Args:
+        channels (`str` or `int`): from [`parse_channels`].
+
+    Returns:
+        Its number, counted from 1; `None` for the mean of all.
+    """
     return None if channels == MEAN else PLACES.get(channels, channels)
 
 
 def channel_name(number: int, num_channels: int) -> str:
-    """How the flag calls a channel.
+    """Name a channel as the flag does.
 
     Args:
         number (`int`): which, counted from 1.
         num_channels (`int`): how many the file has.
+
+    Returns:
+        `"left"`, `"right"`, or the number as text.
     """
     return {place: name for name, place in PLACES.items()}[number] if num_channels == 2 else str(number)
 
@@ -107,7 +120,8 @@ def sound_notes(
     name: str,
     seconds: float | None,
 ) -> Iterator[AudioNote]:
-    """What is to be said of a file whose samples are all there: channels that cancel or drown each other, and silence.
+    """Tell what is to be said of a file whose samples are all there: channels that cancel or drown each other, and
+    silence.
 
     Args:
         samples (`np.ndarray` of shape `(samples, channels)`): of the file, finite.
@@ -116,6 +130,9 @@ def sound_notes(
         channels (`str` or `int`): from [`parse_channels`].
         name (`str`): what to call the file.
         seconds (`float`, *optional*): how much of its beginning is heard; all of it if not given.
+
+    Yields:
+        [`AudioNote`].
     """
     heard = len(waveform) if seconds is None else math.ceil(seconds * sampling_rate)
     whole, samples, waveform = waveform, samples[:heard], waveform[:heard]
@@ -149,11 +166,14 @@ def sound_notes(
 
 
 def silent_band_note(name: str, sampling_rate: int) -> AudioNote:
-    """What is to be said of a file of which nothing but silence is left at the sampling rate of the model, in Hz.
+    """Say that nothing but silence is left of a file at the sampling rate of the model.
 
     Args:
         name (`str`): what to call the file.
         sampling_rate (`int`): of the model, in Hz.
+
+    Returns:
+        [`AudioNote`].
     """
     return AudioNote(
         SILENT,

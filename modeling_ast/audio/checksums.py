@@ -1,4 +1,8 @@
-"""Cyclic redundancy checks as FLAC and Ogg use them: not reflected, beginning with 0, nothing inverted at the end."""
+"""Cyclic redundancy checks as FLAC and Ogg use them: not reflected, beginning with 0, nothing inverted at the end.
+
+`zlib.crc32` and `binascii.crc_hqx` do not do: the one has its bits the other way round, the other is of another polynomial
+than FLAC's, and neither has eight bits.
+"""
 
 from collections.abc import Sequence
 from functools import cache
@@ -22,11 +26,14 @@ def _values(width: int, polynomial: int) -> list[int]:
 
 
 def checksum(data: bytes, kind: tuple[int, int]) -> int:
-    """The checksum of some bytes; meant for few.
+    """Compute the checksum of some bytes; meant for few.
 
     Args:
         data (`bytes`): the bytes.
         kind (`tuple[int, int]`): width in bits, 8 to 32, and polynomial.
+
+    Returns:
+        The checksum, as a number of so many bits.
     """
     value, table, shift, mask = 0, _values(*kind), kind[0] - 8, (1 << kind[0]) - 1
     for byte in data:

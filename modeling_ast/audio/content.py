@@ -26,10 +26,26 @@ class Content(ABC):
 
     @abstractmethod
     def read(self, offset: int, count: int) -> bytes:
-        """Up to `count` bytes from `offset` on; fewer where the content ends."""
+        """Read bytes.
+
+        Args:
+            offset (`int`): place of the first byte.
+            count (`int`): how many bytes are wanted.
+
+        Returns:
+            The bytes; fewer than `count` where the content ends.
+        """
 
     def find(self, pattern: bytes, start: int = 0) -> int:
-        """Where `pattern` is found first from `start` on; -1 if nowhere."""
+        """Find a pattern.
+
+        Args:
+            pattern (`bytes`): what is looked for.
+            start (`int`, defaults to 0): place to begin at.
+
+        Returns:
+            The place where it is found first; -1 if nowhere.
+        """
         while start + len(pattern) <= self.size:
             at = self.read(start, PIECE + len(pattern) - 1).find(pattern)
             if at >= 0:
@@ -38,18 +54,38 @@ class Content(ABC):
         return -1
 
     def find_all(self, pattern: bytes, start: int = 0) -> Iterator[int]:
-        """All places of `pattern`, which do not overlap, from `start` on."""
+        """Find all places of a pattern, which do not overlap.
+
+        Args:
+            pattern (`bytes`): what is looked for.
+            start (`int`, defaults to 0): place to begin at.
+
+        Yields:
+            Places, ascending.
+        """
         at = self.find(pattern, start)
         while at >= 0:
             yield at
             at = self.find(pattern, at + len(pattern))
 
     def part(self, start: int, stop: int) -> "Content":
-        """The bytes from `start` up to `stop`."""
+        """Take a part of the content; nothing is read.
+
+        Args:
+            start (`int`): place of its first byte.
+            stop (`int`): place after its last byte.
+
+        Returns:
+            [`Content`].
+        """
         return self if (start, stop) == (0, self.size) else SplicedContent([(self, start, stop)])
 
     def file(self) -> io.RawIOBase | io.BytesIO:
-        """A file object on the content; a path would tell libraries a suffix, by which some guess a format."""
+        """Make a file object of the content; a path would tell libraries a suffix, by which some guess a format.
+
+        Returns:
+            A binary file, open for reading.
+        """
         return _ContentFile(self)
 
 
@@ -61,12 +97,35 @@ class BytesContent(Content):
         self.content = content
 
     def read(self, offset: int, count: int) -> bytes:
+        """Read bytes.
+
+        Args:
+            offset (`int`): place of the first byte.
+            count (`int`): how many bytes are wanted.
+
+        Returns:
+            The bytes; fewer than `count` where the content ends.
+        """
         return self.content[offset : offset + count]
 
     def find(self, pattern: bytes, start: int = 0) -> int:
+        """Find a pattern.
+
+        Args:
+            pattern (`bytes`): what is looked for.
+            start (`int`, defaults to 0): place to begin at.
+
+        Returns:
+            The place where it is found first; -1 if nowhere.
+        """
         return self.content.find(pattern, start)
 
     def file(self) -> io.BytesIO:
+        """Make a file object of the content.
+
+        Returns:
+            A binary file, open for reading.
+        """
         return io.BytesIO(self.content)
 
 
@@ -78,6 +137,15 @@ class FileContent(Content):
         super().__init__(os.fstat(self.opened.fileno()).st_size, path)
 
     def read(self, offset: int, count: int) -> bytes:
+        """Read bytes.
+
+        Args:
+            offset (`int`): place of the first byte.
+            count (`int`): how many bytes are wanted.
+
+        Returns:
+            The bytes; fewer than `count` where the content ends.
+        """
         self.opened.seek(offset)
         pieces = []
         while count > 0 and (piece := self.opened.read(count)):  # one call gives up to 2 GiB
@@ -86,6 +154,7 @@ class FileContent(Content):
         return b"".join(pieces)
 
     def close(self):
+        """Close the file."""
         self.opened.close()
 
 
@@ -102,6 +171,15 @@ class SplicedContent(Content):
         super().__init__(self.ends[-1] if self.ends else 0)
 
     def read(self, offset: int, count: int) -> bytes:
+        """Read bytes.
+
+        Args:
+            offset (`int`): place of the first byte.
+            count (`int`): how many bytes are wanted.
+
+        Returns:
+            The bytes; fewer than `count` where the content ends.
+        """
         stop = min(offset + count, self.size)
         pieces = []
         index = bisect.bisect_right(self.ends, offset)

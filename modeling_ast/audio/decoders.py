@@ -21,7 +21,7 @@ from .tags import leading_tags
 FRAMES_OF_TAG = 2  # that the counts of MP3 taggers may be apart: some count the tag itself
 # Seconds that torchcodec may fall short of the container before the ffmpeg program is asked.
 LESS_THAN_ANNOUNCED = 0.02
-NOTABLE_SHARE, NOTABLE_SECONDS = 0.01, 0.3  # of what a container announces: encoders' padding is less
+MISSED_SHARE, MISSED_SECONDS = 0.01, 0.3  # of what a container announces: encoders' padding is less
 SCRAMBLED_SHARE = 0.9  # what torchcodec gives less of than that may be pieces without what lies between them
 SPOTS_NAMED = 3
 NO_DAMAGE = ogg.PageDamage()
@@ -208,7 +208,14 @@ def _mp3_streams(content: Content, name: str, seconds: float | None) -> list[Str
 
 
 def beyond_most_recordings(name: str) -> AudioNote:
-    """That a file holds more recordings than are heard."""
+    """Say that a file holds more recordings than are heard.
+
+    Args:
+        name (`str`): what to call the file.
+
+    Returns:
+        [`AudioNote`].
+    """
     words = f"more than {formats.MOST_RECORDINGS} recordings, joined one behind the other; those beyond are not heard."
     return AudioNote(LEFT_OUT, f"{name} holds {words}")
 
@@ -330,7 +337,14 @@ def _frames(stream: Stream, file) -> int:
 
 
 def stream_seconds(stream: Stream) -> float:
-    """How long a stream lasts when it is decoded, told without decoding it."""
+    """Tell how long a stream lasts when it is decoded, without decoding it.
+
+    Args:
+        stream ([`Stream`]): one that libsndfile reads.
+
+    Returns:
+        Seconds.
+    """
     with _open_stream(stream) as file:
         return (_frames(stream, file) - stream.skipped) / file.samplerate + sum(
             length for _, length in stream.silences
@@ -338,7 +352,14 @@ def stream_seconds(stream: Stream) -> float:
 
 
 def stream_numbers(stream: Stream) -> int:
-    """How many numbers libsndfile announces of a stream."""
+    """Tell how many numbers libsndfile announces of a stream.
+
+    Args:
+        stream ([`Stream`]): one that libsndfile reads.
+
+    Returns:
+        Samples times channels.
+    """
     with _open_stream(stream) as file:
         return max(0, _frames(stream, file)) * file.channels
 
@@ -357,7 +378,7 @@ def _decode_stream(stream: Stream, name: str, seconds: float | None, allowance: 
         damage = ogg.page_damage(stream.content, rate)
     there = len(samples) if len(samples) < wanted else announced - stream.skipped
     share = stream.announced_share
-    is_short = wanted - len(samples) > max(NOTABLE_SECONDS * rate, NOTABLE_SHARE * wanted)
+    is_short = wanted - len(samples) > max(MISSED_SECONDS * rate, MISSED_SHARE * wanted)
     if is_short and len(samples) and not notes and not damage.holes and share is None:
         share = wanted / len(samples)
     if stream.ends_early or damage.ends_damaged or share is not None:
@@ -402,12 +423,15 @@ def _with_silences(
 
 
 def one_after_the_other(decoded: list[DecodedAudio], name: str, allowance: Allowance) -> DecodedAudio:
-    """Recordings that were joined in one file as one: at the sampling rate and with the channels of the first.
+    """Make one of recordings that were joined in one file: at the sampling rate and with the channels of the first.
 
     Args:
         decoded (`list[DecodedAudio]`): one or more.
         name (`str`): what messages call the file.
         allowance ([`Allowance`]): of the file; what is taken of it has been counted as it was decoded.
+
+    Returns:
+        [`DecodedAudio`], with the notes of all.
 
     Raises:
         AudioError: if a sampling rate is none that is converted, or the recordings become more than the file may.
@@ -513,7 +537,7 @@ def _notes_of_ffmpeg(
 ) -> tuple[AudioNote, ...]:
     """What is to be said of a file that FFmpeg decoded; an error if too little of it came to be of use."""
     missing = 0.0 if announced is None else announced - decoded.seconds
-    is_notable = announced is not None and missing > max(NOTABLE_SECONDS, NOTABLE_SHARE * announced)
+    is_notable = announced is not None and missing > max(MISSED_SECONDS, MISSED_SHARE * announced)
     if formats.container_is_cut_off(content, audio_format):
         share = announced / decoded.seconds if is_notable and decoded.seconds else None
         return (_cut_off(name, decoded.seconds, share),)

@@ -72,6 +72,9 @@ def errors_of_file(name: str, what: str = "decoded") -> "_ErrorsOfFile":
         name (`str`): of the file.
         what (`str`, *optional*, defaults to `"decoded"`): what cannot be done with it.
 
+    Returns:
+        A context manager.
+
     Raises:
         AudioError: for one of `ERRORS_OF_A_FILE`; other errors pass.
     """
@@ -101,9 +104,15 @@ class _ErrorsOfFile:
 
 
 def first_line(error: object) -> str:
-    """The first line of an error's words, without places in a library's source or in memory; its name if it has none.
+    """Take the first line of an error's words, without places in a library's source or in memory.
 
     What it quotes is left out: it may be of a file that is nobody else's business, and messages are kept and published.
+
+    Args:
+        error (`object`): an exception, or its words.
+
+    Returns:
+        The line; the error's name if it has none.
     """
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     line = re.sub(r"^.*\.(?:cpp|h):\d+, |^\[\S+ @ 0x[0-9a-f]+\] ", "", line)
@@ -111,19 +120,26 @@ def first_line(error: object) -> str:
 
 
 def files_of_each_kind(notes: Iterable[tuple[AudioNote, ...]]) -> Counter[str]:
-    """How many files have notes of each kind; of one kind a file may have several, as for recordings that are joined in it.
+    """Count the files that have notes of each kind; of one kind a file may have several, as for recordings that are
+    joined in it.
 
     Args:
         notes (iterable of `tuple[AudioNote, ...]`): those of each file.
+
+    Returns:
+        Files by kind of note.
     """
     return Counter(kind for of_file in notes for kind in {note.kind for note in of_file})
 
 
 def notes_in_words(counts: dict[str, int], number: int) -> list[str]:
-    """How many of so many files there is something to be said of, a text for each kind of note.
+    """Say of how many files there is something to be said.
 
     Args:
         counts (`dict[str, int]`): from [`files_of_each_kind`].
         number (`int`): of the files that were looked at.
+
+    Returns:
+        A text for each kind of note.
     """
     return [f"{counts[kind]} of {number} clips {words}" for kind, words in KINDS_IN_WORDS.items() if counts.get(kind)]

@@ -1,4 +1,8 @@
-"""Decoding by FFmpeg: its libraries through torchcodec, and its program where these do not give all that is there."""
+"""Decoding by FFmpeg: its libraries through torchcodec, and its program where these do not give all that is there.
+
+The program is called in place of `torchcodec.decoders.AudioDecoder` where that gives less than the container announces, as
+of damaged files and of streams whose rate changes.
+"""
 
 import math
 import os
@@ -74,6 +78,9 @@ def decode_with_torchcodec(
         by_time (`bool`): whether the times in it go on from its beginning without a jump, so that decoding can end at one.
         seconds (`float`, *optional*): how much of its beginning is wanted; all if not given.
 
+    Returns:
+        [`FFmpegSamples`].
+
     Raises:
         FFmpegMissingError: if they cannot be loaded.
         FFmpegError: if they cannot decode it, or fail in its middle.
@@ -100,7 +107,14 @@ def decode_with_torchcodec(
 
 
 def announced_seconds(content: Content) -> float | None:
-    """How long a file lasts by its container's word; `None` if that is not there or cannot be read."""
+    """Tell how long a file lasts by its container's word.
+
+    Args:
+        content ([`Content`]): the file.
+
+    Returns:
+        Seconds; `None` if that is not there or cannot be read.
+    """
     try:
         return _torchcodec_decoder(content).metadata.duration_seconds_from_header
     except (FFmpegMissingError, FFmpegError):  # decoding says in words what is wrong
@@ -108,7 +122,14 @@ def announced_seconds(content: Content) -> float | None:
 
 
 def begin_seconds(content: Content) -> float:
-    """At which second of its container's time a file's audio begins; 0 if that is not there or cannot be read."""
+    """Tell when, in its container's time, a file's audio begins.
+
+    Args:
+        content ([`Content`]): the file.
+
+    Returns:
+        Seconds; 0 if that is not there or cannot be read.
+    """
     try:
         return max(0.0, _torchcodec_decoder(content).metadata.begin_stream_seconds_from_header or 0.0)
     except (FFmpegMissingError, FFmpegError):
@@ -130,7 +151,11 @@ def _torchcodec_decoder(content: Content):
 
 
 def has_program() -> bool:
-    """Whether the `ffmpeg` program is there."""
+    """Tell whether the `ffmpeg` program is there.
+
+    Returns:
+        `bool`.
+    """
     return shutil.which("ffmpeg") is not None
 
 
@@ -140,6 +165,9 @@ def decode_with_program(content: Content, allowance: Allowance) -> FFmpegSamples
     Args:
         content ([`Content`]): the file.
         allowance ([`Allowance`]): what it may become.
+
+    Returns:
+        [`FFmpegSamples`].
 
     Raises:
         FFmpegError: if nothing could be decoded, or the program stands still.

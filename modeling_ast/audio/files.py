@@ -32,7 +32,11 @@ EXAMPLES = (".wav", ".flac", ".mp3", ".ogg", ".m4a")
 
 
 def suffixes_in_words() -> str:
-    """The suffixes by which audio files are found, for messages: some, and how many there are besides."""
+    """Name the suffixes by which audio files are found, for messages: some, and how many there are besides.
+
+    Returns:
+        Words.
+    """
     return f"{', '.join(EXAMPLES)} or one of {len(AUDIO_SUFFIXES) - len(EXAMPLES)} others"
 
 

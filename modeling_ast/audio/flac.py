@@ -1,7 +1,7 @@
 """FLAC frame by frame, without decoding: how many samples are there, and a whole stream in place of a damaged one.
 
-libsndfile fails where STREAMINFO gives no length, as in what is written to a pipe, and loses the whole recording where a
-frame is damaged or the end is missing. Here frames are checked by their own checksums and those that are not whole are
+`soundfile.read` alone does not do: libsndfile fails where STREAMINFO gives no length, as in what is written to a pipe, and
+loses the whole recording where a frame is damaged or the end is missing. Here frames are checked by their own checksums and those that are not whole are
 replaced by silence of the same length, so that what follows keeps its time.
 
 Source: RFC 9639.
@@ -67,7 +67,15 @@ class StreamInfo:
         return int.from_bytes(self.block[13:18], "big") & (1 << 36) - 1
 
     def with_samples(self, samples: int) -> bytes:
-        """The beginning of a stream of that length, up to its first frame: no other block, no checksum of all samples."""
+        """Make the beginning of a stream of another length, up to its first frame: no other block, no checksum of all
+        samples.
+
+        Args:
+            samples (`int`): of each channel.
+
+        Returns:
+            The bytes.
+        """
         first = int.from_bytes(self.block[10:18], "big") >> 36 << 36 | samples
         block = self.block[:4] + bytes(6) + first.to_bytes(8, "big") + bytes(16)
         return b"fLaC" + struct.pack(">I", 0x80 << 24 | STREAMINFO_SIZE) + block
@@ -107,7 +115,14 @@ class MendedFlac:
 
 
 def stream_info(content: Content) -> StreamInfo | None:
-    """Read STREAMINFO; `None` if there is none, or the other blocks are not whole or no end of them."""
+    """Read STREAMINFO.
+
+    Args:
+        content ([`Content`]): the file.
+
+    Returns:
+        [`StreamInfo`]; `None` if there is none, or the other blocks are not whole or no end of them.
+    """
     head = content.read(0, 8 + STREAMINFO_SIZE)
     if head[:4] != b"fLaC" or len(head) < 8 + STREAMINFO_SIZE or head[4] & 0x7F:
         return None
@@ -123,11 +138,14 @@ def stream_info(content: Content) -> StreamInfo | None:
 
 
 def last_sample(content: Content, info: StreamInfo) -> int | None:
-    """Where the last frame that begins within the content ends, in samples; `None` if no frame is found at its end.
+    """Find where the last frame that begins within the content ends.
 
     Args:
         content ([`Content`]): the file.
         info ([`StreamInfo`]): of it.
+
+    Returns:
+        That end in samples; `None` if no frame is found at the content's end.
     """
     for length in TAILS:
         start = max(info.frames_offset, content.size - length)

@@ -98,7 +98,14 @@ SOUNDFILE_WAV_CODECS = frozenset((1, 2, 3, 6, 7, 0x11, 0x31, 0x40, 0x45, 0x55, 0
 
 
 def sniff_format(content: Content) -> str | None:
-    """Name the format by its first bytes, which say more than a suffix does; `None` if it is none of those known."""
+    """Name the format by a file's first bytes, which say more than a suffix does.
+
+    Args:
+        content ([`Content`]): the file.
+
+    Returns:
+        The format's name, such as `"WAV"`; `None` if it is none of those known.
+    """
     start = leading_tags(content)
     head = content.read(start, 40)
     if head[:4] in (b"RIFF", b"RIFX", b"RF64", b"BW64"):
@@ -137,11 +144,14 @@ def recordings(content: Content, audio_format: str | None) -> list[Content]:
 
 
 def without_tags(content: Content, audio_format: str | None) -> Content:
-    """A recording without the tags around it, where decoders would stumble over them.
+    """Take the tags around a recording away, where decoders would stumble over them.
 
     Args:
         content ([`Content`]): the file.
         audio_format (`str`, *optional*): from [`sniff_format`].
+
+    Returns:
+        [`Content`] of the recording.
     """
     if audio_format in (None, "MP3", "AAC"):  # whose decoders know them
         return content
@@ -269,11 +279,14 @@ def _elements(content: Content, offset: int, stop: int, wanted: bytes) -> Iterat
 
 
 def tracks(content: Content, audio_format: str | None) -> tuple[int, int] | None:
-    """How many tracks a container holds, and how many of these are audio; `None` of formats where that is not read.
+    """Count the tracks of a container.
 
     Args:
         content ([`Content`]): the file.
         audio_format (`str`, *optional*): from [`sniff_format`].
+
+    Returns:
+        How many it holds, and how many of these are audio; `None` of formats where that is not read.
 
     Sources: Microsoft's ASF and AVI, ISO/IEC 14496-12, RFC 9559.
     """
@@ -307,21 +320,27 @@ def tracks(content: Content, audio_format: str | None) -> tuple[int, int] | None
 
 
 def is_length_of_audio(content: Content, audio_format: str | None) -> bool:
-    """Whether the length that a container announces is that of its audio, and not of the longest of several tracks.
+    """Tell whether the length that a container announces is that of its audio, and not of the longest of several tracks.
 
     Args:
         content ([`Content`]): the file.
         audio_format (`str`, *optional*): from [`sniff_format`].
+
+    Returns:
+        `bool`.
     """
     return audio_format not in ("WMA", "WebM/Matroska") or tracks(content, audio_format)[0] <= 1
 
 
 def lacks_index(content: Content, audio_format: str | None) -> bool:
-    """Whether an MP4 file ends before its index, without which nothing of it can be decoded.
+    """Tell whether an MP4 file ends before its index, without which nothing of it can be decoded.
 
     Args:
         content ([`Content`]): the file.
         audio_format (`str`, *optional*): from [`sniff_format`].
+
+    Returns:
+        `bool`.
     """
     if audio_format != "MP4/M4A":
         return False
@@ -330,11 +349,14 @@ def lacks_index(content: Content, audio_format: str | None) -> bool:
 
 
 def container_is_cut_off(content: Content, audio_format: str | None) -> bool:
-    """Whether the container announces more bytes than there are; `False` also where it does not say.
+    """Tell whether the container announces more bytes than there are.
 
     Args:
         content ([`Content`]): the file.
         audio_format (`str`, *optional*): from [`sniff_format`].
+
+    Returns:
+        `bool`; `False` also where the container does not say.
     """
     if audio_format == "AVI":
         return struct.unpack("<I", content.read(4, 4))[0] > content.size
@@ -353,7 +375,14 @@ def container_is_cut_off(content: Content, audio_format: str | None) -> bool:
 
 
 def matroska_seconds(content: Content) -> float | None:
-    """The length that a WebM or Matroska file announces, which torchcodec does not tell; `None` if there is none."""
+    """Read the length that a WebM or Matroska file announces, which torchcodec does not tell.
+
+    Args:
+        content ([`Content`]): the file.
+
+    Returns:
+        Seconds; `None` if there is none.
+    """
     head = content.read(0, 4096)
     scale, at = 1_000_000, head.find(b"\x2a\xd7\xb1\x83")  # nanoseconds of a unit, in three bytes
     if at >= 0:
@@ -366,7 +395,15 @@ def matroska_seconds(content: Content) -> float | None:
 
 
 def adts_seconds(content: Content) -> float:
-    """How long the frames of an AAC file last, which has no header; FFmpeg concludes that from the bit rate of the first."""
+    """Count how long the frames of an AAC file last, which has no header; FFmpeg concludes that from the bit rate of the
+    first.
+
+    Args:
+        content ([`Content`]): the file.
+
+    Returns:
+        Seconds.
+    """
     seconds, offset = 0.0, 0
     while offset < content.size:
         head = content.read(offset, 10)
@@ -395,6 +432,9 @@ def foreign_codec(content: Content, audio_format: str | None) -> str | None:
     Args:
         content ([`Content`]): the file.
         audio_format (`str`, *optional*): from [`sniff_format`].
+
+    Returns:
+        The codec's name; `None` if libsndfile decodes it.
     """
     if audio_format in ("WAV", "RF64", "W64"):
         region = sample_region(content)
@@ -430,7 +470,14 @@ def kind_of_no_audio(content: Content) -> str | None:
 
 
 def looks_like_text(content: Content) -> bool:
-    """Whether the first bytes are text, as of a web page or a Git LFS pointer saved under an audio file's name."""
+    """Tell whether the first bytes are text, as of a web page or a Git LFS pointer saved under an audio file's name.
+
+    Args:
+        content ([`Content`]): the file.
+
+    Returns:
+        `bool`.
+    """
     head = content.read(0, 512)
     if head.lstrip()[:14].lower().startswith(_MARKUP):  # whatever its encoding
         return True

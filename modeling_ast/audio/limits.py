@@ -61,11 +61,14 @@ class Allowance:
             self.seconds_left = limits.seconds
 
     def samples(self, channels: int, sampling_rate: float) -> int:
-        """How many samples that is.
+        """Tell how many samples the rest of the allowance is.
 
         Args:
             channels (`int`): of each sample.
             sampling_rate (`float`): in Hz.
+
+        Returns:
+            Samples of each channel.
         """
         by_time = self.seconds_left * max(sampling_rate, 1)
         return int(min(self.left / self._numbers(channels, sampling_rate), by_time))
@@ -91,10 +94,13 @@ class Allowance:
         return max(channels, COUNTED_RATE / max(sampling_rate, LOWEST_COUNTED))
 
     def error(self, channels: int, sampling_rate: float) -> TooMuchError:
-        """That the file is more than it may become.
+        """Make the error that says that the file is more than it may become.
 
         Args:
             channels, sampling_rate: see [`Allowance.samples`].
+
+        Returns:
+            [`TooMuchError`].
         """
         whole = Allowance(self.name, self.size, self.limits)
         seconds = whole.samples(channels, sampling_rate) / max(sampling_rate, 1)

@@ -1,7 +1,8 @@
 """MPEG audio (MP3, MP2, MP1) frame by frame, without decoding: what a stream holds, told from the frames themselves.
 
-libsndfile guesses the length of a stream without a Xing, Info or VBRI header from its first frames, stops after as many
-frames as such a header names, and fails in a damaged spot. Here frames are counted and put together so that it hears all.
+`soundfile.read` alone does not do: libsndfile guesses the length of a stream without a Xing, Info or VBRI header from its
+first frames, stops after as many frames as such a header names, and where a spot is damaged skips it, so that what follows
+comes too early, or gives up. Here frames are counted and put together so that it hears all.
 
 Sources: ISO/IEC 11172-3 and 13818-3 for frame headers; the Xing, LAME and VBRI headers as their authors describe them.
 """
@@ -34,7 +35,7 @@ FRAMES_MEASURED = 32  # at the beginning of a stream
 SEARCHED = 1 << 16  # bytes at the beginning of a file in which its first frame is looked for
 PIECE = 1 << 20
 # A frame header as far as three of its bytes tell: MPEG version, layer, bit rate and sampling rate are of those there are.
-HEADER = re.compile(
+FRAME_HEADER = re.compile(
     rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\x1b\x20-\x2b\x30-\x3b\x40-\x4b\x50-\x5b\x60-\x6b\x70-\x7b"
     rb"\x80-\x8b\x90-\x9b\xa0-\xab\xb0-\xbb\xc0-\xcb\xd0-\xdb\xe0-\xeb][\x00-\xff]"
 )
@@ -124,7 +125,14 @@ class Mp3Stream:
 
 @lru_cache(1 << 12)  # a stream has a handful of them
 def frame_header(head: bytes) -> FrameHeader | None:
-    """Read a frame header of four bytes; `None` if it is none."""
+    """Read a frame header.
+
+    Args:
+        head (`bytes`): four bytes.
+
+    Returns:
+        [`FrameHeader`]; `None` if they are none.
+    """
     if len(head) < 4:
         return None
     first, second, third, fourth = head
@@ -175,7 +183,7 @@ def first_frame(content: Content, start: int = 0, stop: int | None = None) -> in
     window = _Window(content)
     stop = start + SEARCHED if stop is None else stop
     while start < stop:
-        found = HEADER.search(window.at(start, 4096))
+        found = FRAME_HEADER.search(window.at(start, 4096))
         if found is None:
             start += 4096 - 3  # a header may lie across the end
             if start >= content.size:
@@ -301,7 +309,7 @@ def _next_frame(window: _Window, offset: int, like: FrameHeader | None) -> int:
             if _frames_follow(window, offset):
                 return offset
             continue
-        found = HEADER.search(window.at(offset + 1, 4096))
+        found = FRAME_HEADER.search(window.at(offset + 1, 4096))
         if found is None:
             offset += 4096 - 3  # a header may lie across the end
             continue

@@ -1,6 +1,7 @@
 """Ogg pages, without decoding: where streams begin, whether the last page is whole, where pages are damaged.
 
-libsndfile decodes the first of several chained streams and leaves damaged pages out without a word.
+`soundfile.read` alone does not do: libsndfile decodes the first of several chained streams and leaves damaged pages out
+without a word.
 
 Source: RFC 3533; RFC 7845 for Opus.
 """
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from .content import Content
 
 CAPTURE = b"OggS\x00"
-BEGINS, ENDS = 2, 4  # flags of a page
+FIRST_PAGE, LAST_PAGE = 2, 4  # flags of a page
 REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 LARGEST_PAGE = 65_307
 NO_GRANULE = (1 << 64) - 1  # of a page on which no packet ends
@@ -26,7 +27,7 @@ class Page:
 
     Args:
         start, stop (`int`): its bytes.
-        flags (`int`): `BEGINS`, `ENDS` and others.
+        flags (`int`): `FIRST_PAGE`, `LAST_PAGE` and others.
         granule (`int`): samples up to its end, as the codec counts them.
         number (`int`): of the page within its stream.
     """
@@ -39,11 +40,14 @@ class Page:
 
 
 def page_at(content: Content, start: int) -> Page | None:
-    """Read the header of a page; `None` if none begins there.
+    """Read the header of a page.
 
     Args:
         content ([`Content`]): the file.
         start (`int`): a place in bytes.
+
+    Returns:
+        [`Page`]; `None` if none begins there.
     """
     head = content.read(start, 27 + 255)
     if len(head) < 27 or head[:5] != CAPTURE:
@@ -54,11 +58,18 @@ def page_at(content: Content, start: int) -> Page | None:
 
 
 def beginnings(content: Content) -> list[int]:
-    """Where chained streams begin, in bytes; of several that are interleaved, as in video, the first."""
+    """Find where chained streams begin; of several that are interleaved, as in video, the first.
+
+    Args:
+        content ([`Content`]): the file.
+
+    Returns:
+        Places in bytes, ascending.
+    """
     found, group_stop = [], -1
     for start in content.find_all(CAPTURE):
         page = page_at(content, start)
-        if page is None or not page.flags & BEGINS:
+        if page is None or not page.flags & FIRST_PAGE:
             continue
         if start != group_stop:
             found.append(start)
@@ -67,7 +78,14 @@ def beginnings(content: Content) -> list[int]:
 
 
 def ends_within_page(content: Content) -> bool:
-    """Whether the last page is not whole, as in a file that was cut off."""
+    """Tell whether the last page is not whole, as in a file that was cut off.
+
+    Args:
+        content ([`Content`]): the file.
+
+    Returns:
+        `bool`.
+    """
     start = max(0, content.size - 2 * LARGEST_PAGE)
     tail = content.read(start, content.size - start)
     at = tail.rfind(CAPTURE)
@@ -77,17 +95,20 @@ def ends_within_page(content: Content) -> bool:
     if page is None or page.stop > content.size:
         return True
     # Remains of a page whose beginning is lost.
-    return not page.flags & ENDS and any(content.read(page.stop, LARGEST_PAGE))
+    return not page.flags & LAST_PAGE and any(content.read(page.stop, LARGEST_PAGE))
 
 
 def page_checksum(page: bytes) -> int:
-    """The checksum of a page, whose own field counts as 0.
+    """Compute the checksum of a page, whose own field counts as 0.
 
     It has the polynomial of zlib's, and other bits first: zlib gives it of reversed bytes, some hundred times faster than
     [`checksums`].
 
     Args:
         page (`bytes`): all of it.
+
+    Returns:
+        The checksum, 32 bits.
     """
     reversed_bits = (page[:22] + bytes(4) + page[26:]).translate(REVERSED_BITS)
     value = zlib.crc32(reversed_bits, 0xFFFF_FFFF) ^ 0xFFFF_FFFF  # begins with 0, and nothing is inverted
@@ -117,6 +138,9 @@ def page_damage(content: Content, sampling_rate: int) -> PageDamage:
     Args:
         content ([`Content`]): a single stream.
         sampling_rate (`int`): in Hz, in which Vorbis counts.
+
+    Returns:
+        [`PageDamage`].
     """
     data = content.read(0, content.size)
     is_opus = data.find(b"OpusHead", 0, 512) >= 0

@@ -112,6 +112,9 @@ class AudioReader:
         Args:
             source, name, max_samples: see [`read_audio`].
 
+        Returns:
+            [`Heard`].
+
         Raises:
             AudioError, TypeError: see [`read_audio`]; also for a channel that the file has not, and for what is `refused`.
         """
@@ -127,6 +130,9 @@ class AudioReader:
             waveform (`np.ndarray` of shape `(samples,)`): the channel that is heard, or its beginning.
             name (`str`): what messages call the file.
             max_samples (`int`, *optional*): how many samples of the result are of interest.
+
+        Returns:
+            [`Heard`].
 
         Raises:
             AudioError: if it cannot be converted, or is `refused`.
@@ -194,7 +200,14 @@ class AudioReader:
         name: str | None = None,
         max_samples: int | None = None,
     ) -> np.ndarray:
-        """The waveform of [`AudioReader.hear`]; its notes are logged as warnings."""
+        """Hear an audio file as [`AudioReader.hear`] does; its notes are logged as warnings.
+
+        Args:
+            source, name, max_samples: see [`read_audio`].
+
+        Returns:
+            The waveform, float32 `np.ndarray` of shape `(samples,)`.
+        """
         heard = self.hear(source, name, max_samples)
         for note in heard.notes:
             logger.warning(note.text)
@@ -361,7 +374,14 @@ def audio_length(source: str | os.PathLike | bytes | BinaryIO | dict) -> AudioLe
 
 
 def audio_duration(source: str | os.PathLike | bytes | BinaryIO | dict) -> float:
-    """The seconds of [`audio_length`]."""
+    """Tell how long an audio file lasts, as [`audio_length`] does.
+
+    Args:
+        source (`str`, `os.PathLike`, `bytes`, binary file or `dict`): see [`read_audio`].
+
+    Returns:
+        Seconds.
+    """
     return audio_length(source).seconds
 
 

@@ -3,6 +3,9 @@
 `"soxr"` is the library of SoX's resampler, with which the authors of AST prepared their clips; `"torchaudio"` is what the
 audio classification pipeline of Transformers does with arrays (paths it gives to the `ffmpeg` program, whose resampler is
 another). Either takes time and memory in proportion to the samples, whatever the two rates are.
+
+`torchaudio.functional.resample` itself is not called: it makes its kernel anew at each call, which for 44101 to 16000 Hz
+holds 706 million values, and it takes a long waveform in one piece.
 """
 
 import math
@@ -56,7 +59,13 @@ def resample(
 
 
 def checked_resampler(resampler: str) -> str:
-    """The name of a resampler.
+    """Check the name of a resampler.
+
+    Args:
+        resampler (`str`): one of `RESAMPLERS`.
+
+    Returns:
+        The name.
 
     Raises:
         ValueError: if there is no such resampler.
@@ -71,11 +80,14 @@ def checked_resampler(resampler: str) -> str:
 
 
 def checked_rate(rate: float, name: str) -> int:
-    """A sampling rate as a whole number.
+    """Check a sampling rate.
 
     Args:
         rate (`float`): in Hz.
         name (`str`): what the message calls that which has it.
+
+    Returns:
+        The sampling rate as a whole number of Hz.
 
     Raises:
         AudioError: if it is not a whole number of Hz, or none that is converted.

@@ -2,7 +2,7 @@
 
 These formats say in their header how many bytes of samples follow. Programs that write to a pipe, die or pass 4 GiB leave
 sizes there that are 0, unknown, wrapped or too large, and a download that breaks off leaves fewer samples than announced.
-libsndfile believes some of these sizes, refuses others and says nothing of what is missing.
+`soundfile.read` alone does not do: libsndfile believes such sizes and says nothing of what is missing.
 
 Sources: Microsoft's RIFF and the EBU's RF64 (Tech 3306) specifications, Sony's W64, Apple's AIFF-C and CAF, NeXT's AU,
 NIST's SPHERE.

@@ -9,14 +9,28 @@ TRAILERS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICSBEGIN", b"3DI")  # how such tag
 
 
 def id3_size(head: bytes) -> int:
-    """Bytes of an ID3v2 tag that begins there; 0 if none does."""
+    """Measure an ID3v2 tag.
+
+    Args:
+        head (`bytes`): ten bytes, with which one may begin.
+
+    Returns:
+        Bytes of the tag; 0 if none begins there.
+    """
     if len(head) < 10 or head[:3] != b"ID3" or max(head[6:10]) > 127:
         return 0
     return 10 + _synchsafe(head[6:10]) + (10 if head[5] & 0x10 else 0)  # with a footer
 
 
 def leading_tags(content: Content) -> int:
-    """Bytes of the ID3v2 tags at the beginning of a file."""
+    """Measure the ID3v2 tags at the beginning of a file.
+
+    Args:
+        content ([`Content`]): the file.
+
+    Returns:
+        Bytes of all of them; 0 if there are none.
+    """
     start = 0
     for _ in range(MOST_TAGS):
         size = id3_size(content.read(start, 10))
@@ -27,7 +41,14 @@ def leading_tags(content: Content) -> int:
 
 
 def trailing_tags(content: Content) -> int:
-    """Where the tags at the end of a file begin; its size if there are none, or none that say how long they are."""
+    """Find the tags at the end of a file.
+
+    Args:
+        content ([`Content`]): the file.
+
+    Returns:
+        Where they begin; the file's size if there are none, or none that say how long they are.
+    """
     end = content.size
     for _ in range(MOST_TAGS):
         size = _size_before(content.read(max(0, end - 128), min(end, 128)))

@@ -3,11 +3,10 @@
 Equal to `torchaudio.compliance.kaldi.fbank(waveform, window_type="hanning", num_mel_bins=128)` at its defaults, which
 the original AST code and stock Transformers call clip by clip: 25 ms Hann window, 10 ms shift, mean of each frame
 removed, pre-emphasis 0.97, power spectrum, triangles on the mel scale from 20 Hz to half the sampling rate, natural
-logarithm, no dither. Differs in that a batch is computed together: on a CPU in float32 by compiled loops
+logarithm, no dither. It is not called itself, as it takes one clip at a time: here a batch is computed together, on a CPU in float32 by compiled loops
 (`log_mel_kernels.py`); on accelerators, in graphs, in float64 and where Numba is missing by one expression over all frames.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from functools import cache, lru_cache
@@ -15,134 +14,27 @@ from functools import cache, lru_cache
 import torch
 from transformers.utils import logging
 
+from .kaldi import (
+    FRAME_LENGTH_MS,
+    PRE_EMPHASIS,
+    SMALLEST_ENERGY,
+    frame_length,
+    frame_shift,
+    mel_filter_bank,
+    num_frames,
+    num_samples,
+    symmetric_hann_window,
+)
+from .padding import pad_clips
+
 logger = logging.get_logger(__name__)
 
-FRAME_LENGTH_MS = 25  # Kaldi's default, as in the released code
-FRAME_SHIFT_MS = 10
-LOWEST_FREQUENCY_HZ = 20.0
-PRE_EMPHASIS = 0.97
 # For the expression: frames at once over the whole batch, which keeps the working memory small, on a CPU within its cache,
 # whatever the recordings' length; and how unequal clips of a batch may be, so that little padding is computed.
 FRAMES_PER_EXPRESSION = 1024
 FRAMES_PER_EXPRESSION_ON_ACCELERATOR = 65_536
 FRAMES_PER_ROUND = 65_536  # of which converted and joined copies may be held at a time
 LONGEST_OVER_SHORTEST = 1.25
-SMALLEST_ENERGY = torch.finfo(torch.float32).eps  # floor before the logarithm, in every dtype
-
-
-def frame_length(sampling_rate: int) -> int:
-    """Samples of one analysis window."""
-    return sampling_rate * FRAME_LENGTH_MS // 1000
-
-
-def frame_shift(sampling_rate: int) -> int:
-    """Samples between the starts of two frames."""
-    return sampling_rate * FRAME_SHIFT_MS // 1000
-
-
-def num_frames(num_samples, sampling_rate: int):
-    """Frames that lie completely within `num_samples` samples; works on integers and on integer tensors."""
-    return (num_samples - frame_length(sampling_rate)) // frame_shift(sampling_rate) + 1
-
-
-def num_samples(frames: int, sampling_rate: int) -> int:
-    """Fewest samples that give `frames` frames."""
-    return frame_length(sampling_rate) + (frames - 1) * frame_shift(sampling_rate)
-
-
-def is_cut(length, heard: int, sampling_rate: int):
-    """Whether whole frames are lost of a clip of which the first samples are heard; the rest of a frame is no loss.
-
-    Args:
-        length (`int` or integer array): samples of the clip.
-        heard (`int`): how many of them are heard at most, such as [`num_samples`] of an input length.
-        sampling_rate (`int`): in Hz.
-    """
-    return num_frames(length, sampling_rate) > num_frames(heard, sampling_rate)
-
-
-def kaldi_arguments(sampling_rate: int, num_mel_bins: int) -> dict:
-    """All that says what the features are: arguments by which `torchaudio.compliance.kaldi.fbank` computes them.
-
-    Args:
-        sampling_rate (`int`): in Hz.
-        num_mel_bins (`int`): mel bins.
-    """
-    return {
-        "sample_frequency": float(sampling_rate),
-        "num_mel_bins": num_mel_bins,
-        "low_freq": LOWEST_FREQUENCY_HZ,
-        "high_freq": sampling_rate / 2,
-        "frame_length": float(FRAME_LENGTH_MS),
-        "frame_shift": float(FRAME_SHIFT_MS),
-        "window_type": "hanning",
-        "preemphasis_coefficient": PRE_EMPHASIS,
-        "remove_dc_offset": True,
-        "dither": 0.0,
-        "round_to_power_of_two": True,
-        "snip_edges": True,
-        "use_power": True,
-        "use_log_fbank": True,
-        "use_energy": False,
-        "subtract_mean": False,
-    }
-
-
-def mel_scale(frequency_hz: float) -> float:
-    """Mel value of a frequency in Hz, by Kaldi's formula."""
-    return 1127.0 * math.log(1.0 + frequency_hz / 700.0)
-
-
-def mel_edges(num_mel_bins: int, sampling_rate: int) -> torch.Tensor:
-    """Where the triangles of [`mel_filter_bank`] lie.
-
-    Args:
-        num_mel_bins (`int`): number of triangles.
-        sampling_rate (`int`): in Hz.
-
-    Returns:
-        `torch.Tensor` of shape `(num_mel_bins + 2,)`, float64, in Hz: triangle `b` rises from edge `b`, peaks at edge
-        `b + 1` and ends at edge `b + 2`.
-    """
-    lowest, highest = mel_scale(LOWEST_FREQUENCY_HZ), mel_scale(sampling_rate / 2)
-    mel = torch.linspace(lowest, highest, num_mel_bins + 2, device="cpu", dtype=torch.float64)
-    return 700.0 * torch.expm1(mel / 1127.0)
-
-
-@lru_cache(maxsize=8)
-def mel_filter_bank(num_mel_bins: int, sampling_rate: int) -> torch.Tensor:
-    """Triangular filters on the mel scale.
-
-    Args:
-        num_mel_bins (`int`): number of triangles.
-        sampling_rate (`int`): in Hz.
-
-    Returns:
-        `torch.Tensor` of shape `(fft bins, num_mel_bins)`, float32. The last row, half the sampling rate, is zero.
-
-    Source: Kaldi's `MelBanks`. The order of operations in float32 is that of torchaudio: a slope close to zero would
-    otherwise differ in its leading digits, and so would the logarithm of an almost empty bin.
-    """
-    num_fft_bins = fft_length(sampling_rate) // 2
-    lowest, highest = mel_scale(LOWEST_FREQUENCY_HZ), mel_scale(sampling_rate / 2)
-    spacing = (highest - lowest) / (num_mel_bins + 1)
-    triangle = torch.arange(num_mel_bins, device="cpu", dtype=torch.float32)
-    left = lowest + triangle * spacing
-    center = lowest + (triangle + 1.0) * spacing
-    right = lowest + (triangle + 2.0) * spacing
-
-    frequencies = (
-        sampling_rate / fft_length(sampling_rate) * torch.arange(num_fft_bins, device="cpu", dtype=torch.float32)
-    )
-    mel = (1127.0 * (1.0 + frequencies / 700.0).log())[:, None]  # (fft bins, 1)
-    rising, falling = (mel - left) / (center - left), (right - mel) / (right - center)
-    filters = torch.minimum(rising, falling).clamp(min=0)
-    return torch.nn.functional.pad(filters, (0, 0, 0, 1))
-
-
-def fft_length(sampling_rate: int) -> int:
-    """Points of the Fourier transform: the window length rounded up to a power of two."""
-    return 1 << (frame_length(sampling_rate) - 1).bit_length()
 
 
 def log_mel_spectrogram(waveforms: torch.Tensor, sampling_rate: int = 16_000, num_mel_bins: int = 128) -> torch.Tensor:
@@ -275,7 +167,7 @@ def _write_by_expression(
     at_once = _frames_at_once(waveforms[0].device) * frame_shift(sampling_rate)
     for group in _similar_lengths([len(waveform) for waveform in waveforms], at_once):
         clips = [waveforms[clip] for clip in group]
-        batch = clips[0][None] if len(clips) == 1 else torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+        batch = clips[0][None] if len(clips) == 1 else pad_clips(clips)[0]
         for first, block in _log_mel_blocks(batch, sampling_rate, places[0].shape[1]):
             for clip, features in zip(group, block.mul_(scale).add_(offset), strict=True):
                 place = places[clip][first : first + len(features)]
@@ -290,7 +182,7 @@ def _has_kernels_for(tensor: torch.Tensor) -> bool:
 def _kernels() -> Callable | None:
     """[`write_log_mel`] by compiled loops, or `None` where Numba does not import, as beside a NumPy that it does not know."""
     try:
-        from .log_mel_kernels import write_log_mel as write_by_loops
+        from .log_mel_kernels import write_by_loops
     except (ImportError, OSError) as error:
         logger.warning(
             "Features are computed more slowly than possible, as Numba does not import: %s. `ast-doctor` says "
@@ -365,12 +257,6 @@ def _similar_lengths(lengths: list[int], most: int) -> list[list[int]]:
         else:
             groups.append([index])
     return [sorted(group) for group in groups]
-
-
-@lru_cache(maxsize=8)
-def symmetric_hann_window(sampling_rate: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    """The window of a frame, `(samples,)`: zero at both ends."""
-    return torch.hann_window(frame_length(sampling_rate), periodic=False, device=device, dtype=dtype)
 
 
 @lru_cache(maxsize=8)

@@ -44,7 +44,7 @@ def draw_log_mel(
     Returns:
         `AxesImage`: what was drawn.
     """
-    from .log_mel import FRAME_SHIFT_MS
+    from .kaldi import FRAME_SHIFT_MS
 
     frames, bins = log_mel.shape
     image = axes.imshow(
@@ -79,7 +79,7 @@ def save_figure(figure: Figure, path: str | Path, dpi: float = DPI) -> Figure:
 
 def _set_mel_ticks(axes: Axes, bins: int, sampling_rate: int) -> None:
     """Mark round frequencies on an axis of mel bins, which have equal steps in mel."""
-    from .log_mel import LOWEST_FREQUENCY_HZ, mel_scale
+    from .kaldi import LOWEST_FREQUENCY_HZ, mel_scale
 
     frequencies = [frequency for frequency in MARKED_FREQUENCIES if frequency <= sampling_rate / 2]
     lowest, highest = mel_scale(LOWEST_FREQUENCY_HZ), mel_scale(sampling_rate / 2)

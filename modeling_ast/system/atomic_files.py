@@ -4,6 +4,9 @@ Until then they have random names that end in `.ast-tmp`, and their writer holds
 [`modeling_ast.system.run_lock`]). What has such a name and no lock was left by a run that was killed; the next one that writes into
 the same folder removes it. Where there are no locks, it goes by age: what is older than a day was left. Of two that write
 one file at once the last one wins, whole.
+
+`tempfile` with `os.replace` does not do alone: it syncs neither the file nor its folder, and nothing tells what a killed run
+left from what another process still writes.
 """
 
 import errno
@@ -256,6 +259,9 @@ def make_parents(path: str | os.PathLike) -> Iterator[None]:
 
     Args:
         path (`str` or `os.PathLike`): whose parents are needed.
+
+    Returns:
+        A context manager.
     """
     path = Path(path)
     missing = [parent for parent in path.parents if not parent.exists()]
@@ -270,7 +276,11 @@ def make_parents(path: str | os.PathLike) -> Iterator[None]:
 
 
 def sync(path: str | os.PathLike):
-    """Wait until a file or folder is on the disk."""
+    """Wait until a file or folder is on the disk.
+
+    Args:
+        path (`str` or `os.PathLike`): the file or folder.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

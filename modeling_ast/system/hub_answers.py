@@ -1,7 +1,7 @@
 """How long an answer of the Hub is waited for, and how a wait for it is ended.
 
-`huggingface_hub` waits for most answers without end, or tries again for minutes. Here its HTTP client is watched: whoever
-connects, takes a request and answers it is given `ANSWER_SECONDS` for each of these, also where a byte comes now and then;
+The timeouts of `huggingface_hub` do not do: most of its calls wait for an answer without end, or try again for minutes.
+Here its HTTP client is watched: whoever connects, takes a request and answers it is given `ANSWER_SECONDS` for each of these, also where a byte comes now and then;
 an upload may take as long as it likes as long as it moves. Requests run in threads that nothing waits for at the end of
 the program, so that a signal ends it at once.
 """
@@ -35,6 +35,8 @@ class HubSilentError(OfflineModeIsEnabled):
     As one of being offline it has clients take what is in their cache, and not ask again and again.
     """
 
+    exit_code = 1  # of a command that ends by it: nothing is wrong with what was given
+
 
 @contextmanager
 def hub_answers(seconds: float | None = None, remember: bool = True) -> Iterator[None]:
@@ -44,6 +46,9 @@ def hub_answers(seconds: float | None = None, remember: bool = True) -> Iterator
         seconds (`float`, *optional*): in place of `ANSWER_SECONDS`.
         remember (`bool`, defaults to `True`): whether a server that did not answer is not asked again for as long, as a
             model of several files would be.
+
+    Returns:
+        A context manager.
 
     Raises:
         HubSilentError: in place of an error that came of one, so that its words are not lost; other errors pass.
@@ -68,7 +73,14 @@ def hub_answers(seconds: float | None = None, remember: bool = True) -> Iterator
 
 
 def interruptibly(step: Callable[[], _Result]) -> _Result:
-    """Take a step that makes requests, within [`hub_answers`], and end it with all its threads where a signal comes."""
+    """Take a step that makes requests, within [`hub_answers`], and end it with all its threads where a signal comes.
+
+    Args:
+        step (callable without arguments): what makes the requests.
+
+    Returns:
+        What the step returned.
+    """
     (watch,) = _active
     outcome = _begin(step)
     try:

@@ -73,7 +73,14 @@ def _requirements(distribution: importlib.metadata.Distribution, extra: str | No
 
 
 def package_version(package: str) -> str | None:
-    """Version of an installed package; None for a checkout that runs without being installed."""
+    """Look up the version of an installed package.
+
+    Args:
+        package (`str`): its name as pip knows it.
+
+    Returns:
+        The version; `None` of what is not installed, such as a checkout that runs as it is.
+    """
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -41,6 +41,9 @@ def interruptions() -> Iterator[None]:
 
     A signal that is ignored, as SIGHUP by `nohup`, stays ignored. In other threads than the main one, which alone gets
     signals, and inside another such block nothing is changed.
+
+    Returns:
+        A context manager.
     """
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     numbers = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
@@ -75,16 +78,23 @@ def put_off(until_asked: bool):
 
 
 def raise_if_interrupted():
-    """Raise the [`Interrupted`] of a signal that came in [`interruptions`]."""
+    """End what is done if a signal came in [`interruptions`].
+
+    Raises:
+        Interrupted: if one came.
+    """
     if _received:
         raise Interrupted(_received[-1])
 
 
 def signal_of(error: BaseException) -> signal.Signals | None:
-    """The signal by which the program was asked to end, also if the error is one of loader workers that ended by it.
+    """Tell by which signal the program was asked to end, also if the error is one of loader workers that ended by it.
 
     Args:
         error (`BaseException`): what ended it.
+
+    Returns:
+        The signal; `None` if it was none.
     """
     if isinstance(error, Interrupted):
         return error.number
@@ -94,8 +104,13 @@ def signal_of(error: BaseException) -> signal.Signals | None:
 
 
 def last_signal() -> signal.Signals | None:
-    """The signal that came in [`interruptions`], whatever was made of it: libraries that are being imported turn what it
-    raises into errors of their own."""
+    """Tell which signal came in [`interruptions`], whatever was made of it.
+
+    Libraries that are being imported turn what it raises into errors of their own.
+
+    Returns:
+        The signal; `None` if none came.
+    """
     return _received[-1] if _received else None
 
 

@@ -18,13 +18,16 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # OWASP, "CSV Injection"
 
 
 def in_one_line(text: str) -> str:
-    """A name without what would break a line or a column, be obeyed by a terminal, or hide: these become escapes.
+    """Write a name without what would break a line or a column, be obeyed by a terminal, or hide: these become escapes.
 
-    For a line of text, on a terminal or in a file, and a column between tabs. Bytes of a file's name that are not valid in
-    its encoding stay as Python stands in for them.
+    For a line of text, on a terminal or in a file, and a column between tabs. Bytes of a file's name that are not valid
+    in its encoding stay as Python stands in for them.
 
     Args:
         text (`str`): a label, or the name of a file, folder or data set.
+
+    Returns:
+        The name in one line.
     """
     return "".join(
         character.encode("unicode_escape").decode()
@@ -35,19 +38,25 @@ def in_one_line(text: str) -> str:
 
 
 def storable(text: str) -> str:
-    """A name in one line that can be encoded as UTF-8: bytes that never were text become escapes too.
+    """Write a name in one line that can be encoded as UTF-8: bytes that never were text become escapes too.
 
     Args:
         text (`str`): see [`in_one_line`].
+
+    Returns:
+        The name in one line.
     """
     return in_one_line(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def markdown_code(text: str) -> str:
-    """A name as Markdown code, also with backticks in it; in a table, `|` is escaped by whoever writes the row.
+    """Write a name as Markdown code, also with backticks in it; in a table, `|` is escaped by whoever writes the row.
 
     Args:
         text (`str`): see [`in_one_line`].
+
+    Returns:
+        A code span.
 
     Source: CommonMark 0.31.2, section 6.1 (code spans).
     """
@@ -60,10 +69,14 @@ def markdown_code(text: str) -> str:
 
 
 def markdown_text(text: str) -> str:
-    """A name or sentence within a line of Markdown or of its tables: no markup, HTML, link, mention or formula of its own.
+    """Write a name or sentence within a line of Markdown or of its tables: no markup, HTML, link, mention or formula of
+    its own.
 
     Args:
         text (`str`): a name, or a sentence with names.
+
+    Returns:
+        Markdown that shows the text as it is.
 
     Source: CommonMark 0.31.2, section 2.5 (character references), and GitHub Flavored Markdown for tables and links.
     """
@@ -80,11 +93,14 @@ def _reference(found: re.Match) -> str:
 
 
 def markdown_block(text: str, language: str = "") -> str:
-    """Code as a fenced block, also with fences in it.
+    """Write code as a fenced block, also with fences in it.
 
     Args:
         text (`str`): the code, of several lines.
         language (`str`, defaults to `""`): for highlighting.
+
+    Returns:
+        The block, without a last line end.
 
     Source: CommonMark 0.31.2, section 4.5 (fenced code blocks).
     """
@@ -94,19 +110,25 @@ def markdown_block(text: str, language: str = "") -> str:
 
 
 def html_text(text: str) -> str:
-    """A name in HTML, between tags or as the value of an attribute in quotes.
+    """Write a name in HTML, between tags or as the value of an attribute in quotes.
 
     Args:
         text (`str`): see [`in_one_line`].
+
+    Returns:
+        The escaped name.
     """
     return html.escape(storable(text))
 
 
 def csv_row(cells: Iterable[object]) -> str:
-    """A row of a CSV file, without its line end; a cell with whatever line break is in quotes.
+    """Write a row of a CSV file; a cell with whatever line break is in quotes.
 
     Args:
         cells (iterable): names, and numbers as they are to be written.
+
+    Returns:
+        The row, without its line end.
 
     Source: RFC 4180.
     """
@@ -117,10 +139,13 @@ def csv_row(cells: Iterable[object]) -> str:
 
 
 def spreadsheet_safe(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula: an apostrophe is put before what begins like one.
+    """Write a cell that no spreadsheet takes for a formula: an apostrophe is put before what begins like one.
 
     Args:
         text (`str`): a name; numbers are left as they are.
+
+    Returns:
+        The cell.
 
     Source: OWASP, "CSV Injection".
     """
@@ -128,10 +153,13 @@ def spreadsheet_safe(text: str) -> str:
 
 
 def selection_table_cell(text: str) -> str:
-    """A column of a tab-separated table that Raven, which knows no quotes, reads as pandas does.
+    """Write a column of a tab-separated table that Raven, which knows no quotes, reads as pandas does.
 
     Args:
         text (`str`): see [`in_one_line`].
+
+    Returns:
+        The column.
     """
     text = in_one_line(text)
     # Only there do readers of such tables take a quote for the begin of a quoted cell.

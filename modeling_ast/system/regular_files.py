@@ -79,10 +79,13 @@ def refuse_special_in(folder: str | os.PathLike):
 
 
 def what_is_special(path: str | os.PathLike) -> str | None:
-    """What something is that cannot be opened as a file, as a sentence says it after "is"; `None` for anything else.
+    """Tell what something is that cannot be opened as a file.
 
     Args:
         path (`str` or `os.PathLike`): links are followed.
+
+    Returns:
+        What a sentence says after "is"; `None` for anything else.
     """
     try:
         return _kind(os.stat(path).st_mode)

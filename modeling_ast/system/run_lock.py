@@ -4,6 +4,9 @@ They are `flock` locks. Other than those of `fcntl.lockf` they hold between two 
 closed once more, and can be kept from forked processes, such as loader workers, that outlive a killed parent. On a network
 disk they hold between machines where its server keeps locks (NFS 4; NFS 3 with lockd; Lustre mounted with flock). Not
 covered: file systems that keep locks for each machine alone (s3fs, gcsfuse, NFS with local_lock), and Windows.
+
+`filelock.FileLock` does not do: it locks a file of its own, which a killed run leaves, where here the temporary file itself
+is locked, and it does not say who holds an output.
 """
 
 import errno
@@ -88,11 +91,14 @@ def unlock(descriptor: int):
 
 
 def is_at(descriptor: int, path: str | os.PathLike) -> bool:
-    """Whether an open file is still the one that has this name.
+    """Tell whether an open file is still the one that has this name.
 
     Args:
         descriptor (`int`): of the open file.
         path (`str` or `os.PathLike`): the name.
+
+    Returns:
+        `bool`.
     """
     try:
         there = os.stat(path, follow_symlinks=False)
@@ -114,6 +120,9 @@ def hold_lock(output: str | os.PathLike, program: str, inside: bool = False) -> 
         inside (`bool`, defaults to `False`): whether the lock lies in the folder `output`, which must exist, and not beside
             it: it then holds by whatever way runs come there, such as mounts of several containers.
 
+    Returns:
+        A context manager.
+
     Raises:
         LockedError: if another run holds it; the message names its host, its process and since when.
         OSError: if the lock cannot be written.
@@ -130,10 +139,13 @@ def hold_lock(output: str | os.PathLike, program: str, inside: bool = False) -> 
 
 
 def lock_path(output: str | os.PathLike, inside: bool = False) -> Path:
-    """Where the lock of an output lies.
+    """Name the file of an output's lock.
 
     Args:
         output, inside: as [`hold_lock`].
+
+    Returns:
+        `Path`.
     """
     output = Path(output)
     if inside:
@@ -165,11 +177,14 @@ def refuse_locked(output: str | os.PathLike, inside: bool = False):
 
 
 def shortened(name: str, limit: int = 100) -> str:
-    """The beginning of a file's name, of at most so many bytes: a name made from it is none too long for a disk.
+    """Take the beginning of a file's name: a name made from it is none too long for a disk.
 
     Args:
         name (`str`): the file's name.
         limit (`int`, defaults to 100): bytes; a character is not cut.
+
+    Returns:
+        The name, of at most `limit` bytes.
     """
     return name if len(os.fsencode(name)) <= limit else os.fsencode(name)[:limit].decode(errors="ignore")
 

@@ -42,7 +42,11 @@ def _is_of_use(record: logging.LogRecord) -> bool:
 
 
 def cache_hint() -> str:
-    """What to add to an error of the Hub's libraries where they cannot write into their caches; empty where they can."""
+    """Tell what to add to an error of the Hub's libraries where they cannot write into their caches.
+
+    Returns:
+        A sentence with a space before it; empty where they can.
+    """
     home = os.environ.get("HF_HOME") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "huggingface"
     )

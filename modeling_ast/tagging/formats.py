@@ -1,4 +1,4 @@
-"""The formats of `ast-tag`, one row each: what is written of a tagged file, and what a file of such results begins with.
+"""The formats of `ast-tag`, one row of `FORMATS` each: all that the command knows of a format stands in its row.
 
 Label tracks follow Audacity's text import (start, end and label, tab-separated, in seconds). Selection tables have the columns
 of Raven, by the names by which crowsetta and opensoundscape look for them; both read a table with pandas.
@@ -27,16 +27,22 @@ RAVEN_COLUMNS = (
 class TagFormat:
     """How results are written.
 
+    The lines of a file are also what an interrupted `ast-tag --output` keeps of it: they depend on nothing but its result.
+
     Args:
         lines (callable): makes lines, without line ends, of a [`FileTags`].
-        header (callable, *optional*): makes the first line; it is told whether the results have segments.
-        label_file_suffix (`str`, *optional*): of the label file of an audio file, in a format that has one for each and
-            holds segments only.
+        header (callable, *optional*): makes the first line of a file of results; it is told whether they have segments.
+        label_file_suffix (`str`, *optional*): of the label file of an audio file, in a format that has one for each.
+        needs_timeline (`bool`, defaults to `False`): whether it holds segments only, and so implies `--timeline`.
+        opens_in_spreadsheets (`bool`, defaults to `False`): whether a spreadsheet would run names that begin like a
+            formula, against which there is `--spreadsheet_safe`.
     """
 
     lines: Callable
     header: Callable[[bool], str] | None = None
     label_file_suffix: str | None = None
+    needs_timeline: bool = False
+    opens_in_spreadsheets: bool = False
 
 
 def with_safe_names(result):
@@ -61,7 +67,14 @@ def with_safe_names(result):
 
 
 def text_lines(result) -> Iterator[str]:
-    """A file's name, then a line for each label or segment."""
+    """Write a file's name, then a line for each label or segment.
+
+    Args:
+        result ([`FileTags`]): a tagged file.
+
+    Yields:
+        Lines without line end.
+    """
     yield in_one_line(result.file)
     if result.segments is None:
         for tag in result.labels:
@@ -73,7 +86,14 @@ def text_lines(result) -> Iterator[str]:
 
 
 def jsonl_lines(result) -> Iterator[str]:
-    """One JSON object."""
+    """Write one JSON object.
+
+    Args:
+        result ([`FileTags`]): a tagged file.
+
+    Yields:
+        The only line, without line end.
+    """
     row = {"file": result.file, "labels": [dataclasses.asdict(tag) for tag in result.labels]}
     if result.segments is not None:
         keys = ("start", "end", "label", "score")
@@ -84,12 +104,26 @@ def jsonl_lines(result) -> Iterator[str]:
 
 
 def csv_header(timeline: bool) -> str:
-    """Names of the columns."""
+    """Name the columns.
+
+    Args:
+        timeline (`bool`): whether the rows are segments.
+
+    Returns:
+        The first line.
+    """
     return "file,start,end,label,score" if timeline else "file,label,score"
 
 
 def csv_lines(result) -> Iterator[str]:
-    """A row for each label, or for each segment."""
+    """Write a row for each label, or for each segment.
+
+    Args:
+        result ([`FileTags`]): a tagged file.
+
+    Yields:
+        Lines without line end.
+    """
     if result.segments is None:
         rows = [(tag.label, f"{tag.score:.6f}") for tag in result.labels]
     else:
@@ -102,18 +136,40 @@ def csv_lines(result) -> Iterator[str]:
 
 
 def audacity_lines(result) -> Iterator[str]:
-    """A line of Audacity's label track for each segment."""
+    """Write a line of Audacity's label track for each segment.
+
+    Args:
+        result ([`FileTags`]): a tagged file with segments.
+
+    Yields:
+        Lines without line end.
+    """
     for segment in result.segments:
         yield f"{segment.start:.6f}\t{segment.end:.6f}\t{in_one_line(segment.label)}"
 
 
 def raven_header(timeline: bool) -> str:
-    """Names of the columns, with which a table without selections is one too."""
+    """Name the columns, with which a table without selections is one too.
+
+    Args:
+        timeline (`bool`): always true, as the format holds segments only.
+
+    Returns:
+        The first line.
+    """
     return "\t".join(RAVEN_COLUMNS)
 
 
 def raven_lines(result) -> Iterator[str]:
-    """A row of Raven's selection table for each segment, over all frequencies that the model heard of the recording."""
+    """Write a row of Raven's selection table for each segment, over all frequencies that the model heard of the
+    recording.
+
+    Args:
+        result ([`FileTags`]): a tagged file with segments.
+
+    Yields:
+        Lines without line end.
+    """
     for number, segment in enumerate(result.segments, start=1):
         yield (
             f"{number}\tSpectrogram 1\t1\t{segment.start:.6f}\t{segment.end:.6f}\t0.0\t{result.highest_frequency:.1f}\t"
@@ -124,7 +180,7 @@ def raven_lines(result) -> Iterator[str]:
 FORMATS = {
     "text": TagFormat(text_lines),
     "jsonl": TagFormat(jsonl_lines),
-    "csv": TagFormat(csv_lines, csv_header),
-    "audacity": TagFormat(audacity_lines, label_file_suffix=".txt"),
-    "raven": TagFormat(raven_lines, raven_header, ".Table.1.selections.txt"),
+    "csv": TagFormat(csv_lines, csv_header, opens_in_spreadsheets=True),
+    "audacity": TagFormat(audacity_lines, label_file_suffix=".txt", needs_timeline=True),
+    "raven": TagFormat(raven_lines, raven_header, ".Table.1.selections.txt", needs_timeline=True),
 }

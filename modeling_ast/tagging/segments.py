@@ -110,6 +110,11 @@ def _draw_in(means: np.ndarray, edges: np.ndarray, first: int, last: int, reach:
 def window_starts(num_samples: int, window_samples: int, hop_samples: int) -> list[int]:
     """Place windows on a waveform: every `hop_samples` from its start, and a last one that ends with it.
 
+    Args:
+        num_samples (`int`): of the waveform.
+        window_samples (`int`): of a window.
+        hop_samples (`int`): between the starts of two windows.
+
     Returns:
         First samples of the windows, ascending; `[0]` if the waveform is not longer than a window.
     """
@@ -118,6 +123,13 @@ def window_starts(num_samples: int, window_samples: int, hop_samples: int) -> li
 
 
 def runs_of_true(flags: np.ndarray) -> list[tuple[int, int]]:
-    """Find the runs of `True` in a vector, as pairs of their first and last index."""
+    """Find the runs of `True` in a vector.
+
+    Args:
+        flags (boolean `np.ndarray` of shape `(length,)`): the vector.
+
+    Returns:
+        Pairs of the first and the last index of each run, ascending.
+    """
     edges = np.flatnonzero(np.diff(flags.astype(np.int8), prepend=0, append=0))
     return [(int(first), int(end) - 1) for first, end in zip(edges[::2], edges[1::2], strict=True)]

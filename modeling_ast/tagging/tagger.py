@@ -15,9 +15,9 @@ import numpy as np
 from ..audio import AudioError, AudioNote, AudioReader, Heard, errors_of_file
 from ..audio.errors import ERRORS_OF_A_FILE
 from ..loading import load_checkpoint
+from ..scores import label_thresholds, problem_type_of, scores_from_logits
 from .segments import SEGMENT_READINGS, label_stretches, window_starts
 
-MULTI_LABEL_THRESHOLD = 0.5  # where a checkpoint names no other
 LONG_FILE = 600  # seconds, from which on a file's waveform is scored before another is decoded
 
 
@@ -82,14 +82,12 @@ class AudioTagger:
                     f"{name} is {expected} in the model's config.json and {given} in preprocessor_config.json. Use the "
                     "feature extractor that was saved with the model."
                 )
-        from ..features.log_mel import num_samples
-
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
         self.feature_extractor = feature_extractor
         self.reader = feature_extractor.audio_reader() if reader is None else reader
         self.problem_type = problem_type_of(model.config)
-        self.window_samples = num_samples(feature_extractor.max_length, self.sampling_rate)
+        self.window_samples = feature_extractor.max_samples
 
     @classmethod
     def from_pretrained(
@@ -106,6 +104,9 @@ class AudioTagger:
             device (`str`, *optional*, defaults to `"auto"`): see the class.
             channels (`str` or `int`, *optional*): which channels of files are heard, if not those of the checkpoint.
             refused (`frozenset[str]`, *optional*): kinds of notes that are errors; see [`AudioReader`].
+
+        Returns:
+            [`AudioTagger`].
 
         Raises:
             CheckpointError: if it cannot be used; see [`load_checkpoint`].
@@ -211,7 +212,7 @@ class AudioTagger:
             names, group, heard = [], {}, {}
 
     def _window_starts(self, num_samples: int, hop_samples: int) -> list[int]:
-        from ..features.log_mel import is_cut
+        from ..features.kaldi import is_cut
 
         if not is_cut(num_samples, self.window_samples, self.sampling_rate):
             return [0]  # a second window would hear the same frames once more
@@ -229,7 +230,7 @@ class AudioTagger:
         return hop_samples
 
     def _hear(self, file: str) -> Heard | AudioError:
-        from ..features.log_mel import FRAME_LENGTH_MS, frame_length
+        from ..features.kaldi import FRAME_LENGTH_MS, frame_length
 
         try:
             heard = self.reader.hear(file)
@@ -322,37 +323,14 @@ class AudioTagger:
         return sorted(segments, key=lambda segment: (segment.start, segment.end))
 
 
-def problem_type_of(config) -> str:
-    """Tell the kind of problem; without a `problem_type`, one output is a regression and several are exclusive labels."""
-    if config.problem_type is not None:
-        return config.problem_type
-    return "regression" if config.num_labels == 1 else "single_label_classification"
-
-
-def label_thresholds(config) -> np.ndarray:
-    """The score from which each label of a multi-label model counts: float64 of shape `(labels,)`, 0.5 if not chosen."""
-    chosen = getattr(config, "label_thresholds", None) or {}  # a stock configuration has no such field
-    return np.array([chosen.get(config.id2label[index], MULTI_LABEL_THRESHOLD) for index in range(config.num_labels)])
-
-
-def scores_from_logits(logits, problem_type: str):
-    """Turn logits into scores: sigmoid for multi-label, softmax for single-label, unchanged for regression.
+def choose_device(device: str):
+    """Find the torch device for a name.
 
     Args:
-        logits (`torch.Tensor` of shape `(batch, labels)`): the model's output, of any float type.
-        problem_type (`str`): as [`problem_type_of`] gives it.
+        device (`str`): `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest of them that is there.
 
     Returns:
-        `torch.Tensor` of shape `(batch, labels)` and type float32.
-    """
-    logits = logits.float()
-    if problem_type == "multi_label_classification":
-        return logits.sigmoid()
-    return logits if problem_type == "regression" else logits.softmax(dim=-1)
-
-
-def choose_device(device: str):
-    """Find the torch device for `"auto"`, `"cpu"`, `"cuda"` or `"mps"`.
+        `torch.device`.
 
     Raises:
         TaggingError: if the device is not there.

@@ -105,10 +105,13 @@ class UnfinishedTags:
         return [name for name in run if self._run_before.get(name) != run[name]] if self._run_before else []
 
     def outcomes(self, states: list) -> list[Outcome] | None:
-        """What was found in a group of files, by an interrupted run or this one, if they are as they were then.
+        """Read what was found in a group of files, by an interrupted run or this one, if they are as they were then.
 
         Args:
             states (`list`): from [`states_of`].
+
+        Returns:
+            An [`Outcome`] for each file; `None` if the group has to be tagged.
         """
         start = self._groups.get(_key(states))
         if start is None:
@@ -137,10 +140,13 @@ class UnfinishedTags:
 
 
 def unfinished_path(output: Path) -> Path:
-    """Where the unfinished run of an output is: beside the file, or in the folder of label files.
+    """Name the file of an output's unfinished run: beside the file, or in the folder of label files.
 
     Args:
         output (`Path`): a file that need not be there, or a folder.
+
+    Returns:
+        `Path`, with a name that is none too long for a disk.
     """
     if output.is_dir():
         return output / f"ast-tag{SUFFIX}"
@@ -152,10 +158,13 @@ def unfinished_path(output: Path) -> Path:
 
 
 def states_of(files: Sequence[Path]) -> list:
-    """Of each file its name, its size in bytes and when it was changed, in nanoseconds; two times 0 if it is gone.
+    """Look at files, so that a change of them is noticed.
 
     Args:
         files (sequence of `Path`): audio files.
+
+    Returns:
+        Of each file its name, its size in bytes and when it was changed, in nanoseconds; two times 0 if it is gone.
     """
     states = []
     for file in files:

@@ -26,7 +26,7 @@ COMMANDS = {
     "ast-demo": "model_card.run_demo",
 }
 IMPORTED = [
-    *COMMANDS.values(), "modeling_ast.tagging.tagger", "modeling_ast.export_onnx", "modeling_ast.features.log_mel_kernels", "conversion.convert_ast_checkpoint",
+    *COMMANDS.values(), "modeling_ast.tagging.tagger", "modeling_ast.quantization", "modeling_ast.features.log_mel_kernels", "conversion.convert_ast_checkpoint",
     "conversion.to_original", "model_card.push_to_hub", "model_card.demo_page", "model_card.render",
     "finetune.results.publishing", "onnx", "onnxruntime", "onnxscript", "uvicorn", "fastapi",
     "transformers.models.audio_spectrogram_transformer", "torchcodec", "matplotlib.backends.backend_agg",

@@ -4,105 +4,30 @@ A refusal is one line that names the file, what it is and what to do; nothing in
 """
 
 import contextlib
-import http.server
 import io
 import json
 import pickle
 import random
 import re
 import struct
-import threading
 import warnings
 import zipfile
 from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import close_session, constants
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from special_paths import WORDS, make_special, never_waits
-from transformers import ASTConfig, ASTForAudioClassification
+from torch_files import DAMAGED, FORMATS, UNREADABLE, Payload, assert_same_bits, refusal, save, state_dict, written
 
 from conversion.errors import ConversionError
 from conversion.label_files import read_labels
 from conversion.tensor_files import read_hub_checkpoint, read_state_dict
 
-FORMATS = {"zip": True, "legacy": False}  # torch.save's `_use_new_zipfile_serialization`
-DAMAGED = r"is cut off or damaged: .*\. Copy or download it again\."
-NOT_TORCH = (
-    r"is not a file that torch\.save writes by default, or it is damaged\. Give a \.pth file with a state dict\."
-)
-UNREADABLE = f"({DAMAGED}|{NOT_TORCH})"
 OPTIMISER = (
     r"is the state of an optimiser, not a model\..*best_audio_model\.pth or audio_model\.N\.pth; give that file\."
 )
 WEB_PAGE = r"is a web page, not a checkpoint: .*Download the file itself.*ast-convert --released NAME OUTPUT_DIR\."
-
-
-def state_dict():
-    """Tensors that a careless reader would change: of several types, empty, without dimensions, views of one storage."""
-    generator = torch.Generator().manual_seed(0)
-    base = torch.randn(40, 30, generator=generator)
-    return {
-        "weight": base,
-        "transposed": base.T,
-        "part": base[3:7, ::2],
-        "half": base[:2].half(),
-        "bfloat16": base[:2].bfloat16(),
-        "double": base[:2].double(),
-        "numbers": torch.arange(7),
-        "mask": base[0] > 0,
-        "scalar": torch.tensor(-0.0),
-        "not_a_number": torch.tensor([float("nan"), float("-inf")]),
-        "empty": torch.zeros(0, 3),
-    }
-
-
-def bits(tensor):
-    return tensor.contiguous().reshape(-1).view(torch.uint8).tolist()
-
-
-def assert_same_bits(actual, expected):
-    assert actual.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert (actual[name].dtype, actual[name].shape) == (tensor.dtype, tensor.shape), name
-        assert bits(actual[name]) == bits(tensor), name
-
-
-def save(content, path, form="zip", **keywords):
-    torch.save(content, path, _use_new_zipfile_serialization=FORMATS[form], **keywords)
-    return path
-
-
-def written(content, form, **keywords):
-    buffer = io.BytesIO()
-    save(content, buffer, form, **keywords)
-    return buffer.getvalue()
-
-
-def refusal(path, read=read_state_dict):
-    """The message, after what must be true of each: one line that names the file and does not ask for trust in it."""
-    with pytest.raises(ConversionError) as raised:
-        read(path)
-    words = str(raised.value)
-    assert len(words.splitlines()) == 1, words
-    assert str(path) in words
-    assert words.endswith(".")
-    assert "weights_only" not in words, "torch's advice to load it unsafely is handed on"
-    return words
-
-
-class Payload:
-    """Pickles as code that makes a file where it is loaded."""
-
-    def __init__(self, marker):
-        self.marker = marker
-
-    def __reduce__(self):
-        return eval, (f"open({str(self.marker)!r}, 'w').close()",)
-
-
-# Good files
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -204,9 +129,6 @@ def test_a_zip_file_is_mapped_and_not_copied(tmp_path):
     assert tensors["weight"].sum() == 0
 
 
-# Files with code in them
-
-
 @pytest.mark.parametrize(
     "place",
     [
@@ -268,9 +190,6 @@ def test_a_whole_module_is_refused(tmp_path, form, wrap):
 def test_a_torchscript_model_is_refused(tmp_path):
     torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "model.pth")
     refusal(tmp_path / "model.pth")
-
-
-# Broken files
 
 
 def surprises(path, contents):
@@ -444,9 +363,6 @@ def test_a_missing_file_is_called_missing(tmp_path):
     assert "ast-convert --released NAME OUTPUT_DIR" in words
 
 
-# Files with something else
-
-
 def optimizer_state(make, steps):
     model = torch.nn.Linear(3, 2)
     optimizer = make(model.parameters())
@@ -502,217 +418,6 @@ def test_the_state_of_an_optimiser_is_called_one(tmp_path, form, steps, make):
 def test_what_is_no_state_dict_is_described(tmp_path, form, content, words):
     save(content, tmp_path / "model.pth", form)
     assert re.search(words, refusal(tmp_path / "model.pth"))
-
-
-# Checkpoints in the Transformers layout
-
-
-@pytest.fixture(scope="module")
-def stock_model():
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    return ASTForAudioClassification(ASTConfig(**sizes, max_length=96))
-
-
-@pytest.fixture
-def folder(stock_model, tmp_path):
-    stock_model.save_pretrained(tmp_path / "whole")
-    return tmp_path / "whole"
-
-
-@pytest.fixture
-def sharded(stock_model, tmp_path):
-    stock_model.save_pretrained(tmp_path / "sharded", max_shard_size="50KB")
-    return tmp_path / "sharded"
-
-
-def shards_of(folder):
-    return sorted(folder.glob("*-of-*"))
-
-
-@pytest.mark.parametrize("as_path", [str, Path])
-def test_a_stock_folder_is_read(folder, as_path):
-    config, tensors, files = read_hub_checkpoint(as_path(folder))
-    assert files == [folder / "model.safetensors"]
-    assert config == json.loads((folder / "config.json").read_text())
-    assert config["model_type"] == "audio-spectrogram-transformer"
-    assert_same_bits(tensors, load_file(folder / "model.safetensors"))
-
-
-def test_a_sharded_stock_folder_is_read(folder, sharded):
-    config, tensors, files = read_hub_checkpoint(str(sharded))
-    assert len(files) > 1
-    assert files == shards_of(sharded)
-    assert config == json.loads((folder / "config.json").read_text())
-    assert_same_bits(tensors, load_file(folder / "model.safetensors"))
-
-
-@pytest.mark.parametrize("form", FORMATS)
-def test_a_folder_of_older_days_is_read(folder, form):
-    expected = load_file(folder / "model.safetensors")
-    save(expected, folder / "pytorch_model.bin", form)
-    (folder / "model.safetensors").unlink()
-    _, tensors, files = read_hub_checkpoint(str(folder))
-    assert files == [folder / "pytorch_model.bin"]
-    assert_same_bits(tensors, expected)
-
-
-def test_a_sharded_folder_of_older_days_is_read(folder):
-    expected = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    weight_map = {
-        name: f"pytorch_model-0000{2 if 'encoder' in name else 1}-of-00002.bin"
-        for name in sorted(expected, reverse=True)
-    }
-    for shard in set(weight_map.values()):
-        save({name: expected[name] for name in expected if weight_map[name] == shard}, folder / shard)
-    index = {"metadata": {}, "weight_map": weight_map}
-    (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
-    _, tensors, files = read_hub_checkpoint(str(folder))
-    assert files == shards_of(folder)
-    assert_same_bits(tensors, expected)
-
-
-def test_safetensors_come_before_pickles(folder):
-    save({"stale": torch.zeros(1)}, folder / "pytorch_model.bin")
-    _, tensors, files = read_hub_checkpoint(str(folder))
-    assert files == [folder / "model.safetensors"]
-    assert "stale" not in tensors
-
-
-def test_a_folder_saved_over_a_sharded_one_is_read_as_stock_reads_it(stock_model, sharded):
-    """Stock Transformers removes the old shards and leaves their index, which it ignores when it loads."""
-    stock_model.save_pretrained(sharded)
-    assert (sharded / "model.safetensors.index.json").exists()
-    assert shards_of(sharded) == []
-    ASTForAudioClassification.from_pretrained(sharded)
-    _, tensors, files = read_hub_checkpoint(str(sharded))
-    assert files == [sharded / "model.safetensors"]
-    assert_same_bits(tensors, load_file(sharded / "model.safetensors"))
-
-
-def test_code_in_the_weights_of_a_folder_is_not_run(folder, tmp_path):
-    (folder / "model.safetensors").unlink()
-    save({"weight": Payload(tmp_path / "marker")}, folder / "pytorch_model.bin")
-    assert "nothing was loaded" in refusal(folder, read_hub_checkpoint)
-    assert not (tmp_path / "marker").exists()
-
-
-def test_a_folder_without_configuration_is_refused(folder):
-    (folder / "config.json").unlink()
-    words = refusal(folder, read_hub_checkpoint)
-    assert words.startswith(
-        f"{folder} has no config.json, expected a checkpoint folder as save_pretrained() writes it."
-    )
-    assert words.endswith("ast-convert FILE.pth OUTPUT_DIR.")
-
-
-def test_a_single_file_is_not_a_folder(tmp_path):
-    save(state_dict(), tmp_path / "model.pth")
-    assert "ast-convert FILE.pth OUTPUT_DIR" in refusal(tmp_path / "model.pth", read_hub_checkpoint)
-
-
-def test_a_folder_without_weights_is_refused(folder):
-    (folder / "model.safetensors").unlink()
-    words = refusal(folder, read_hub_checkpoint)
-    assert words == (
-        f"{folder} has no weights, expected model.safetensors or pytorch_model.bin beside its config.json."
-    )
-
-
-@pytest.mark.parametrize("content", [b"", b"{\n\n", b"\xff\xfe\x00", b'{"a": 1,}'])
-def test_a_broken_configuration_is_named(folder, content):
-    (folder / "config.json").write_bytes(content)
-    words = refusal(folder, read_hub_checkpoint)
-    assert words.startswith(f"{folder / 'config.json'} is not valid JSON (")
-    assert words.endswith("Put an unbroken copy there.")
-
-
-@pytest.mark.parametrize("content", ["[1]", "3", "null", '"audio-spectrogram-transformer"'])
-def test_a_configuration_that_is_no_object_is_named(folder, content):
-    (folder / "config.json").write_text(content)
-    assert str(folder / "config.json") in refusal(folder, read_hub_checkpoint)
-
-
-@pytest.mark.parametrize("content", ["{", "{}", "[]", "null", '{"weight_map": null}', '{"weight_map": ["a"]}'])
-def test_a_broken_index_is_named(sharded, content):
-    (sharded / "model.safetensors.index.json").write_text(content)
-    assert str(sharded / "model.safetensors.index.json") in refusal(sharded, read_hub_checkpoint)
-
-
-def test_a_missing_shard_is_named(sharded):
-    missing = shards_of(sharded)[1]
-    missing.unlink()
-    words = refusal(sharded, read_hub_checkpoint)
-    assert str(missing) in words
-    assert "There is no file" in words
-    assert "Give a .pth file" not in words, "the advice is for another command"
-
-
-def test_a_damaged_shard_is_named(sharded):
-    damaged = shards_of(sharded)[-1]
-    damaged.write_bytes(damaged.read_bytes()[:-1])
-    assert re.search(rf"{re.escape(str(damaged))} \([\d,]+ bytes\) {DAMAGED}", refusal(sharded, read_hub_checkpoint))
-
-
-# Ids on the Hub
-
-
-def test_an_unknown_id_with_the_network_off_is_answered_in_words():
-    words = refusal("nobody/no-such-model", read_hub_checkpoint)
-    assert words.startswith("nobody/no-such-model is no folder here and could not be had from the Hub: ")
-    assert words.endswith("Check the name and the connection, or give a folder.")
-
-
-@pytest.mark.parametrize("name", ["/no/such/folder", "../gone", "a/b/c", "two words", "no-such-folder/"])
-def test_what_can_be_no_id_is_not_looked_for_on_the_hub(name):
-    words = refusal(name, read_hub_checkpoint)
-    assert "is neither a folder nor an id on the Hub. Give a folder that holds config.json, or user/name." in words
-
-
-class Hub(http.server.BaseHTTPRequestHandler):
-    """Answers every request in the way that the server's `answer` names."""
-
-    def do_GET(self):  # noqa: N802
-        if self.server.answer == "hang_up":
-            return
-        self.send_response(self.server.answer if isinstance(self.server.answer, int) else 200)
-        self.end_headers()
-        if self.server.answer == "page":
-            self.wfile.write(b"<html>Accept the terms of this hotel</html>")
-
-    do_HEAD = do_GET  # noqa: N815
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    close_session()  # it keeps connections, and whether it is offline
-    yield server
-    server.shutdown()
-    server.server_close()
-    close_session()
-
-
-@pytest.mark.parametrize("answer", [404, 401, 500, "hang_up", "page"])
-def test_a_hub_that_does_not_deliver_is_answered_in_words(hub, answer):
-    hub.answer = answer
-    words = refusal("nobody/no-such-model", read_hub_checkpoint)
-    assert words.startswith("nobody/no-such-model is no folder here and could not be had from the Hub: ")
-    assert words.endswith("Check the name and the connection, or give a folder.")
-
-
-def test_a_hub_that_is_not_there_is_answered_in_words(hub, monkeypatch):
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    assert "could not be had from the Hub" in refusal("nobody/no-such-model", read_hub_checkpoint)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from transformers import ASTForAudioClassification as StockModel
 
 from finetune import run_evaluate
 from finetune.arguments.groups import DataArguments
+from finetune.clip_sets.audio_clips import AudioClips
 from finetune.run_evaluate import main, print_evaluations, print_table, write_evaluations, write_predictions
 from finetune.scores.scoring import (
     DivergedError,
@@ -319,7 +320,7 @@ def test_too_little_memory_is_told_with_what_takes_less(models, clips, capsys, m
         raise error
 
     monkeypatch.setattr(run_evaluate, "evaluate_models", fail)
-    assert main(["--model_name_or_path", models[2], "--dataset_name", clips]) == 2
+    assert main(["--model_name_or_path", models[2], "--dataset_name", clips]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "Pass a lower --per_device_eval_batch_size" in said
@@ -408,9 +409,9 @@ def test_clips_without_labels_are_named_below_the_table(capsys):
 @pytest.mark.parametrize("make_safe", [False, True])
 def test_names_in_predictions_are_read_back_or_made_harmless(tmp_path, make_safe):
     labels, files = ["=1+1", "a\rb", '"'], ["-1.wav", "a\nb.wav"]
-    split = datasets.Dataset.from_dict({"audio": [{"path": name} for name in files], "label": [0, 1]})
+    split = datasets.Dataset.from_dict({"audio": [{"path": name, "bytes": None} for name in files], "label": [0, 1]})
     split = split.cast_column("label", datasets.ClassLabel(names=labels))
-    write_predictions(tmp_path / "scores.csv", split, labels, np.array([[-0.5, 1, 0]] * 2), make_safe)
+    write_predictions(tmp_path / "scores.csv", AudioClips(split), labels, np.array([[-0.5, 1, 0]] * 2), make_safe)
     with open(tmp_path / "scores.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     mark = "'" if make_safe else ""

@@ -365,7 +365,7 @@ def test_an_interruption_that_a_library_swallows_is_not_lost(
 
 def answer_of(capsys, *arguments):
     """What is said on the error stream, which is one line."""
-    assert run_demo.main([str(argument) for argument in arguments]) == 1
+    assert run_demo.main([str(argument) for argument in arguments]) == 2
     said = capsys.readouterr().err.removesuffix("\n")
     assert "\n" not in said
     return said
@@ -435,7 +435,7 @@ def test_temporary_files_of_others_lie_where_they_did_before(monkeypatch):
         for name, value in before.items():
             monkeypatch.setenv(name, value)
         environment, folder_before = dict(os.environ), tempfile.gettempdir()
-        with run_demo.temporary_folder() as folder:
+        with run_demo.page_folder() as folder:
             assert os.environ["GRADIO_TEMP_DIR"] == tempfile.gettempdir() == str(folder)
         assert (dict(os.environ), tempfile.gettempdir()) == (environment, folder_before)
 

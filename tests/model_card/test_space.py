@@ -102,9 +102,14 @@ def test_an_unknown_license_is_left_out(tmp_path):
 
 
 def test_the_copies_are_unchanged_and_say_whence_they_are(space_folder):
-    for copy in [*(space_folder / "modeling_ast").glob("*.py"), *(space_folder / name for name in space.PAGE)]:
-        home = "modeling_ast" if copy.parent.name == "modeling_ast" else "model_card"
-        assert copy.read_bytes() == (ROOT / home / copy.name).read_bytes()
+    copies = sorted((space_folder / "modeling_ast").rglob("*.py"))
+    names = {copy.relative_to(space_folder / "modeling_ast").as_posix() for copy in copies}
+    there = {file.relative_to(ROOT / "modeling_ast").as_posix() for file in (ROOT / "modeling_ast").rglob("*.py")}
+    assert there - names == set(space.NOT_VENDORED), "each of them is a file, and the others are there"
+    for copy in copies:
+        assert copy.read_bytes() == (ROOT / copy.relative_to(space_folder)).read_bytes()
+    for name in space.PAGE:
+        assert (space_folder / name).read_bytes() == (ROOT / "model_card" / name).read_bytes()
     assert (space_folder / "modeling_ast" / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
     assert f"ast-kit {metadata.version('ast-kit')}" in (readme := (space_folder / "README.md").read_text())
     head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True).stdout.strip()

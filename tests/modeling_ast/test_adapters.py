@@ -9,6 +9,7 @@ from transformers.models.audio_spectrogram_transformer import modeling_audio_spe
 
 from modeling_ast import ASTConfig, ASTForAudioClassification
 from modeling_ast.adapters import LORA_TARGET_MODULES, convert_adapter_for_stock
+from modeling_ast.checkpoints import fields
 
 peft = pytest.importorskip("peft")
 
@@ -90,6 +91,23 @@ def test_what_cannot_be_converted_is_refused_in_words(save_adapter, tmp_path):
     (tmp_path / "stock" / "mine").touch()
     with pytest.raises(FileExistsError):
         convert_adapter_for_stock(adapter_dir, tmp_path / "stock")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "is not a JSON object"),
+        ("{", r"is not a valid JSON object \(Expecting"),
+        ("[" * 100_000, "nested too deep"),
+        (" " * 65, r"larger than 0 MiB\)\. Save the adapter again"),
+    ],
+)
+def test_a_configuration_is_read_within_bounds(tmp_path, monkeypatch, content, words):
+    monkeypatch.setattr(fields, "LARGEST_JSON", 64 if content.isspace() else fields.LARGEST_JSON)
+    (tmp_path / "adapter_config.json").write_text(content)
+    (tmp_path / "adapter_model.safetensors").touch()
+    with pytest.raises(ValueError, match=words):
+        convert_adapter_for_stock(tmp_path, tmp_path / "stock")
 
 
 def test_an_adapted_classifier_is_refused(tiny_sizes, tmp_path):

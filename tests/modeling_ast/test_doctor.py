@@ -57,7 +57,7 @@ def test_decoder_that_plays_something_else_is_found_out():
         return np.random.default_rng(0).normal(size=16_000), 16_000
 
     assert "a tone of 440 Hz came back as" in doctor.find_decoder_fault(decode_to_noise, "WAV")
-    assert doctor.find_decoder_fault(doctor.decode_with_soundfile, "WAV") == ""
+    assert doctor.find_decoder_fault(doctor.decode_tone_with_soundfile, "WAV") == ""
 
 
 def test_decoder_that_fails_is_explained():

@@ -104,15 +104,15 @@ def test_values_in_python_or_yaml_may_be_tuples_or_begin_like_flags():
         "ignore_labels": ("hat_open",),
         "dataset_name": "runs/y.yaml",
     }
-    fields |= {"group_file_pattern": "-x", "lr_scheduler_kwargs": {"power": 2}, "noise_strength": -1e-07}
+    fields |= {"group_file_pattern": "-x", "lr_scheduler_kwargs": {"power": 2}, "hidden_dropout_prob": -1e-07}
     argv = fields_as_flags(
         {"labels": ["a", "b"], **fields, "train_split_name": None, "lora_target_modules": ()}, "here"
     )
     parsed = parse_arguments(argv)
-    data, augmentation, training = parsed.data, parsed.augmentation, parsed.training
+    model, data, training = parsed.model, parsed.data, parsed.training
     assert (training.output_dir, data.group_file_pattern, data.labels) == ("--x", "-x", ["a", "b"])
     assert (data.normalization_statistics(), data.ignore_labels) == ((-6, 5.5), ["hat_open"])
-    assert (training.lr_scheduler_kwargs, augmentation.noise_strength) == ({"power": 2}, -1e-07)
+    assert (training.lr_scheduler_kwargs, model.hidden_dropout_prob) == ({"power": 2}, -1e-07)
     assert merged_recipe(argv)["group_file_pattern"] == "-x"
 
 

@@ -21,6 +21,7 @@ from finetune.arguments.training_fields import RANGES, REFUSED, SCORES, WITHOUT_
 from finetune.arguments.void_fields import EFFECTS, void_notes
 from finetune.run_finetune import main
 from finetune.runs.training_run import prepare_run
+from finetune.training.setting_checks import check_settings
 from modeling_ast.tagging.tagger import AudioTagger
 
 DOCS = Path(__file__).parents[3] / "docs" / "training_arguments.md"
@@ -237,7 +238,7 @@ def test_every_schedule_of_the_installed_transformers_can_be_had(data, tmp_path)
     for schedule in SchedulerType:
         trainer.args.lr_scheduler_type = schedule
         trainer.args.lr_scheduler_kwargs = SCHEDULE_SETTINGS.get(schedule.value)
-        trainer.check_settings()
+        check_settings(trainer)
 
 
 @pytest.mark.parametrize("eval_batch_size", [4, 5])

@@ -10,9 +10,11 @@ import soundfile
 import yaml
 
 from finetune.arguments.groups import DataArguments
+from finetune.clip_sets.audio_clips import look_at_every_clip
+from finetune.clip_sets.clip_datasets import clip_sets
 from finetune.clip_sets.collator import ASTDataCollator
-from finetune.clip_sets.split_checks import CLIPS_CHECKED, check_streams, look_at_every_clip
-from finetune.clip_sets.streaming import load_streams
+from finetune.clip_sets.split_checks import CLIPS_CHECKED
+from finetune.clip_sets.streaming import check_streams, load_streams
 from finetune.run_finetune import main
 from finetune.sources.data_errors import DataError
 from finetune.sources.splits import load_splits
@@ -139,10 +141,10 @@ def test_every_clip_is_looked_at_also_beyond_the_usual_sample(tmp_path):
     with pytest.raises(
         DataError, match=r"6 of 300 clips looked at cannot be used:(\n  .* is empty.*){5}\n  and 1 more\n"
     ):
-        look_at_every_clip(splits, data.with_changes(skip_bad_audio=False), AudioReader(), 700)
-    splits, skipped, notes = look_at_every_clip(splits, data, AudioReader(), 700)
+        look_at_every_clip(clip_sets(splits), data.with_changes(skip_bad_audio=False), AudioReader(), 700)
+    splits, skipped, notes = look_at_every_clip(clip_sets(splits), data, AudioReader(), 700)
     assert sorted(clip["file"] for clip in skipped) == sorted(f"{number}.wav" for number in range(0, 300, 50))
-    kept = [row["audio"]["path"] for split in splits.values() for row in split]
+    kept = [row["audio"]["path"] for split in splits.values() for row in split.rows]
     assert len(kept) == 294
     assert not any(path.endswith(f"/{number}.wav") for path in kept for number in range(0, 300, 50))
     assert "294 of 300 clips looked at are longer" in notes[-1]
@@ -187,10 +189,10 @@ def test_a_reason_in_the_summary_names_no_folder(tmp_path, monkeypatch):
     data = DataArguments(dataset_name="clips.csv", skip_bad_audio=True)
     splits, _ = load_splits(data, seed=0)
     gone.unlink()
-    _, skipped, _ = look_at_every_clip(splits, data, AudioReader(), 16_000)
+    _, skipped, _ = look_at_every_clip(clip_sets(splits), data, AudioReader(), 16_000)
     assert skipped[0]["reason"] == "There is no file deep/cat/gone.wav. Check the spelling."
     with pytest.raises(DataError, match=str(tmp_path)):  # whoever runs it wants to know where
-        look_at_every_clip(splits, DataArguments(dataset_name="clips.csv"), AudioReader(), 16_000)
+        look_at_every_clip(clip_sets(splits), DataArguments(dataset_name="clips.csv"), AudioReader(), 16_000)
 
 
 @pytest.mark.parametrize("check_audio", [False, True])
@@ -241,7 +243,7 @@ def test_of_a_file_of_minutes_only_the_beginning_is_decoded_wherever_clips_are_l
     streams, _, notes = check_streams(load_streams(data)[0], data, AudioReader(), 16_000)
     assert "4 of 4 clips looked at are longer than the 1.00 s that the model hears" in notes[0]
     splits, _ = load_splits(DataArguments(dataset_name=str(tmp_path / "clips.csv"), skip_bad_audio=True), seed=0)
-    look_at_every_clip(splits, data, AudioReader(), 16_000)
+    look_at_every_clip(clip_sets(splits), data, AudioReader(), 16_000)
     ASTDataCollator(ASTFeatureExtractor(max_length=96))([splits["train"][0]])
     assert len(decoded) == 9
     assert max(decoded) < 70 * 16_000

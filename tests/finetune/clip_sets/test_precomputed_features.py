@@ -15,15 +15,14 @@ from safetensors.torch import load_file
 from finetune import run_evaluate, run_finetune
 from finetune.arguments.command_line import parse_arguments
 from finetune.arguments.groups import DataArguments
-from finetune.clip_sets.augmentation import Augmentation
-from finetune.clip_sets.clip_datasets import clip_dataset
+from finetune.augmentations.augmentation import Augmentation
+from finetune.clip_sets.clip_datasets import clip_dataset, clip_reader, clip_sets
+from finetune.clip_sets.clip_set import Checks
 from finetune.clip_sets.collator import ASTDataCollator, model_inputs
 from finetune.clip_sets.normalization import measure_normalization
 from finetune.clip_sets.precomputed import PrecomputedDataset
 from finetune.clip_sets.sampling import EpochSampler
-from finetune.clip_sets.split_checks import check_precomputed_splits
 from finetune.clip_sets.waveforms import ASTDataset
-from finetune.results.summary_sections import digest_of_clips
 from finetune.sources.data_errors import DataError
 from finetune.sources.splits import load_folds, load_splits
 from modeling_ast import ASTFeatureExtractor
@@ -109,8 +108,9 @@ def small_table(tmp_path):
 def checked(source, column="features", **fields):
     data = DataArguments(dataset_name=str(source), features_column_name=column, **fields)
     splits, method = load_splits(data, seed=0)
-    splits, notes = check_precomputed_splits(splits, data, ASTFeatureExtractor(max_length=96))
-    return splits, "; ".join([method, *notes])
+    splits, extractor = clip_sets(splits), ASTFeatureExtractor(max_length=96)
+    found = splits["train"].check(splits, Checks(data, extractor, clip_reader(data, extractor), method))
+    return {side: split.rows for side, split in found.splits.items()}, "; ".join([method, *found.notes])
 
 
 def assert_same_results(on_features, on_audio):
@@ -162,7 +162,7 @@ def test_the_digest_of_a_run_tells_other_features_from_these(small_table, tmp_pa
             frame = pd.read_csv(path)
             frame["features"] = [list(np.load(tmp_path / name)) for name in frame["features"]]
             frame.to_parquet(path := tmp_path / "clips.parquet")
-        return digest_of_clips(checked(path)[0]["train"])
+        return clip_sets(checked(path)[0])["train"].digest()
 
     assert digest() == digest()
     digests = {digest(), digest(GOOD), digest(GOOD[1:])}
@@ -253,7 +253,7 @@ def test_features_of_a_data_set_on_the_hub(small_table, tmp_path, monkeypatch, k
         features = dataset[index]["features"]
         assert features.dtype == np.float32
         np.testing.assert_array_equal(features, array.astype("float16") if "16" in kind else array)
-    assert dataset.lengths().tolist() == [15] * 6
+    assert dataset.lengths() == pytest.approx([0.025 + 14 * 0.010] * 6)  # Kaldi's window and shift, seconds
 
 
 GOOD = np.random.default_rng(1).normal(-6, 5, (30, 128)).clip(-15.9).astype(np.float32)
@@ -408,10 +408,12 @@ def test_items_carry_the_draws_of_their_epoch_and_are_cut(small_table):
     dataset = PrecomputedDataset(splits["train"], ASTFeatureExtractor(max_length=25), augmentation, seed=3)
     item = dataset[2, 4]
     expected = augmentation.draw(3, 2, 4, len(dataset))
-    assert (item["draws"].roll, item["draws"].masks.tolist()) == (expected.roll, expected.masks.tolist())
+    assert item["draws"]["noise_and_roll"] == expected["noise_and_roll"]
+    assert item["draws"]["masks"]["spans"].tolist() == expected["masks"]["spans"].tolist()
     assert "draws" not in dataset[4]
-    assert dataset.lengths().tolist() == [len(dataset[index]["features"]) for index in range(len(dataset))]
-    assert {20, 25} <= set(dataset.lengths().tolist())
+    frames = [len(dataset[index]["features"]) for index in range(len(dataset))]
+    assert dataset.lengths() == pytest.approx([0.025 + 0.010 * (number - 1) for number in frames])
+    assert {20, 25} <= set(frames)
     assert list(EpochSampler(len(dataset), 0, dataset.lengths(), 2))
     binary = PrecomputedDataset(splits["train"], ASTFeatureExtractor(), binary_targets=True)
     assert binary[0]["label"].tolist() == [1, 0]

@@ -1,4 +1,4 @@
-"""The class-balanced draw: weights by the original's rule, no clip twice in an update, one order for all processes."""
+"""The order of training clips: by seed and epoch, by length, or class-balanced with the original's weights."""
 
 import numpy as np
 import pytest
@@ -23,6 +23,31 @@ def order_of(sampler, epoch=0):
 def balanced(num_clips=200, seed=0, **options):
     weights = class_balanced_weights(LABEL_LISTS[:num_clips], 3)
     return EpochSampler(num_clips, seed, weights=weights, **options)
+
+
+def test_the_epoch_sampler_visits_every_clip_once_in_an_order_of_seed_and_epoch():
+    sampler = EpochSampler(50, seed=1)
+    sampler.set_epoch(2)
+    order = list(sampler)
+    assert {epoch for epoch, _ in order} == {2}
+    assert sorted(index for _, index in order) == list(range(50))
+    assert list(sampler) == order
+    sampler.set_epoch(3)
+    assert [index for _, index in sampler] != [index for _, index in order]
+
+
+def test_clips_of_similar_length_are_visited_together_in_groups_of_random_order():
+    lengths = np.random.default_rng(0).integers(1, 1000, size=397)
+    sampler = EpochSampler(397, seed=1, lengths=lengths, group_size=8)
+    order = [index for _, index in sampler]
+    assert sorted(order) == list(range(397))
+    groups = [lengths[order[start : start + 8]] for start in range(0, 392, 8)]  # all of them sorted together
+    assert max(np.ptp(group) for group in groups) < 100
+    longest = [group.max() for group in groups]
+    assert longest != sorted(longest)
+    assert [index for _, index in sampler] == order
+    sampler.set_epoch(1)
+    assert [index for _, index in sampler] != order
 
 
 def test_weights_are_those_of_the_original():

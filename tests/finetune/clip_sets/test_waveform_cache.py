@@ -21,7 +21,8 @@ from safetensors.torch import load_file
 
 import finetune.clip_sets.decoding
 import finetune.clip_sets.waveform_cache
-from finetune.clip_sets.augmentation import SPEED_STEPS, Augmentation, change_speed, samples_needed
+from finetune.augmentations.augmentation import Augmentation
+from finetune.augmentations.speed_change import SPEED_STEPS, SpeedChange, change_speed
 from finetune.clip_sets.waveform_cache import INDEX_NAME, RECORD, WAVEFORMS_NAME, WaveformCache
 from finetune.clip_sets.waveforms import ASTDataset
 from finetune.run_evaluate import main as evaluate
@@ -94,7 +95,7 @@ def test_training_with_the_cache_gives_the_same_weights_and_the_second_run_decod
     def refuse(*_):
         raise AssertionError("a file was decoded")
 
-    for module in ("clip_sets.waveforms", "clip_sets.decoding", "clip_sets.split_checks"):
+    for module in ("clip_sets.waveforms", "clip_sets.decoding", "clip_sets.audio_clips"):
         monkeypatch.setattr(f"finetune.{module}.hear_clip", refuse)
     workers = ["--dataloader_num_workers", "2"]
     assert main([recipe, "--output_dir", str(tmp_path / "second"), *cache, *workers]) == 0
@@ -190,7 +191,7 @@ def test_what_is_said_of_a_beginning_is_not_said_by_a_run_that_hears_more(tmp_pa
 @pytest.mark.parametrize("max_samples", [400, 16_000])
 def test_the_kept_samples_are_all_that_a_change_of_speed_can_bring_to_be_heard(speed, max_samples):
     waveform = np.random.default_rng(0).uniform(-0.5, 0.5, 3 * max_samples).astype(np.float32)
-    kept = waveform[: samples_needed(max_samples, max(speed - 1, 1 / SPEED_STEPS))]
+    kept = waveform[: SpeedChange(max(speed - 1, 1 / SPEED_STEPS)).samples_needed(max_samples)]
     whole = change_speed(waveform, speed)[:max_samples]
     np.testing.assert_allclose(change_speed(kept, speed)[: len(whole)], whole, atol=1e-6)
 
@@ -216,11 +217,12 @@ def test_of_a_long_clip_no_more_is_played_at_another_speed_than_the_cache_would_
     rows = rows.cast_column("label", datasets.ClassLabel(names=["a", "b"]))
     dataset, played = ASTDataset(rows, AudioReader(RATE), 3_000, Augmentation(max_speed_change=0.3), seed=1), []
     monkeypatch.setattr(
-        "finetune.clip_sets.waveforms.change_speed", lambda waveform, speed: played.append(len(waveform)) or waveform
+        "finetune.augmentations.speed_change.change_speed",
+        lambda waveform, speed: played.append(len(waveform)) or waveform,
     )
     for epoch in range(4):
         assert len(dataset[epoch, 0]["waveform"]) == 3_000
-    assert set(played) == {samples_needed(3_000, 0.3)}
+    assert set(played) == {SpeedChange(0.3).samples_needed(3_000)}
 
 
 def test_clips_that_cannot_be_used_are_told_every_time_and_take_no_room(clips, tmp_path):

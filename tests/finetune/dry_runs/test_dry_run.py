@@ -16,7 +16,8 @@ from torchaudio.compliance import kaldi
 from transformers import Trainer
 
 from finetune.arguments.command_line import parse_arguments
-from finetune.clip_sets import split_checks
+from finetune.clip_sets import audio_clips, split_checks
+from finetune.clip_sets.row_clips import drawn_places
 from finetune.dry_runs import cost_estimate, dry_run, proposals, time_limit
 from finetune.dry_runs.clip_statistics import (
     describe_band,
@@ -34,7 +35,7 @@ from finetune.runs.training_run import prepare_run
 from model_card.figures import plot_spectrogram_pairs
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioReader, decode_audio
-from modeling_ast.features.log_mel import is_cut, num_samples
+from modeling_ast.features.kaldi import is_cut, num_samples
 
 RATE = 16_000
 
@@ -260,13 +261,13 @@ def test_the_folds_of_another_run_and_an_unknown_reporter_are_told_of(recipe, tm
 
 def decoded_in_preparing(monkeypatch):
     """Clips that a preparation looks at one by one are added to this list."""
-    seen, decode = [], split_checks.decoded_clips
+    seen, decode = [], audio_clips.decoded_clips
 
     def decode_and_note(audio, rows, *args, **kwargs):
         seen.extend(rows)
         return decode(audio, rows, *args, **kwargs)
 
-    monkeypatch.setattr(split_checks, "decoded_clips", decode_and_note)
+    monkeypatch.setattr(audio_clips, "decoded_clips", decode_and_note)
     return seen
 
 
@@ -291,7 +292,7 @@ def test_bad_clips_that_were_not_looked_at_are_left_out_as_in_the_training(
     rows = [*read_table(table), *2 * [{"path": "broken.wav", "label": "tom", "split": "train"}]]
     write_table(table, rows)
     looked_at = [("train", row) for row in range(60 if found_early else 59)]
-    monkeypatch.setattr(dry_run, "choose_rows", lambda *_: [*looked_at, ("eval", 0)])
+    monkeypatch.setattr(audio_clips, "drawn_places", lambda *_: [*looked_at, ("eval", 0)])
     if found_early:
         monkeypatch.setattr(split_checks, "CLIPS_CHECKED", 1)  # which would miss the other one
     seen = decoded_in_preparing(monkeypatch)
@@ -324,8 +325,8 @@ def test_of_many_clips_a_sample_is_drawn_by_the_seed(recipe, tmp_path, monkeypat
     assert sum(count for *_, count in report["lengths"]["histogram"]) == 30
     assert "30 of 80 clips, drawn with seed 2" in capsys.readouterr().out
     splits = {"train": range(59), "eval": range(21)}
-    drawn = dry_run.choose_rows(splits, 2)
-    assert drawn == dry_run.choose_rows(splits, 2) != dry_run.choose_rows(splits, 1)
+    drawn = drawn_places(splits, 30, 2)
+    assert drawn == drawn_places(splits, 30, 2) != drawn_places(splits, 30, 1)
     assert len(set(drawn)) == 30
     assert {side for side, _ in drawn} == {"train", "eval"}
 
@@ -473,7 +474,7 @@ def test_a_clip_that_cannot_be_used_is_stood_in_for_where_there_is_no_time_to_fi
 ):
     (tmp_path / "broken.wav").write_bytes(b"no audio")
     write_table(table, [*read_table(table), *2 * [{"path": "broken.wav", "label": "tom", "split": "train"}]])
-    monkeypatch.setattr(dry_run, "choose_rows", lambda *_: [("train", 0), ("train", 60), ("eval", 0)])
+    monkeypatch.setattr(audio_clips, "drawn_places", lambda *_: [("train", 0), ("train", 60), ("eval", 0)])
     monkeypatch.setattr(dry_run, "seconds_to_read", lambda *_: 1.0)
     seen = decoded_in_preparing(monkeypatch)
     assert main([recipe, "--dry_run", "--skip_bad_audio", "--normalization_clips", "0"]) == 0

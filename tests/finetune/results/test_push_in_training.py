@@ -19,8 +19,10 @@ from huggingface_hub import ModelCard
 from transformers import TrainerState, TrainingArguments
 
 from finetune.arguments.command_line import parse_arguments
-from finetune.results.pushing import NOT_PUSHED, NotPushedError, check_push, push_finished_run, write_trainer_card
+from finetune.results.pushing import NOT_PUSHED, NotPushedError, push_finished_run
 from finetune.run_finetune import main
+from finetune.training.push_checks import check_push
+from finetune.training.trainer_card import write_trainer_card
 from model_card.push_to_hub import PushError
 from model_card.render import render_model_card
 from model_card.run_summary import write_run_summary

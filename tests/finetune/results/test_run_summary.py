@@ -4,6 +4,7 @@ import datasets
 import pytest
 
 from finetune.arguments.groups import DataArguments
+from finetune.clip_sets.audio_clips import AudioClips
 from finetune.results.summary_sections import data_section
 
 
@@ -27,5 +28,5 @@ def test_a_folder_with_dots_in_its_name_keeps_all_of_it(tmp_path, monkeypatch, g
     path.touch() if is_file else path.mkdir(exist_ok=True)
     features = datasets.Features({"label": datasets.ClassLabel(names=["a", "b"])})
     split = datasets.Dataset.from_dict({"label": [0, 1]}, features=features)
-    section = data_section(DataArguments(dataset_name=given), datasets.DatasetDict(train=split), "as given")
+    section = data_section(DataArguments(dataset_name=given), {"train": AudioClips(split)}, "as given")
     assert (section["name"], section["hub_id"]) == (name, None)

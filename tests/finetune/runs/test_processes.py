@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 
 from finetune import run_finetune
 from finetune.arguments.groups import ASTTrainingArguments, DataArguments
-from finetune.clip_sets.augmentation import Augmentation
+from finetune.augmentations.augmentation import Augmentation
 from finetune.clip_sets.collator import ASTDataCollator
 from finetune.clip_sets.sampling import EpochSampler, class_balanced_weights
 from finetune.clip_sets.waveforms import ASTDataset
@@ -34,6 +34,7 @@ from finetune.sources.splits import load_splits
 from finetune.training.run_folder import checkpoints_in
 from finetune.training.trainer import ASTTrainer
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.audio import AudioReader
 
 SETTINGS = {
     "dataset_name": "finetune/sample_data/drums",
@@ -199,7 +200,7 @@ class RecordedClips(ASTDataset):
 def recorded_clips() -> RecordedClips:
     splits, _ = load_splits(DataArguments(dataset_name="finetune/sample_data/drums"), seed=0)
     augmentation = Augmentation(mixup_probability=0.5, max_time_mask=8, noise_strength=0.1)
-    clips = RecordedClips(splits["train"].select(range(0, 352, 16)), 16_000, 5_200, augmentation)
+    clips = RecordedClips(splits["train"].select(range(0, 352, 16)), AudioReader(), 5_200, augmentation)
     clips.asked_for = []
     return clips
 

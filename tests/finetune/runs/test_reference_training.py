@@ -23,7 +23,7 @@ from finetune.training.trainer import ASTTrainer
 from finetune.training.weight_averaging import average_weights
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import AudioReader
-from modeling_ast.features.log_mel import num_samples
+from modeling_ast.features.kaldi import num_samples
 
 REFERENCE = Path(__file__).parents[2] / "reference"
 DRUMS = Path(__file__).parents[3] / "finetune" / "sample_data" / "drums"

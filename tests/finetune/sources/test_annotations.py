@@ -9,7 +9,8 @@ import pytest
 import soundfile
 
 from finetune.arguments.groups import DataArguments
-from finetune.clip_sets.split_checks import check_splits
+from finetune.clip_sets.audio_clips import check_splits
+from finetune.clip_sets.clip_datasets import clip_sets
 from finetune.clip_sets.waveforms import ASTDataset
 from finetune.runs.training_run import prepare_data
 from finetune.sources.data_errors import DataError
@@ -151,7 +152,7 @@ def test_the_column_of_the_audio_keeps_the_rows_of_a_file_together(votes, name, 
     splits, words = load(path, group_column_name=column, **fields)
     assert {side: len(split) for side, split in splits.items()} == {"train": 9, "eval": 3}
     assert f"the column {column!r} kept together" in words
-    check_splits(splits, DataArguments(dataset_name=str(path)), AudioReader(), 1600)
+    check_splits(clip_sets(splits), DataArguments(dataset_name=str(path)), AudioReader(), 1600)
 
 
 def test_a_group_column_of_lists_is_refused_in_words(folder):
@@ -193,7 +194,7 @@ def test_a_split_with_a_file_on_both_sides_is_refused_with_what_to_type(votes, f
     frame.to_csv(folder / "clips.csv", index=False)
     splits, _ = load(folder / "clips.csv")
     with pytest.raises(DataError, match="--group_column_name audio .* or --join_annotations .*--drop_duplicate_audio"):
-        check_splits(splits, DataArguments(dataset_name="x"), AudioReader(), 1600)
+        check_splits(clip_sets(splits), DataArguments(dataset_name="x"), AudioReader(), 1600)
 
 
 def test_only_known_ways_to_join():

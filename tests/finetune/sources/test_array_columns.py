@@ -15,8 +15,8 @@ from finetune.clip_sets.streaming import load_streams
 from finetune.clip_sets.waveforms import hear_clip
 from finetune.failures.input_errors import InputError
 from finetune.fine_tuning import fine_tune
+from finetune.sources.clips import clips_of_dataset, load_clips
 from finetune.sources.data_errors import DataError
-from finetune.sources.splits import clips_of_dataset, load_clips
 from modeling_ast.audio import AudioReader
 
 TINY = {

@@ -17,17 +17,18 @@ import finetune
 from finetune import fine_tuning
 from finetune.arguments.command_line import parse_arguments
 from finetune.arguments.groups import DataArguments
-from finetune.clip_sets.split_checks import check_splits
+from finetune.clip_sets.audio_clips import check_splits
+from finetune.clip_sets.clip_datasets import clip_set, clip_sets
 from finetune.clip_sets.streaming import load_streams
 from finetune.failures.input_errors import InputError
 from finetune.fine_tuning import fine_tune
-from finetune.results.summary_sections import digest_of_clips
 from finetune.run_finetune import main
 from finetune.runs.training_run import prepare_data
 from finetune.sources import audio_columns
+from finetune.sources.clips import load_clips
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import label_names
-from finetune.sources.splits import load_clips, load_folds, load_splits
+from finetune.sources.splits import load_folds, load_splits
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioReader
 
@@ -508,12 +509,12 @@ def test_a_file_that_many_rows_name_is_looked_at_once(rows, tmp_path, opened):
     data = DataArguments(dataset_name=str(tmp_path / "clips.csv"))
     splits, _ = load_splits(data, seed=0)
     assert len(splits["train"]) == 36 * 40
-    check_splits(splits, data, AudioReader(), 16_000)
+    check_splits(clip_sets(splits), data, AudioReader(), 16_000)
     assert sorted(opened["size"]) == sorted(rows["audio"])
     # All are of one size, and none is read through as their beginnings differ.
     assert sorted(path for path in opened["open"] if path.endswith(".wav")) == sorted(rows["audio"])
     opened["size"].clear()
-    digest_of_clips(splits["train"])
+    clip_set(splits["train"]).digest()
     assert len(opened["size"]) == 36
 
 
@@ -531,10 +532,10 @@ def test_files_alike_in_size_and_beginning_are_read_through(tmp_path):
         data = DataArguments(dataset_name=str(tmp_path / f"{table}.csv"))
         splits, _ = load_splits(data, seed=0)
         if table == "few":
-            check_splits(splits, data, AudioReader(), 16_000)
+            check_splits(clip_sets(splits), data, AudioReader(), 16_000)
             continue
         with pytest.raises(DataError, match=r"1 clip\(s\) are in the training and .*b.wav = .*c.wav"):
-            check_splits(splits, data, AudioReader(), 16_000)
+            check_splits(clip_sets(splits), data, AudioReader(), 16_000)
 
 
 def test_bytes_are_compared_as_files_are(tmp_path):
@@ -554,4 +555,4 @@ def test_bytes_are_compared_as_files_are(tmp_path):
     data = DataArguments(dataset_name=str(tmp_path / "clips.parquet"))
     splits, _ = load_splits(data, seed=0)
     with pytest.raises(DataError, match=r"1 clip\(s\) are in the training and in the scored split"):
-        check_splits(splits, data, AudioReader(), 16_000)
+        check_splits(clip_sets(splits), data, AudioReader(), 16_000)

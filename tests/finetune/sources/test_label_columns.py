@@ -13,18 +13,19 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 
 from finetune import run_evaluate
 from finetune.arguments.groups import DataArguments
-from finetune.clip_sets.augmentation import Augmentation
-from finetune.clip_sets.clip_datasets import clip_dataset
+from finetune.augmentations.augmentation import Augmentation
+from finetune.clip_sets.audio_clips import check_splits
+from finetune.clip_sets.clip_datasets import clip_dataset, clip_set, clip_sets
 from finetune.clip_sets.collator import ASTDataCollator
-from finetune.clip_sets.split_checks import check_splits
 from finetune.clip_sets.streaming import load_streams
 from finetune.clip_sets.waveforms import ASTDataset
-from finetune.results.summary_sections import data_section, digest_of_clips
+from finetune.results.summary_sections import data_section
 from finetune.run_finetune import main
 from finetune.scores.metrics import mean_loss
+from finetune.sources.clips import clips_of_dataset
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import has_soft_labels, is_multi_label, label_lists, label_names
-from finetune.sources.splits import clips_of_dataset, load_splits, split_clips
+from finetune.sources.splits import load_splits, split_clips
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioReader
 
@@ -171,9 +172,9 @@ def test_labels_of_which_none_counts_are_learned_by_their_shares(table):
         splits, _ = load_splits(data, seed=0)
         if alike:
             with pytest.raises(DataError, match="All training clips have the same labels"):
-                check_splits(splits, data, AudioReader(), 1600)
+                check_splits(clip_sets(splits), data, AudioReader(), 1600)
         else:
-            _, notes = check_splits(splits, data, AudioReader(), 1600)
+            _, notes = check_splits(clip_sets(splits), data, AudioReader(), 1600)
             assert "in counts and scores a clip has a label from a share of 0.5 on" in "; ".join(notes)
 
 
@@ -182,7 +183,7 @@ def test_mixup_mixes_shares(table):
     clips = ASTDataset(splits["train"], AudioReader(), 1600, Augmentation(mixup_probability=1.0), seed=1)
     for index in range(5):
         item = clips[0, index]
-        weight, partner = item["draws"].mixing_weight, item["draws"].partner
+        weight, partner = (item["draws"]["mixup"][name] for name in ("weight", "partner"))
         expected = weight * SOFT[index] + (1 - weight) * SOFT[partner]
         np.testing.assert_allclose(item["label"], expected, rtol=1e-6)
 
@@ -204,7 +205,7 @@ def test_finished_features_have_soft_labels_too(table, tmp_path):
     clips = clip_dataset(splits["train"], ASTFeatureExtractor(max_length=32))
     np.testing.assert_allclose(targets(clips), SOFT[:5].astype(np.float32))
     other, _ = load_splits(arguments(path, features_column_name="mel", label_columns=LABELS[:2]), seed=0)
-    assert digest_of_clips(splits["train"]) != digest_of_clips(other["train"])
+    assert clip_set(splits["train"]).digest() != clip_set(other["train"]).digest()
 
 
 def test_a_column_that_is_called_like_that_of_shares_is_none(table):
@@ -217,7 +218,7 @@ def test_a_run_with_other_shares_is_another_run(table):
     for shares in (SOFT, np.where(SOFT == 0.6, 0.55, SOFT)):
         splits, _ = load_splits(arguments(table(shares)), seed=0)
         streams, _ = load_streams(arguments(table(shares)))
-        digests.append({*map(digest_of_clips, splits.values()), *map(digest_of_clips, streams.values())})
+        digests.append({clip_set(split).digest() for split in (*splits.values(), *streams.values())})
     assert not digests[0] & digests[1]
 
 
@@ -263,4 +264,4 @@ def test_soft_labels_are_trained_on_scored_and_published(table, tmp_path, monkey
 def test_hard_labels_say_nothing_of_shares(table):
     data = arguments(table(HARD))
     splits, method = load_splits(data, seed=0)
-    assert "share_that_counts" not in data_section(data, splits, method)
+    assert "share_that_counts" not in data_section(data, clip_sets(splits), method)

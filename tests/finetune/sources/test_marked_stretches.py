@@ -72,7 +72,7 @@ def test_tables_of_stretches_are_refused_by_name(tmp_path, frame, form, streamin
         load(DataArguments(dataset_name=str(path)))
     splits, _ = load(DataArguments(dataset_name=str(path), ignore_columns=["start", "end"]))
     assert {side: len(split) for side, split in splits.items()} == {"train": 4, "eval": 4}
-    assert not {"start", "end"} & set(splits["train"].column_names)
+    assert not {"start", "end"} & set(splits["train"].features)
     with pytest.raises(DataError, match="ignore_columns='strt' is not in the data set; it has .*'start'"):
         load(DataArguments(dataset_name=str(path), ignore_columns=["strt", "end"]))
 

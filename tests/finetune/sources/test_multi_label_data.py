@@ -14,9 +14,11 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from conversion.label_files import read_labels
 from conversion.original_datasets import ORIGINAL_DATASETS
 from finetune.arguments.groups import DataArguments
-from finetune.clip_sets.augmentation import Augmentation, mix_waveforms
+from finetune.augmentations.augmentation import Augmentation
+from finetune.augmentations.mixup import mix_waveforms
+from finetune.clip_sets.audio_clips import check_splits
+from finetune.clip_sets.clip_datasets import clip_sets
 from finetune.clip_sets.collator import ASTDataCollator
-from finetune.clip_sets.split_checks import check_splits
 from finetune.clip_sets.waveforms import ASTDataset
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import is_multi_label, label_lists, label_names, parse_labels, read_label_csv
@@ -74,8 +76,8 @@ def write_original(path, labels, key="data", **changes):
 def load(source, **fields):
     data = DataArguments(dataset_name=str(source), **fields)
     splits, method = load_splits(data, seed=0)
-    splits, notes = check_splits(splits, data, AudioReader(), 16_000)
-    return splits, "; ".join([method, *notes])
+    splits, notes = check_splits(clip_sets(splits), data, AudioReader(), 16_000)
+    return {side: split.rows for side, split in splits.items()}, "; ".join([method, *notes])
 
 
 def in_one(splits):
@@ -444,11 +446,12 @@ def test_mixup_adds_both_clips_targets_by_their_share(splits, single_label_split
     partners = set()
     for index in range(7):
         item, draws = dataset[2, index], augmentation.draw(5, 2, index, 7)
-        weight, one, other = draws.mixing_weight, clean[index], clean[draws.partner]
+        weight, partner = draws["mixup"]["weight"], draws["mixup"]["partner"]
+        one, other = clean[index], clean[partner]
         np.testing.assert_allclose(item["label"], weight * one["label"] + (1 - weight) * other["label"], rtol=1e-6)
         assert item["label"].dtype == np.float32
         np.testing.assert_array_equal(item["waveform"], mix_waveforms(one["waveform"], other["waveform"], weight))
-        partners.add(draws.partner)
+        partners.add(partner)
     assert len(partners) > 2
 
 
@@ -462,9 +465,11 @@ def test_another_visit_of_a_clip_in_an_epoch_is_drawn_anew(splits):
     dataset = ASTDataset(splits["train"], AudioReader(), 16_000, augmentation, seed=5)
     first, same, second = dataset[1, 3], dataset[1, 3, 0], dataset[1, 3, 1]
     np.testing.assert_array_equal(first["waveform"], same["waveform"])
-    np.testing.assert_array_equal(first["draws"].masks, same["draws"].masks)
-    assert not np.array_equal(first["draws"].masks, second["draws"].masks)
-    np.testing.assert_array_equal(second["draws"].masks, augmentation.draw(5, 1, 3, 7, visit=1).masks)
+    np.testing.assert_array_equal(first["draws"]["masks"]["spans"], same["draws"]["masks"]["spans"])
+    assert not np.array_equal(first["draws"]["masks"]["spans"], second["draws"]["masks"]["spans"])
+    np.testing.assert_array_equal(
+        second["draws"]["masks"]["spans"], augmentation.draw(5, 1, 3, 7, visit=1)["masks"]["spans"]
+    )
 
 
 def test_batches_of_multi_label_clips(splits):

@@ -12,13 +12,14 @@ import soundfile
 from datasets.data_files import SPLIT_KEYWORDS
 
 from finetune import fine_tuning
+from finetune.arguments.data_arguments import SIDES
 from finetune.arguments.groups import DataArguments
 from finetune.clip_sets.streaming import load_streams
 from finetune.fine_tuning import fine_tune
 from finetune.run_evaluate import ClipArguments, load_scored_clips
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import label_names
-from finetune.sources.split_names import SIDES, side_of
+from finetune.sources.split_names import side_of
 from finetune.sources.splits import load_folds, load_splits
 
 LABELS = ["cat", "dog"]
@@ -327,7 +328,7 @@ def test_folds_take_the_clips_of_all_folders(tree):
 def test_ast_evaluate_finds_the_split_by_the_same_names(tree, split, words):
     clips, said = load_scored_clips(ClipArguments(dataset_name=str(tree("Training", "Testing", "dev"))), split, LABELS)
     assert said == f"the split {words!r}"
-    assert Counter(Path(clip["path"]).parts[-3] for clip in clips["audio"]) == {words: 6}
+    assert Counter(Path(name).parts[-3] for name in clips.names()) == {words: 6}
 
 
 def test_ast_evaluate_takes_the_dev_of_dev_and_eval_for_what_was_trained_on(tree):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import Trainer, TrainingArguments
 
 from finetune.arguments.groups import ASTTrainingArguments, DataArguments
-from finetune.clip_sets.augmentation import Augmentation
+from finetune.augmentations.augmentation import Augmentation
 from finetune.clip_sets.collator import ASTDataCollator, model_inputs
 from finetune.clip_sets.waveforms import ASTDataset
 from finetune.sources.splits import load_splits
@@ -208,10 +208,7 @@ def test_the_original_length_is_rolled_and_masked_as_a_whole(splits):
         "waveforms": torch.from_numpy(clip)[None],
         "lengths": torch.tensor([len(clip)]),
         "labels": torch.tensor([0]),
-        "masks": torch.zeros(1, 4),
-        "noise_strengths": torch.zeros(1),
-        "noise_seeds": [0],
-        "rolls": torch.tensor([5]),
+        "draws": {"noise_and_roll": {"roll": torch.tensor([5])}},
         "is_padded": False,
     }
     extractor = ASTFeatureExtractor(max_length=40)
@@ -234,7 +231,7 @@ def test_batches_of_one_length_need_no_mask(splits):
 @pytest.mark.parametrize("strategy", ["random", "group_by_length"])
 def test_grouping_by_length_pads_less_and_visits_every_clip(build, splits, strategy):
     trainer = build(train_sampling_strategy=strategy)
-    lengths = trainer.train_dataset.lengths()
+    lengths = 16_000 * trainer.train_dataset.lengths()
     assert lengths.tolist() == [len(trainer.train_dataset[index]["waveform"]) for index in range(len(lengths))]
     order = [index for _, index in trainer._get_train_sampler()]
     assert sorted(order) == list(range(len(lengths)))

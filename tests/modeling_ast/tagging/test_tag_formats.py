@@ -104,3 +104,4 @@ def test_names_keep_what_breaks_no_line():
 
 def test_formats_with_a_file_each_hold_segments():
     assert {name for name, row in FORMATS.items() if row.label_file_suffix} == {"audacity", "raven"}
+    assert {name for name, row in FORMATS.items() if row.needs_timeline} == {"audacity", "raven"}

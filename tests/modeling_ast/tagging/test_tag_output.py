@@ -9,10 +9,12 @@ import pytest
 import soundfile
 from safetensors.torch import load_file, save_file
 from special_paths import WORDS, make_special, never_waits
-from test_tagging import LABELS, noise, save_checkpoint
+from tagged_models import LABELS, noise, save_checkpoint
 
 from modeling_ast import run_tagging
 from modeling_ast.system.run_lock import hold_lock
+from modeling_ast.tagging import formats
+from modeling_ast.tagging.formats import TagFormat
 from modeling_ast.tagging.tagger import AudioTagger
 from modeling_ast.tagging.unfinished import states_of, unfinished_path
 
@@ -286,6 +288,61 @@ def test_label_files_of_an_interrupted_run_stay(tag, clips, tmp_path, interrupt_
     assert [(output / name).read_bytes() for name in names[1:]] == [
         (tmp_path / "whole" / name).read_bytes() for name in names[1:]
     ]
+
+
+# Formats from outside
+
+
+def rttm_lines(result):
+    """Rich Transcription Time Marked files: a line for each segment, of all recordings in one file."""
+    for segment in result.segments:
+        length = segment.end - segment.start
+        yield f"SPEAKER {result.file} 1 {segment.start:.2f} {length:.2f} <NA> <NA> {segment.label} {segment.score:.2f} <NA>"
+
+
+def tsv_lines(result):
+    for tag in result.labels:
+        yield f"{tag.label}\t{tag.score:.4f}"
+
+
+@pytest.mark.parametrize(
+    ("row", "timeline"),
+    [
+        (TagFormat(rttm_lines, needs_timeline=True), True),
+        (TagFormat(tsv_lines, lambda timeline: f"label\tscore {timeline}", ".tsv", opens_in_spreadsheets=True), False),
+    ],
+    ids=["all in one file", "a file each"],
+)
+def test_a_format_is_one_row_of_the_table(tag, clips, tmp_path, interrupt_after, monkeypatch, capsys, row, timeline):
+    monkeypatch.setitem(formats.FORMATS, "mine", row)
+    arguments = (clips, "--format", "mine", "--output")
+    assert tag(*arguments, tmp_path / "whole")[0] == 1, "as one of the clips is empty"
+    interrupt_after(5)
+    assert tag(*arguments, tmp_path / "tags")[0] == 130
+    heard = interrupt_after(None)
+    tag(*arguments, tmp_path / "tags")
+    assert heard == [f"{number}.wav" for number in range(3, 10)], "all but the first whole group"
+
+    whole, resumed = (
+        sorted(path.rglob("*")) if path.is_dir() else [path] for path in (tmp_path / "whole", tmp_path / "tags")
+    )
+    assert [path.read_bytes() for path in whole] == [path.read_bytes() for path in resumed]
+    lines = [path.read_text().splitlines() for path in whole]
+    if timeline:
+        assert {line.split()[1] for line in lines[0]} <= {str(clip) for clip in clips.iterdir()}
+        assert {line.split()[7] for line in lines[0]} <= set(LABELS)
+    else:
+        assert [path.name for path in whole] == [f"{number}.tsv" for number in range(10) if number != 4]
+        assert {len(of_file) for of_file in lines} == {4}, "the header and three labels"
+        assert {of_file[0] for of_file in lines} == {"label\tscore False"}
+
+    safe = (*arguments, tmp_path / "safe", "--spreadsheet_safe")
+    if row.opens_in_spreadsheets:
+        assert tag(*safe)[0] == 1
+    else:
+        with pytest.raises(SystemExit):
+            tag(*safe)
+        assert "--spreadsheet_safe is about CSV files. Add --format csv, or leave it out." in capsys.readouterr().err
 
 
 # Places that cannot be written to

@@ -1,6 +1,6 @@
 """Augmentation: drawn by (seed, epoch, clip), masks as torchaudio's, mixup by the original's rule, speed by the sine."""
 
-from dataclasses import asdict, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -10,17 +10,44 @@ from scipy import stats
 from torch.nn import functional as F
 
 from finetune.arguments.groups import AugmentationArguments
-from finetune.clip_sets.augmentation import Augmentation, change_speed, mix_waveforms
+from finetune.augmentations.augmentation import AUGMENTATIONS, Augmentation
+from finetune.augmentations.masks import Masks
+from finetune.augmentations.mixup import mix_waveforms
+from finetune.augmentations.noise_and_roll import NoiseAndRoll
+from finetune.augmentations.speed_change import change_speed
 from modeling_ast import ASTConfig, ASTForAudioClassification
 
-EVERYTHING = Augmentation(
-    mixup_probability=0.5, max_frequency_mask=24, max_time_mask=40, noise_strength=0.1, max_roll=10
-)
+STRENGTHS = {
+    "mixup_probability": 0.5, "max_frequency_mask": 24, "max_time_mask": 40, "noise_strength": 0.1, "max_roll": 10,
+}  # fmt: skip
+EVERYTHING = Augmentation(**STRENGTHS)
+# From the code before an augmentation was a class of its own: partner, weight, the four shares of the masks, strength, roll
+# and seed of the noise, speed and gain, for seed, epoch, clip and visit. Runs that are resumed go on with these.
+DRAWN_BEFORE = {
+    (0, 0, 0, 0): (
+        (109, 0.9874167587156745),
+        [0.29849112033843994, 0.3348829746246338, 0.6001005172729492, 0.8131892681121826],
+        (0.0187901072204113, 4, 508637860470673231),
+        (1.13, 1.844308905637054),
+    ),
+    (3, 4, 5, 0): (
+        (None, 0.23915052688366142),
+        [0.15524041652679443, 0.27029627561569214, 0.6071975231170654, 0.5681760311126709],
+        (0.08013731241226196, 7, 4501630371277926696),
+        (1.02, 1.1688043936402943),
+    ),
+    (3, 4, 5, 2): (
+        (10, 0.07120894520072965),
+        [0.10067421197891235, 0.430031955242157, 0.9900374412536621, 0.5611030459403992],
+        (0.029672589153051376, -10, 8277741192309162351),
+        (0.87, 0.9643675964629961),
+    ),
+}
 
 
 def draw(seed=0, epoch=0, index=0, visit=0, augmentation=EVERYTHING):
-    draws = augmentation.draw(seed, epoch, index, 1000, visit)
-    return vars(draws) | {"masks": draws.masks.tolist()}
+    values = augmentation.draw(seed, epoch, index, 1000, visit).values
+    return values | {"masks": values["masks"]["spans"].tolist()}
 
 
 def test_draws_are_a_function_of_seed_epoch_and_clip():
@@ -33,49 +60,60 @@ def test_draws_are_a_function_of_seed_epoch_and_clip():
     assert first["masks"] != draw(4, 4, 5)["masks"] != draw(3, 5, 5)["masks"] != draw(3, 4, 6)["masks"]
 
 
-def test_a_first_visit_draws_what_it_always_drew():
-    drawn = draw(0, 0, 0)  # the numbers before there were visits and speeds: resumed runs go on with these
-    assert drawn["partner"] == 109
-    assert drawn["mixing_weight"] == pytest.approx(0.33957882862706035, rel=1e-12)
-    assert drawn["masks"] == pytest.approx([0.2984911203, 0.9928585887, 0.1879010200, 0.8802279234], rel=1e-6)
-    assert drawn["noise_strength"] == pytest.approx(0.02749693679060381, rel=1e-12)
-    assert (drawn["roll"], drawn["noise_seed"], drawn["speed"]) == (-9, 6063749285508670692, 1.0)
+@pytest.mark.parametrize("key", DRAWN_BEFORE, ids=str)
+def test_the_draws_are_those_of_the_code_before(key):
+    augmentation = Augmentation(**STRENGTHS | {"mixup_alpha": 0.5, "max_speed_change": 0.2, "max_gain_db": 6})
+    (seed, epoch, index, visit), (mixup, masks, noise_and_roll, (speed, gain)) = key, DRAWN_BEFORE[key]
+    drawn = draw(seed, epoch, index, visit, augmentation)
+    assert tuple(drawn["mixup"].values()) == mixup
+    assert drawn["masks"] == masks
+    assert tuple(drawn["noise_and_roll"].values()) == noise_and_roll
+    assert (drawn["speed_change"], drawn["gain"]) == ({"factor": speed}, {"factor": pytest.approx(gain, rel=1e-12)})
 
 
 def test_each_visit_of_an_epoch_draws_its_own_numbers():
-    faster = replace(EVERYTHING, max_speed_change=0.5)
-    for name in ("masks", "noise_seed", "mixing_weight", "noise_strength"):
-        values = [str(draw(0, 0, 7, visit)[name]) for visit in range(50)]
-        assert len(set(values)) == 50, name
-    assert len({draw(0, 0, 7, visit, faster)["speed"] for visit in range(50)}) > 20
+    faster = Augmentation(**STRENGTHS, max_speed_change=0.5)
+    drawn = [draw(0, 0, 7, visit, faster) for visit in range(50)]
+    for name, value in (("mixup", "weight"), ("noise_and_roll", "seed"), ("noise_and_roll", "strength")):
+        assert len({one[name][value] for one in drawn}) == 50, name
+    assert len({str(one["masks"]) for one in drawn}) == 50
+    assert len({one["speed_change"]["factor"] for one in drawn}) > 20
     assert draw(0, 0, 7, visit=3) == draw(0, 0, 7, visit=3)
 
 
-def test_a_change_of_speed_leaves_the_other_draws_as_they_are():
-    changed = draw(3, 4, 5, augmentation=replace(EVERYTHING, max_speed_change=0.1))
-    assert changed["speed"] != 1
-    assert changed | {"speed": 1.0} == draw(3, 4, 5)
+def test_turning_an_augmentation_on_leaves_the_other_draws_as_they_are():
+    everything = draw(3, 4, 5, augmentation=Augmentation(**STRENGTHS | {"max_speed_change": 0.1, "max_gain_db": 3}))
+    nothing = draw(3, 4, 5, augmentation=Augmentation())
+    assert everything["speed_change"] != nothing["speed_change"] == {"factor": 1.0}
+    assert everything["gain"] != nothing["gain"] == {"factor": 1.0}
+    assert everything["masks"] == nothing["masks"]
+    assert everything["mixup"]["weight"] == nothing["mixup"]["weight"]
 
 
 def test_draws_have_the_original_distributions():
     draws = [EVERYTHING.draw(0, epoch, index, 1000) for epoch in range(10) for index in range(200)]
-    mixed = [one for one in draws if one.partner is not None]
+    mixed = [one["mixup"] for one in draws if one.partners]
     assert len(mixed) / len(draws) == pytest.approx(0.5, abs=0.04)  # 4 standard deviations of 2000 draws
-    assert np.mean([one.mixing_weight for one in mixed]) == pytest.approx(0.5, abs=0.02)
-    assert np.std([one.mixing_weight for one in mixed]) == pytest.approx((1 / 84) ** 0.5, abs=0.02)  # Beta(10, 10)
-    assert {one.roll for one in draws} == set(range(-10, 10))
-    assert 0 <= min(one.noise_strength for one in draws) < 0.01 < 0.09 < max(one.noise_strength for one in draws) < 0.1
-    assert 0 <= min(one.partner for one in mixed) < 30 < 970 < max(one.partner for one in mixed) < 1000
+    assert np.mean([one["weight"] for one in mixed]) == pytest.approx(0.5, abs=0.02)
+    assert np.std([one["weight"] for one in mixed]) == pytest.approx((1 / 84) ** 0.5, abs=0.02)  # Beta(10, 10)
+    assert {int(one["noise_and_roll"]["roll"]) for one in draws} == set(range(-10, 10))
+    strengths = [one["noise_and_roll"]["strength"] for one in draws]
+    assert 0 <= min(strengths) < 0.01 < 0.09 < max(strengths) < 0.1
+    assert 0 <= min(one["partner"] for one in mixed) < 30 < 970 < max(one["partner"] for one in mixed) < 1000
 
 
 def test_mixing_weights_are_of_the_beta_distribution_and_partners_uniform():
     for alpha in (10.0, 0.5):
         augmentation = Augmentation(mixup_probability=1.0, mixup_alpha=alpha)
-        draws = [augmentation.draw(0, 0, index, 50) for index in range(3000)]
-        weights = [one.mixing_weight for one in draws]
+        drawn = [augmentation.draw(0, 0, index, 50)["mixup"] for index in range(3000)]
+        weights = [one["weight"] for one in drawn]
         assert stats.kstest(weights, stats.beta(alpha, alpha).cdf).pvalue > 1e-3
         assert np.var(weights) == pytest.approx(stats.beta(alpha, alpha).var(), rel=0.1)
-        assert stats.chisquare(np.bincount([one.partner for one in draws], minlength=50)).pvalue > 1e-3
+        assert stats.chisquare(np.bincount([one["partner"] for one in drawn], minlength=50)).pvalue > 1e-3
+
+
+def mask(features, frames, spans, **strengths):
+    return Masks(**strengths).change_log_mel(features, frames, {"spans": spans})
 
 
 @pytest.mark.parametrize(
@@ -86,8 +124,8 @@ def test_mixing_weights_are_of_the_beta_distribution_and_partners_uniform():
     ],
 )
 def test_masks_have_the_distribution_of_torchaudios_transforms(transform, settings, axis):
-    draws = torch.from_numpy(np.stack([EVERYTHING.draw(0, 0, index, 9).masks for index in range(2000)]))
-    ours = Augmentation(**settings).mask(torch.ones(2000, 96, 128), torch.full((2000,), 96), draws)
+    draws = torch.from_numpy(np.stack([EVERYTHING.draw(0, 0, index, 9)["masks"]["spans"] for index in range(2000)]))
+    ours = mask(torch.ones(2000, 96, 128), torch.full((2000,), 96), draws, **settings)
     torch.manual_seed(0)
     theirs = torch.stack([transform(torch.ones(1, 128, 96))[0].T for _ in range(2000)])
     for measure in (lambda masked: masked.sum(dim=-1), lambda masked: masked.int().argmax(dim=-1)):  # width, start
@@ -98,7 +136,7 @@ def test_masks_have_the_distribution_of_torchaudios_transforms(transform, settin
 def test_masks_are_those_of_torchaudio_for_the_same_random_numbers(monkeypatch):
     features = torch.randn(64, 96, 128, generator=torch.Generator().manual_seed(0)) + 5
     draws = torch.rand(64, 4, generator=torch.Generator().manual_seed(1))
-    masked = EVERYTHING.mask(features, torch.full((64,), 96), draws)
+    masked = mask(features, torch.full((64,), 96), draws, max_frequency_mask=24, max_time_mask=40)
     for row in range(64):
         numbers = iter(draws[row])
         monkeypatch.setattr(torch, "rand", lambda *size, numbers=numbers, **_: next(numbers).reshape(size))
@@ -110,33 +148,38 @@ def test_masks_are_those_of_torchaudio_for_the_same_random_numbers(monkeypatch):
 
 def test_a_mask_wider_than_the_clip_stays_within_it():
     draws = torch.tensor([[0.0, 0.0, 0.999, 0.5], [0.0, 0.0, 0.5, 0.999]])
-    masked = Augmentation(max_time_mask=500).mask(torch.ones(2, 20, 128), torch.tensor([20, 6]), draws)
+    masked = mask(torch.ones(2, 20, 128), torch.tensor([20, 6]), draws, max_time_mask=500)
     assert 0 < masked[0].sum() < 20 * 128
     assert masked[1, :, 0].tolist() == [1, 1, 0, 0, 0, 1] + [1] * 14, "three of its six frames, none of the padding"
+
+
+def disturb(features, frames, strengths, seeds, rolls):
+    drawn = {"strength": strengths, "seed": seeds, "roll": rolls}
+    return NoiseAndRoll(noise_strength=0.1, max_roll=10).change_normalized(features, frames, drawn)
 
 
 def test_noise_and_roll():
     features = torch.arange(6.0)[None, :, None].expand(2, 6, 3).clone()
     strengths, seeds, rolls = torch.tensor([0.0, 0.1]), [1, 2], torch.tensor([2, -1])
     all_frames = torch.tensor([6, 6])
-    disturbed = EVERYTHING.disturb(features, all_frames, strengths, seeds, rolls)
+    disturbed = disturb(features, all_frames, strengths, seeds, rolls)
     assert torch.equal(disturbed[0], torch.from_numpy(np.roll(features[0].numpy(), 2, axis=0)))
     noise = disturbed[1].roll(1, 0) - features[1]
     assert 0 <= noise.min() < noise.max() < 0.1
-    alone = EVERYTHING.disturb(features[1:], all_frames[1:], strengths[1:], seeds[1:], rolls[1:])
+    alone = disturb(features[1:], all_frames[1:], strengths[1:], seeds[1:], rolls[1:])
     assert torch.equal(alone[0], disturbed[1]), "a clip's noise does not depend on its batch"
 
 
 def test_noise_is_uniform_up_to_its_strength():
     zeros, no_rolls = torch.zeros(2, 96, 128), torch.zeros(2, dtype=torch.int64)
-    noise = EVERYTHING.disturb(zeros, torch.tensor([96, 96]), torch.tensor([0.04, 0.1]), [1, 2], no_rolls)
+    noise = disturb(zeros, torch.tensor([96, 96]), torch.tensor([0.04, 0.1]), [1, 2], no_rolls)
     for row, strength in zip(noise.numpy(), (0.04, 0.1), strict=True):
         assert stats.kstest(row.ravel() / strength, "uniform").pvalue > 1e-3
 
 
 def test_padding_does_not_roll_into_the_clip():
     features = torch.arange(6.0)[None, :, None].expand(1, 6, 3).clone()
-    rolled = EVERYTHING.disturb(features, torch.tensor([4]), torch.zeros(1), [1], torch.tensor([1]))
+    rolled = disturb(features, torch.tensor([4]), torch.zeros(1), [1], torch.tensor([1]))
     assert rolled[0, :, 0].tolist() == [3, 0, 1, 2, 4, 5]
 
 
@@ -188,7 +231,7 @@ def test_the_speed_of_one_changes_nothing():
 @pytest.mark.parametrize("widest", [0.05, 0.1, 0.29])
 def test_speeds_are_uniform_hundredths_up_to_the_largest_change(widest):
     augmentation = Augmentation(max_speed_change=widest)
-    hundredths = [round(100 * augmentation.draw(0, 0, index, 9).speed) for index in range(3000)]
+    hundredths = [round(100 * augmentation.draw(0, 0, index, 9)["speed_change"]["factor"]) for index in range(3000)]
     steps = round(100 * widest)
     counts = np.bincount(hundredths, minlength=101 + steps)[100 - steps :]
     assert counts.sum() == 3000
@@ -197,9 +240,10 @@ def test_speeds_are_uniform_hundredths_up_to_the_largest_change(widest):
 
 
 def test_nothing_is_augmented_by_default():
-    assert Augmentation(**asdict(AugmentationArguments())) == Augmentation()
-    drawn = Augmentation().draw(0, 0, 0, 10)
-    assert (drawn.partner, drawn.noise_strength, drawn.roll, drawn.speed) == (None, 0.0, 0, 1.0)
+    assert AugmentationArguments().augmentation().active == ()
+    assert [item.name for item in fields(AugmentationArguments)] == [
+        item.name for kind in AUGMENTATIONS for item in fields(kind)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -213,5 +257,6 @@ def test_nothing_is_augmented_by_default():
     ],
 )
 def test_impossible_strengths_are_refused(settings, message):
-    with pytest.raises(ValueError, match=message):
-        Augmentation(**settings)
+    for make in (Augmentation, AugmentationArguments):
+        with pytest.raises(ValueError, match=message):
+            make(**settings)

@@ -1,0 +1,273 @@
+"""All augmentations of a run: the table of their classes, the random numbers of a clip, and the walk through the stages.
+
+Source: Gong et al. 2021, the released data loader, whose three augmentations come in its order; differs from it by those
+that it does not have. Every draw is a function of (seed, epoch, index of the clip, how often it came in this epoch), never
+of a global generator, so that resuming and the number of workers or processes change nothing. Numbers are drawn and
+waveforms changed where the clip is read; what touches every value of a spectrogram is applied to the whole batch on the
+training device.
+"""
+
+from collections.abc import Sequence
+from dataclasses import Field, dataclass, field, fields, make_dataclass, replace
+
+import numpy as np
+import torch
+
+from .augmentation_step import ORIGINAL_STREAM, AugmentationStep, TrainingClip
+from .gain import Gain
+from .masks import Masks
+from .mixup import Mixup
+from .noise_and_roll import NoiseAndRoll
+from .speed_change import SpeedChange
+
+# In the order in which they are applied. A new one needs no more than its class and its place here: flags, recipes, data
+# sets, batches, the trainer and the run summary take them from this table.
+AUGMENTATIONS: tuple[type[AugmentationStep], ...] = (SpeedChange, Mixup, Gain, Masks, NoiseAndRoll)
+
+
+def argument_fields(kinds: Sequence[type[AugmentationStep]]) -> list[tuple[str, type, Field]]:
+    """The fields of augmentations, to make one group of arguments of.
+
+    Args:
+        kinds (sequence of `type`): subclasses of [`AugmentationStep`].
+
+    Returns:
+        Name, type and default with help text of each field, as `dataclasses.make_dataclass` takes them.
+    """
+    return [
+        (item.name, item.type, field(default=item.default, metadata=item.metadata))
+        for kind in kinds
+        for item in fields(kind)
+    ]
+
+
+AugmentationFields = make_dataclass("AugmentationFields", argument_fields(AUGMENTATIONS))
+AugmentationFields.__doc__ = "The fields of all augmentations of the table."
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one visit to a clip; see [`Augmentation.draw`].
+
+    Args:
+        key (`tuple[int, int, int]`): epoch, index of the clip and visit: with these the clip can be asked for again.
+        values (`dict[str, dict]`): by the name of each augmentation what it drew; see [`AugmentationStep.draw`].
+    """
+
+    key: tuple[int, int, int]
+    values: dict[str, dict]
+
+    def __getitem__(self, name: str) -> dict:
+        return self.values[name]
+
+    @property
+    def partners(self) -> dict[str, int]:
+        """Places of the other clips that take part in this one, by the names of the augmentations that want them."""
+        places = {name: drawn.get("partner") for name, drawn in self.values.items()}
+        return {name: place for name, place in places.items() if place is not None}
+
+    def with_partners(self, places: dict[str, int]) -> "Draws":
+        """The same draws with other partners.
+
+        Args:
+            places (`dict[str, int]`): the places of the clips that `partners` names, in their stead.
+
+        Returns:
+            [`Draws`]: new ones.
+        """
+        changed = {name: self.values[name] | {"partner": place} for name, place in places.items()}
+        return replace(self, values=self.values | changed)
+
+
+def collate_draws(draws: list[Draws]) -> dict[str, dict[str, torch.Tensor | list]]:
+    """The draws of the clips of a batch, together.
+
+    Args:
+        draws (`list[Draws]`): of each clip.
+
+    Returns:
+        By the names of the augmentations and of their values, tensors of shape `(batch, ...)` of what NumPy drew, and
+        lists of all else; see [`AugmentationStep.draw`].
+    """
+    return {
+        name: {value: _together([of_clip[name][value] for of_clip in draws]) for value in drawn}
+        for name, drawn in draws[0].values.items()
+    }
+
+
+def _together(values: list) -> torch.Tensor | list:
+    return torch.from_numpy(np.stack(values)) if isinstance(values[0], (np.ndarray, np.generic)) else values
+
+
+class Augmentation:
+    """What is done to the training clips of a run: the augmentations of the table, and perhaps others, in their order.
+
+    The same one is given to the data set, which draws the numbers and changes waveforms, and to the trainer, which changes
+    features.
+
+    Args:
+        others ([`AugmentationStep`]): augmentations that are not in the table, applied after those of it at each stage.
+        fields: those of the augmentations in the table, by their names; what is not given stays off.
+
+    Raises:
+        TypeError: for a field that none of them has.
+        ValueError: for a strength that cannot be, and for two augmentations of one name or one stream of random numbers.
+
+    Attributes:
+        steps (`tuple[AugmentationStep, ...]`): all, in the order in which they draw.
+        active (`tuple[AugmentationStep, ...]`): those that are on, in the order in which they are applied.
+    """
+
+    def __init__(self, *others: AugmentationStep, **strengths: float):
+        given = AugmentationFields(**strengths)
+        of_table = (kind(**{item.name: getattr(given, item.name) for item in fields(kind)}) for kind in AUGMENTATIONS)
+        self.steps = (*of_table, *others)
+        self.active = tuple(step for step in self.steps if step.strengths_given)
+        _refuse_shared(self.steps)
+
+    @property
+    def label_mixing_strengths(self) -> list[str]:
+        """Names of the fields because of which labels are mixed, so that all have to be vectors; none if they are not."""
+        return [name for step in self.active if step.mixes_labels for name in step.strengths_given]
+
+    def draw(self, seed: int, epoch: int, index: int, num_clips: int, visit: int = 0) -> Draws:
+        """All random numbers for one visit to a clip in one epoch.
+
+        Args:
+            seed (`int`): seed of the run.
+            epoch (`int`): epoch, from 0.
+            index (`int`): the clip's place in the training set.
+            num_clips (`int`): how many clips a mixup partner is drawn from, uniformly: the size of the training set.
+            visit (`int`, defaults to 0): how often the clip came before in this epoch; each visit has its own numbers.
+
+        Returns:
+            [`Draws`]: of every step, those that are off too, so that turning one on leaves the numbers of others.
+        """
+        key = (seed, epoch, index, visit) if visit else (seed, epoch, index)
+        generators = {
+            stream: np.random.default_rng((stream, *key))
+            for stream in dict.fromkeys(step.stream for step in self.steps)
+        }
+        values = {step.name: step.draw(generators[step.stream], num_clips) for step in self.steps}
+        return Draws((epoch, index, visit), values)
+
+    def samples_needed(self, max_samples: int) -> int:
+        """How many samples of a clip can be among those that the model hears in training.
+
+        Args:
+            max_samples (`int`): samples that the model hears.
+
+        Returns:
+            `int`: samples, from the beginning of the clip.
+        """
+        for step in reversed(self.active):
+            max_samples = step.samples_needed(max_samples)
+        return max_samples
+
+    def refuse_without_waveforms(self):
+        """Refuse what cannot be done to finished features.
+
+        Raises:
+            ValueError: if an augmentation that is on changes waveforms.
+        """
+        given = [name for step in self.active if step.needs_waveforms for name in step.strengths_given]
+        if given:
+            raise ValueError(
+                f"{', '.join(given)} change(s) waveforms, but with features_column_name there are only finished features. "
+                f"Pass {' '.join(f'--{name} 0' for name in given)}; masks, noise and roll work."
+            )
+
+    def change_heard(self, clip: TrainingClip, draws: Draws) -> TrainingClip:
+        """Change a clip before it is cut to the model's length.
+
+        Args:
+            clip ([`TrainingClip`]): its waveform has up to `samples_needed` samples.
+            draws ([`Draws`]): of this visit.
+
+        Returns:
+            [`TrainingClip`]: the clip, perhaps of another length.
+        """
+        for step in self.active:
+            clip = step.change_heard(clip, draws[step.name])
+        return clip
+
+    def change_waveform(self, clip: TrainingClip, draws: Draws, partners: dict[str, TrainingClip]) -> TrainingClip:
+        """Change a clip that is cut to the model's length.
+
+        Args:
+            clip ([`TrainingClip`]): the clip.
+            draws ([`Draws`]): of this visit.
+            partners (`dict[str, TrainingClip]`): the clips that `draws.partners` names.
+
+        Returns:
+            [`TrainingClip`]: the clip, of the same length.
+        """
+        for step in self.active:
+            clip = step.change_waveform(clip, draws[step.name], partners.get(step.name))
+        return clip
+
+    def change_log_mel(self, features: torch.Tensor, frames: torch.Tensor, draws: dict[str, dict]) -> torch.Tensor:
+        """Change the log-mel features of a batch before they are normalised.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch, frames, mel bins)`): raw log-mel values.
+            frames (`torch.Tensor` of shape `(batch,)`): frames of each clip that may be changed, from its first.
+            draws (`dict[str, dict]`): from [`collate_draws`], on the device of the features.
+
+        Returns:
+            `torch.Tensor` of the same shape.
+
+        Raises:
+            ValueError: if an augmentation that is on was not drawn for the batch.
+        """
+        for step in self.active:
+            features = step.change_log_mel(features, frames, _drawn(step, draws))
+        return features
+
+    def change_normalized(self, features: torch.Tensor, frames: torch.Tensor, draws: dict[str, dict]) -> torch.Tensor:
+        """Change the normalised features of a batch; arguments and result as of `change_log_mel`."""
+        for step in self.active:
+            features = step.change_normalized(features, frames, _drawn(step, draws))
+        return features
+
+    def extra_inputs(
+        self, features: torch.Tensor, frames: torch.Tensor, draws: dict[str, dict]
+    ) -> dict[str, torch.Tensor]:
+        """Make what the model takes beside features and labels.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch, frames, mel bins)`): the features that the model takes.
+            frames, draws: as of `change_log_mel`.
+
+        Returns:
+            `dict[str, torch.Tensor]`: keyword arguments of the model.
+        """
+        inputs = {}
+        for step in self.active:
+            inputs |= step.extra_inputs(features, frames, _drawn(step, draws))
+        return inputs
+
+
+def _drawn(step: AugmentationStep, draws: dict[str, dict]) -> dict:
+    """What a step drew for the clips of a batch."""
+    if step.name not in draws:
+        raise ValueError(
+            f"{step.name} was not drawn for this batch, which has {', '.join(draws)}. Give the data set and the trainer the same "
+            "Augmentation."
+        )
+    return draws[step.name]
+
+
+def _refuse_shared(steps: Sequence[AugmentationStep]):
+    """Raise a `ValueError` for steps of one name, or of one stream, whose draws would depend on each other."""
+    names, streams = {}, {}
+    for step in steps:
+        kind = type(step).__name__
+        if step.name in names:
+            raise ValueError(f"{names[step.name]} and {kind} are both called {step.name!r}. Give one another name.")
+        if step.stream in streams and not (step.stream == ORIGINAL_STREAM and type(step) in AUGMENTATIONS):
+            raise ValueError(
+                f"{streams[step.stream]} and {kind} both draw from stream {step.stream}. Give {kind} a number of its own: "
+                f"{max(step.stream for step in steps) + 1}."
+            )
+        names[step.name] = streams[step.stream] = kind

@@ -1,0 +1,155 @@
+"""The base class of an augmentation: its flags, its random numbers, and the stages at which it can change a clip."""
+
+from dataclasses import asdict, dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+import torch
+
+# The three augmentations of the original draw from one generator, one after the other, as they always did.
+ORIGINAL_STREAM = 2
+
+
+class TrainingClip(NamedTuple):
+    """A clip on its way to the batch.
+
+    Args:
+        waveform (`np.ndarray` of shape `(samples,)`): float32, in [-1, 1] as a file has it.
+        label (`int`, `list[int]` or `np.ndarray` of shape `(labels,)`): as the data set has it; a float32 vector if an
+            augmentation that is on mixes labels.
+        sampling_rate (`int`): of the waveform, in Hz.
+    """
+
+    waveform: np.ndarray
+    label: int | list[int] | np.ndarray
+    sampling_rate: int
+
+
+@dataclass(frozen=True)
+class AugmentationStep:
+    """One augmentation. A subclass is a frozen dataclass that overrides `draw` and the stages at which it changes a clip.
+
+    Its fields are numbers from 0 on, with a default at which it is off and help text in their metadata: they become flags
+    of `ast-finetune` when the class is in the table [`AUGMENTATIONS`]. Stages come in this order: `change_heard` and
+    `change_waveform` where the clip is read, then for a whole batch on the training device `change_log_mel`,
+    `change_normalized` and `extra_inputs`. A step that is off is passed over, and none is applied to clips that are scored.
+
+    Attributes:
+        name (`str`): under which its random numbers are found.
+        stream (`int`): sets its random numbers apart from others of the same seed, epoch and clip. A new augmentation takes
+            a number that no other has, so that the draws of the others stay as they are.
+        strengths (`tuple[str, ...]`): the fields that turn it on where they are not 0.
+        mixes_labels (`bool`): whether it changes labels, which are vectors then.
+    """
+
+    name: ClassVar[str]
+    stream: ClassVar[int]
+    strengths: ClassVar[tuple[str, ...]]
+    mixes_labels: ClassVar[bool] = False
+
+    def __post_init__(self):
+        for name, value in asdict(self).items():
+            if value < 0:
+                raise ValueError(f"{name}={value} is negative. Pass 0 to turn it off.")
+
+    @property
+    def strengths_given(self) -> list[str]:
+        """Names of the fields that turn it on as they are; none if it is off."""
+        return [name for name in self.strengths if getattr(self, name)]
+
+    @property
+    def needs_waveforms(self) -> bool:
+        """Whether it changes waveforms, which clips of finished features do not have."""
+        of_waveforms = ("change_heard", "change_waveform")
+        return any(getattr(type(self), stage) is not getattr(AugmentationStep, stage) for stage in of_waveforms)
+
+    def draw(self, generator: np.random.Generator, num_clips: int) -> dict:
+        """Draw its random numbers for one visit to a clip, always equally many, whether it is on or off.
+
+        Args:
+            generator (`np.random.Generator`): that of its stream for this seed, epoch, clip and visit.
+            num_clips (`int`): how many clips there are to choose a partner from.
+
+        Returns:
+            `dict`: values by their names. In a batch, NumPy's arrays and scalars become tensors on the training device,
+            with a first dimension of clips; Python's own numbers stay with the host, in a list. `"partner"` is the place of
+            another clip that the step takes part of, or `None`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method draw.")
+
+    def samples_needed(self, max_samples: int) -> int:
+        """How many samples of a clip can be among the first `max_samples` that `change_heard` leaves.
+
+        Args:
+            max_samples (`int`): samples that are kept afterwards.
+
+        Returns:
+            `int`: samples, from the beginning of the clip.
+        """
+        return max_samples
+
+    def change_heard(self, clip: TrainingClip, drawn: dict) -> TrainingClip:
+        """Change a clip before it is cut to the model's length; a mixup partner is not changed at this stage.
+
+        Args:
+            clip ([`TrainingClip`]): its waveform has up to `samples_needed` samples.
+            drawn (`dict`): what `draw` returned for it.
+
+        Returns:
+            [`TrainingClip`]: the clip, perhaps of another length.
+        """
+        return clip
+
+    def change_waveform(self, clip: TrainingClip, drawn: dict, partner: TrainingClip | None) -> TrainingClip:
+        """Change a clip that is cut to the model's length.
+
+        Args:
+            clip ([`TrainingClip`]): the clip.
+            drawn (`dict`): what `draw` returned for it.
+            partner ([`TrainingClip`], *optional*): the other clip that was drawn, cut but not changed, its label as a
+                vector.
+
+        Returns:
+            [`TrainingClip`]: the clip, of the same length.
+        """
+        return clip
+
+    def change_log_mel(self, features: torch.Tensor, frames: torch.Tensor, drawn: dict) -> torch.Tensor:
+        """Change the log-mel features of a batch before they are normalised.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch, frames, mel bins)`): raw log-mel values.
+            frames (`torch.Tensor` of shape `(batch,)`): frames of each clip that may be changed, from its first; all of
+                them with `padding="max_length"`, as in the original, and the clip's own with `"longest"`.
+            drawn (`dict`): what `draw` returned for each clip, together.
+
+        Returns:
+            `torch.Tensor` of the same shape.
+        """
+        return features
+
+    def change_normalized(self, features: torch.Tensor, frames: torch.Tensor, drawn: dict) -> torch.Tensor:
+        """Change the normalised features of a batch.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch, frames, mel bins)`): normalised log-mel values.
+            frames (`torch.Tensor` of shape `(batch,)`): as of `change_log_mel`.
+            drawn (`dict`): likewise.
+
+        Returns:
+            `torch.Tensor` of the same shape.
+        """
+        return features
+
+    def extra_inputs(self, features: torch.Tensor, frames: torch.Tensor, drawn: dict) -> dict[str, torch.Tensor]:
+        """Make what the model takes beside features and labels, such as which patches are hidden from it.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch, frames, mel bins)`): the features that the model takes.
+            frames (`torch.Tensor` of shape `(batch,)`): as of `change_log_mel`.
+            drawn (`dict`): likewise.
+
+        Returns:
+            `dict[str, torch.Tensor]`: keyword arguments of the model, of its labels too where it replaces them.
+        """
+        return {}

@@ -1,0 +1,309 @@
+"""8-bit weights for an ONNX file, chosen by measurement.
+
+Four ways to make them are compared with the float32 file on clips: which keeps the labels, and which is the fastest here.
+8-bit files hold the matrices of the transformer as integers; the activations are rounded while it runs, with one range
+for a whole batch, so there a clip's logits depend a little on its neighbours.
+"""
+
+import itertools
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from .export_onnx import (
+    ExportError,
+    checked_onnx,
+    clip_inputs,
+    open_session,
+    producing_versions,
+    quiet_exporters,
+    run_session,
+)
+from .feature_extraction_ast import ASTFeatureExtractor
+from .modeling_ast import ASTForAudioClassification
+from .scores import problem_type_of
+from .system.atomic_files import open_atomically, temporary_folder
+from .system.processor import processor_name
+
+WEIGHT_TYPES = ("QInt8", "QUInt8")
+# The patch projection is left in float32: its 0.2 million weights are 0.2 % of a base model, their rounding made half of
+# the logits' error, and ONNX Runtime's integer convolution is slower than the float one.
+QUANTIZED_OPERATORS = ["MatMul"]
+TIMED_ROUNDS = 7
+SAME_SPEED = 0.1  # differences up to this part are noise on a machine that also does other things
+SAME_LABELS = 0.005  # likewise, of the number of clips
+
+SYNTHETIC_CLIPS = 64
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to make the weights 8-bit, and what was measured of it.
+
+    `seconds` are those of a forward pass of one clip of `max_length` frames, `speedup` and `size_ratio` compare with the
+    float32 file, `largest_difference` is of a logit to the float32 file's over all clips. `labels_kept` is on how many
+    clips the label with the highest logit stayed the same; `None` if the model is a regression.
+    """
+
+    name: str
+    weight_type: str
+    reduce_range: bool
+    num_bytes: int
+    size_ratio: float
+    seconds: float
+    speedup: float
+    largest_difference: float
+    labels_kept: int | None
+
+
+@dataclass(frozen=True)
+class QuantizationReport:
+    """What all candidates gave, on which clips and which machine; `chosen` is the name of the one that was written."""
+
+    chosen: str
+    candidates: list[Candidate]
+    num_clips: int
+    synthetic_clips: bool
+    float32_bytes: int
+    float32_seconds: float
+    float32_difference_to_pytorch: float
+    threads: int
+    processor: str
+    versions: dict[str, str]
+
+    @property
+    def chosen_candidate(self) -> Candidate:
+        """The candidate that was written."""
+        return next(candidate for candidate in self.candidates if candidate.name == self.chosen)
+
+
+def export_quantized_onnx(
+    model: ASTForAudioClassification,
+    feature_extractor: ASTFeatureExtractor,
+    path: str | Path,
+    clips: Sequence[dict[str, np.ndarray]] | None = None,
+) -> QuantizationReport:
+    """Write a model as an ONNX file with 8-bit weights: the best of four, by the rule of [`choose_candidate`].
+
+    The four are signed and unsigned weights, each over the full range and over half of it. Which is best depends on the
+    processor: one without 8-bit dot products (VNNI) may overflow where the full range is used, so export on the kind of
+    machine that the file is for. Scales are per output channel, which costs no time and rounds less.
+
+    Args:
+        model, feature_extractor: as [`export_onnx`].
+        path (`str` or `Path`): file to write or replace, together with the report at [`report_path`].
+        clips (sequence of `dict`, *optional*): what the candidates are compared on, from [`clip_inputs`] or
+            [`read_clips`]; by default the sounds of [`synthetic_clips`].
+
+    Returns:
+        [`QuantizationReport`] of all candidates.
+
+    Raises:
+        ExportError: as [`export_onnx`].
+        ValueError: if `clips` is empty.
+    """
+    synthetic = clips is None
+    if synthetic:
+        sounds = synthetic_clips(feature_extractor.sampling_rate)
+        clips = [clip_inputs(sound, feature_extractor) for sound in sounds]
+    if not clips:
+        raise ValueError("clips is empty, expected at least one. Leave it out to compare on synthetic sounds.")
+
+    path = Path(path)
+    content, difference = checked_onnx(model, feature_extractor)
+    with temporary_folder(path.name, path.parent) as folder:
+        float32 = folder / "float32.onnx"
+        float32.write_bytes(content)
+        float32_bytes = len(content)
+        del content
+        settings = list(itertools.product(WEIGHT_TYPES, (False, True)))
+        files = [_quantize(float32, *setting) for setting in settings]
+        sessions = [open_session(file) for file in (float32, *files)]
+        seconds = _time_sessions(sessions, model.config)
+        logits = _logits_of_clips(sessions, clips)  # (files, clips, labels)
+
+        candidates = []
+        for (weight_type, reduce_range), file, file_seconds, file_logits in zip(
+            settings, files, seconds[1:], logits[1:], strict=True
+        ):
+            kept = int((file_logits.argmax(axis=1) == logits[0].argmax(axis=1)).sum())
+            candidates.append(
+                Candidate(
+                    name=file.stem,
+                    weight_type=weight_type,
+                    reduce_range=reduce_range,
+                    num_bytes=file.stat().st_size,
+                    size_ratio=file.stat().st_size / float32_bytes,
+                    seconds=file_seconds,
+                    speedup=seconds[0] / file_seconds,
+                    largest_difference=float(np.abs(file_logits - logits[0]).max()),
+                    labels_kept=None if problem_type_of(model.config) == "regression" else kept,
+                )
+            )
+        chosen = choose_candidate(candidates, len(clips))
+        report = QuantizationReport(
+            chosen=chosen.name,
+            candidates=candidates,
+            num_clips=len(clips),
+            synthetic_clips=synthetic,
+            float32_bytes=float32_bytes,
+            float32_seconds=seconds[0],
+            float32_difference_to_pytorch=difference,
+            threads=torch.get_num_threads(),
+            processor=f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
+            versions=producing_versions(),
+        )
+        with (
+            open_atomically(report_path(path), "w", encoding="utf-8") as report_file,
+            open_atomically(path) as file,
+            open(files[candidates.index(chosen)], "rb") as source,
+        ):
+            json.dump(asdict(report), report_file, indent=2)
+            shutil.copyfileobj(source, file)
+    return report
+
+
+def choose_candidate(candidates: Sequence[Candidate], num_clips: int) -> Candidate:
+    """Choose the candidate that keeps the most top labels; among equals the fastest; among equally fast ones the closest.
+
+    Equal is what differs by no more than noise: half a percent of the clips, a tenth of the time. Regressions have no
+    labels, so speed comes first for them.
+
+    Args:
+        candidates (sequence of [`Candidate`]): measured on the same clips, at least one.
+        num_clips (`int`): how many clips that were.
+
+    Returns:
+        One of the candidates.
+    """
+    most = max(candidate.labels_kept or 0 for candidate in candidates)
+    faithful = [item for item in candidates if (item.labels_kept or 0) >= most - SAME_LABELS * num_clips]
+    least = min(candidate.seconds for candidate in faithful)
+    fast = [candidate for candidate in faithful if candidate.seconds <= least * (1 + SAME_SPEED)]
+    return min(fast, key=lambda candidate: candidate.largest_difference)
+
+
+def report_path(path: str | Path) -> Path:
+    """Name the file of the report about a quantized file: `drums.quantization.json` beside `drums.onnx`.
+
+    Args:
+        path (`str` or `Path`): the quantized file.
+
+    Returns:
+        `Path` of the report.
+    """
+    return Path(path).with_suffix(".quantization.json")
+
+
+def read_clips(files: Sequence[Path], feature_extractor: ASTFeatureExtractor) -> list[dict[str, np.ndarray]]:
+    """Decode audio files for [`export_quantized_onnx`]; of a file longer than the model's input, its beginning.
+
+    What of a file is not heard is logged as a warning.
+
+    Args:
+        files (sequence of `Path`): from [`find_audio_files`].
+        feature_extractor ([`ASTFeatureExtractor`]): the model's own.
+
+    Returns:
+        The inputs of the graph for each file, see [`clip_inputs`].
+
+    Raises:
+        AudioError: if a file cannot be decoded.
+        ExportError: if a file is shorter than one analysis window.
+    """
+    from tqdm import tqdm
+
+    clips, reader = [], feature_extractor.audio_reader()
+    for file in tqdm(files, desc="Reading clips", unit="file", disable=None):
+        waveform = reader.read(file)
+        try:
+            clips.append(clip_inputs(waveform, feature_extractor))
+        except ValueError as error:
+            raise ExportError(f"{file} cannot be used for the comparison: {error}") from error
+    return clips
+
+
+def synthetic_clips(sampling_rate: int, count: int = SYNTHETIC_CLIPS, seed: int = 0) -> list[np.ndarray]:
+    """Noise bursts, tones, sweeps and clicks in turn: sounds to compare on where there are no recordings.
+
+    Args:
+        sampling_rate (`int`): in Hz.
+        count (`int`): how many.
+        seed (`int`): with its position, what a sound is made from.
+
+    Returns:
+        Waveforms of shape `(samples,)`, float32, 0.3 to 3 s long and of various levels.
+    """
+    clips = []
+    for position in range(count):
+        generator = np.random.default_rng((seed, position))
+        seconds = 0.3 * 10 ** generator.uniform()
+        times = np.arange(round(seconds * sampling_rate)) / sampling_rate
+        pitch = 100 * 30 ** generator.uniform()  # Hz, up to 3000
+        if position % 4 == 0:
+            sound = generator.normal(size=times.size) * np.exp(-times * generator.uniform(1, 20))
+        elif position % 4 == 1:
+            sound = sum(np.sin(2 * np.pi * pitch * harmonic * times) / harmonic for harmonic in (1, 2, 3))
+        elif position % 4 == 2:
+            rise = generator.uniform(500, 4000)  # Hz, from the first to the last sample
+            sound = np.sin(2 * np.pi * (pitch + rise * times / (2 * seconds)) * times)
+        else:
+            sound = np.exp(-500 * (times % (1 / generator.uniform(2, 20)))) * generator.normal(size=times.size)
+        level = 10 ** generator.uniform(-1.5, 0)
+        clips.append((level * sound / np.abs(sound).max()).astype(np.float32))
+    return clips
+
+
+def _quantize(float32: Path, weight_type: str, reduce_range: bool) -> Path:
+    """Write a candidate beside the float32 file, named as in the report."""
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    file = float32.with_name(f"{weight_type}{' reduced range' if reduce_range else ''}.onnx")
+    # Its advice to run ONNX Runtime's pre-processing first is not followed: the exporter has inferred shapes and folded
+    # constants already, and with it neither size nor speed changed.
+    with quiet_exporters():
+        quantize_dynamic(
+            float32,
+            file,
+            op_types_to_quantize=QUANTIZED_OPERATORS,
+            per_channel=True,
+            reduce_range=reduce_range,
+            weight_type=QuantType[weight_type],
+        )
+    quantized = onnx.load(file)
+    entries = {entry.key: entry.value for entry in quantized.metadata_props}
+    onnx.helper.set_model_props(quantized, entries | {"quantization": file.stem})
+    onnx.save(quantized, file)
+    return file
+
+
+def _time_sessions(sessions: Sequence, config) -> list[float]:
+    """Seconds of a forward pass in each session: the best of several rounds, as all else only makes it slower.
+
+    The sessions take turns, so that what the machine does beside hits all alike.
+    """
+    generator = np.random.default_rng(0)
+    values = generator.normal(0, 0.5, (1, config.max_length, config.num_mel_bins)).astype(np.float32)
+    inputs = {"input_values": values, "attention_mask": np.ones(values.shape[:2], dtype=np.int64)}
+    best = [float("inf")] * len(sessions)
+    for _ in range(TIMED_ROUNDS):
+        for index, session in enumerate(sessions):
+            start = time.perf_counter()
+            run_session(session, inputs)
+            best[index] = min(best[index], time.perf_counter() - start)
+    return best
+
+
+def _logits_of_clips(sessions: Sequence, clips: Sequence[dict[str, np.ndarray]]) -> np.ndarray:
+    """Each clip alone through each session: shape `(sessions, clips, labels)`."""
+    from tqdm import tqdm
+
+    progress = tqdm(clips, desc="Comparing", unit="clip", disable=None)
+    return np.stack([[run_session(session, clip)[0] for session in sessions] for clip in progress], axis=1)
