@@ -106,6 +106,8 @@ def train(args: argparse.Namespace, data: Path, name: str, flags: list) -> dict:
         "decay_after_epoch": last // 2, "decay_every": max(1, last // 8),
         "average_epochs": second_half, "ensemble_epochs": second_half, "save_strategy": "no", "disable_tqdm": "true",
     }  # fmt: skip
+    if "--decay_after_epoch" in flags:
+        del settings["decay_every"]
     words = ["finetune/recipes/audioset_full.yaml"]
     for field, value in settings.items():
         words += [f"--{field}", *(value if isinstance(value, list) else [value])]

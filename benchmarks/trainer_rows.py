@@ -21,7 +21,8 @@ from transformers.models.audio_spectrogram_transformer.feature_extraction_audio_
     ASTFeatureExtractor as StockFeatureExtractor,
 )
 
-from finetune.arguments.groups import SIZE_FIELDS, ASTTrainingArguments
+from finetune.arguments.groups import ASTTrainingArguments
+from finetune.arguments.model_arguments import SIZE_FIELDS
 from finetune.clip_sets.collator import ASTDataCollator
 from finetune.clip_sets.normalization import measure_normalization
 from finetune.clip_sets.sampling import EpochSampler

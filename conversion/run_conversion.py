@@ -14,7 +14,7 @@ from model_card.run_summary import shown_name, shown_word
 from modeling_ast.layers.patch_grid import GEOMETRY_FIELDS
 from modeling_ast.system.atomic_files import make_parents
 from modeling_ast.system.run_lock import LockedError, hold_lock
-from modeling_ast.system.terminal import shell_command
+from modeling_ast.system.terminal import ended_by, shell_command
 
 from .geometry import HIDDEN_SIZES, LARGEST_NUMBER, PatchGeometry
 from .original_datasets import ORIGINAL_DATASETS
@@ -166,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv (`Sequence[str]`, *optional*): arguments after the program's name, by default those of the process.
 
     Returns:
-        `int`: 0, or 1 after a wrong input, which is answered on the error stream.
+        `int`: 0; 2 for wrong input and 1 for a failure, both of which are answered on the error stream; 128 + the signal's
+        number if interrupted.
     """
     arguments = parse_arguments(argv)
     from safetensors import SafetensorError
@@ -183,8 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         reason = " ".join(str(error).split())
         if os.strerror(errno.ENOSPC) in reason and not isinstance(error, ConversionError):
             reason = f"{arguments.output} was not written: {reason}. Make room, or name a place on another disk."
-        print(f"ast-convert: {reason}", file=sys.stderr)
-        return 1
+        return ended_by("ast-convert", error, reason)
     except KeyboardInterrupt as error:
         error.add_note(f"{arguments.output} was not written; type the same command again.")
         raise

@@ -22,7 +22,11 @@ TOLERANCE = 1e-5  # on probabilities; both sides compute in float32
 
 
 def main() -> int:
-    """Print a table of held-out clips; fail if the two disagree."""
+    """Print a table of held-out clips; fail if the two disagree.
+
+    Returns:
+        `int`: 0, or 1 if the two disagree.
+    """
     parser = argparse.ArgumentParser(description="Compare a drums checkpoint with stock Transformers.")
     parser.add_argument("checkpoint_dir", type=Path, help="folder that ast-finetune wrote")
     parser.add_argument(
@@ -63,7 +67,11 @@ def main() -> int:
 
 
 def held_out_clips() -> list[dict]:
-    """The first held-out clip of each label."""
+    """The first held-out clip of each label.
+
+    Returns:
+        `list[dict]`: rows of the table `metadata.csv`.
+    """
     with open(DRUMS / "metadata.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     first_of_label = {row["label"]: row for row in reversed(rows)}
@@ -71,7 +79,15 @@ def held_out_clips() -> list[dict]:
 
 
 def scores_of_stock_transformers(folder: Path, clips: list[str]) -> list[dict[str, float]]:
-    """Scores of every label, computed in a process of its own that imports nothing of this project."""
+    """Scores of every label, computed in a process of its own that imports nothing of this project.
+
+    Args:
+        folder (`Path`): of the checkpoint.
+        clips (`list[str]`): paths of audio files.
+
+    Returns:
+        `list[dict[str, float]]`: for each clip the score of each label.
+    """
     script = Path(__file__).with_name("stock_scores.py")
     request = json.dumps({"model": str(folder), "clips": clips})
     # -I: neither the working folder nor the script's own is searched for modules.
@@ -84,7 +100,14 @@ def scores_of_stock_transformers(folder: Path, clips: list[str]) -> list[dict[st
 
 
 def top(scores: dict[str, float]) -> str:
-    """The best two labels with their scores."""
+    """The best two labels with their scores.
+
+    Args:
+        scores (`dict[str, float]`): by label.
+
+    Returns:
+        `str`: a part of a line.
+    """
     best = sorted(scores, key=scores.get, reverse=True)[:2]
     return ", ".join(f"{label} {scores[label]:.3f}" for label in best)
 

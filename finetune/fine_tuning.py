@@ -59,7 +59,7 @@ def fine_tune(
         _refuse_other_types(dataset)
         argv = fields_as_flags(given, "fine_tune")
         arguments = parse_arguments([*argv, "--dataset_name", IN_PYTHON])
-        _, data_args, *_, training_args = arguments
+        data_args, training_args = arguments.data, arguments.training
         data_args.dataset_name = dataset_name
     with held_output_dir(training_args.output_dir):
         with input_errors_in_words():

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from modeling_ast.system.terminal import command_imports, shell_command
+from modeling_ast.system.terminal import FAILED, command_imports, ended_by, exit_code_of, shell_command
 
 with command_imports("ast-evaluate"):
     import datasets
@@ -35,7 +35,9 @@ with command_imports("ast-evaluate"):
     from modeling_ast.system.installation import package_version
     from modeling_ast.system.names_as_text import csv_row, in_one_line, spreadsheet_safe
 
+    from .arguments.given import ArgumentGroup, read_groups
     from .arguments.groups import DataArguments
+    from .arguments.void_fields import EFFECTS, Effect, void_fields
     from .clip_sets.audio_clips import look_at_every_clip
     from .clip_sets.clip_datasets import clip_set
     from .clip_sets.clip_set import ClipSet
@@ -84,8 +86,28 @@ ClipArguments = dataclasses.make_dataclass(
         for item in dataclasses.fields(DataArguments)
         if item.name in DATA_FLAGS
     ],
+    bases=(ArgumentGroup,),
 )
 SPLITS = ("train", "validation", "eval", "all")
+_PARTS = Effect(
+    "says how the clips are split, and all are scored",
+    "Leave it out, or pass --dataset_name and another --split",
+    ("eval_file", "split"),
+    lambda run: not run.eval_file and run.split != "all",
+)
+# When one of these flags has an effect; see `void_fields.py`.
+EFFECTS_HERE = {
+    "dataset_config_name": (
+        Effect(
+            "names a configuration of --dataset_name",
+            "Pass --dataset_name in place of the file, or leave it out",
+            ("eval_file",),
+            lambda run: not run.eval_file,
+        ),
+    ),
+    **dict.fromkeys(("train_split_name", "eval_split_name", "validation_split_name", "split_column_name"), (_PARTS,)),
+    **{name: EFFECTS[name] for name in ("audio_column_name", "label_column_name")},
+}
 # Columns of the printed tables.
 METRICS = {
     "accuracy": "accuracy",
@@ -99,7 +121,7 @@ SEVERAL_LABELS = ";"  # between the labels of a clip in --predictions
 
 
 @dataclass
-class EvaluationArguments:
+class EvaluationArguments(ArgumentGroup):
     """Which models, which part of the clips, and where the scores go."""
 
     model_name_or_path: list[str] = field(
@@ -164,8 +186,12 @@ class EvaluationArguments:
 def main(argv: list[str] | None = None) -> int:
     """Run from the command line; see `ast-evaluate --help`.
 
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
     Returns:
-        0; 1 if a clip cannot be decoded or a model's scores are not numbers; 2 for wrong arguments.
+        `int`: 0; 2 for wrong input; 1 for a failure: a clip that cannot be decoded, scores that are not numbers, memory or a
+        disk that is full, a file that cannot be written; 128 + the signal's number if interrupted.
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()  # of loading
@@ -182,15 +208,18 @@ def main(argv: list[str] | None = None) -> int:
                 words += f" but {len(skipped)} that cannot be used" if skipped else ""
             print(f"{len(split)} clips, {words}", flush=True)
             evaluations, scores = evaluate_models(args, split, words, labels, hearing)
-            write_predictions(args.predictions, split, labels, scores, args.spreadsheet_safe)
-            noted = dict.fromkeys(note for of_clip in hearing.noted for note in of_clip)
-            write_evaluations(args.output, evaluations, labels, noted, skipped)
     except (AudioError, DivergedError) as error:
         print(f"ast-evaluate: {own_message(error)}", file=sys.stderr)
-        return 1
+        return FAILED
     except INPUT_ERRORS as error:
         print(f"ast-evaluate: {_in_words(error)}", file=sys.stderr)
-        return 2
+        return FAILED if is_out_of_memory(error) else exit_code_of(error, reading=True)
+    try:
+        write_predictions(args.predictions, split, labels, scores, args.spreadsheet_safe)
+        noted = dict.fromkeys(note for of_clip in hearing.noted for note in of_clip)
+        write_evaluations(args.output, evaluations, labels, noted, skipped)
+    except OSError as error:
+        return ended_by("ast-evaluate", error)
     print_evaluations(evaluations, args.per_class)
     odd = notes_in_words(files_of_each_kind(hearing.noted), len(split))
     if odd:
@@ -216,6 +245,12 @@ def _in_words(error: Exception) -> str:
 def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments]:
     """Read the flags.
 
+    Args:
+        argv (`list[str]`): arguments after the program's name.
+
+    Returns:
+        `tuple[EvaluationArguments, ClipArguments]`: what to score how, and where the clips are.
+
     Raises:
         ValueError: for values that do not fit together.
     """
@@ -231,7 +266,9 @@ def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments
     for action in parser._actions:
         if "--help" not in action.option_strings:
             action.option_strings = action.option_strings[:1]  # --with-dashes still works and need not be shown
-    args, clip_args = parser.parse_args_into_dataclasses(argv)
+    (args, clip_args), rest = read_groups(parser, argv)
+    if rest:
+        raise ValueError(f"{rest[0]!r} belongs to no flag. See ast-evaluate --help.")
     if bool(clip_args.dataset_name) == bool(clip_args.eval_file):
         given = "Both were" if clip_args.eval_file else "Neither was"
         raise ValueError(
@@ -239,6 +276,8 @@ def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments
         )
     if clip_args.eval_file and args.split not in (None, "all"):
         raise ValueError(f"All clips of eval_file={clip_args.eval_file!r} are scored. Leave out --split {args.split}.")
+    for void in void_fields((args, clip_args), EFFECTS_HERE):
+        raise ValueError(str(void))
     if clip_args.channels is not None:
         clip_args.channels = parse_channels(clip_args.channels)
     if clip_args.features_column_name and (args.waveform_cache or clip_args.skip_bad_audio):
@@ -262,8 +301,8 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
     Raises:
         DataError: if there is no such split, no clip is left, or one has a label that the checkpoint does not know.
     """
-    fields = vars(args) | {"dataset_name": args.dataset_name or args.eval_file, "eval_file": None}
-    data = DataArguments(**fields)
+    fields = {name: getattr(args, name) for name in args.given - {"eval_file"}}
+    data = DataArguments(**fields | {"dataset_name": args.dataset_name or args.eval_file})
     clips = load_clips(data, pooled=True)
     if args.eval_file:
         split = "all"
@@ -321,6 +360,12 @@ def without_bad_audio(
     args: EvaluationArguments, clip_args: ClipArguments, split: ClipSet, hearing: Hearing
 ) -> tuple[ClipSet, list[dict]]:
     """Decode every clip as the first model hears it, and leave out those that cannot be used.
+
+    Args:
+        args ([`EvaluationArguments`]): models and workers.
+        clip_args (`ClipArguments`): where the clips are.
+        split (`datasets.Dataset`): from [`load_scored_clips`].
+        hearing ([`Hearing`]): how clips are heard.
 
     Returns:
         The others; and of each that was left out, which is also said on the error stream, its `file` and the `reason`.
@@ -384,7 +429,12 @@ def evaluate_models(
 
 
 def print_evaluations(evaluations: dict[str, dict], per_class: bool):
-    """Print a table of the models, what was left out, and the classes of the last row if asked for."""
+    """Print a table of the models, what was left out, and the classes of the last row if asked for.
+
+    Args:
+        evaluations (`dict[str, dict]`): from [`evaluate_models`].
+        per_class (`bool`): whether the classes are asked for.
+    """
     print()
     print_table(
         ["model", *METRICS.values()],
@@ -406,7 +456,12 @@ def print_evaluations(evaluations: dict[str, dict], per_class: bool):
 
 
 def print_table(head: list[str], rows: list[list]):
-    """Print a table: the first column to the left, numbers to the right, `-` for what there is not."""
+    """Print a table: the first column to the left, numbers to the right, `-` for what there is not.
+
+    Args:
+        head (`list[str]`): names of the columns.
+        rows (`list[list]`): text, numbers and `None`.
+    """
     texts = [head] + [[_cell(value) for value in row] for row in rows]
     widths = [max(len(row[column]) for row in texts) for column in range(len(head))]
     for name, *values in texts:
@@ -427,7 +482,15 @@ def write_evaluations(
     noted: Iterable[AudioNote] = (),
     skipped: Sequence[dict] = (),
 ):
-    """Write all scores as JSON if a file was named; what is not a number becomes null, as JSON knows no NaN."""
+    """Write all scores as JSON if a file was named; what is not a number becomes null, as JSON knows no NaN.
+
+    Args:
+        path (`str`, *optional*): file to write, all or nothing.
+        evaluations (`dict[str, dict]`): from [`evaluate_models`].
+        labels (`list[str]`): names in output order.
+        noted (iterable of [`AudioNote`]): what is to be said of clips.
+        skipped (`Sequence[dict]`): clips that were left out.
+    """
     if path is None:
         return
     content = {
@@ -446,7 +509,15 @@ def write_evaluations(
 def write_predictions(
     path: str | None, split: ClipSet, labels: list[str], scores: np.ndarray, make_safe: bool = False
 ):
-    """Write a CSV with a row per clip if a file was named: its file, its labels, and the probability of every label."""
+    """Write a CSV with a row per clip if a file was named: its file, its labels, and the probability of every label.
+
+    Args:
+        path (`str`, *optional*): file to write, all or nothing.
+        split (`datasets.Dataset`): the scored clips.
+        labels (`list[str]`): names in output order.
+        scores (`np.ndarray` of shape `(clips, labels)`): scores.
+        make_safe (`bool`, defaults to `False`): whether a spreadsheet takes no name for a formula.
+    """
     if path is None:
         return
     with open_atomically(path, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:

@@ -2,7 +2,7 @@
 
 import sys
 
-from modeling_ast.system.terminal import command_imports, shell_command
+from modeling_ast.system.terminal import command_imports, ended_by, shell_command
 
 with command_imports("ast-finetune"):
     import datasets
@@ -22,7 +22,15 @@ with command_imports("ast-finetune"):
 
 @shell_command("ast-finetune", "It was before a training began: type the same command again.")
 def main(argv: list[str] | None = None) -> int:
-    """Run from the command line; see `ast-finetune --help`."""
+    """Run from the command line; see `ast-finetune --help`.
+
+    Args:
+        argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
+
+    Returns:
+        `int`: 0; 2 for wrong input; 1 if a training, or what comes before it, failed; 3 if a run is whole but was not pushed;
+        128 + the signal's number if interrupted.
+    """
     argv = sys.argv[1:] if argv is None else argv
     logging.set_verbosity_error()
     logging.disable_progress_bar()  # of loading and saving; training has its own
@@ -30,8 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         _run(argv)
     except (InputError, ResumeError) as error:
-        print(f"ast-finetune: {error}", file=sys.stderr)
-        return 2
+        return ended_by("ast-finetune", error)
     except TrainingStoppedError as error:
         if not error.in_all_processes or PartialState().is_main_process:
             print(f"ast-finetune: training stopped. {error}", file=sys.stderr)
@@ -45,12 +52,11 @@ def main(argv: list[str] | None = None) -> int:
 def _run(argv: list[str]):
     with input_errors_in_words():
         arguments = parse_arguments(argv)
-    _, data_args, *_, training_args = arguments
-    if training_args.dry_run:
+    if arguments.training.dry_run:
         dry_run(argv, arguments)
         return
-    with held_output_dir(training_args.output_dir):
-        if data_args.fold_column_name:
+    with held_output_dir(arguments.training.output_dir):
+        if arguments.data.fold_column_name:
             cross_validate(argv, arguments)
         else:
             train_run(prepare_run(argv, arguments))

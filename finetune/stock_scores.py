@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 
 def main():
+    """Read a model and clips as JSON from standard input, and print the scores as JSON."""
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     request = json.load(sys.stdin)

@@ -40,6 +40,7 @@ from tqdm import tqdm
 
 from modeling_ast.system.atomic_files import temporary_folder
 from modeling_ast.system.hub_answers import HubSilentError, hub_answers, interruptibly
+from modeling_ast.system.terminal import FAILED
 
 from .checkpoint_checks import check_checkpoint, files_to_publish, is_rendered
 from .file_names import ADAPTER_FILES, CARD_NAME, PICTURES, RECIPE_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_PART
@@ -61,7 +62,16 @@ _Result = TypeVar("_Result")
 
 
 class PushError(ValueError):
-    """Something cannot be published; the message says why, and what to type."""
+    """Something cannot be published; the message says why, and what to type.
+
+    Args:
+        message (`str`): in words.
+        exit_code (`int`, *optional*): of a command that ends by it, if that is not what it was given.
+    """
+
+    def __init__(self, message: str, exit_code: int | None = None):
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @dataclass(frozen=True)
@@ -417,7 +427,7 @@ def _patiently(
             pause = next(pauses, None) if temporary and not isinstance(cause, HubSilentError) else None
             if pause is None:
                 way_on = " Try again later: what has arrived is not sent again." if temporary else ""
-                raise PushError(f"{words}{way_on}") from error
+                raise PushError(f"{words}{way_on}", FAILED if temporary else None) from error
             report(f"{words} Trying again in {pause:g} s.")
             time.sleep(pause)
 

@@ -19,7 +19,7 @@ from modeling_ast.audio_flags import add_channels_flag
 from modeling_ast.system import atomic_files
 from modeling_ast.system.installation import install_command
 from modeling_ast.system.interruption import raise_if_interrupted
-from modeling_ast.system.terminal import shell_command
+from modeling_ast.system.terminal import ended_by, shell_command
 
 EPILOG = """\
 Example: ast-demo runs/drums --port 8000. Ctrl-C ends it. --host 0.0.0.0 lets others in the network use the page, without a
@@ -38,7 +38,8 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
 
     Returns:
-        `int`: 0 when it was ended, or 1 if it could not begin, which is said on the error stream.
+        `int`: 0 when it was ended; 2 if it could not begin with what was given, 1 if it failed, both of which are said on
+        the error stream.
     """
     arguments = parse_arguments(argv)
     try:
@@ -49,8 +50,7 @@ def main(argv: list[str] | None = None) -> int:
             serve(server, listener)
     except (OSError, ValueError) as error:
         raise_if_interrupted()  # of which a library made this error
-        print(f"ast-demo: {error}", file=sys.stderr)
-        return 1
+        return ended_by("ast-demo", error, str(error))
     return 0
 
 

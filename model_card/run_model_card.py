@@ -6,7 +6,7 @@ Rendered from the folder and its `run_summary.json` alone, so it can be done aga
 import argparse
 import sys
 
-from modeling_ast.system.terminal import shell_command, storage_failure_in_words
+from modeling_ast.system.terminal import ended_by, shell_command
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
 
     Returns:
-        `int`: 0, or 1 after a wrong input, which is answered on the error stream.
+        `int`: 0; 2 for wrong input and 1 if the card could not be written, both of which are answered on the error stream.
     """
     arguments = parse_arguments(argv)
     from .render import render_model_card, write_model_card
@@ -47,9 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             print(f"Model card: {write_model_card(arguments.checkpoint_dir)}")
     except (OSError, ValueError) as error:
-        words = storage_failure_in_words(error) if isinstance(error, OSError) else None
-        print(f"ast-model-card: {words or error}", file=sys.stderr)
-        return 1
+        return ended_by("ast-model-card", error)
     return 0
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from modeling_ast.system.run_lock import refuse_locked
-from modeling_ast.system.terminal import shell_command
+from modeling_ast.system.terminal import ended_by, shell_command
 
 WAY_ON = (
     "Type the same command again to go on: what has arrived is not sent again, and on the Hub is the whole commit or nothing "
@@ -50,7 +50,8 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
 
     Returns:
-        `int`: 0; 1 if it was not published, which is answered on the error stream; 128 + the signal's number if interrupted.
+        `int`: 0; 2 if what was asked for cannot be published and 1 if that failed, both of which are answered on the error
+        stream; 128 + the signal's number if interrupted.
     """
     arguments = parse_arguments(argv)
     from .push_to_hub import push_to_hub
@@ -60,8 +61,7 @@ def main(argv: list[str] | None = None) -> int:
         refuse_locked(arguments.checkpoint_dir, inside=True)
         push_to_hub(**vars(arguments))
     except (OSError, ValueError) as error:
-        print(f"ast-push: {error}", file=sys.stderr)
-        return 1
+        return ended_by("ast-push", error, str(error))
     return 0
 
 

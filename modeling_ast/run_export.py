@@ -10,7 +10,7 @@ from .checkpoints.folder import check_checkpoint_dir
 from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special
 from .system.run_lock import hold_lock
-from .system.terminal import shell_command
+from .system.terminal import ended_by, shell_command
 
 GOOD_AGREEMENT = 0.99  # of the clips, below which the float32 file is recommended
 
@@ -29,7 +29,8 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
 
     Returns:
-        0, 2 if something given cannot be used, or 128 + the signal's number if interrupted; wrong arguments end the program with 2.
+        0; 2 if something given cannot be used; 1 if the file cannot be written; 128 + the signal's number if interrupted.
+        Wrong arguments end the program with 2.
     """
     args = parse_arguments(argv)
     try:
@@ -41,11 +42,9 @@ def main(argv: list[str] | None = None) -> int:
         raise
     except OSError as error:
         place = "Name a place with room for it where you may write."
-        print(f"ast-export: {args.output} was not written: {error}. {place}", file=sys.stderr)
-        return 2
+        return ended_by("ast-export", error, f"{args.output} was not written: {error}. {place}")
     except ValueError as error:
-        print(f"ast-export: {in_one_line(str(error))}", file=sys.stderr)
-        return 2
+        return ended_by("ast-export", error, in_one_line(str(error)))
     return 0
 
 

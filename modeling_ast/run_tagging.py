@@ -15,7 +15,7 @@ from .system.installation import DISTRIBUTION, package_version
 from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special
 from .system.run_lock import LockedError, hold_lock
-from .system.terminal import shell_command
+from .system.terminal import FAILED, ended_by, exit_code_of, shell_command
 from .tagging.formats import FORMATS, with_safe_names
 from .tagging.segments import SEGMENT_READINGS
 from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
         argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
 
     Returns:
-        0, or 1 if a file could not be tagged; wrong arguments end the program with 2.
+        0; 1 if a file could not be tagged, or nothing could for a failure; wrong arguments end the program with 2.
     """
     parser = make_parser()
     args = parse_arguments(parser, argv)
@@ -53,6 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         to_file = args.output is not None
         failed = write_results(args, files, destinations) if to_file else print_results(args, files)
     except (AudioError, CheckpointError, TaggingError, OutputError, LockedError) as error:
+        if exit_code_of(error) == FAILED:
+            return ended_by("ast-tag", error, in_one_line(str(error)))
         parser.error(in_one_line(str(error)))
     if to_file:
         print(f"Tagged {len(files) - failed} of {len(files)} files; the tags are in {in_one_line(str(args.output))}")

@@ -33,7 +33,8 @@ def write_tones(folder: Path, labels: str = "abc", count: int = CLIPS_OF_A_CLASS
 
 def flags(data: Path | None, output_dir: Path | str, **fields) -> list[str]:
     """The command line of a training on such a folder, of two epochs of three steps where fields do not say otherwise."""
-    given = FIELDS | {"dataset_name": data, "output_dir": output_dir} | fields
+    length = {"num_train_epochs": None} if "max_steps" in fields else {}
+    given = FIELDS | {"dataset_name": data, "output_dir": output_dir} | length | fields
     return [f"--{name}={value}" for name, value in given.items() if value is not None]
 
 

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,20 +19,15 @@ import yaml
 from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
+from model_card.file_names import RECIPE_NAME
 from model_card.run_summary import FIELDS_OF_LABELS, shown_word
 from model_card.yaml_files import compose_yaml, value_of
 from modeling_ast.system.regular_files import refuse_special
 
 from .conflicts import check_together
-from .groups import (
-    ARGUMENT_GROUPS,
-    ASTTrainingArguments,
-    AugmentationArguments,
-    DataArguments,
-    ModelArguments,
-    OptimizationArguments,
-    local_or_shipped,
-)
+from .given import read_groups
+from .groups import ARGUMENT_GROUPS, ASTTrainingArguments, RunArguments
+from .shipped_files import local_or_shipped
 from .training_fields import HUB_FIELDS
 
 COMMON_TRAINING_FIELDS = {
@@ -59,6 +55,11 @@ COMMON_TRAINING_FIELDS = {
     "train_sampling_strategy",
     "use_cpu",
 }
+# First lines of a recipe that a run saves: how it is run again.
+COMMAND_LINE = f"# ast-finetune {RECIPE_NAME}"
+PYTHON_LINE = (
+    f"""# Of clips that were a data set in Python: fine_tune(dataset, **yaml.safe_load(open("{RECIPE_NAME}")))"""
+)
 LARGEST_RECIPE = 1 << 20  # of a recipe
 LONGEST_NUMBER = 40  # characters
 NEGATIVE_NUMBER = re.compile(r"-\d+|-\d*\.\d+")  # what argparse takes for a value although it begins with -
@@ -76,10 +77,14 @@ class _Parser(HfArgumentParser):
         raise ValueError(f"{message.removeprefix('argument ').rstrip('.')}. See ast-finetune --help.")
 
 
-def parse_arguments(
-    argv: list[str],
-) -> tuple[ModelArguments, DataArguments, AugmentationArguments, OptimizationArguments, ASTTrainingArguments]:
+def parse_arguments(argv: list[str]) -> RunArguments:
     """Read `[RECIPE.yaml] [--field value ...]`; a flag overrides the recipe's field.
+
+    Args:
+        argv (`list[str]`): the words of the command line after the command.
+
+    Returns:
+        All that the run was told.
 
     Raises:
         ValueError: for an unknown field, with the nearest known one; for a value of another type than the field's; for
@@ -103,15 +108,25 @@ def parse_arguments(
     if "--help_all" not in argv:
         hide_rare_flags(parser)
     try:
-        *groups, rest = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True)
+        groups, rest = read_groups(parser, flags)
+        if rest:
+            raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
+        arguments = RunArguments(*groups, *_recipe_alone(argv))
+        check_together(arguments)
     except ValueError as error:
         raise ValueError(f"{error}{_line_of_field(argv, str(error))}") from error
-    if rest:
-        raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
-    data, given = groups[1], given_fields(flags)
-    data.given = given & {item.name for item in dataclasses.fields(data)}
-    check_together(*groups, given)
-    return tuple(groups)
+    return arguments
+
+
+def _recipe_alone(argv: list[str]) -> tuple[frozenset[str], bool]:
+    """The fields that the recipe of a command line gives and no flag, and whether a run has saved that recipe."""
+    if not argv or argv[0].startswith("-"):
+        return frozenset(), False
+    recipe = local_or_shipped(argv[0])
+    with open(recipe, encoding="utf-8-sig") as file:
+        saved = file.readline().rstrip("\n") in (COMMAND_LINE, PYTHON_LINE)
+    fields = {key.value for key, _ in _recipe_node(recipe).value}
+    return frozenset(fields - set(map(_field_of, argv[1:]))), saved
 
 
 def _finite(word: str) -> float:
@@ -141,13 +156,12 @@ def _line_of_field(argv: list[str], message: str) -> str:
     return f" It stands in {recipe}, line {lines[0]}." if lines else ""
 
 
-def given_fields(argv: list[str]) -> frozenset[str]:
-    """Names of the fields that a command line gives, those of its recipe included."""
-    return frozenset(filter(None, map(_field_of, all_flags(argv))))
-
-
 def hide_rare_flags(parser: HfArgumentParser):
-    """Leave this kit's fields and the common ones of `TrainingArguments` in the help."""
+    """Leave this kit's fields and the common ones of `TrainingArguments` in the help.
+
+    Args:
+        parser (`HfArgumentParser`): of all groups; its actions are changed.
+    """
     ours = {item.name for group in ARGUMENT_GROUPS[:-1] for item in dataclasses.fields(group)}
     ours |= {name for name in ASTTrainingArguments.__annotations__ if name not in ("label_names", "hub_strategy")}
     for action in parser._actions:
@@ -158,7 +172,13 @@ def hide_rare_flags(parser: HfArgumentParser):
 
 
 def all_flags(argv: list[str]) -> list[str]:
-    """The command line with the recipe, if there is one, written out as flags before the given ones.
+    """Write out the recipe of a command line, if there is one, as flags before the given ones.
+
+    Args:
+        argv (`list[str]`): the command line; see [`parse_arguments`].
+
+    Returns:
+        Flags and values alone.
 
     Raises:
         ValueError: for a flag of an unknown field; see also [`recipe_as_flags`].
@@ -275,7 +295,14 @@ def fields_as_flags(fields: dict, place: str) -> list[str]:
 
 
 def recorded_arguments(argv: list[str]) -> list[str]:
-    """The command line for the run summary: without what [`merged_recipe`] leaves out, and of files no folders."""
+    """Shorten a command line for the run summary: without what [`merged_recipe`] leaves out, and of files no folders.
+
+    Args:
+        argv (`list[str]`): the command line; see [`parse_arguments`].
+
+    Returns:
+        The words that are shown.
+    """
     kept, field = [], ""
     for word in argv:
         name = _field_of(word)
@@ -302,36 +329,60 @@ def shown_value(value: str, field: str = "") -> str:
 
 
 def known_fields() -> set[str]:
-    """Names of all fields of all groups."""
+    """List the fields of all groups.
+
+    Returns:
+        Their names.
+    """
     return {item.name for group in ARGUMENT_GROUPS for item in dataclasses.fields(group) if item.init}
 
 
 def list_fields() -> set[str]:
-    """Names of the fields that may have several values."""
+    """List the fields that may have several values.
+
+    Returns:
+        Their names.
+    """
     fields = (item for group in ARGUMENT_GROUPS for item in dataclasses.fields(group))
     return {item.name for item in fields if "list" in str(item.type).lower()}
 
 
 def truth_fields() -> set[str]:
-    """Names of the fields that are true or false."""
+    """List the fields that are true or false.
+
+    Returns:
+        Their names.
+    """
     fields = (item for group in ARGUMENT_GROUPS for item in dataclasses.fields(group))
     return {item.name for item in fields if item.type in (bool, bool | None)}
 
 
 def refuse_unknown_field(name: str, place: str):
-    """Raise a `ValueError` that names the nearest known fields."""
+    """Refuse a name that is no field's.
+
+    Args:
+        name (`str`): the name.
+        place (`str`): where it stands, for the message.
+
+    Raises:
+        ValueError: always; it names the nearest known fields.
+    """
     near = difflib.get_close_matches(name, sorted(known_fields()), n=3)
     hint = f"Did you mean {' or '.join(near)}?" if near else "See ast-finetune --help."
     raise ValueError(f"Unknown field {name!r} ({place}). {hint}")
 
 
-def merged_recipe(argv: list[str]) -> dict:
+def merged_recipe(argv: list[str], void: Iterable[str] = ()) -> dict:
     """What recipe and flags together said, as a recipe that can be saved and run again.
 
     What concerns this call only is left out: replacing or resuming a run, publishing it, and secrets.
 
     Args:
         argv (`list[str]`): the command line; see [`parse_arguments`].
+        void (iterable of `str`, defaults to none): names of fields that have no effect, which are left out too.
+
+    Returns:
+        Values by the name of their field, as YAML has them.
     """
     merged: dict[str, list[str]] = {}
     values: list[str] = []
@@ -349,7 +400,9 @@ def merged_recipe(argv: list[str]) -> dict:
         for name, values in merged.items()
     }
     return {
-        name: values[0] if len(values) == 1 else values for name, values in plain.items() if name not in NOT_RECORDED
+        name: values[0] if len(values) == 1 else values
+        for name, values in plain.items()
+        if name not in {*NOT_RECORDED, *void}
     }
 
 

@@ -1,35 +1,33 @@
 """What fields of a fine-tuning run say against each other across their groups: refused before anything is loaded."""
 
 import difflib
-from collections.abc import Collection
 
 from transformers import TrainingArguments
 
-from ..scores.metrics import SCORES
-from .groups import ASTTrainingArguments, AugmentationArguments, DataArguments, ModelArguments, OptimizationArguments
-from .training_fields import is_given, refuse_fields
+from .groups import (
+    ASTTrainingArguments,
+    DataArguments,
+    ModelArguments,
+    OptimizationArguments,
+    RunArguments,
+)
+from .training_fields import LOSS, SCORES, refuse_fields
+from .void_fields import refuse_void_fields
 
-LOSS = "loss"  # among what an epoch is chosen by, beside the scores
 
-
-def check_together(
-    model: ModelArguments,
-    data: DataArguments,
-    augmentation: AugmentationArguments,
-    optimization: OptimizationArguments,
-    training: ASTTrainingArguments,
-    given: Collection[str],
-):
+def check_together(arguments: RunArguments):
     """Refuse what does not go together, and what a run cannot obey.
 
     Args:
-        model, data, augmentation, optimization, training: the groups of fields.
-        given (collection of `str`): names of the fields that the user gave; `TrainingArguments` makes up values of others.
+        arguments ([`RunArguments`]): all that the run was told.
 
     Raises:
         ValueError: for fields of which one contradicts another or leaves it without effect; it says what to type.
     """
-    refuse_fields(training, given)
+    model, data, augmentation = arguments.model, arguments.data, arguments.augmentation
+    optimization, training = arguments.optimization, arguments.training
+    refuse_fields(training)
+    refuse_void_fields(arguments)
     if data.features_column_name:
         augmentation.augmentation().refuse_without_waveforms()
     mixing = augmentation.augmentation().label_mixing_strengths
@@ -49,6 +47,9 @@ def check_together(
 
 def check_best_checkpoint(training: ASTTrainingArguments):
     """Refuse a choice of the best checkpoint that cannot be made: by an unknown score, or of weights that are not kept.
+
+    Args:
+        training ([`ASTTrainingArguments`]): what is scored, saved and chosen when.
 
     Raises:
         ValueError: it says what to type.
@@ -88,7 +89,14 @@ def check_best_checkpoint(training: ASTTrainingArguments):
 
 
 def wrong_way_round(training: TrainingArguments) -> str | None:
-    """What is chosen as the best checkpoint where `greater_is_better` says the contrary of its score; else `None`."""
+    """Say what is chosen as the best checkpoint where `greater_is_better` says the contrary of its score.
+
+    Args:
+        training (`TrainingArguments`): by which score the checkpoint is chosen, and which way round.
+
+    Returns:
+        What is chosen, in words; `None` where it is the right way round.
+    """
     name = (training.metric_for_best_model or "").removeprefix("eval_")
     if name not in (LOSS, *SCORES) or training.greater_is_better == (name != LOSS):
         return None
@@ -96,7 +104,15 @@ def wrong_way_round(training: TrainingArguments) -> str | None:
 
 
 def refuse_adapters_of_nothing(model: ModelArguments, optimization: OptimizationArguments):
-    """Raise a `ValueError` for LoRA adapters of random weights."""
+    """Refuse LoRA adapters of random weights.
+
+    Args:
+        model ([`ModelArguments`]): whether there is a checkpoint to start from.
+        optimization ([`OptimizationArguments`]): whether there are adapters.
+
+    Raises:
+        ValueError: if there are adapters and no checkpoint.
+    """
     if optimization.lora_rank and not model.model_name_or_path:
         raise ValueError(
             f"lora_rank={optimization.lora_rank} adapts the weights of a checkpoint, and none was given: random weights that "
@@ -105,7 +121,16 @@ def refuse_adapters_of_nothing(model: ModelArguments, optimization: Optimization
 
 
 def check_choices(data: DataArguments, optimization: OptimizationArguments, training: ASTTrainingArguments):
-    """What is chosen in a training is chosen on clips that are not scored, and what is averaged is trained."""
+    """Refuse choices on clips that are scored, averages of what is not trained, and what streams and folds cannot do.
+
+    Args:
+        data ([`DataArguments`]): which splits there are.
+        optimization ([`OptimizationArguments`]): what is stopped, averaged and decayed when.
+        training ([`ASTTrainingArguments`]): length of the training, and what is chosen in it.
+
+    Raises:
+        ValueError: for the first of them; it says what to type.
+    """
     if optimization.early_stopping_patience and not (data.has_validation_split() and training.load_best_model_at_end):
         raise ValueError(
             "early_stopping_patience needs clips to stop by that are not scored afterwards. Pass --validation_fraction 0.1 "
@@ -119,7 +144,9 @@ def check_choices(data: DataArguments, optimization: OptimizationArguments, trai
         raise ValueError(
             "average_epochs and ensemble_epochs count whole epochs, max_steps does not. Pass --num_train_epochs instead."
         )
-    refuse_ignored(data, optimization, training)
+    if data.streaming:
+        refuse_in_a_stream(data, training)
+    refuse_push_of_folds(data, training)
     warmup, stair = training.warmup_steps or 0, optimization.warmup_stair
     if optimization.decay_after_epoch is not None and warmup and (warmup != int(warmup) or warmup < stair):
         raise ValueError(
@@ -138,44 +165,37 @@ def check_choices(data: DataArguments, optimization: OptimizationArguments, trai
         )
 
 
-def refuse_ignored(data: DataArguments, optimization: OptimizationArguments, training: ASTTrainingArguments):
-    """Raise a `ValueError` for a field that another one leaves without effect."""
-    for name in ("decay_every", "decay_factor", "warmup_stair"):
-        if optimization.decay_after_epoch is None and is_given(optimization, name):
-            raise ValueError(
-                f"{name} belongs to the original's schedule. Pass --decay_after_epoch too, or leave it out."
-            )
-    for name in ("lora_alpha", "lora_dropout", "lora_target_modules"):
-        if not optimization.lora_rank and getattr(optimization, name) not in (None, 0, []):
-            raise ValueError(f"{name} belongs to LoRA adapters. Pass --lora_rank 8 too, or leave it out.")
-    for name in ("lr_scheduler_type", "lr_scheduler_kwargs"):
-        if optimization.decay_after_epoch is not None and is_given(training, name):
-            raise ValueError(f"{name} and decay_after_epoch both say how the learning rate falls. Pass one of them.")
-    for name in ("optim", "optim_args", "optim_target_modules"):
-        if optimization.optimizer != "trainer" and is_given(training, name):
-            raise ValueError(
-                f"{name} and optimizer={optimization.optimizer} both name an optimiser. Pass one of them."
-            )
-    if data.streaming:
-        refuse_in_a_stream(data, training)
-    elif is_given(data, "shuffle_buffer"):
-        raise ValueError("shuffle_buffer belongs to clips that are streamed. Pass --streaming too, or leave it out.")
+def refuse_push_of_folds(data: DataArguments, training: ASTTrainingArguments):
+    """Refuse to publish one model where every fold has one.
+
+    Args:
+        data ([`DataArguments`]): whether there are folds.
+        training ([`ASTTrainingArguments`]): whether the run is to be pushed.
+
+    Raises:
+        ValueError: if both are so.
+    """
     if data.fold_column_name and training.push_to_hub:
         raise ValueError(
             "push_to_hub publishes one model, fold_column_name trains one for every fold. Leave it out, and publish the "
             "fold that you want with ast-push."
         )
-    if data.fold_column_name and is_given(data, "eval_fraction"):
-        raise ValueError("eval_fraction holds clips out, fold_column_name scores every fold. Pass one of them.")
 
 
 def refuse_in_a_stream(data: DataArguments, training: ASTTrainingArguments):
-    """Raise a `ValueError` for what needs all clips at hand."""
+    """Refuse what needs all clips at hand.
+
+    Args:
+        data ([`DataArguments`]): of clips that are streamed.
+        training ([`ASTTrainingArguments`]): its `train_sampling_strategy` is looked at.
+
+    Raises:
+        ValueError: for the first such field.
+    """
     reasons = {
         "fold_column_name": "makes splits, which a stream has to have",
         "validation_fraction": "makes a split, which a stream has to have: name it as --validation_split_name or "
         "--validation_file",
-        "eval_fraction": "makes a split, which a stream has to have: name it as --eval_split_name or --eval_file",
         "group_column_name": "concerns splits that are made, and a stream has to have its own",
         "group_file_pattern": "concerns splits that are made, and a stream has to have its own",
         "waveform_cache": "keeps all clips decoded",
@@ -184,7 +204,7 @@ def refuse_in_a_stream(data: DataArguments, training: ASTTrainingArguments):
         "join_annotations": "compares all rows",
     }
     for name, reason in reasons.items():
-        if is_given(data, name):
+        if getattr(data, name):
             raise ValueError(f"{name} {reason}. Leave out --{name}, or --streaming.")
     if training.train_sampling_strategy != "random":
         raise ValueError(

@@ -7,15 +7,16 @@ import inspect
 import json
 import math
 import os
-from collections.abc import Callable, Collection
-from dataclasses import MISSING, Field, dataclass, fields
+from dataclasses import MISSING, dataclass
 
 import torch
 from transformers import TrainingArguments
 from transformers.debug_utils import DebugOption
-from transformers.trainer_utils import SchedulerType
 from transformers.training_args import OptimizerNames
 
+# What an epoch can be chosen by: the loss, and scores (`ASTMetrics` gives them), of which more is better.
+LOSS = "loss"
+SCORES = ("accuracy", "f1_macro", "mean_average_precision", "roc_auc_macro", "d_prime")
 INFINITY = math.inf
 LARGEST_SEED = 2**32 - 1  # of NumPy
 
@@ -37,7 +38,14 @@ class Range:
     above: bool = False
 
     def holds(self, value: float) -> bool:
-        """Whether a number is one of them; NaN never is."""
+        """Tell whether a number is one of them.
+
+        Args:
+            value (`float`): the number.
+
+        Returns:
+            `True` if so; never for NaN.
+        """
         high_enough = value > self.lowest if self.above else value >= self.lowest
         return high_enough and (value < self.highest if self.below else value <= self.highest)
 
@@ -116,68 +124,7 @@ OTHER_OPTIMIZERS = {
 LOW_RANK_OPTIMIZERS = {name for name in OptimizerNames if name.value.startswith(("galore_", "apollo_"))}
 
 
-@dataclass(frozen=True)
-class Belongs:
-    """That a field counts only together with another one.
-
-    Args:
-        words (`str`): what it does, or belongs to.
-        way (`str`): what to type beside it.
-        counts (`Callable`): whether it counts, told from all the fields.
-    """
-
-    words: str
-    way: str
-    counts: Callable[[TrainingArguments], bool]
-
-
-# What counts for one strategy only: said, as a recipe may name it whose strategy a flag overrides.
-STEPS = {"eval_steps": "eval_strategy", "save_steps": "save_strategy"}
-_TO_PUSHING = Belongs("says how a run is pushed", "Pass --push_to_hub too", lambda args: args.push_to_hub)
-_TO_WORKERS = Belongs(
-    "is about processes that read clips",
-    "Pass --dataloader_num_workers 1 or more too",
-    lambda args: args.dataloader_num_workers > 0,
-)
-_TO_CHECKPOINTING = Belongs(
-    "says how activations are recomputed",
-    "Pass --activation_checkpointing true too",
-    lambda args: args.activation_checkpointing,
-)
-_TO_TRACKIO = Belongs("is Trackio's", "Pass --report_to trackio too", lambda args: "trackio" in args.report_to)
-_TO_ADAM = Belongs(
-    "is not read by this optimiser", "Pass an --optim with the moments of Adam", lambda args: args.optim not in OTHER_OPTIMIZERS
-)  # fmt: skip
-_TO_SCORING = Belongs(
-    "is about the scores in training",
-    "Pass --eval_strategy epoch (or steps) too",
-    lambda args: args.eval_strategy != "no",
-)
 HUB_FIELDS = ("hub_model_id", "hub_private_repo", "hub_revision")
-BELONGS = {
-    **dict.fromkeys((*HUB_FIELDS, "hub_strategy", "hub_always_push"), _TO_PUSHING),
-    **dict.fromkeys(("dataloader_persistent_workers", "dataloader_multiprocessing_context"), _TO_WORKERS),
-    **dict.fromkeys(("activation_checkpointing_kwargs", "gradient_checkpointing_kwargs"), _TO_CHECKPOINTING),
-    **dict.fromkeys(("project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"), _TO_TRACKIO),
-    **dict.fromkeys(("eval_delay", "metric_for_best_model", "greater_is_better"), _TO_SCORING),
-    **dict.fromkeys(("adam_beta1", "adam_beta2", "adam_epsilon"), _TO_ADAM),
-    "warmup_steps": Belongs(
-        "is not read by this schedule",
-        "Pass --lr_scheduler_type constant_with_warmup, linear or another that warms up",
-        lambda args: args.lr_scheduler_type
-        not in (SchedulerType.CONSTANT, SchedulerType.REDUCE_ON_PLATEAU, SchedulerType.GREEDY),
-    ),
-    "lr_scheduler_kwargs": Belongs(
-        "is not read by this schedule",
-        "Pass an --lr_scheduler_type that has settings",
-        lambda args: args.lr_scheduler_type not in (SchedulerType.CONSTANT, SchedulerType.CONSTANT_WITH_WARMUP),
-    ),
-    "run_name": Belongs("is what services call a run", "Pass --report_to too", lambda args: bool(args.report_to)),
-    "fsdp_config": Belongs("is about FSDP", "Pass --fsdp too", lambda args: bool(args.fsdp)),
-    "optim_target_modules": Belongs(
-        "is for GaLore and APOLLO", "Pass one of these as --optim", lambda args: args.optim in LOW_RANK_OPTIMIZERS
-    ),
-}  # fmt: skip
 
 # What `torch.utils.checkpoint` and Transformers take of activation_checkpointing_kwargs, of what JSON can say.
 CHECKPOINTING_OPTIONS = {
@@ -190,7 +137,14 @@ CHECKPOINTING_OPTIONS = {
 
 
 def refuse_numbers(args: TrainingArguments):
-    """Raise a `ValueError` for a number that is none of its field's; called before `TrainingArguments` looks at it."""
+    """Refuse a number that its field cannot hold; called before `TrainingArguments` looks at it.
+
+    Args:
+        args (`TrainingArguments`): the fields.
+
+    Raises:
+        ValueError: for the first such number, with those that the field can hold.
+    """
     for name, numbers in RANGES.items():
         value = getattr(args, name)
         if isinstance(value, int | float) and not numbers.holds(value):
@@ -206,7 +160,14 @@ def refuse_numbers(args: TrainingArguments):
 
 
 def refuse_unreadable(args: TrainingArguments):
-    """Raise a `ValueError` for a mapping that is no JSON, and for what needs several processes and has one."""
+    """Refuse a mapping that is no JSON, and what needs several processes and has one.
+
+    Args:
+        args (`TrainingArguments`): the fields.
+
+    Raises:
+        ValueError: for the first of them.
+    """
     for name in args._VALID_DICT_FIELDS:
         value = getattr(args, name)
         if isinstance(value, str) and value.startswith("{"):
@@ -222,7 +183,14 @@ def refuse_unreadable(args: TrainingArguments):
 
 
 def refuse_mappings(args: TrainingArguments):
-    """Raise a `ValueError` for a path where only a mapping is read, and for options that no one knows."""
+    """Refuse a path where only a mapping is read, and options that no one knows.
+
+    Args:
+        args (`TrainingArguments`): the fields.
+
+    Raises:
+        ValueError: for the first of them.
+    """
     for name in ("lr_scheduler_kwargs", "activation_checkpointing_kwargs"):
         value = getattr(args, name)
         if value is not None and not isinstance(value, dict):
@@ -237,22 +205,20 @@ def refuse_mappings(args: TrainingArguments):
         )
 
 
-def refuse_fields(args: TrainingArguments, given: Collection[str]):
-    """Refuse what a run of this kit cannot obey, and what another field leaves without effect.
+def refuse_fields(args: TrainingArguments):
+    """Refuse what a run of this kit cannot obey.
 
     Args:
         args (`TrainingArguments`): the fields.
-        given (collection of `str`): names of those that the user gave; of others `TrainingArguments` makes up values.
 
     Raises:
         ValueError: for the first such field; it says why, and what to type.
     """
     for name, why in REFUSED.items():
-        if is_given(args, name):
+        item = args.__dataclass_fields__[name]
+        default = item.default if item.default_factory is MISSING else item.default_factory()
+        if getattr(args, name) != default:
             raise ValueError(f"{name}={getattr(args, name)!r} was given, but {why}. Leave it out.")
-    for name, other in BELONGS.items():
-        if name in given and is_given(args, name) and not other.counts(args):
-            raise ValueError(f"{name} {other.words}. {other.way}, or leave it out.")
     if DebugOption.TPU_METRICS_DEBUG in args.debug:
         raise ValueError("debug=tpu_metrics_debug was given, but this kit has no TPU code. Leave it out.")
     if "num_steps" in (args.accelerator_config.gradient_accumulation_kwargs or {}):
@@ -262,22 +228,3 @@ def refuse_fields(args: TrainingArguments, given: Collection[str]):
     for name, (value, why) in REFUSED_IN_PROCESSES.items():
         if getattr(args.accelerator_config, name) is value and args.world_size > 1:
             raise ValueError(f"accelerator_config has {name}={value}, but of several processes {why}. Leave it out.")
-
-
-def unheeded_notes(args: TrainingArguments, given: Collection[str]) -> list[str]:
-    """What to say of fields that were given and that a run of this kit does not look at."""
-    notes = dict(WITHOUT_EFFECT)
-    for name, strategy in STEPS.items():
-        if getattr(args, strategy) != "steps":
-            notes[name] = f"--{strategy} is {getattr(args, strategy).value}, not steps"
-    return [f"--{name} has no effect: {why}" for name, why in notes.items() if name in given and is_given(args, name)]
-
-
-def is_given(group, name: str) -> bool:
-    """Whether a field of a data class has another value than its default."""
-    (item,) = (item for item in fields(group) if item.name == name)
-    return getattr(group, name) != _default(item)
-
-
-def _default(item: Field):
-    return item.default_factory() if item.default is MISSING else item.default

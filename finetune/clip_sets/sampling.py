@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from torch.utils.data import Sampler
 
-# Those of `TrainingArguments` that there are here, and the original's.
-SAMPLING_STRATEGIES = ("random", "group_by_length", "class_balanced")
 ORDER_STREAM = 1  # sets these random numbers apart from other uses of the same seed and epoch
 GROUPS_SORTED_TOGETHER = 50  # enough for groups of almost one length, few enough that each epoch has other groups
 # A clip with the label l weighs 1000 / (count of l + 0.01) for it; Gong et al. 2021, released code.

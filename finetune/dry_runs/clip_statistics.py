@@ -73,6 +73,9 @@ def look_at_clip(audio: dict, reader: AudioReader, max_samples: int, labels: Seq
         max_samples (`int`): samples that the model hears of it, of which silence and channels that cancel are told.
         labels (`Sequence[int]`): its labels, which are passed on.
 
+    Returns:
+        [`ClipFacts`]: what was measured.
+
     Raises:
         AudioError: as [`hear_clip`], in the same words.
     """
@@ -138,6 +141,9 @@ def share_above(waveform: np.ndarray, sampling_rate: int, frequency: float) -> f
         waveform (`np.ndarray` of shape `(samples,)`).
         sampling_rate (`int`): of the waveform, in Hz.
         frequency (`float`): in Hz.
+
+    Returns:
+        `float`: from 0 to 1.
     """
     if frequency >= sampling_rate / 2:
         return 0.0
@@ -154,7 +160,14 @@ def share_above(waveform: np.ndarray, sampling_rate: int, frequency: float) -> f
 
 
 def describe_lengths(seconds: Sequence[float]) -> dict:
-    """Seconds of the clips: in total, shortest, median, some percentiles, longest, and a histogram of `[from, to, clips]`."""
+    """Seconds of the clips: in total, shortest, median, some percentiles, longest, and a histogram of `[from, to, clips]`.
+
+    Args:
+        seconds (`Sequence[float]`): lengths of the clips in seconds.
+
+    Returns:
+        `dict`: a section of the report.
+    """
     seconds = np.array(seconds)
     return {
         "total_seconds": float(seconds.sum()),
@@ -171,6 +184,12 @@ def length_histogram(seconds: np.ndarray) -> list[list[float]]:
     """Rows `[from, to, clips]` at round numbers; equally wide, or in steps of 1, 2, 5, 10 where lengths differ a lot.
 
     The first includes its lower edge, each its upper one.
+
+    Args:
+        seconds (`np.ndarray` of shape `(clips,)`): lengths of the clips in seconds.
+
+    Returns:
+        `list[list[float]]`: the rows.
     """
     shortest, longest = float(seconds.min()), float(seconds.max())
     if shortest == longest:
@@ -188,7 +207,14 @@ def length_histogram(seconds: np.ndarray) -> list[list[float]]:
 
 
 def describe_recordings(facts: Sequence[ClipFacts]) -> dict:
-    """How the clips were recorded: sampling rates, channels, levels, silence and clipping."""
+    """How the clips were recorded: sampling rates, channels, levels, silence and clipping.
+
+    Args:
+        facts (`Sequence[ClipFacts]`): of the clips that were decoded; see [`look_at_clip`].
+
+    Returns:
+        `dict`: a section of the report.
+    """
     heard = [clip.level for clip in facts if not clip.silent]
     quiet, middle, loud = np.percentile(heard, [5, 50, 95]).tolist() if heard else (None, None, None)
     rates = Counter(clip.sampling_rate for clip in facts)
@@ -205,7 +231,7 @@ def describe_band(facts: Sequence[ClipFacts], names: Sequence[str], sampling_rat
     """Energy above the model's band: the share, as the mean over clips, and labels in which it is much larger.
 
     Args:
-        facts: of the clips.
+        facts (`Sequence[ClipFacts]`): of the clips that were decoded; see [`look_at_clip`].
         names (`Sequence[str]`): of the labels.
         sampling_rate (`int`): what the model hears, in Hz.
 
@@ -313,6 +339,9 @@ def longest_of_batches(frames: np.ndarray, batch_size: int, grouped: bool, seed:
         batch_size (`int`): clips of a batch.
         grouped (`bool`): whether clips of similar length share a batch.
         seed (`int`, defaults to 0): of the draw.
+
+    Returns:
+        `np.ndarray` of shape `(batches,)`: frames.
     """
     generator = np.random.default_rng(seed)
     drawn = generator.choice(frames, BATCHES_DRAWN * batch_size)

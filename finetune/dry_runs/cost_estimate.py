@@ -102,7 +102,11 @@ class StepClock(TrainerCallback):
         self.marks.append(time.perf_counter())
 
     def times(self) -> StepTimes:
-        """Seconds of the steps after the first ones."""
+        """Seconds of the steps after the first ones.
+
+        Returns:
+            [`StepTimes`]: of the steps that count.
+        """
         marks = self.marks[self.warm_up :]
         return StepTimes(self.warm_up, [after - before for before, after in zip(marks, marks[1:], strict=False)])
 
@@ -137,7 +141,17 @@ class RunCost:
     frames: np.ndarray
 
     def step_operations(self, config: ASTConfig, trained: Trainable, padding: str, grouped: bool) -> np.ndarray:
-        """Operations of a clip in training, as the mean over batches padded as they will be."""
+        """Operations of a clip in training, as the mean over batches padded as they will be.
+
+        Args:
+            config ([`ASTConfig`]): of the model.
+            trained ([`Trainable`]): what learns of it.
+            padding (`str`): `"max_length"` or `"longest"`.
+            grouped (`bool`): whether clips of a batch are of about the same length.
+
+        Returns:
+            `np.ndarray`: operations of a clip, one value a batch of the sample.
+        """
         if padding != "longest":
             return operations(config, config.max_length, trained)
         lengths = longest_of_batches(np.minimum(self.frames, config.max_length), self.batch_size, grouped)
@@ -146,7 +160,14 @@ class RunCost:
         )
 
     def step(self, work: np.ndarray) -> float:
-        """Seconds of an optimiser step with clips of so many operations."""
+        """Seconds of an optimiser step with clips of so many operations.
+
+        Args:
+            work (`np.ndarray`): from [`RunCost.step_operations`].
+
+        Returns:
+            `float`: seconds.
+        """
         return self.accumulation * self.training.seconds(self.batch_size, work) + self.beside
 
     @property
@@ -155,7 +176,15 @@ class RunCost:
         return self.update + self.accumulation * self.batch_size * self.reading
 
     def score(self, clips: int, config: ASTConfig) -> float:
-        """Seconds in which so many clips are scored."""
+        """Seconds in which so many clips are scored.
+
+        Args:
+            clips (`int`): how many clips.
+            config ([`ASTConfig`]): of the model.
+
+        Returns:
+            `float`: seconds.
+        """
         number = min(clips, self.eval_batch_size)
         passes = self.scoring.seconds(number, operations(config, config.max_length)) * clips / number
         return passes + clips * self.reading
@@ -272,6 +301,9 @@ def time_training(
         trained ([`Trainable`]): what of the model learns.
         deadline ([`Deadline`]): of all passes.
         known ([`TimeModel`], *optional*): passes that were timed already, to which longer ones are added.
+
+    Returns:
+        [`TimeModel`]: of passes forward and backward.
     """
     model, args = trainer.model, trainer.args
     vectors = clips.vector_targets or bool(trainer.augmentation and trainer.augmentation.label_mixing_strengths)
@@ -293,7 +325,15 @@ def time_training(
 
 
 def time_scoring(trainer: ASTTrainer, deadline: Deadline) -> TimeModel:
-    """[`time_training`] for passes forward alone."""
+    """[`time_training`] for passes forward alone.
+
+    Args:
+        trainer ([`ASTTrainer`]): the trainer of the run.
+        deadline ([`Deadline`]): until which there is time.
+
+    Returns:
+        [`TimeModel`]: of passes forward.
+    """
     model, args = trainer.model, trainer.args
 
     @torch.inference_mode()
@@ -315,7 +355,14 @@ def _noise(trainer: ASTTrainer, clips: int, frames: int) -> torch.Tensor:
 
 
 def time_update(trainer: ASTTrainer) -> float:
-    """Seconds in which the optimiser makes an update of the gradients that are there; the weights are changed."""
+    """Seconds in which the optimiser makes an update of the gradients that are there; the weights are changed.
+
+    Args:
+        trainer ([`ASTTrainer`]): whose parameters have gradients.
+
+    Returns:
+        `float`: seconds.
+    """
     optimizer, seconds = trainer.create_optimizer(), math.inf
     for _ in range(2):  # the first one also makes the optimiser's state
         start = time.perf_counter()
@@ -333,6 +380,15 @@ def memory_of_step(trainer: ASTTrainer, training: TimeModel, before: int, batch_
 
     Weights' gradients and an optimiser's two values a weight are there once; what a pass keeps for its backward pass grows
     with the tokens, or with eager attention as its operations do.
+
+    Args:
+        trainer ([`ASTTrainer`]): the trainer of the run.
+        training ([`TimeModel`]): of the passes that were timed.
+        before (`int`): bytes in use before them.
+        batch_size (`int`): clips of a step.
+
+    Returns:
+        `int`: bytes.
     """
     config = trainer.model.config
     learning = sum(
@@ -360,7 +416,14 @@ def _read_first(clips: ClipDataset) -> Iterator[dict]:
 
 
 def count_steps(trainer: ASTTrainer) -> Steps:
-    """The steps of a training that has not begun."""
+    """The steps of a training that has not begun.
+
+    Args:
+        trainer ([`ASTTrainer`]): the trainer of the run.
+
+    Returns:
+        [`Steps`]: of an epoch and of the training.
+    """
     args = trainer.args
     _, whole_per_epoch, num_clips, _, clips_per_step, _, whole = trainer.set_initial_training_values(
         args, trainer.get_train_dataloader()
@@ -377,7 +440,17 @@ def count_evaluations(
     data_args: DataArguments,
     optimization: OptimizationArguments,
 ) -> tuple[list[int], list[int]]:
-    """Clips of every pass of scoring of a run: those in training, and those of [`evaluate`] after it."""
+    """Clips of every pass of scoring of a run: those in training, and those of [`evaluate`] after it.
+
+    Args:
+        trainer ([`ASTTrainer`]): the trainer of the run.
+        clips (`dict[str, ClipDataset]`): by the name of the split.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        optimization ([`OptimizationArguments`]): what is optimised how.
+
+    Returns:
+        `tuple[list[int], list[int]]`: clips of each pass, in training and after it.
+    """
     args, steps, passes = trainer.args, count_steps(trainer), 0
     if args.eval_strategy == IntervalStrategy.EPOCH:
         passes = math.ceil(steps.epochs)
@@ -392,14 +465,29 @@ def count_evaluations(
 
 
 def warm_up_steps(trainer: ASTTrainer) -> int:
-    """Steps that do not count: the first, and with loader workers as many as they have read in advance."""
+    """Steps that do not count: the first, and with loader workers as many as they have read in advance.
+
+    Args:
+        trainer ([`ASTTrainer`]): the trainer of the run.
+
+    Returns:
+        `int`: steps.
+    """
     args = trainer.args
     read_in_advance = args.dataloader_num_workers * (args.dataloader_prefetch_factor or 2)
     return 1 + math.ceil(read_in_advance / args.gradient_accumulation_steps)
 
 
 def measure_steps(trainer: ASTTrainer, deadline: Deadline) -> StepTimes:
-    """Train a few steps in which everything learns; nothing is scored or saved. See [`warm_up_steps`]."""
+    """Train a few steps in which everything learns; nothing is scored or saved. See [`warm_up_steps`].
+
+    Args:
+        trainer ([`ASTTrainer`]): the trainer of the run.
+        deadline ([`Deadline`]): until which there is time.
+
+    Returns:
+        [`StepTimes`]: of the steps that count.
+    """
     args = trainer.args
     args.eval_strategy, args.save_strategy = IntervalStrategy.NO, SaveStrategy.NO
     args.load_best_model_at_end = False
@@ -415,6 +503,10 @@ def measure_steps(trainer: ASTTrainer, deadline: Deadline) -> StepTimes:
 
 def measure_evaluation(trainer: ASTTrainer, clips: ClipDataset):
     """Score a few batches.
+
+    Args:
+        trainer ([`ASTTrainer`]): the trainer of the run.
+        clips ([`ClipDataset`]): that are scored.
 
     Returns:
         A function that tells how many seconds a pass over so many clips takes.
@@ -439,7 +531,14 @@ def _seconds_of_prediction(trainer: ASTTrainer, clips: ClipDataset, number: int)
 
 
 def reset_peak_memory(device: torch.device) -> int:
-    """Begin to look for the highest use of memory anew, where the system can; bytes in use now."""
+    """Begin to look for the highest use of memory anew, where the system can; bytes in use now.
+
+    Args:
+        device (`torch.device`): on which is trained.
+
+    Returns:
+        `int`: bytes.
+    """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return torch.cuda.memory_allocated(device)
@@ -449,7 +548,14 @@ def reset_peak_memory(device: torch.device) -> int:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Highest use of memory since [`reset_peak_memory`] in bytes: of the accelerator, or of this whole process."""
+    """Highest use of memory since [`reset_peak_memory`] in bytes: of the accelerator, or of this whole process.
+
+    Args:
+        device (`torch.device`): on which is trained.
+
+    Returns:
+        `int`: bytes.
+    """
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _process_memory("VmHWM")
 
 

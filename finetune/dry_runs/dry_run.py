@@ -25,7 +25,7 @@ from modeling_ast.audio import AudioError, AudioReader
 from modeling_ast.features.kaldi import num_frames
 from modeling_ast.system.atomic_files import open_atomically, temporary_folder
 
-from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments
+from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments, RunArguments
 from ..clip_sets.audio_clips import audio_of_all
 from ..clip_sets.clip_datasets import clip_reader, clip_sets, load_clip_sets
 from ..clip_sets.clip_set import ClipSet, UndecodedClip
@@ -77,12 +77,12 @@ class LoadedData:
     folds: list[tuple[str, datasets.DatasetDict]]
 
 
-def dry_run(argv: list[str], arguments: tuple) -> dict:
+def dry_run(argv: list[str], arguments: RunArguments) -> dict:
     """Look at the clips, measure a few steps, draw a picture; print all of it and write it down.
 
     Args:
         argv (`list[str]`): the command line.
-        arguments (`tuple`): what [`parse_arguments`] makes of it.
+        arguments ([`RunArguments`]): what [`parse_arguments`] makes of it.
 
     Returns:
         What `dry_run.json` holds.
@@ -90,7 +90,8 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
     Raises:
         InputError: if a training could not begin with what can be read of the data, in the words of the training.
     """
-    model_args, data_args, augmentation_args, optimization_args, training_args = arguments
+    model_args, data_args, augmentation_args = arguments.model, arguments.data, arguments.augmentation
+    training_args = arguments.training
     limit = TimeLimit()
     folder = Path(training_args.output_dir) / DRY_RUN_NAME
     with input_errors_in_words(model_args):
@@ -122,8 +123,7 @@ def dry_run(argv: list[str], arguments: tuple) -> dict:
                 report["cost"], cost = estimate_cost(
                     run.trainer, run.clips, run.data_args, run.optimization, looked.frames, limit
                 )
-                groups = (model_args, data_args, optimization_args)
-                report["proposals"] = propose(run.trainer, run.clips, groups, cost, report, limit)
+                report["proposals"] = propose(run.trainer, run.clips, arguments, cost, report, limit)
         with open_atomically(folder / REPORT_NAME) as file:
             file.write(f"{json.dumps(report, indent=1, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
     print(*cost_lines(report), *proposal_lines(report), *refused_lines(report), sep="\n")
@@ -142,7 +142,14 @@ def refuse_several_processes():
 
 
 def build_config(args: ModelArguments) -> ASTConfig:
-    """The configuration of the model, as far as it is known before the labels are."""
+    """The configuration of the model, as far as it is known before the labels are.
+
+    Args:
+        args ([`ModelArguments`]): which model.
+
+    Returns:
+        [`ASTConfig`]: of a new model, or of the checkpoint at these sizes.
+    """
     if args.model_name_or_path:
         return ASTConfig.from_pretrained(args.model_name_or_path, **args.sizes())
     return ASTConfig(**args.sizes())
@@ -150,6 +157,13 @@ def build_config(args: ModelArguments) -> ASTConfig:
 
 def load_data(data_args: DataArguments, training_args: ASTTrainingArguments) -> LoadedData:
     """Load the clips as the training does; of several folds the first stands for all.
+
+    Args:
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        training_args ([`ASTTrainingArguments`]): of the training.
+
+    Returns:
+        [`LoadedData`]: the splits, and how they were made.
 
     Raises:
         ValueError: see [`load_clip_sets`] and [`load_folds`].
@@ -197,6 +211,9 @@ def describe_clips(
         data_args ([`DataArguments`]): whether clips are streamed, and how they are padded in training.
         training_args ([`ASTTrainingArguments`]): the seed that draws the clips to decode, and how many are in a batch.
         deadline ([`Deadline`]): when no further clip is decoded.
+
+    Returns:
+        [`LookedAt`]: what was found.
     """
     splits, seed = data.splits, training_args.seed
     train = splits["train"]
@@ -294,7 +311,20 @@ def describe_audio(
     training_args: ASTTrainingArguments,
     at_hand: bool,
 ) -> dict:
-    """The sections of the report that are about decoded clips; see [`describe_clips`], and [`ClipSet`] for `at_hand`."""
+    """The sections of the report that are about decoded clips; see [`describe_clips`].
+
+    Args:
+        facts (`list[ClipFacts]`): of the clips that could be decoded.
+        names (`list[str]`): names of the labels in output order.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        config ([`ASTConfig`]): of the model.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        training_args ([`ASTTrainingArguments`]): of the training.
+        at_hand (`bool`): see [`ClipSet`].
+
+    Returns:
+        `dict`: these sections.
+    """
     rate, seconds = feature_extractor.sampling_rate, [clip.seconds for clip in facts]
     frames = describe_frames(
         seconds,
@@ -333,9 +363,9 @@ def without_bad(data: LoadedData, bad: list[UndecodedClip]) -> LoadedData:
     return dataclasses.replace(data, splits=splits)
 
 
-def refused_up_front(argv: list[str], arguments: tuple, data: LoadedData, report: dict) -> list[str]:
+def refused_up_front(argv: list[str], arguments: RunArguments, data: LoadedData, report: dict) -> list[str]:
     """What the training would say of the output folder, of where it reports to, and of clips that cannot be decoded."""
-    model_args, data_args, _, _, training_args = arguments
+    model_args, data_args, training_args = arguments.model, arguments.data, arguments.training
     refused = []
     try:
         if data_args.fold_column_name:
@@ -358,14 +388,16 @@ def refused_up_front(argv: list[str], arguments: tuple, data: LoadedData, report
     return refused
 
 
-def apart_from_the_run(arguments: tuple, folder: str, looked: LookedAt, seconds: float) -> tuple[tuple, Looks]:
+def apart_from_the_run(
+    arguments: RunArguments, folder: str, looked: LookedAt, seconds: float
+) -> tuple[RunArguments, Looks]:
     """The arguments of the same training in another folder, where it reports to nobody and fills no cache.
 
     Clips that were looked at are not all decoded again, unless some of them cannot be used: then others may be like them,
     and all are decoded if there is time, else stood in for where they cannot be used.
 
     Args:
-        arguments (`tuple`): of the training.
+        arguments ([`RunArguments`]): of the training.
         folder (`str`): where it would write.
         looked ([`LookedAt`]): what is known of the clips.
         seconds (`float`): in which clips may be decoded before it begins.
@@ -373,8 +405,7 @@ def apart_from_the_run(arguments: tuple, folder: str, looked: LookedAt, seconds:
     Returns:
         The arguments, and what of the clips is decoded.
     """
-    *groups, training_args = arguments
-    report, data_args = looked.report, arguments[1]
+    report, data_args = looked.report, arguments.data
     seen, every = report["looked_at"]["clips"], report["looked_at"]["of"]
     sound = not report["bad_clips"] or seen == every
     at_leisure = (every - seen) * looked.reading <= seconds / 2
@@ -392,16 +423,20 @@ def apart_from_the_run(arguments: tuple, folder: str, looked: LookedAt, seconds:
         changes["skip_bad_audio"] = False
     if number < (data_args.normalization_clips or report["clips"]["train"]):
         changes["normalization_clips"] = number
-    groups = [group.with_changes(**changes) if isinstance(group, DataArguments) else group for group in groups]
-    training_args = copy.copy(training_args)
+    training_args = copy.copy(arguments.training)
     training_args.output_dir, training_args.disable_tqdm, training_args.report_to = folder, True, []
     training_args.overwrite_output_dir = training_args.push_to_hub = False
     training_args.resume_from_checkpoint = None
-    return (*groups, training_args), looks
+    return dataclasses.replace(arguments, data=data_args.with_changes(**changes), training=training_args), looks
 
 
 def prepare(
-    argv: list[str], arguments: tuple, data: LoadedData, refused: list[str], skip_bad_audio: bool, looks: Looks
+    argv: list[str],
+    arguments: RunArguments,
+    data: LoadedData,
+    refused: list[str],
+    skip_bad_audio: bool,
+    looks: Looks,
 ) -> PreparedRun:
     """Prepare the training; where it refuses clips that are in two splits, note that and go on as its message says.
 
@@ -410,12 +445,13 @@ def prepare(
     Raises:
         InputError: if it refuses more than that, with all that was refused.
     """
-    found, data_args = [], arguments[1]
+    found, data_args = [], arguments.data
     while True:
         stages = io.StringIO()
         try:
             with contextlib.redirect_stdout(stages):
-                run = prepare_run(argv, (arguments[0], data_args, *arguments[2:]), (data.splits, data.method), looks)
+                changed = dataclasses.replace(arguments, data=data_args)
+                run = prepare_run(argv, changed, (data.splits, data.method), looks)
         except InputError as error:
             if skip_bad_audio and not data_args.skip_bad_audio and "--skip_bad_audio" in str(error):
                 data_args = data_args.with_changes(skip_bad_audio=True)
@@ -430,9 +466,9 @@ def prepare(
         return run
 
 
-def refused_resume(arguments: tuple, run: PreparedRun) -> list[str]:
+def refused_resume(arguments: RunArguments, run: PreparedRun) -> list[str]:
     """What the training would say of the checkpoint to resume from."""
-    model_args, data_args, _, _, training_args = arguments
+    model_args, data_args, training_args = arguments.model, arguments.data, arguments.training
     if data_args.fold_column_name:
         return []
     with contextlib.suppress(ValueError):  # that there is none was said before
@@ -469,7 +505,15 @@ def draw_training_clips(run: PreparedRun, path: Path, number: int):
 
 
 def label_in_words(label: int | np.ndarray, names: list[str]) -> str:
-    """A label index or vector by name; of a mixture with the share of each."""
+    """A label index or vector by name; of a mixture with the share of each.
+
+    Args:
+        label (`int` or `np.ndarray` of shape `(num_labels,)`): of one clip.
+        names (`list[str]`): in output order.
+
+    Returns:
+        `str`: a part of a line.
+    """
     if np.ndim(label) == 0:
         return names[label]
     parts = [
@@ -482,7 +526,12 @@ def label_in_words(label: int | np.ndarray, names: list[str]) -> str:
 
 @contextlib.contextmanager
 def failures_noted(run: PreparedRun, refused: list[str]) -> Iterator[None]:
-    """Add to `refused` why the training stops in its first steps, if it does."""
+    """Add to `refused` why the training stops in its first steps, if it does.
+
+    Args:
+        run ([`PreparedRun`]): that takes its first steps in the block.
+        refused (`list[str]`): to which the message is added.
+    """
     try:
         with failures_in_words(run.trainer, run.data_args):
             yield

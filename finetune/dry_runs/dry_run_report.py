@@ -40,7 +40,15 @@ def data_lines(report: dict) -> Iterator[str]:
 
 
 def looked_at_line(looked_at: dict, bad: int) -> str:
-    """How many clips were decoded, which, and how many of them can be used."""
+    """How many clips were decoded, which, and how many of them can be used.
+
+    Args:
+        looked_at (`dict`): section of the report.
+        bad (`int`): clips that cannot be used.
+
+    Returns:
+        `str`: a line.
+    """
     seen, total = looked_at["clips"], looked_at["of"]
     if seen == total:
         clips = f"all {total} clips"
@@ -52,7 +60,11 @@ def looked_at_line(looked_at: dict, bad: int) -> str:
 
 
 def label_lines(report: dict) -> Iterator[str]:
-    """The number of clips of each label in each split."""
+    """The number of clips of each label in each split.
+
+    Args:
+        report (`dict`): of [`dry_run`]; the keys it has decide what is told.
+    """
     sides, counts = list(report["clips"]), report["labels"]
     width = min(LONGEST_NAME, max(len(in_one_line(name)) for name in (*counts, "all clips")))
     yield from ["", f"  {'label':{width}}" + "".join(f"{SPLIT_WORDS[side]:>12}" for side in sides)]
@@ -71,7 +83,11 @@ def label_lines(report: dict) -> Iterator[str]:
 
 
 def length_lines(lengths: dict) -> Iterator[str]:
-    """Lengths of the clips."""
+    """Lengths of the clips.
+
+    Args:
+        lengths (`dict`): section of the report.
+    """
     yield from [
         "",
         *_wrapped(
@@ -86,7 +102,12 @@ def length_lines(lengths: dict) -> Iterator[str]:
 
 
 def recording_lines(recordings: dict, number: int) -> Iterator[str]:
-    """Sampling rates, channels and levels."""
+    """Sampling rates, channels and levels.
+
+    Args:
+        recordings (`dict`): section of the report.
+        number (`int`): clips that were decoded.
+    """
     rates = recordings["sampling_rates"]
     yield from ["", "Sampling rate in Hz", *bars(list(rates), list(rates.values()))]
     several = number - recordings["channels"].get("1", 0)
@@ -105,7 +126,11 @@ def _heard_channel(recordings: dict) -> str:
 
 
 def band_lines(band: dict) -> Iterator[str]:
-    """Energy that the model does not hear."""
+    """Energy that the model does not hear.
+
+    Args:
+        band (`dict`): section of the report.
+    """
     edge = f"{band['edge_hz']:g} Hz"
     if not band["clips_sampled_higher"]:
         yield f"Above {edge}, where the model hears nothing: these files hold nothing either"
@@ -121,7 +146,11 @@ def band_lines(band: dict) -> Iterator[str]:
 
 
 def frame_lines(frames: dict) -> Iterator[str]:
-    """What the input length does to the clips."""
+    """What the input length does to the clips.
+
+    Args:
+        frames (`dict`): section of the report.
+    """
     yield from _wrapped(f"{_length_in_words(frames)}{_padding_in_words(frames)}")
     if frames["fitting"]:
         yield from _wrapped(f"  A better fit: {_length_in_words(frames['fitting'] | {'clips': frames['clips']})}")
@@ -142,7 +171,12 @@ def frame_lines(frames: dict) -> Iterator[str]:
 
 
 def bad_clip_lines(bad_clips: list[dict], seen: int) -> Iterator[str]:
-    """Clips that cannot be decoded, with the reasons."""
+    """Clips that cannot be decoded, with the reasons.
+
+    Args:
+        bad_clips (`list[dict]`): `file` and `reason` of each.
+        seen (`int`): clips that were looked at.
+    """
     if not bad_clips:
         return
     yield from ["", f"{len(bad_clips)} of {seen} clips looked at cannot be used:"]
@@ -153,7 +187,12 @@ def bad_clip_lines(bad_clips: list[dict], seen: int) -> Iterator[str]:
 
 
 def audio_note_lines(notes: list[dict], seen: int) -> Iterator[str]:
-    """What is to be said of clips that can be used, by kind."""
+    """What is to be said of clips that can be used, by kind.
+
+    Args:
+        notes (`list[dict]`): rows of the report.
+        seen (`int`): clips that were looked at.
+    """
     for kind in KINDS_IN_WORDS:
         of_kind = [note for note in notes if note["kind"] == kind]
         texts = [note["text"] for note in of_kind]
@@ -166,7 +205,11 @@ def audio_note_lines(notes: list[dict], seen: int) -> Iterator[str]:
 
 
 def cost_lines(report: dict) -> Iterator[str]:
-    """Time and memory of the training."""
+    """Time and memory of the training.
+
+    Args:
+        report (`dict`): of [`dry_run`]; the keys it has decide what is told.
+    """
     cost = report["cost"]
     if cost is None:
         return
@@ -216,7 +259,11 @@ def cost_lines(report: dict) -> Iterator[str]:
 
 
 def proposal_lines(report: dict) -> Iterator[str]:
-    """Flags with which the training takes less time."""
+    """Flags with which the training takes less time.
+
+    Args:
+        report (`dict`): of [`dry_run`]; the keys it has decide what is told.
+    """
     proposals = report["proposals"]
     if not proposals:
         return
@@ -234,7 +281,11 @@ def proposal_lines(report: dict) -> Iterator[str]:
 
 
 def refused_lines(report: dict) -> Iterator[str]:
-    """What the training would not accept."""
+    """What the training would not accept.
+
+    Args:
+        report (`dict`): of [`dry_run`]; the keys it has decide what is told.
+    """
     if report["refused"]:
         yield from ["", "A training with these flags would not go through:"]
     for message in report["refused"]:
@@ -242,7 +293,12 @@ def refused_lines(report: dict) -> Iterator[str]:
 
 
 def bars(names: list[str], counts: list[int]) -> Iterator[str]:
-    """A histogram: a row with its name, its count and a bar for each; a count above 0 has a bar of one sign or more."""
+    """A histogram: a row with its name, its count and a bar for each; a count above 0 has a bar of one sign or more.
+
+    Args:
+        names (`list[str]`): of the rows.
+        counts (`list[int]`): of the rows.
+    """
     name_width, count_width = max(map(len, names)), len(str(max(counts)))
     longest = WIDTH - name_width - count_width - 6
     for name, count in zip(names, counts, strict=True):
@@ -251,7 +307,14 @@ def bars(names: list[str], counts: list[int]) -> Iterator[str]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the two largest units that tell something."""
+    """Seconds in the two largest units that tell something.
+
+    Args:
+        seconds (`float`): a duration.
+
+    Returns:
+        `str`: a part of a line.
+    """
     if seconds < 1:
         return f"{1000 * seconds:.3g} ms"
     if seconds < 100:

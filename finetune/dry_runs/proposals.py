@@ -14,7 +14,7 @@ import torch
 
 from modeling_ast import ASTConfig, ASTForAudioClassification
 
-from ..arguments.groups import DataArguments, ModelArguments, OptimizationArguments
+from ..arguments.groups import DataArguments, RunArguments
 from ..clip_sets.waveforms import ClipDataset
 from ..training.optimization import freeze_lowest_layers
 from ..training.trainer import ASTTrainer
@@ -64,7 +64,7 @@ class Choice:
 def propose(
     trainer: ASTTrainer,
     clips: dict[str, ClipDataset],
-    arguments: tuple[ModelArguments, DataArguments, OptimizationArguments],
+    arguments: RunArguments,
     cost: RunCost,
     report: dict,
     limit: TimeLimit,
@@ -74,7 +74,7 @@ def propose(
     Args:
         trainer ([`ASTTrainer`]): of the run. Its model is changed and restored.
         clips (`dict[str, ClipDataset]`): of the run, by split.
-        arguments (`tuple`): of the run: model, data and optimisation.
+        arguments ([`RunArguments`]): of the run.
         cost ([`RunCost`]): from [`estimate_cost`].
         report (`dict`): of the dry run, with `cost`, `folds` and where clips were looked at `frames`.
         limit ([`TimeLimit`]): of the dry run.
@@ -90,7 +90,7 @@ def propose(
     estimates = Estimates(trainer, clips["train"], cost, limit.rest)
     options = []
     for choices in itertools.product(*kinds_of_choices(trainer, arguments, cost, report)):
-        seconds = runs * estimates.run_seconds(choices, trainer.args.train_sampling_strategy, arguments[1].padding)
+        seconds = runs * estimates.run_seconds(choices, trainer.args.train_sampling_strategy, arguments.data.padding)
         options.append((sum(choice.burden for choice in choices), seconds, choices))
     rows = []
     for minutes in _targets(whole / 60):
@@ -124,12 +124,12 @@ def _targets(whole: float) -> list[int]:
 
 def kinds_of_choices(
     trainer: ASTTrainer,
-    arguments: tuple[ModelArguments, DataArguments, OptimizationArguments],
+    arguments: RunArguments,
     cost: RunCost,
     report: dict,
 ) -> Iterator[list[Choice]]:
     """For each kind of flag what may be chosen, the first of them to leave it as it is. Args: see [`propose`]."""
-    model_args, data_args, optimization = arguments
+    model_args, data_args, optimization = arguments.model, arguments.data, arguments.optimization
     config, args = cost.config, trainer.args
     yield _lengths(report.get("frames"), config)
     yield _paddings(report.get("frames"), data_args, args.train_sampling_strategy, trainer.train_dataset.at_hand)
@@ -209,7 +209,16 @@ class Estimates:
         self._of_smaller: tuple[RunCost, Trainable] | None = None
 
     def run_seconds(self, choices: tuple[Choice, ...], strategy: str, padding: str) -> float:
-        """Seconds of the whole training with these flags; `strategy` and `padding` are those without them."""
+        """Seconds of the whole training with these flags; `strategy` and `padding` are those without them.
+
+        Args:
+            choices (`tuple[Choice, ...]`): the flags.
+            strategy (`str`): order of the clips; see `train_sampling_strategy`.
+            padding (`str`): `"max_length"` or `"longest"`.
+
+        Returns:
+            `float`: seconds.
+        """
         cost, factor = self.cost, 1.0
         trained = cost.trained
         smaller = any(choice.smaller for choice in choices)

@@ -32,6 +32,9 @@ class TimeLimit:
         Args:
             seconds (`float`): at most.
             later (`float`, defaults to 0): seconds that the stages after it may take.
+
+        Returns:
+            [`Deadline`]: of this stage.
         """
         return Deadline(max(LEAST, min(seconds, self.end - time.monotonic() - later)))
 

@@ -44,7 +44,15 @@ class Trainable:
 
     @classmethod
     def of(cls, model: nn.Module, num_layers: int) -> "Trainable":
-        """Of a model with so many layers, as its parameters are set."""
+        """Of a model with so many layers, as its parameters are set.
+
+        Args:
+            model (`torch.nn.Module`): whose `requires_grad` counts.
+            num_layers (`int`): layers of its transformer.
+
+        Returns:
+            [`Trainable`]: what learns of it.
+        """
         learning, sizes = np.zeros(num_layers + 2), np.zeros(num_layers + 2)
         for name, parameter in model.named_parameters():
             depth = depth_of(name, num_layers)
@@ -55,11 +63,25 @@ class Trainable:
 
     @classmethod
     def whole(cls, num_layers: int) -> "Trainable":
-        """Of a model that learns as a whole."""
+        """Of a model that learns as a whole.
+
+        Args:
+            num_layers (`int`): layers of its transformer.
+
+        Returns:
+            [`Trainable`]: all of it.
+        """
         return cls(True, [1.0] * num_layers, [True] * num_layers)
 
     def without_lowest(self, frozen_layers: int) -> "Trainable":
-        """The same with `--frozen_layers`, of which 0 freezes nothing."""
+        """The same with `--frozen_layers`, of which 0 freezes nothing.
+
+        Args:
+            frozen_layers (`int`): layers that do not learn, and with them the embeddings.
+
+        Returns:
+            [`Trainable`]: the rest.
+        """
         return Trainable(
             self.embeddings and not frozen_layers,
             [0.0 if layer < frozen_layers else share for layer, share in enumerate(self.weights)],
@@ -68,7 +90,15 @@ class Trainable:
 
 
 def tokens_of(config: ASTConfig, frames: int) -> int:
-    """Tokens of a clip: patches and class tokens."""
+    """Tokens of a clip: patches and class tokens.
+
+    Args:
+        config ([`ASTConfig`]): of the model.
+        frames (`int`): of the clip, padding included.
+
+    Returns:
+        `int`: tokens.
+    """
     rows = patches_along(config.num_mel_bins, config.patch_size, config.frequency_stride)
     return rows * max(1, patches_along(frames, config.patch_size, config.time_stride)) + CLASS_TOKENS
 
@@ -125,11 +155,27 @@ class TimeModel:
     factor: float = 1.0  # by which whole steps take longer than their passes
 
     def seconds(self, clips: int, operations: np.ndarray) -> float:
-        """Seconds of a pass over clips of so many operations each."""
+        """Seconds of a pass over clips of so many operations each.
+
+        Args:
+            clips (`int`): clips in one pass.
+            operations (`np.ndarray`): floating-point operations of each clip.
+
+        Returns:
+            `float`: seconds.
+        """
         return float(self.factor * self._times @ [1.0, *(clips * operations)])
 
     def range(self, clips: int, operations: np.ndarray) -> tuple[float, float]:
-        """The same if all operations ran as fast as in the fastest, and the slowest, of the larger half of the passes."""
+        """The same if all operations ran as fast as in the fastest, and the slowest, of the larger half of the passes.
+
+        Args:
+            clips (`int`): clips in one pass.
+            operations (`np.ndarray`): floating-point operations of each clip.
+
+        Returns:
+            `tuple[float, float]`: seconds, the lower first.
+        """
         speeds = [
             timed.seconds / (timed.clips * timed.operations.sum()) for timed in self.passes[len(self.passes) // 2 :]
         ]
@@ -182,11 +228,15 @@ def time_passes(
 
     Args:
         run (callable): makes a pass over `clips` clips of `frames` frames.
-        shapes: see [`shapes_to_time`]; the first is timed in any case.
+        shapes (iterable of `tuple[int, int]`): `(clips, frames)` of each pass, as [`shapes_to_time`] has them; the first is
+            timed in any case.
         operations_of (callable): of a clip of so many frames; see [`operations`].
         device (`torch.device`): whose work is waited for.
         deadline ([`Deadline`]): of all of them.
         known ([`TimeModel`], *optional*): with the first of these passes, which are not timed again.
+
+    Returns:
+        [`TimeModel`]: of what was timed.
     """
     model = known or TimeModel()
     for clips, frames in itertools.islice(shapes, len(model.passes), None):
@@ -210,6 +260,10 @@ def _seconds_of(run: Callable[[int, int], None], clips: int, frames: int, device
 
 
 def wait_for(device: torch.device):
-    """Wait until an accelerator has done what it was given."""
+    """Wait until an accelerator has done what it was given.
+
+    Args:
+        device (`torch.device`): a CPU has nothing to wait for.
+    """
     if device.type != "cpu":
         torch.accelerator.synchronize(device)

@@ -9,6 +9,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from modeling_ast.system.run_lock import LockedError, hold_lock
+from modeling_ast.system.terminal import WRONG_INPUT, exit_code_of
 
 from ..results.output_folder import make_output_dir, refuse_file
 from .input_errors import InputError, said_of
@@ -27,7 +28,7 @@ def held_output_dir(folder: str | os.PathLike) -> Iterator[None]:
     Raises:
         InputError: if another run is writing into it, or the folder cannot be written, in all processes.
     """
-    folder, refused = Path(folder), [None]
+    folder, refused, code = Path(folder), None, WRONG_INPUT
     with ExitStack() as held:
         if PartialState().is_main_process:
             try:
@@ -35,11 +36,11 @@ def held_output_dir(folder: str | os.PathLike) -> Iterator[None]:
                 held.enter_context(make_output_dir(folder))
                 held.enter_context(hold_lock(folder, "a training (ast-finetune)", inside=True))
             except LockedError as error:
-                refused = [f"{error} Two trainings into one --output_dir would spoil each other."]
+                refused = f"{error} Two trainings into one --output_dir would spoil each other."
             except (OSError, ValueError) as error:
-                refused = [said_of(error)]
+                refused, code = said_of(error), exit_code_of(error, reading=True)
         if PartialState().num_processes > 1:
-            broadcast_object_list(refused)
-        if refused[0]:
-            raise InputError(refused[0])
+            refused, code = broadcast_object_list([refused, code])
+        if refused:
+            raise InputError(refused, code)
         yield

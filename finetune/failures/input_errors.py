@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from modeling_ast.system.hub_answers import hub_answers
-from modeling_ast.system.terminal import storage_failure_in_words
+from modeling_ast.system.terminal import FAILED, WRONG_INPUT, exit_code_of, storage_failure_in_words
 
 from ..arguments.groups import ModelArguments
 from ..training.memory_errors import is_out_of_memory
@@ -16,7 +16,16 @@ INPUT_ERRORS = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
 
 
 class InputError(ValueError):
-    """What was asked for cannot be done; nothing was trained."""
+    """What was asked for cannot be done; nothing was trained.
+
+    Args:
+        message (`str`): in words.
+        exit_code (`int`, defaults to 2): of the program; 1 where nothing is wrong with what was given.
+    """
+
+    def __init__(self, message: str, exit_code: int = WRONG_INPUT):
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 @contextmanager
@@ -33,8 +42,9 @@ def input_errors_in_words(model_args: ModelArguments | None = None) -> Iterator[
         with hub_answers():
             yield
     except INPUT_ERRORS as error:
-        words = out_of_memory_before_training(error, model_args) if is_out_of_memory(error) else said_of(error)
-        raise InputError(words) from error
+        if is_out_of_memory(error):
+            raise InputError(out_of_memory_before_training(error, model_args), FAILED) from error
+        raise InputError(said_of(error), exit_code_of(error, reading=True)) from error
 
 
 def said_of(error: Exception) -> str:
@@ -42,6 +52,9 @@ def said_of(error: Exception) -> str:
 
     Args:
         error (`Exception`): one of `INPUT_ERRORS`.
+
+    Returns:
+        `str`: the words.
     """
     return (storage_failure_in_words(error) if isinstance(error, OSError) else None) or str(error)
 
@@ -52,6 +65,9 @@ def out_of_memory_before_training(error: BaseException, model_args: ModelArgumen
     Args:
         error (`BaseException`): by which that was known.
         model_args ([`ModelArguments`], *optional*): the sizes that were given are named.
+
+    Returns:
+        `str`: the words.
     """
     where = "the accelerator" if isinstance(error, torch.OutOfMemoryError) else "this machine"
     said = str(error).strip().splitlines()

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from modeling_ast.audio import CHECK_SPELLING, AudioError, MissingAudioError
 from modeling_ast.system.interruption import signal_of
 
-from ..arguments.groups import WIDTH_FIELDS, ASTTrainingArguments, DataArguments
+from ..arguments.groups import ASTTrainingArguments, DataArguments
+from ..arguments.model_arguments import WIDTH_FIELDS
 from ..results.output_folder import remove_unfinished, run_in
 from ..scores.scoring import ClipScoresError, DivergedError
 from ..sources.data_errors import own_message
@@ -104,7 +105,15 @@ def failures_in_words(trainer: ASTTrainer, data_args: DataArguments, recipe: dic
 
 
 def way_on(args: ASTTrainingArguments, data_args: DataArguments) -> str:
-    """How to go on from the last checkpoint, or that there is none."""
+    """How to go on from the last checkpoint, or that there is none.
+
+    Args:
+        args ([`ASTTrainingArguments`]): of the training.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+
+    Returns:
+        `str`: sentences.
+    """
     if last_checkpoint(args.output_dir) is None and not data_args.fold_column_name:
         return f"No checkpoint had been saved; type the same command again{_overwriting(args)} to start anew."
     without = " in place of --overwrite_output_dir" if args.overwrite_output_dir else ""
@@ -136,6 +145,9 @@ def diverged_message(error: DivergedError, trainer: ASTTrainer, data_args: DataA
         trainer ([`ASTTrainer`]): whose training it is.
         data_args ([`DataArguments`]): whether it is one of several folds.
         recipe (`dict`): what the run was asked for.
+
+    Returns:
+        `str`: sentences.
     """
     args = trainer.args
     if not isinstance(error, NotANumberError):  # of a training that came to its end
@@ -235,6 +247,9 @@ def out_of_memory_message(
         in_training (`bool`): `False` if it was an evaluation that needed too much.
         exact (`bool`, defaults to `False`): whether two halves of a batch have the result of the whole; see
             [`halving_is_exact`].
+
+    Returns:
+        `str`: sentences.
     """
     where = "this machine" if args.device.type == "cpu" else f"the accelerator ({args.device})"
     flags = memory_flags(args, data_args, max_length, in_training, exact)
@@ -255,6 +270,12 @@ def halving_is_exact(trainer: ASTTrainer) -> bool:
     """Whether a training takes the same steps with batches of half the size and twice as many in an update.
 
     The mean over halves of an incomplete batch is another, and dropout is drawn by the batch.
+
+    Args:
+        trainer ([`ASTTrainer`]): the trainer of the run.
+
+    Returns:
+        `bool`: whether it does.
     """
     args, config = trainer.args, trainer.model.config
     dropout = [config.hidden_dropout_prob, config.attention_probs_dropout_prob]

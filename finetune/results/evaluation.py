@@ -16,11 +16,13 @@ from modeling_ast.scores import label_thresholds
 
 from ..arguments.conflicts import wrong_way_round
 from ..arguments.groups import DataArguments, OptimizationArguments
+from ..arguments.training_fields import SCORES
 from ..clip_sets.waveforms import ClipDataset
-from ..scores.metrics import SCORES, ASTMetrics, as_multi_hot, macro_f1
+from ..scores.metrics import ASTMetrics, as_multi_hot, macro_f1
 from ..scores.scoring import PROBLEM_TYPES, evaluation_section, probabilities
 from ..scores.thresholds import choose_thresholds, not_chosen
 from ..sources.labels import is_multi_label, label_names, that_count
+from ..training.losses import loss_name
 from ..training.run_folder import UNFINISHED, step_of
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import average_weights, epochs_between, weights_file
@@ -52,7 +54,7 @@ def evaluate(
     """
     exclusive = not is_multi_label(clips["eval"].split)
     labels = label_names(clips["eval"].split)
-    section = best_section(trainer)
+    section = {"loss": loss_name(None, trainer.model.config.problem_type)} | best_section(trainer)
     trainer.feature_extractor.padding = "max_length"
     if optimization.ensemble_epochs:
         metrics = _epoch_ensemble(trainer, clips["eval"], exclusive, *optimization.ensemble_epochs)
@@ -81,6 +83,13 @@ def as_references(label_ids: np.ndarray, exclusive: bool) -> np.ndarray:
     """Label indices of shape `(clips,)` of exclusive labels, also where they were trained on as one-hot; else multi-hot.
 
     Of soft labels, a clip is scored as one that has those whose share is `SHARE_THAT_COUNTS` or more.
+
+    Args:
+        label_ids (`np.ndarray`): indices of shape `(clips,)`, or vectors of shape `(clips, labels)`.
+        exclusive (`bool`): whether a clip has exactly one label.
+
+    Returns:
+        `np.ndarray`: the references.
     """
     if exclusive:
         return label_ids.argmax(axis=1) if label_ids.ndim == 2 else label_ids
@@ -88,7 +97,16 @@ def as_references(label_ids: np.ndarray, exclusive: bool) -> np.ndarray:
 
 
 def protocol_in_words(trainer: ASTTrainer, optimization: OptimizationArguments, has_validation: bool) -> str:
-    """Which weights were scored, and whether the scored split had a part in choosing them."""
+    """Which weights were scored, and whether the scored split had a part in choosing them.
+
+    Args:
+        trainer ([`ASTTrainer`]): the trainer of the run.
+        optimization ([`OptimizationArguments`]): what is optimised how.
+        has_validation (`bool`): whether a split of its own was there to choose on.
+
+    Returns:
+        `str`: a part of a line.
+    """
     args = trainer.args
     watched = getattr(args.eval_strategy, "value", args.eval_strategy) != "no" and not has_validation
     if optimization.average_epochs:
@@ -105,7 +123,14 @@ def protocol_in_words(trainer: ASTTrainer, optimization: OptimizationArguments, 
 
 
 def why_no_best(trainer: ASTTrainer) -> str:
-    """Why a training whose best checkpoint was asked for has none, in words."""
+    """Why a training whose best checkpoint was asked for has none, in words.
+
+    Args:
+        trainer ([`ASTTrainer`]): the trainer of the run.
+
+    Returns:
+        `str`: a part of a line.
+    """
     if trainer.lost_best:
         return trainer.lost_best
     name = f"eval_{trainer.args.metric_for_best_model.removeprefix('eval_')}"
@@ -116,6 +141,9 @@ def why_no_best(trainer: ASTTrainer) -> str:
 
 def best_section(trainer: ASTTrainer) -> dict:
     """Which checkpoint was chosen as the best, or why none was; empty where that was not asked for.
+
+    Args:
+        trainer ([`ASTTrainer`]): the trainer of the run.
 
     Returns:
         `best_checkpoint` with the `metric` it is chosen by, and `step` and `value`, or `not_chosen` in words.

@@ -91,23 +91,46 @@ def check_output_dir(args: ASTTrainingArguments, model_args: ModelArguments, dat
 
 
 def run_in(folder: Path) -> list[Path]:
-    """What tells that a folder holds a run: its summary, checkpoints and kept epochs, as far as they are there."""
+    """What tells that a folder holds a run: its summary, checkpoints and kept epochs, as far as they are there.
+
+    Args:
+        folder (`Path`): output folder of a run.
+
+    Returns:
+        `list[Path]`: what was found; empty where there is no run.
+    """
     return [path for path in (folder / RUN_SUMMARY_NAME, *checkpoints_in(folder), *epochs_in(folder)) if path.exists()]
 
 
 def publishing_ended_early(folder: Path) -> bool:
-    """Whether a result was being moved to its place file by file, of which the summary is the last."""
+    """Whether a result was being moved to its place file by file, of which the summary is the last.
+
+    Args:
+        folder (`Path`): output folder of a run.
+
+    Returns:
+        `bool`: whether it was.
+    """
     return not (folder / RUN_SUMMARY_NAME).exists() and any((folder / UNFINISHED).glob(f"*/{RUN_SUMMARY_NAME}"))
 
 
 def refuse_file(folder: Path):
-    """Raise a `ValueError` if there is a file where a folder is wanted."""
+    """Raise a `ValueError` if there is a file where a folder is wanted.
+
+    Args:
+        folder (`Path`): output folder of a run.
+    """
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file. Pass another --output_dir.")
 
 
 def refuse_occupied(folder: Path, found: Path):
-    """Raise the `ValueError` that tells how to go on with a folder that already holds a run."""
+    """Raise the `ValueError` that tells how to go on with a folder that already holds a run.
+
+    Args:
+        folder (`Path`): output folder of a run.
+        found (`Path`): what tells that a run is there.
+    """
     raise ValueError(
         f"{folder} already holds a run ({found.name} is there). Pass --overwrite_output_dir to replace it and what it logged "
         "for TensorBoard, --resume_from_checkpoint true to go on with it, or another --output_dir."
@@ -115,7 +138,13 @@ def refuse_occupied(folder: Path, found: Path):
 
 
 def refuse_own_sources(folder: Path, model_args: ModelArguments, data_args: DataArguments):
-    """Raise a `ValueError` if what the run is made from lies in the folder whose run will be removed."""
+    """Raise a `ValueError` if what the run is made from lies in the folder whose run will be removed.
+
+    Args:
+        folder (`Path`): output folder of a run.
+        model_args ([`ModelArguments`]): which model.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+    """
     sources = (model_args.model_name_or_path, *data_args.sources())
     for source in sources:
         if source and Path(source).exists() and Path(source).resolve().is_relative_to(folder.resolve()):
@@ -181,13 +210,21 @@ def _refuse_lost_best(checkpoint: Path, args: ASTTrainingArguments):
 
 
 def refuse_resume_and_overwrite(args: ASTTrainingArguments):
-    """Raise a `ValueError` if a run is to be both replaced and gone on with."""
+    """Raise a `ValueError` if a run is to be both replaced and gone on with.
+
+    Args:
+        args ([`ASTTrainingArguments`]): of the training.
+    """
     if args.resume_from_checkpoint and args.overwrite_output_dir:
         raise ValueError("Both resume_from_checkpoint and overwrite_output_dir were given. Pass only one of them.")
 
 
 def refuse_another_run(folder: Path, identity: dict):
     """Compare what a checkpoint, or a finished run, was trained on with what this run would go on with.
+
+    Args:
+        folder (`Path`): of the checkpoint or the finished run.
+        identity (`dict`): of this run; see [`identity`](finetune.results.summary_sections.identity).
 
     Raises:
         ValueError: if data, split, seed, sizes or augmentation differ; the message says which.
@@ -235,7 +272,11 @@ def make_output_dir(folder: Path) -> Iterator[None]:
 
 
 def clear_output_dir(folder: Path):
-    """Remove the run that the output folder holds, and nothing else."""
+    """Remove the run that the output folder holds, and nothing else.
+
+    Args:
+        folder (`Path`): output folder of a run.
+    """
     if PartialState().is_main_process:
         if publishing_ended_early(folder):
             print(
@@ -273,7 +314,11 @@ def remove_unfinished(folder: Path):
 
 
 def remove(paths: Iterable[Path]):
-    """Remove files and folders, by the main process."""
+    """Remove files and folders, by the main process.
+
+    Args:
+        paths (iterable of `Path`): which need not be there.
+    """
     if PartialState().is_main_process:
         for path in paths:
             if path.is_dir():

@@ -23,6 +23,7 @@ from model_card.run_summary import RUN_SUMMARY_NAME, write_run_summary
 from modeling_ast import ASTForAudioClassification
 from modeling_ast.system.atomic_files import open_atomically, sync
 
+from ..arguments.command_line import COMMAND_LINE, PYTHON_LINE
 from ..clip_sets.collator import model_inputs, raw_features
 from ..clip_sets.waveforms import ClipDataset
 from ..scores.scoring import probabilities
@@ -33,12 +34,6 @@ from ..training.trainer import ASTTrainer
 
 if TYPE_CHECKING:  # an optional package
     from peft import PeftModel
-
-# First lines of the saved recipe: how it is run again.
-COMMAND = f"ast-finetune {RECIPE_NAME}"
-PYTHON_CALL = (
-    f"""Of clips that were a data set in Python: fine_tune(dataset, **yaml.safe_load(open("{RECIPE_NAME}")))"""
-)
 
 
 def publish(
@@ -94,7 +89,7 @@ def _write_files(trainer: ASTTrainer, folder: Path, scored: ClipDataset, recipe:
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
     with open_atomically(folder / RECIPE_NAME) as file:
         in_python = not {"dataset_name", "train_file"} & recipe.keys()
-        file.write(f"# {PYTHON_CALL if in_python else COMMAND}\n{text}".encode())
+        file.write(f"{PYTHON_LINE if in_python else COMMAND_LINE}\n{text}".encode())
     if summary["history"]:  # empty with --logging_strategy no
         plot_training_curve(summary["history"], folder / TRAINING_CURVE_NAME)
     if "confusion_matrix" in summary["evaluation"]:

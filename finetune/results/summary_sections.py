@@ -1,6 +1,5 @@
 """The sections of `run_summary.json` that a training writes: what it was given and what came out."""
 
-import platform
 import re
 import resource
 import sys
@@ -12,29 +11,21 @@ import torch
 from transformers.trainer_utils import TrainOutput
 
 from model_card import run_summary
-from model_card.licenses import InheritedLicense, inherited_license
 from modeling_ast.audio import DEFAULT_RESAMPLER
 
 from ..arguments.command_line import recorded_arguments
-from ..arguments.groups import (
-    SIZE_FIELDS,
-    ASTTrainingArguments,
-    AugmentationArguments,
-    DataArguments,
-    OptimizationArguments,
-    local_or_shipped,
-)
+from ..arguments.groups import ASTTrainingArguments, AugmentationArguments, DataArguments, OptimizationArguments
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import ClipSet
 from ..sources.folders import data_folder
 from ..sources.labels import SHARE_THAT_COUNTS, has_soft_labels
 from ..sources.tables import TABLE_SUFFIXES
 from ..training.run_folder import BEST_CHECKPOINT, FREE_SETTINGS
+from ..training.trainer_card import hub_id_or_none, shown_checkpoint
 
 GIGA = 1e9
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 RESAMPLER_OF_OLD_RUNS = ("resampler", DEFAULT_RESAMPLER)
-PACKAGES = ("torch", "torchaudio", "transformers", "datasets", "accelerate", "evaluate", "soxr")
 
 
 def origin_section(argv: list[str], start: str | None) -> dict:
@@ -43,50 +34,24 @@ def origin_section(argv: list[str], start: str | None) -> dict:
     Args:
         argv (`list[str]`): the command line; see [`recorded_arguments`] for what is left out.
         start (`str`, *optional*): the checkpoint that was trained further.
+
+    Returns:
+        `dict`: see `model_card.run_summary.origin_section`.
     """
     base = shown_checkpoint(start) if start else None
     return run_summary.origin_section(["ast-finetune", *recorded_arguments(argv)], base)
 
 
-def shown_checkpoint(name: str) -> str:
-    """A Hub id as it is; of a folder its name, by which the card knows a local checkpoint: where it lies is private."""
-    return hub_id_or_none(name) or f"./{run_summary.shown_name(name)}"
-
-
-def hub_id_or_none(name: str | None) -> str | None:
-    """`name` if it is an id on the Hub; folders and files of this machine are nobody else's business."""
-    return None if name is None or local_or_shipped(name).exists() else name
-
-
-def license_section(given: str | None, start: str | None) -> dict:
-    """The licence of the trained model, and the notice that has to go along with weights it was trained from.
-
-    Args:
-        given (`str`, *optional*): `--license`; without it the model has that of the checkpoint it starts from.
-        start (`str`, *optional*): the checkpoint that is trained further; see [`inherited_license`].
-    """
-    inherited = inherited_license(start) if start else InheritedLicense()
-    section = {"license": given or inherited.license}
-    return section | ({"license_notice": inherited.notice} if inherited.notice else {})
-
-
-def license_in_words(license: str | None, start: str) -> str:
-    """What the licence of a model is that was not given one; a part of a line."""
-    if license is None:
-        return f"{start} names no licence: pass --license to have one on the card"
-    return f"licence {license}, that of {start}; otherwise pass --license"
-
-
 def data_section(args: DataArguments, splits: dict[str, ClipSet], split_method: str) -> dict:
-    """Tell where the clips came from, how they were split, and how many there are of each label.
+    """Where the clips came from, how they were split, how many there are of each label.
 
     Args:
-        args ([`DataArguments`]): what splits and columns are called.
-        splits (`dict[str, ClipSet]`): of the run, by side.
-        split_method (`str`): how they were made, in words.
+        args ([`DataArguments`]): where the clips are and how they are heard.
+        splits (`dict[str, ClipSet]`): the clips, by side.
+        split_method (`str`): in words how they were split.
 
     Returns:
-        The section `data` of the run summary.
+        `dict`: the section `data`.
     """
     name = hub_id_or_none(args.dataset_name) or _local_name(args)
     hub_id = hub_id_or_none(args.dataset_name)
@@ -116,6 +81,9 @@ def skipped_section(args: DataArguments, skipped: list[dict]) -> list[dict]:
     Args:
         args ([`DataArguments`]): what the splits are called.
         skipped (`list[dict]`): as [`look_at_every_clip`] returns them.
+
+    Returns:
+        `list[dict]`: a row for each clip.
     """
     return [clip | {"split": _split_name(args, clip["split"])} for clip in skipped]
 
@@ -126,6 +94,9 @@ def audio_notes_section(args: DataArguments, noted: Iterable[NotedClip]) -> list
     Args:
         args ([`DataArguments`]): what the splits are called.
         noted (iterable of [`NotedClip`]): as [`look_at_every_clip`] finds them.
+
+    Returns:
+        `list[dict]`: a row for each note.
     """
     folder = data_folder(args)
     return [row | {"split": _split_name(args, row["split"])} for clip in noted for row in clip.rows(folder)]
@@ -148,11 +119,6 @@ def _describe_split(split: ClipSet) -> dict:
     return {"clips": len(split), "label_counts": split.counts_by_label()}
 
 
-def model_section(model) -> dict:
-    """Parameters and sizes."""
-    return {"parameters": model.num_parameters()} | {name: getattr(model.config, name) for name in SIZE_FIELDS}
-
-
 def training_section(
     args: ASTTrainingArguments,
     augmentation: AugmentationArguments,
@@ -160,7 +126,18 @@ def training_section(
     data_args: DataArguments,
     model,
 ) -> dict:
-    """The settings that decide what is learned."""
+    """The settings that decide what is learned.
+
+    Args:
+        args ([`ASTTrainingArguments`]): of the training.
+        augmentation ([`AugmentationArguments`]): of the training clips.
+        optimization ([`OptimizationArguments`]): what is optimised how.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        model ([`ASTForAudioClassification`]): whose dropout is named.
+
+    Returns:
+        `dict`: the section `training`.
+    """
     return {
         "epochs": args.num_train_epochs,
         "max_steps": args.max_steps if args.max_steps > 0 else None,
@@ -229,32 +206,18 @@ def identity(summary: dict, splits: dict[str, ClipSet]) -> dict:
     }
 
 
-def history_section(log_history: list[dict]) -> list[dict]:
-    """One row per logged point of the epoch axis, training and evaluation values together."""
-    rows: dict[float, dict] = {}
-    for entry in log_history:
-        if "loss" in entry or any(name.startswith("eval_") for name in entry):
-            values = {name: value for name, value in entry.items() if name not in ("step", "grad_norm")}
-            rows.setdefault(entry["epoch"], {}).update(values)
-    return [rows[epoch] for epoch in sorted(rows)]
-
-
-def environment_section(args: ASTTrainingArguments) -> dict:
-    """Versions, device and threads."""
-    return {
-        "python": platform.python_version(),
-        **run_summary.versions(PACKAGES),
-        "device": args.device.type,
-        "threads": torch.get_num_threads(),
-        "processes": args.world_size,
-    }
-
-
 def cost_section(outcome: TrainOutput, args: ASTTrainingArguments) -> dict:
     """What a training cost: seconds, samples a second, seconds of a step, and peak memory in GB.
 
     The time includes evaluations and checkpoints in training. Memory is that of this process's accelerator or, without
     one, of this whole process.
+
+    Args:
+        outcome (`TrainOutput`): of the training.
+        args ([`ASTTrainingArguments`]): of the training.
+
+    Returns:
+        `dict`: the section `time`.
     """
     on_cuda = args.device.type == "cuda"
     peak = torch.cuda.max_memory_allocated(args.device) if on_cuda else highest_process_memory()
@@ -267,10 +230,21 @@ def cost_section(outcome: TrainOutput, args: ASTTrainingArguments) -> dict:
 
 
 def highest_process_memory() -> int:
-    """Bytes that this process has used at most since it began."""
+    """Bytes that this process has used at most since it began.
+
+    Returns:
+        `int`: bytes.
+    """
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def cost_in_words(cost: dict) -> str:
-    """Seconds of a step and peak memory in GB, as a part of a line."""
+    """Seconds of a step and peak memory in GB, as a part of a line.
+
+    Args:
+        cost (`dict`): from [`cost_section`].
+
+    Returns:
+        `str`: a part of a line.
+    """
     return f"{cost['seconds_per_step']:.3g} s a step, {cost['peak_memory_gb']:.2f} GB at most"

@@ -17,7 +17,7 @@ from model_card.run_summary import RUN_SUMMARY_NAME
 from modeling_ast.system.atomic_files import open_atomically
 
 from ..arguments.command_line import merged_recipe, parse_arguments
-from ..arguments.groups import ASTTrainingArguments
+from ..arguments.groups import ASTTrainingArguments, RunArguments
 from ..clip_sets.clip_datasets import clip_set
 from ..failures.input_errors import input_errors_in_words
 from ..results.output_folder import (
@@ -46,14 +46,14 @@ FREE_FIELDS = (
 MICRO_BATCH_FIELDS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 
 
-def cross_validate(argv: list[str], arguments: tuple) -> dict:
+def cross_validate(argv: list[str], arguments: RunArguments) -> dict:
     """Train and score every fold in `output_dir/fold-NAME`, then write the table of all.
 
     With `--resume_from_checkpoint true` finished folds are kept and the unfinished one goes on from its last checkpoint.
 
     Args:
         argv (`list[str]`): the command line.
-        arguments (`tuple`): what [`parse_arguments`] makes of it.
+        arguments ([`RunArguments`]): what [`parse_arguments`] makes of it.
 
     Returns:
         What `cross_validation.json` holds; see [`summarize_folds`].
@@ -62,7 +62,7 @@ def cross_validate(argv: list[str], arguments: tuple) -> dict:
         InputError: for whatever is wrong with the input; the message says what to type.
         TrainingStoppedError: see [`train_run`].
     """
-    _, data_args, _, _, training_args = arguments
+    data_args, training_args = arguments.data, arguments.training
     folder = Path(training_args.output_dir)
     with input_errors_in_words():
         check_fold_choices(training_args)
@@ -97,7 +97,11 @@ def cross_validate(argv: list[str], arguments: tuple) -> dict:
 
 
 def check_fold_choices(training_args: ASTTrainingArguments):
-    """Raise a `ValueError` if something would be chosen for a fold on its own scored clips."""
+    """Raise a `ValueError` if something would be chosen for a fold on its own scored clips.
+
+    Args:
+        training_args ([`ASTTrainingArguments`]): of the training.
+    """
     strategy = training_args.eval_strategy.value
     if training_args.load_best_model_at_end:
         raise ValueError(
@@ -121,12 +125,12 @@ def _identity(argv: list[str], args: ASTTrainingArguments, folds: list[tuple]) -
     }
 
 
-def check_folds_dir(argv: list[str], arguments: tuple, folds: list[tuple[str, datasets.DatasetDict]]) -> dict:
+def check_folds_dir(argv: list[str], arguments: RunArguments, folds: list[tuple[str, datasets.DatasetDict]]) -> dict:
     """Refuse an output folder in which something would be lost. Nothing is made or removed yet.
 
     Args:
         argv (`list[str]`): the command line.
-        arguments (`tuple`): what [`parse_arguments`] makes of it.
+        arguments ([`RunArguments`]): what [`parse_arguments`] makes of it.
         folds (`list[tuple[str, datasets.DatasetDict]]`): from [`load_folds`].
 
     Returns:
@@ -136,7 +140,7 @@ def check_folds_dir(argv: list[str], arguments: tuple, folds: list[tuple[str, da
         ValueError: if the folder holds a run, two folds would be written into one folder, or there is nothing to go on
             with, or something else.
     """
-    model_args, data_args, _, _, training_args = arguments
+    model_args, data_args, training_args = arguments.model, arguments.data, arguments.training
     folder, identity = Path(training_args.output_dir), _identity(argv, training_args, folds)
     _refuse_equal_folders([name for name, _ in folds])
     refuse_file(folder)
@@ -181,7 +185,7 @@ def _begin_folder(folder: Path, identity: dict, first_fold: Path):
 def _prepare_fold(argv: list[str], folder: Path, loaded: tuple[datasets.DatasetDict, str], begun: bool) -> PreparedRun:
     """[`prepare_run`] for a fold, which goes on from its last checkpoint if its cross-validation had begun before."""
     arguments = parse_arguments([*argv, "--output_dir", str(folder)])
-    training_args = arguments[-1]
+    training_args = arguments.training
     asked_for = training_args.overwrite_output_dir
     training_args.resume_from_checkpoint = "true" if begun and checkpoints_in(folder) else None
     # Also what a fold left that was interrupted before its first checkpoint
@@ -239,7 +243,14 @@ def summarize_folds(names: list[str], summaries: list[dict], metric: str) -> dic
 
 
 def markdown_table(results: dict) -> str:
-    """The scores of all folds with their mean and spread; seconds are those of a training that was not interrupted."""
+    """The scores of all folds with their mean and spread; seconds are those of a training that was not interrupted.
+
+    Args:
+        results (`dict`): what was written of all folds.
+
+    Returns:
+        `str`: lines of a table.
+    """
     title = results["metric"].replace("_", " ")
     rows = [f"| fold | clips | {title} | s of training |", "|---|---|---|---|"]
     for row in results["folds"]:

@@ -21,10 +21,16 @@ from modeling_ast.configuration_ast import LOGITS_ALONE
 from modeling_ast.features.kaldi import num_frames
 from modeling_ast.loading import check_model_name
 
-from ..arguments.command_line import given_fields, merged_recipe
+from ..arguments.command_line import merged_recipe
 from ..arguments.conflicts import wrong_way_round
-from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments, OptimizationArguments
-from ..arguments.training_fields import unheeded_notes
+from ..arguments.groups import (
+    ASTTrainingArguments,
+    DataArguments,
+    ModelArguments,
+    OptimizationArguments,
+    RunArguments,
+)
+from ..arguments.void_fields import void_fields, void_notes
 from ..augmentations.augmentation import Augmentation
 from ..clip_sets.clip_datasets import clip_reader, clip_sets, load_clip_sets
 from ..clip_sets.clip_notes import NotedClip
@@ -39,11 +45,12 @@ from ..results import summary_sections
 from ..results.evaluation import as_references, evaluate
 from ..results.output_folder import check_output_dir, clear_output_dir, make_output_dir, refuse_another_run
 from ..results.publishing import publish
-from ..results.pushing import check_push, push_finished_run
+from ..results.pushing import push_finished_run
 from ..scores.metrics import ASTMetrics, left_out_note, mean_loss, without_labels_note
 from ..scores.scoring import PROBLEM_TYPES, probabilities
 from ..scores.thresholds import not_chosen_note
 from ..sources.labels import is_multi_label, label_names
+from ..training import trainer_card
 from ..training.lora import (
     add_adapters,
     frozen_weights_digest,
@@ -52,8 +59,10 @@ from ..training.lora import (
     merge_into_trainer,
     require_peft,
 )
-from ..training.optimization import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, class_weights
+from ..training.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, TrainingLoss, class_weights, weighted_loss
 from ..training.progress import require_reporters
+from ..training.push_checks import check_push
+from ..training.setting_checks import check_settings
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import EpochFolders, remove_epochs
 
@@ -91,7 +100,7 @@ class PreparedRun:
 
 def prepare_run(
     argv: list[str],
-    arguments: tuple,
+    arguments: RunArguments,
     loaded: tuple[Mapping[str, ClipSet | datasets.Dataset], str] | None = None,
     looks: Looks | None = None,
 ) -> PreparedRun:
@@ -99,17 +108,21 @@ def prepare_run(
 
     Args:
         argv (`list[str]`): the command line, for the saved recipe and the summary.
-        arguments (`tuple`): what [`parse_arguments`] makes of it.
+        arguments ([`RunArguments`]): what [`parse_arguments`] makes of it.
         loaded (`tuple`, *optional*): splits by side, of any kind (see [`clip_set`]), and how they were made in words, if
             they are not to be loaded here.
         looks ([`Looks`], *optional*): what is decoded before the training, other than usual.
 
+    Returns:
+        [`PreparedRun`]: what [`train_run`] takes.
+
     Raises:
         InputError: for whatever is wrong with the input; the message says what to type.
     """
-    model_args, data_args, _, optimization_args, training_args = arguments
+    model_args, data_args, optimization_args = arguments.model, arguments.data, arguments.optimization
+    training_args = arguments.training
     with input_errors_in_words(model_args):
-        recipe = merged_recipe(argv)
+        recipe = merged_recipe(argv, [void.name for void in void_fields(arguments.groups)])
         set_seed(training_args.seed)
         if optimization_args.lora_rank:
             require_peft()  # before anything takes time
@@ -127,10 +140,11 @@ def prepare_run(
 
 
 def _prepare_trainer(
-    argv: list[str], arguments: tuple, loaded: tuple[Mapping, str] | None, looks: Looks
+    argv: list[str], arguments: RunArguments, loaded: tuple[Mapping, str] | None, looks: Looks
 ) -> tuple[ASTTrainer, dict[str, ClipDataset], dict]:
     """The first three stages: trainer, data sets, and what is known of the run before it is trained."""
-    model_args, data_args, augmentation_args, optimization_args, training_args = arguments
+    model_args, data_args, augmentation_args = arguments.model, arguments.data, arguments.augmentation
+    optimization_args, training_args = arguments.optimization, arguments.training
     feature_extractor = build_feature_extractor(model_args, data_args)
     reader = clip_reader(data_args, feature_extractor)
     augmentation = augmentation_args.augmentation()
@@ -143,7 +157,7 @@ def _prepare_trainer(
     sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
     if "validation" in splits:
         sizes += f", {len(splits['validation'])} to choose on"
-    notes += unheeded_notes(training_args, given_fields(argv))
+    notes += void_notes(arguments)
     if wrong_way_round(training_args):
         notes.append(f"--greater_is_better {training_args.greater_is_better} chooses {wrong_way_round(training_args)}")
     in_line, lists = ([words for words in notes if ("\n" in words) == is_list] for is_list in (False, True))
@@ -176,7 +190,7 @@ def _prepare_trainer(
         summary["environment"] |= versions(["peft"])
         in_words += f"; {lora_in_words(summary['training']['lora'], num_parameters)}"
     if model_args.model_name_or_path and not data_args.license:
-        in_words += f"; {summary_sections.license_in_words(summary['license'], model_args.model_name_or_path)}"
+        in_words += f"; {trainer_card.license_in_words(summary['license'], model_args.model_name_or_path)}"
     note = license_note(data_args.license)
     print_stage(3, f"{in_words}; {note}" if note else in_words)
     if data_args.skip_bad_audio:
@@ -188,12 +202,16 @@ def _prepare_trainer(
         identity["starting weights"] = frozen_weights_digest(model)
     refuse_smoothed_vectors(training_args, problem_type)
     trainer = build_trainer(model, feature_extractor, clips, augmentation, optimization_args, training_args, identity)
-    trainer.check_settings()
+    check_settings(trainer)
+    summary["training"]["loss"] = trainer.loss_name
     return trainer, clips, summary
 
 
 def train_run(run: PreparedRun) -> dict:
     """Train, score, write the checkpoint folder, and push it to the Hub if that was asked for.
+
+    Args:
+        run ([`PreparedRun`]): from [`prepare_run`].
 
     Returns:
         The run summary.
@@ -220,7 +238,7 @@ def _train_and_publish(run: PreparedRun) -> dict:
     scores = "  ".join(f"{name} {value:.3f}" for name, value in evaluation["metrics"].items())
     words = [f"score: {scores}", *evaluation_notes(evaluation)]
     summary = run.summary | {
-        "history": summary_sections.history_section(trainer.state.log_history),
+        "history": trainer_card.history_section(trainer.state.log_history),
         "evaluation": evaluation,
     }
     if not run.resume_from:  # a resumed run knows only its own share of the time
@@ -242,6 +260,9 @@ def evaluation_notes(evaluation: dict) -> list[str]:
 
     Args:
         evaluation (`dict`): from [`evaluate`].
+
+    Returns:
+        `list[str]`: notes in words.
     """
     notes = [
         left_out_note(evaluation["left_out"], len(evaluation["per_class"])),
@@ -254,7 +275,12 @@ def evaluation_notes(evaluation: dict) -> list[str]:
 
 
 def print_stage(number: int, message: str):
-    """One numbered line per stage, printed by the main process only."""
+    """One numbered line per stage, printed by the main process only.
+
+    Args:
+        number (`int`): of the stage, from 1 to 6.
+        message (`str`): one line or several.
+    """
     if PartialState().is_main_process:
         print(f"[{number}/6] {message}", flush=True)
 
@@ -309,7 +335,16 @@ def prepare_data(
 def waveform_cache(
     data_args: DataArguments, feature_extractor: ASTFeatureExtractor, augmentation: Augmentation
 ) -> WaveformCache | None:
-    """The cache that was asked for, for as much of each clip as can be heard in training; `None` if there is none."""
+    """The cache that was asked for, for as much of each clip as can be heard in training; `None` if there is none.
+
+    Args:
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        augmentation ([`Augmentation`]): for which more of a clip may be needed.
+
+    Returns:
+        [`WaveformCache`], *optional*: not filled yet.
+    """
     if not data_args.waveform_cache:
         return None
     reader = clip_reader(data_args, feature_extractor)
@@ -320,6 +355,13 @@ def build_feature_extractor(args: ModelArguments, data_args: DataArguments) -> A
     """The checkpoint's feature extractor, or one of a new model, for the sizes of inputs and the channels that were given.
 
     What is trained is a new checkpoint, which names its resampler even where the one that it starts from names none.
+
+    Args:
+        args ([`ModelArguments`]): which model.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+
+    Returns:
+        [`ASTFeatureExtractor`]: whose statistics are not those of these clips yet.
     """
     sizes = {name: size for name, size in args.sizes().items() if name in ("max_length", "num_mel_bins")}
     if data_args.channels is not None:
@@ -336,6 +378,13 @@ def build_feature_extractor(args: ModelArguments, data_args: DataArguments) -> A
 def problem_type_of_labels(split: ClipSet, loss: str | None) -> str:
     """The kind of problem that labels and loss make.
 
+    Args:
+        split ([`ClipSet`]): the training clips.
+        loss (`str`, *optional*): the loss that was asked for.
+
+    Returns:
+        `str`: for the configuration of the model.
+
     Raises:
         ValueError: if clips have several labels and the loss is for exclusive ones.
     """
@@ -349,7 +398,12 @@ def problem_type_of_labels(split: ClipSet, loss: str | None) -> str:
 
 
 def refuse_smoothed_vectors(args: ASTTrainingArguments, problem_type: str):
-    """Raise a `ValueError` for label smoothing of labels that are vectors."""
+    """Raise a `ValueError` for label smoothing of labels that are vectors.
+
+    Args:
+        args ([`ASTTrainingArguments`]): of the training.
+        problem_type (`str`): of the model.
+    """
     if args.label_smoothing_factor and problem_type == MULTI_LABEL:
         raise ValueError(
             f"label_smoothing_factor={args.label_smoothing_factor} was given, but Trainer smooths exclusive labels only, and "
@@ -365,7 +419,19 @@ def build_datasets(
     problem_type: str,
     reader: AudioReader,
 ) -> dict[str, ClipDataset]:
-    """A data set for each split; that of the training clips is augmented."""
+    """A data set for each split; that of the training clips is augmented.
+
+    Args:
+        splits (`dict[str, ClipSet]`): the clips, by side.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        augmentation ([`Augmentation`]): of the training clips.
+        seed (`int`): of its draws.
+        problem_type (`str`): of the model, which decides what its targets are.
+        reader ([`AudioReader`]): how files are heard.
+
+    Returns:
+        `dict[str, ClipDataset]`: by the name of the split.
+    """
     return {
         name: split.dataset(
             feature_extractor,
@@ -387,6 +453,16 @@ def set_normalization(
 ) -> str:
     """Set mean and standard deviation of the feature extractor as asked for; say in words how they were got.
 
+    Args:
+        feature_extractor ([`ASTFeatureExtractor`]): changed in place.
+        train_dataset ([`ClipDataset`]): the clips that may be measured.
+        model_args ([`ModelArguments`]): which model.
+        data_args ([`DataArguments`]): where the clips are and how they are heard.
+        seed (`int`): by which clips are drawn.
+
+    Returns:
+        `str`: a part of a line.
+
     Raises:
         ValueError: if those of a checkpoint are wanted and there is none, if they are those of waveforms instead of
             features, or the clips are all silent.
@@ -402,7 +478,7 @@ def set_normalization(
                 "--normalization measured."
             )
         origin = model_args.model_name_or_path
-        words = f"taken from {summary_sections.shown_checkpoint(origin)}"
+        words = f"taken from {trainer_card.shown_checkpoint(origin)}"
     else:
         measured = measure_normalization(train_dataset.sample(data_args.normalization_clips, seed), feature_extractor)
         feature_extractor.mean, feature_extractor.std = measured.mean, measured.std
@@ -417,7 +493,17 @@ def set_normalization(
 def normalization_warning(
     feature_extractor: ASTFeatureExtractor, train_dataset: ClipDataset, seed: int, count: int = CLIPS_LOOKED_AT
 ) -> str | None:
-    """What to say if so many normalised training clips are far from mean 0 and standard deviation 0.5."""
+    """What to say if so many normalised training clips are far from mean 0 and standard deviation 0.5.
+
+    Args:
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        train_dataset ([`ClipDataset`]): the training clips.
+        seed (`int`): by which clips are drawn.
+        count (`int`, defaults to 64): clips to look at.
+
+    Returns:
+        `str`, *optional*: the words.
+    """
     sample = train_dataset.sample(count, seed)
     clips = [{"features" if clip.ndim == 2 else "waveform": clip, "label": 0} for clip in sample]
     batch = ASTDataCollator(feature_extractor, compute_features=False)(clips)
@@ -432,6 +518,11 @@ def build_model(
     args: ModelArguments, labels: list[str], problem_type: str = SINGLE_LABEL
 ) -> tuple[ASTForAudioClassification, str]:
     """A new model, or a checkpoint, with a new classifier unless its labels are these in this order.
+
+    Args:
+        args ([`ModelArguments`]): which model.
+        labels (`list[str]`): names in output order.
+        problem_type (`str`): of the labels.
 
     Returns:
         The model, and in words where it comes from.
@@ -460,7 +551,7 @@ def build_model(
 
 def describe_run(
     argv: list[str],
-    arguments: tuple,
+    arguments: RunArguments,
     splits: dict[str, ClipSet],
     split_method: str,
     feature_extractor: ASTFeatureExtractor,
@@ -468,20 +559,42 @@ def describe_run(
     model: ASTForAudioClassification,
 ) -> dict:
     """What is known of a run before it is trained, as sections of the run summary."""
-    model_args, data_args, augmentation_args, optimization_args, training_args = arguments
+    model_args, data_args, augmentation_args = arguments.model, arguments.data, arguments.augmentation
+    optimization_args, training_args = arguments.optimization, arguments.training
     return summary_sections.origin_section(argv, model_args.model_name_or_path) | {
         "seed": training_args.seed,
-        **summary_sections.license_section(data_args.license, model_args.model_name_or_path),
+        **trainer_card.license_section(data_args.license, model_args.model_name_or_path),
         "data": summary_sections.data_section(data_args, splits, split_method),
         "labels": label_names(splits["train"]),
         "problem_type": model.config.problem_type,
         "features": features_section(feature_extractor, normalization),
-        "model": summary_sections.model_section(model),
+        "model": trainer_card.model_section(model),
         "training": summary_sections.training_section(
             training_args, augmentation_args, optimization_args, data_args, model
         ),
-        "environment": summary_sections.environment_section(training_args),
+        "environment": trainer_card.environment_section(training_args),
     }
+
+
+def training_loss(config: ASTConfig, clips: ClipDataset, optimization: OptimizationArguments) -> TrainingLoss | None:
+    """The loss that was asked for.
+
+    Args:
+        config ([`ASTConfig`]): of the model.
+        clips ([`ClipDataset`]): the training clips, whose labels are counted for balanced weights.
+        optimization ([`OptimizationArguments`]): whether the classes have weights.
+
+    Returns:
+        [`TrainingLoss`], or `None` for the model's own.
+
+    Raises:
+        ValueError: see [`class_weights`].
+    """
+    if optimization.class_weights != "balanced":
+        return None
+    binary = config.problem_type == MULTI_LABEL
+    weights = class_weights(clips.label_counts(), len(clips), BINARY_CROSS_ENTROPY if binary else CROSS_ENTROPY)
+    return weighted_loss(weights, config.problem_type, config.num_labels)
 
 
 def build_trainer(
@@ -496,6 +609,18 @@ def build_trainer(
     """The trainer, with the kit's metrics for evaluations in training, on the validation split if there is one.
 
     See [`ASTTrainer`] for `identity`.
+
+    Args:
+        model ([`ASTForAudioClassification`]): to train, perhaps with adapters.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        clips (`dict[str, ClipDataset]`): from [`build_datasets`].
+        augmentation ([`Augmentation`]): of the training clips.
+        optimization ([`OptimizationArguments`]): what is optimised how.
+        args ([`ASTTrainingArguments`]): of the training.
+        identity (`dict`): what a resumed run must have in common with this one.
+
+    Returns:
+        [`ASTTrainer`]: with its callbacks.
     """
     exclusive = not is_multi_label(clips["train"].split)
     metrics = ASTMetrics(multi_label=not exclusive)
@@ -507,10 +632,6 @@ def build_trainer(
         loss = mean_loss(prediction.predictions, prediction.label_ids, model.config.problem_type)
         return {"loss": loss} | metrics.compute(predictions=scores, references=references)
 
-    weights = None
-    if optimization.class_weights == "balanced":
-        loss = BINARY_CROSS_ENTROPY if model.config.problem_type == MULTI_LABEL else CROSS_ENTROPY
-        weights = class_weights(clips["train"].label_counts(), len(clips["train"]), loss)
     trainer = ASTTrainer(
         model=model,
         args=args,
@@ -521,7 +642,7 @@ def build_trainer(
         feature_extractor=feature_extractor,
         augmentation=augmentation,
         optimization=optimization,
-        loss_weights=weights,
+        loss=training_loss(model.config, clips["train"], optimization),
         identity=identity,
     )
     if optimization.early_stopping_patience:

@@ -23,8 +23,6 @@ from modeling_ast.modeling_ast import classification_loss
 from modeling_ast.scores import MULTI_LABEL_THRESHOLD
 
 NAMES_SHOWN = 10  # of the classes listed in a note
-# What [`ASTMetrics`] gives, and an epoch can be chosen by; more is better of each.
-SCORES = ("accuracy", "f1_macro", "mean_average_precision", "roc_auc_macro", "d_prime")
 
 
 class ASTMetrics(evaluate.Metric):
@@ -84,7 +82,12 @@ class ASTMetrics(evaluate.Metric):
         )
 
     def add_batch(self, *, predictions=None, references=None, **kwargs):
-        """As the stock method; names of labels are refused, as only their indices can be compared."""
+        """As the stock method; names of labels are refused, as only their indices can be compared.
+
+        Args:
+            predictions (sequence, *optional*): label indices, or scores of every label.
+            references (sequence, *optional*): label indices, or multi-hot.
+        """
         if predictions is not None and len(predictions) and isinstance(predictions[0], str):
             raise ValueError(
                 f"The predictions are names of labels ({predictions[0]!r}), expected indices or scores. Pass the evaluator "
@@ -144,7 +147,15 @@ def mean_loss(logits: np.ndarray, references: np.ndarray, problem_type: str) -> 
 
 
 def as_multi_hot(references: np.ndarray, num_labels: int) -> np.ndarray:
-    """Label indices of shape `(clips,)` as multi-hot `(clips, labels)`; multi-hot is returned as it is."""
+    """Label indices of shape `(clips,)` as multi-hot `(clips, labels)`; multi-hot is returned as it is.
+
+    Args:
+        references (`np.ndarray`): indices of shape `(clips,)`, or multi-hot.
+        num_labels (`int`): labels of the model.
+
+    Returns:
+        `np.ndarray` of shape `(clips, labels)`: 0 or 1, int64.
+    """
     if references.ndim == 2:
         return references.astype(np.int64)
     return np.eye(num_labels, dtype=np.int64)[references]
@@ -157,6 +168,9 @@ def decide(scores: np.ndarray, multi_label: bool, thresholds: np.ndarray | None 
         scores (`np.ndarray` of shape `(clips, labels)`): scores.
         multi_label (`bool`): whether all labels from their threshold on are taken, or only the top one.
         thresholds (`np.ndarray` of shape `(labels,)`, *optional*): of multi-label scores; 0.5 each if not given.
+
+    Returns:
+        `np.ndarray` of shape `(clips, labels)`: 0 or 1, int64.
     """
     if multi_label:
         return (scores >= (MULTI_LABEL_THRESHOLD if thresholds is None else thresholds)).astype(np.int64)
@@ -170,6 +184,9 @@ def macro_f1(scores: np.ndarray, references: np.ndarray, thresholds: np.ndarray 
         scores (`np.ndarray` of shape `(clips, labels)`): scores.
         references (`np.ndarray`): indices of shape `(clips,)`, or multi-hot.
         thresholds (`np.ndarray` of shape `(labels,)`, *optional*): of multi-label scores; 0.5 each if not given.
+
+    Returns:
+        `float`: from 0 to 1, or NaN.
     """
     return _mean_f1(as_multi_hot(references, scores.shape[1]), decide(scores, references.ndim == 2, thresholds))
 
@@ -251,6 +268,9 @@ def left_out(references: np.ndarray, labels: list[str]) -> list[str]:
     Args:
         references (`np.ndarray`): indices of shape `(clips,)`, or multi-hot.
         labels (`list[str]`): names in output order.
+
+    Returns:
+        `list[str]`: in output order.
     """
     present = as_multi_hot(references, len(labels)).any(axis=0)
     return [name for name, is_there in zip(labels, present, strict=True) if not is_there]
@@ -262,6 +282,9 @@ def left_out_note(names: list[str], num_labels: int) -> str | None:
     Args:
         names (`list[str]`): what [`left_out`] returned.
         num_labels (`int`): how many classes there are.
+
+    Returns:
+        `str`, *optional*: the words.
     """
     if not names:
         return None
@@ -276,6 +299,9 @@ def clips_without_labels(references: np.ndarray) -> int:
 
     Args:
         references (`np.ndarray`): indices of shape `(clips,)`, or multi-hot.
+
+    Returns:
+        `int`: clips; 0 where each has exactly one label.
     """
     if references.ndim == 1 or references.shape[1] == 1:
         return 0
@@ -283,12 +309,29 @@ def clips_without_labels(references: np.ndarray) -> int:
 
 
 def without_labels_note(count: int, num_clips: int) -> str | None:
-    """What [`clips_without_labels`] found, in words; `None` if every clip has a label."""
+    """What [`clips_without_labels`] found, in words; `None` if every clip has a label.
+
+    Args:
+        count (`int`): what [`clips_without_labels`] returned.
+        num_clips (`int`): all clips that were scored.
+
+    Returns:
+        `str`, *optional*: the words.
+    """
     return f"{count} of {num_clips} clips have no label and no part in the accuracy" if count else None
 
 
 def confusion(scores: np.ndarray, references: np.ndarray, num_labels: int) -> list[list[int]]:
-    """Confusion matrix of single-label references of shape `(clips,)`: rows are the truth, columns the top label."""
+    """Confusion matrix of single-label references of shape `(clips,)`: rows are the truth, columns the top label.
+
+    Args:
+        scores (`np.ndarray` of shape `(clips, labels)`): scores.
+        references (`np.ndarray` of shape `(clips,)`): label indices.
+        num_labels (`int`): labels of the model.
+
+    Returns:
+        `list[list[int]]`: clips, a row per true label.
+    """
     return confusion_matrix(references, scores.argmax(axis=1), labels=range(num_labels)).tolist()
 
 

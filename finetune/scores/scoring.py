@@ -187,7 +187,14 @@ def checkpoint_dataset(
 
 
 def label_order(config: ASTConfig) -> list[str]:
-    """A checkpoint's labels in output order."""
+    """A checkpoint's labels in output order.
+
+    Args:
+        config ([`ASTConfig`]): of the checkpoint.
+
+    Returns:
+        `list[str]`: names.
+    """
     return [config.id2label[index] for index in range(config.num_labels)]
 
 
@@ -196,6 +203,9 @@ def common_labels(models: Sequence[str]) -> list[str]:
 
     Args:
         models (sequence of `str`): checkpoint folders or Hub ids.
+
+    Returns:
+        `list[str]`: names.
 
     Raises:
         ScoringError: if no model was given, or they have not all the same labels.

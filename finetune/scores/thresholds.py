@@ -53,13 +53,23 @@ def not_chosen(references: np.ndarray, labels: list[str]) -> list[str]:
     Args:
         references (`np.ndarray` of shape `(clips, labels)`): multi-hot, of the validation clips.
         labels (`list[str]`): names in output order.
+
+    Returns:
+        `list[str]`: in output order.
     """
     positives = references.astype(bool).sum(axis=0)
     return [label for label, count in zip(labels, positives, strict=True) if count in (0, len(references))]
 
 
 def not_chosen_note(names: list[str]) -> str | None:
-    """What [`not_chosen`] found, in words; `None` if there is a threshold for each label."""
+    """What [`not_chosen`] found, in words; `None` if there is a threshold for each label.
+
+    Args:
+        names (`list[str]`): what [`not_chosen`] returned.
+
+    Returns:
+        `str`, *optional*: the words.
+    """
     if not names:
         return None
     which = (

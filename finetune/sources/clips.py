@@ -17,7 +17,9 @@ import pyarrow as pa
 from modeling_ast.system.regular_files import refuse_special
 from modeling_ast.system.surroundings import cache_hint
 
-from ..arguments.groups import DataArguments, local_or_shipped
+from ..arguments.data_arguments import SIDES
+from ..arguments.groups import DataArguments
+from ..arguments.shipped_files import local_or_shipped
 from .array_columns import array_key, arrays_as_files, refuse_clipped_integers
 from .audio_columns import missing_files, rows_without_audio
 from .data_errors import DataError, is_empty, names_in_short, refuse_no_files, require_column
@@ -25,7 +27,7 @@ from .folders import is_parquet_data_set, read_folder
 from .grouping import file_paths
 from .labels import class_names, joined_order, label_rows, label_texts
 from .saved_data_sets import is_saved_data_set, load_saved
-from .split_names import SIDES, flags_to_name, others_in_words, split_names, take_split_names
+from .split_names import flags_to_name, others_in_words, split_names, take_split_names
 from .stored_features import FEATURES_COLUMN
 from .stretches import refuse_stretches
 from .tables import (

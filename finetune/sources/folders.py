@@ -16,9 +16,10 @@ from modeling_ast.audio import AUDIO_SUFFIXES
 from modeling_ast.audio.files import search_folder, suffixes_in_words, walk_folder
 from modeling_ast.system.regular_files import refuse_special
 
-from ..arguments.groups import DataArguments, local_or_shipped
+from ..arguments.groups import DataArguments
+from ..arguments.shipped_files import local_or_shipped
 from .data_errors import DataError, names_in_short
-from .split_names import SIDES, is_given, named_splits, side_of
+from .split_names import named_splits, side_of
 from .tables import DEFAULT_SPLIT_COLUMN, TABLE_SUFFIXES, ClipTable, read_table, with_splits_of_paths
 
 logger = logging.getLogger(__name__)
@@ -201,14 +202,13 @@ def _split_folders(base: Path, found: list[Subfolder], data: DataArguments) -> l
         DataError: if it is not clear; the message says what to type.
     """
     named = [folder for folder in found if side_of(folder.name)]
-    asked_for = [side for side in SIDES if is_given(data, side)]
-    if not named and not {"train", "eval"} & set(asked_for):
+    asked_for = data.given_split_names()
+    if not named and not {"train", "eval"} & asked_for.keys():
         return []
     if {folder.name for folder in named} & set(data.labels):
         return []  # which says that they are classes
     by_name = {folder.name: folder for folder in found}
-    for side in asked_for:
-        name = getattr(data, f"{side}_split_name")
+    for side, name in asked_for.items():
         if name not in by_name:
             raise DataError(
                 f"{base} has no folder {name!r}; it holds {names_in_short(list(by_name)) or 'none'}. Pass --{side}_split_name with one "

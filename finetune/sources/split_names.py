@@ -8,10 +8,10 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable
 
+from ..arguments.data_arguments import SIDES
 from ..arguments.groups import DataArguments
 from .data_errors import DataError, counted
 
-SIDES = ("train", "eval", "validation")
 SYNONYMS = {
     "train": ("train", "training", "trn", "trainset", "trainingset"),
     "eval": ("test", "testing", "tst", "testset", "eval", "evaluation", "evalset", "holdout", "heldout"),
@@ -45,20 +45,6 @@ def side_of(name: str) -> str | None:
     return next((side for side, words in SYNONYMS.items() if stem in words), None)
 
 
-def is_given(data: DataArguments, side: str) -> bool:
-    """Tell whether the user has said what the split of a side is called.
-
-    Args:
-        data ([`DataArguments`]): what was given.
-        side (`str`): one of `SIDES`.
-
-    Returns:
-        `True` if so.
-    """
-    flag = f"{side}_split_name"
-    return flag in data.given or getattr(data, flag) != getattr(DataArguments, flag)
-
-
 def recognised_split(side: str, found: Iterable[str], data: DataArguments) -> str | None:
     """What the split of a side is called in the data: as it was given, or what is named like it.
 
@@ -73,10 +59,10 @@ def recognised_split(side: str, found: Iterable[str], data: DataArguments) -> st
     Raises:
         DataError: if several are, and none is called by the very word.
     """
-    flag = f"{side}_split_name"
-    if is_given(data, side):
-        return getattr(data, flag)
-    taken = {getattr(data, f"{other}_split_name") for other in SIDES if other != side and is_given(data, other)}
+    given = data.given_split_names()
+    if side in given:
+        return given[side]
+    taken = set(given.values())
     named = [name for name in found if name not in taken and side_of(name) == side]
     preferred = PREFERRED[side]
     alike = [name for name in named if name.strip().casefold() == preferred]
@@ -86,7 +72,7 @@ def recognised_split(side: str, found: Iterable[str], data: DataArguments) -> st
         return None
     shown = " and ".join(map(repr, named))
     raise DataError(
-        f"It is not clear which split is {SIDES_IN_WORDS[side]}: the data has {shown}. Pass --{flag} with one of these (and "
+        f"It is not clear which split is {SIDES_IN_WORDS[side]}: the data has {shown}. Pass --{side}_split_name with one of these (and "
         "the name of each other split that takes part with its own flag), or write them alike if they are the same."
     )
 
@@ -108,7 +94,7 @@ def named_splits(found: Iterable[str], data: DataArguments) -> dict[str, str]:
         DataError: see [`recognised_split`].
     """
     found = list(dict.fromkeys(found))
-    sides = [side for side in SIDES if side != "validation" or is_given(data, side)]
+    sides = [side for side in SIDES if side != "validation" or side in data.given_split_names()]
     names = {side: name for side in sides if (name := recognised_split(side, found, data)) is not None}
     if "train" not in names and len(found) == 2 and "validation" not in names:
         (developed,) = [name for name in found if name != names.get("eval")][:1]

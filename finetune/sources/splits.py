@@ -10,15 +10,16 @@ from collections import Counter
 import datasets
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
 
-from ..arguments.groups import DataArguments, local_or_shipped
+from ..arguments.data_arguments import SIDES
+from ..arguments.groups import DataArguments
+from ..arguments.shipped_files import local_or_shipped
 from .annotations import join_annotations, refuse_unjoined
 from .clips import Clips, load_clips
 from .data_errors import DataError, counted, is_empty, names_in_short, require_column
 from .grouping import AT_RANDOM, grouping_in_words, groups_of
 from .labels import SHARES_COLUMN, ClipLabels, label_feature, parse_labels, read_label_csv, refuse_alike
-from .split_names import SIDES, named_splits, others_in_words, refuse_empty_splits, split_names, take_split_names
+from .split_names import named_splits, others_in_words, refuse_empty_splits, split_names, take_split_names
 from .stored_features import FEATURES_COLUMN, NAME_COLUMN
-from .tables import DEFAULT_SPLIT_COLUMN
 
 
 def load_splits(data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, str]:
@@ -121,7 +122,7 @@ def _rows_of_folds(clips: Clips, kept: list[int], data: DataArguments) -> tuple[
     if not clips.split_column:
         return kept, f", of the splits {names_in_short(list(present))} together" if len(present) > 1 else ""
     column = data.split_column_name
-    if column == DEFAULT_SPLIT_COLUMN:
+    if "split_column_name" not in data.given:
         return kept, f"; the column {column!r} has no part in it"
     trained_on = named_splits(present, data).get("train", data.train_split_name)
     if not present[trained_on]:

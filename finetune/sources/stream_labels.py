@@ -10,7 +10,8 @@ import os
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from ..arguments.groups import DataArguments, local_or_shipped
+from ..arguments.groups import DataArguments
+from ..arguments.shipped_files import local_or_shipped
 from .data_errors import DataError, is_empty, names_in_short, refuse_no_files
 from .labels import (
     SEVERAL,

@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from modeling_ast.system.regular_files import refuse_special
 from modeling_ast.system.surroundings import cache_hint
 
-from ..arguments.groups import DataArguments, local_or_shipped
+from ..arguments.groups import DataArguments
+from ..arguments.shipped_files import local_or_shipped
 from .array_columns import is_array_value
 from .data_errors import DataError, names_in_short, require_column
 from .folders import METADATA_FILES, is_parquet_data_set, metadata_table

@@ -66,6 +66,9 @@ def fault_of_files(checkpoint: Path, needs_all: bool = True) -> str | None:
         checkpoint (`Path`): a folder `checkpoint-N`.
         needs_all (`bool`, defaults to `True`): whether weights, optimiser and schedule are in these files, and not in
             those of DeepSpeed.
+
+    Returns:
+        `str`, *optional*: the fault.
     """
     names = sorted(path.name for path in checkpoint.iterdir())
     for name in names:
@@ -143,6 +146,9 @@ def fault_of_weights(checkpoint: Path, needs_files: bool = True) -> str | None:
     Args:
         checkpoint (`Path`): a folder `checkpoint-N`, which need not be there.
         needs_files (`bool`, defaults to `True`): whether they are in safetensors files, and not in those of DeepSpeed.
+
+    Returns:
+        `str`, *optional*: the fault.
     """
     if not checkpoint.is_dir():
         return "it is not there"
@@ -159,6 +165,9 @@ def best_checkpoint(checkpoint: Path) -> Path | None:
 
     Args:
         checkpoint (`Path`): a folder `checkpoint-N` with the state of its training.
+
+    Returns:
+        `Path`, *optional*: a folder `checkpoint-N`, which need not be there any more.
     """
     state = read_json(checkpoint / TRAINER_STATE_NAME)
     recorded, step = state.get("best_model_checkpoint"), state.get("best_global_step")
@@ -173,6 +182,9 @@ def fault_of_values(checkpoint: Path) -> str | None:
 
     Args:
         checkpoint (`Path`): a folder `checkpoint-N` whose files are whole.
+
+    Returns:
+        `str`, *optional*: the fault.
     """
     for path in sorted(checkpoint.glob("*.safetensors")):
         if not all(_is_finite(tensor) for tensor in _weights(path)):
@@ -204,6 +216,9 @@ def newest_sound_checkpoint(folder: Path, needs_all: bool = True) -> Path | None
     Args:
         folder (`Path`): of the run.
         needs_all (`bool`, defaults to `True`): see [`fault_of_files`].
+
+    Returns:
+        `Path`, *optional*: the folder.
     """
     return next((path for path in reversed(checkpoints_in(folder)) if fault_of(path, needs_all) is None), None)
 

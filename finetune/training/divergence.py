@@ -224,7 +224,11 @@ class DivergenceWatch(TrainerCallback):
         self._confirmed_step = state.global_step
 
     def good_checkpoint(self) -> Path | None:
-        """The last checkpoint of this run with nothing wrong about it."""
+        """The last checkpoint of this run with nothing wrong about it.
+
+        Returns:
+            `Path`, *optional*: a folder `checkpoint-N`.
+        """
         checkpoints = checkpoints_in(self.trainer.args.output_dir)
         return next((path for path in reversed(checkpoints) if self.fault_of(path) is None), None)
 
@@ -233,6 +237,9 @@ class DivergenceWatch(TrainerCallback):
 
         Args:
             checkpoint (`Path`): also one that the run was resumed from, of whose losses less is known.
+
+        Returns:
+            `str`, *optional*: the fault.
         """
         if self.diverged_step is not None and step_of(checkpoint) >= self.diverged_step:
             return f"the weights of step {self.diverged_step} gave a loss over {ABSURD_LOSS:g} already"
@@ -326,6 +333,9 @@ def files_at_fault(clips: list[ReplayedClip]) -> bool:
 
     Args:
         clips (`list[ReplayedClip]`): all clips of a batch.
+
+    Returns:
+        `bool`: whether they are.
     """
     faulty, sound = _parted(clips)
     if not faulty or _are_absurd(sound):

@@ -81,7 +81,14 @@ def require_peft():
 
 
 def is_adapted(model: nn.Module) -> bool:
-    """Whether a model is one that [`add_adapters`] made."""
+    """Whether a model is one that [`add_adapters`] made.
+
+    Args:
+        model (`torch.nn.Module`): any model.
+
+    Returns:
+        `bool`: whether it is.
+    """
     return hasattr(model, "merge_and_unload")
 
 
@@ -131,7 +138,14 @@ def add_adapters(model: ASTForAudioClassification, optimization: OptimizationArg
 
 
 def lora_alpha(optimization: OptimizationArguments) -> float:
-    """The alpha that was given, or twice the rank."""
+    """The alpha that was given, or twice the rank.
+
+    Args:
+        optimization ([`OptimizationArguments`]): with `lora_rank`, and `lora_alpha` if one was given.
+
+    Returns:
+        `float`: what the product of the two small matrices is multiplied by, times the rank.
+    """
     return 2 * optimization.lora_rank if optimization.lora_alpha is None else optimization.lora_alpha
 
 
@@ -152,12 +166,22 @@ def _refuse_other_targets(model: ASTForAudioClassification, targets: list[str]):
 
 
 def merged_copy(model: "PeftModel") -> ASTForAudioClassification:
-    """An ordinary model with the adapters added to its weights; the adapted one and the random state stay as they are."""
+    """An ordinary model with the adapters added to its weights; the adapted one and the random state stay as they are.
+
+    Args:
+        model (`peft.PeftModel`): from [`add_adapters`].
+
+    Returns:
+        [`ASTForAudioClassification`]: on the same device.
+    """
     return copy.deepcopy(model).merge_and_unload()
 
 
 def merge_into_trainer(trainer: Trainer) -> "PeftModel | None":
     """Give a trainer that has trained an adapted model the merged one, so that what is scored is what is saved.
+
+    Args:
+        trainer (`Trainer`): after its training.
 
     Returns:
         The adapted model, for [`save_adapter`]; None if the trainer's model has no adapters.
@@ -172,7 +196,11 @@ def merge_into_trainer(trainer: Trainer) -> "PeftModel | None":
 
 @contextmanager
 def saving_merged(trainer: Trainer) -> Iterator[None]:
-    """Within this block the trainer saves an adapted model as a merged, ordinary checkpoint."""
+    """Within this block the trainer saves an adapted model as a merged, ordinary checkpoint.
+
+    Args:
+        trainer (`Trainer`): whose model is adapted, or not.
+    """
     model = trainer.model
     if is_adapted(model):
         trainer.model = merged_copy(model)
@@ -184,6 +212,9 @@ def saving_merged(trainer: Trainer) -> Iterator[None]:
 
 def lora_section(model: "PeftModel") -> dict:
     """What a run summary says of the adapters.
+
+    Args:
+        model (`peft.PeftModel`): from [`add_adapters`].
 
     Returns:
         `rank`, `alpha`, `dropout`, `target_modules`, the modules `trained_in_full`, and the number of
@@ -202,7 +233,15 @@ def lora_section(model: "PeftModel") -> dict:
 
 
 def lora_in_words(section: dict, num_parameters: int) -> str:
-    """Rank, targets, and how many parameters learn, beside how many the model has without adapters; a part of a line."""
+    """Rank, targets, and how many parameters learn, beside how many the model has without adapters; a part of a line.
+
+    Args:
+        section (`dict`): from [`lora_section`].
+        num_parameters (`int`): of the model without adapters.
+
+    Returns:
+        `str`: a part of a line.
+    """
     learned = section["trainable_parameters"]
     return (
         f"LoRA of rank {section['rank']} on {', '.join(section['target_modules'])}, {' and '.join(section['trained_in_full'])} "
@@ -211,7 +250,14 @@ def lora_in_words(section: dict, num_parameters: int) -> str:
 
 
 def frozen_weights_digest(model: "PeftModel") -> str:
-    """SHA-256 of the weights that an adapter was trained for, which its checkpoints do not hold."""
+    """SHA-256 of the weights that an adapter was trained for, which its checkpoints do not hold.
+
+    Args:
+        model (`peft.PeftModel`): from [`add_adapters`].
+
+    Returns:
+        `str`: 64 hexadecimal digits.
+    """
     digest = hashlib.sha256()
     for name, tensor in model.get_base_model().state_dict().items():
         if not (name.startswith(CLASSIFIER) or "lora_" in name or "modules_to_save" in name):

@@ -8,7 +8,14 @@ _MEMORY_WORDS = ("can't allocate memory", "out of memory", "OutOfMemoryError", "
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that there is not enough memory, on an accelerator, the host, or in a loader's worker."""
+    """Whether an error says that there is not enough memory, on an accelerator, the host, or in a loader's worker.
+
+    Args:
+        error (`BaseException`): of any kind.
+
+    Returns:
+        `bool`: whether it does.
+    """
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
     if isinstance(error, OSError):

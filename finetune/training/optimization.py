@@ -1,4 +1,4 @@
-"""Optimiser, schedule, learning rates by layer, frozen parts and class weights of a fine-tuning run.
+"""Optimiser, schedule, learning rates by layer and frozen parts of a fine-tuning run.
 
 The optimiser, the staircase warm-up and the decay by epochs are those of the released training code of AST (Gong et al.,
 Interspeech 2021). Learning rates that fall from layer to layer follow ELECTRA (Clark et al. 2020) and BEiT (Bao et al.
@@ -9,7 +9,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
@@ -17,7 +16,6 @@ from transformers import TrainerCallback, TrainingArguments
 
 from modeling_ast.modeling_ast import ASTPreTrainedModel
 
-CROSS_ENTROPY, BINARY_CROSS_ENTROPY = "cross_entropy", "binary_cross_entropy"
 # Key of a parameter group: how many times the run's learning rate the group has.
 RATE_FACTOR = "learning_rate_factor"
 
@@ -28,6 +26,9 @@ def original_optimizer(parameters: Iterable[nn.Parameter], args: TrainingArgumen
     Args:
         parameters (`Iterable[nn.Parameter]`): those with `requires_grad` are optimised.
         args (`TrainingArguments`): its `learning_rate`, `weight_decay`, `adam_beta1`, `adam_beta2`, `adam_epsilon`.
+
+    Returns:
+        `torch.optim.Adam`: over the parameters that learn.
 
     Source: `traintest.py` of the released code.
     """
@@ -86,7 +87,11 @@ class EpochDecay(LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self) -> list[float]:
-        """The rate of each parameter group in the step that comes next."""
+        """The rate of each parameter group in the step that comes next.
+
+        Returns:
+            `list[float]`: in the order of the groups.
+        """
         return [self._rate(self.last_epoch, base) for base in self.base_lrs]
 
     def _rate(self, step: int, rate: float) -> float:
@@ -223,69 +228,3 @@ class HeadOnlyEpochs(TrainerCallback):
     def _let_learn(self, learns: bool):
         for parameter in self.below_head:
             parameter.requires_grad_(learns)
-
-
-def class_weights(counts: np.ndarray, num_clips: int, loss: str) -> torch.Tensor:
-    """Weights under which every class has the same share of the loss, however many clips it has.
-
-    Args:
-        counts (`np.ndarray` of shape `(num_labels,)`): training clips of each label of the model.
-        num_clips (`int`): all training clips.
-        loss (`str`): `"cross_entropy"`: clips / (classes * clips of the class), scikit-learn's "balanced", where classes
-            are those that have clips; these weights are 1 on average over the clips. `"binary_cross_entropy"`: the weight
-            of a positive, negatives / positives of the class. A class that no clip has, or for the binary loss all
-            clips have, gets the weight 1, as there is nothing to balance.
-
-    Returns:
-        `torch.Tensor` of shape `(num_labels,)`, float32.
-
-    Raises:
-        ValueError: if there are not as many labels as clips and the loss is cross entropy.
-    """
-    if loss == CROSS_ENTROPY and counts.sum() != num_clips:
-        raise ValueError(
-            f"Weights for the cross entropy need exactly one label a clip, and {num_clips} clips have {counts.sum()}. Pass "
-            "--loss binary_cross_entropy, or --class_weights none."
-        )
-    if loss == CROSS_ENTROPY:
-        balanced = counts > 0
-        totals, parts = np.full(len(counts), num_clips), counts * balanced.sum()
-    else:
-        balanced = (counts > 0) & (counts < num_clips)
-        totals, parts = num_clips - counts, counts
-    weights = np.ones(len(counts))
-    weights[balanced] = totals[balanced] / parts[balanced]
-    return torch.from_numpy(weights).float()
-
-
-def weighted_classification_loss(
-    logits: torch.Tensor, labels: torch.Tensor, problem_type: str, weights: torch.Tensor
-) -> torch.Tensor:
-    """Weighted loss of a batch, divided by its clips, in float32.
-
-    It is divided by the number of clips and not, as torch's weighted mean is, by the sum of the batch's own weights: that
-    would take out again what the weights do among batches, all of it where a batch is one clip. So an update is the same
-    however its clips are cut into batches, micro-batches and processes, as long as these are equally many.
-
-    Args:
-        logits (`torch.Tensor` of shape `(batch, num_labels)`): the model's output.
-        labels (`torch.Tensor`): indices of shape `(batch,)`, or for soft labels and several labels a clip, floats of
-            shape `(batch, num_labels)`.
-        problem_type (`str`): `"single_label_classification"`: cross entropy, each class with its weight; a soft label is
-            as much of each class as it says. `"multi_label_classification"`: binary cross entropy with `pos_weight`, the
-            mean over clips and labels.
-        weights (`torch.Tensor` of shape `(num_labels,)`): from [`class_weights`].
-
-    Raises:
-        ValueError: if the problem is of another type.
-    """
-    logits, labels, weights = logits.float(), labels.to(logits.device), weights.to(logits.device)
-    if problem_type == "multi_label_classification":
-        return nn.functional.binary_cross_entropy_with_logits(logits, labels.float(), pos_weight=weights)
-    if problem_type != "single_label_classification":
-        raise ValueError(
-            f"Class weights are for single- or multi-label classification, not problem_type={problem_type!r}. Pass "
-            "--class_weights none, or set config.problem_type."
-        )
-    labels = labels.float() if labels.is_floating_point() else labels.long()
-    return nn.functional.cross_entropy(logits, labels, weight=weights, reduction="sum") / len(logits)

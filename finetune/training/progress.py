@@ -109,7 +109,7 @@ class EpochLines(ProgressCallback):
         now = time.perf_counter()
         trained = state.global_step - self._first_step
         left = (now - self._train_begin) / max(trained, 1) * (state.max_steps - state.global_step)
-        times = in_words(now - self._epoch_begin) + (f", {in_words(left)} left" if left else "")
+        times = duration_in_words(now - self._epoch_begin) + (f", {duration_in_words(left)} left" if left else "")
         epochs = f"epoch {state.epoch:.4g}/{math.ceil(state.num_train_epochs)}"
         self._say(state, epochs, values | {"learning rate": self._learning_rate} | scores, times)
 
@@ -126,6 +126,9 @@ def headline_scores(metrics: dict[str, float], metric_for_best_model: str | None
     Args:
         metrics (`dict[str, float]`): of an evaluation, their names with the prefix `eval_`.
         metric_for_best_model (`str`, *optional*): with or without this prefix.
+
+    Returns:
+        `dict[str, float]`: without the prefix.
     """
     wanted = [f"eval_{name}" for name in HEADLINES]
     if "eval_accuracy" in metrics:
@@ -135,8 +138,15 @@ def headline_scores(metrics: dict[str, float], metric_for_best_model: str | None
     return {name.replace("_", " "): metrics[name] for name in dict.fromkeys(wanted) if name in metrics}
 
 
-def in_words(seconds: float) -> str:
-    """A duration in the unit that suits it, for example `12 s`, `7 min`, `3.5 h`."""
+def duration_in_words(seconds: float) -> str:
+    """A duration in the unit that suits it, for example `12 s`, `7 min`, `3.5 h`.
+
+    Args:
+        seconds (`float`): a duration.
+
+    Returns:
+        `str`: a part of a line.
+    """
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

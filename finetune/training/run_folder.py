@@ -24,24 +24,52 @@ EVENTS_DIR, PREFIX_EVENTS_DIR = "runs", "ast-finetune_"
 
 
 def checkpoints_in(folder: str | os.PathLike) -> list[Path]:
-    """The folders `checkpoint-N` of a run, in the order of their steps."""
+    """The folders `checkpoint-N` of a run, in the order of their steps.
+
+    Args:
+        folder (`str` or `os.PathLike`): output folder of a run.
+
+    Returns:
+        `list[Path]`: the folders.
+    """
     found = [path for path in Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*") if path.is_dir()]
     return sorted((path for path in found if _number(path).isdecimal()), key=step_of)
 
 
 def last_checkpoint(folder: str | os.PathLike) -> Path | None:
-    """The last `checkpoint-N` of a run, `None` if it has none."""
+    """The last `checkpoint-N` of a run, `None` if it has none.
+
+    Args:
+        folder (`str` or `os.PathLike`): output folder of a run.
+
+    Returns:
+        `Path`, *optional*: the folder.
+    """
     checkpoints = checkpoints_in(folder)
     return checkpoints[-1] if checkpoints else None
 
 
 def step_of(checkpoint: Path) -> int:
-    """N of a folder `checkpoint-N`."""
+    """N of a folder `checkpoint-N`.
+
+    Args:
+        checkpoint (`Path`): a folder `checkpoint-N`.
+
+    Returns:
+        `int`: optimiser steps up to it.
+    """
     return int(_number(checkpoint))
 
 
 def events_dir(folder: str | os.PathLike) -> str:
-    """Where a run that begins now logs for TensorBoard: `runs/ast-finetune_DATE_TIME`."""
+    """Where a run that begins now logs for TensorBoard: `runs/ast-finetune_DATE_TIME`.
+
+    Args:
+        folder (`str` or `os.PathLike`): output folder of a run.
+
+    Returns:
+        `str`: path of a folder that need not be there.
+    """
     return os.path.join(folder, EVENTS_DIR, time.strftime(f"{PREFIX_EVENTS_DIR}%Y-%m-%d_%H-%M-%S"))
 
 

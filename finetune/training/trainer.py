@@ -1,6 +1,5 @@
 """`Trainer` for AST: features and augmentation on the training device, draws that survive a resume, whole checkpoints."""
 
-import copy
 import json
 import logging
 import os
@@ -15,7 +14,6 @@ from torch.distributed.tensor import DTensor
 from torch.utils.data import Sampler, SequentialSampler
 from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback
-from transformers.optimization import get_scheduler
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK, TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
@@ -25,15 +23,15 @@ from modeling_ast import ASTFeatureExtractor
 from modeling_ast.system.atomic_files import give_usual_mode, sync
 
 from ..arguments.groups import OptimizationArguments
-from ..arguments.training_fields import LOW_RANK_OPTIMIZERS
+from ..arguments.training_arguments import SAMPLING_STRATEGIES
 from ..augmentations.augmentation import Augmentation
 from ..clip_sets.collator import model_inputs
-from ..clip_sets.sampling import SAMPLING_STRATEGIES, EpochSampler, class_balanced_weights
-from ..results.pushing import check_push, write_trainer_card
+from ..clip_sets.sampling import EpochSampler, class_balanced_weights
 from .checkpoint_files import best_checkpoint, fault_of_weights, states_of_this_training
 from .divergence import DivergenceWatch
-from .interruption import InterruptionCheck
+from .interruption_check import InterruptionCheck
 from .lora import is_adapted
+from .losses import TrainingLoss, loss_name
 from .optimization import (
     RATE_FACTOR,
     EpochDecay,
@@ -41,10 +39,11 @@ from .optimization import (
     freeze_lowest_layers,
     original_optimizer,
     scale_learning_rates,
-    weighted_classification_loss,
 )
 from .progress import EpochLines
+from .push_checks import check_push
 from .run_folder import IDENTITY_NAME, UNFINISHED, events_dir
+from .trainer_card import write_trainer_card
 
 logger = logging.getLogger(__name__)
 
@@ -60,8 +59,8 @@ class ASTTrainer(Trainer):
         optimization ([`OptimizationArguments`], *optional*): optimiser, schedule, learning rates by layer and frozen
             parts; those of `Trainer` if not given. The learning rate that is logged is the one before the factors of
             layers.
-        loss_weights (`torch.Tensor` of shape `(num_labels,)`, *optional*): from [`class_weights`]; weights of the
-            training loss. The loss of evaluations stays unweighted, to be comparable between runs.
+        loss ([`TrainingLoss`], *optional*): what the training minimises; the model's own loss if not given. The loss of
+            evaluations stays the model's own, to be comparable between runs.
         kwargs: as [`~transformers.Trainer`]. The training set has to take the (epoch, index) items of
             [`EpochSampler`], as [`ASTDataset`] does, for `train_sampling_strategy="group_by_length"` to have its
             method `lengths`, and for `"class_balanced"` (whose items are (epoch, index, visit)) its method
@@ -85,7 +84,7 @@ class ASTTrainer(Trainer):
         augmentation: Augmentation | None = None,
         identity: dict | None = None,
         optimization: OptimizationArguments | None = None,
-        loss_weights: torch.Tensor | None = None,
+        loss: TrainingLoss | None = None,
         **kwargs,
     ):
         super().__init__(*args, processing_class=feature_extractor, **kwargs)
@@ -98,10 +97,10 @@ class ASTTrainer(Trainer):
         self.augmentation = augmentation
         self.identity = identity
         self.optimization = OptimizationArguments() if optimization is None else optimization
-        self.loss_weights = loss_weights
+        self.loss = loss
         self.scored_dataset = None  # that of the evaluation that is going on
         self._steps_per_epoch: int | None = None
-        self._check_loss_weights()
+        self._refuse_smoothing()
         self._refuse_sharded_weights()
         self._freeze()
         self._saving_into: str | None = None
@@ -169,20 +168,18 @@ class ASTTrainer(Trainer):
             return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
         return super()._get_eval_sampler(eval_dataset)
 
-    def _check_loss_weights(self):
-        if self.loss_weights is None:
-            return
-        num_labels = self.model.config.num_labels
-        if self.loss_weights.shape != (num_labels,):
+    def _refuse_smoothing(self):
+        """`Trainer` smooths the labels in a loss of its own, which would not be the one that was given."""
+        if self.loss is not None and self.args.label_smoothing_factor:
             raise ValueError(
-                f"loss_weights has shape {tuple(self.loss_weights.shape)}, expected one weight for each of the model's "
-                f"labels: ({num_labels},). Take them from class_weights."
+                f"Both a loss ({self.loss_name}) and label_smoothing_factor={self.args.label_smoothing_factor} were given; "
+                "Trainer's smoothed loss is another one. Pass --label_smoothing_factor 0, or no loss (--class_weights none)."
             )
-        if self.args.label_smoothing_factor:
-            raise ValueError(
-                "Both weights of the classes and label_smoothing_factor were given; Trainer's smoothed loss has no weights. "
-                "Pass --class_weights none, or --label_smoothing_factor 0."
-            )
+
+    @property
+    def loss_name(self) -> str:
+        """What the training minimises, as [`~finetune.training.losses.loss_name`] calls it."""
+        return loss_name(self.loss, self.model.config.problem_type, self.args.label_smoothing_factor)
 
     def _refuse_sharded_weights(self):
         """A checkpoint has one whole file of weights; with the other setting `Trainer` writes none of them."""
@@ -222,6 +219,15 @@ class ASTTrainer(Trainer):
             self.add_callback(HeadOnlyEpochs(optimization.head_only_epochs))
 
     def set_initial_training_values(self, args, dataloader) -> tuple:
+        """Count epochs and steps, as [`~transformers.Trainer`] does, and keep the steps of an epoch for the schedule.
+
+        Args:
+            args ([`ASTTrainingArguments`]): of the training.
+            dataloader (`DataLoader`): of the training clips.
+
+        Returns:
+            `tuple`: as `Trainer`'s, with the optimiser steps of an epoch at place 1.
+        """
         values = super().set_initial_training_values(args, dataloader)
         self._steps_per_epoch = values[1]
         return values
@@ -265,6 +271,14 @@ class ASTTrainer(Trainer):
         return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """Make the optimiser that was asked for, once.
+
+        Args:
+            model (`torch.nn.Module`, *optional*): perhaps wrapped; the trainer's own if not given.
+
+        Returns:
+            `torch.optim.Optimizer`: over what learns, with a group for each learning rate.
+        """
         if self.optimizer is None:
             model = self.model if model is None else model
             num_layers, optimization = self.model.config.num_hidden_layers, self.optimization
@@ -277,6 +291,15 @@ class ASTTrainer(Trainer):
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
+        """Make the schedule of the learning rate that was asked for, once.
+
+        Args:
+            num_training_steps (`int`): optimiser steps of the whole training.
+            optimizer (`torch.optim.Optimizer`, *optional*): the trainer's own if not given.
+
+        Returns:
+            `LRScheduler`: the original's decay by epochs if that was asked for, else that of [`~transformers.Trainer`].
+        """
         optimization = self.optimization
         if self.lr_scheduler is None and optimization.decay_after_epoch is not None:
             if self._steps_per_epoch is None:  # called before training
@@ -297,14 +320,36 @@ class ASTTrainer(Trainer):
         return super()._get_learning_rate() / self.optimizer.param_groups[0].get(RATE_FACTOR, 1.0)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        if self.loss_weights is None or not model.training:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
-        problem_type = self.model.config.problem_type
-        loss = weighted_classification_loss(outputs.logits, inputs["labels"], problem_type, self.loss_weights)
+        """Compute the loss of a batch; see [`~transformers.Trainer.compute_loss`].
+
+        Args:
+            model (`torch.nn.Module`): the model, perhaps wrapped; in training mode it is trained on the loss.
+            inputs (`dict[str, torch.Tensor]`): the batch; the model gets what its `forward` takes, the loss all of it.
+            return_outputs (`bool`, defaults to `False`): whether the outputs are wanted too.
+            num_items_in_batch (`int`, *optional*): see [`~transformers.Trainer.compute_loss`].
+
+        Returns:
+            `torch.Tensor`: a scalar; with `return_outputs` it and the model's outputs.
+        """
+        self._set_signature_columns_if_needed()
+        taken = {name: value for name, value in inputs.items() if name in self._signature_columns}
+        if self.loss is None or not model.training:
+            return super().compute_loss(model, taken, return_outputs, num_items_in_batch)
+        outputs = model(**{name: value for name, value in taken.items() if name not in self.label_names})
+        loss = self.loss(outputs, inputs)
         return (loss, outputs) if return_outputs else loss
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        """Pass a batch forward and backward, and let the watch see its loss.
+
+        Args:
+            model (`torch.nn.Module`): the model, perhaps wrapped.
+            inputs (`dict`): a batch as the collator made it.
+            num_items_in_batch (`int`, *optional*): see [`~transformers.Trainer.training_step`].
+
+        Returns:
+            `torch.Tensor`: a scalar, the batch's share of the loss of the update.
+        """
         loss = super().training_step(model, inputs, num_items_in_batch)
         self.divergence_watch.add_loss(inputs, loss)
         return loss
@@ -317,83 +362,32 @@ class ASTTrainer(Trainer):
         return grad_norm
 
     def evaluation_loop(self, dataloader, *args, **kwargs):
+        """Score clips, and keep in `scored_dataset` which they are.
+
+        Args:
+            dataloader (`DataLoader`): of the scored clips; what else is given is passed on.
+
+        Returns:
+            `EvalLoopOutput`: see [`~transformers.Trainer.evaluation_loop`].
+        """
         self.scored_dataset = dataloader.dataset
         return super().evaluation_loop(dataloader, *args, **kwargs)
-
-    def check_settings(self):
-        """Find out what would end the training, or leave it without what was asked for, once the clips are known.
-
-        Raises:
-            ValueError: for a class-balanced draw of too few clips, less than one whole batch where others are dropped,
-                scoring that would begin after the end, and an optimiser or a schedule that cannot be made.
-            ImportError: for an optimiser whose package is not installed.
-        """
-        args = self.args
-        if args.train_sampling_strategy == "class_balanced":
-            self._get_train_sampler()
-        num_clips, batch_size = len(self.train_dataset), args.train_batch_size * args.world_size
-        if args.dataloader_drop_last and num_clips < batch_size:
-            raise ValueError(
-                f"dataloader_drop_last leaves nothing of {num_clips} training clips in batches of {batch_size}. Leave it out, or "
-                "pass a smaller --per_device_train_batch_size."
-            )
-        self._check_eval_delay()
-        self._check_optimizer()
-        if self.optimization.decay_after_epoch is None:
-            self._check_schedule()
-
-    def _check_optimizer(self):
-        args = self.args
-        try:
-            made = self.get_optimizer_cls_and_kwargs(args, self.model)
-        except ValueError as error:
-            raise ValueError(
-                f"optim={args.optim.value}, optim_args={args.optim_args!r}, optim_target_modules={args.optim_target_modules!r} "
-                f"make no optimiser: {error}. Correct them; optim_args is name=value,name=value."
-            ) from error
-        if not args.optim_args or args.optim in LOW_RANK_OPTIMIZERS:  # whose settings are in groups of parameters
-            return
-        pairs = args.optim_args.split(",")
-        for place, pair in enumerate(pairs):
-            without = copy.copy(args)
-            without.optim_args = ",".join(pairs[:place] + pairs[place + 1 :])
-            if self.get_optimizer_cls_and_kwargs(without, self.model) == made:
-                raise ValueError(
-                    f"optim_args has {pair.strip()}, which changes nothing of optim={args.optim.value}. Correct it, or leave it out."
-                )
-
-    def _check_eval_delay(self):
-        args = self.args
-        if args.eval_strategy == "no":
-            return
-        _, steps_per_epoch, *_, max_steps = self.set_initial_training_values(args, self.get_train_dataloader())
-        by_steps = args.eval_strategy == "steps"
-        end = max_steps if by_steps else max_steps / steps_per_epoch
-        if args.eval_delay > end:
-            raise ValueError(
-                f"eval_delay={args.eval_delay:g} is beyond the end of the training at {end:g} {'steps' if by_steps else 'epochs'}, "
-                "so that nothing would be scored in it. Pass a smaller --eval_delay, or --eval_strategy no."
-            )
-
-    def _check_schedule(self):
-        args, unused = self.args, torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-        try:
-            get_scheduler(args.lr_scheduler_type, unused, 0, 1, args.lr_scheduler_kwargs)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"lr_scheduler_type={args.lr_scheduler_type.value}, lr_scheduler_kwargs={args.lr_scheduler_kwargs} make no "
-                f"schedule: {error}. Correct --lr_scheduler_kwargs."
-            ) from error
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         inputs = super()._prepare_inputs(inputs)
         inputs.pop("keys", None)  # of no use to the model
+        targets = inputs.pop("targets", {})
         if "waveforms" in inputs or "features" in inputs:
             inputs = model_inputs(inputs, self.feature_extractor, self.augmentation)
-        return inputs
+        return {**inputs, **targets}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
-        """Save model and feature extractor; unlike `Trainer`'s this never pushes. Called by all processes."""
+        """Save model and feature extractor; unlike `Trainer`'s this never pushes. Called by all processes.
+
+        Args:
+            output_dir (`str`, *optional*): folder, `args.output_dir` if not given.
+            _internal_call (`bool`): of no effect.
+        """
         super().save_model(output_dir, _internal_call=True)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None):
@@ -409,6 +403,8 @@ class ASTTrainer(Trainer):
         """Find out whether the run can be pushed when it is finished; the repository is made when it is.
 
         Called by all processes. Args: see [`check_push`], also for what it raises.
+
+
         """
         self.hub_model_id = check_push(self.args, token, private)
         self.push_in_progress = None

@@ -65,6 +65,12 @@ def average_weights(files: Sequence[str | os.PathLike], output: str | os.PathLik
 def weights_file(folder: str | os.PathLike) -> Path:
     """The one file that holds a checkpoint's weights.
 
+    Args:
+        folder (`str` or `os.PathLike`): of a checkpoint.
+
+    Returns:
+        `Path`: a safetensors file.
+
     Raises:
         AveragingError: if there is none, or the weights are spread over several.
     """
@@ -190,7 +196,14 @@ class EpochFolders(TrainerCallback):
 
 
 def epochs_in(output_dir: str | os.PathLike) -> list[Path]:
-    """The folders `epochs/epoch-N` of a run, in the order of the epochs."""
+    """The folders `epochs/epoch-N` of a run, in the order of the epochs.
+
+    Args:
+        output_dir (`str` or `os.PathLike`): output folder of a run.
+
+    Returns:
+        `list[Path]`: the folders.
+    """
     found = [path for path in (Path(output_dir) / EPOCHS_DIR).glob(f"{PREFIX_EPOCH_DIR}-*") if path.is_dir()]
     numbers = {path: path.name.removeprefix(f"{PREFIX_EPOCH_DIR}-") for path in found}
     return sorted((path for path in found if numbers[path].isdecimal()), key=lambda path: int(numbers[path]))
@@ -198,6 +211,14 @@ def epochs_in(output_dir: str | os.PathLike) -> list[Path]:
 
 def epochs_between(output_dir: str | os.PathLike, first_epoch: int, last_epoch: int) -> list[Path]:
     """The folders of these epochs of a run, first and last included.
+
+    Args:
+        output_dir (`str` or `os.PathLike`): output folder of a run.
+        first_epoch (`int`): counted from 1.
+        last_epoch (`int`): included.
+
+    Returns:
+        `list[Path]`: the folders, in the order of the epochs.
 
     Raises:
         AveragingError: if one of them is not there.
@@ -214,7 +235,11 @@ def epochs_between(output_dir: str | os.PathLike, first_epoch: int, last_epoch: 
 
 
 def remove_epochs(output_dir: str | os.PathLike) -> None:
-    """Remove the epochs' folders of a run and what is left of an unfinished one; other files there stay."""
+    """Remove the epochs' folders of a run and what is left of an unfinished one; other files there stay.
+
+    Args:
+        output_dir (`str` or `os.PathLike`): output folder of a run.
+    """
     parent = Path(output_dir) / EPOCHS_DIR
     for path in epochs_in(output_dir):
         shutil.rmtree(path)

@@ -35,6 +35,8 @@ class HubSilentError(OfflineModeIsEnabled):
     As one of being offline it has clients take what is in their cache, and not ask again and again.
     """
 
+    exit_code = 1  # of a command that ends by it: nothing is wrong with what was given
+
 
 @contextmanager
 def hub_answers(seconds: float | None = None, remember: bool = True) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """What the commands print, into pipes whose reader goes away and onto terminals that cannot show every character, and how
-they end when they are interrupted."""
+they end: with 0, 2 for wrong input, 1 for a failure while they work, 128 + its number for a signal.
+"""
 
 import codecs
 import errno
@@ -17,6 +18,7 @@ from .surroundings import prepare_process
 
 START_ANEW = "Nothing half written was left, and what was there is as it was: type the same command again."
 
+FAILED, WRONG_INPUT = 1, 2  # exit codes; argparse ends with the second
 CLOSED_PIPE_CODE = 141  # 128 + SIGPIPE: what a shell tells of a program that ends because nobody reads on
 ENCODING_ERRORS = "ast_kit_terminal"
 
@@ -34,6 +36,12 @@ STORAGE_ADVICE = {
 }
 if hasattr(errno, "EDQUOT"):  # not on Windows
     STORAGE_ADVICE[errno.EDQUOT] = "Your share of the disk is full: make room, or name a place on another disk."
+
+
+# What the system says where the machine is at fault, and no name or right of a file that was given.
+MACHINE_FAILED = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+if hasattr(errno, "EDQUOT"):
+    MACHINE_FAILED += (errno.EDQUOT,)
 
 
 class OutputEnded(SystemExit):
@@ -73,6 +81,58 @@ def shell_command(program: str, after_interruption: str | None = START_ANEW) -> 
         return command
 
     return decorate
+
+
+def ended_by(program: str, error: Exception, words: str | None = None, reading: bool = False) -> int:
+    """Say on the error stream why a command ends.
+
+    Args:
+        program (`str`): the command's name.
+        error (`Exception`): by which it ends.
+        words (`str`, *optional*): what is said, if not what the error says.
+        reading (`bool`, defaults to `False`): see [`exit_code_of`].
+
+    Returns:
+        `int`: the exit code; see [`exit_code_of`].
+    """
+    if words is None:
+        words = (storage_failure_in_words(error) if isinstance(error, OSError) else None) or str(error)
+    print(f"{program}: {words}", file=sys.stderr)
+    return exit_code_of(error, reading)
+
+
+def exit_code_of(error: BaseException, reading: bool = False) -> int:
+    """Tell wrong input from a failure while a command works.
+
+    An error of this kit, and one of a library that is in words, is about what was given. A failure is what an error, or one
+    that it was raised from, says of a machine that is full or broken; what the system says of a file (an `OSError` with its
+    number), unless nothing but input was read so far; and what has an attribute `exit_code` that says so, such as that of a
+    Hub which does not answer.
+
+    Args:
+        error (`BaseException`): one that a command expects.
+        reading (`bool`, defaults to `False`): whether the command has only read what it was given.
+
+    Returns:
+        `int`: 2 for wrong input, 1 for a failure.
+    """
+    links = [error]
+    while links[-1].__cause__ is not None:
+        links.append(links[-1].__cause__)
+    declared = [link.exit_code for link in links if getattr(link, "exit_code", None) is not None]
+    if declared:
+        return declared[0]
+    if any(_is_of_the_machine(link) for link in links):
+        return FAILED
+    is_of_the_system = isinstance(error, OSError) and error.errno is not None
+    return FAILED if is_of_the_system and not reading else WRONG_INPUT
+
+
+def _is_of_the_machine(error: BaseException) -> bool:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in MACHINE_FAILED
+    # The writers of weights have only the words of the system's error.
+    return isinstance(error, MemoryError) or any(os.strerror(number) in str(error) for number in MACHINE_FAILED)
 
 
 def storage_failure_in_words(error: OSError) -> str | None:
@@ -139,8 +199,7 @@ def _ended_in_words(main: Callable[[], int], program: str, after: str | None) ->
                 words = storage_failure_in_words(error) if isinstance(error, OSError) else None
                 if words is None:
                     raise
-                print(f"{program}: {words}", file=sys.stderr)
-                return 1
+                return ended_by(program, error, words)
     if number is None:
         return code
     if after is None:

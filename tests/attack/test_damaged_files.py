@@ -117,8 +117,8 @@ def scores_of(tagger: AudioTagger, waveform: np.ndarray, path: Path) -> dict[str
     return {tag.label: tag.score for tag in tags.labels}
 
 
-def distance(names_in_short: dict[str, float], other: dict[str, float]) -> float:
-    return max(abs(score - other[label]) for label, score in names_in_short.items()) if other else np.inf
+def distance(found: dict[str, float], other: dict[str, float]) -> float:
+    return max(abs(score - other[label]) for label, score in found.items()) if other else np.inf
 
 
 def test_each_file_is_tagged_rightly_or_named(folder, checkpoint, tmp_path, show_figures):

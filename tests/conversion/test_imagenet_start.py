@@ -127,7 +127,7 @@ def test_all_four_sizes_are_told_apart(convert, tmp_path, monkeypatch, size, wid
     wrong = "base384" if size != "base384" else "base224"
     code, _, err = convert("--imagenet_start", tmp_path / "d.pth", tmp_path / "b", "--max_length", 64, "--num_labels", 2,
                            "--model_size", wrong)  # fmt: skip
-    assert code == 1
+    assert code == 2
     assert f"--model_size {wrong} was typed, but {tmp_path / 'd.pth'} is {size}" in err
 
 
@@ -195,7 +195,7 @@ def test_other_image_models_are_refused_and_leave_nothing(timm_weights, convert,
     code, _, err = convert(
         "--imagenet_start", tmp_path / "deit.pth", tmp_path / "ast", "--max_length", 128, "--num_labels", 2
     )
-    assert code == 1
+    assert code == 2
     assert err.count("\n") == 1
     assert re.search(message, err), err
     assert [entry.name for entry in tmp_path.iterdir()] == ["deit.pth"]
@@ -209,7 +209,7 @@ def test_a_deit_that_computes_otherwise_is_refused(stock_deit, convert, tmp_path
     code, _, err = convert(
         "--imagenet_start", tmp_path / "deit", tmp_path / "ast", "--max_length", 64, "--num_labels", 2
     )
-    assert code == 1
+    assert code == 2
     assert "the original code has no such model" in err
 
 
@@ -217,7 +217,7 @@ def test_an_ast_is_no_image_model(make_original, convert, tmp_path):
     code, _, err = convert(
         "--imagenet_start", make_original(), tmp_path / "ast", "--max_length", 64, "--num_labels", 2
     )
-    assert code == 1
+    assert code == 2
     assert "is an AST already, not an image model" in err
 
 
@@ -233,7 +233,7 @@ def test_an_ast_is_no_image_model(make_original, convert, tmp_path):
 def test_impossible_sizes_are_refused(timm_weights, convert, tmp_path, flags):
     torch.save(timm_weights, tmp_path / "deit.pth")
     code, _, err = convert("--imagenet_start", tmp_path / "deit.pth", tmp_path / "ast", "--num_labels", 2, *flags)
-    assert code == 1
+    assert code == 2
     assert re.search(r"^ast-convert: --\w+ -?\d+ is too small. Pass \d+ or more.$", err), err
 
 
@@ -245,7 +245,7 @@ def test_missing_tensors_are_named_as_in_the_file(stock_deit, convert, tmp_path)
     code, _, err = convert(
         "--imagenet_start", tmp_path / "deit", tmp_path / "ast", "--max_length", 64, "--num_labels", 2
     )
-    assert code == 1
+    assert code == 2
     assert "not the tensors of a DeiT in the Transformers layout. missing (1): deit.layernorm.bias" in err
 
 
@@ -256,7 +256,7 @@ def test_a_vit_of_transformers_is_refused(convert, tmp_path):
     code, _, err = convert(
         "--imagenet_start", tmp_path / "vit", tmp_path / "ast", "--max_length", 128, "--num_labels", 2
     )
-    assert code == 1
+    assert code == 2
     assert "is a 'vit', expected 'deit'. Give one such as facebook/deit-base-distilled-patch16-384" in err
 
 

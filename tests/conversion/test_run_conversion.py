@@ -182,13 +182,13 @@ def test_one_output_is_a_yes_or_no(make_original, convert, tmp_path):
     _, out, _ = convert(make_original(labels=1), tmp_path / "ast")
     assert read(tmp_path / "ast", "config.json")["problem_type"] == "multi_label_classification"
     code, _, err = convert(make_original(labels=1), tmp_path / "b", "--problem_type", "single_label_classification")
-    assert code == 1
+    assert code == 2
     assert "requires `num_labels > 1`" in err
 
 
 def test_missing_parents_are_made_and_removed_again(make_original, convert, tmp_path):
     code, _, _ = convert(make_original(change=narrow), tmp_path / "a" / "b" / "ast")
-    assert code == 1
+    assert code == 2
     assert not list(tmp_path.iterdir())
     assert convert(make_original(), tmp_path / "a" / "b" / "ast")[0] == 0
 
@@ -229,7 +229,7 @@ def test_other_mel_bins_are_typed(make_original, convert, tmp_path):
 def test_a_patch_count_without_a_usual_answer_lists_the_nearest(make_original, convert, tmp_path):
     path = make_original(patches=216, labels=7)
     code, _, err = convert(path, tmp_path / "ast")
-    assert code == 1
+    assert code == 2
     assert err.count("--max_length") == 3
     assert "216 patches, which at 128 mel bins no square stride with 128 or 512 or 1024 frames makes" in err
     assert convert(path, tmp_path / "ast", *FLAGS_300)[0] == 0
@@ -239,7 +239,7 @@ def test_a_patch_count_without_a_usual_answer_lists_the_nearest(make_original, c
 def test_a_released_name_says_the_rest(make_original, convert, tmp_path):
     # the real ones are base384; a file of that name that is something else is refused
     code, _, err = convert(make_original("audioset_10_10_0.4593.pth"), tmp_path / "ast")
-    assert code == 1
+    assert code == 2
     assert "is taken for the released audioset_10_10_0.4593, but has 527 labels, 1212 patches and width 192" in err
     assert not (tmp_path / "ast").exists()
 
@@ -268,7 +268,7 @@ def test_an_existing_folder_is_left_alone(make_original, convert, tmp_path):
     (tmp_path / "ast").mkdir()
     (tmp_path / "ast" / "precious.txt").write_text("mine")
     code, _, err = convert(make_original(), tmp_path / "ast")
-    assert code == 1
+    assert code == 2
     assert "already exists. Name another one, or remove it first." in err
     assert [file.name for file in (tmp_path / "ast").iterdir()] == ["precious.txt"]
     (tmp_path / "empty").mkdir()
@@ -329,7 +329,7 @@ def something_else(path: Path):
 def test_a_wrong_file_gets_one_line_and_leaves_nothing(convert, tmp_path, make, message):
     make(tmp_path / "model.pth")
     code, out, err = convert(tmp_path / "model.pth", tmp_path / "ast")
-    assert code == 1
+    assert code == 2
     assert err.startswith("ast-convert: ")
     assert err.count("\n") == 1, err
     assert re.search(message, err), err
@@ -360,7 +360,7 @@ def test_a_wrong_file_gets_one_line_and_leaves_nothing(convert, tmp_path, make, 
 )  # fmt: skip
 def test_wrong_tensors_are_named_and_leave_nothing(make_original, convert, tmp_path, change, message):
     code, _, err = convert(make_original(change=change), tmp_path / "ast")
-    assert code == 1
+    assert code == 2
     assert err.count("\n") == 1
     assert re.search(message, err), err
     assert not list(tmp_path.iterdir())
@@ -370,7 +370,7 @@ def test_a_file_without_its_last_layers_is_incomplete(make_original, convert, tm
     path = make_original()  # two layers
     monkeypatch.setattr("conversion.weight_map.NUM_LAYERS", 12)
     code, _, err = convert(path, tmp_path / "ast")
-    assert code == 1
+    assert code == 2
     assert "missing (120): v.blocks.10.attn.proj.bias" in err
 
 
@@ -379,7 +379,7 @@ def test_names_with_and_without_prefix_are_refused(make_original, convert, tmp_p
     weights = torch.load(path)
     torch.save(weights | {"v.pos_embed": weights["module.v.pos_embed"]}, path)
     code, _, err = convert(path, tmp_path / "ast")
-    assert code == 1
+    assert code == 2
     assert "v.pos_embed is there with and without module. before it" in err
 
 
@@ -387,14 +387,14 @@ def test_pretraining_tensors_are_unknown_in_a_classifier(make_original, convert,
     code, _, err = convert(
         make_original(change=lambda weights: weights.update(mask_embed=torch.zeros(1))), tmp_path / "ast"
     )
-    assert code == 1
+    assert code == 2
     assert "unknown (1): mask_embed" in err
 
     def sized(weights):
         weights["p_input_fdim"], weights["p_input_tdim"] = torch.tensor(128), torch.tensor(1024)
 
     code, _, err = convert(make_original(change=sized), tmp_path / "ast")
-    assert code == 1
+    assert code == 2
     assert "unknown (2): p_input_fdim, p_input_tdim" in err
 
 
@@ -409,10 +409,10 @@ def test_other_names_of_audioset_s_527_labels_are_still_multi_label(make_origina
 def test_a_size_that_is_not_the_file_s_is_refused(make_original, convert, tmp_path):
     path = make_original()
     code, _, err = convert(path, tmp_path / "ast", "--model_size", "small224")
-    assert code == 1
+    assert code == 2
     assert f"--model_size small224 is 384 wide, {path} is 192: tiny224. Leave the flag out." in err
     code, _, err = convert(make_original(change=narrow), tmp_path / "ast")
-    assert code == 1
+    assert code == 2
     assert "is 128 wide; the original's models are tiny224 192, small224 384, base224 768, base384 768" in err
 
 
@@ -458,7 +458,7 @@ def test_a_checkpoint_that_does_not_agree_is_not_kept(make_original, convert, tm
     original_to_hub = output_checkpoint.original_to_hub
     monkeypatch.setattr(output_checkpoint, "original_to_hub", swapped)
     code, _, err = convert(make_original(), tmp_path / "ast")
-    assert code == 1
+    assert code == 2
     assert "does not agree with the original: largest difference of the logits" in err
     assert not list(tmp_path.iterdir())
 
@@ -517,7 +517,7 @@ def test_help_and_wrong_arguments_import_nothing_heavy(arguments):
 
 def test_an_unknown_released_name_lists_all_eight(convert, tmp_path):
     code, _, err = convert("--released", "audioset_10_10", tmp_path / "ast")
-    assert code == 1
+    assert code == 2
     assert "speechcommands_10_10_0.9812" in err
     assert err.count("audioset_1") >= 7
 
@@ -570,7 +570,7 @@ def test_an_ssast_file_that_contradicts_itself_is_refused(make_original, convert
         weights["p_input_tdim"] = torch.tensor(512)
 
     code, _, err = convert(make_original(change=other_length), tmp_path / "ssast")
-    assert code == 1
+    assert code == 2
     assert "which makes 256 patches, but its position table has 512" in err
 
 
@@ -592,7 +592,7 @@ def test_an_ssast_file_with_a_faulty_length_is_refused(make_original, convert, t
         weights["p_input_tdim"] = value
 
     code, _, err = convert(make_original(change=faulty), tmp_path / "ssast")
-    assert code == 1
+    assert code == 2
     assert "p_input_tdim is" in err
     assert "expected one number" in err
 
@@ -603,15 +603,15 @@ def test_an_ssast_frame_model_is_refused_in_words(make_original, convert, tmp_pa
         weights["v.patch_embed.proj.weight"] = torch.zeros(192, 1, 128, 2)
 
     code, _, err = convert(make_original("SSAST-Tiny-Frame-400.pth", change=frames), tmp_path / "ssast")
-    assert code == 1
+    assert code == 2
     assert "patches of 128 x 2 (mel bins x frames), a frame model of SSAST; AST has 16 x 16 only" in err
     assert not list(tmp_path.iterdir())
 
 
 def test_labels_of_another_number_or_for_no_classifier_are_refused(make_original, convert, tmp_path):
     code, _, err = convert(make_original(labels=49), tmp_path / "ast", "--labels", "esc50")
-    assert code == 1
+    assert code == 2
     assert "--labels esc50 has 50 names, the classifier 49 outputs" in err
     code, _, err = convert(make_original(change=ssast), tmp_path / "ast", "--labels", "esc50")
-    assert code == 1
+    assert code == 2
     assert "has no classifier" in err

@@ -71,7 +71,7 @@ def test_there_and_back_through_stock_transformers_is_bit_equal(make_original, c
     stock.ASTForAudioClassification.from_pretrained(tmp_path / "hub").save_pretrained(tmp_path / "stock")
     # only two layers: the original code has no such depth, which is refused in words
     code, _, err = convert("--to_original", tmp_path / "stock", tmp_path / "back.pth")
-    assert code == 1
+    assert code == 2
     assert "num_hidden_layers=2 (not 12): the original code has no such model" in err
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["hub", "stock"]
 
@@ -114,7 +114,7 @@ def test_what_is_no_original_ast_is_refused(stock_model, convert, tmp_path, chan
     stock_model.save_pretrained(tmp_path / "hub")
     change(tmp_path / "hub")
     code, _, err = convert("--to_original", tmp_path / "hub", tmp_path / "ast.pth")
-    assert code == 1
+    assert code == 2
     assert err.count("\n") == 1
     assert re.search(message, err), err
     assert [entry.name for entry in tmp_path.iterdir()] == ["hub"]
@@ -133,7 +133,7 @@ def test_a_file_that_does_not_read_back_is_not_kept(stock_model, convert, tmp_pa
 
     monkeypatch.setattr(to_original, "read_state_dict", read_damaged)
     code, _, err = convert("--to_original", tmp_path / "hub", tmp_path / "ast.pth")
-    assert code == 1
+    assert code == 2
     assert "audio_spectrogram_transformer.layernorm.bias did not survive the way there and back" in err
     assert [entry.name for entry in tmp_path.iterdir()] == ["hub"]
 
@@ -142,7 +142,7 @@ def test_an_existing_file_is_left_alone(stock_model, convert, tmp_path):
     stock_model.save_pretrained(tmp_path / "hub")
     (tmp_path / "ast.pth").write_text("precious")
     code, _, err = convert("--to_original", tmp_path / "hub", tmp_path / "ast.pth")
-    assert code == 1
+    assert code == 2
     assert "already exists. Name another file, or remove it first." in err
     assert (tmp_path / "ast.pth").read_text() == "precious"
 
@@ -154,7 +154,7 @@ def test_what_is_not_a_number_is_not_kept(stock_model, convert, tmp_path, number
     weights["audio_spectrogram_transformer.layernorm.bias"][3] = number
     save_file(weights, tmp_path / "hub" / "model.safetensors", metadata={"format": "pt"})
     code, _, err = convert("--to_original", tmp_path / "hub", tmp_path / "new" / "ast.pth")
-    assert code == 1
+    assert code == 2
     assert "Weights are NaN or infinite: audio_spectrogram_transformer.layernorm.bias." in err
     assert [entry.name for entry in tmp_path.iterdir()] == ["hub"]
 
@@ -173,7 +173,7 @@ def test_a_configuration_that_does_not_fit_is_refused(stock_model, convert, tmp_
     stock_model.save_pretrained(tmp_path / "hub")
     edit(tmp_path / "hub", **changes)
     code, _, err = convert("--to_original", tmp_path / "hub", tmp_path / "ast.pth")
-    assert code == 1
+    assert code == 2
     assert err.count("\n") == 1
     assert message in err
     assert [entry.name for entry in tmp_path.iterdir()] == ["hub"]

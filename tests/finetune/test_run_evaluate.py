@@ -320,7 +320,7 @@ def test_too_little_memory_is_told_with_what_takes_less(models, clips, capsys, m
         raise error
 
     monkeypatch.setattr(run_evaluate, "evaluate_models", fail)
-    assert main(["--model_name_or_path", models[2], "--dataset_name", clips]) == 2
+    assert main(["--model_name_or_path", models[2], "--dataset_name", clips]) == 1
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "Pass a lower --per_device_eval_batch_size" in said

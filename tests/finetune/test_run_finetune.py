@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from tiny_trainings import SIZES, write_recipe, write_tones
 from transformers import pipeline
 
-from finetune.arguments.groups import SIZE_FIELDS, ModelArguments
+from finetune.arguments.groups import ModelArguments
+from finetune.arguments.model_arguments import SIZE_FIELDS
 from finetune.drums_demo import scores_of_stock_transformers
 from finetune.run_finetune import main
 from finetune.runs.training_run import build_model

@@ -365,7 +365,7 @@ def test_an_interruption_that_a_library_swallows_is_not_lost(
 
 def answer_of(capsys, *arguments):
     """What is said on the error stream, which is one line."""
-    assert run_demo.main([str(argument) for argument in arguments]) == 1
+    assert run_demo.main([str(argument) for argument in arguments]) == 2
     said = capsys.readouterr().err.removesuffix("\n")
     assert "\n" not in said
     return said

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from finetune.results.summary_sections import license_in_words, license_section
+from finetune.training.trainer_card import license_in_words, license_section
 from model_card.licenses import InheritedLicense, inherited_license, license_note, notice_text
 from model_card.render import write_model_card
 

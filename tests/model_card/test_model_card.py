@@ -519,7 +519,7 @@ def break_file(name: str, content: str | None):
 )
 def test_wrong_input_is_answered_in_words(checkpoint, capsys, break_it, message):
     break_it(checkpoint)
-    assert main([str(checkpoint)]) == 1
+    assert main([str(checkpoint)]) == 2
     output = capsys.readouterr()
     assert re.match(f"ast-model-card: .*{message}", output.err)
     assert output.out == ""
@@ -558,6 +558,6 @@ def test_a_device_in_the_folder_is_not_read(tmp_path, capsys, name):
     (folder / name).unlink()
     make_special(folder / name, "device")
     with never_waits():
-        assert main([str(folder)]) == 1
+        assert main([str(folder)]) == 2
     assert f"ast-model-card: {folder / name} is a device, not a file." in capsys.readouterr().err
     assert not (folder / "README.md").exists()

@@ -95,7 +95,7 @@ def push(hub, *calls: list | str, **kwargs):
 
 def refused(capsys, *words) -> str:
     """The message of a call that is refused."""
-    assert main([*map(str, words), "--dry_run"]) == 1
+    assert main([*map(str, words), "--dry_run"]) == 2
     message = capsys.readouterr().err
     assert message.startswith("ast-push: ")
     assert message.count("\n") == 1
@@ -437,7 +437,7 @@ def test_a_commit_is_no_branch(checkpoint, capsys):
 
 
 def test_offline_mode_is_named(checkpoint, capsys):
-    assert main([str(checkpoint), "--repo_id", "user/drums"]) == 1
+    assert main([str(checkpoint), "--repo_id", "user/drums"]) == 2
     assert "HF_HUB_OFFLINE is set and forbids every connection. Type unset HF_HUB_OFFLINE" in capsys.readouterr().err
 
 
@@ -498,7 +498,7 @@ for token in (None, "hf_bad", "hf_read", "hf_other"):
     os.environ.pop("HF_TOKEN", None)
     if token:
         os.environ["HF_TOKEN"] = token
-    assert main({command!r}) == 1
+    assert main({command!r}) == 2
 try:
     push_to_hub.push_to_hub({command[0]!r}, "user/drums", token="hf_not\\na_header")
 except push_to_hub.PushError as error:
@@ -526,7 +526,7 @@ def test_what_the_hub_refuses_is_said_in_a_line_and_nothing_is_half_there(hub, c
     hub.fail("POST", "/commit/", status=402)
     rewrite = f"from model_card.render import write_model_card; write_model_card({str(checkpoint)!r})"
     codes, done = push(hub, command, rewrite, *[command] * 4, [*command, "--private"])
-    assert codes == [1, 1, 1, 1, 0, 1]
+    assert codes == [2, 2, 2, 2, 0, 2]
     bad_card, upload, forbidden, unpaid, public = (
         line for line in done.stderr.splitlines() if line.startswith("ast-push")
     )

@@ -21,7 +21,9 @@ ORIGINAL = {
 
 @pytest.mark.parametrize("name", ORIGINAL)
 def test_the_papers_recipes_are_the_originals(name):
-    model, data, augmentation, optimization, training = parse_arguments([str(RECIPES / f"{name}.yaml")])
+    arguments = parse_arguments([str(RECIPES / f"{name}.yaml")])
+    model, data, augmentation = arguments.model, arguments.data, arguments.augmentation
+    optimization, training = arguments.optimization, arguments.training
     assert (
         training.learning_rate, training.num_train_epochs, training.per_device_train_batch_size,
         (optimization.decay_after_epoch, optimization.decay_every, optimization.decay_factor),
@@ -40,13 +42,13 @@ def test_the_papers_recipes_are_the_originals(name):
 
 def test_what_each_protocol_chooses_and_on_what():
     parsed = {name: parse_arguments([str(RECIPES / f"{name}.yaml")]) for name in ORIGINAL}
-    strategies = {name: training.train_sampling_strategy for name, (*_, training) in parsed.items()}
+    strategies = {name: arguments.training.train_sampling_strategy for name, arguments in parsed.items()}
     assert strategies == dict.fromkeys(ORIGINAL, "random") | {"audioset_full": "class_balanced"}
-    assert parsed["esc50"][1].fold_column_name == "fold"
-    assert parsed["esc50"][4].eval_strategy.value == "epoch"
-    assert parsed["speech_commands_v2"][1].has_validation_split()
-    assert parsed["speech_commands_v2"][4].load_best_model_at_end
-    assert parsed["speech_commands_v2"][4].metric_for_best_model == "accuracy"
+    assert parsed["esc50"].data.fold_column_name == "fold"
+    assert parsed["esc50"].training.eval_strategy.value == "epoch"
+    assert parsed["speech_commands_v2"].data.has_validation_split()
+    assert parsed["speech_commands_v2"].training.load_best_model_at_end
+    assert parsed["speech_commands_v2"].training.metric_for_best_model == "accuracy"
 
 
 def bomb(levels: int) -> str:
@@ -117,7 +119,8 @@ def test_words_of_a_recipe_are_what_its_fields_make_of_them(tmp_path):
         "lr_scheduler_kwargs: {power: 2, names: [a, b]}\n"
     )
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8-sig")
-    model, data, *_, training = parse_arguments([str(tmp_path / "recipe.yaml")])
+    arguments = parse_arguments([str(tmp_path / "recipe.yaml")])
+    model, data, training = arguments.model, arguments.data, arguments.training
     assert (data.dataset_name, training.output_dir) == ("no", "on")
     assert data.labels == ["on", "1:30", "010", "2024-01-01", "x"]
     assert data.ignore_labels == ["off"]
@@ -130,13 +133,13 @@ def test_words_of_a_recipe_are_what_its_fields_make_of_them(tmp_path):
 @pytest.mark.parametrize("word", ["true", "True", "yes", "on", "ON", "'on'", "false", "no", "off", "OFF"])
 def test_all_truth_values_of_yaml_are_read(tmp_path, word):
     (tmp_path / "recipe.yaml").write_text(f"dataset_name: x\noutput_dir: x\nskip_bad_audio: {word}")
-    _, data, *_ = parse_arguments([str(tmp_path / "recipe.yaml")])
-    assert data.skip_bad_audio is yaml.safe_load(word.strip("'"))
+    assert parse_arguments([str(tmp_path / "recipe.yaml")]).data.skip_bad_audio is yaml.safe_load(word.strip("'"))
 
 
 def test_a_list_of_up_to_one_value_stands_where_there_can_be_no_more(tmp_path):
     (tmp_path / "recipe.yaml").write_text("dataset_name: [x]\noutput_dir: x\nreport_to: [none]\nlicense: []")
-    _, data, *_, training = parse_arguments([str(tmp_path / "recipe.yaml")])
+    arguments = parse_arguments([str(tmp_path / "recipe.yaml")])
+    data, training = arguments.data, arguments.training
     assert (data.dataset_name, training.report_to, data.license) == ("x", [], None)
 
 

@@ -464,7 +464,7 @@ def test_folds_hold_features(table):
         ("--max_speed_change 0.1 --max_gain_db 6", "Pass --max_speed_change 0 --max_gain_db 0"),
         ("--waveform_cache folder", "waveform_cache concern.* Leave out --waveform_cache"),
         ("--skip_bad_audio --check_audio", "Leave out --skip_bad_audio --check_audio"),
-        ("--audio_column_name wav", "Both audio_column_name and features_column_name were given"),
+        ("--audio_column_name wav", "audio_column_name and features_column_name both say where the clips are"),
         ("--label_column_name mel", "features_column_name and label_column_name are both 'mel'"),
     ],
 )

@@ -236,7 +236,7 @@ def test_clips_in_order_of_their_classes_are_warned_of_and_their_weights_balance
     assert "come one after the other, more than --shuffle_buffer 2 mixes" in capsys.readouterr().out
     splits, _ = load_splits(DataArguments(dataset_name=settings["dataset_name"]), seed=0)
     expected = compute_class_weight("balanced", classes=np.arange(9), y=np.array(splits["train"]["label"]))
-    assert prepared.trainer.loss_weights.numpy() == pytest.approx(expected, abs=1e-6)
+    assert prepared.trainer.loss.keywords["weights"].numpy() == pytest.approx(expected, abs=1e-6)
     scored = [clip.row for clip in prepared.trainer._get_eval_sampler(prepared.clips["eval"])]
     assert scored == list(prepared.clips["eval"].split)  # in their order
 
@@ -344,7 +344,7 @@ def test_a_file_that_lies_elsewhere_is_fetched(tmp_path, rows):
         (None, ["--drop_duplicate_audio"], "Leave out --drop_duplicate_audio, or --streaming"),
         (None, ["--features_column_name", "mel", "--mixup_probability", "0"], "--features_column_name, or --streaming"),
         (None, ["--shuffle_buffer", "0"], "shuffle_buffer=0 is less than 1. Pass for example 1000"),
-        (None, ["--streaming", "false"], "shuffle_buffer belongs to .* Pass --streaming"),
+        (None, ["--streaming", "false", "--shuffle_buffer", "8"], "shuffle_buffer belongs to .* Pass --streaming"),
     ],
 )  # fmt: skip
 def test_what_a_stream_cannot_do_is_refused_with_what_to_type(tmp_path, rows, capsys, change, flags, message):

@@ -18,8 +18,10 @@ from tiny_trainings import write_recipe
 from transformers import TrainerState, TrainingArguments
 
 from finetune.arguments.command_line import parse_arguments
-from finetune.results.pushing import NOT_PUSHED, NotPushedError, check_push, push_finished_run, write_trainer_card
+from finetune.results.pushing import NOT_PUSHED, NotPushedError, push_finished_run
 from finetune.run_finetune import main
+from finetune.training.push_checks import check_push
+from finetune.training.trainer_card import write_trainer_card
 from model_card.push_to_hub import PushError
 from model_card.render import render_model_card
 from model_card.run_summary import write_run_summary
@@ -201,7 +203,7 @@ def test_what_cannot_be_pushed_is_refused_before_the_training(recipe, tmp_path, 
 
 
 def test_only_the_end_is_pushed_unless_somebody_asks_for_more(recipe, tmp_path):
-    *_, args = parse_arguments([recipe])
+    args = parse_arguments([recipe]).training
     assert args.hub_strategy == "end"
     with pytest.raises(PushError, match="hub_strategy='every_save'.*Pass --hub_strategy end"):
         check_push(TrainingArguments(output_dir=str(tmp_path), push_to_hub=True))  # the default of plain Trainer

@@ -107,7 +107,8 @@ def assert_same_tensors(folder: Path, expected: Path):
 
 @pytest.mark.parametrize("steps", [7, pytest.param(100, marks=pytest.mark.long)])
 def test_two_processes_take_the_steps_of_one_and_score_every_clip_once(tmp_path, steps):
-    common = {"max_steps": steps, "max_grad_norm": 1.0, "class_weights": "balanced"}  # of batches of 16 and twice 8
+    settings = {"max_steps": steps, "num_train_epochs": None}
+    common = settings | {"max_grad_norm": 1.0, "class_weights": "balanced"}  # of batches of 16 and twice 8
     one = write_recipe(tmp_path / "one", per_device_train_batch_size=16, per_device_eval_batch_size=16, **common)
     assert run_finetune.main([one]) == 0
     printed = run_two(write_recipe(tmp_path / "two", **common))

@@ -250,13 +250,16 @@ def test_the_loss_of_an_evaluation_is_that_of_the_labels_themselves(exclusive, t
     model = ASTForAudioClassification.from_pretrained(folder)
     scores, truth = predict_scores(model, extractor, run.clips["eval"], 8)
     expected = torch.nn.functional.nll_loss(torch.from_numpy(scores).log(), torch.from_numpy(truth)).item()
-    assert summary_in(folder)["evaluation"]["metrics"]["loss"] == pytest.approx(expected, abs=1e-5)
+    summary = summary_in(folder)
+    assert summary["evaluation"]["metrics"]["loss"] == pytest.approx(expected, abs=1e-5)
+    names = (summary["training"]["loss"], summary["evaluation"]["loss"])
+    assert names == ("label_smoothed_cross_entropy", "cross_entropy")
 
 
 def test_class_weights_weigh_the_training_loss_alone(exclusive, tmp_path):
     run = prepare_run([exclusive], parse_arguments([exclusive, "--class_weights", "balanced"]))
     counts = np.bincount(run.clips["train"].split["label"])
-    assert run.trainer.loss_weights.tolist() == pytest.approx((counts.sum() / (3 * counts)).tolist())
+    assert run.trainer.loss.keywords["weights"].tolist() == pytest.approx((counts.sum() / (3 * counts)).tolist())
 
 
 def test_several_labels_and_exclusive_classes_do_not_go_together(multi_label, capsys):

@@ -100,13 +100,13 @@ def flags(fields):
 
 
 def load(*words):
-    _, data, *_ = parse_arguments(["--output_dir", "run", *words])
+    data = parse_arguments(["--output_dir", "run", *words]).data
     return load_splits(data, seed=0)
 
 
 def notes(source, *words):
     """What stage 1 says besides."""
-    _, data, *_ = parse_arguments(["--output_dir", "run", "--dataset_name", str(source), *words])
+    data = parse_arguments(["--output_dir", "run", "--dataset_name", str(source), *words]).data
     return "; ".join(prepare_data(data, ASTFeatureExtractor(max_length=32), 0)[2])
 
 
@@ -145,7 +145,7 @@ def test_a_hub_configuration_with_two_splits_is_taken_as_it_is(hub):
 
 
 def test_one_split_of_the_hub_keeps_its_name_where_all_splits_are_wanted(hub):
-    _, data, *_ = parse_arguments([*hub, "--dataset_config_name", "scored"])
+    data = parse_arguments([*hub, "--dataset_config_name", "scored"]).data
     assert load_clips(data, pooled=True).splits == ["test"] * 48
 
 
@@ -300,7 +300,7 @@ def test_a_parquet_file_has_the_same_labels_at_hand_and_as_a_stream(named_labels
     words = ["--output_dir", "run", "--train_file", str(train), "--eval_file", str(test)]
     splits, _ = load(*words)
     assert label_names(splits["train"]) == ["dog", "cat", "cow"]
-    streams, _ = load_streams(parse_arguments([*words, "--streaming"])[1])
+    streams, _ = load_streams(parse_arguments([*words, "--streaming"]).data)
     for side, split in splits.items():
         assert label_names(split) == label_names(streams[side])
         assert split["label"][:] == [row["label"] for row in streams[side]]
@@ -312,7 +312,7 @@ def test_a_downloaded_data_set_is_loaded_as_it_is_streamed(named_labels, monkeyp
     splits, method = load(*words)
     assert method == "as the data set says"
     assert label_names(splits["train"]) == ["dog", "cat", "cow"]
-    streams, _ = load_streams(parse_arguments([*words, "--streaming"])[1])
+    streams, _ = load_streams(parse_arguments([*words, "--streaming"]).data)
     assert {side: len(split) for side, split in splits.items()} == {"train": 36, "eval": 12}
     for side, split in splits.items():
         for row, streamed in zip(split, streams[side], strict=True):

@@ -151,7 +151,6 @@ def test_columns_that_look_like_labels_are_named_if_there_is_no_label_column(tab
         ({"labels": ["a"]}, "Both label_columns and labels say what the labels are"),
         ({"label_csv": "a.csv"}, "Both label_columns and label_csv"),
         ({"label_separator": ";"}, "Both label_columns and label_separator"),
-        ({"label_column_name": "class"}, "Both label_column_name='class' and label_columns say where"),
         ({"label_columns": ["cat", "cat"]}, "label_columns names cat more than once"),
         ({"label_columns": ["cat", "split"]}, "'split' stands in label_columns and is the split_column_name too"),
     ],

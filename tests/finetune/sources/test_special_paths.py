@@ -29,7 +29,7 @@ def tones(tmp_path):
 
 
 def load(*words, streamed=False):
-    _, data, *_ = parse_arguments(["--output_dir", "run", *map(str, words)])
+    data = parse_arguments(["--output_dir", "run", *map(str, words)]).data
     return load_streams(data) if streamed else load_splits(data, seed=0)
 
 

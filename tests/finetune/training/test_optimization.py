@@ -1,70 +1,29 @@
-"""The original's optimiser and schedule, rates by layer, frozen parts and class weights, against torch and scikit-learn."""
+"""The original's optimiser and schedule, rates by layer and frozen parts, against torch and the original's own numbers."""
 
 import io
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from finished_features import SIZES, Clips, build_trainer
 from safetensors.torch import load_file
-from sklearn.utils.class_weight import compute_class_weight
 from torch.optim.lr_scheduler import MultiStepLR
 from transformers import Trainer
 
-from finetune.arguments.groups import ASTTrainingArguments, OptimizationArguments
-from finetune.training.optimization import EpochDecay, class_weights, depth_of, weighted_classification_loss
-from finetune.training.trainer import ASTTrainer
-from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from finetune.training.optimization import EpochDecay, depth_of
+from modeling_ast import ASTConfig, ASTForAudioClassification
 
 RUNS = json.loads((Path(__file__).parents[2] / "reference" / "training.json").read_text())["runs"]
 PREFIX = "audio_spectrogram_transformer"
-SIZES = {
-    "hidden_size": 16,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "max_length": 32,
-}
-
-
-class Clips(torch.utils.data.Dataset):
-    """Twelve seeded clips of three classes as finished features."""
-
-    def __init__(self):
-        self.features = torch.randn(12, 32, 128, generator=torch.Generator().manual_seed(1))
-
-    def __len__(self) -> int:
-        return len(self.features)
-
-    def __getitem__(self, key):
-        index = key[1] if isinstance(key, tuple) else key
-        return {"input_values": self.features[index], "labels": index % 3}
 
 
 @pytest.fixture
 def build(tmp_path):
-    """A trainer on twelve clips, three steps an epoch; every call starts from the same weights."""
-
-    def build_trainer(optimization=None, folder="run", loss_weights=None, dropout=0.0, **arguments):
-        torch.manual_seed(0)
-        config = ASTConfig(**SIZES, num_labels=3, hidden_dropout_prob=dropout)
-        config.problem_type = "single_label_classification"
-        defaults = {"num_train_epochs": 2, "per_device_train_batch_size": 4, "learning_rate": 1e-3, "use_cpu": True}
-        defaults |= {"disable_tqdm": True, "save_strategy": "no"}
-        return ASTTrainer(
-            model=ASTForAudioClassification(config),
-            args=ASTTrainingArguments(output_dir=str(tmp_path / folder), **defaults | arguments),
-            train_dataset=Clips(),
-            eval_dataset=Clips(),
-            feature_extractor=ASTFeatureExtractor(max_length=32),
-            optimization=None if optimization is None else OptimizationArguments(**optimization),
-            loss_weights=loss_weights,
-        )
-
-    return build_trainer
+    return partial(build_trainer, tmp_path)
 
 
 def schedule(rate=1e-4, num_groups=1, **settings) -> EpochDecay:
@@ -397,7 +356,7 @@ def test_head_only_epochs_without_a_look_for_unused_parameters_are_refused(build
 TWO_PROCESSES = """
 import sys
 import torch
-from tests.finetune.training.test_optimization import Clips, SIZES
+from tests.finetune.training.finished_features import Clips, SIZES
 from finetune.arguments.groups import ASTTrainingArguments, OptimizationArguments
 from finetune.training.trainer import ASTTrainer
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
@@ -438,162 +397,3 @@ def test_two_processes_learn_the_head_first_as_one_does(tmp_path, checkpointing)
     for alone, together in (first, last):
         for name, value in alone.items():
             torch.testing.assert_close(together[name], value, atol=2e-5, rtol=0, msg=name)  # sums in another order
-
-
-def test_balanced_weights_are_scikit_learns():
-    labels = np.random.RandomState(0).choice(5, size=200, p=[0.5, 0.3, 0.1, 0.07, 0.03])
-    expected = compute_class_weight("balanced", classes=np.arange(5), y=labels)
-    weights = class_weights(np.bincount(labels), 200, "cross_entropy")
-    np.testing.assert_allclose(weights.numpy(), expected, rtol=1e-6)
-    assert weights.dtype == torch.float32
-    assert weights[labels].mean() == pytest.approx(1, abs=1e-6)
-
-
-def test_a_class_without_clips_does_not_change_the_weights_of_the_others():
-    weights = class_weights(np.array([3, 0, 1, 0]), 4, "cross_entropy")
-    present = compute_class_weight("balanced", classes=np.array([0, 2]), y=np.array([0, 0, 0, 2]))
-    np.testing.assert_allclose(weights.numpy(), [present[0], 1, present[1], 1], rtol=1e-6)
-
-
-def test_the_binary_weight_of_a_positive_makes_both_sides_of_a_class_equal():
-    label_lists = [[0], [0, 1], [0], [0, 1, 2], [0], [], [0], [0]]
-    truth = np.array([[label in clip for label in range(5)] for clip in label_lists])
-    weights = class_weights(truth.sum(axis=0), 8, "binary_cross_entropy")
-    assert weights.tolist() == pytest.approx([1 / 7, 3, 7, 1, 1])
-    for label in range(3):
-        assert weights[label] * truth[:, label].sum() == pytest.approx((~truth[:, label]).sum())
-    of_all = class_weights(np.array([2, 1]), 2, "binary_cross_entropy")
-    assert of_all.tolist() == [1, 1], "what all clips have"
-
-
-@pytest.mark.parametrize("counts", [[2, 1], [1, 0]], ids=["several", "none"])
-def test_cross_entropy_weights_of_several_labels_a_clip_are_refused(counts):
-    with pytest.raises(
-        ValueError, match=r"exactly one label a clip, and 2 clips have \d\..*--loss binary_cross_entropy"
-    ):
-        class_weights(np.array(counts), 2, "cross_entropy")
-
-
-def test_a_weight_of_two_counts_a_clip_twice():
-    torch.manual_seed(0)
-    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 1, 0, 0])
-    weights = torch.tensor([1.0, 2.0, 3.0])
-    repeats = weights[labels].long()
-    total = torch.nn.functional.cross_entropy(
-        logits.repeat_interleave(repeats, 0), labels.repeat_interleave(repeats), reduction="sum"
-    )
-    for given in (labels, torch.nn.functional.one_hot(labels, 3).double()):
-        loss = weighted_classification_loss(logits, given, "single_label_classification", weights)
-        torch.testing.assert_close(loss, total / 6)  # clips, and not their weights
-
-
-def test_a_soft_label_weighs_as_its_classes_do():
-    torch.manual_seed(0)
-    logits, labels = torch.randn(5, 3), torch.rand(5, 3).softmax(dim=1)
-    weights = torch.tensor([0.5, 1.5, 4.0])
-    # Each clip as three clips, one of every class, with weights that are shares of it.
-    expected = -(labels.double() * weights.double() * logits.double().log_softmax(dim=1)).sum() / 5
-    loss = weighted_classification_loss(logits, labels, "single_label_classification", weights)
-    torch.testing.assert_close(loss, expected.float())
-
-
-CLASSES = torch.tensor([0] * 14 + [1] * 2)[torch.randperm(16, generator=torch.Generator().manual_seed(2))]
-
-
-@pytest.mark.parametrize("kind", ["indices", "soft", "multi_label"])
-@pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_a_rare_class_has_its_share_of_the_gradient_in_batches_of_any_size(kind, batch_size):
-    """The mean over batches, as accumulation and several processes take it, against the sum over all clips by hand."""
-    generator = torch.Generator().manual_seed(1)
-    inputs, head = torch.randn(16, 5, generator=generator), torch.zeros(5, 2, requires_grad=True)
-    hot = torch.nn.functional.one_hot(CLASSES, 2).float()
-    labels = {"indices": CLASSES, "soft": 0.7 * hot + 0.3 * hot.flip(0), "multi_label": hot}[kind]
-    truth = hot if kind == "indices" else labels
-    if kind == "multi_label":
-        problem_type, weights = (
-            "multi_label_classification",
-            class_weights(hot.sum(0).numpy(), 16, "binary_cross_entropy"),
-        )
-        per_clip = truth * weights * 0.5 - (1 - truth) * 0.5  # of a score of 1/2
-        slopes, num_terms = -per_clip, 32
-    else:
-        problem_type, weights = "single_label_classification", class_weights(np.array([14, 2]), 16, "cross_entropy")
-        assert weights.tolist() == pytest.approx([4 / 7, 4])
-        slopes, num_terms = (truth * weights).sum(dim=1, keepdim=True) * 0.5 - truth * weights, 16
-    expected = inputs.T @ slopes / num_terms
-    for start in range(0, 16, batch_size):
-        part = slice(start, start + batch_size)
-        loss = weighted_classification_loss(inputs[part] @ head, labels[part], problem_type, weights)
-        (loss * batch_size / 16).backward()
-    torch.testing.assert_close(head.grad, expected)
-
-
-@pytest.mark.parametrize(("batch_size", "accumulated"), [(1, 4), (2, 4), (8, 1), (4, 2)])
-def test_the_trainers_weighted_gradients_are_those_of_torch_over_all_clips_of_an_update(
-    build, batch_size, accumulated
-):
-    weights, clips, kept = torch.tensor([0.25, 0.75, 2.0]), Clips(), {}
-    settings = {"per_device_train_batch_size": batch_size, "gradient_accumulation_steps": accumulated, "max_steps": 1}
-    trainer = build(loss_weights=weights, max_grad_norm=0.0, **settings)
-    model, step = build().model, trainer.create_optimizer().step
-
-    def keep(*args, **kwargs):
-        kept.update({name: parameter.grad.clone() for name, parameter in trainer.model.named_parameters()})
-        return step(*args, **kwargs)
-
-    trainer.optimizer.step = keep
-    sampler = trainer._get_train_sampler()
-    sampler.set_epoch(0)
-    order = [key[1] for key in sampler][: batch_size * accumulated]
-    trainer.train()
-    labels = torch.tensor([clips[index]["labels"] for index in order])
-    log_probabilities = model(torch.stack([clips[index]["input_values"] for index in order])).logits.log_softmax(dim=1)
-    loss = -(weights[labels] * log_probabilities[torch.arange(len(order)), labels]).mean()
-    loss.backward()
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(kept[name], parameter.grad, atol=1e-6, rtol=1e-4, msg=name)
-
-
-def test_the_weighted_binary_loss_is_that_of_repeated_positives():
-    torch.manual_seed(0)
-    logits, labels, weights = torch.randn(4, 3), (torch.rand(4, 3) < 0.5).long(), torch.tensor([1.0, 2.0, 5.0])
-    probabilities = logits.double().sigmoid()
-    expected = -(labels * weights * probabilities.log() + (1 - labels) * (1 - probabilities).log()).mean()
-    loss = weighted_classification_loss(logits, labels, "multi_label_classification", weights)
-    torch.testing.assert_close(loss, expected.float())
-
-
-def test_the_weighted_loss_is_computed_in_float32():
-    logits, labels, weights = torch.randn(4, 3).bfloat16(), torch.tensor([0, 1, 2, 0]), torch.ones(3)
-    loss = weighted_classification_loss(logits, labels, "single_label_classification", weights)
-    assert loss.dtype == torch.float32
-
-
-def test_weights_for_a_regression_are_refused():
-    with pytest.raises(ValueError, match="not problem_type='regression'"):
-        weighted_classification_loss(torch.zeros(2, 3), torch.zeros(2, 3), "regression", torch.ones(3))
-
-
-def test_weights_are_in_the_training_loss_and_not_in_the_evaluations(build):
-    weights = torch.tensor([1.0, 2.0, 6.0])
-    plain, weighted = build(), build(loss_weights=weights)
-    batch = {"input_values": Clips().features, "labels": torch.arange(12) % 3}
-    logits = plain.model.eval()(batch["input_values"]).logits
-    expected = torch.nn.functional.cross_entropy(logits, batch["labels"], weight=weights, reduction="sum") / 12
-    weighted.model.train()  # there is no dropout
-    loss, outputs = weighted.compute_loss(weighted.model, dict(batch), return_outputs=True)
-    torch.testing.assert_close(loss, expected)
-    torch.testing.assert_close(outputs.logits, logits)
-    assert weighted.compute_loss(weighted.model, dict(batch)) == loss
-    assert plain.evaluate()["eval_loss"] == weighted.evaluate()["eval_loss"]
-    assert plain.evaluate()["eval_loss"] != pytest.approx(loss.item(), abs=1e-4)
-
-
-def test_weights_that_do_not_fit_the_labels_are_refused(build):
-    with pytest.raises(ValueError, match=r"loss_weights has shape \(4,\).*\(3,\)"):
-        build(loss_weights=torch.ones(4))
-
-
-def test_weights_and_smoothed_labels_are_refused_together(build):
-    with pytest.raises(ValueError, match="--label_smoothing_factor 0"):
-        build(loss_weights=torch.ones(3), label_smoothing_factor=0.1)

@@ -1,0 +1,35 @@
+"""Recipes of trainings that are made to fail, and one that is not."""
+
+import pytest
+import torch
+import yaml
+from failing_trainings import SETTINGS, write_clips
+from safetensors.torch import load_file
+
+from finetune.run_finetune import main
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """They take longer than these trainings."""
+    for name in ("plot_training_curve", "plot_confusion_matrix", "_plot_example"):
+        monkeypatch.setattr(f"finetune.results.publishing.{name}", lambda *_: None)
+
+
+@pytest.fixture
+def recipe(tmp_path) -> str:
+    write_clips(tmp_path)
+    folders = {"dataset_name": str(tmp_path / "clips"), "output_dir": str(tmp_path / "run")}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(SETTINGS | folders))
+    return str(tmp_path / "recipe.yaml")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory) -> dict[str, torch.Tensor]:
+    """The weights of a training that nothing happens to."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    write_clips(folder)
+    folders = {"dataset_name": str(folder / "clips"), "output_dir": str(folder / "run")}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(SETTINGS | folders))
+    assert main([str(folder / "recipe.yaml")]) == 0
+    return load_file(folder / "run" / "model.safetensors")
