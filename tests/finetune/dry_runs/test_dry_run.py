@@ -371,7 +371,7 @@ def test_it_measures_one_process_only(recipe, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--eval_strategy", "epoch", "--validation_fraction", "0.2", "--average_epochs", "1", "2"],
+        ["--eval_strategy", "epoch", "--validation_fraction", "0.3", "--average_epochs", "1", "2"],
         ["--eval_strategy", "steps", "--eval_steps", "3", "--padding", "longest"],
         ["--ensemble_epochs", "1", "2", "--gradient_accumulation_steps", "2"],
     ],
