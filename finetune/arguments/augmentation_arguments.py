@@ -1,13 +1,14 @@
 """Augmentation of training clips: the third group of fields."""
 
-from dataclasses import asdict, dataclass
+import dataclasses
+from dataclasses import dataclass
 
 from ..augmentations.augmentation import Augmentation, AugmentationFields
 from .given import ArgumentGroup
 
 
 @dataclass
-class AugmentationArguments(ArgumentGroup, AugmentationFields):
+class AugmentationArguments(AugmentationFields, ArgumentGroup):
     """Augmentation of training clips, with the fields of every augmentation; nothing is augmented by default."""
 
     def __post_init__(self):
@@ -22,4 +23,4 @@ class AugmentationArguments(ArgumentGroup, AugmentationFields):
         Raises:
             ValueError: for a strength that cannot be.
         """
-        return Augmentation(**asdict(self))
+        return Augmentation(**dataclasses.asdict(self))

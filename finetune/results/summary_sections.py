@@ -14,12 +14,7 @@ from model_card import run_summary
 from modeling_ast.audio import DEFAULT_RESAMPLER
 
 from ..arguments.command_line import recorded_arguments
-from ..arguments.groups import (
-    ASTTrainingArguments,
-    AugmentationArguments,
-    DataArguments,
-    OptimizationArguments,
-)
+from ..arguments.groups import ASTTrainingArguments, AugmentationArguments, DataArguments, OptimizationArguments
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import ClipSet
 from ..sources.folders import data_folder

@@ -109,7 +109,7 @@ def test_values_in_python_or_yaml_may_be_tuples_or_begin_like_flags():
         {"labels": ["a", "b"], **fields, "train_split_name": None, "lora_target_modules": ()}, "here"
     )
     parsed = parse_arguments(argv)
-    model, data, training = parsed.model, parsed.data, parsed.training
+    data, model, training = parsed.data, parsed.model, parsed.training
     assert (training.output_dir, data.group_file_pattern, data.labels) == ("--x", "-x", ["a", "b"])
     assert (data.normalization_statistics(), data.ignore_labels) == ((-6, 5.5), ["hat_open"])
     assert (training.lr_scheduler_kwargs, model.hidden_dropout_prob) == ({"power": 2}, -1e-07)
