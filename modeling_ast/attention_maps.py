@@ -39,7 +39,7 @@ class AttentionMaps:
 
     Args:
         weights (`torch.Tensor` of shape `(batch, frequency patches, time patches)`, float32): how much the class tokens
-            attend to each patch; not negative, 1 in sum over a clip, 0 where a clip is padded.
+            attend to each patch; not negative, 1 in sum over a clip, 0 where a clip is padded or a patch was dropped.
         frequency_ranges (`torch.Tensor` of shape `(frequency patches, 2)`): lower and upper end of what a patch hears, in
             Hz: the outer edges of its mel filters. Neighbours overlap.
         time_ranges (`torch.Tensor` of shape `(time patches, 2)`): start and end of what a patch hears, in seconds: the
@@ -68,6 +68,10 @@ def attention_maps(
     attention_mask: torch.Tensor | None = None,
     layer: int | None = None,
     head: int | None = None,
+    *,
+    patches_kept: torch.Tensor | None = None,
+    patches_masked: torch.Tensor | None = None,
+    mask_embedding: torch.Tensor | None = None,
 ) -> AttentionMaps:
     """Maps of the patches that the class tokens attend to, one a clip.
 
@@ -81,14 +85,18 @@ def attention_maps(
         layer (`int`, *optional*): the layer whose attention is wanted, negative from the end; if not given, and no head
             either, attention rollout through all of them.
         head (`int`, *optional*): a single head of that layer, or of the last one; the mean of the heads if not given.
+        patches_kept (`torch.Tensor` of shape `(batch, kept)`, *optional*): see [`ASTModel.forward`]. The map is of the whole
+            grid, with 0 for patches that are dropped, as for padding.
+        patches_masked (`torch.Tensor` of shape `(batch, patches)`, *optional*): see [`ASTModel.forward`].
+        mask_embedding (`torch.Tensor` of shape `(hidden,)`, *optional*): see [`ASTModel.forward`].
 
     Returns:
         [`AttentionMaps`], of the mean of the two class tokens. Where these attend to nothing but themselves, the map is
-        even.
+        even over the patches that they could attend to.
 
     Raises:
-        ValueError: if there is no such layer or head, the model is of another package, the extractor does not fit it, or a
-            shape does not.
+        ValueError: if there is no such layer or head, the model is of another package, the extractor does not fit it, a
+            shape does not, or of a clip nothing but padding is kept.
 
     Source: Abnar and Zuidema 2020, section 3: the mean over heads and the identity for the residual, half each, multiplied
     over the layers.
@@ -109,27 +117,32 @@ def attention_maps(
     input_values = input_values.to(transformer.device)
     attention_mask = None if attention_mask is None else attention_mask.to(transformer.device)
     with _evaluating(transformer), torch.autocast(transformer.device.type, enabled=False):
+        of_grid = {"patches_kept": patches_kept, "patches_masked": patches_masked, "mask_embedding": mask_embedding}
+        layout = transformer.patch_layout(input_values, attention_mask, **of_grid)
         hidden_states = transformer(
-            input_values, attention_mask, output_attentions=False, output_hidden_states=True, return_dict=True
+            input_values,
+            attention_mask,
+            output_attentions=False,
+            output_hidden_states=True,
+            return_dict=True,
+            **of_grid,
         ).hidden_states
-        real_time_patches = transformer._real_time_patches(input_values, attention_mask)
-        token_mask = None
-        if attention_mask is not None:
-            token_mask = transformer._token_mask(real_time_patches, input_values.shape[1])
-        token_mask = transformer._mask_for("eager", hidden_states[0], token_mask)
+        real_tokens = layout.token_mask()
+        token_mask = transformer._mask_for("eager", hidden_states[0], real_tokens)
         if layer is None:
             to_tokens = _rollout(layers, hidden_states, token_mask)  # (batch, tokens)
         else:
             weights = _attention_weights(layers[layer], hidden_states[layer], token_mask, NUM_CLASS_TOKENS).float()
             to_tokens = weights.mean(dim=2).mean(dim=1) if head is None else weights[:, head].mean(dim=1)
 
-    frequency, _ = config.patch_grid
-    to_patches = to_tokens[:, NUM_CLASS_TOKENS:].unflatten(1, (frequency, -1)).cpu()  # (batch, frequency, time)
-    real_time_patches = real_time_patches.cpu()
-    real = frame_mask(real_time_patches, to_patches.shape[2])[:, None].to(to_patches.dtype)
-    to_patches = torch.where(to_patches.sum(dim=(1, 2), keepdim=True) == 0, real, to_patches)  # all to class tokens
+    if real_tokens is None:
+        real_tokens = torch.ones_like(to_tokens, dtype=torch.bool)
+    to_patches, real = layout.on_grid(to_tokens).cpu(), layout.on_grid(real_tokens).cpu()  # (batch, frequency, time)
+    _refuse_padding_alone(real)
+    all_to_class_tokens = to_patches.sum(dim=(1, 2), keepdim=True) == 0
+    to_patches = torch.where(all_to_class_tokens, real.to(to_patches.dtype), to_patches)
 
-    bin_ranges = _patch_ranges(frequency, config.frequency_stride, config.patch_size)
+    bin_ranges = _patch_ranges(to_patches.shape[1], config.frequency_stride, config.patch_size)
     frame_ranges = _patch_ranges(to_patches.shape[2], config.time_stride, config.patch_size)
     sampling_rate = feature_extractor.sampling_rate
     edges = mel_edges(config.num_mel_bins, sampling_rate).float()
@@ -140,7 +153,7 @@ def attention_maps(
         # Filter b reaches from edge b to edge b + 2.
         frequency_ranges=torch.stack((edges[bin_ranges[:, 0]], edges[bin_ranges[:, 1] + 1]), dim=1),
         time_ranges=torch.stack((first_sample, end_sample), dim=1) / sampling_rate,
-        num_time_patches=real_time_patches,
+        num_time_patches=transformer._real_time_patches(input_values, attention_mask).cpu(),
         bin_ranges=bin_ranges,
         frame_ranges=frame_ranges,
         sampling_rate=sampling_rate,
@@ -219,6 +232,15 @@ def _checked_index(name: str, index: int, count: int) -> int:
             f"{name}={index}, but there are {count}. Pass a {name} from 0 to {count - 1}, or from -{count} to -1."
         )
     return index % count
+
+
+def _refuse_padding_alone(real: torch.Tensor) -> None:
+    without = (~real.flatten(1).any(dim=1)).nonzero()
+    if len(without):
+        raise ValueError(
+            f"patches_kept keeps nothing but padding of clip {without[0].item()}, which has no map. Keep a patch of each clip "
+            "that its attention_mask does not leave out."
+        )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from transformers.activations import ACT2FN
 from transformers.utils import logging
 
 from .checkpoints.fields import CONFIG_FIELDS, CONFIG_FILE_FIELDS, MODEL_TYPE, check_fields, read_json
-from .layers.patch_grid import patches_along
+from .layers.patch_grid import patch_grid_of
 
 logger = logging.get_logger(__name__)
 
@@ -111,6 +111,14 @@ class ASTConfig(PreTrainedConfig):
         a missing `problem_type` is concluded from are the labels that the configuration ends up with. Thresholds of other
         labels are not kept.
 
+        Args:
+            config_dict (`dict`): the fields, as `config.json` holds them.
+            kwargs: fields in place of those; `None` is not given. With `return_unused_kwargs=True` what is no field is
+                returned too.
+
+        Returns:
+            [`ASTConfig`], or that and the `dict` of what is no field.
+
         Raises:
             ValueError: if `num_labels`, `id2label` and `label2id` contradict each other, or a field is of another type or
                 beyond its bounds.
@@ -165,10 +173,7 @@ class ASTConfig(PreTrainedConfig):
     @property
     def patch_grid(self) -> tuple[int, int]:
         """Patches along frequency and along time of an input of `max_length` frames."""
-        return (
-            patches_along(self.num_mel_bins, self.patch_size, self.frequency_stride),
-            patches_along(self.max_length, self.patch_size, self.time_stride),
-        )
+        return patch_grid_of(self, self.max_length)
 
 
 def wanted_id2label(wanted: dict, own: dict[int, str]) -> dict[int, str]:

@@ -41,14 +41,14 @@ from .checkpoints.weights import (
 from .configuration_ast import LABEL_FIELDS, ASTConfig, wanted_id2label
 from .features.kaldi import FRAME_SHIFT_MS
 from .layers.linear import ASTLinear
-from .layers.patch_grid import GEOMETRY_FIELDS, patches_along
+from .layers.patch_grid import GEOMETRY_FIELDS, NUM_CLASS_TOKENS, patch_grid_of, patches_along
+from .layers.patch_layout import PatchLayout
 from .layers.position_embeddings import move_position_table, positions_for_grid
 from .layers.recomputation import recomputed_in_backward
 from .system.regular_files import refuse_special_in
 
 logger = logging.get_logger(__name__)
 
-NUM_CLASS_TOKENS = 2  # class and distillation token, as in DeiT
 # What says where a checkpoint lies, among the arguments of `from_pretrained`.
 _PLACE_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
@@ -66,7 +66,14 @@ class ASTPatchEmbeddings(nn.Module):
         )
 
     def forward(self, input_values: torch.Tensor) -> torch.Tensor:
-        """`(batch, frames, mel bins)` to `(batch, hidden, frequency, time)`."""
+        """Project each patch.
+
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): normalised log-mel features.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, hidden, frequency, time)`, in patches.
+        """
         images = input_values.transpose(1, 2).unsqueeze(1)  # (batch, 1, mel bins, frames)
         return self.projection(images)  # (batch, hidden, frequency, time)
 
@@ -86,17 +93,28 @@ class ASTEmbeddings(nn.Module):
         self.patch_embeddings = ASTPatchEmbeddings(config)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, input_values: torch.Tensor, real_time_patches: torch.Tensor | None = None) -> torch.Tensor:
-        """`(batch, frames, mel bins)` to `(batch, 2 + patches, hidden)`; see [`positions_for_grid`]."""
+    def forward(self, input_values: torch.Tensor, layout: PatchLayout | None = None) -> torch.Tensor:
+        """Make tokens of class tokens and patches.
+
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): normalised log-mel features.
+            layout ([`PatchLayout`], *optional*): which patches are kept, masked and real, as [`ASTModel.patch_layout`] gives
+                it; if not given, all are kept and real.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, 2 + kept, hidden)`; positions are those of [`positions_for_grid`].
+        """
         patches = self.patch_embeddings(input_values)
+        if layout is None:
+            layout = PatchLayout(grid=tuple(patches.shape[2:]))
         class_positions = self.position_embeddings[:, :NUM_CLASS_TOKENS]
         position_grid = self.position_embeddings[0, NUM_CLASS_TOKENS:].unflatten(0, self.config.patch_grid)
-        grid_positions = positions_for_grid(position_grid, patches.shape[-1], real_time_patches)
+        grid_positions = positions_for_grid(position_grid, patches.shape[-1], layout.real_time_patches)
 
-        tokens = patches.permute(0, 2, 3, 1) + grid_positions  # (batch, frequency, time, hidden)
+        tokens = layout.patch_tokens(patches.permute(0, 2, 3, 1), grid_positions)  # (batch, kept, hidden)
         class_tokens = torch.cat((self.cls_token, self.distillation_token), dim=1) + class_positions
-        embeddings = torch.cat((class_tokens.expand(tokens.shape[0], -1, -1), tokens.flatten(1, 2)), dim=1)
-        return self.dropout(embeddings)  # (batch, 2 + patches, hidden)
+        embeddings = torch.cat((class_tokens.expand(tokens.shape[0], -1, -1), tokens), dim=1)
+        return self.dropout(embeddings)  # (batch, 2 + kept, hidden)
 
 
 def eager_attention_forward(
@@ -112,12 +130,17 @@ def eager_attention_forward(
     """Attention written out, the only implementation that returns its weights.
 
     Args:
-        query, key, value (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`): the projections.
-        attention_mask (`torch.Tensor` broadcastable to `(batch, heads, tokens, tokens)`, *optional*): added to scores.
-        kwargs: what other implementations of the attention interface take.
+        module (`nn.Module`): the attention it is computed for; its `training` says whether weights are dropped.
+        query (`torch.Tensor` of shape `(batch, heads, queries, head_dim)`): the projections of the tokens that attend.
+        key (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`): what they are compared with.
+        value (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`): what they are given.
+        attention_mask (`torch.Tensor` broadcastable to `(batch, heads, queries, tokens)`, *optional*): added to scores.
+        scaling (`float`): what scores are multiplied with before the softmax.
+        dropout (`float`, defaults to 0.0): share of the weights that are dropped in training.
+        kwargs: what other implementations of the attention interface take; not used.
 
     Returns:
-        The output of shape `(batch, tokens, heads, head_dim)` and the weights of shape `(batch, heads, tokens, tokens)`.
+        The output of shape `(batch, queries, heads, head_dim)` and the weights of shape `(batch, heads, queries, tokens)`.
     """
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling
     if attention_mask is not None:
@@ -150,9 +173,19 @@ class ASTSelfAttention(nn.Module):
         attn_implementation: str,
         num_queries: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """`(batch, tokens, hidden)` to `(batch, queries, hidden)`, and the weights `(batch, heads, queries, tokens)` if eager.
+        """Let tokens attend to each other.
 
-        The first `num_queries` tokens ask, all if it is not given; all are asked.
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): the tokens, after the layer's first LayerNorm.
+            attention_mask (`torch.Tensor`, *optional*): which tokens are attended to, in the form that the implementation
+                takes.
+            attn_implementation (`str`): name of the implementation, as Transformers has it.
+            num_queries (`int`, *optional*): only so many tokens attend, the first ones; all if not given. All are attended
+                to.
+
+        Returns:
+            The tokens' contexts, a `torch.Tensor` of shape `(batch, queries, hidden)`, and the attention weights of shape
+            `(batch, heads, queries, tokens)`, or `None` where the implementation does not return them.
         """
         asking = hidden_states if num_queries is None else hidden_states[:, :num_queries]
         query, key, value = (
@@ -183,7 +216,14 @@ class ASTSelfOutput(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """`(batch, tokens, hidden)` to the same."""
+        """Project the contexts of the heads.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): what [`ASTSelfAttention`] returns.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, tokens, hidden)`.
+        """
         return self.dropout(self.dense(hidden_states))
 
 
@@ -202,7 +242,17 @@ class ASTAttention(nn.Module):
         attn_implementation: str,
         num_queries: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """As [`ASTSelfAttention.forward`]."""
+        """Let tokens attend to each other, and project what they get.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): see [`ASTSelfAttention.forward`].
+            attention_mask (`torch.Tensor`, *optional*): see [`ASTSelfAttention.forward`].
+            attn_implementation (`str`): see [`ASTSelfAttention.forward`].
+            num_queries (`int`, *optional*): see [`ASTSelfAttention.forward`].
+
+        Returns:
+            `torch.Tensor` of shape `(batch, queries, hidden)`, and the weights, see [`ASTSelfAttention.forward`].
+        """
         context, weights = self.attention(hidden_states, attention_mask, attn_implementation, num_queries)
         return self.output(context), weights
 
@@ -216,7 +266,14 @@ class ASTIntermediate(nn.Module):
         self.activation = ACT2FN[config.hidden_act]
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """`(batch, tokens, hidden)` to `(batch, tokens, intermediate)`."""
+        """Widen the tokens.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): the tokens, after the layer's second LayerNorm.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, tokens, intermediate)`, before the activation.
+        """
         return self.dense(hidden_states)
 
 
@@ -229,7 +286,14 @@ class ASTOutput(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """`(batch, tokens, intermediate)` to `(batch, tokens, hidden)`."""
+        """Narrow the tokens again.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, intermediate)`): the widened tokens, after the activation.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, tokens, hidden)`.
+        """
         return self.dropout(self.dense(hidden_states))
 
 
@@ -251,7 +315,18 @@ class ASTLayer(GradientCheckpointingLayer):
         attn_implementation: str,
         num_queries: int | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """As [`ASTSelfAttention.forward`]; what is returned are the first `num_queries` tokens."""
+        """Compute attention and the feed-forward layer, each added to its input.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): the embeddings, or what the layer before
+                returned.
+            attention_mask (`torch.Tensor`, *optional*): see [`ASTSelfAttention.forward`].
+            attn_implementation (`str`): see [`ASTSelfAttention.forward`].
+            num_queries (`int`, *optional*): only the first so many tokens are computed and returned; all if not given.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, queries, hidden)`, and the weights, see [`ASTSelfAttention.forward`].
+        """
         normed = self.layernorm_before(hidden_states)
         with recomputed_in_backward(normed, self.layernorm_before, hidden_states):
             attended, weights = self.attention(normed, attention_mask, attn_implementation, num_queries)
@@ -282,9 +357,19 @@ class ASTEncoder(nn.Module):
         output_hidden_states: bool,
         num_queries: int | None = None,
     ) -> BaseModelOutput:
-        """`(batch, tokens, hidden)` through all layers; see [`ASTModel.forward`] for what else is returned.
+        """Take tokens through all layers.
 
-        The last layer returns the first `num_queries` tokens, all if it is not given.
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, hidden)`): the embeddings.
+            attention_mask (`torch.Tensor`, *optional*): see [`ASTSelfAttention.forward`].
+            attn_implementation (`str`): see [`ASTSelfAttention.forward`].
+            output_attentions (`bool`): whether to return every layer's weights.
+            output_hidden_states (`bool`): whether to return the embeddings and every layer's output.
+            num_queries (`int`, *optional*): of the last layer only the first so many tokens are computed; all if not given.
+
+        Returns:
+            [`BaseModelOutput`] with `last_hidden_state` of shape `(batch, queries, hidden)`, before the last LayerNorm, and
+            the tuples `attentions` and `hidden_states` if they were asked for.
         """
         all_hidden_states = (hidden_states,)
         all_attentions = ()
@@ -347,6 +432,8 @@ class ASTPreTrainedModel(PreTrainedModel):
         model (`torch.compile`, DDP), see [`hub_name`]; what is saved again has those of the Hub.
 
         Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): a folder, or a Hub id such as `user/name`.
+            model_args: further arguments of the model's class.
             config ([`ASTConfig`] or path, *optional*): the wanted configuration, where it is not the checkpoint's own.
                 It may differ from that in geometry and labels as the arguments below may.
             ignore_mismatched_sizes (`bool`, defaults to `False`): also allow a new classifier where the weights of the
@@ -359,6 +446,9 @@ class ASTPreTrainedModel(PreTrainedModel):
                 they are the same names in the same order, otherwise the model gets a new one.
             kwargs: as the stock method; fields of the configuration override the checkpoint's. A `key_mapping` is applied
                 to the tensors' names first.
+
+        Returns:
+            The model, in evaluation mode; with `output_loading_info` also the `dict` of these lists.
 
         Raises:
             ValueError: if `config.json` holds what it may not, or a tensor other than the classifier's is missing, unexpected, of
@@ -557,11 +647,12 @@ class ASTEmbeddingOutput(ModelOutput):
     Args:
         class_token_mean (`torch.Tensor` of shape `(batch, hidden)`): the mean of the two class tokens, what a classifier
             is given.
-        patch_grid (`torch.Tensor` of shape `(batch, frequency, time, hidden)`): the patches; zero where a clip is padded.
+        patch_grid (`torch.Tensor` of shape `(batch, frequency, time, hidden)`): the patches; zero where a clip is padded
+            or a patch was dropped.
         time_mask (`torch.Tensor` of shape `(batch, time)`, bool): which columns of the grid belong to the clip.
-        per_second (`torch.Tensor` of shape `(batch, seconds, hidden)`): the mean of the patches whose middle lies in the
-            first, second ... second; zero where a clip has none.
-        second_mask (`torch.Tensor` of shape `(batch, seconds)`, bool): in which seconds the middle of a patch lies.
+        per_second (`torch.Tensor` of shape `(batch, seconds, hidden)`): the mean of the kept patches whose middle lies in
+            the first, second ... second; zero where a clip has none.
+        second_mask (`torch.Tensor` of shape `(batch, seconds)`, bool): in which seconds the middle of a kept patch lies.
     """
 
     class_token_mean: torch.Tensor | None = None
@@ -595,6 +686,10 @@ class ASTModel(ASTPreTrainedModel):
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
         class_tokens_only: bool = False,
+        *,
+        patches_kept: torch.Tensor | None = None,
+        patches_masked: torch.Tensor | None = None,
+        mask_embedding: torch.Tensor | None = None,
     ) -> BaseModelOutputWithPooling:
         r"""
         Args:
@@ -606,15 +701,23 @@ class ASTModel(ASTPreTrainedModel):
             output_hidden_states (`bool`, *optional*): also return the embeddings and every layer's output.
             class_tokens_only (`bool`, defaults to `False`): compute only what the two class tokens need of the last
                 layer. Cannot be had together with attentions or hidden states.
+            patches_kept (`torch.Tensor` of shape `(batch, kept)`, int64, *optional*): the patches of each clip that are
+                computed, in the order of the tokens; all if not given. They are numbered row by row from the lowest
+                frequency on, with time running fastest, [`patch_grid_of`] tells how many there are. They keep their
+                positions, class tokens are always kept. A clip's padding takes no part even if kept.
+            patches_masked (`torch.Tensor` of shape `(batch, patches)`, bool, *optional*): the patches of the whole grid
+                whose projection is replaced by `mask_embedding`; their positions stay.
+            mask_embedding (`torch.Tensor` of shape `(hidden,)`, *optional*): what stands for masked patches; gradients flow
+                to it. Needed with `patches_masked`, and only with it.
 
         Returns:
-            [`BaseModelOutputWithPooling`] with `last_hidden_state` of shape `(batch, 2 + patches, hidden)`: the two
-            class tokens, then the patches with time running fastest, or only the class tokens if asked so;
-            `pooler_output` of shape `(batch, hidden)`.
+            [`BaseModelOutputWithPooling`] with `last_hidden_state` of shape `(batch, 2 + kept, hidden)`: the two
+            class tokens, then the patches as in `patches_kept`, by default all with time running fastest, or only the class
+            tokens if asked so; `pooler_output` of shape `(batch, hidden)`.
 
         Raises:
-            ValueError: if the shape of `input_values` or `attention_mask` does not fit, or outputs are asked for that
-                exclude each other.
+            ValueError: if the shape of an argument does not fit, `patches_kept` names a patch twice or one that is not there,
+                or what is asked for excludes each other.
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -624,19 +727,12 @@ class ASTModel(ASTPreTrainedModel):
                 "class_tokens_only=True leaves out what output_attentions and output_hidden_states return. Pass one or "
                 "the other."
             )
-        self._check_input(input_values, attention_mask)
+        layout = self.patch_layout(input_values, attention_mask, patches_kept, patches_masked, mask_embedding)
+        embeddings = self.embeddings(input_values.to(self.dtype), layout)
 
-        real_time_patches = None
-        if attention_mask is not None:
-            real_time_patches = self._real_time_patches(input_values, attention_mask)
-        embeddings = self.embeddings(input_values.to(self.dtype), real_time_patches)
-
-        token_mask = None
-        if real_time_patches is not None:
-            token_mask = self._token_mask(real_time_patches, input_values.shape[1])
         # Only the eager implementation returns weights, and each implementation has its own kind of mask.
         attn_implementation = "eager" if output_attentions else config._attn_implementation
-        token_mask = self._mask_for(attn_implementation, embeddings, token_mask)
+        token_mask = self._mask_for(attn_implementation, embeddings, layout.token_mask())
         # Flash and flex attention have masks of their own kind, made for as many queries as keys.
         mask_has_rows = token_mask is None or (isinstance(token_mask, torch.Tensor) and token_mask.dim() == 4)
         num_queries = NUM_CLASS_TOKENS if class_tokens_only and mask_has_rows else None
@@ -655,13 +751,24 @@ class ASTModel(ASTPreTrainedModel):
         )
 
     @torch.no_grad()
-    def embed(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> ASTEmbeddingOutput:
+    def embed(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        patches_kept: torch.Tensor | None = None,
+        patches_masked: torch.Tensor | None = None,
+        mask_embedding: torch.Tensor | None = None,
+    ) -> ASTEmbeddingOutput:
         r"""
         Vectors of clips, of their patches and of their seconds, for search, clustering or a classifier of one's own.
 
         Args:
             input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): see [`ASTModel.forward`].
             attention_mask (`torch.Tensor` of shape `(batch, frames)`, *optional*): see [`ASTModel.forward`].
+            patches_kept (`torch.Tensor` of shape `(batch, kept)`, *optional*): see [`ASTModel.forward`].
+            patches_masked (`torch.Tensor` of shape `(batch, patches)`, *optional*): see [`ASTModel.forward`].
+            mask_embedding (`torch.Tensor` of shape `(hidden,)`, *optional*): see [`ASTModel.forward`].
 
         Returns:
             [`ASTEmbeddingOutput`]; every vector is after the last LayerNorm. No gradient flows, so that `.numpy()` may follow:
@@ -670,22 +777,32 @@ class ASTModel(ASTPreTrainedModel):
         Raises:
             ValueError: as [`ASTModel.forward`].
         """
-        outputs = self(input_values, attention_mask=attention_mask, return_dict=True)
-        frequency, _ = self.config.patch_grid
-        grid = outputs.last_hidden_state[:, NUM_CLASS_TOKENS:].unflatten(1, (frequency, -1))
-        num_steps = grid.shape[2]
+        layout = self.patch_layout(input_values, attention_mask, patches_kept, patches_masked, mask_embedding)
+        outputs = self(
+            input_values,
+            attention_mask=attention_mask,
+            return_dict=True,
+            patches_kept=patches_kept,
+            patches_masked=patches_masked,
+            mask_embedding=mask_embedding,
+        )
+        tokens, token_mask = outputs.last_hidden_state, layout.token_mask()
+        if token_mask is None:
+            token_mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        heard = layout.on_grid(token_mask)  # (batch, frequency, time)
+        grid = layout.on_grid(tokens) * heard[..., None]
+        num_rows, num_steps = layout.grid
         steps = torch.arange(num_steps, device=grid.device)
         time_mask = steps.expand(len(grid), -1) < self._real_time_patches(input_values, attention_mask)[:, None]
-        grid = grid * time_mask[:, None, :, None]
 
         stride, half_patch = self.config.time_stride, self.config.patch_size // 2
         last_second = ((num_steps - 1) * stride + half_patch) * FRAME_SHIFT_MS // 1000
         seconds = (steps * stride + half_patch) * FRAME_SHIFT_MS // 1000  # in which the middle of a patch lies
         in_second = seconds[:, None] == torch.arange(last_second + 1, device=grid.device)  # (time, seconds)
         with torch.autocast(grid.device.type, enabled=False):
-            counts = time_mask.float() @ in_second.float()  # (batch, seconds)
+            counts = (heard.sum(dim=1) / num_rows) @ in_second.float()  # (batch, seconds), in columns of the grid
             sums = torch.einsum("btd,ts->bsd", grid.float().mean(dim=1), in_second.float())
-            per_second = (sums / counts.clamp(min=1)[:, :, None]).to(grid.dtype)
+            per_second = (sums / counts.clamp(min=1 / num_rows)[:, :, None]).to(grid.dtype)
         return ASTEmbeddingOutput(
             class_token_mean=outputs.pooler_output,
             patch_grid=grid,
@@ -693,6 +810,47 @@ class ASTModel(ASTPreTrainedModel):
             per_second=per_second,
             second_mask=counts > 0,
         )
+
+    def patch_layout(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        patches_kept: torch.Tensor | None = None,
+        patches_masked: torch.Tensor | None = None,
+        mask_embedding: torch.Tensor | None = None,
+    ) -> PatchLayout:
+        r"""
+        Check an input, and tell which patch each of its tokens stands for.
+
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): see [`ASTModel.forward`].
+            attention_mask (`torch.Tensor` of shape `(batch, frames)`, *optional*): see [`ASTModel.forward`].
+            patches_kept (`torch.Tensor` of shape `(batch, kept)`, *optional*): see [`ASTModel.forward`].
+            patches_masked (`torch.Tensor` of shape `(batch, patches)`, *optional*): see [`ASTModel.forward`].
+            mask_embedding (`torch.Tensor` of shape `(hidden,)`, *optional*): see [`ASTModel.forward`].
+
+        Returns:
+            [`PatchLayout`], on the device of the input; its `on_grid` puts what the model returns for the tokens back onto
+            the grid of patches.
+
+        Raises:
+            ValueError: if the shape of an argument does not fit, or `patches_kept` names a patch twice or one that is not
+                there.
+        """
+        self._check_input(input_values, attention_mask)
+        layout = PatchLayout(
+            grid=patch_grid_of(self.config, input_values.shape[1]),
+            real_time_patches=None
+            if attention_mask is None
+            else self._real_time_patches(input_values, attention_mask),
+            kept=patches_kept,
+            masked=patches_masked,
+            mask_embedding=mask_embedding,
+        )
+        if patches_kept is None and patches_masked is None and mask_embedding is None:
+            return layout
+        layout.check(input_values.shape[0], self.config.hidden_size)
+        return layout.to(input_values.device)
 
     def _real_time_patches(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
         """Time patches of each clip without padding, at least one, `(batch,)`."""
@@ -721,15 +879,6 @@ class ASTModel(ASTPreTrainedModel):
                 f"{tuple(input_values.shape[:2])}. Take it from ASTFeatureExtractor with return_attention_mask=True."
             )
 
-    def _token_mask(self, real_time_patches: torch.Tensor, frames: int) -> torch.Tensor:
-        config = self.config
-        frequency, _ = config.patch_grid
-        num_steps = patches_along(frames, config.patch_size, config.time_stride)
-        steps = torch.arange(num_steps, device=real_time_patches.device)
-        real = steps[None, :] < real_time_patches[:, None]  # (batch, time)
-        class_tokens = real.new_ones(real.shape[0], NUM_CLASS_TOKENS)
-        return torch.cat((class_tokens, real.repeat(1, frequency)), dim=1)  # (batch, 2 + patches)
-
     def _mask_for(self, attn_implementation: str, embeddings: torch.Tensor, token_mask: torch.Tensor | None):
         if token_mask is None:
             return None
@@ -753,7 +902,14 @@ class ASTMLPHead(nn.Module):
         self.dense = nn.Linear(config.hidden_size, config.num_labels)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        """`(batch, hidden)` to `(batch, num_labels)`."""
+        """Classify clips.
+
+        Args:
+            pooled (`torch.Tensor` of shape `(batch, hidden)`): the mean of each clip's class tokens.
+
+        Returns:
+            The logits, `torch.Tensor` of shape `(batch, num_labels)`.
+        """
         return self.dense(self.layernorm(pooled))
 
 
@@ -768,6 +924,9 @@ def classification_loss(logits: torch.Tensor, labels: torch.Tensor, problem_type
             there is one.
         problem_type (`str`, *optional*): if `None`, told from labels as stock Transformers does: one logit is a
             regression, integer labels are single-label, others multi-label.
+
+    Returns:
+        `torch.Tensor` without dimensions, float32.
 
     Raises:
         ValueError: if the labels' shape or dtype does not fit the problem type.
@@ -835,9 +994,38 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             rename if had_classifier else "",
         )
 
-    def embed(self, input_values: torch.Tensor, attention_mask: torch.Tensor | None = None) -> ASTEmbeddingOutput:
-        """As [`ASTModel.embed`]."""
-        return self.audio_spectrogram_transformer.embed(input_values, attention_mask)
+    def embed(
+        self,
+        input_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        *,
+        patches_kept: torch.Tensor | None = None,
+        patches_masked: torch.Tensor | None = None,
+        mask_embedding: torch.Tensor | None = None,
+    ) -> ASTEmbeddingOutput:
+        r"""
+        Vectors of clips, of their patches and of their seconds, as [`ASTModel.embed`] gives them.
+
+        Args:
+            input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): see [`ASTModel.forward`].
+            attention_mask (`torch.Tensor` of shape `(batch, frames)`, *optional*): see [`ASTModel.forward`].
+            patches_kept (`torch.Tensor` of shape `(batch, kept)`, *optional*): see [`ASTModel.forward`].
+            patches_masked (`torch.Tensor` of shape `(batch, patches)`, *optional*): see [`ASTModel.forward`].
+            mask_embedding (`torch.Tensor` of shape `(hidden,)`, *optional*): see [`ASTModel.forward`].
+
+        Returns:
+            [`ASTEmbeddingOutput`], see [`ASTModel.embed`].
+
+        Raises:
+            ValueError: as [`ASTModel.forward`].
+        """
+        return self.audio_spectrogram_transformer.embed(
+            input_values,
+            attention_mask,
+            patches_kept=patches_kept,
+            patches_masked=patches_masked,
+            mask_embedding=mask_embedding,
+        )
 
     @can_return_tuple
     def forward(
@@ -847,6 +1035,10 @@ class ASTForAudioClassification(ASTPreTrainedModel):
         labels: torch.Tensor | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        *,
+        patches_kept: torch.Tensor | None = None,
+        patches_masked: torch.Tensor | None = None,
+        mask_embedding: torch.Tensor | None = None,
     ) -> SequenceClassifierOutput:
         r"""
         Args:
@@ -855,13 +1047,16 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             labels (`torch.Tensor`, *optional*): see [`classification_loss`].
             output_attentions (`bool`, *optional*): see [`ASTModel.forward`].
             output_hidden_states (`bool`, *optional*): see [`ASTModel.forward`].
+            patches_kept (`torch.Tensor` of shape `(batch, kept)`, *optional*): see [`ASTModel.forward`].
+            patches_masked (`torch.Tensor` of shape `(batch, patches)`, *optional*): see [`ASTModel.forward`].
+            mask_embedding (`torch.Tensor` of shape `(hidden,)`, *optional*): see [`ASTModel.forward`].
 
         Returns:
             [`SequenceClassifierOutput`] with `logits` of shape `(batch, num_labels)` and, if labels were given, the
             mean `loss` of the batch.
 
         Raises:
-            ValueError: if a shape does not fit.
+            ValueError: as [`ASTModel.forward`], and if the labels do not fit.
         """
         config = self.config
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -873,6 +1068,9 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             output_hidden_states=output_hidden_states,
             class_tokens_only=not (output_attentions or output_hidden_states),
             return_dict=True,
+            patches_kept=patches_kept,
+            patches_masked=patches_masked,
+            mask_embedding=mask_embedding,
         )
         logits = self.classifier(outputs.pooler_output)
         loss = None if labels is None else classification_loss(logits, labels, self.config.problem_type)

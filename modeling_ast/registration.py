@@ -66,6 +66,10 @@ class ASTAudioClassificationPipeline(AudioClassificationPipeline):
 
         What of a file is not heard is logged as a warning.
 
+        Returns:
+            [`BatchFeature`] with `input_values` of shape `(1, frames, mel bins)` and, where batches are padded to their longest
+            clip, `attention_mask` of shape `(1, frames)`.
+
         Raises:
             AudioError: if it cannot be decoded, has several channels that nobody averaged, or is something else.
         """

@@ -49,7 +49,11 @@ def whole(lowest: int, highest: int) -> Row:
     """A row of whole numbers.
 
     Args:
-        lowest, highest (`int`): the bounds, both included.
+        lowest (`int`): the lowest that fits.
+        highest (`int`): the highest that fits.
+
+    Returns:
+        [`Row`] that no truth value fits.
     """
     return Row(
         lambda value: isinstance(value, Integral) and not isinstance(value, bool) and lowest <= value <= highest,
@@ -61,7 +65,11 @@ def number(lowest: float, highest: float) -> Row:
     """A row of finite numbers.
 
     Args:
-        lowest, highest (`float`): the bounds, both included.
+        lowest (`float`): the lowest that fits.
+        highest (`float`): the highest that fits.
+
+    Returns:
+        [`Row`] that no truth value fits.
     """
     return Row(  # which NaN and infinities fail
         lambda value: isinstance(value, Real) and not isinstance(value, bool) and lowest <= value <= highest,
@@ -70,12 +78,26 @@ def number(lowest: float, highest: float) -> Row:
 
 
 def one_of(*names: str) -> Row:
-    """A row of texts."""
+    """A row of texts.
+
+    Args:
+        names (`str`): the texts that fit.
+
+    Returns:
+        [`Row`] of them.
+    """
     return Row(lambda value: isinstance(value, str) and value in names, f"one of {', '.join(names)}")
 
 
 def or_none(row: Row) -> Row:
-    """A row that takes `None` as well."""
+    """A row that takes `None` as well.
+
+    Args:
+        row ([`Row`]): what else fits.
+
+    Returns:
+        [`Row`] of both.
+    """
     return Row(lambda value: value is None or row.fits(value), f"{row.expected}, or null")
 
 

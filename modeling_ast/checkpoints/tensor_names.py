@@ -35,6 +35,9 @@ def hub_name(name: str) -> str:
 
     Args:
         name (`str`): as it stands in a file.
+
+    Returns:
+        `str`: as it stands in the files of the Hub.
     """
     for pattern, replacement in HUB_KEY_MAPPING.items():
         name = re.sub(pattern, replacement, name, count=1)
@@ -42,5 +45,12 @@ def hub_name(name: str) -> str:
 
 
 def is_wrapped(name: str) -> bool:
-    """Whether a tensor was saved from a model that something was wrapped around; stock Transformers loads no such file."""
+    """Tell whether a tensor was saved from a model that something was wrapped around; stock Transformers loads no such file.
+
+    Args:
+        name (`str`): as it stands in a file.
+
+    Returns:
+        `bool`: whether the name has a wrapper's part in it.
+    """
     return re.search(_WRAPPED, name) is not None

@@ -24,6 +24,12 @@ NAMES_SHOWN = 3
 def parts_of_index(index: str | os.PathLike) -> list[str]:
     """The files that an index of weights names, all beside it.
 
+    Args:
+        index (`str` or `os.PathLike`): the index, a JSON file.
+
+    Returns:
+        `list[str]`: the files' names, sorted, each once.
+
     Raises:
         CheckpointError: if it cannot be read, names none, or one that lies elsewhere.
     """
@@ -44,6 +50,12 @@ def parts_of_index(index: str | os.PathLike) -> list[str]:
 
 def weight_files(folder: str | os.PathLike) -> list[Path]:
     """The files that the weights of a folder are in: `model.safetensors`, or those that its index names.
+
+    Args:
+        folder (`str` or `os.PathLike`): the checkpoint.
+
+    Returns:
+        `list[Path]`: the files, each of which is there.
 
     Raises:
         CheckpointError: if there are none, or the index cannot be used or names a file that is not there.
@@ -96,6 +108,12 @@ def open_weights(path: str | os.PathLike, framework: str = "numpy"):
 def shapes_in(files: Iterable[str | os.PathLike]) -> dict[str, tuple[int, ...]]:
     """Shapes of the tensors in files, by the names there.
 
+    Args:
+        files (iterable of `str` or `os.PathLike`): safetensors files, of which only the headers are read.
+
+    Returns:
+        `dict[str, tuple[int, ...]]`: the shape of each tensor.
+
     Raises:
         CheckpointError: if a file cannot be read, holds a tensor that another one holds, or one that is no float.
     """
@@ -122,6 +140,9 @@ def expected_shapes(config) -> dict[str, tuple[int, ...]]:
 
     Args:
         config ([`ASTConfig`]): checked already.
+
+    Returns:
+        `dict[str, tuple[int, ...]]`: the shape of each tensor.
     """
     width, inner, (frequency, time) = config.hidden_size, config.intermediate_size, config.patch_grid
     shapes = {
@@ -184,12 +205,15 @@ def refuse_faults(
     faults: Sequence[str],
     hint: str = "Check that config.json and the weights belong together.",
 ) -> None:
-    """Raise a [`CheckpointError`] if tensors do not fit; the first faults are named.
+    """Refuse a checkpoint whose tensors do not fit.
 
     Args:
         name (`str` or `os.PathLike`): of the checkpoint or its file, for the message.
         faults (sequence of `str`): what is wrong with each tensor; none if all fit.
         hint (`str`, *optional*): what to do.
+
+    Raises:
+        CheckpointError: if there is a fault; the first ones are named.
     """
     if faults:
         more = f"; and {len(faults) - FAULTS_SHOWN} more" if len(faults) > FAULTS_SHOWN else ""
@@ -197,11 +221,14 @@ def refuse_faults(
 
 
 def refuse_broken(name: str | os.PathLike, tensors: Iterable[tuple[str, object]]) -> None:
-    """Raise a [`CheckpointError`] if weights are NaN or infinite; the first tensors are named.
+    """Refuse a checkpoint whose weights are NaN or infinite.
 
     Args:
         name (`str` or `os.PathLike`): of the checkpoint or its file, for the message.
         tensors (iterable of `str` and `torch.Tensor`): what is on the device `meta` is not looked at.
+
+    Raises:
+        CheckpointError: if a weight is; the first tensors are named.
     """
     broken = [tensor for tensor, values in tensors if not values.is_meta and not values.isfinite().all()]
     if broken:

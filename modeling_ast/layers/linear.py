@@ -32,7 +32,11 @@ class Product(Enum):
 
 @cache
 def fastest_product() -> Product:
-    """What was measured to be the fastest on processors of this kind."""
+    """Tell what was measured to be the fastest on processors of this kind.
+
+    Returns:
+        [`Product`]; asked of the processor once.
+    """
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         return Product.BLAS
     processor = torch.cpu.get_capabilities()
@@ -136,5 +140,12 @@ class ASTLinear(nn.Linear):
     """
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """`(..., in_features)` to `(..., out_features)`."""
+        """Multiply by the weights, as [`linear`] does.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(..., in_features)`): the rows.
+
+        Returns:
+            `torch.Tensor` of shape `(..., out_features)`.
+        """
         return linear(hidden_states, self.weight, self.bias)

@@ -76,7 +76,8 @@ def move_position_table(
     Args:
         table (`torch.Tensor` of shape `(1, class tokens + patches, hidden)`): the trained positions.
         num_class_tokens (`int`): tokens before the patches.
-        old_grid, new_grid (`tuple[int, int]`): patches along frequency and along time, before and after.
+        old_grid (`tuple[int, int]`): patches along frequency and along time that the table was made for.
+        new_grid (`tuple[int, int]`): the same of the new table.
 
     Returns:
         `torch.Tensor` of shape `(1, class tokens + new patches, hidden)`, see [`move_position_grid`].
