@@ -21,7 +21,6 @@ from torch import nn
 
 from .features.kaldi import frame_length, frame_shift, mel_edges
 from .features.log_mel_figure import draw_log_mel, save_figure
-from .features.padding import frame_mask
 from .modeling_ast import NUM_CLASS_TOKENS, ASTLayer, ASTModel
 
 if TYPE_CHECKING:
