@@ -33,6 +33,7 @@ REFERENCE = Path(__file__).parents[1] / "tests" / "reference"
 NORM_WEIGHTS = ("norm1.weight", "norm2.weight", "norm.weight", "mlp_head.0.weight")
 DEIT_TABLES = {"tiny224": "deit/deit_tiny_distilled_patch16_224", "base384": "deit/deit_base_distilled_patch16_384"}
 AUDIOSET_TABLE = "checkpoint/base384_f10_t10_T1024_n527"  # what the reference's `audioset_start` models begin with
+AT_ONCE = 2**16  # random numbers, in float64: half a megabyte
 SLICE_CHANNELS = 4  # of the position tables, in the reference
 
 
@@ -100,8 +101,11 @@ class RandomNumbers:
             `np.ndarray` of shape `(count,)`, float32: not to be written to.
         """
         if count > len(self.numbers):
-            further = self.generator.standard_normal(count - len(self.numbers)) * self.scale
-            self.numbers = np.concatenate([self.numbers, further.astype(np.float32)])
+            known, self.numbers = self.numbers, np.empty(count, np.float32)
+            self.numbers[: len(known)] = known
+            for start in range(len(known), count, AT_ONCE):
+                further = self.numbers[start : start + AT_ONCE]
+                further[:] = self.generator.standard_normal(len(further)) * self.scale
         return self.numbers[:count]
 
 
