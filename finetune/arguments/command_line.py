@@ -157,7 +157,11 @@ def _line_of_field(argv: list[str], message: str) -> str:
 
 
 def hide_rare_flags(parser: HfArgumentParser):
-    """Leave this kit's fields and the common ones of `TrainingArguments` in the help."""
+    """Leave this kit's fields and the common ones of `TrainingArguments` in the help.
+
+    Args:
+        parser (`HfArgumentParser`): of all groups; its actions are changed.
+    """
     ours = {item.name for group in ARGUMENT_GROUPS[:-1] for item in dataclasses.fields(group)}
     ours |= {name for name in ASTTrainingArguments.__annotations__ if name not in ("label_names", "hub_strategy")}
     for action in parser._actions:
@@ -168,7 +172,13 @@ def hide_rare_flags(parser: HfArgumentParser):
 
 
 def all_flags(argv: list[str]) -> list[str]:
-    """The command line with the recipe, if there is one, written out as flags before the given ones.
+    """Write out the recipe of a command line, if there is one, as flags before the given ones.
+
+    Args:
+        argv (`list[str]`): the command line; see [`parse_arguments`].
+
+    Returns:
+        Flags and values alone.
 
     Raises:
         ValueError: for a flag of an unknown field; see also [`recipe_as_flags`].
@@ -285,7 +295,14 @@ def fields_as_flags(fields: dict, place: str) -> list[str]:
 
 
 def recorded_arguments(argv: list[str]) -> list[str]:
-    """The command line for the run summary: without what [`merged_recipe`] leaves out, and of files no folders."""
+    """Shorten a command line for the run summary: without what [`merged_recipe`] leaves out, and of files no folders.
+
+    Args:
+        argv (`list[str]`): the command line; see [`parse_arguments`].
+
+    Returns:
+        The words that are shown.
+    """
     kept, field = [], ""
     for word in argv:
         name = _field_of(word)
@@ -312,24 +329,44 @@ def shown_value(value: str, field: str = "") -> str:
 
 
 def known_fields() -> set[str]:
-    """Names of all fields of all groups."""
+    """List the fields of all groups.
+
+    Returns:
+        Their names.
+    """
     return {item.name for group in ARGUMENT_GROUPS for item in dataclasses.fields(group) if item.init}
 
 
 def list_fields() -> set[str]:
-    """Names of the fields that may have several values."""
+    """List the fields that may have several values.
+
+    Returns:
+        Their names.
+    """
     fields = (item for group in ARGUMENT_GROUPS for item in dataclasses.fields(group))
     return {item.name for item in fields if "list" in str(item.type).lower()}
 
 
 def truth_fields() -> set[str]:
-    """Names of the fields that are true or false."""
+    """List the fields that are true or false.
+
+    Returns:
+        Their names.
+    """
     fields = (item for group in ARGUMENT_GROUPS for item in dataclasses.fields(group))
     return {item.name for item in fields if item.type in (bool, bool | None)}
 
 
 def refuse_unknown_field(name: str, place: str):
-    """Raise a `ValueError` that names the nearest known fields."""
+    """Refuse a name that is no field's.
+
+    Args:
+        name (`str`): the name.
+        place (`str`): where it stands, for the message.
+
+    Raises:
+        ValueError: always; it names the nearest known fields.
+    """
     near = difflib.get_close_matches(name, sorted(known_fields()), n=3)
     hint = f"Did you mean {' or '.join(near)}?" if near else "See ast-finetune --help."
     raise ValueError(f"Unknown field {name!r} ({place}). {hint}")

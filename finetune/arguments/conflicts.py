@@ -48,6 +48,9 @@ def check_together(arguments: RunArguments):
 def check_best_checkpoint(training: ASTTrainingArguments):
     """Refuse a choice of the best checkpoint that cannot be made: by an unknown score, or of weights that are not kept.
 
+    Args:
+        training ([`ASTTrainingArguments`]): what is scored, saved and chosen when.
+
     Raises:
         ValueError: it says what to type.
     """
@@ -86,7 +89,14 @@ def check_best_checkpoint(training: ASTTrainingArguments):
 
 
 def wrong_way_round(training: TrainingArguments) -> str | None:
-    """What is chosen as the best checkpoint where `greater_is_better` says the contrary of its score; else `None`."""
+    """Say what is chosen as the best checkpoint where `greater_is_better` says the contrary of its score.
+
+    Args:
+        training (`TrainingArguments`): by which score the checkpoint is chosen, and which way round.
+
+    Returns:
+        What is chosen, in words; `None` where it is the right way round.
+    """
     name = (training.metric_for_best_model or "").removeprefix("eval_")
     if name not in (LOSS, *SCORES) or training.greater_is_better == (name != LOSS):
         return None
@@ -94,7 +104,15 @@ def wrong_way_round(training: TrainingArguments) -> str | None:
 
 
 def refuse_adapters_of_nothing(model: ModelArguments, optimization: OptimizationArguments):
-    """Raise a `ValueError` for LoRA adapters of random weights."""
+    """Refuse LoRA adapters of random weights.
+
+    Args:
+        model ([`ModelArguments`]): whether there is a checkpoint to start from.
+        optimization ([`OptimizationArguments`]): whether there are adapters.
+
+    Raises:
+        ValueError: if there are adapters and no checkpoint.
+    """
     if optimization.lora_rank and not model.model_name_or_path:
         raise ValueError(
             f"lora_rank={optimization.lora_rank} adapts the weights of a checkpoint, and none was given: random weights that "
@@ -103,7 +121,16 @@ def refuse_adapters_of_nothing(model: ModelArguments, optimization: Optimization
 
 
 def check_choices(data: DataArguments, optimization: OptimizationArguments, training: ASTTrainingArguments):
-    """What is chosen in a training is chosen on clips that are not scored, and what is averaged is trained."""
+    """Refuse choices on clips that are scored, averages of what is not trained, and what streams and folds cannot do.
+
+    Args:
+        data ([`DataArguments`]): which splits there are.
+        optimization ([`OptimizationArguments`]): what is stopped, averaged and decayed when.
+        training ([`ASTTrainingArguments`]): length of the training, and what is chosen in it.
+
+    Raises:
+        ValueError: for the first of them; it says what to type.
+    """
     if optimization.early_stopping_patience and not (data.has_validation_split() and training.load_best_model_at_end):
         raise ValueError(
             "early_stopping_patience needs clips to stop by that are not scored afterwards. Pass --validation_fraction 0.1 "
@@ -117,7 +144,9 @@ def check_choices(data: DataArguments, optimization: OptimizationArguments, trai
         raise ValueError(
             "average_epochs and ensemble_epochs count whole epochs, max_steps does not. Pass --num_train_epochs instead."
         )
-    refuse_ignored(data, optimization, training)
+    if data.streaming:
+        refuse_in_a_stream(data, training)
+    refuse_push_of_folds(data, training)
     warmup, stair = training.warmup_steps or 0, optimization.warmup_stair
     if optimization.decay_after_epoch is not None and warmup and (warmup != int(warmup) or warmup < stair):
         raise ValueError(
@@ -136,10 +165,16 @@ def check_choices(data: DataArguments, optimization: OptimizationArguments, trai
         )
 
 
-def refuse_ignored(data: DataArguments, optimization: OptimizationArguments, training: ASTTrainingArguments):
-    """Raise a `ValueError` for a field that another one leaves without effect."""
-    if data.streaming:
-        refuse_in_a_stream(data, training)
+def refuse_push_of_folds(data: DataArguments, training: ASTTrainingArguments):
+    """Refuse to publish one model where every fold has one.
+
+    Args:
+        data ([`DataArguments`]): whether there are folds.
+        training ([`ASTTrainingArguments`]): whether the run is to be pushed.
+
+    Raises:
+        ValueError: if both are so.
+    """
     if data.fold_column_name and training.push_to_hub:
         raise ValueError(
             "push_to_hub publishes one model, fold_column_name trains one for every fold. Leave it out, and publish the "
@@ -148,7 +183,15 @@ def refuse_ignored(data: DataArguments, optimization: OptimizationArguments, tra
 
 
 def refuse_in_a_stream(data: DataArguments, training: ASTTrainingArguments):
-    """Raise a `ValueError` for what needs all clips at hand."""
+    """Refuse what needs all clips at hand.
+
+    Args:
+        data ([`DataArguments`]): of clips that are streamed.
+        training ([`ASTTrainingArguments`]): its `train_sampling_strategy` is looked at.
+
+    Raises:
+        ValueError: for the first such field.
+    """
     reasons = {
         "fold_column_name": "makes splits, which a stream has to have",
         "validation_fraction": "makes a split, which a stream has to have: name it as --validation_split_name or "

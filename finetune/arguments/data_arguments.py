@@ -283,26 +283,44 @@ class DataArguments(ArgumentGroup):
                 )
 
     def with_changes(self, **fields) -> "DataArguments":
-        """The same arguments but for these fields; what was given by the user stays known."""
+        """Change fields of a copy, of which what the user gave stays known.
+
+        Args:
+            fields: new values, by name. They are not checked.
+
+        Returns:
+            The copy.
+        """
         changed = copy.copy(self)
         vars(changed).update(fields)
         return changed
 
     def grouping_field(self) -> str | None:
-        """Name of the field that says which clips stay together, if there is one."""
+        """Find the field that says which clips stay together.
+
+        Returns:
+            Its name; `None` if there is none.
+        """
         return next((name for name in ("group_column_name", "group_file_pattern") if getattr(self, name)), None)
 
     def asked_splits(self, present: Iterable[str]) -> bool:
-        """Whether splits are asked for that a data set of a single split cannot have all.
+        """Tell whether splits are asked for that a data set of a single split cannot have all.
 
         Args:
             present (iterable of `str`): names of the splits that there are.
+
+        Returns:
+            `True` if so.
         """
         given = self.given_split_names()
         return bool(given.keys() - {"train"}) or ("train" in given and given["train"] not in present)
 
     def given_split_names(self) -> dict[str, str]:
-        """What the user has said the splits are called, by side (`SIDES`)."""
+        """Find what the user has said the splits are called.
+
+        Returns:
+            Names of splits by side (`SIDES`), of those sides whose name was given.
+        """
         names = {side: getattr(self, f"{side}_split_name") for side in SIDES if f"{side}_split_name" in self.given}
         return {side: name for side, name in names.items() if name}
 
@@ -321,16 +339,27 @@ class DataArguments(ArgumentGroup):
             )
 
     def sources(self) -> list[str]:
-        """Where the clips and labels come from, as given."""
+        """List where the clips and labels come from.
+
+        Returns:
+            Files, folders and names on the Hub, as given.
+        """
         given = (self.dataset_name, self.train_file, self.eval_file, self.validation_file, self.label_csv)
         return [source for source in given if source]
 
     def has_validation_split(self) -> bool:
-        """Whether choices are made on clips that are neither trained on nor scored."""
+        """Tell whether choices are made on clips that are neither trained on nor scored.
+
+        Returns:
+            `True` if so.
+        """
         return bool(self.validation_split_name or self.validation_file or self.validation_fraction)
 
     def normalization_statistics(self) -> tuple[float, float] | None:
-        """Mean and standard deviation if they were given as numbers.
+        """Read mean and standard deviation of the features, if they were given as numbers.
+
+        Returns:
+            The two; `None` if a keyword was given.
 
         Raises:
             ValueError: if the field is neither a keyword nor two numbers.

@@ -58,5 +58,9 @@ class ModelArguments(ArgumentGroup):
             )
 
     def sizes(self) -> dict[str, int]:
-        """The sizes that were given, for a new model or to change those of the checkpoint."""
+        """Collect the sizes that were given, for a new model or to change those of the checkpoint.
+
+        Returns:
+            Sizes by the name of their field.
+        """
         return {name: getattr(self, name) for name in SIZE_FIELDS if getattr(self, name) is not None}

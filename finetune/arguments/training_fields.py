@@ -38,7 +38,14 @@ class Range:
     above: bool = False
 
     def holds(self, value: float) -> bool:
-        """Whether a number is one of them; NaN never is."""
+        """Tell whether a number is one of them.
+
+        Args:
+            value (`float`): the number.
+
+        Returns:
+            `True` if so; never for NaN.
+        """
         high_enough = value > self.lowest if self.above else value >= self.lowest
         return high_enough and (value < self.highest if self.below else value <= self.highest)
 
@@ -130,7 +137,14 @@ CHECKPOINTING_OPTIONS = {
 
 
 def refuse_numbers(args: TrainingArguments):
-    """Raise a `ValueError` for a number that is none of its field's; called before `TrainingArguments` looks at it."""
+    """Refuse a number that its field cannot hold; called before `TrainingArguments` looks at it.
+
+    Args:
+        args (`TrainingArguments`): the fields.
+
+    Raises:
+        ValueError: for the first such number, with those that the field can hold.
+    """
     for name, numbers in RANGES.items():
         value = getattr(args, name)
         if isinstance(value, int | float) and not numbers.holds(value):
@@ -146,7 +160,14 @@ def refuse_numbers(args: TrainingArguments):
 
 
 def refuse_unreadable(args: TrainingArguments):
-    """Raise a `ValueError` for a mapping that is no JSON, and for what needs several processes and has one."""
+    """Refuse a mapping that is no JSON, and what needs several processes and has one.
+
+    Args:
+        args (`TrainingArguments`): the fields.
+
+    Raises:
+        ValueError: for the first of them.
+    """
     for name in args._VALID_DICT_FIELDS:
         value = getattr(args, name)
         if isinstance(value, str) and value.startswith("{"):
@@ -162,7 +183,14 @@ def refuse_unreadable(args: TrainingArguments):
 
 
 def refuse_mappings(args: TrainingArguments):
-    """Raise a `ValueError` for a path where only a mapping is read, and for options that no one knows."""
+    """Refuse a path where only a mapping is read, and options that no one knows.
+
+    Args:
+        args (`TrainingArguments`): the fields.
+
+    Raises:
+        ValueError: for the first of them.
+    """
     for name in ("lr_scheduler_kwargs", "activation_checkpointing_kwargs"):
         value = getattr(args, name)
         if value is not None and not isinstance(value, dict):

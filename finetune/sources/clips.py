@@ -17,6 +17,7 @@ import pyarrow as pa
 from modeling_ast.system.regular_files import refuse_special
 from modeling_ast.system.surroundings import cache_hint
 
+from ..arguments.data_arguments import SIDES
 from ..arguments.groups import DataArguments
 from ..arguments.shipped_files import local_or_shipped
 from .array_columns import array_key, arrays_as_files, refuse_clipped_integers
@@ -26,7 +27,7 @@ from .folders import is_parquet_data_set, read_folder
 from .grouping import file_paths
 from .labels import class_names, joined_order, label_rows, label_texts
 from .saved_data_sets import is_saved_data_set, load_saved
-from .split_names import SIDES, flags_to_name, others_in_words, split_names, take_split_names
+from .split_names import flags_to_name, others_in_words, split_names, take_split_names
 from .stored_features import FEATURES_COLUMN
 from .stretches import refuse_stretches
 from .tables import (

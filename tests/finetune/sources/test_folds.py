@@ -34,6 +34,9 @@ def test_each_fold_is_scored_by_a_model_of_the_others(table, fold_rows):
     assert len(set(scored)) == 20, "each clip is scored once"
     assert "5 folds by the column 'fold'" in method
     assert "the column 'split' has no part in it" in method
+    folds, method = load_fold_pairs(table(fold_rows), fold_column_name="fold", split_column_name="split")
+    assert sum(len(splits["eval"]) for _, splits in folds) == 14, "as asked for, of the training split alone"
+    assert "without 'test' (6 clips) of the column 'split'" in method
 
 
 def test_all_folds_have_the_labels_of_all(table, fold_rows):

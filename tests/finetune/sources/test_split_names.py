@@ -12,13 +12,14 @@ import soundfile
 from datasets.data_files import SPLIT_KEYWORDS
 
 from finetune import fine_tuning
+from finetune.arguments.data_arguments import SIDES
 from finetune.arguments.groups import DataArguments
 from finetune.clip_sets.streaming import load_streams
 from finetune.fine_tuning import fine_tune
 from finetune.run_evaluate import ClipArguments, load_scored_clips
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import label_names
-from finetune.sources.split_names import SIDES, side_of
+from finetune.sources.split_names import side_of
 from finetune.sources.splits import load_folds, load_splits
 
 LABELS = ["cat", "dog"]
