@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from ..arguments.groups import DataArguments
 from ..arguments.shipped_files import local_or_shipped
 from .data_errors import DataError, is_empty, names_in_short, refuse_no_files
+from .label_csv import LabelTable, read_label_csv
 from .labels import (
     SEVERAL,
     ClipLabels,
-    LabelTable,
     class_names,
     joined_order,
     label_rows,
     label_texts,
     parse_labels,
-    read_label_csv,
     refuse_alike,
 )
 from .split_names import others_in_words, refuse_empty_splits, split_names, take_split_names
