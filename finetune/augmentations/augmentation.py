@@ -26,7 +26,7 @@ AUGMENTATIONS: tuple[type[AugmentationStep], ...] = (SpeedChange, Mixup, Gain, M
 
 
 def argument_fields(kinds: Sequence[type[AugmentationStep]]) -> list[tuple[str, type, Field]]:
-    """The fields of augmentations, to make one group of arguments of.
+    """List the fields of augmentations, to make one group of arguments of them.
 
     Args:
         kinds (sequence of `type`): subclasses of [`AugmentationStep`].
@@ -67,7 +67,7 @@ class Draws:
         return {name: place for name, place in places.items() if place is not None}
 
     def with_partners(self, places: dict[str, int]) -> "Draws":
-        """The same draws with other partners.
+        """Put other partners in place of those that were drawn.
 
         Args:
             places (`dict[str, int]`): the places of the clips that `partners` names, in their stead.
@@ -80,14 +80,14 @@ class Draws:
 
 
 def collate_draws(draws: list[Draws]) -> dict[str, dict[str, torch.Tensor | list]]:
-    """The draws of the clips of a batch, together.
+    """Put the draws of the clips of a batch together.
 
     Args:
-        draws (`list[Draws]`): of each clip.
+        draws (`list[Draws]`): those of each clip.
 
     Returns:
-        By the names of the augmentations and of their values, tensors of shape `(batch, ...)` of what NumPy drew, and
-        lists of all else; see [`AugmentationStep.draw`].
+        By the names of the augmentations and of their values, tensors of shape `(batch, ...)` for what NumPy drew, and
+        lists for all else; see [`AugmentationStep.draw`].
     """
     return {
         name: {value: _together([of_clip[name][value] for of_clip in draws]) for value in drawn}
@@ -131,7 +131,7 @@ class Augmentation:
         return [name for step in self.active if step.mixes_labels for name in step.strengths_given]
 
     def draw(self, seed: int, epoch: int, index: int, num_clips: int, visit: int = 0) -> Draws:
-        """All random numbers for one visit to a clip in one epoch.
+        """Draw all random numbers for one visit to a clip in one epoch.
 
         Args:
             seed (`int`): seed of the run.
@@ -152,7 +152,7 @@ class Augmentation:
         return Draws((epoch, index, visit), values)
 
     def samples_needed(self, max_samples: int) -> int:
-        """How many samples of a clip can be among those that the model hears in training.
+        """Tell how many samples of a clip can be among those that the model hears in training.
 
         Args:
             max_samples (`int`): samples that the model hears.

@@ -46,7 +46,7 @@ class SpeedChange(AugmentationStep):
         return {"factor": 1 + int(generator.integers(-widest, widest + 1)) / SPEED_STEPS}
 
     def samples_needed(self, max_samples: int) -> int:
-        """See [`AugmentationStep.samples_needed`]: as many as the fastest speed makes `max_samples` of, and a few more."""
+        """See [`AugmentationStep.samples_needed`]: the samples that the fastest speed turns into `max_samples`, and a few more."""
         # The filter of the resampling reaches over a few samples of the block that the last one is in.
         return math.ceil(max_samples * (1 + self.max_speed_change)) + 2 * SPEED_STEPS
 

@@ -247,14 +247,14 @@ def _look_at_splits(splits: dict[str, FeatureClips], feature_extractor: ASTFeatu
 
 
 def look_at_features(features: np.ndarray, name: str) -> str | None:
-    """What is odd, though not impossible, about a clip's features; `None` if nothing is.
+    """Say what is odd, though not impossible, about a clip's features.
 
     Args:
         features (`np.ndarray` of shape `(frames, mel bins)`): raw log-mel values.
         name (`str`): what to call the clip in a message.
 
     Returns:
-        What it has, in words, under which clips are counted.
+        What it has, in words, under which clips are counted; `None` if nothing is odd.
 
     Raises:
         AudioError: if they look normalised already.
