@@ -305,7 +305,8 @@ def _silence(info: StreamInfo, start: int, stop: int, sync: bytes) -> bytes:
 
     Args:
         info ([`StreamInfo`]): of the stream.
-        start, stop (`int`): first sample and end.
+        start (`int`): the first sample.
+        stop (`int`): the sample after the last.
         sync (`bytes`): the first two bytes of the stream's frames, which say whether its blocks are of unlike lengths.
     """
     frames = []

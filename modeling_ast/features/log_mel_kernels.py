@@ -91,8 +91,12 @@ def _write_features(
         first_bins (`(mel bins,)`): FFT bin at which a filter starts.
         weight_starts (`(mel bins + 1,)`): where its weights start in `weights`, and where the last ones end.
         weights (`(all weights,)`): the filters without their zeros, one after the other.
-        powers, by_bin, energies (`(FRAMES_PER_GROUP, FFT bins + 1)`, `(FFT bins, FRAMES_PER_GROUP)`, `(mel bins,
-            FRAMES_PER_GROUP)`): memory to work in.
+        powers (`(FRAMES_PER_GROUP, FFT bins + 1)`): memory to work in.
+        by_bin (`(FFT bins, FRAMES_PER_GROUP)`): memory to work in.
+        energies (`(mel bins, FRAMES_PER_GROUP)`): memory to work in.
+        smallest (`float`): energies below it are taken for it.
+        scale (`float`): what logarithms are multiplied with.
+        offset (`float`): what is added to them then.
         features (`(frames, mel bins)`): written to.
     """
     num_bins = by_bin.shape[0]
