@@ -212,10 +212,10 @@ def write_by_loops(
     scale: float,
     offset: float,
 ):
-    """As [`modeling_ast.features.log_mel.write_log_mel`], for float32 tensors on the CPU with as many frames as their places, in as
-    many threads as PyTorch's.
+    """Write log-mel features as [`modeling_ast.features.log_mel.write_log_mel`] does, in as many threads as PyTorch's.
 
-    What a clip's features are depends neither on its neighbours nor on the threads.
+    Waveforms are float32 on the CPU and have as many frames as their places. What a clip's features are depends neither on
+    its neighbours nor on the threads.
 
     Args:
         waveforms (sequence of `torch.Tensor` of shapes `(samples,)`): float32 on the CPU.
