@@ -558,7 +558,20 @@ def describe_run(
     normalization: str,
     model: ASTForAudioClassification,
 ) -> dict:
-    """What is known of a run before it is trained, as sections of the run summary."""
+    """What is known of a run before it is trained, as sections of the run summary.
+
+    Args:
+        argv (`list[str]`): the command line.
+        arguments ([`RunArguments`]): what [`parse_arguments`] makes of it.
+        splits (`dict[str, ClipSet]`): the clips, by side.
+        split_method (`str`): how they were split, in words.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model, with the statistics it is trained with.
+        normalization (`str`): how these were got, from [`set_normalization`].
+        model ([`ASTForAudioClassification`]): before adapters are added.
+
+    Returns:
+        `dict`: sections by their names.
+    """
     model_args, data_args, augmentation_args = arguments.model, arguments.data, arguments.augmentation
     optimization_args, training_args = arguments.optimization, arguments.training
     return summary_sections.origin_section(argv, model_args.model_name_or_path) | {
