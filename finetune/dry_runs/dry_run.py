@@ -37,8 +37,9 @@ from ..failures.input_errors import InputError, input_errors_in_words
 from ..failures.stopped_trainings import TrainingStoppedError, failures_in_words
 from ..results.output_folder import check_output_dir, refuse_another_run, refuse_file
 from ..runs.cross_validation import check_fold_choices, check_folds_dir
-from ..runs.training_run import CLIPS_LOOKED_AT as CLIPS_COMPARED
-from ..runs.training_run import Looks, PreparedRun, build_feature_extractor, prepare_run, waveform_cache
+from ..runs.preparation import CLIPS_LOOKED_AT as CLIPS_COMPARED
+from ..runs.preparation import build_feature_extractor, waveform_cache
+from ..runs.training_run import Looks, PreparedRun, prepare_run
 from ..sources.data_errors import names_in_short
 from ..sources.labels import label_names
 from ..sources.splits import load_folds
