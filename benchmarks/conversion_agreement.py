@@ -9,12 +9,14 @@ original's logits and position tables, and whether the way back to a `.pth` is b
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ REFERENCE = Path(__file__).parents[1] / "tests" / "reference"
 NORM_WEIGHTS = ("norm1.weight", "norm2.weight", "norm.weight", "mlp_head.0.weight")
 DEIT_TABLES = {"tiny224": "deit/deit_tiny_distilled_patch16_224", "base384": "deit/deit_base_distilled_patch16_384"}
 AUDIOSET_TABLE = "checkpoint/base384_f10_t10_T1024_n527"  # what the reference's `audioset_start` models begin with
+AT_ONCE = 2**16  # random numbers, in float64: half a megabyte
 SLICE_CHANNELS = 4  # of the position tables, in the reference
 
 
@@ -76,12 +79,49 @@ def reference_cases() -> dict[str, ReferenceCase]:
     return cases
 
 
+class RandomNumbers:
+    """Normal numbers of one seed, each drawn once: what is asked for begins with what was asked for before.
+
+    Args:
+        seed (`int`): of NumPy's `RandomState`.
+        scale (`float`): their standard deviation.
+    """
+
+    def __init__(self, seed: int, scale: float):
+        self.generator, self.scale = np.random.RandomState(seed), scale
+        self.numbers = np.empty(0, np.float32)
+
+    def first(self, count: int) -> np.ndarray:
+        """Return the first numbers.
+
+        Args:
+            count (`int`): how many.
+
+        Returns:
+            `np.ndarray` of shape `(count,)`, float32: not to be written to.
+        """
+        if count > len(self.numbers):
+            known, self.numbers = self.numbers, np.empty(count, np.float32)
+            self.numbers[: len(known)] = known
+            for start in range(len(known), count, AT_ONCE):
+                further = self.numbers[start : start + AT_ONCE]
+                further[:] = self.generator.standard_normal(len(further)) * self.scale
+        return self.numbers[:count]
+
+
+@lru_cache(maxsize=1)  # a large model's are 350 MB
+def random_numbers(seed: int, scale: float) -> RandomNumbers:
+    """Return the numbers of a seed, kept until those of another are asked for."""
+    return RandomNumbers(seed, scale)
+
+
 def random_weights(table: dict[str, list[int]], seed: int, scale: float = 0.05) -> dict[str, torch.Tensor]:
     """The reference's reproducible weights, a function of names, shapes, their order and the seed."""
-    generator = np.random.RandomState(seed)
-    weights = {}
+    sizes = {name: math.prod(shape) for name, shape in table.items()}
+    numbers, start, weights = random_numbers(seed, scale).first(sum(sizes.values())), 0, {}
     for name, shape in table.items():
-        value = (generator.standard_normal(size=shape) * scale).astype(np.float32)
+        value = numbers[start : start + sizes[name]].reshape(shape).copy()
+        start += sizes[name]
         weights[name] = torch.from_numpy(value + np.float32(1) if name.endswith(NORM_WEIGHTS) else value)
     return weights
 
@@ -157,8 +197,8 @@ def way_back_is_bit_equal(case: ReferenceCase, folder: Path) -> bool:
     """Whether original -> Hub -> original leaves every tensor of a `checkpoint` case as it was."""
     back = folder / f"{case.name}.back.pth"
     convert_to_original(str(folder / case.name), back, report=_silent)
-    before, after = original_weights(case.name), torch.load(back, weights_only=True)
-    used = {f"module.{name}": tensor for name, tensor in before.items() if not name.startswith("v.head")}
+    before, after = (torch.load(path, weights_only=True) for path in (folder / f"{case.name}.pth", back))
+    used = {name: tensor for name, tensor in before.items() if not name.startswith("module.v.head")}
     return used.keys() == after.keys() and all(torch.equal(tensor, after[name]) for name, tensor in used.items())
 
 

@@ -51,9 +51,8 @@ PUBLISHED_LOGITS = MappingProxyType(
         "speechcommands_10_10_0.9812": (6.1589, -8.0566, -8.7984),
     }
 )
-TOLERANCE = (
-    1e-4  # the script's; its logits have four decimals, and stock's class has one LayerNorm epsilon where AST has two
-)
+# The script's; its logits have four decimals, and stock's class has one LayerNorm epsilon where AST has two.
+TOLERANCE = 1e-4
 FRAMES = {AUDIOSET.name: (1024,), SPEECH_COMMANDS.name: (128, 1024)}
 SAMPLING_RATE = 16_000  # Hz; the script takes its clips as they are
 SAMPLE_REPOSITORY, SAMPLE_FILE = "nielsr/audio-spectogram-transformer-checkpoint", "sample_audio.flac"
@@ -151,7 +150,8 @@ def unlike_tensors(converted: dict[str, torch.Tensor], hubs: dict[str, torch.Ten
     """Find the tensors in which two state dicts differ.
 
     Args:
-        converted, hubs (`dict[str, torch.Tensor]`): by the Hub's names.
+        converted (`dict[str, torch.Tensor]`): by the Hub's names.
+        hubs (`dict[str, torch.Tensor]`): likewise.
 
     Returns:
         `dict[str, str]`: how, by name; empty if all are equal bit for bit.

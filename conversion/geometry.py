@@ -90,7 +90,8 @@ def infer_geometry(
 
     Args:
         num_patches (`int`): length of the position table without its class tokens.
-        frequency_stride, time_stride (`int`, *optional*): distance of two patches in mel bins and in frames.
+        frequency_stride (`int`, *optional*): distance of two patches in mel bins.
+        time_stride (`int`, *optional*): distance of two patches in frames.
         max_length (`int`, *optional*): frames.
         num_mel_bins (`int`, defaults to 128): mel bins.
 

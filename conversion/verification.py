@@ -63,7 +63,8 @@ def original_forward(
     Args:
         tensors (`dict[str, torch.Tensor]`): by the original's names, without `module.`.
         input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): normalised features.
-        frequency_stride, time_stride (`int`): distance of two patches in mel bins and in frames.
+        frequency_stride (`int`): distance of two patches in mel bins.
+        time_stride (`int`): distance of two patches in frames.
 
     Returns:
         Logits of shape `(batch, num_labels)`; without `mlp_head` the pooled output of shape `(batch, hidden)`.
@@ -170,7 +171,8 @@ def compare_outputs(actual: torch.Tensor, expected: torch.Tensor, outputs: str) 
     """Measure how far two outputs are apart.
 
     Args:
-        actual, expected (`torch.Tensor` of shape `(1, outputs)`): the port's and the original's.
+        actual (`torch.Tensor` of shape `(1, outputs)`): the port's.
+        expected (`torch.Tensor` of shape `(1, outputs)`): the original's.
         outputs (`str`): what they are, in words.
 
     Returns:

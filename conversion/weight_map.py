@@ -46,7 +46,9 @@ def merge_qkv(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> to
     """Fuse query, key and value into timm's projection; the inverse of [`split_qkv`].
 
     Args:
-        query, key, value (`torch.Tensor` of shape `(hidden_size, ...)`): weights or biases.
+        query (`torch.Tensor` of shape `(hidden_size, ...)`): weight or bias.
+        key (`torch.Tensor` of shape `(hidden_size, ...)`): likewise.
+        value (`torch.Tensor` of shape `(hidden_size, ...)`): likewise.
 
     Returns:
         `torch.Tensor` of shape `(3 * hidden_size, ...)`.

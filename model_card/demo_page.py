@@ -292,7 +292,9 @@ class RecentReader(AudioReader):
         """Hear a whole file as [`AudioReader.hear`] does, or give what was heard of it just now.
 
         Args:
-            source, name, max_samples: see [`read_audio`].
+            source (`str` or `os.PathLike`): the file.
+            name (`str`, *optional*): see [`read_audio`].
+            max_samples (`int`, *optional*): see [`read_audio`].
 
         Returns:
             [`Heard`].

@@ -168,7 +168,9 @@ def guarded(
 
     Args:
         max_megabytes (`float`): of an uploaded file.
-        most_waiting, hosts, proxied: see [`PageGuard`].
+        most_waiting (`int`): see [`PageGuard`].
+        hosts (iterable of `str`, *optional*): see [`PageGuard`].
+        proxied (iterable of `str`): see [`PageGuard`].
 
     Returns:
         `starlette.middleware.Middleware`.

@@ -32,8 +32,8 @@ def convert_adapter_for_stock(adapter_dir: str | os.PathLike, output_dir: str | 
     Raises:
         FileExistsError: if there is already something at `output_dir`.
         FileNotFoundError: if a file of the adapter is missing.
-        ValueError: if its configuration is no JSON object of a bounded size, it is no LoRA adapter, adapts other layers than the linear ones of the transformer, or names them
-            by pattern.
+        ValueError: if its configuration is no JSON object of a bounded size, it is no LoRA adapter, adapts other layers than
+            the linear ones of the transformer, or names them by pattern.
     """
     from safetensors.torch import load_file, save_file
 

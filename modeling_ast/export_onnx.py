@@ -142,7 +142,8 @@ def describe(model: ASTForAudioClassification, feature_extractor: ASTFeatureExtr
     mask says.
 
     Args:
-        model, feature_extractor: as [`export_onnx`].
+        model ([`ASTForAudioClassification`]): see [`export_onnx`].
+        feature_extractor ([`ASTFeatureExtractor`]): see [`export_onnx`].
 
     Returns:
         Texts by name.

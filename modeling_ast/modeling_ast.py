@@ -716,6 +716,7 @@ class ASTModel(ASTPreTrainedModel):
             tokens if asked so; `pooler_output` of shape `(batch, hidden)`.
 
         Raises:
+            TypeError: if one of the last three is given and no tensor.
             ValueError: if the shape of an argument does not fit, `patches_kept` names a patch twice or one that is not there,
                 or what is asked for excludes each other.
         """
@@ -775,7 +776,7 @@ class ASTModel(ASTPreTrainedModel):
             to train through the transformer call the model and take its `last_hidden_state` and `pooler_output`.
 
         Raises:
-            ValueError: as [`ASTModel.forward`].
+            TypeError, ValueError: as [`ASTModel.forward`].
         """
         layout = self.patch_layout(input_values, attention_mask, patches_kept, patches_masked, mask_embedding)
         outputs = self(
@@ -834,6 +835,7 @@ class ASTModel(ASTPreTrainedModel):
             the grid of patches.
 
         Raises:
+            TypeError: if one of the last three is given and no tensor.
             ValueError: if the shape of an argument does not fit, or `patches_kept` names a patch twice or one that is not
                 there.
         """
@@ -1017,7 +1019,7 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             [`ASTEmbeddingOutput`], see [`ASTModel.embed`].
 
         Raises:
-            ValueError: as [`ASTModel.forward`].
+            TypeError, ValueError: as [`ASTModel.forward`].
         """
         return self.audio_spectrogram_transformer.embed(
             input_values,
@@ -1056,6 +1058,7 @@ class ASTForAudioClassification(ASTPreTrainedModel):
             mean `loss` of the batch.
 
         Raises:
+            TypeError: as [`ASTModel.forward`].
             ValueError: as [`ASTModel.forward`], and if the labels do not fit.
         """
         config = self.config

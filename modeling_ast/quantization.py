@@ -96,7 +96,8 @@ def export_quantized_onnx(
     machine that the file is for. Scales are per output channel, which costs no time and rounds less.
 
     Args:
-        model, feature_extractor: as [`export_onnx`].
+        model ([`ASTForAudioClassification`]): see [`export_onnx`].
+        feature_extractor ([`ASTFeatureExtractor`]): see [`export_onnx`].
         path (`str` or `Path`): file to write or replace, together with the report at [`report_path`].
         clips (sequence of `dict`, *optional*): what the candidates are compared on, from [`clip_inputs`] or
             [`read_clips`]; by default the sounds of [`synthetic_clips`].

@@ -1,4 +1,7 @@
-"""Command line of [`modeling_ast.export_onnx`] and [`modeling_ast.quantization`]: `ast-export CHECKPOINT_DIR OUT.onnx [--int8]`."""
+"""Command line of [`modeling_ast.export_onnx`] and [`modeling_ast.quantization`].
+
+Called as `ast-export CHECKPOINT_DIR OUT.onnx [--int8]`.
+"""
 
 import argparse
 import sys

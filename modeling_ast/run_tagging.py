@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Describe the command line; importing nothing but the standard library.
+    """Describe the command line; neither torch nor Transformers is imported for it.
 
     Returns:
         `argparse.ArgumentParser`.
@@ -110,8 +110,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--spreadsheet_safe",
         action="store_true",
-        help=f"with --format {' or '.join(_formats_with('opens_in_spreadsheets'))}: put an apostrophe before names that begin with = + - @, a tab or a carriage return, which a "
-        "spreadsheet would run as a formula. Programs that read the file then find other names than those of files and labels",
+        help=f"with --format {' or '.join(_formats_with('opens_in_spreadsheets'))}: put an apostrophe before names that "
+        "begin with = + - @, a tab or a carriage return, which a spreadsheet would run as a formula. Programs that read the "
+        "file then find other names than those of files and labels",
     )
     parser.add_argument(
         "--output",

@@ -4,7 +4,6 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported
 
-import base64
 import csv
 import gc
 import shutil
@@ -15,11 +14,9 @@ from pathlib import Path
 import pytest
 import soundfile
 from hub_server import HubServer
-from matplotlib.figure import Figure
+from undrawn_pictures import leave_out_pictures
 
-PIXEL = base64.b64decode(
-    b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
-)  # a PNG of one grey pixel
+UNDRAWN = pytest.MonkeyPatch()
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 
 
@@ -29,11 +26,26 @@ def pytest_collection_finish():
     gc.freeze()
 
 
-@pytest.fixture(autouse=True)
-def undrawn_pictures(request, monkeypatch):
-    """Leave out the drawing of what a run pictures, half the time of a tiny one; `pytest.mark.pictures` has it drawn."""
-    if request.node.get_closest_marker("pictures") is None:
-        monkeypatch.setattr(Figure, "savefig", lambda figure, file, **settings: file.write(PIXEL))
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item):
+    """Leave out the drawing of what a run pictures, half the time of a tiny one; `pytest.mark.pictures` has it drawn.
+
+    This holds for the fixtures that a test is the first to need, too.
+    """
+    UNDRAWN.undo()
+    if item.get_closest_marker("pictures") is None:
+        leave_out_pictures(UNDRAWN)
+
+
+@pytest.fixture
+def hasty_estimates(monkeypatch):
+    """A dry run measures two steps and pictures two clips, as where nobody reads what a training would cost."""
+    from finetune.dry_runs import cost_estimate, dry_run
+
+    for name, value in {"ENOUGH_STEPS": 2, "FEWEST_STEPS": 2, "ENOUGH_SECONDS": 0}.items():
+        monkeypatch.setattr(cost_estimate, name, value)
+    for name in ("FEWEST_PICTURED", "CLIPS_PICTURED"):
+        monkeypatch.setattr(dry_run, name, 2)
 
 
 @pytest.fixture

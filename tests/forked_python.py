@@ -13,6 +13,7 @@ import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
@@ -21,6 +22,9 @@ import tempfile
 import threading
 import traceback
 from pathlib import Path
+from typing import IO
+
+from undrawn_pictures import leave_out_pictures_if_told
 
 HOUSE = Path(__file__).parents[1]
 IMPORTED = (
@@ -32,6 +36,7 @@ IMPORTED = (
     "huggingface_hub",
     "matplotlib.backends.backend_agg",
     "finetune.run_finetune",
+    "finetune.dry_runs.dry_run",
     "finetune.run_evaluate",
     "finetune.results.publishing",
     "finetune.results.pushing",
@@ -52,6 +57,7 @@ COPIES = {  # names that other modules took from there
     "huggingface_hub.utils._git_credential": ("ENDPOINT",),
 }
 _parent: socket.socket | None = None
+_asking = threading.Lock()
 
 
 def run(
@@ -71,32 +77,96 @@ def run(
     Raises:
         subprocess.TimeoutExpired: if it took longer.
     """
-    arguments = [str(argument) for argument in arguments]
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull) as nothing:
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            asked = {
-                "arguments": arguments,
-                "env": dict(os.environ if env is None else env),
-                "cwd": str(cwd or Path.cwd()),
-            }
-            descriptors = [theirs.fileno(), nothing.fileno(), out.fileno(), err.fileno()]
-            content = json.dumps(asked).encode()
-            socket.send_fds(_parent_of_this_process(), [len(content).to_bytes(4, "big") + content], descriptors)
-            theirs.close()
-            ours.settimeout(timeout)
-            answers = ours.makefile("r")
-            pid = int(answers.readline())
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        with Child(arguments, out, err, env, cwd) as child:
             try:
-                code = int(answers.readline())
+                code = child.wait(timeout)
             except TimeoutError:
-                os.kill(pid, signal.SIGKILL)
-                raise subprocess.TimeoutExpired(arguments, timeout) from None
+                child.send_signal(signal.SIGKILL)
+                raise subprocess.TimeoutExpired(child.arguments, timeout) from None
         texts = []
         for file in (out, err):
             file.seek(0)
             texts.append(file.read().decode())
-    return subprocess.CompletedProcess([sys.executable, *arguments], code, *texts)
+    return subprocess.CompletedProcess([sys.executable, *child.arguments], code, *texts)
+
+
+class Child:
+    """What `subprocess.Popen([sys.executable, *arguments])` is: a child that runs beside the test, until it is waited for.
+
+    Args:
+        arguments (`list`): `["-c", code, ...]` or `["-m", module, ...]`, as `python` takes them.
+        out, err (`IO`): open files for what it prints.
+        env (`dict`, *optional*): the child's environment, by default this process's.
+        cwd (`Path`, *optional*): the child's folder.
+        session (`bool`): gives it a process group of its own, of its number.
+    """
+
+    def __init__(
+        self,
+        arguments: list,
+        out: IO,
+        err: IO,
+        env: dict[str, str] | None = None,
+        cwd: Path | None = None,
+        session: bool = False,
+    ):
+        self.arguments, self.code = [str(argument) for argument in arguments], None
+        asked = {
+            "arguments": self.arguments,
+            "env": dict(os.environ if env is None else env),
+            "cwd": str(cwd or Path.cwd()),
+            "session": session,
+        }
+        content = json.dumps(asked).encode()
+        self._ours, theirs = socket.socketpair()
+        with theirs, open(os.devnull) as nothing:
+            descriptors = [theirs.fileno(), nothing.fileno(), out.fileno(), err.fileno()]
+            with _asking:
+                socket.send_fds(_parent_of_this_process(), [len(content).to_bytes(4, "big") + content], descriptors)
+        self._answers = self._ours.makefile("r")
+        self.pid = int(self._answers.readline())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._answers.close()
+        self._ours.close()
+
+    def poll(self) -> int | None:
+        """Ask whether it has ended.
+
+        Returns:
+            Its exit code, that of a signal being negative; `None` while it runs.
+        """
+        if self.code is None and select.select([self._ours], [], [], 0)[0]:
+            self.code = int(self._answers.readline())
+        return self.code
+
+    def wait(self, timeout: float = 300) -> int:
+        """Wait for its end.
+
+        Args:
+            timeout (`float`): seconds.
+
+        Returns:
+            Its exit code, that of a signal being negative.
+
+        Raises:
+            TimeoutError: if it took longer.
+        """
+        if self.code is None and not select.select([self._ours], [], [], timeout)[0]:
+            raise TimeoutError
+        return self.poll()
+
+    def send_signal(self, number: int):
+        """Send it a signal.
+
+        Args:
+            number (`int`): of the signal.
+        """
+        os.kill(self.pid, number)
 
 
 def _parent_of_this_process() -> socket.socket:
@@ -163,8 +233,10 @@ def _tell_of_the_dead(children: dict[int, int]):
         os.close(answers)
 
 
-def _be_python(arguments: list[str], env: dict[str, str], cwd: str):
+def _be_python(arguments: list[str], env: dict[str, str], cwd: str, session: bool):
     """Run the code or the module as a fresh interpreter would, and end like one."""
+    if session:
+        os.setsid()
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
@@ -179,6 +251,7 @@ def _be_python(arguments: list[str], env: dict[str, str], cwd: str):
             setattr(sys.modules[name], constant, getattr(sys.modules["huggingface_hub.constants"], constant))
     # Functions of `huggingface_hub` are methods of this one.
     sys.modules["huggingface_hub.hf_api"].api.endpoint = sys.modules["huggingface_hub.constants"].ENDPOINT
+    leave_out_pictures_if_told()
     kind, what, *rest = arguments
     main = type(sys)("__main__")
     sys.modules["__main__"] = main

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client import KernelManager
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
@@ -35,16 +36,29 @@ def few_clips(drum_rows, tmp_path):
     return tmp_path / "clips"
 
 
-def run(name: str, parameters: dict, monkeypatch, tmp_path):
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """One kernel for both notebooks, which imports torch once; each begins without the other's names."""
+    folder = tmp_path_factory.mktemp("jupyter")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
+        patch.setenv("IPYTHONDIR", str(folder / "ipython"))
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+        manager = KernelManager(kernel_name="python3")
+        manager.start_kernel()
+        yield manager
+        manager.shutdown_kernel()
+        manager.cleanup_resources()
+
+
+def run(name: str, parameters: dict, kernel):
     """Run a notebook with other values in its cell of parameters; returns it with its outputs."""
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "jupyter"))
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
     notebook = nbformat.read(NOTEBOOKS[name], as_version=4)
     chosen = cell(notebook, "parameters")
     assert [line.split(" = ")[0] for line in chosen.source.splitlines()] == list(parameters)
     chosen.source = "\n".join(f"{key} = {value!r}" for key, value in parameters.items())
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(NOTEBOOKS[name].parent)}}).execute()
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(f"%reset -f\n%cd -q {NOTEBOOKS[name].parent}"))
+    NotebookClient(notebook, km=kernel, timeout=300).execute()
     return notebook
 
 
@@ -72,10 +86,10 @@ def pictures(notebook, identity: str) -> int:
     return sum("image/png" in output.get("data", {}) for output in found.outputs)
 
 
-def test_hear_and_look(few_clips, monkeypatch, tmp_path):
+def test_hear_and_look(few_clips, kernel, tmp_path):
     model = tmp_path / "model"
     parameters = {"MODEL": str(model), "TRAINING_CLIPS": str(few_clips), "EPOCHS": 1}
-    notebook = run("hear_and_look", parameters, monkeypatch, tmp_path)
+    notebook = run("hear_and_look", parameters, kernel)
     assert "epoch 1/1" in printed(notebook, "model")
     assert f"{model} hears 0.97 s at a time" in printed(notebook, "model")
     scores = re.findall(r"^(\d\.\d{3})  \w+$", printed(notebook, "hear"), re.MULTILINE)
@@ -85,10 +99,10 @@ def test_hear_and_look(few_clips, monkeypatch, tmp_path):
     assert shows_no_bar(notebook)
 
 
-def test_fine_tune_on_a_folder(few_clips, monkeypatch, tmp_path):
+def test_fine_tune_on_a_folder(few_clips, kernel, tmp_path):
     output = tmp_path / "run"
     parameters = {"FOLDER": str(few_clips), "OUTPUT": str(output), "EPOCHS": 1}
-    notebook = run("fine_tune_on_a_folder", parameters, monkeypatch, tmp_path)
+    notebook = run("fine_tune_on_a_folder", parameters, kernel)
     assert "('snare', 'train'): 3" in printed(notebook, "clips")
     assert "('snare', 'test'): 2" in printed(notebook, "clips")
     assert "27 training clips, 18 to score" in printed(notebook, "train")

@@ -4,15 +4,15 @@ import json
 import logging
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import forked_python
 import numpy as np
 import pytest
 import soundfile
 import torch
 from flawed_audio import RATE, WORDS, write_flawed
+from tiny_trainings import SIZES
 from varied_model import vary_scores
 
 from finetune import run_evaluate, run_finetune
@@ -22,7 +22,7 @@ from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassificati
 from modeling_ast.audio import AudioNote, files_of_each_kind, find_audio_files
 from modeling_ast.tagging.tagger import AudioTagger
 
-TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64, "max_length": 96}
+TINY = SIZES | {"max_length": 96}
 LESS = ("cut_off", "damaged", "left_out", "cancelled")  # kinds of which less is heard than the file holds
 KINDS_IN_COUNTS = {
     "cut_off": "are cut off", "damaged": "are damaged", "left_out": "are heard only in part",
@@ -61,7 +61,7 @@ def clips(tmp_path):
 
 
 @pytest.fixture
-def finetune(clips, tmp_path, capsys):
+def finetune(clips, tmp_path, capsys, hasty_estimates):
     """Run `ast-finetune` on the clips: exit code, output, error stream, and the run summary or dry-run report."""
 
     def finetune(*flags):
@@ -332,7 +332,7 @@ def test_what_only_shows_in_the_loaders_processes_is_said_once_on_the_error_stre
         "sys.exit(run_finetune.main(sys.argv[1:]))"
     )
     flags = [f"--{name}={value}" for name, value in TINY.items()]
-    flags += ["--dataset_name", str(clips), "--output_dir", str(tmp_path / "run"), "--num_train_epochs=3", "--use_cpu"]
+    flags += ["--dataset_name", str(clips), "--output_dir", str(tmp_path / "run"), "--num_train_epochs=2", "--use_cpu"]
     flags += [
         "--normalization",
         "-6.0",
@@ -341,7 +341,7 @@ def test_what_only_shows_in_the_loaders_processes_is_said_once_on_the_error_stre
         "--eval_strategy=epoch",
         "--save_strategy=no",
     ]
-    run = subprocess.run([sys.executable, "-c", code, *flags], capture_output=True, text=True)
+    run = forked_python.run(["-c", code, *flags])
     assert run.returncode == 0, run.stderr
     for kind in ("silent", "header"):
         assert run.stderr.count(str(clips / "train" / "a" / WORDS[kind])) == 1, run.stderr

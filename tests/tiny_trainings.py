@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+import yaml
 
 CLIPS_OF_A_CLASS = 10
 SIZES = {
@@ -12,8 +13,8 @@ SIZES = {
     "frequency_stride": 16, "time_stride": 16, "max_length": 48,
 }  # fmt: skip
 FIELDS = SIZES | {
-    "num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 2e-3, "disable_tqdm": "true",
-    "use_cpu": "true",
+    "num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 2.0e-3, "disable_tqdm": True,
+    "use_cpu": True,
 }  # fmt: skip
 
 
@@ -35,6 +36,23 @@ def flags(data: Path | None, output_dir: Path | str, **fields) -> list[str]:
     length = {"num_train_epochs": None} if "max_steps" in fields else {}
     given = FIELDS | {"dataset_name": data, "output_dir": output_dir} | length | fields
     return [f"--{name}={value}" for name, value in given.items() if value is not None]
+
+
+def write_recipe(folder: Path, data: Path | str | None, **fields) -> str:
+    """A recipe of such a training in `recipe.yaml`; it leaves its run in `run` beside it.
+
+    Args:
+        folder (`Path`): where the recipe is written.
+        data (`Path` or `str`, *optional*): the data set; `None` leaves the field out.
+        fields: what takes the place of `FIELDS` or joins them; `None` leaves a field out.
+
+    Returns:
+        `str`: the file.
+    """
+    given = FIELDS | {"dataset_name": data and str(data), "output_dir": str(folder / "run")} | fields
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump({name: value for name, value in given.items() if value is not None}))
+    return str(path)
 
 
 def summary_in(folder: Path) -> dict:

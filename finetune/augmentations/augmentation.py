@@ -26,7 +26,7 @@ AUGMENTATIONS: tuple[type[AugmentationStep], ...] = (SpeedChange, Mixup, Gain, M
 
 
 def argument_fields(kinds: Sequence[type[AugmentationStep]]) -> list[tuple[str, type, Field]]:
-    """The fields of augmentations, to make one group of arguments of.
+    """List the fields of augmentations, to make one group of arguments of them.
 
     Args:
         kinds (sequence of `type`): subclasses of [`AugmentationStep`].
@@ -67,7 +67,7 @@ class Draws:
         return {name: place for name, place in places.items() if place is not None}
 
     def with_partners(self, places: dict[str, int]) -> "Draws":
-        """The same draws with other partners.
+        """Put other partners in place of those that were drawn.
 
         Args:
             places (`dict[str, int]`): the places of the clips that `partners` names, in their stead.
@@ -80,14 +80,14 @@ class Draws:
 
 
 def collate_draws(draws: list[Draws]) -> dict[str, dict[str, torch.Tensor | list]]:
-    """The draws of the clips of a batch, together.
+    """Put the draws of the clips of a batch together.
 
     Args:
-        draws (`list[Draws]`): of each clip.
+        draws (`list[Draws]`): those of each clip.
 
     Returns:
-        By the names of the augmentations and of their values, tensors of shape `(batch, ...)` of what NumPy drew, and
-        lists of all else; see [`AugmentationStep.draw`].
+        By the names of the augmentations and of their values, tensors of shape `(batch, ...)` for what NumPy drew, and
+        lists for all else; see [`AugmentationStep.draw`].
     """
     return {
         name: {value: _together([of_clip[name][value] for of_clip in draws]) for value in drawn}
@@ -131,7 +131,7 @@ class Augmentation:
         return [name for step in self.active if step.mixes_labels for name in step.strengths_given]
 
     def draw(self, seed: int, epoch: int, index: int, num_clips: int, visit: int = 0) -> Draws:
-        """All random numbers for one visit to a clip in one epoch.
+        """Draw all random numbers for one visit to a clip in one epoch.
 
         Args:
             seed (`int`): seed of the run.
@@ -152,7 +152,7 @@ class Augmentation:
         return Draws((epoch, index, visit), values)
 
     def samples_needed(self, max_samples: int) -> int:
-        """How many samples of a clip can be among those that the model hears in training.
+        """Tell how many samples of a clip can be among those that the model hears in training.
 
         Args:
             max_samples (`int`): samples that the model hears.
@@ -225,7 +225,19 @@ class Augmentation:
         return features
 
     def change_normalized(self, features: torch.Tensor, frames: torch.Tensor, draws: dict[str, dict]) -> torch.Tensor:
-        """Change the normalised features of a batch; arguments and result as of `change_log_mel`."""
+        """Change the normalised features of a batch.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch, frames, mel bins)`): normalised log-mel values.
+            frames (`torch.Tensor` of shape `(batch,)`): as of `change_log_mel`.
+            draws (`dict[str, dict]`): likewise.
+
+        Returns:
+            `torch.Tensor` of the same shape.
+
+        Raises:
+            ValueError: as of `change_log_mel`.
+        """
         for step in self.active:
             features = step.change_normalized(features, frames, _drawn(step, draws))
         return features
@@ -237,7 +249,8 @@ class Augmentation:
 
         Args:
             features (`torch.Tensor` of shape `(batch, frames, mel bins)`): the features that the model takes.
-            frames, draws: as of `change_log_mel`.
+            frames (`torch.Tensor` of shape `(batch,)`): as of `change_log_mel`.
+            draws (`dict[str, dict]`): likewise.
 
         Returns:
             `dict[str, torch.Tensor]`: keyword arguments of the model.

@@ -78,7 +78,7 @@ class AugmentationStep:
         raise NotImplementedError(f"{type(self).__name__} has no method draw.")
 
     def samples_needed(self, max_samples: int) -> int:
-        """How many samples of a clip can be among the first `max_samples` that `change_heard` leaves.
+        """Tell how many samples of a clip can be among the first `max_samples` that `change_heard` leaves.
 
         Args:
             max_samples (`int`): samples that are kept afterwards.

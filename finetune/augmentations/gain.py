@@ -24,9 +24,9 @@ class Gain(AugmentationStep):
     )
 
     def draw(self, generator: np.random.Generator, num_clips: int) -> dict:
-        """Draw `"factor"` of the samples; see [`AugmentationStep.draw`]."""
+        """See [`AugmentationStep.draw`]: draws the `"factor"` of the samples."""
         return {"factor": 10 ** (generator.uniform(-1, 1) * self.max_gain_db / 20)}
 
     def change_waveform(self, clip: TrainingClip, drawn: dict, partner: TrainingClip | None) -> TrainingClip:
-        """Multiply the samples of a clip by the factor; see [`AugmentationStep.change_waveform`]."""
+        """See [`AugmentationStep.change_waveform`]: multiplies the samples by the factor."""
         return clip._replace(waveform=clip.waveform * np.float32(drawn["factor"]))

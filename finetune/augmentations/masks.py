@@ -26,12 +26,12 @@ class Masks(AugmentationStep):
     max_time_mask: int = field(default=0, metadata={"help": "Longest time mask, in frames."})
 
     def draw(self, generator: np.random.Generator, num_clips: int) -> dict:
-        """Draw `"spans"`, float32 of shape `(4,)`: width and start of the frequency mask, width and start of the time mask,
-        as shares; see [`AugmentationStep.draw`]."""
+        """See [`AugmentationStep.draw`]: draws `"spans"`, float32 of shape `(4,)`, as shares: width and start of the
+        frequency mask, width and start of the time mask."""
         return {"spans": generator.random(4, dtype=np.float32)}
 
     def change_log_mel(self, features: torch.Tensor, frames: torch.Tensor, drawn: dict) -> torch.Tensor:
-        """Set what is masked to 0; see [`AugmentationStep.change_log_mel`]."""
+        """See [`AugmentationStep.change_log_mel`]: sets what is masked to 0."""
         _, width, bins = features.shape
         spans, all_bins = drawn["spans"], torch.full_like(frames, bins)
         masked_bins = _span(spans[:, 0], spans[:, 1], self.max_frequency_mask, all_bins, bins)  # (batch, bins)

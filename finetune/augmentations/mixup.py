@@ -34,13 +34,13 @@ class Mixup(AugmentationStep):
             raise ValueError("mixup_alpha=0 makes no Beta distribution. Pass --mixup_probability 0 to turn mixup off.")
 
     def draw(self, generator: np.random.Generator, num_clips: int) -> dict:
-        """Draw `"partner"` and the clip's own `"weight"` in the mixture; see [`AugmentationStep.draw`]."""
+        """See [`AugmentationStep.draw`]: draws the `"partner"` and the clip's own `"weight"` in the mixture."""
         mixed = generator.random() < self.mixup_probability
         partner, weight = int(generator.integers(num_clips)), float(generator.beta(self.mixup_alpha, self.mixup_alpha))
         return {"partner": partner if mixed else None, "weight": weight}
 
     def change_waveform(self, clip: TrainingClip, drawn: dict, partner: TrainingClip | None) -> TrainingClip:
-        """Mix a clip with its partner, if it has one; see [`AugmentationStep.change_waveform`]."""
+        """See [`AugmentationStep.change_waveform`]: mixes a clip with its partner, if it has one."""
         if partner is None:
             return clip
         weight = drawn["weight"]

@@ -26,8 +26,8 @@ class NoiseAndRoll(AugmentationStep):
     max_roll: int = field(default=0, metadata={"help": "Farthest roll along time, in frames (original: 10)."})
 
     def draw(self, generator: np.random.Generator, num_clips: int) -> dict:
-        """Draw `"strength"`, the upper end of the clip's noise, `"roll"`, by how many frames it moves on, and `"seed"` of
-        its noise; see [`AugmentationStep.draw`]."""
+        """See [`AugmentationStep.draw`]: draws `"strength"`, the upper end of the clip's noise, `"roll"`, by how many frames
+        it moves on, and the `"seed"` of its noise."""
         return {
             "strength": np.float32(generator.random() * self.noise_strength),
             # -max_roll .. max_roll - 1, as numpy.random.randint(-10, 10) in the original
@@ -36,8 +36,8 @@ class NoiseAndRoll(AugmentationStep):
         }
 
     def change_normalized(self, features: torch.Tensor, frames: torch.Tensor, drawn: dict) -> torch.Tensor:
-        """Add noise, the same for a clip in whatever batch, and roll `frames` of it; the frames after those stay. See
-        [`AugmentationStep.change_normalized`]."""
+        """See [`AugmentationStep.change_normalized`]: adds noise, the same for a clip in whatever batch, and rolls the
+        clip's first `frames`; the frames after those stay."""
         if self.noise_strength:
             generator = torch.Generator(features.device)
             noise = torch.stack(

@@ -41,17 +41,17 @@ class SpeedChange(AugmentationStep):
             )
 
     def draw(self, generator: np.random.Generator, num_clips: int) -> dict:
-        """Draw `"factor"`, by how much the clip is played faster; see [`AugmentationStep.draw`]."""
+        """See [`AugmentationStep.draw`]: draws `"factor"`, by which the clip is played faster."""
         widest = int(self.max_speed_change * SPEED_STEPS + 1e-6)  # 0.29 * 100 is 28.999...
         return {"factor": 1 + int(generator.integers(-widest, widest + 1)) / SPEED_STEPS}
 
     def samples_needed(self, max_samples: int) -> int:
-        """How many samples of a clip can be among the first `max_samples` at any speed; see [`AugmentationStep`]."""
+        """See [`AugmentationStep.samples_needed`]: the samples that the fastest speed turns into `max_samples`, and a few more."""
         # The filter of the resampling reaches over a few samples of the block that the last one is in.
         return math.ceil(max_samples * (1 + self.max_speed_change)) + 2 * SPEED_STEPS
 
     def change_heard(self, clip: TrainingClip, drawn: dict) -> TrainingClip:
-        """Play a clip at the speed that was drawn; see [`AugmentationStep.change_heard`]."""
+        """See [`AugmentationStep.change_heard`]: plays a clip at the speed that was drawn."""
         if drawn["factor"] == 1:
             return clip
         return clip._replace(waveform=change_speed(clip.waveform, drawn["factor"]))

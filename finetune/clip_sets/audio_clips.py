@@ -86,10 +86,7 @@ class AudioClips(RowClips):
         binary_targets: bool = False,
         reader: AudioReader | None = None,
     ) -> ASTDataset:
-        """Make the data set that `Trainer` gets its items from.
-
-        Args:
-            feature_extractor, augmentation, seed, binary_targets, reader: as of [`ClipSet.dataset`].
+        """See [`ClipSet.dataset`].
 
         Returns:
             [`ASTDataset`].

@@ -91,7 +91,11 @@ def clip_dataset(
 
     Args:
         split ([`ClipSet`] or `datasets.Dataset`): as [`clip_set`] takes it.
-        feature_extractor, augmentation, seed, binary_targets, reader: as of [`ClipSet.dataset`].
+        feature_extractor ([`ASTFeatureExtractor`]): that of the model; gives the frames and mel bins that it hears.
+        augmentation ([`Augmentation`], *optional*): what to draw for items of a training.
+        seed (`int`, defaults to 0): seed of these draws.
+        binary_targets (`bool`, defaults to `False`): whether exclusive labels are vectors, too.
+        reader ([`AudioReader`], *optional*): how audio files are heard; as the feature extractor says if not given.
 
     Returns:
         [`ClipDataset`].

@@ -48,7 +48,8 @@ class ASTDataCollator:
         self.said = NotesSaid()
 
     def __call__(self, examples: list[dict]) -> dict[str, torch.Tensor | list[int] | bool]:
-        """
+        """Make a batch.
+
         Args:
             examples (`list[dict]`): items `{"waveform", "label"[, "draws"]}`, with `"features"` of shape `(frames, mel
                 bins)` in place of `"waveform"` if these were computed beforehand, or rows of a data set.
@@ -120,7 +121,7 @@ class ASTDataCollator:
 def model_inputs(
     batch: dict[str, torch.Tensor], feature_extractor: ASTFeatureExtractor, augmentation: Augmentation | None = None
 ) -> dict[str, torch.Tensor]:
-    """A batch of waveforms, or of finished features, as the model takes it, on the device that they are on.
+    """Turn a batch of waveforms, or of finished features, into what the model takes, on the device that they are on.
 
     Args:
         batch (`dict`): from [`ASTDataCollator`] with `compute_features=False`.
@@ -153,7 +154,7 @@ def model_inputs(
 def raw_features(
     batch: dict[str, torch.Tensor], feature_extractor: ASTFeatureExtractor, pad_to: int | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-mel features of a batch before normalising, computed from its waveforms or as they came.
+    """Compute the log-mel features of a batch from its waveforms, or take them as they came, before normalising.
 
     Args:
         batch (`dict`): see [`model_inputs`].

@@ -108,7 +108,10 @@ def decoded_rows(
     Args:
         rows (iterable of `tuple[int, dict]`): place and row of each clip.
         number (`int`): how many these are.
-        reader, max_samples, num_workers, description: as [`decoded_clips`].
+        reader ([`AudioReader`]): how they are heard.
+        max_samples (`int`): samples of a clip's beginning that are of interest; see [`hear_clip`].
+        num_workers (`int`): processes that decode; 0 for this one.
+        description (`str`): what the progress bar is headed with; there is none away from a terminal.
 
     Yields:
         What came out of the clip, and its row without the bytes.

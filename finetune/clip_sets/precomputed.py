@@ -169,11 +169,7 @@ class FeatureClips(RowClips):
         binary_targets: bool = False,
         reader: AudioReader | None = None,
     ) -> PrecomputedDataset:
-        """Make the data set that `Trainer` gets its items from.
-
-        Args:
-            feature_extractor, augmentation, seed, binary_targets: as of [`ClipSet.dataset`].
-            reader ([`AudioReader`], *optional*): of no use here, as there are no audio files.
+        """See [`ClipSet.dataset`]; there are no audio files, so `reader` has no effect.
 
         Returns:
             [`PrecomputedDataset`].
@@ -251,14 +247,14 @@ def _look_at_splits(splits: dict[str, FeatureClips], feature_extractor: ASTFeatu
 
 
 def look_at_features(features: np.ndarray, name: str) -> str | None:
-    """What is odd, though not impossible, about a clip's features; `None` if nothing is.
+    """Say what is odd, though not impossible, about a clip's features.
 
     Args:
         features (`np.ndarray` of shape `(frames, mel bins)`): raw log-mel values.
         name (`str`): what to call the clip in a message.
 
     Returns:
-        What it has, in words, under which clips are counted.
+        What it has, in words, under which clips are counted; `None` if nothing is odd.
 
     Raises:
         AudioError: if they look normalised already.

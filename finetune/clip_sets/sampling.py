@@ -140,7 +140,7 @@ class EpochSampler(Sampler):
 
 
 def class_balanced_weights(label_lists: Sequence[Sequence[int]], num_labels: int) -> np.ndarray:
-    """Weight of each clip in the original's class-balanced draw: the sum over its labels of 1000 / (count + 0.01).
+    """Weigh each clip as the original's class-balanced draw does: by the sum over its labels of 1000 / (count + 0.01).
 
     Args:
         label_lists (sequence of sequences of `int`): label indices of each training clip.

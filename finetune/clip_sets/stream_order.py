@@ -47,7 +47,8 @@ class StreamedClips(ClipDataset):
 
     Args:
         split ([`ClipStream`]): the clips.
-        args, kwargs: as [`ClipDataset`].
+        *args: as of [`ClipDataset`].
+        **kwargs: likewise.
 
     Attributes:
         order_seed (`int`, *optional*): seed of the order of the training that is going on.
@@ -85,8 +86,9 @@ class StreamedClips(ClipDataset):
         """
         return self.split.label_counts()
 
-    def _decoded(self, row: dict) -> tuple[Heard, int | list[int] | np.ndarray]:
-        return self._hear(fetched(row["audio"])), label_of(row)
+    def decode(self, clip: dict) -> tuple[Heard, int | list[int] | np.ndarray]:
+        """See [`ClipDataset.decode`]: the clip is its row, and a file that lies elsewhere is fetched."""
+        return self._hear(fetched(clip["audio"])), label_of(clip)
 
     def training_sampler(self, seed: int) -> "StreamSampler":
         """Order the clips for a training: shuffled anew in each epoch, with the draws of their augmentation.

@@ -232,10 +232,7 @@ class ClipStream(ClipSet):
         binary_targets: bool = False,
         reader: AudioReader | None = None,
     ) -> StreamedClips:
-        """Make the data set that `Trainer` gets its items from.
-
-        Args:
-            feature_extractor, augmentation, seed, binary_targets, reader: as of [`ClipSet.dataset`].
+        """See [`ClipSet.dataset`].
 
         Returns:
             [`StreamedClips`].

@@ -303,7 +303,8 @@ class WaveformCache:
         """What is to be said of clips, by row, each by the name that its file has there.
 
         Args:
-            audio, keys: the clips.
+            audio (`datasets.Dataset`): the clips.
+            keys (`np.ndarray` of shape `(clips,)`): the key of each in the cache; see [`WaveformCache`].
             samples (`np.ndarray` of shape `(clips,)`): of the record that is used of each; -1 if there is none.
         """
         noted = self._notes()

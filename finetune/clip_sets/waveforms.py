@@ -5,12 +5,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import ClassVar
 
 import datasets
 import fsspec
 import numpy as np
+import torch
 from fsspec.implementations.local import LocalFileSystem
 from torch.utils.data import Dataset
 
@@ -22,6 +24,7 @@ from ..augmentations.augmentation import Augmentation, Draws
 from ..augmentations.augmentation_step import TrainingClip
 from ..sources.labels import (
     SHARES_COLUMN,
+    Labelled,
     count_labels,
     has_soft_labels,
     is_multi_label,
@@ -30,6 +33,21 @@ from ..sources.labels import (
     label_of,
 )
 from .clip_notes import NotesSaid
+
+
+@contextmanager
+def one_thread():
+    """Have PyTorch compute with one thread, as it does in a loader's workers.
+
+    With several, its convolutions sum in another order: a clip that is resampled in the main process would differ in its
+    last bits from the same clip in a worker, and a training from one with another number of workers.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def hear_clip(audio: dict, reader: AudioReader, max_samples: int | None = None) -> Heard:
@@ -46,7 +64,8 @@ def hear_clip(audio: dict, reader: AudioReader, max_samples: int | None = None) 
     Raises:
         AudioError: if it cannot be decoded, is empty or too short, holds NaN, or is refused.
     """
-    heard = reader.hear(audio, clip_name(audio), max_samples)
+    with one_thread():
+        heard = reader.hear(audio, clip_name(audio), max_samples)
     rate, length = reader.sampling_rate, len(heard.waveform)
     if length < frame_length(rate):
         raise AudioError(
@@ -86,15 +105,19 @@ def fetched(audio: dict) -> dict:
 
 
 class ClipDataset(Dataset, ABC):
-    """Clips with their targets: what those at hand and those that are streamed have in common.
+    """Clips with their targets.
 
-    What is to be said of a file is logged when it is first read, and is under `"notes"` of an item that is not augmented.
-    Of another kind of data set a subclass tells how a clip is decoded. An item's `"label"` is an index, or a float32 vector of shape `(labels,)`: multi-hot for multi-label data, the shares of
+    A training item is asked for by (epoch, index), which also seeds its augmentation, or by (epoch, index, visit) where
+    a clip may come several times in an epoch; a clip as it is, by its index. A subclass says how a clip is decoded, what it
+    is called and how many have each label; one whose clips are not at hand has keys of its own.
+
+    What is to be said of a file is logged when it is first read, and is under `"notes"` of an item that is not augmented. An
+    item's `"label"` is an index, or a float32 vector of shape `(labels,)`: multi-hot for multi-label data, the shares of
     soft labels, one-hot with `binary_targets`, mixed in training with mixup.
 
     Args:
-        split (`datasets.Dataset` or [`ClipStream`]): with the columns `"audio"` (undecoded) and `"label"` (`ClassLabel`, or
-            `List` of it), and of soft labels `"label_shares"`.
+        split (`datasets.Dataset` or [`ClipSet`]): the clips, as the subclass takes them; its `features` tell the type of
+            `"label"`, a `ClassLabel` or a `List` of it.
         reader ([`AudioReader`]): how their files are heard.
         max_samples (`int`): samples after which a clip is cut; the model does not hear the rest.
         augmentation ([`Augmentation`], *optional*): what to draw for items asked for with an epoch.
@@ -111,7 +134,7 @@ class ClipDataset(Dataset, ABC):
 
     def __init__(
         self,
-        split: datasets.Dataset,
+        split: Labelled,
         reader: AudioReader,
         max_samples: int,
         augmentation: Augmentation | None = None,
@@ -132,14 +155,28 @@ class ClipDataset(Dataset, ABC):
     def __len__(self) -> int:
         return len(self.split)
 
+    def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
+        epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
+        if self.augmentation is None or epoch is None:
+            return self._plain(index)
+        draws = self.augmentation.draw(self.seed, epoch, index, len(self), *visit)
+        return self._augmented(index, draws, draws.partners)
+
     @property
     def sampling_rate(self) -> int:
         """Of the waveforms, in Hz."""
         return self.reader.sampling_rate
 
     @abstractmethod
-    def _decoded(self, clip) -> tuple[Heard, int | list[int] | np.ndarray]:
-        """A clip as it is heard, and its label."""
+    def decode(self, clip) -> tuple[Heard, int | list[int] | np.ndarray]:
+        """Decode a clip.
+
+        Args:
+            clip: its place, or what else the subclass asks for clips by.
+
+        Returns:
+            `Heard`: its waveform, up to `samples_needed` samples or more, and what is to be said of it; and its label.
+        """
 
     def _hear(self, audio: dict) -> Heard:
         heard = hear_clip(audio, self.reader, self.samples_needed)
@@ -173,7 +210,6 @@ class ClipDataset(Dataset, ABC):
         """
         return None
 
-    @abstractmethod
     def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
         """Read clips without labels or augmentation, as [`measure_normalization`] takes them.
 
@@ -182,11 +218,19 @@ class ClipDataset(Dataset, ABC):
             seed (`int`): seed of the draw.
 
         Returns:
-            The clips, one after the other, each a waveform of shape `(samples,)` or features of shape
+            Clips drawn at random, in their order, each a waveform of shape `(samples,)` or features of shape
             `(frames, mel bins)`, float32.
         """
+        return (self._clip(index) for index in sorted(self._drawn(count, seed)))
 
-    @abstractmethod
+    def _clip(self, index: int) -> np.ndarray:
+        """A clip without its label or augmentation."""
+        return self._read(index)[0]
+
+    def _drawn(self, count: int, seed: int) -> list[int]:
+        """Places of clips drawn at random; of all for a `count` of 0."""
+        return np.random.default_rng(seed).permutation(len(self))[: count or None].tolist()
+
     def first_keys(self, count: int) -> Sequence:
         """Tell what to ask for to get the first clips of the split as they are.
 
@@ -194,10 +238,10 @@ class ClipDataset(Dataset, ABC):
             count (`int`): how many.
 
         Returns:
-            A key for each of them.
+            A key for each of them: its place.
         """
+        return range(min(count, len(self)))
 
-    @abstractmethod
     def keys_of_first_epoch(self, count: int, seed: int) -> list[tuple]:
         """Tell what to ask for to get some clips, each as it is and as the first epoch has it.
 
@@ -206,8 +250,9 @@ class ClipDataset(Dataset, ABC):
             seed (`int`): seed of the draw.
 
         Returns:
-            Pairs of keys.
+            Pairs of keys: of clips drawn at random, the place of each, and (0, place).
         """
+        return [(index, (0, index)) for index in self._drawn(count, seed)]
 
     def replay(self, draws: Iterable[tuple[int, int, int]]) -> Iterator[tuple[object, list, list[str]]]:
         """Find augmented items of a training again, to look for the clip that it stopped at.
@@ -225,14 +270,15 @@ class ClipDataset(Dataset, ABC):
             yield key, clips, [self.name(clip) for clip in clips]
 
     def _plain(self, clip) -> dict:
-        heard, label = self._decoded(clip)
+        heard, label = self.decode(clip)
         item = {"waveform": heard.waveform[: self.max_samples]}
         item["label"] = self._vector(label) if self.vector_targets else label
         return item | ({"notes": heard.notes} if heard.notes else {})
 
+    @one_thread()
     def _augmented(self, clip, draws: Draws, partners: dict) -> dict:
-        """An item; the clip and its partners, by the augmentations that want them, are what [`_decoded`] takes."""
-        heard, label = self._decoded(clip)
+        """An item; the clip and its partners, by the augmentations that want them, are what `decode` takes."""
+        heard, label = self.decode(clip)
         # Cut before as well as after: of a clip from the cache no more is there, and nothing else may come of it.
         training_clip = TrainingClip(heard.waveform[: self.samples_needed], label, self.sampling_rate)
         waveform, label, rate = self.augmentation.change_heard(training_clip, draws)
@@ -251,7 +297,7 @@ class ClipDataset(Dataset, ABC):
         return TrainingClip(waveform, self._vector(label), self.sampling_rate)
 
     def _read(self, clip) -> tuple[np.ndarray, int | list[int] | np.ndarray]:
-        heard, label = self._decoded(clip)
+        heard, label = self.decode(clip)
         return heard.waveform[: self.max_samples], label
 
     def _vector(self, label: int | list[int] | np.ndarray) -> np.ndarray:
@@ -298,12 +344,10 @@ class UsableWaveforms:
 class ASTDataset(ClipDataset):
     """Decoded clips of a split, with their targets.
 
-    A training item is asked for by (epoch, index), which also seeds its augmentation, or by (epoch, index, visit) where
-    a clip may come several times in an epoch.
-
     Args:
         split (`datasets.Dataset`): with the columns `"audio"` (undecoded) and `"label"` (`ClassLabel`, or `List` of it).
-        args, kwargs: as [`ClipDataset`].
+        *args: as of [`ClipDataset`].
+        **kwargs: likewise.
     """
 
     cached: Sequence[np.ndarray] | None = None
@@ -314,13 +358,6 @@ class ASTDataset(ClipDataset):
         columns = ["label", SHARES_COLUMN] if has_soft_labels(self.split) else ["label"]
         return self.split.select_columns(columns)
 
-    def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
-        epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
-        if self.augmentation is None or epoch is None:
-            return self._plain(index)
-        draws = self.augmentation.draw(self.seed, epoch, index, len(self), *visit)
-        return self._augmented(index, draws, draws.partners)
-
     def read_from(self, cached: Sequence[np.ndarray]):
         """Take the clips from decoded ones instead of their files.
 
@@ -330,10 +367,11 @@ class ASTDataset(ClipDataset):
         """
         self.cached = cached
 
-    def _decoded(self, index: int) -> tuple[Heard, int | list[int] | np.ndarray]:
+    def decode(self, clip: int) -> tuple[Heard, int | list[int] | np.ndarray]:
+        """See [`ClipDataset.decode`]: the clip is decoded, or taken from the cache."""
         if self.cached is not None:
-            return Heard(self.cached[index]), label_of(self.labels_alone[index])
-        row = self.split[index]
+            return Heard(self.cached[clip]), label_of(self.labels_alone[clip])
+        row = self.split[clip]
         return self._hear(row["audio"]), label_of(row)
 
     def label_lists(self) -> list[list[int]]:
@@ -372,49 +410,6 @@ class ASTDataset(ClipDataset):
             Path of its file.
         """
         return clip_name(self.split[index]["audio"])
-
-    def first_keys(self, count: int) -> range:
-        """See [`ClipDataset.first_keys`].
-
-        Args:
-            count (`int`): how many.
-
-        Returns:
-            Places of the first clips.
-        """
-        return range(min(count, len(self)))
-
-    def keys_of_first_epoch(self, count: int, seed: int) -> list[tuple[int, tuple[int, int]]]:
-        """See [`ClipDataset.keys_of_first_epoch`].
-
-        Args:
-            count (`int`): how many.
-            seed (`int`): seed of the draw.
-
-        Returns:
-            Of clips drawn at random, the place of each, and (0, place).
-        """
-        return [(index, (0, index)) for index in self._drawn(count, seed)]
-
-    def _drawn(self, count: int, seed: int) -> list[int]:
-        """Places of clips drawn at random; of all for a `count` of 0."""
-        return np.random.default_rng(seed).permutation(len(self))[: count or None].tolist()
-
-    def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
-        """See [`ClipDataset.sample`].
-
-        Args:
-            count (`int`): how many; 0 for all.
-            seed (`int`): seed of the draw.
-
-        Returns:
-            Clips drawn at random, in the order of the rows.
-        """
-        return (self._clip(index) for index in sorted(self._drawn(count, seed)))
-
-    def _clip(self, index: int) -> np.ndarray:
-        """A clip without its label or augmentation."""
-        return self._read(index)[0]
 
 
 def clip_name(audio: dict) -> str:

@@ -17,7 +17,8 @@ from .annotations import join_annotations, refuse_unjoined
 from .clips import Clips, load_clips
 from .data_errors import DataError, counted, is_empty, names_in_short, require_column
 from .grouping import AT_RANDOM, grouping_in_words, groups_of
-from .labels import SHARES_COLUMN, ClipLabels, label_feature, parse_labels, read_label_csv, refuse_alike
+from .label_csv import read_label_csv
+from .labels import SHARES_COLUMN, ClipLabels, label_feature, parse_labels, refuse_alike
 from .split_names import named_splits, others_in_words, refuse_empty_splits, split_names, take_split_names
 from .stored_features import FEATURES_COLUMN, NAME_COLUMN
 

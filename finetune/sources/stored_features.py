@@ -176,7 +176,8 @@ class NestedLists:
     """What the lists of a cell are, in messages.
 
     Args:
-        rows, values (`str`): what the outer and the inner ones hold.
+        rows (`str`): what the outer list holds.
+        values (`str`): what the inner ones hold.
         expected (`str`): what a cell should hold, and what to type.
         remedy (`str`): what to do about a cell that is not whole.
     """

@@ -13,16 +13,15 @@ from dataclasses import dataclass
 from ..arguments.groups import DataArguments
 from ..arguments.shipped_files import local_or_shipped
 from .data_errors import DataError, is_empty, names_in_short, refuse_no_files
+from .label_csv import LabelTable, read_label_csv
 from .labels import (
     SEVERAL,
     ClipLabels,
-    LabelTable,
     class_names,
     joined_order,
     label_rows,
     label_texts,
     parse_labels,
-    read_label_csv,
     refuse_alike,
 )
 from .split_names import others_in_words, refuse_empty_splits, split_names, take_split_names
@@ -38,7 +37,9 @@ class LabelReader:
 
     Args:
         columns (`list[str]`): the label column, or those of which each is a label.
-        separator, table, order: as of [`parse_labels`].
+        separator (`str`, *optional*): as of [`parse_labels`].
+        table ([`LabelTable`], *optional*): likewise.
+        order (`list[str]`, *optional*): likewise.
         each_is_a_label (`bool`): whether every column is a label itself; see [`label_rows`].
     """
 
@@ -128,7 +129,9 @@ class FoundLabels:
 
     Args:
         names (`set[str]`): all of them.
-        multi_label, order, aliases: as in [`ClipLabels`].
+        multi_label (`bool`): as in [`ClipLabels`].
+        order (`list[str]`, *optional*): likewise.
+        aliases (`dict[str, str]`): likewise.
         soft (`bool`): whether a clip has a share of a label.
         example (`tuple`, *optional*): from [`LabelReader.example`].
     """

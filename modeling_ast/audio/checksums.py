@@ -48,7 +48,8 @@ def checksums(
 
     Args:
         data (`bytes` or `np.ndarray` of type uint8): the bytes.
-        starts, stops (sequences of `int`): the parts, none of which is empty.
+        starts (sequence of `int`): the first byte of each part.
+        stops (sequence of `int`): the byte after each part's last; no part is empty.
         kind (`tuple[int, int]`): width in bits, 8 to 32, and polynomial.
 
     Returns:

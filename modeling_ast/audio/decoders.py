@@ -114,7 +114,10 @@ def streams_of(content: Content, audio_format: str | None, name: str, seconds: f
     """Prepare a recording for libsndfile.
 
     Args:
-        content, audio_format, name, seconds: see [`decode_recording`].
+        content ([`Content`]): see [`decode_recording`].
+        audio_format (`str`, *optional*): see [`decode_recording`].
+        name (`str`): see [`decode_recording`].
+        seconds (`float`, *optional*): see [`decode_recording`].
 
     Returns:
         `list[Stream]`, to be heard one after the other.

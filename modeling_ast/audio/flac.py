@@ -1,8 +1,8 @@
 """FLAC frame by frame, without decoding: how many samples are there, and a whole stream in place of a damaged one.
 
 `soundfile.read` alone does not do: libsndfile fails where STREAMINFO gives no length, as in what is written to a pipe, and
-loses the whole recording where a frame is damaged or the end is missing. Here frames are checked by their own checksums and those that are not whole are
-replaced by silence of the same length, so that what follows keeps its time.
+loses the whole recording where a frame is damaged or the end is missing. Here frames are checked by their own checksums,
+and those that are not whole are replaced by silence of the same length, so that what follows keeps its time.
 
 Source: RFC 9639.
 """
@@ -305,7 +305,8 @@ def _silence(info: StreamInfo, start: int, stop: int, sync: bytes) -> bytes:
 
     Args:
         info ([`StreamInfo`]): of the stream.
-        start, stop (`int`): first sample and end.
+        start (`int`): the first sample.
+        stop (`int`): the sample after the last.
         sync (`bytes`): the first two bytes of the stream's frames, which say whether its blocks are of unlike lengths.
     """
     frames = []

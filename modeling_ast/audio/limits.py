@@ -78,7 +78,8 @@ class Allowance:
 
         Args:
             samples (`int`): how many.
-            channels, sampling_rate: see [`Allowance.samples`].
+            channels (`int`): see [`Allowance.samples`].
+            sampling_rate (`float`): see [`Allowance.samples`].
 
         Raises:
             TooMuchError: if that is more than the file may become.
@@ -97,7 +98,8 @@ class Allowance:
         """Make the error that says that the file is more than it may become.
 
         Args:
-            channels, sampling_rate: see [`Allowance.samples`].
+            channels (`int`): see [`Allowance.samples`].
+            sampling_rate (`float`): see [`Allowance.samples`].
 
         Returns:
             [`TooMuchError`].
@@ -125,7 +127,8 @@ def checked_level(lowest: float, highest: float, name: str):
     """Refuse samples that are no sound.
 
     Args:
-        lowest, highest (`float`): of a waveform, full scale at -1 and 1; NaN if one of its samples is.
+        lowest (`float`): the lowest sample of a waveform, full scale at -1 and 1; NaN if one of its samples is.
+        highest (`float`): the highest one, likewise.
         name (`str`): what messages call the file.
 
     Raises:

@@ -175,7 +175,8 @@ def first_frame(content: Content, start: int = 0, stop: int | None = None) -> in
 
     Args:
         content ([`Content`]): the file.
-        start, stop (`int`): the bytes in which its first frame is looked for; by default the first 64 KiB.
+        start (`int`, defaults to 0): the first byte at which a frame is looked for.
+        stop (`int`, *optional*): the byte before which it has to begin; by default 64 KiB after `start`.
 
     Returns:
         The place in bytes; -1 if there is none.

@@ -110,7 +110,9 @@ class AudioReader:
         """Decode an audio file, make one channel of its channels and convert its sampling rate.
 
         Args:
-            source, name, max_samples: see [`read_audio`].
+            source (`str`, `os.PathLike`, `bytes`, binary file or `dict`): see [`read_audio`].
+            name (`str`, *optional*): see [`read_audio`].
+            max_samples (`int`, *optional*): see [`read_audio`].
 
         Returns:
             [`Heard`].
@@ -157,7 +159,8 @@ class AudioReader:
         """Decode an audio file at its own sampling rate.
 
         Args:
-            source, name: see [`read_audio`].
+            source (`str`, `os.PathLike`, `bytes`, binary file or `dict`): see [`read_audio`].
+            name (`str`, *optional*): see [`read_audio`].
             seconds (`float`, *optional*): how much of it is of interest; see [`decode_audio`].
             heard (`float`, *optional*): how many seconds of that a model hears, of which silence and channels that cancel
                 are told; all if not given.
@@ -203,7 +206,9 @@ class AudioReader:
         """Hear an audio file as [`AudioReader.hear`] does; its notes are logged as warnings.
 
         Args:
-            source, name, max_samples: see [`read_audio`].
+            source (`str`, `os.PathLike`, `bytes`, binary file or `dict`): see [`read_audio`].
+            name (`str`, *optional*): see [`read_audio`].
+            max_samples (`int`, *optional*): see [`read_audio`].
 
         Returns:
             The waveform, float32 `np.ndarray` of shape `(samples,)`.
@@ -268,7 +273,8 @@ def decode_audio(
     the first.
 
     Args:
-        source, name: see [`read_audio`].
+        source (`str`, `os.PathLike`, `bytes`, binary file or `dict`): see [`read_audio`].
+        name (`str`, *optional*): see [`read_audio`].
         seconds (`float`, *optional*): how much of it is of interest; of a file that lasts much longer no more than a
             minute beyond is decoded.
         limits ([`AudioLimits`], *optional*): the most that is taken.

@@ -145,7 +145,8 @@ def _convolved(samples, old: int, new: int):
 
     Args:
         samples (`torch.Tensor` of shape `(samples,)`): float32.
-        old, new (`int`): the rates, without a common divisor.
+        old (`int`): the waveform's sampling rate, divided by what both rates have in common.
+        new (`int`): the wanted one, likewise.
     """
     import torch
 
@@ -188,7 +189,8 @@ class _PiecewiseKernel:
     result share a window of the waveform.
 
     Args:
-        old, new (`int`): the rates, without a common divisor.
+        old (`int`): the waveform's sampling rate, divided by what both rates have in common.
+        new (`int`): the wanted one, likewise.
     """
 
     def __init__(self, old: int, new: int):

@@ -21,7 +21,8 @@ def is_silence(lowest: float, highest: float) -> bool:
     """Tell whether a waveform whose lowest and highest sample are known is silent, see [`is_silent`].
 
     Args:
-        lowest, highest (`float`): samples, full scale at -1 and 1.
+        lowest (`float`): the lowest sample, full scale at -1 and 1.
+        highest (`float`): the highest one.
 
     Returns:
         `bool`.

@@ -71,8 +71,7 @@ def num_samples(frames: int, sampling_rate: int) -> int:
 
 
 def is_cut(length, heard: int, sampling_rate: int):
-    """Tell whether whole frames of a clip are lost where only its first samples are heard; the rest of a frame is no
-    loss.
+    """Tell whether whole frames of a clip are lost where only its first samples are heard; a part of a frame is no loss.
 
     Args:
         length (`int` or integer array): samples of the clip.

@@ -3,8 +3,9 @@
 Equal to `torchaudio.compliance.kaldi.fbank(waveform, window_type="hanning", num_mel_bins=128)` at its defaults, which
 the original AST code and stock Transformers call clip by clip: 25 ms Hann window, 10 ms shift, mean of each frame
 removed, pre-emphasis 0.97, power spectrum, triangles on the mel scale from 20 Hz to half the sampling rate, natural
-logarithm, no dither. It is not called itself, as it takes one clip at a time: here a batch is computed together, on a CPU in float32 by compiled loops
-(`log_mel_kernels.py`); on accelerators, in graphs, in float64 and where Numba is missing by one expression over all frames.
+logarithm, no dither. `fbank` itself is not called, as it takes one clip at a time: here a batch is computed together, on a
+CPU in float32 by compiled loops (`log_mel_kernels.py`); on accelerators, in graphs, in float64 and where Numba is missing
+by one expression over all frames.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -82,8 +83,9 @@ def write_log_mel(
     scale: float = 1.0,
     offset: float = 0.0,
 ):
-    """Write log-mel features of waveforms of any lengths to where they are wanted. What has to be converted or joined is copied
-    for at most `FRAMES_PER_ROUND` frames at a time.
+    """Write log-mel features of waveforms of any lengths to where they are wanted.
+
+    What has to be converted or joined is copied for at most `FRAMES_PER_ROUND` frames at a time.
 
     Args:
         waveforms (sequence of `torch.Tensor` of shapes `(samples,)`): at least one window each; floats of any dtype, or
@@ -96,8 +98,8 @@ def write_log_mel(
         offset (`float`, defaults to 0.0): added to them.
 
     Raises:
-        ValueError: if there is no waveform, or not a place for each, or a place has no frames or more than its waveform has, or is not contiguous or
-            not like the others.
+        ValueError: if there is no waveform, or not a place for each, or a place has no frames or more than its waveform has,
+            or is not contiguous or not like the others.
     """
     if not places:
         raise ValueError("No waveform was given, expected at least one.")

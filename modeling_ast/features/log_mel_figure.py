@@ -37,8 +37,8 @@ def draw_log_mel(
         axes (`Axes`): where; get seconds on the one axis, marks in Hz on the other, whose unit is the mel bin.
         log_mel (`np.ndarray` of shape `(frames, bins)`): log-mel values, a frame every 10 ms, normalised or not.
         sampling_rate (`int`): of the waveform in Hz; the mel bins end at half of it.
-        darkest, brightest (`float`, *optional*): values at the ends of the colours; a low percentile and the maximum if
-            not given.
+        darkest (`float`, *optional*): the value at the dark end of the colours; a low percentile if not given.
+        brightest (`float`, *optional*): the value at the bright end; the maximum if not given.
         cmap (`str`, defaults to `"magma"`): the colours.
 
     Returns:

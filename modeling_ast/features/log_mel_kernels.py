@@ -91,8 +91,12 @@ def _write_features(
         first_bins (`(mel bins,)`): FFT bin at which a filter starts.
         weight_starts (`(mel bins + 1,)`): where its weights start in `weights`, and where the last ones end.
         weights (`(all weights,)`): the filters without their zeros, one after the other.
-        powers, by_bin, energies (`(FRAMES_PER_GROUP, FFT bins + 1)`, `(FFT bins, FRAMES_PER_GROUP)`, `(mel bins,
-            FRAMES_PER_GROUP)`): memory to work in.
+        powers (`(FRAMES_PER_GROUP, FFT bins + 1)`): memory to work in.
+        by_bin (`(FFT bins, FRAMES_PER_GROUP)`): memory to work in.
+        energies (`(mel bins, FRAMES_PER_GROUP)`): memory to work in.
+        smallest (`float`): energies below it are taken for it.
+        scale (`float`): what logarithms are multiplied with.
+        offset (`float`): what is added to them then.
         features (`(frames, mel bins)`): written to.
     """
     num_bins = by_bin.shape[0]
@@ -208,10 +212,10 @@ def write_by_loops(
     scale: float,
     offset: float,
 ):
-    """As [`modeling_ast.features.log_mel.write_log_mel`], for float32 tensors on the CPU with as many frames as their places, in as
-    many threads as PyTorch's.
+    """Write log-mel features as [`modeling_ast.features.log_mel.write_log_mel`] does, in as many threads as PyTorch's.
 
-    What a clip's features are depends neither on its neighbours nor on the threads.
+    Waveforms are float32 on the CPU and have as many frames as their places. What a clip's features are depends neither on
+    its neighbours nor on the threads.
 
     Args:
         waveforms (sequence of `torch.Tensor` of shapes `(samples,)`): float32 on the CPU.

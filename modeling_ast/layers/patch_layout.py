@@ -113,11 +113,18 @@ class PatchLayout(NamedTuple):
             hidden_size (`int`): width of the tokens.
 
         Raises:
+            TypeError: if one of them is no tensor.
             ValueError: if `kept`, `masked` or `mask_embedding` has another shape or dtype than the class says, `kept` names a
                 patch twice or one that is not there, or only one of `masked` and `mask_embedding` is given.
         """
         frequency, time = self.grid
         patches = frequency * time
+        named = {"patches_kept": self.kept, "patches_masked": self.masked, "mask_embedding": self.mask_embedding}
+        for name, given in named.items():
+            if given is not None and not isinstance(given, torch.Tensor):
+                raise TypeError(
+                    f"{name} is a {type(given).__name__}, expected a torch.Tensor. Pass torch.as_tensor of it."
+                )
         if self.kept is not None:
             if self.kept.dtype != torch.int64 or self.kept.dim() != 2 or self.kept.shape[0] != batch:
                 raise ValueError(

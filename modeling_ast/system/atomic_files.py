@@ -1,9 +1,9 @@
 """Files and folders that appear under their name only when they are complete, and others that are only for a while.
 
 Until then they have random names that end in `.ast-tmp`, and their writer holds a lock on them, which dies with it (see
-[`modeling_ast.system.run_lock`]). What has such a name and no lock was left by a run that was killed; the next one that writes into
-the same folder removes it. Where there are no locks, it goes by age: what is older than a day was left. Of two that write
-one file at once the last one wins, whole.
+[`modeling_ast.system.run_lock`]). What has such a name and no lock was left by a run that was killed; the next one that
+writes into the same folder removes it. Where there are no locks, it goes by age: what is older than a day was left. Of two
+that write one file at once the last one wins, whole.
 
 `tempfile` with `os.replace` does not do alone: it syncs neither the file nor its folder, and nothing tells what a killed run
 left from what another process still writes.

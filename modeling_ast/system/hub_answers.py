@@ -1,9 +1,9 @@
 """How long an answer of the Hub is waited for, and how a wait for it is ended.
 
 The timeouts of `huggingface_hub` do not do: most of its calls wait for an answer without end, or try again for minutes.
-Here its HTTP client is watched: whoever connects, takes a request and answers it is given `ANSWER_SECONDS` for each of these, also where a byte comes now and then;
-an upload may take as long as it likes as long as it moves. Requests run in threads that nothing waits for at the end of
-the program, so that a signal ends it at once.
+Here its HTTP client is watched: whoever connects, takes a request and answers it is given `ANSWER_SECONDS` for each of
+these, also where a byte comes now and then; an upload may take as long as it likes as long as it moves. Requests run in
+threads that nothing waits for at the end of the program, so that a signal ends it at once.
 """
 
 import contextvars

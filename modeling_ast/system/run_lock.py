@@ -142,7 +142,8 @@ def lock_path(output: str | os.PathLike, inside: bool = False) -> Path:
     """Name the file of an output's lock.
 
     Args:
-        output, inside: as [`hold_lock`].
+        output (`str` or `os.PathLike`): see [`hold_lock`].
+        inside (`bool`, defaults to `False`): see [`hold_lock`].
 
     Returns:
         `Path`.
@@ -158,7 +159,8 @@ def refuse_locked(output: str | os.PathLike, inside: bool = False):
     """Make sure that no run is writing to a place now.
 
     Args:
-        output, inside: as [`hold_lock`].
+        output (`str` or `os.PathLike`): see [`hold_lock`].
+        inside (`bool`, defaults to `False`): see [`hold_lock`].
 
     Raises:
         LockedError: if one is.

@@ -80,8 +80,9 @@ def hop_means(scores: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple
 
     Args:
         scores (`np.ndarray` of shape `(windows, labels)`): of each window.
-        begins, ends (`np.ndarray` of shape `(windows,)`): first sample of each window and the one after its last, ascending,
-            without a gap between windows.
+        begins (`np.ndarray` of shape `(windows,)`): the first sample of each window, ascending, without a gap between
+            windows.
+        ends (`np.ndarray` of shape `(windows,)`): the sample after each window's last, ascending.
 
     Returns:
         The edges of the stretches in samples, of shape `(stretches + 1,)`, and the means, float32 of shape

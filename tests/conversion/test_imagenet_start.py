@@ -3,10 +3,9 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
+import forked_python
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -266,11 +265,12 @@ def test_a_hub_id_is_looked_up_in_the_cache_of_the_hub(timm_weights, stock_deit,
     (repository / "refs").mkdir()
     (repository / "refs" / "main").write_text("0123abcd")
     command = [
-        sys.executable, "-m", "conversion.run_conversion", "--imagenet_start", "facebook/deit-tiny-distilled-patch16-224",
+        "-m", "conversion.run_conversion", "--imagenet_start", "facebook/deit-tiny-distilled-patch16-224",
         tmp_path / "ast", "--max_length", "128", "--num_labels", "35",
     ]  # fmt: skip
     environment = os.environ | {"HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
-    subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    run = forked_python.run(command, environment)
+    assert run.returncode == 0, run.stderr
     torch.save(timm_weights, tmp_path / "deit.pth")
     expected, actual = (
         start(convert, tmp_path / "deit.pth", tmp_path / "b"),

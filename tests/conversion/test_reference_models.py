@@ -8,10 +8,12 @@ import pytest
 from benchmarks.conversion_agreement import (
     convert_case,
     port_differences,
+    random_numbers,
     reference_cases,
     stock_differences,
     way_back_is_bit_equal,
 )
+from conversion.verification import Agreement
 
 ORIGINAL_TOLERANCE = 2e-5  # float32 rounding of another order of operations, logits of magnitude 1 to 5
 POSITION_TOLERANCE = 1e-6  # values of magnitude 0.2; interpolation may be compiled differently elsewhere
@@ -19,7 +21,8 @@ STOCK_TOLERANCE = 1e-4  # stock Transformers has one LayerNorm epsilon where the
 CASES = reference_cases()
 # Many seconds each; the others have these sizes, strides and lengths too, though not together.
 LARGE = [name for name, case in CASES.items() if "base384" in name and case.settings["input_tdim"] >= 512]
-OTHERS = [name for name in CASES if name not in LARGE]
+# Those of one seed one after the other, so that its random numbers are drawn once.
+OTHERS = sorted(set(CASES) - set(LARGE), key=lambda name: (CASES[name].kind == "imagenet_start", name))
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +31,7 @@ def folder(tmp_path_factory):
     yield folder
     for path in sorted(folder.rglob("*"), reverse=True):  # gigabytes, which pytest would keep for three runs
         path.rmdir() if path.is_dir() else path.unlink()
+    random_numbers.cache_clear()
 
 
 def test_there_are_16_models_of_three_kinds():
@@ -36,7 +40,11 @@ def test_there_are_16_models_of_three_kinds():
 
 
 @pytest.mark.parametrize("name", [*OTHERS, *(pytest.param(name, marks=pytest.mark.long) for name in LARGE)])
-def test_logits_and_positions_equal_the_originals(name, folder):
+def test_logits_and_positions_equal_the_originals(name, folder, monkeypatch):
+    if CASES[name].kind == "audioset_start" and name not in LARGE:
+        # The large model that it begins with is verified as a case of its own, with the large ones.
+        monkeypatch.setattr("conversion.output_checkpoint.expected_outputs", lambda *_: None)
+        monkeypatch.setattr("conversion.output_checkpoint.verify", lambda *_: Agreement(0.0, 0.0, 0.0, "logits"))
     logits, positions = port_differences(CASES[name], convert_case(CASES[name], folder))
     assert logits < ORIGINAL_TOLERANCE
     assert (positions is None) == (CASES[name].kind == "checkpoint")

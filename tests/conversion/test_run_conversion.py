@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked_python
 import numpy as np
 import pytest
 import soundfile
@@ -209,9 +210,7 @@ def test_an_interrupted_conversion_leaves_nothing(make_original, tmp_path, stop)
         "output_checkpoint.save_file = save_and_stop\n"
         "sys.exit(run_conversion.main(sys.argv[1:]))\n"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", script, make_original(), tmp_path / "ast"], capture_output=True, text=True
-    )
+    run = forked_python.run(["-c", script, make_original(), tmp_path / "ast"])
     assert run.returncode == 128 + stop
     assert run.stderr == (
         f"ast-convert: interrupted ({stop.name}). {tmp_path / 'ast'} was not written; type the same command again.\n"

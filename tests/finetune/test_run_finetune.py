@@ -1,16 +1,15 @@
 """`ast-finetune` from the command line: what lands in the folder, and what is answered before training."""
 
-import csv
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import torch
 import yaml
 from safetensors.torch import load_file
+from tiny_trainings import SIZES, write_recipe, write_tones
 from transformers import pipeline
 
 from finetune.arguments.groups import ModelArguments
@@ -20,32 +19,6 @@ from finetune.run_finetune import main
 from finetune.runs.preparation import build_model
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, register, unregister
 
-TINY = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
-    "frequency_stride": 16, "time_stride": 16, "max_length": 96,
-    "num_train_epochs": 2, "per_device_train_batch_size": 16, "learning_rate": 1.0e-3, "disable_tqdm": True,
-    "mixup_probability": 0.5, "max_time_mask": 24, "use_cpu": True,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory, drum_rows):
-    """A table of 59 training and 21 test clips of the drums, with all labels."""
-    folder = tmp_path_factory.mktemp("clips")
-    training, test = ([row for row in drum_rows if row["split"] == split] for split in ("train", "test"))
-    with open(folder / "some_drums.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, ["path", "label", "split", "license"], extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(training[::6] + test[::4])
-    return folder / "some_drums.csv"
-
-
-@pytest.fixture
-def recipe(clips, tmp_path):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(TINY | {"dataset_name": str(clips), "output_dir": str(tmp_path / "run")}))
-    return str(path)
-
 
 def test_a_run_leaves_a_publishable_folder_that_stock_transformers_reads_alike(recipe, tmp_path, drum_rows, capsys):
     assert main([recipe]) == 0
@@ -53,7 +26,7 @@ def test_a_run_leaves_a_publishable_folder_that_stock_transformers_reads_alike(r
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "config.json", "model.safetensors", "preprocessor_config.json", "README.md", "run_summary.json", "recipe.yaml",
-        "training_curve.png", "confusion_matrix.png", "spectrogram.png", "checkpoint-8",
+        "training_curve.png", "confusion_matrix.png", "spectrogram.png", "checkpoint-6",
     }  # fmt: skip
     modes = {path.stat().st_mode for path in folder.rglob("*") if path.suffix in (".safetensors", ".json")}
     assert len(modes) == 1, "who may read the settings may read the weights"
@@ -92,8 +65,7 @@ def test_the_saved_recipe_gives_the_same_weights_again(recipe, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_a_folder_with_a_run_is_kept_unless_told_otherwise(recipe, tmp_path, capsys):
-    assert main([recipe, "--num_train_epochs", "1"]) == 0
+def test_a_folder_with_a_run_is_kept_unless_told_otherwise(recipe, ended, tmp_path, capsys):
     weights = (tmp_path / "run" / "model.safetensors").read_bytes()
     (tmp_path / "run" / "notes.txt").write_text("mine")
 
@@ -110,7 +82,7 @@ def test_a_folder_with_a_run_is_kept_unless_told_otherwise(recipe, tmp_path, cap
     assert resumed["command"] == "ast-finetune recipe.yaml"
 
     assert main([recipe, "--overwrite_output_dir", "--num_train_epochs", "1"]) == 0
-    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-4"]
+    assert [path.name for path in (tmp_path / "run").glob("checkpoint-*")] == ["checkpoint-3"]
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
 
 
@@ -122,18 +94,16 @@ def test_a_folder_with_a_run_is_kept_unless_told_otherwise(recipe, tmp_path, cap
         (["--ignore_labels", "bell"], "other labels, training clips"),
     ],
 )
-def test_a_resume_with_other_data_or_settings_is_refused(recipe, capsys, flags, message):
-    assert main([recipe, "--num_train_epochs", "1"]) == 0
+def test_a_resume_with_other_data_or_settings_is_refused(recipe, ended, capsys, flags, message):
     assert main([recipe, "--resume_from_checkpoint", "true", *flags]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_faulty_call_with_overwrite_removes_nothing(recipe, tmp_path, clips, capsys):
-    assert main([recipe, "--num_train_epochs", "1"]) == 0
+def test_a_faulty_call_with_overwrite_removes_nothing(recipe, ended, tmp_path, few_drums, capsys):
     before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     assert main([recipe, "--overwrite_output_dir", "--label_column_name", "class"]) == 2
     moved = tmp_path / "run" / "clips.csv"
-    moved.write_text(clips.read_text())
+    moved.write_text(few_drums.read_text())
     assert main([recipe, "--overwrite_output_dir", "--dataset_name", str(moved)]) == 2
     assert "lies in the output folder" in capsys.readouterr().err
     assert all(path.read_bytes() == content for path, content in before.items())
@@ -151,11 +121,10 @@ def test_a_run_repeated_from_its_own_recipe_in_its_own_folder(recipe, tmp_path):
     assert not any("hf_secret" in text for text in texts)
 
 
-def test_resuming_into_another_folder_spares_what_it_holds(recipe, tmp_path, capsys):
-    assert main([recipe, "--num_train_epochs", "1"]) == 0
+def test_resuming_into_another_folder_spares_what_it_holds(recipe, ended, tmp_path, capsys):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "README.md").write_text("mine")
-    resume = ["--resume_from_checkpoint", str(tmp_path / "run" / "checkpoint-4"), "--output_dir"]
+    resume = ["--resume_from_checkpoint", str(tmp_path / "run" / "checkpoint-3"), "--output_dir"]
     assert main([recipe, *resume, str(tmp_path / "other")]) == 2
     assert "holds a README.md" in capsys.readouterr().err
     assert main([recipe, *resume, str(tmp_path / "new")]) == 0
@@ -200,24 +169,14 @@ def test_wrong_input_is_answered_before_training_in_one_message(recipe, capsys, 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_bad_file_met_in_training_stops_the_run_with_its_name(tmp_path, capsys, monkeypatch, workers):
-    for label, offset in (("a", 0), ("b", 1)):
-        (tmp_path / "clips" / label).mkdir(parents=True)
-        for index in range(10):
-            samples = np.random.default_rng(2 * index + offset).uniform(-0.5, 0.5, 8000)
-            soundfile.write(tmp_path / "clips" / label / f"{index}.wav", samples, 16_000)
+    write_tones(tmp_path / "clips", "ab")
     victim = tmp_path / "clips" / "a" / "0.wav"
     # The look up front misses the file, as it may in a data set of more than 200 clips.
     monkeypatch.setattr(
         "finetune.runs.training_run.normalization_warning", lambda *_: victim.write_bytes(b"") and None
     )
-    settings = TINY | {
-        "dataset_name": str(tmp_path / "clips"),
-        "output_dir": str(tmp_path / "run"),
-        "normalization": [0, 1],
-        "dataloader_num_workers": workers,
-    }
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
-    assert main([str(tmp_path / "recipe.yaml")]) == 1
+    recipe = write_recipe(tmp_path, tmp_path / "clips", normalization=[0, 1], dataloader_num_workers=workers)
+    assert main([recipe]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"ast-finetune: training stopped. {victim}")
     assert "Traceback" not in error
@@ -225,9 +184,9 @@ def test_a_bad_file_met_in_training_stops_the_run_with_its_name(tmp_path, capsys
 
 @pytest.mark.parametrize("same_labels", [True, False])
 def test_a_checkpoint_keeps_its_classifier_only_for_the_same_labels(recipe, tmp_path, same_labels):
-    labels = ["bell", "crash", "handdrum", "hat_closed", "hat_open", "kick", "ride", "snare", "tom"]
+    labels = ["bell", "hat_closed", "kick"]
     names = dict(enumerate(labels if same_labels else labels[::-1]))
-    config = ASTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, max_length=96)
+    config = ASTConfig(**SIZES | {"max_length": 96})
     config.id2label, config.label2id = names, {name: index for index, name in names.items()}
     ASTForAudioClassification(config).save_pretrained(tmp_path / "start")
     ASTFeatureExtractor(max_length=96, mean=-5.0, std=4.0).save_pretrained(tmp_path / "start")
@@ -254,7 +213,7 @@ def test_a_checkpoint_without_a_classifier_is_said_to_get_a_new_one(tiny_sizes, 
 
 
 def test_a_checkpoint_is_trained_at_another_length(recipe, tmp_path, capsys):
-    config = ASTConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64, max_length=96)
+    config = ASTConfig(**SIZES | {"max_length": 96})
     ASTForAudioClassification(config).save_pretrained(tmp_path / "start")
     ASTFeatureExtractor(max_length=96).save_pretrained(tmp_path / "start")
     fields = {
@@ -265,8 +224,8 @@ def test_a_checkpoint_is_trained_at_another_length(recipe, tmp_path, capsys):
     assert main([str(tmp_path / "recipe.yaml"), "--num_train_epochs", "1"]) == 0
     before, after = (load_file(tmp_path / name / "model.safetensors") for name in ("start", "run"))
     positions = "audio_spectrogram_transformer.embeddings.position_embeddings"
-    grids = [tensors[positions][0, 2:].unflatten(0, (12, -1)) for tensors in (before, after)]
-    assert torch.equal(grids[1], grids[0][:, 2:7])  # the middle 5 of 9
+    grids = [tensors[positions][0, 2:].unflatten(0, (8, -1)) for tensors in (before, after)]
+    assert torch.equal(grids[1], grids[0][:, 1:5])  # the middle 4 of 6
     assert ASTFeatureExtractor.from_pretrained(tmp_path / "run").max_length == 64
     assert ASTForAudioClassification.from_pretrained(tmp_path / "run").config.max_length == 64
 

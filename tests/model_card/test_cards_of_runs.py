@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked_python
 import numpy as np
 import pytest
 import soundfile
@@ -18,8 +19,6 @@ from tiny_runs import DRUMS, FIXTURES, RECIPE, SIZES, train, train_multi_class, 
 from finetune.arguments.command_line import recorded_arguments
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import read_audio
-
-pytestmark = pytest.mark.pictures
 
 HERE = Path(__file__).parent
 PACKAGES = ("modeling_ast", "model_card", "conversion", "finetune")
@@ -97,15 +96,17 @@ def test_every_snippet_of_the_cards_runs_and_all_ways_agree(runs):
     commands = [line for card in cards for snippet in get_snippets(card, "bash")[:2] for line in snippet.splitlines()]
     assert [command.split()[0] for command in commands] == ["ast-tag", "ast-finetune"] * 2
     as_if_absent = f"import sys; sys.modules |= dict.fromkeys({PACKAGES})\n"  # an import of what is None fails
+    between = "print('----')\n"
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", as_if_absent + between.join(stock)]
     children = [
-        start_python(as_if_absent + "print('----')\n".join(stock), runs),
-        start_python("print('----')\n".join([*classes, *kit, *map(run_command, commands)]), runs),
+        subprocess.run(command, cwd=runs, env=environment, capture_output=True, text=True, timeout=240),
+        forked_python.run(["-c", between.join([*classes, *kit, *map(run_command, commands)])], environment, runs),
     ]
     outputs = []
     for child in children:
-        out, err = child.communicate(timeout=240)
-        assert child.returncode == 0, err
-        outputs.append([part.strip() for part in out.split("----\n")])
+        assert child.returncode == 0, child.stderr
+        outputs.append([part.strip() for part in child.stdout.split("----\n")])
     of_stock = [scores_of_pipeline(part) for part in outputs[0]]
     (first, second), of_kit, by_tag = outputs[1][:2], outputs[1][2:4], (outputs[1][4], outputs[1][6])
     assert all(scores.keys() == {"bell", "hat_closed", "snare|rim"} for scores in of_stock)
@@ -127,13 +128,6 @@ def run_command(command: str) -> str:
         "(entry,) = distribution('ast-kit').entry_points.select(group='console_scripts', name=name)\n"
         "assert not entry.load()()\n"
     )
-
-
-def start_python(script: str, folder: Path) -> subprocess.Popen:
-    environment = os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-c", script], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )  # fmt: skip
 
 
 def scores_of_pipeline(printed: str) -> dict[str, float]:

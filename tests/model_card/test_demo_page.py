@@ -5,6 +5,7 @@ One `ast-demo` and one headless Chromium, whose microphone beeps, serve the test
 
 import contextlib
 import html
+import importlib.util
 import os
 import re
 import shutil
@@ -33,16 +34,23 @@ from demo_runs import (
     save_checkpoint,
 )
 
+from model_card import run_demo
 from modeling_ast.attention_maps import attention_maps
 from modeling_ast.system.installation import install_command
 from modeling_ast.tagging.tagger import AudioTagger, FileTags, Segment, Tag
 
-gradio = pytest.importorskip("gradio")
-from model_card import demo_page, run_demo  # noqa: E402
-
-pytestmark = pytest.mark.pictures
+pytestmark = [
+    pytest.mark.pictures,
+    pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs Gradio"),
+]
 
 STEREO = 'two <b> 96 kHz & "stereo"'
+
+
+@pytest.fixture(scope="module")
+def demo_page():
+    """The page's module, whose Gradio takes long to import."""
+    return importlib.import_module("model_card.demo_page")
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +131,7 @@ def stock_scores(checkpoint, waveforms, sampling_rate=RATE, **options):
 # The page
 
 
-def test_the_page_shows_the_labels_of_the_stock_pipeline(page, checkpoint, recordings):
+def test_the_page_shows_the_labels_of_the_stock_pipeline(demo_page, page, checkpoint, recordings):
     page.send(recordings["clip"])
     waveform, _ = soundfile.read(recordings["clip"], dtype="float32")
     (expected,) = stock_scores(checkpoint, [waveform], top_k=demo_page.TOP_K)
@@ -178,7 +186,7 @@ def test_the_timeline_of_a_long_recording_plays_from_where_it_is_clicked(page, c
     assert played > 0.6
 
 
-def test_what_is_recorded_is_tagged(page):
+def test_what_is_recorded_is_tagged(demo_page, page):
     page.clear()
     page.get_by_role("button", name="Record audio").click()
     page.get_by_role("button", name="Record", exact=True).click()
@@ -239,7 +247,9 @@ def test_a_recording_that_cannot_be_used_is_refused_in_words(page, recordings, r
     assert not page.locator("#picture img, #timeline .lane").count()
 
 
-def test_after_a_refused_recording_the_next_is_taken_whatever_its_name_and_rate(page, checkpoint, recordings):
+def test_after_a_refused_recording_the_next_is_taken_whatever_its_name_and_rate(
+    demo_page, page, checkpoint, recordings
+):
     page.send(recordings["clip"])
     page.send(recordings["text"])
     assert not page.labels()
@@ -372,7 +382,7 @@ def answer_of(capsys, *arguments):
 
 
 def hide_gradio(monkeypatch):
-    monkeypatch.delitem(sys.modules, "model_card.demo_page")
+    monkeypatch.delitem(sys.modules, "model_card.demo_page", raising=False)
     monkeypatch.setitem(sys.modules, "gradio", None)
 
 
@@ -460,7 +470,7 @@ def test_under_nohup_the_end_of_the_terminal_is_no_end():
 # What the page is made of
 
 
-def test_independent_labels_are_sigmoid_scores_with_their_thresholds(multi_label, recordings, tmp_path):
+def test_independent_labels_are_sigmoid_scores_with_their_thresholds(demo_page, multi_label, recordings, tmp_path):
     tags, seconds = demo_page.tag_recording(multi_label, recordings["clip"])
     waveform, _ = soundfile.read(recordings["clip"], dtype="float32")
     multi_label.model.save_pretrained(tmp_path)
@@ -487,7 +497,7 @@ def test_independent_labels_are_sigmoid_scores_with_their_thresholds(multi_label
     assert demo_page.note_html(many, multi_label, seconds).endswith(" and 515 more.")
 
 
-def test_less_than_a_half_window_more_has_no_timeline(multi_label, recordings):
+def test_less_than_a_half_window_more_has_no_timeline(demo_page, multi_label, recordings):
     tags, seconds = demo_page.tag_recording(multi_label, recordings["two windows"])
     assert tags.segments is None
     assert demo_page.note_html(tags, multi_label, seconds).startswith("Means over windows of 0.975 s. Heard: <b>")
@@ -496,7 +506,7 @@ def test_less_than_a_half_window_more_has_no_timeline(multi_label, recordings):
     assert "below is what was heard when" in demo_page.note_html(tags, multi_label, seconds)
 
 
-def test_the_picture_is_of_the_window_the_layer_and_the_head(multi_label, recordings):
+def test_the_picture_is_of_the_window_the_layer_and_the_head(demo_page, multi_label, recordings):
     waveform, _ = soundfile.read(recordings["long"], dtype="float32")
     features = multi_label.feature_extractor(
         waveform[2 * RATE : 2 * RATE + WINDOW], sampling_rate=RATE, return_tensors="pt"
@@ -509,7 +519,7 @@ def test_the_picture_is_of_the_window_the_layer_and_the_head(multi_label, record
     assert at_end.axes[0].get_title() == "0:06 to 0:07: attention rollout through all layers"
 
 
-def test_the_picture_leaves_padding_out(multi_label, tmp_path):
+def test_the_picture_leaves_padding_out(demo_page, multi_label, tmp_path):
     soundfile.write(tmp_path / "quiet.wav", noise(1)[: RATE // 2] / 1000, RATE, subtype="FLOAT")
     axes = demo_page.draw_attention(multi_label, tmp_path / "quiet.wav").axes[0]
     assert axes.get_xlim() == pytest.approx((0, 0.5), abs=0.03)
@@ -518,7 +528,7 @@ def test_the_picture_leaves_padding_out(multi_label, tmp_path):
     assert spectrogram.get_clim() == pytest.approx((np.percentile(shown, 5), shown.max()), rel=0.01)
 
 
-def test_one_request_is_computed_at_a_time(multi_label):
+def test_one_request_is_computed_at_a_time(demo_page, multi_label):
     page = demo_page.build_page(
         multi_label.model, multi_label.feature_extractor, name="x", max_megabytes=1, max_minutes=1
     )
@@ -527,7 +537,7 @@ def test_one_request_is_computed_at_a_time(multi_label):
     assert len(computing) == 5
 
 
-def test_a_timeline_holds_what_was_heard_longest_and_escapes_it():
+def test_a_timeline_holds_what_was_heard_longest_and_escapes_it(demo_page):
     count = demo_page.MOST_LANES + 2
     segments = [Segment("f", 0.0, 1.0 + index, f"label {index:02d}", 0.5) for index in range(count)]
     segments.append(Segment("f", 5.0, 60.0, "<script>", 0.9))
@@ -542,12 +552,12 @@ def test_a_timeline_holds_what_was_heard_longest_and_escapes_it():
     assert "No label reaches its threshold" in demo_page.timeline_html([], 100.0)
 
 
-def test_a_name_is_shown_as_it_is():
+def test_a_name_is_shown_as_it_is(demo_page):
     assert "<b>" not in demo_page.header_html("a <b>", "c <b>", "d <b>")
     assert demo_page.header_html("a", None, None) == "<h1>a</h1>"
 
 
-def test_a_regression_is_shown_as_numbers(tmp_path, recordings):
+def test_a_regression_is_shown_as_numbers(demo_page, tmp_path, recordings):
     folder = save_checkpoint(tmp_path, "regression")
     tagger = AudioTagger.from_pretrained(folder, "cpu")
     tags, _ = demo_page.tag_recording(tagger, recordings["long"])

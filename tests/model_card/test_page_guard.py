@@ -1,5 +1,6 @@
 """What the demo page's server lets in: requests of other pages, other names, too much; in process, with the real page."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -8,18 +9,26 @@ import pytest
 import soundfile
 from demo_runs import RATE, noise, save_checkpoint
 
+from model_card import run_demo
 from modeling_ast.audio import AudioError, AudioLimits, AudioReader
 from modeling_ast.tagging.tagger import AudioTagger
 
-gradio = pytest.importorskip("gradio")
-from fastapi import FastAPI  # noqa: E402
-from starlette.testclient import TestClient  # noqa: E402
-
-from model_card import demo_page, page_guard, run_demo  # noqa: E402
-
+pytestmark = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs Gradio")
 OWN = "http://127.0.0.1:7860"
 FOREIGN = {"origin": "https://evil.example"}
 CROSS = {"sec-fetch-site": "cross-site"}
+
+
+@pytest.fixture(scope="module")
+def demo_page():
+    """The page's module, whose Gradio takes long to import."""
+    return importlib.import_module("model_card.demo_page")
+
+
+@pytest.fixture(scope="module")
+def page_guard():
+    """What lets in, which is made of parts of Gradio."""
+    return importlib.import_module("model_card.page_guard")
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +38,10 @@ def tagger(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def served(tagger, tmp_path_factory):
+def served(demo_page, page_guard, tagger, tmp_path_factory):
     """The page as `ast-demo --allowed_host proxy.example` serves it, with room for 1 MB a file."""
+    from starlette.testclient import TestClient
+
     with pytest.MonkeyPatch.context() as patched:
         folder = tmp_path_factory.mktemp("uploads")
         patched.setenv("GRADIO_TEMP_DIR", str(folder))
@@ -87,7 +98,10 @@ def test_only_its_own_names_are_answered(served, host, status):
     assert status == 200 or "--allowed_host" in answer.text
 
 
-def test_a_space_is_reached_under_any_name(tagger):
+def test_a_space_is_reached_under_any_name(page_guard, tagger):
+    from fastapi import FastAPI
+    from starlette.testclient import TestClient
+
     app = FastAPI(middleware=[page_guard.guarded(1, 20, None, ["user-drums.hf.space"])])
     app.post("/gradio_api/call/tag")(lambda: "called")
     client = TestClient(app, base_url="http://10.1.2.3")
@@ -118,7 +132,7 @@ def test_too_much_is_refused_and_nothing_of_it_kept(served):
     assert files_in(served.folder) == before
 
 
-def test_a_full_disk_share_is_told_in_words(served, monkeypatch):
+def test_a_full_disk_share_is_told_in_words(page_guard, served, monkeypatch):
     monkeypatch.setattr(page_guard, "MOST_FILES_KEPT", 1)
     (served.folder / "earlier").write_bytes(bytes(999_000))
     answer = upload(served, bytes(10_000))
@@ -168,7 +182,7 @@ def test_an_unusual_recording_gets_words(served, tmp_path, name):
     assert 'role="alert"' in json.dumps(data[0]).replace("\\", "")
 
 
-def test_a_fault_that_nobody_foresaw_is_a_sentence_and_a_line(served, tmp_path, monkeypatch, caplog):
+def test_a_fault_that_nobody_foresaw_is_a_sentence_and_a_line(demo_page, served, tmp_path, monkeypatch, caplog):
     soundfile.write(tmp_path / "clip.wav", noise(2)[: RATE + 7], RATE)
 
     def broken(*_):
@@ -194,7 +208,7 @@ def test_limits_are_kept_while_decoding(tmp_path):
     assert AudioReader(limits=AudioLimits(3, 3 * RATE)).hear(tmp_path / "long.wav").waveform.size == noise(3).size
 
 
-def test_a_recording_is_decoded_once(tagger, tmp_path, monkeypatch):
+def test_a_recording_is_decoded_once(demo_page, tagger, tmp_path, monkeypatch):
     soundfile.write(tmp_path / "clip.wav", noise(3), RATE)
     decoded = []
     decode = AudioReader.decode

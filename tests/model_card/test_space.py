@@ -194,13 +194,25 @@ def test_a_path_in_place_of_a_hub_id_is_refused(tmp_path):
     assert not (tmp_path / "space").exists()
 
 
-# Starts the Space as Spaces do, asks its page for the labels of a clip and ends it.
+# What a fresh installation of the Space does: it starts without the secret that a private model needs, then with it.
+START = """
+import importlib.util, os, runpy, modeling_ast
+print(modeling_ast.__file__, importlib.util.find_spec("model_card"))
+token = os.environ.pop("HF_TOKEN")
+try:
+    runpy.run_path("app.py", run_name="__main__")
+except SystemExit as end:
+    print(end, "REFUSED", sep="\\n")
+os.environ["HF_TOKEN"] = token
+runpy.run_path("app.py", run_name="__main__")
+"""
+# Starts the Space, asks its page for the labels of a clip and ends it.
 VISIT = """
 import json, os, subprocess, sys
 from gradio_client import Client, handle_file
 
-folder, clip = sys.argv[1:]
-start = [sys.executable, "-S", "-u", "app.py"]
+folder, clip, code = sys.argv[1:]
+start = [sys.executable, "-S", "-u", "-c", code]
 with subprocess.Popen(start, cwd=folder, env=dict(os.environ, PYTHONPATH=os.environ["SITE"]), text=True,
                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as app:
     try:
@@ -211,7 +223,7 @@ with subprocess.Popen(start, cwd=folder, env=dict(os.environ, PYTHONPATH=os.envi
         url = lines[-1].split()[-1]
         page = Client(url, verbose=False)
         answer = page.predict(handle_file(clip), "All (rollout)", "All (mean)", api_name="/tag")
-        print(json.dumps({"url": url, "answer": answer}))
+        print(json.dumps({"said": "".join(lines), "url": url, "answer": answer}))
     finally:
         app.terminate()
 """
@@ -232,25 +244,23 @@ def test_the_space_runs_by_itself_and_answers_as_the_stock_pipeline(hub, tmp_pat
     )
     site = str(install(requirements_of(tmp_path / "space"), tmp_path / "site"))
 
-    # Nothing but the Space's own copy can be imported as `modeling_ast`, and none of the kit's other packages.
-    code = "import modeling_ast, importlib.util as util; print(modeling_ast.__file__, util.find_spec('model_card'))"
-    environment = {"PYTHONPATH": site}
-    found = subprocess.run(
-        [sys.executable, "-S", "-c", code], cwd=tmp_path / "space", env=environment, capture_output=True
-    )
-    assert found.stdout.decode().split() == [str(tmp_path / "space" / "modeling_ast" / "__init__.py"), "None"]
-
-    # Without the secret that the Space needs for a private model.
-    refused = hub.run(["-S", tmp_path / "space" / "app.py"], token=None, returncode=1, PYTHONPATH=site)
-    assert "user/drums (revision second) cannot be loaded" in refused.stderr
-    assert "Settings > Variables and secrets > New secret, with the name HF_TOKEN" in refused.stderr
-    assert "Traceback" not in refused.stderr
-
     clip = drum_rows[0]["path"]
     environment = {"SITE": site, "GRADIO_SERVER_NAME": "localhost", "no_proxy": "127.0.0.1,localhost"}
     environment |= {"SYSTEM": "spaces", "SPACE_ID": "user/drums"}
-    visit = hub.run(["-c", VISIT, tmp_path / "space", clip], token="hf_read", **environment)
+    visit = hub.run(["-c", VISIT, tmp_path / "space", clip, START], token="hf_read", **environment)
     shown = json.loads(visit.stdout.splitlines()[-1])
+
+    # Nothing but the Space's own copy can be imported as `modeling_ast`, and none of the kit's other packages.
+    found, said = shown["said"].split("\n", 1)
+    assert found.split() == [str(tmp_path / "space" / "modeling_ast" / "__init__.py"), "None"]
+
+    # Without the secret that the Space needs for a private model.
+    refused, said = said.split("REFUSED\n")
+    assert "user/drums (revision second) cannot be loaded" in refused
+    assert "Settings > Variables and secrets > New secret, with the name HF_TOKEN" in refused
+    assert "Traceback" not in refused
+    assert "cannot be loaded" not in said
+
     assert shown["url"].startswith("http://localhost:")
     (labels,) = (part for part in shown["answer"] if isinstance(part, dict) and "confidences" in part)
     expected = pipeline("audio-classification", model=str(checkpoint))(soundfile.read(clip, dtype="float32")[0])

@@ -1,7 +1,7 @@
 """Real trainings of a few seconds, whose folders the card is rendered from; run as a program it stores two of them anew.
 
-`.venv/bin/python tests/model_card/tiny_runs.py && git diff tests/model_card` after a change of what trainings record or of
-the card. What differs from machine to machine (clock, durations, versions) is pinned, and so are the two ids of the Hub,
+`PYTHONPATH=tests .venv/bin/python tests/model_card/tiny_runs.py && git diff tests/model_card` after a change of what
+trainings record or of the card. What differs from machine to machine (clock, durations, versions) is pinned, and so are the two ids of the Hub,
 which a run without a network cannot have; scores and losses are those that the run gave when it was stored.
 """
 
@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import tiny_trainings
 import torch
 import yaml
 
@@ -25,13 +26,9 @@ FIXTURES = {
     "multi_label": "drum_mixtures",
 }  # stored under the first name, titled with the second
 
-SIZES = {
-    "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-    "frequency_stride": 16, "time_stride": 16, "max_length": 96,
-}  # fmt: skip
-RECIPE = {
-    "num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 2.0e-3, "seed": 7, "disable_tqdm": True,
-    "use_cpu": True, "dataloader_num_workers": 0, "mixup_probability": 0.5, "max_time_mask": 20,
+SIZES = tiny_trainings.SIZES | {"hidden_size": 16, "max_length": 96}
+RECIPE = {name: value for name, value in tiny_trainings.FIELDS.items() if name not in SIZES} | {
+    "seed": 7, "dataloader_num_workers": 0, "mixup_probability": 0.5, "max_time_mask": 20,
 }  # fmt: skip
 LABELS = {"bell": "bell", "hat_closed": "hat_closed", "snare": "snare|rim"}
 CLIPS = {"train": 5, "valid": 3, "test": 3}  # of each label; the scored clips hold no snare

@@ -77,32 +77,16 @@ class ToneClips(ClipSet):
 class Tones(ClipDataset):
     """The waveforms of [`ToneClips`]."""
 
-    def __getitem__(self, key):
-        epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
-        if self.augmentation is None or epoch is None:
-            return self._plain(index)
-        draws = self.augmentation.draw(self.seed, epoch, index, len(self), *visit)
-        return self._augmented(index, draws, draws.partners)
-
-    def _decoded(self, index):
+    def decode(self, clip):
         time = np.arange(int(SECONDS * RATE)) / RATE
-        tone = np.sin(2 * np.pi * self.split.frequencies[index] * time) / 2
-        return Heard(tone.astype(np.float32)), self.split.label_lists()[index][0]
+        tone = np.sin(2 * np.pi * self.split.frequencies[clip] * time) / 2
+        return Heard(tone.astype(np.float32)), self.split.label_lists()[clip][0]
 
     def name(self, index):
         return self.split.name(index)
 
     def label_counts(self):
         return self.split.label_counts()
-
-    def sample(self, count, seed):
-        return self.waveforms(range(min(count or len(self), len(self))))
-
-    def first_keys(self, count):
-        return range(min(count, len(self)))
-
-    def keys_of_first_epoch(self, count, seed):
-        return [(index, (0, index)) for index in self.first_keys(count)]
 
 
 def prepare(folder, train, *flags):

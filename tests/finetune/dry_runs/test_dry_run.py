@@ -12,6 +12,7 @@ import soundfile
 import torch
 import yaml
 from matplotlib.image import imread
+from tiny_trainings import write_recipe
 from torchaudio.compliance import kaldi
 from transformers import Trainer
 
@@ -37,38 +38,26 @@ from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioReader, decode_audio
 from modeling_ast.features.kaldi import is_cut, num_samples
 
+pytestmark = pytest.mark.usefixtures("hasty_estimates")
+
 RATE = 16_000
 
-TINY = {
-    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64,
-    "frequency_stride": 16, "time_stride": 16, "max_length": 96,
-    "num_train_epochs": 2, "per_device_train_batch_size": 16, "learning_rate": 1.0e-3, "disable_tqdm": True,
-    "mixup_probability": 0.5, "max_time_mask": 24, "use_cpu": True,
-}  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def few_steps_and_a_small_picture(monkeypatch):
-    monkeypatch.setattr(cost_estimate, "ENOUGH_STEPS", 2)
-    monkeypatch.setattr(cost_estimate, "FEWEST_STEPS", 2)
-    monkeypatch.setattr(dry_run, "FEWEST_PICTURED", 2)
-    monkeypatch.setattr(cost_estimate, "ENOUGH_SECONDS", 0)
-    monkeypatch.setattr(dry_run, "CLIPS_PICTURED", 2)
+TRAINED, SCORED, BATCH = 30, 12, 8
+ALL = TRAINED + SCORED  # clips
+AUGMENTED = {"max_length": 96, "per_device_train_batch_size": BATCH, "mixup_probability": 0.5, "max_time_mask": 24}
 
 
 @pytest.fixture
 def table(tmp_path, drum_rows):
-    """A table of 59 training and 21 test clips of the drums, with all labels and three folds."""
+    """A table of 30 training and 12 test clips of the drums, with all labels and three folds."""
     training, test = ([row for row in drum_rows if row["split"] == split] for split in ("train", "test"))
-    rows = [row | {"fold": place % 3} for place, row in enumerate(training[::6] + test[::4])]
+    rows = [row | {"fold": place % 3} for place, row in enumerate(training[::12] + test[::7])]
     return write_table(tmp_path / "drums.csv", rows)
 
 
 @pytest.fixture
 def recipe(table, tmp_path):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(TINY | {"dataset_name": str(table), "output_dir": str(tmp_path / "run")}))
-    return str(path)
+    return write_recipe(tmp_path, table, **AUGMENTED)
 
 
 def write_table(path, rows):
@@ -114,17 +103,17 @@ def test_a_dry_run_tells_what_the_clips_are_like_and_writes_nothing_else(recipe,
     assert written == {"dry_run", "dry_run/dry_run.json", "dry_run/spectrograms.png"}
 
     report, rows = read_report(tmp_path), read_table(table)
-    assert report["clips"] == {"train": 59, "eval": 21}
+    assert report["clips"] == {"train": TRAINED, "eval": SCORED}
     for side, split in (("train", "train"), ("eval", "test")):
         expected = Counter(row["label"] for row in rows if row["split"] == split)
         assert {name: counts[side] for name, counts in report["labels"].items() if counts[side]} == expected
     lengths = [soundfile.info(row["path"]).duration for row in rows]
     assert report["lengths"]["total_seconds"] == pytest.approx(sum(lengths))
     assert report["lengths"]["median"] == pytest.approx(np.median(lengths))
-    assert report["recordings"]["sampling_rates"] == {"16000": 80}
+    assert report["recordings"]["sampling_rates"] == {"16000": ALL}
     assert report["band"]["share"] == 0
     assert report["refused"] == []
-    assert report["looked_at"] == {"clips": 80, "of": 80, "seed": 42, "out_of_time": False}
+    assert report["looked_at"] == {"clips": ALL, "of": ALL, "seed": 42, "out_of_time": False}
     assert imread(tmp_path / "run" / "dry_run" / "spectrograms.png").shape[0] > 200
 
     output = capsys.readouterr().out
@@ -185,14 +174,14 @@ def test_everything_that_would_be_refused_is_told_at_once(recipe, table, tmp_pat
     report, output = read_report(tmp_path), capsys.readouterr().out
     occupied, unreadable, shared = report["refused"]
     assert "holds a README.md that is not from a run of this kit" in occupied
-    assert "2 of 83 clips looked at cannot be used" in unreadable
+    assert f"2 of {ALL + 3} clips looked at cannot be used" in unreadable
     assert "--skip_bad_audio" in unreadable
     assert "1 clip(s) are in the training and in the scored split" in shared
     reasons = {clip["clip"]: clip["reason"] for clip in report["bad_clips"]}
     assert "broken.wav holds text, not audio" in reasons[str(tmp_path / "broken.wav")]
     assert "lasts 6 ms" in reasons[str(tmp_path / "short.wav")]
-    assert sum(report["recordings"]["sampling_rates"].values()) == 81
-    assert "2 of 83 clips looked at cannot be used" in output
+    assert sum(report["recordings"]["sampling_rates"].values()) == ALL + 1
+    assert f"2 of {ALL + 3} clips looked at cannot be used" in output
     assert "A training with these flags would not go through" in output
     assert report["cost"]["measured_steps"] >= 2
 
@@ -235,7 +224,7 @@ def test_folds_are_counted_and_the_first_is_measured(recipe, tmp_path, capsys):
     assert main([recipe, "--dry_run", *flags]) == 0
     report = read_report(tmp_path)
     assert report["folds"] == ["0", "1", "2"]
-    assert report["clips"] == {"train": 53, "eval": 27}
+    assert report["clips"] == {"train": 28, "eval": 14}
     assert report["cost"]["evaluation_passes"] == 3
     assert "3 such runs" in capsys.readouterr().out
 
@@ -291,7 +280,7 @@ def test_bad_clips_that_were_not_looked_at_are_left_out_as_in_the_training(
     (tmp_path / "broken.wav").write_bytes(b"no audio")
     rows = [*read_table(table), *2 * [{"path": "broken.wav", "label": "tom", "split": "train"}]]
     write_table(table, rows)
-    looked_at = [("train", row) for row in range(60 if found_early else 59)]
+    looked_at = [("train", row) for row in range(TRAINED + found_early)]
     monkeypatch.setattr(audio_clips, "drawn_places", lambda *_: [*looked_at, ("eval", 0)])
     if found_early:
         monkeypatch.setattr(split_checks, "CLIPS_CHECKED", 1)  # which would miss the other one
@@ -299,8 +288,8 @@ def test_bad_clips_that_were_not_looked_at_are_left_out_as_in_the_training(
     assert main([recipe, "--dry_run", "--skip_bad_audio"]) == 0
     report = read_report(tmp_path)
     assert (len(report["bad_clips"]), report["refused"]) == (int(found_early), [])
-    assert report["cost"]["steps_per_epoch"] == 59 / 16
-    assert len(set(seen)) == 82 - int(found_early)
+    assert report["cost"]["steps_per_epoch"] == TRAINED / BATCH
+    assert len(set(seen)) == ALL + 2 - int(found_early)
 
 
 def test_multi_label_clips_with_a_validation_split(table, tmp_path):
@@ -308,43 +297,42 @@ def test_multi_label_clips_with_a_validation_split(table, tmp_path):
     for place, row in enumerate(rows):
         row["label"] += ";loud" if place % 2 else ""
     write_table(table, rows)
-    fields = TINY | {"dataset_name": str(table), "output_dir": str(tmp_path / "run"), "label_separator": ";"}
+    fields = AUGMENTED | {"label_separator": ";", "early_stopping_patience": 1}
     fields |= {"validation_fraction": 0.2, "load_best_model_at_end": True, "eval_strategy": "epoch"}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields | {"early_stopping_patience": 1}))
-    assert main([str(tmp_path / "recipe.yaml"), "--dry_run"]) == 0
+    assert main([write_recipe(tmp_path, table, **fields), "--dry_run"]) == 0
     report = read_report(tmp_path)
     assert set(report["clips"]) == {"train", "eval", "validation"}
-    assert sum(report["labels"]["loud"].values()) == 40
+    assert sum(report["labels"]["loud"].values()) == ALL // 2
 
 
 def test_of_many_clips_a_sample_is_drawn_by_the_seed(recipe, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(dry_run, "CLIPS_LOOKED_AT", 30)
+    monkeypatch.setattr(dry_run, "CLIPS_LOOKED_AT", 16)
     assert main([recipe, "--dry_run", "--seed", "2"]) == 0
     report = read_report(tmp_path)
-    assert report["looked_at"] == {"clips": 30, "of": 80, "seed": 2, "out_of_time": False}
-    assert sum(count for *_, count in report["lengths"]["histogram"]) == 30
-    assert "30 of 80 clips, drawn with seed 2" in capsys.readouterr().out
-    splits = {"train": range(59), "eval": range(21)}
-    drawn = drawn_places(splits, 30, 2)
-    assert drawn == drawn_places(splits, 30, 2) != drawn_places(splits, 30, 1)
-    assert len(set(drawn)) == 30
+    assert report["looked_at"] == {"clips": 16, "of": ALL, "seed": 2, "out_of_time": False}
+    assert sum(count for *_, count in report["lengths"]["histogram"]) == 16
+    assert f"16 of {ALL} clips, drawn with seed 2" in capsys.readouterr().out
+    splits = {"train": range(TRAINED), "eval": range(SCORED)}
+    drawn = drawn_places(splits, 16, 2)
+    assert drawn == drawn_places(splits, 16, 2) != drawn_places(splits, 16, 1)
+    assert len(set(drawn)) == 16
     assert {side for side, _ in drawn} == {"train", "eval"}
 
 
 def test_of_a_stream_the_first_clips_are_looked_at(recipe, table, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(dry_run, "CLIPS_LOOKED_AT", 30)
+    monkeypatch.setattr(dry_run, "CLIPS_LOOKED_AT", 16)
     (tmp_path / "broken.wav").write_bytes(b"no audio")
     write_table(table, [{"path": "broken.wav", "label": "tom", "split": "train"}, *read_table(table)])
     assert main([recipe, "--dry_run", "--streaming"]) == 0
     report = read_report(tmp_path)
-    assert report["looked_at"] == {"clips": 30, "of": 81, "seed": None, "out_of_time": False}
-    assert report["clips"] == {"train": 60, "eval": 21}
-    assert sum(counts["train"] for counts in report["labels"].values()) == 60
+    assert report["looked_at"] == {"clips": 16, "of": ALL + 1, "seed": None, "out_of_time": False}
+    assert report["clips"] == {"train": TRAINED + 1, "eval": SCORED}
+    assert sum(counts["train"] for counts in report["labels"].values()) == TRAINED + 1
     lengths = [soundfile.info(row["path"]).duration for row in read_table(table)[1:]]
-    assert report["lengths"]["total_seconds"] == pytest.approx(sum(lengths[:14]) + sum(lengths[59:74]))
-    assert "1 of 30 clips looked at cannot be used" in report["refused"][0]
-    assert report["cost"]["steps_per_epoch"] == 59 / 16
-    assert "30 of 81 clips, the first of each split" in capsys.readouterr().out
+    assert report["lengths"]["total_seconds"] == pytest.approx(sum(lengths[:7]) + sum(lengths[TRAINED : TRAINED + 8]))
+    assert "1 of 16 clips looked at cannot be used" in report["refused"][0]
+    assert report["cost"]["steps_per_epoch"] == TRAINED / BATCH
+    assert f"16 of {ALL + 1} clips, the first of each split" in capsys.readouterr().out
 
 
 def test_finished_features_are_measured_without_audio(table, tmp_path):
@@ -356,14 +344,13 @@ def test_finished_features_are_measured_without_audio(table, tmp_path):
         np.save(tmp_path / f"{place}.npy", features[0, : frames[0]].numpy())
         row["path"] = f"{place}.npy"
     write_table(table, rows)
-    fields = TINY | {"dataset_name": str(table), "output_dir": str(tmp_path / "run"), "mixup_probability": 0.0}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(fields | {"features_column_name": "path"}))
-    assert main([str(tmp_path / "recipe.yaml"), "--dry_run"]) == 0
+    fields = AUGMENTED | {"mixup_probability": 0.0, "features_column_name": "path"}
+    assert main([write_recipe(tmp_path, table, **fields), "--dry_run"]) == 0
     report = read_report(tmp_path)
     assert report["looked_at"]["clips"] == 0
     assert "lengths" not in report
-    assert report["labels"]["tom"] == {"train": 10, "eval": 4}
-    assert report["cost"]["steps_per_epoch"] == 59 / 16
+    assert report["labels"]["tom"] == {"train": 5, "eval": 2}
+    assert report["cost"]["steps_per_epoch"] == TRAINED / BATCH
 
 
 def test_too_little_memory_is_told_with_what_to_type(recipe, tmp_path, monkeypatch):
@@ -372,7 +359,7 @@ def test_too_little_memory_is_told_with_what_to_type(recipe, tmp_path, monkeypat
 
     monkeypatch.setattr(Trainer, "training_step", exhaust)
     assert main([recipe, "--dry_run"]) == 0
-    assert "--per_device_train_batch_size 8" in read_report(tmp_path)["refused"][0]
+    assert f"--per_device_train_batch_size {BATCH // 2}" in read_report(tmp_path)["refused"][0]
 
 
 def test_it_measures_one_process_only(recipe, monkeypatch, capsys):
@@ -384,7 +371,7 @@ def test_it_measures_one_process_only(recipe, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--eval_strategy", "epoch", "--validation_fraction", "0.2", "--average_epochs", "1", "2"],
+        ["--eval_strategy", "epoch", "--validation_fraction", "0.3", "--average_epochs", "1", "2"],
         ["--eval_strategy", "steps", "--eval_steps", "3", "--padding", "longest"],
         ["--ensemble_epochs", "1", "2", "--gradient_accumulation_steps", "2"],
     ],
@@ -414,7 +401,7 @@ def test_steps_and_evaluations_are_those_of_the_real_run(recipe, tmp_path, monke
     assert main([recipe, *flags]) == 0
     assert sorted(counted) == sorted(scored)
     assert steps_expected.whole == steps[-1] + 1
-    assert steps_expected.total == pytest.approx(2 * run_clips / (16 * accumulated))
+    assert steps_expected.total == pytest.approx(2 * run_clips / (BATCH * accumulated))
 
 
 def test_steps_after_the_warm_up_are_timed_until_there_are_enough(monkeypatch):
@@ -459,12 +446,14 @@ def test_each_stage_looks_at_as_much_as_there_is_time_for_and_says_so(
     seen = decoded_in_preparing(monkeypatch)
     assert main([recipe, "--dry_run", "--skip_bad_audio", "--streaming", str(streaming)]) == 0
     seed = None if streaming else 42
-    assert read_report(tmp_path)["looked_at"] == {"clips": 1, "of": 80, "seed": seed, "out_of_time": True}
+    assert read_report(tmp_path)["looked_at"] == {"clips": 1, "of": ALL, "seed": seed, "out_of_time": True}
     told = " ".join(capsys.readouterr().out.split())
     which, shuffled = (
-        ("the first of each split", "the first 3 of 59 shuffled") if streaming else ("drawn with seed 42", "3 of 59")
+        ("the first of each split", f"the first 3 of {TRAINED} shuffled")
+        if streaming
+        else ("drawn with seed 42", f"3 of {TRAINED}")
     )
-    assert f"Looked at 1 of 80 clips, {which}, as many as there was time for: all of them can" in told
+    assert f"Looked at 1 of {ALL} clips, {which}, as many as there was time for: all of them can" in told
     assert f"measured on {shuffled} training clips" in told
     assert seen == []
 
@@ -474,13 +463,13 @@ def test_a_clip_that_cannot_be_used_is_stood_in_for_where_there_is_no_time_to_fi
 ):
     (tmp_path / "broken.wav").write_bytes(b"no audio")
     write_table(table, [*read_table(table), *2 * [{"path": "broken.wav", "label": "tom", "split": "train"}]])
-    monkeypatch.setattr(audio_clips, "drawn_places", lambda *_: [("train", 0), ("train", 60), ("eval", 0)])
+    monkeypatch.setattr(audio_clips, "drawn_places", lambda *_: [("train", 0), ("train", TRAINED + 1), ("eval", 0)])
     monkeypatch.setattr(dry_run, "seconds_to_read", lambda *_: 1.0)
     seen = decoded_in_preparing(monkeypatch)
     assert main([recipe, "--dry_run", "--skip_bad_audio", "--normalization_clips", "0"]) == 0
     report = read_report(tmp_path)
     assert (report["refused"], len(report["bad_clips"]), seen) == ([], 1, [])
-    assert report["cost"]["steps_per_epoch"] == 60 / 16
+    assert report["cost"]["steps_per_epoch"] == (TRAINED + 1) / BATCH
 
 
 def test_steps_that_would_take_too_long_are_extrapolated_from_passes(recipe, tmp_path, monkeypatch, capsys):
@@ -500,8 +489,8 @@ def test_steps_that_would_take_too_long_are_extrapolated_from_passes(recipe, tmp
     cost = report["cost"]
     assert cost["measured_steps"] == 0
     assert cost["timed_passes"][0][:2] == [1, 96]
-    assert "estimated: steps of 16 clips of 96 frames take longer than a dry run may" in told
-    whole = cost["seconds_per_step"]["mean"] * 100 * 59 / 16 + cost["evaluation_seconds"]
+    assert f"estimated: steps of {BATCH} clips of 96 frames take longer than a dry run may" in told
+    whole = cost["seconds_per_step"]["mean"] * 100 * TRAINED / BATCH + cost["evaluation_seconds"]
     assert cost["run_seconds"]["expected"] == pytest.approx(whole)
     rounding = 1 + 1e-9
     assert cost["run_seconds"]["fast"] <= whole * rounding

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-import yaml
 from failing_trainings import SETTINGS, write_clips
 from safetensors.torch import load_file
+from tiny_trainings import write_recipe
 
 from finetune.run_finetune import main
 
@@ -19,9 +19,7 @@ def no_pictures(monkeypatch):
 @pytest.fixture
 def recipe(tmp_path) -> str:
     write_clips(tmp_path)
-    folders = {"dataset_name": str(tmp_path / "clips"), "output_dir": str(tmp_path / "run")}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(SETTINGS | folders))
-    return str(tmp_path / "recipe.yaml")
+    return write_recipe(tmp_path, tmp_path / "clips", **SETTINGS)
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +27,5 @@ def undisturbed(tmp_path_factory) -> dict[str, torch.Tensor]:
     """The weights of a training that nothing happens to."""
     folder = tmp_path_factory.mktemp("undisturbed")
     write_clips(folder)
-    folders = {"dataset_name": str(folder / "clips"), "output_dir": str(folder / "run")}
-    (folder / "recipe.yaml").write_text(yaml.safe_dump(SETTINGS | folders))
-    assert main([str(folder / "recipe.yaml")]) == 0
+    assert main([write_recipe(folder, folder / "clips", **SETTINGS)]) == 0
     return load_file(folder / "run" / "model.safetensors")

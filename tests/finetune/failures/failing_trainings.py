@@ -7,6 +7,7 @@ import numpy as np
 import soundfile
 import torch
 from safetensors.torch import load_file
+from tiny_trainings import FIELDS
 
 from finetune.arguments.command_line import parse_arguments
 from finetune.run_finetune import main
@@ -17,12 +18,10 @@ from modeling_ast import ASTForAudioClassification
 CLIPS, SAMPLES, BATCH = 24, 8000, 4
 TRAINED = 2 * CLIPS  # clips of the two classes; as many in a split of their own would be scored
 STEPS_PER_EPOCH = TRAINED // BATCH
-SETTINGS = {
-    "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-    "frequency_stride": 16, "time_stride": 16, "max_length": 64, "hidden_dropout_prob": 0.1,
-    "mixup_probability": 0.3, "max_time_mask": 12, "noise_strength": 0.1, "normalization": [-6.5, 4.5],
-    "num_train_epochs": 2, "per_device_train_batch_size": BATCH, "learning_rate": 1.0e-3, "disable_tqdm": True,
-    "use_cpu": True, "save_strategy": "steps", "save_steps": 5,
+SETTINGS = FIELDS | {
+    "hidden_size": 16, "max_length": 64, "hidden_dropout_prob": 0.1, "mixup_probability": 0.3, "max_time_mask": 12,
+    "noise_strength": 0.1, "normalization": [-6.5, 4.5], "per_device_train_batch_size": BATCH, "learning_rate": 1.0e-3,
+    "save_strategy": "steps", "save_steps": 5,
 }  # fmt: skip
 
 

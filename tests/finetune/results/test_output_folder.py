@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
+from tiny_trainings import write_recipe
 
 from finetune import InputError
 from finetune.arguments.command_line import parse_arguments
@@ -31,10 +31,8 @@ from modeling_ast.system.run_lock import LOCK_NAME, LockedError, hold_lock
 
 EPOCHS = 2
 SETTINGS = {
-    "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-    "frequency_stride": 16, "time_stride": 16, "max_length": 64, "normalization": [-6.5, 4.5],
-    "num_train_epochs": EPOCHS, "per_device_train_batch_size": 4, "learning_rate": 1.0e-3, "disable_tqdm": True,
-    "use_cpu": True, "save_strategy": "no",
+    "max_length": 64, "normalization": [-6.5, 4.5], "num_train_epochs": EPOCHS, "per_device_train_batch_size": 4,
+    "save_strategy": "no",
 }  # fmt: skip
 RESULT = {
     "config.json", "model.safetensors", "preprocessor_config.json", "recipe.yaml", "run_summary.json", "README.md",
@@ -69,9 +67,7 @@ def no_pictures(monkeypatch):
 
 @pytest.fixture
 def recipe(clips, tmp_path) -> str:
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(SETTINGS | {"dataset_name": str(clips), "output_dir": str(tmp_path / "run")}))
-    return str(path)
+    return write_recipe(tmp_path, clips, **SETTINGS)
 
 
 def stopped(recipe: str, capsys, *flags: str, code: int = 1) -> str:
@@ -233,10 +229,7 @@ SAVED = ["--save_strategy", "epoch", "--save_total_limit", "9"]
 def saved(clips, tmp_path_factory) -> Path:
     """The checkpoints of a training, `checkpoint-2` and `checkpoint-4`."""
     folder = tmp_path_factory.mktemp("saved")
-    (folder / "recipe.yaml").write_text(
-        yaml.safe_dump(SETTINGS | {"dataset_name": str(clips), "output_dir": str(folder / "run")})
-    )
-    command = [str(folder / "recipe.yaml"), *SAVED]
+    command = [write_recipe(folder, clips, **SETTINGS), *SAVED]
     prepare_run(command, parse_arguments(command)).trainer.train()
     return folder / "run"
 
@@ -420,7 +413,7 @@ def test_memory_that_is_full_before_the_training_is_told_with_what_to_type(recip
     message = stopped(recipe, capsys, code=1)
     assert "The memory of this machine was full before a training began" in message
     assert str(error) in message
-    assert "Given were --hidden_size 16 --num_hidden_layers 1" in message
+    assert "Given were --hidden_size 32 --num_hidden_layers 1" in message
     assert "Train a smaller model, with a lower --num_hidden_layers or --hidden_size" in message
     assert "pass a lower --max_length" in message
 

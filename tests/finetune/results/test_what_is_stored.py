@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tiny_trainings import flags, summary_in, write_tones
+from tiny_trainings import SIZES, flags, summary_in, write_tones
 
 from finetune.arguments.groups import DataArguments
 from finetune.run_finetune import main
@@ -23,10 +23,6 @@ from modeling_ast.audio import AudioError, read_audio
 from modeling_ast.audio.errors import first_line
 
 PLACE, NAME, CONTENT = "Qqplace", "Qqname", "Qqcontent"
-SIZES = {
-    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-    "frequency_stride": 16, "time_stride": 16, "max_length": 48,
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

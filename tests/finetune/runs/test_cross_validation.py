@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 import yaml
 from safetensors.torch import load_file
+from tiny_trainings import write_recipe
 
 from finetune.run_finetune import main
 from finetune.runs.cross_validation import markdown_table, summarize_folds
 from finetune.training.trainer import ASTTrainer
 
-TINY = {
-    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-    "frequency_stride": 16, "time_stride": 16, "max_length": 96,
-    "num_train_epochs": 3, "per_device_train_batch_size": 16, "learning_rate": 2.0e-3, "disable_tqdm": True,
-    "use_cpu": True, "fold_column_name": "kit", "eval_strategy": "epoch", "mixup_probability": 0.5,
+IN_FOLDS = {
+    "num_train_epochs": 3, "per_device_train_batch_size": 16, "fold_column_name": "kit", "eval_strategy": "epoch",
+    "mixup_probability": 0.5,
 }  # fmt: skip
 KITS = ("BJA_Pacific", "SonicPi", "avl_Black_Pearl")
 LABELS = ("hat_closed", "kick", "snare")
@@ -38,9 +37,7 @@ def table(tmp_path_factory, drum_rows):
 
 @pytest.fixture
 def recipe(table, tmp_path):
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(TINY | {"dataset_name": str(table), "output_dir": str(tmp_path / "folds")}))
-    return str(path)
+    return write_recipe(tmp_path, table, output_dir=str(tmp_path / "folds"), **IN_FOLDS)
 
 
 def results_in(folder) -> dict:

@@ -9,12 +9,15 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import forked_python
 import numpy as np
 import psutil
 import pytest
@@ -65,6 +68,24 @@ def launch_two(module: str, *arguments: str, spread: Sequence[str] = REPLICATED,
     return run.stdout
 
 
+def run_two(*arguments: str) -> str:
+    """Run `ast-finetune` as two processes of one training, as the launcher does but for its imports; returns what they printed."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    together = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+    def run(rank: str):
+        environment = os.environ | together | {"RANK": rank, "LOCAL_RANK": rank}
+        return forked_python.run(["-m", "finetune.run_finetune", *arguments], environment, timeout=PATIENCE)
+
+    with ThreadPoolExecutor(2) as threads:
+        runs = list(threads.map(run, "01"))
+    printed = "".join(run.stdout + run.stderr for run in runs)
+    assert [run.returncode for run in runs] == [0, 0], printed
+    return printed
+
+
 def write_recipe(folder: Path, **settings) -> str:
     path = folder.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(SETTINGS | settings | {"output_dir": str(folder)}))
@@ -90,7 +111,7 @@ def test_two_processes_take_the_steps_of_one_and_score_every_clip_once(tmp_path,
     common = settings | {"max_grad_norm": 1.0, "class_weights": "balanced"}  # of batches of 16 and twice 8
     one = write_recipe(tmp_path / "one", per_device_train_batch_size=16, per_device_eval_batch_size=16, **common)
     assert run_finetune.main([one]) == 0
-    printed = launch_two("finetune.run_finetune", write_recipe(tmp_path / "two", **common))
+    printed = run_two(write_recipe(tmp_path / "two", **common))
     assert "find_unused_parameters" not in printed, "DDP looked for unused parameters in every step"
     losses = [np.array(losses_in(tmp_path / name)) for name in ("one", "two")]
     assert losses[0].shape == losses[1].shape == (steps,)

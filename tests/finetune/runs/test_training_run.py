@@ -9,6 +9,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from sklearn.metrics import average_precision_score, f1_score
+from tiny_trainings import summary_in, write_recipe
 from transformers import AutoConfig
 from transformers.models.audio_spectrogram_transformer import modeling_audio_spectrogram_transformer as stock
 
@@ -22,11 +23,7 @@ from finetune.training.trainer import ASTTrainer
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.scores import label_thresholds
 
-TINY = {
-    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-    "frequency_stride": 16, "time_stride": 16, "max_length": 96,
-    "num_train_epochs": 4, "per_device_train_batch_size": 16, "learning_rate": 2.0e-3, "disable_tqdm": True, "use_cpu": True,
-}  # fmt: skip
+BATCH = {"per_device_train_batch_size": 16}
 MIDS = {"hat_closed": "/m/1", "kick": "/m/0", "snare": "/m/2", "whistle": "/m/3"}  # of the last there is no clip
 
 
@@ -62,9 +59,7 @@ def multi_label(layout, tmp_path):
         "eval_file": "eval.json",
         "label_csv": "labels.csv",
     }
-    recipe = TINY | {name: str(layout / file) for name, file in files.items()} | {"output_dir": str(tmp_path / "run")}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    return str(tmp_path / "recipe.yaml")
+    return write_recipe(tmp_path, None, **BATCH, **{name: str(layout / file) for name, file in files.items()})
 
 
 @pytest.fixture
@@ -74,17 +69,7 @@ def exclusive(tmp_path, drum_rows):
     for row in rows[::4]:
         (tmp_path / "clips" / row["label"]).mkdir(parents=True, exist_ok=True)
         shutil.copy(row["path"], tmp_path / "clips" / row["label"])
-    recipe = TINY | {
-        "dataset_name": str(tmp_path / "clips"),
-        "output_dir": str(tmp_path / "run"),
-        "validation_fraction": 0.2,
-    }
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    return str(tmp_path / "recipe.yaml")
-
-
-def summary_in(folder) -> dict:
-    return json.loads((folder / "run_summary.json").read_text())
+    return write_recipe(tmp_path, tmp_path / "clips", validation_fraction=0.2, **BATCH)
 
 
 def test_clips_with_several_labels_from_the_originals_layout(multi_label, tmp_path, capsys):
@@ -139,7 +124,10 @@ def test_thresholds_are_chosen_on_the_validation_clips_and_saved_for_tagging(mul
 
 
 def test_averaged_epochs_are_what_is_saved_and_scored(multi_label, tmp_path):
-    assert main([multi_label, "--average_epochs", "2", "4", "--ensemble_epochs", "3", "4"]) == 0
+    assert (
+        main([multi_label, "--num_train_epochs", "4", "--average_epochs", "2", "4", "--ensemble_epochs", "3", "4"])
+        == 0
+    )
     folder = tmp_path / "run"
     evaluation = summary_in(folder)["evaluation"]
     epochs = [load_file(folder / "epochs" / f"epoch-{number}" / "model.safetensors") for number in (2, 3, 4)]
@@ -176,7 +164,7 @@ def test_an_ensemble_of_epochs_leaves_the_last_epochs_weights(multi_label, tmp_p
 
 
 def test_epochs_kept_for_their_average_alone_are_removed(multi_label, tmp_path):
-    assert main([multi_label, "--average_epochs", "1", "2", "--num_train_epochs", "2"]) == 0
+    assert main([multi_label, "--average_epochs", "1", "2"]) == 0
     assert not (tmp_path / "run" / "epochs").exists()
 
 
@@ -195,7 +183,10 @@ def test_the_best_epoch_is_chosen_on_the_validation_clips_and_training_stops_ear
 
 
 def test_one_label_a_clip_is_trained_with_binary_cross_entropy_if_that_is_asked_for(exclusive, tmp_path):
-    assert main([exclusive, "--loss", "binary_cross_entropy", "--mixup_probability", "0.5"]) == 0
+    assert (
+        main([exclusive, "--loss", "binary_cross_entropy", "--mixup_probability", "0.5", "--num_train_epochs", "1"])
+        == 0
+    )
     evaluation = summary_in(tmp_path / "run")["evaluation"]
     assert ASTConfig.from_pretrained(tmp_path / "run").problem_type == "multi_label_classification"
     matrix = np.array(evaluation["confusion_matrix"])
@@ -251,7 +242,8 @@ def test_what_accuracy_and_thresholds_leave_out_is_said(layout, multi_label, tmp
 
 
 def test_the_loss_of_an_evaluation_is_that_of_the_labels_themselves(exclusive, tmp_path):
-    assert main([exclusive, "--label_smoothing_factor", "0.5", "--per_device_eval_batch_size", "3"]) == 0
+    flags = ["--label_smoothing_factor", "0.5", "--per_device_eval_batch_size", "3", "--num_train_epochs", "1"]
+    assert main([exclusive, *flags]) == 0
     folder = tmp_path / "run"
     run = prepare_run([exclusive], parse_arguments([exclusive, "--output_dir", str(tmp_path / "x")]))
     extractor = ASTFeatureExtractor.from_pretrained(folder)
@@ -307,7 +299,7 @@ def test_labels_that_are_vectors_are_not_smoothed(exclusive, capsys):
 
 
 def test_averaged_weights_are_scored_with_both_ways_of_padding(multi_label, tmp_path):
-    assert main([multi_label, "--padding", "longest", "--average_epochs", "1", "2", "--num_train_epochs", "2"]) == 0
+    assert main([multi_label, "--padding", "longest", "--average_epochs", "1", "2"]) == 0
     evaluation = summary_in(tmp_path / "run")["evaluation"]
     extractor = ASTFeatureExtractor.from_pretrained(tmp_path / "run")
     assert extractor.padding == "max_length"

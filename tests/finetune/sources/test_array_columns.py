@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from tiny_trainings import FIELDS
 
 from finetune.arguments.groups import DataArguments
 from finetune.clip_sets.streaming import load_streams
@@ -19,11 +20,7 @@ from finetune.sources.clips import clips_of_dataset, load_clips
 from finetune.sources.data_errors import DataError
 from modeling_ast.audio import AudioReader
 
-TINY = {
-    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-    "frequency_stride": 16, "time_stride": 16, "max_length": 32, "num_train_epochs": 1, "save_strategy": "no",
-    "per_device_train_batch_size": 8, "learning_rate": 1.0e-3, "disable_tqdm": True, "use_cpu": True,
-}  # fmt: skip
+TINY = FIELDS | {"max_length": 32, "num_train_epochs": 1, "save_strategy": "no"}
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import soundfile
 import yaml
+from tiny_trainings import FIELDS
 
 import finetune
 from finetune import fine_tuning
@@ -32,11 +33,7 @@ from finetune.sources.splits import load_folds, load_splits
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioReader
 
-TINY = {
-    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-    "frequency_stride": 16, "time_stride": 16, "max_length": 32, "num_train_epochs": 1, "save_strategy": "no",
-    "per_device_train_batch_size": 8, "learning_rate": 1.0e-3, "disable_tqdm": True, "use_cpu": True,
-}  # fmt: skip
+TINY = FIELDS | {"max_length": 32, "num_train_epochs": 1, "save_strategy": "no"}
 RECORDINGS, PIECES = 8, 3
 
 

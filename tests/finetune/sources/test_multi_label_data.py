@@ -21,7 +21,8 @@ from finetune.clip_sets.clip_datasets import clip_sets
 from finetune.clip_sets.collator import ASTDataCollator
 from finetune.clip_sets.waveforms import ASTDataset
 from finetune.sources.data_errors import DataError
-from finetune.sources.labels import is_multi_label, label_lists, label_names, parse_labels, read_label_csv
+from finetune.sources.label_csv import read_label_csv
+from finetune.sources.labels import is_multi_label, label_lists, label_names, parse_labels
 from finetune.sources.splits import load_folds, load_splits
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioReader

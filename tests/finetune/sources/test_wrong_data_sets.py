@@ -14,14 +14,11 @@ import soundfile
 import soxr
 import torch
 from safetensors.torch import load_file
+from tiny_trainings import FIELDS
 
 from finetune import run_finetune
 
-TINY = {
-    "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
-    "frequency_stride": 16, "time_stride": 16, "max_length": 32, "num_train_epochs": 1, "save_strategy": "no",
-    "per_device_train_batch_size": 4, "learning_rate": 1.0e-3, "disable_tqdm": True, "use_cpu": True,
-}  # fmt: skip
+TINY = FIELDS | {"max_length": 32, "num_train_epochs": 1, "save_strategy": "no", "per_device_train_batch_size": 4}
 RATE, CLIPS = 16_000, 6
 
 

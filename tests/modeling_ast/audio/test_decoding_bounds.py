@@ -11,6 +11,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import soundfile
+from encoded_audio import kinds
 
 from modeling_ast.audio import (
     CUT_OFF,
@@ -42,10 +43,6 @@ from tests.attack.damaged_audio import (
 RATE = 16_000
 NOISE = np.random.default_rng(0).uniform(-0.3, 0.3, 4 * RATE).astype(np.float32)
 SUFFIXES = (".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff", ".au", ".caf", ".w64")
-
-
-def kinds(decoded):
-    return [note.kind for note in decoded.notes]
 
 
 def pages(content):

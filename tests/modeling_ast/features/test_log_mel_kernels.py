@@ -1,13 +1,12 @@
 """The compiled loops: their logarithms, their threads, forked processes, and a machine without Numba."""
 
 import builtins
-import subprocess
-import sys
 import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
+import forked_python
 import numpy as np
 import pytest
 import soundfile
@@ -16,6 +15,13 @@ import torch
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.features import kaldi, log_mel, log_mel_kernels
 from modeling_ast.features.kaldi import mel_filter_bank
+
+
+def run_apart(code: str, *arguments: str):
+    """Run code in a process of its own, in which torch is imported and Numba is not."""
+    child = forked_python.run(["-c", "import sys\nassert 'numba' not in sys.modules\n" + code, *arguments])
+    assert child.returncode == 0, child.stderr
+    return child
 
 
 def test_features_computed_in_several_threads_at_once_are_those_computed_alone(drum_clips):
@@ -71,8 +77,7 @@ print(threads(0), in_worker(threads))
 def test_features_in_a_forked_worker_are_those_of_the_process(drum_rows):
     # In a process of its own: MKL's allocator may hang in a fork made while other threads that used it are ending,
     # as those of the test above are.
-    command = [sys.executable, "-c", IN_A_FORKED_WORKER, drum_rows[0]["path"]]
-    child = subprocess.run(command, capture_output=True, text=True, check=True)
+    child = run_apart(IN_A_FORKED_WORKER, drum_rows[0]["path"])
     assert child.stdout == f"True {[True] * 5}\n2 2\n"
 
 
@@ -103,7 +108,7 @@ print(*features[1][-1])
 print("modeling_ast.features.log_mel_kernels" in sys.modules)
 """
     path = drum_rows[0]["path"]
-    child = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    child = run_apart(code, path)
     features, has_kernels = child.stdout.splitlines()
     (expected,) = ASTFeatureExtractor(max_length=32)(soundfile.read(path, dtype="float32")[0], sampling_rate=16_000)[
         "input_values"
@@ -134,8 +139,7 @@ from modeling_ast.features import log_mel_kernels as kernels
 for loop in (kernels._cut_frames, kernels._write_features):
     print(sum(loop.stats.cache_hits.values()), sum(loop.stats.cache_misses.values()), loop.targetoptions["nogil"])
 """
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert printed == "1 0 True\n" * 2
+    assert run_apart(code).stdout == "1 0 True\n" * 2
 
 
 def test_logarithms_are_those_of_numpy_to_the_last_digits():
@@ -264,5 +268,4 @@ def late():
 
 threading.Thread(target=late).start()
 """
-    command = [sys.executable, "-c", code, drum_rows[0]["path"]]
-    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "True\n"
+    assert run_apart(code, drum_rows[0]["path"]).stdout == "True\n"

@@ -262,3 +262,10 @@ def test_one_compiled_graph_serves_any_part_of_clips_of_any_length(make_model, g
 def test_patches_that_do_not_fit_are_refused_in_words(make_model, change, message):
     with pytest.raises(ValueError, match=message):
         run(make_model(), make_inputs(), **change)
+
+
+def test_numbers_that_are_no_tensor_are_refused_in_words(make_model):
+    with pytest.raises(
+        TypeError, match=r"patches_kept is a list, expected a torch.Tensor. Pass torch.as_tensor of it"
+    ):
+        run(make_model(), make_inputs(), patches_kept=draw_kept().tolist())
