@@ -7,7 +7,7 @@ saved, which ran. A value that switches something off is obeyed anyway. Fields t
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import SimpleNamespace
 
@@ -171,7 +171,9 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
         ),
         _with("warmup_steps", "--warmup_steps 1000", "is a stair of the warm-up"),
     ),
-    **dict.fromkeys(("layer_decay", "frozen_layers", "lora_rank"), (_LAYERS,)),
+    # 1 is no decay, and asks for nothing.
+    "layer_decay": (replace(_LAYERS, counts=lambda run: run.layer_decay == 1 or _stays_a_layer(run)),),
+    **dict.fromkeys(("frozen_layers", "lora_rank"), (_LAYERS,)),
     **dict.fromkeys(("lora_alpha", "lora_dropout", "lora_target_modules"), (_ADAPTERS,)),
     # TrainingArguments
     "num_train_epochs": (
@@ -260,7 +262,7 @@ class VoidField:
 
     def note(self) -> str:
         """What to say where it is not refused, without a full stop."""
-        return f"--{self.name} has no effect: it {self.effect.words.removeprefix('and ')} ({self.states})"
+        return f"--{self.name} has no effect: it {self.effect.words} ({self.states})"
 
 
 def void_fields(

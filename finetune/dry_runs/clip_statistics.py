@@ -138,7 +138,7 @@ def share_above(waveform: np.ndarray, sampling_rate: int, frequency: float) -> f
     """Share of a waveform's energy, a constant offset aside, above a frequency; 0 for silence.
 
     Args:
-        waveform (`np.ndarray` of shape `(samples,)`).
+        waveform (`np.ndarray` of shape `(samples,)`): one channel of a clip.
         sampling_rate (`int`): of the waveform, in Hz.
         frequency (`float`): in Hz.
 

@@ -86,9 +86,11 @@ class StepClock(TrainerCallback):
         self.marks: list[float] = []
 
     def on_train_begin(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_train_begin`: notes when the first step begins."""
         self._mark()
 
     def on_step_end(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_step_end`: notes when the step ended, and stops the training once enough were measured."""
         self._mark()
         measured = len(self.marks) - 1 - self.warm_up
         if measured < 1:

@@ -37,8 +37,9 @@ from ..failures.input_errors import InputError, input_errors_in_words
 from ..failures.stopped_trainings import TrainingStoppedError, failures_in_words
 from ..results.output_folder import check_output_dir, refuse_another_run, refuse_file
 from ..runs.cross_validation import check_fold_choices, check_folds_dir
-from ..runs.training_run import CLIPS_LOOKED_AT as CLIPS_COMPARED
-from ..runs.training_run import Looks, PreparedRun, build_feature_extractor, prepare_run, waveform_cache
+from ..runs.preparation import CLIPS_LOOKED_AT as CLIPS_COMPARED
+from ..runs.preparation import build_feature_extractor, waveform_cache
+from ..runs.training_run import Looks, PreparedRun, prepare_run
 from ..sources.data_errors import names_in_short
 from ..sources.labels import label_names
 from ..sources.splits import load_folds
@@ -364,7 +365,17 @@ def without_bad(data: LoadedData, bad: list[UndecodedClip]) -> LoadedData:
 
 
 def refused_up_front(argv: list[str], arguments: RunArguments, data: LoadedData, report: dict) -> list[str]:
-    """What the training would say of the output folder, of where it reports to, and of clips that cannot be decoded."""
+    """What the training would say of the output folder, of where it reports to, and of clips that cannot be decoded.
+
+    Args:
+        argv (`list[str]`): the command line.
+        arguments ([`RunArguments`]): what [`parse_arguments`] makes of it.
+        data ([`LoadedData`]): the splits, and those of the folds.
+        report (`dict`): the sections about the data.
+
+    Returns:
+        `list[str]`: messages.
+    """
     model_args, data_args, training_args = arguments.model, arguments.data, arguments.training
     refused = []
     try:
@@ -440,7 +451,16 @@ def prepare(
 ) -> PreparedRun:
     """Prepare the training; where it refuses clips that are in two splits, note that and go on as its message says.
 
-    With `skip_bad_audio`, clips that are found now and cannot be used are left out, as the training does.
+    Args:
+        argv (`list[str]`): the command line.
+        arguments ([`RunArguments`]): from [`apart_from_the_run`].
+        data ([`LoadedData`]): the clips that could be decoded.
+        refused (`list[str]`): what was refused so far; what is refused now is added.
+        skip_bad_audio (`bool`): whether clips that are found now and cannot be used are left out, as the training does.
+        looks ([`Looks`]): what is decoded.
+
+    Returns:
+        [`PreparedRun`]: the training.
 
     Raises:
         InputError: if it refuses more than that, with all that was refused.
@@ -467,7 +487,15 @@ def prepare(
 
 
 def refused_resume(arguments: RunArguments, run: PreparedRun) -> list[str]:
-    """What the training would say of the checkpoint to resume from."""
+    """What the training would say of the checkpoint to resume from.
+
+    Args:
+        arguments ([`RunArguments`]): of the training.
+        run ([`PreparedRun`]): the training in another folder.
+
+    Returns:
+        `list[str]`: one message, or none.
+    """
     model_args, data_args, training_args = arguments.model, arguments.data, arguments.training
     if data_args.fold_column_name:
         return []

@@ -128,7 +128,17 @@ def kinds_of_choices(
     cost: RunCost,
     report: dict,
 ) -> Iterator[list[Choice]]:
-    """For each kind of flag what may be chosen, the first of them to leave it as it is. Args: see [`propose`]."""
+    """For each kind of flag what may be chosen, the first of them to leave it as it is.
+
+    Args:
+        trainer ([`ASTTrainer`]): of the training that was measured.
+        arguments ([`RunArguments`]): of that training.
+        cost ([`RunCost`]): what its parts take.
+        report (`dict`): what is known of its clips.
+
+    Yields:
+        Choices of which one can be taken.
+    """
     model_args, data_args, optimization = arguments.model, arguments.data, arguments.optimization
     config, args = cost.config, trainer.args
     yield _lengths(report.get("frames"), config)

@@ -204,7 +204,15 @@ class TimeModel:
 
 
 def shapes_to_time(clips: int, frames: int) -> Iterator[tuple[int, int]]:
-    """Shapes `(clips, frames)` of growing cost, from one short clip to the whole batch."""
+    """Shapes of growing cost, from one short clip to the whole batch.
+
+    Args:
+        clips (`int`): of the whole batch.
+        frames (`int`): of its clips.
+
+    Yields:
+        Clips and frames of a batch.
+    """
     length = min(SHORTEST_PASS, frames)
     while length < frames:
         yield 1, length

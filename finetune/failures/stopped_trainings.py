@@ -289,7 +289,15 @@ def memory_flags(
 ) -> list[str]:
     """The flags that need less memory, those that cost least first; at most three.
 
-    Args: see [`out_of_memory_message`].
+    Args:
+        args ([`ASTTrainingArguments`]): of the training.
+        data_args ([`DataArguments`]): how clips are padded.
+        max_length (`int`): frames that the model hears.
+        in_training (`bool`): whether memory ran out in a step, and not while clips were scored.
+        exact (`bool`, defaults to `False`): whether accumulating smaller batches gives the same result.
+
+    Returns:
+        `list[str]`: each with what it costs, in brackets.
     """
     flags = []
     if in_training:

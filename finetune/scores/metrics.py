@@ -87,6 +87,10 @@ class ASTMetrics(evaluate.Metric):
         Args:
             predictions (sequence, *optional*): label indices, or scores of every label.
             references (sequence, *optional*): label indices, or multi-hot.
+            **kwargs: whatever else the stock method takes.
+
+        Raises:
+            ValueError: if predictions are names of labels.
         """
         if predictions is not None and len(predictions) and isinstance(predictions[0], str):
             raise ValueError(

@@ -248,8 +248,11 @@ def checkpoint_scores(
     Args:
         model_name_or_path (`str`): checkpoint folder or Hub id.
         split ([`ClipSet`] or `datasets.Dataset`): clips whose labels are those of the checkpoint, in any order.
+        batch_size (`int`): clips that are scored at once.
         device (`str`, defaults to `"auto"`): `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest that is there.
-        batch_size, num_workers, function, description: see [`predict_scores`].
+        num_workers (`int`, defaults to 0): processes that decode.
+        function (`str`, *optional*): see [`predict_scores`].
+        description (`str`, *optional*): what the progress bar is called.
         waveform_cache (`str`, *optional*): folder of decoded clips; see [`WaveformCache`].
         hearing ([`Hearing`], *optional*): how clips are heard, if not as the checkpoint says, and what is said of them.
 
@@ -316,8 +319,13 @@ def ensemble_scores(
     Args:
         models (sequence of `str`): checkpoint folders or Hub ids.
         split ([`ClipSet`] or `datasets.Dataset`): clips whose labels are those of the checkpoints.
+        batch_size (`int`): clips that are scored at once.
+        device (`str`, defaults to `"auto"`): see [`checkpoint_scores`].
+        num_workers (`int`, defaults to 0): processes that decode.
+        function (`str`, *optional*): see [`predict_scores`].
         each (`callable`, *optional*): called with a model's name, its scores and the references, as soon as it is scored.
-        batch_size, device, num_workers, function, waveform_cache, hearing: see [`checkpoint_scores`].
+        waveform_cache (`str`, *optional*): folder of decoded clips; see [`WaveformCache`].
+        hearing ([`Hearing`], *optional*): see [`checkpoint_scores`].
 
     Returns:
         Scores of shape `(clips, labels)`, float64, and references. Of a single model the scores are its own.

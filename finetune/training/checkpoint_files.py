@@ -205,7 +205,12 @@ def fault_of_values(checkpoint: Path) -> str | None:
 def fault_of(checkpoint: Path, needs_all: bool = True) -> str | None:
     """What speaks against going on from a checkpoint, in words; `None` if nothing does.
 
-    Args: see [`fault_of_files`].
+    Args:
+        checkpoint (`Path`): a folder `checkpoint-N`.
+        needs_all (`bool`, defaults to `True`): see [`fault_of_files`].
+
+    Returns:
+        `str`, *optional*: the fault.
     """
     return fault_of_files(checkpoint, needs_all) or fault_of_values(checkpoint)
 

@@ -112,21 +112,25 @@ class DivergenceWatch(TrainerCallback):
         self._confirmed_step = -1
 
     def on_train_begin(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_train_begin`: forgets the training before, and reads in the log whether this one diverged."""
         self._reset()
         self.diverged_step = next((entry[DIVERGED] for entry in state.log_history if DIVERGED in entry), None)
         on_cpu = args.device.type == "cpu"
         self.check_steps = 1 if on_cpu else max(1, min(int(state.logging_steps or CHECK_STEPS), CHECK_STEPS))
 
     def on_step_end(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_step_end`: checks losses and gradients before a log, weights before they are saved."""
         if control.should_save or control.should_evaluate:
             self.confirm_weights()
         elif control.should_log:  # which waits for the device anyway
             self.check()
 
     def on_epoch_end(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_epoch_end`: checks losses, gradients and weights, whatever the epoch saves."""
         self.confirm_weights()
 
     def on_train_end(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_train_end`: lets go of the batches that it has kept."""
         self._reset()
 
     def add_loss(self, inputs: dict, loss: torch.Tensor):

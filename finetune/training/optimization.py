@@ -211,6 +211,7 @@ class HeadOnlyEpochs(TrainerCallback):
         self.below_head: list[nn.Parameter] = []
 
     def on_train_begin(self, args, state, control, model=None, optimizer=None, **kwargs):
+        """See `TrainerCallback.on_train_begin`: lists the parameters below the classifier that are to learn later."""
         learning = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
         num_layers = model.config.num_hidden_layers
         self.below_head = [
@@ -220,9 +221,11 @@ class HeadOnlyEpochs(TrainerCallback):
         ]
 
     def on_epoch_begin(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_epoch_begin`: freezes them in the first epochs, and lets them learn from then on."""
         self._let_learn(int(state.epoch) >= self.num_epochs)
 
     def on_train_end(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_train_end`: lets them learn, as they did before the training."""
         self._let_learn(True)
 
     def _let_learn(self, learns: bool):

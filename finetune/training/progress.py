@@ -39,6 +39,7 @@ class EpochLines(ProgressCallback):
         self._logged_step = 0
 
     def on_train_begin(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_train_begin`: opens the bar, on a terminal, and starts the clock."""
         if self._has_bars(args, state):
             super().on_train_begin(args, state, control, **kwargs)
             self.training_bar.update(state.global_step)  # a resumed run does not start at 0, nor its bar
@@ -47,28 +48,34 @@ class EpochLines(ProgressCallback):
         self._pending, self._losses = None, []
 
     def on_step_end(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_step_end`: moves the bar on, if there is one."""
         if self.training_bar is not None:
             super().on_step_end(args, state, control, **kwargs)
 
     def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
+        """See `TrainerCallback.on_prediction_step`: moves the bar of an evaluation on, on a terminal."""
         if self._has_bars(args, state):
             super().on_prediction_step(args, state, control, eval_dataloader, **kwargs)
 
     def on_epoch_begin(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_epoch_begin`: prints the line of the epoch before, if it waits, and starts the clock anew."""
         self._print_epoch(args, state)
         self._epoch_begin = time.perf_counter()
         self._losses = []
 
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_pre_optimizer_step`: notes the learning rate of this step."""
         self._learning_rate = self.trainer._get_learning_rate()  # that of this step, not yet of the next one
 
     def on_epoch_end(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_epoch_end`: prints the line of the epoch, unless a log or scores are still to come."""
         self._pending = {}
         self._waits_for = "evaluation" if control.should_evaluate else "log" if control.should_log else None
         if self._waits_for is None:
             self._print_epoch(args, state)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
+        """See `TrainerCallback.on_log`: notes the loss, and prints the line of the epoch if it waited for that."""
         if "loss" in logs:
             self._losses.append((state.global_step - self._logged_step, logs["loss"]))
             self._logged_step = state.global_step
@@ -76,6 +83,7 @@ class EpochLines(ProgressCallback):
                 self._print_epoch(args, state)
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
+        """See `TrainerCallback.on_evaluate`: adds the scores to the epoch's line, or prints them in a line of their own."""
         super().on_evaluate(args, state, control, **kwargs)
         scores = headline_scores(metrics or {}, args.metric_for_best_model)
         if self._pending is not None:
@@ -85,6 +93,7 @@ class EpochLines(ProgressCallback):
             self._say(state, f"step {state.global_step}/{state.max_steps}", scores)
 
     def on_train_end(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_train_end`: prints the line of the last epoch, and closes the bars."""
         self._print_epoch(args, state)
         self.close()
 

@@ -365,7 +365,9 @@ class ASTTrainer(Trainer):
         """Score clips, and keep in `scored_dataset` which they are.
 
         Args:
-            dataloader (`DataLoader`): of the scored clips; what else is given is passed on.
+            dataloader (`DataLoader`): of the scored clips.
+            *args: passed on.
+            **kwargs: passed on.
 
         Returns:
             `EvalLoopOutput`: see [`~transformers.Trainer.evaluation_loop`].
@@ -402,9 +404,14 @@ class ASTTrainer(Trainer):
     def init_hf_repo(self, token: str | None = None, private: bool | None = None):
         """Find out whether the run can be pushed when it is finished; the repository is made when it is.
 
-        Called by all processes. Args: see [`check_push`], also for what it raises.
+        Called by all processes.
 
+        Args:
+            token (`str`, *optional*): of the Hub, in place of `args.hub_token`.
+            private (`bool`, *optional*): whether the repository is private, in place of `args.hub_private_repo`.
 
+        Raises:
+            ValueError: see [`check_push`], also for what else it raises.
         """
         self.hub_model_id = check_push(self.args, token, private)
         self.push_in_progress = None

@@ -161,6 +161,7 @@ class EpochFolders(TrainerCallback):
         self.last_epoch = last_epoch
 
     def on_train_begin(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_train_begin`: asks for the earlier epochs of a resumed run, and keeps one that just ended."""
         trained = int(state.epoch or 0)
         # Between the last step of an epoch and its end there may be a checkpoint, but there is no other time to come back.
         self._keep_epoch(state.epoch)
@@ -168,6 +169,7 @@ class EpochFolders(TrainerCallback):
             epochs_between(args.output_dir, self.first_epoch, min(trained, self.last_epoch))
 
     def on_epoch_end(self, args, state, control, **kwargs):
+        """See `TrainerCallback.on_epoch_end`: keeps the weights, if the epoch is in the range."""
         self._keep_epoch(state.epoch)
 
     def _keep_epoch(self, epoch: float | None):

@@ -16,7 +16,7 @@ from finetune.arguments.groups import ModelArguments
 from finetune.arguments.model_arguments import SIZE_FIELDS
 from finetune.drums_demo import scores_of_stock_transformers
 from finetune.run_finetune import main
-from finetune.runs.training_run import build_model
+from finetune.runs.preparation import build_model
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, register, unregister
 
 

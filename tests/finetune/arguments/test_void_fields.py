@@ -205,3 +205,14 @@ def test_ast_evaluate_refuses_likewise(words, message):
     assert parse_evaluation_arguments(
         ["--model_name_or_path", "m", "--dataset_name", "x", "--split_column_name", "split"]
     )
+
+
+def test_no_decay_over_layers_asks_for_nothing_and_a_note_names_both_lengths():
+    clips = ["--dataset_name", "clips", "--output_dir", "run"]
+    head_alone = ["--head_only_epochs", "3", "--num_train_epochs", "3"]
+    parse_arguments([*clips, *head_alone, "--layer_decay", "1.0"])
+    with pytest.raises(ValueError, match="layer_decay is about layers"):
+        parse_arguments([*clips, *head_alone, "--layer_decay", "0.9"])
+    assert void_notes(parse_arguments(["finetune/recipes/drums.yaml", "--max_steps", "4"])) == [
+        "--num_train_epochs has no effect: it and max_steps both say how long the training is (max_steps is 4)"
+    ]

@@ -7,7 +7,7 @@ import pytest
 
 from finetune.arguments.groups import DataArguments, ModelArguments
 from finetune.results import summary_sections
-from finetune.runs.training_run import build_feature_extractor
+from finetune.runs.preparation import build_feature_extractor
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
 

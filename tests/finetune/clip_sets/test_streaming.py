@@ -27,7 +27,8 @@ from finetune.clip_sets.normalization import measure_normalization
 from finetune.clip_sets.streaming import StreamError, load_streams
 from finetune.run_evaluate import main as evaluate
 from finetune.run_finetune import main
-from finetune.runs.training_run import prepare_data, prepare_run, train_run
+from finetune.runs.preparation import prepare_data
+from finetune.runs.training_run import prepare_run, train_run
 from finetune.sources.splits import load_splits
 from finetune.training.trainer import ASTTrainer
 from modeling_ast import ASTFeatureExtractor

@@ -520,7 +520,7 @@ def test_event_files_in_a_folder_without_a_run_stay(recipe, tmp_path):
 
 
 def test_a_second_run_in_the_folder_is_refused_before_any_data_are_loaded(recipe, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("finetune.runs.training_run.load_clip_sets", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr("finetune.runs.preparation.load_clip_sets", lambda *_: pytest.fail("loaded"))
     (tmp_path / "run").mkdir()
     with hold_lock(tmp_path / "run", "ast-finetune", inside=True):
         assert main([recipe]) == 2

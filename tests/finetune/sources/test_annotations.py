@@ -12,7 +12,7 @@ from finetune.arguments.groups import DataArguments
 from finetune.clip_sets.audio_clips import check_splits
 from finetune.clip_sets.clip_datasets import clip_sets
 from finetune.clip_sets.waveforms import ASTDataset
-from finetune.runs.training_run import prepare_data
+from finetune.runs.preparation import prepare_data
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import is_multi_label, label_names
 from finetune.sources.splits import load_folds, load_splits

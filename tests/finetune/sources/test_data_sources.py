@@ -24,7 +24,7 @@ from finetune.clip_sets.streaming import load_streams
 from finetune.failures.input_errors import InputError
 from finetune.fine_tuning import fine_tune
 from finetune.run_finetune import main
-from finetune.runs.training_run import prepare_data
+from finetune.runs.preparation import prepare_data
 from finetune.sources import audio_columns
 from finetune.sources.clips import load_clips
 from finetune.sources.data_errors import DataError
