@@ -161,12 +161,13 @@ class Child:
         return self.poll()
 
     def send_signal(self, number: int):
-        """Send it a signal.
+        """Send it a signal, if it has not ended.
 
         Args:
             number (`int`): of the signal.
         """
-        os.kill(self.pid, number)
+        if self.poll() is None:
+            os.kill(self.pid, number)
 
 
 def _parent_of_this_process() -> socket.socket:

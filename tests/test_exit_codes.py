@@ -2,6 +2,8 @@
 
 import errno
 import os
+import sys
+import types
 from importlib import import_module
 
 import numpy as np
@@ -47,6 +49,14 @@ COMMANDS = {
     ),
     "ast-demo": ("model_card.run_demo", [], ["--port", "0"], "model_card.run_demo.make_server"),
 }
+
+
+@pytest.fixture(autouse=True)
+def no_page(monkeypatch):
+    """`ast-demo` builds no page: Gradio, which takes two seconds to import, is no part of how it ends."""
+    page = types.SimpleNamespace(build_page=lambda *_, **__: None, launch_options=lambda _: {})
+    monkeypatch.setitem(sys.modules, "model_card.demo_page", page)
+    monkeypatch.setattr("model_card.run_demo.make_guard", lambda _: None)
 
 
 @pytest.fixture(scope="module")

@@ -44,6 +44,7 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="needs Gradio"),
 ]
 
+LIMITS = ["--max_megabytes", "1", "--max_minutes", "0.5"]
 STEREO = 'two <b> 96 kHz & "stereo"'
 
 
@@ -90,9 +91,7 @@ def demos(tmp_path_factory, checkpoint):
 
     def running():
         if not started or started[-1].process.poll() is not None:
-            started.append(
-                Demo(tmp_path_factory.mktemp("demo"), checkpoint, "--max_megabytes", "1", "--max_minutes", "0.5")
-            )
+            started.append(Demo(tmp_path_factory.mktemp("demo"), checkpoint, *LIMITS, forked=True))
             started[-1].url = started[-1].address()
         return started[-1]
 
