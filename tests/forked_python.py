@@ -188,8 +188,10 @@ def _parent_of_this_process() -> socket.socket:
 
 def _serve(asked: socket.socket):
     """Fork a child for every call."""
+    gc.disable()  # what is imported stays
     for name in (*IMPORTED, *READ_AGAIN, *COPIES):
         importlib.import_module(name)
+    gc.enable()
     gc.collect()
     gc.freeze()  # children would copy the pages that a collection writes to
     signal.signal(signal.SIGINT, signal.SIG_IGN)

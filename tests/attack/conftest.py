@@ -15,6 +15,11 @@ def show_figures(record_property):
     return show
 
 
+def pytest_ignore_collect(config: pytest.Config) -> bool | None:
+    """Where all attacks are left out, what they import, Gradio first, is not imported either."""
+    return True if "not attack" in config.option.markexpr else None
+
+
 def pytest_terminal_summary(terminalreporter):
     shown: dict[str, list[str]] = {}
     for report in (report for reports in terminalreporter.stats.values() for report in reports):
