@@ -184,7 +184,7 @@ def test_conversion_back(house, results, original, ends):
 def training_flags(house, output: Path, **fields) -> list[str]:
     given = TRAINING | {"dataset_name": house.folder / "clips", "output_dir": output} | fields
     flags = []
-    for name, value in given.items():
+    for name, value in ((name, value) for name, value in given.items() if value is not None):
         flags += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
     return flags
 

@@ -88,7 +88,7 @@ def test_conversion_back(house, results, original, show_figures):
 
 
 def test_trainings(house, results, show_figures):
-    flags = training_flags(house, results / "run", num_train_epochs=1, save_strategy="no")
+    flags = training_flags(house, results / "run", num_train_epochs=1, save_strategy="no", save_steps=None)
     pairs(house, show_figures, "ast-finetune", flags, results / "run", weights)
 
 
@@ -96,8 +96,8 @@ def test_trainings_with_one_waveform_cache(house, results, show_figures):
     logs = [house.folder / f"log{number}" for number in range(2)]
 
     def flags(name):
-        fields = {"num_train_epochs": 1, "save_strategy": "no", "waveform_cache": results / "cache"}
-        return training_flags(house, results / name, **fields)
+        fields = {"num_train_epochs": 1, "save_strategy": "no", "save_steps": None}
+        return training_flags(house, results / name, waveform_cache=results / "cache", **fields)
 
     house.run("ast-finetune", flags("alone"), logs[0])
     expected = weights(contents(results / "alone"))
