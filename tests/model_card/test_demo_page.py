@@ -305,7 +305,9 @@ def test_the_temporary_folder_is_gone_when_the_terminal_is_closed(demo, page, re
     assert demo.end(signal.SIGHUP) == 0  # which goes the way of SIGTERM
     assert not list(demo.temporary.iterdir())
     assert not list(demo.working.iterdir())
-    assert demo.errors.read_text() == said
+    # On a busy machine uvicorn waits in vain for the connection of the page, and says so.
+    given_up = "ERROR:    Cancel 0 running task(s), timeout graceful shutdown exceeded\n"
+    assert demo.errors.read_text().removesuffix(given_up) == said
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
