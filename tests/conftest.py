@@ -31,17 +31,23 @@ def pytest_collection():
 
 
 def pytest_collection_finish():
-    """What was imported for all tests stays: `Trainer` collects garbage around every training, and would look at it each time."""
+    """What was imported for all tests stays, and is not to be looked at again in every collection."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 20, 100)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item):
-    """Leave out the drawing of what a run pictures, half the time of a tiny one; `pytest.mark.pictures` has it drawn.
+    """Freeze what earlier tests left: `Trainer` collects garbage around every training, and would look at it each time.
+
+    Then leave out the drawing of what a run pictures, half the time of a tiny one; `pytest.mark.pictures` has it drawn.
 
     This holds for the fixtures that a test is the first to need, too.
     """
+    if any(gc.get_count()[1:]):
+        gc.collect()
+        gc.freeze()
     UNDRAWN.undo()
     if item.get_closest_marker("pictures") is None:
         leave_out_pictures(UNDRAWN)
