@@ -49,6 +49,8 @@ from .system.regular_files import refuse_special_in
 
 logger = logging.get_logger(__name__)
 
+# What only `ASTForMaskedSpectrogramModeling` has, as patterns of names.
+PRETRAINING_HEADS = (r"^mask_embedding$", r"^matching_head\.", r"^reconstruction_head\.")
 # What says where a checkpoint lies, among the arguments of `from_pretrained`.
 _PLACE_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
 
@@ -668,8 +670,8 @@ class ASTModel(ASTPreTrainedModel):
     Source: section 2.1 of the paper, and `ASTModel.forward` of the released code.
     """
 
-    # A classification checkpoint loads into the bare model; its head is not needed then.
-    _keys_to_ignore_on_load_unexpected = [r"^classifier\."]
+    # A checkpoint with heads loads into the bare model; they are not needed then.
+    _keys_to_ignore_on_load_unexpected = [r"^classifier\.", *PRETRAINING_HEADS]
 
     def __init__(self, config: ASTConfig):
         super().__init__(config)
@@ -966,6 +968,9 @@ def classification_loss(logits: torch.Tensor, labels: torch.Tensor, problem_type
 
 class ASTForAudioClassification(ASTPreTrainedModel):
     """AST with a classifier on the mean of its two class tokens."""
+
+    # Of a checkpoint of masked pretraining the encoder is taken.
+    _keys_to_ignore_on_load_unexpected = [*PRETRAINING_HEADS]
 
     def __init__(self, config: ASTConfig):
         super().__init__(config)

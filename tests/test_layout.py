@@ -31,7 +31,7 @@ FLOORS = {
         "audio_flags checkpoints",
         "configuration_ast",
         "feature_extraction_ast modeling_ast",
-        "adapters attention_maps loading registration scores",
+        "adapters attention_maps loading masked_modeling registration scores",
         "export_onnx",
         "quantization",
         "tagging",
