@@ -21,6 +21,7 @@ from .original_checkpoint import OriginalCheckpoint, read_original, sha256_of
 from .original_datasets import AUDIOSET, ORIGINAL_DATASETS, OriginalDataset
 from .output_checkpoint import CheckpointDescription, write_checkpoint
 from .released_checkpoints import RELEASED, ReleasedCheckpoint
+from .weight_map import has_pretraining_heads
 
 ORIGINAL_LICENSE = BSD_3_CLAUSE  # of the released code and weights, AST's and SSAST's
 
@@ -189,6 +190,8 @@ def _describe(
                 "fine-tuning gives it one."
             )
         report("      no classifier: fine-tune it, or load it as ASTModel")
+        if has_pretraining_heads(source.tensors):
+            report("      with the heads of its pretraining: ASTForMaskedSpectrogramModeling has them")
     else:
         labels, how = _labels(source.num_labels, overrides.labels, given_labels, dataset, released)
         report(f"      {len(labels)} labels ({how})")

@@ -15,14 +15,8 @@ from .geometry import HEAD_DIM, HIDDEN_SIZES, NUM_LAYERS, PATCH_SIZE, PatchGeome
 from .tensor_files import read_state_dict
 from .weight_map import DATA_PARALLEL_PREFIX, IMAGENET_HEADS
 
-# What SSAST's pretraining adds (Gong et al., AAAI 2022): two heads, the mask token, and the size of its input.
-SSAST_HEADS = tuple(
-    f"{head}.{layer}.{kind}"
-    for head in ("cpredlayer", "gpredlayer")
-    for layer in (0, 2)
-    for kind in ("weight", "bias")
-)
-SSAST_TENSORS = (*SSAST_HEADS, "mask_embed", "p_input_fdim", "p_input_tdim")
+# Size of the input, mel bins and frames, that SSAST's pretraining (Gong et al., AAAI 2022) saves among its tensors.
+SSAST_SIZES = ("p_input_fdim", "p_input_tdim")
 
 
 @dataclass(frozen=True)
@@ -30,7 +24,8 @@ class OriginalCheckpoint:
     """The tensors of an original checkpoint.
 
     Args:
-        tensors (`dict[str, torch.Tensor]`): by the original's names, without `module.` and without what is left out.
+        tensors (`dict[str, torch.Tensor]`): by the original's names, without `module.`, what is left out, and the sizes
+            of SSAST's input.
         left_out (`list[str]`): tensors of the file that AST does not use.
         pretraining_geometry ([`PatchGeometry`], *optional*): that of an SSAST pretraining, whose file says it.
     """
@@ -94,12 +89,12 @@ def read_original(path: str | os.PathLike) -> OriginalCheckpoint:
     _refuse_other_ranks(path, tensors)
     _refuse_other_patches(path, tensors)
     geometry, unused = None, IMAGENET_HEADS
-    if {"p_input_fdim", "p_input_tdim"} <= tensors.keys() and "mlp_head.0.weight" not in tensors:
-        unused = (*IMAGENET_HEADS, *SSAST_TENSORS)
-        frames, mel_bins = (_number(path, tensors, name) for name in ("p_input_tdim", "p_input_fdim"))
+    if set(SSAST_SIZES) <= tensors.keys() and "mlp_head.0.weight" not in tensors:
+        unused = (*IMAGENET_HEADS, *SSAST_SIZES)
+        mel_bins, frames = (_number(path, tensors, name) for name in SSAST_SIZES)
         geometry = PatchGeometry(PATCH_SIZE, PATCH_SIZE, frames, mel_bins)  # pretraining allows no overlap
     ours = {name: tensor for name, tensor in tensors.items() if name not in unused}
-    return OriginalCheckpoint(ours, [name for name in tensors if name in unused], geometry)
+    return OriginalCheckpoint(ours, [name for name in tensors if name in IMAGENET_HEADS], geometry)
 
 
 def without_prefix(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -11,14 +11,20 @@ from safetensors.torch import save_file
 from model_card.file_names import WEIGHTS_NAME
 from model_card.render import write_model_card
 from model_card.run_summary import features_section, versions, write_run_summary
-from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTModel
+from modeling_ast import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    ASTForMaskedSpectrogramModeling,
+    ASTModel,
+)
 from modeling_ast.audio import NEW_RESAMPLER
 from modeling_ast.system.atomic_files import give_usual_mode, make_folder_atomically
 
 from .errors import ConversionError
 from .geometry import HEAD_DIM, PATCH_SIZE, PatchGeometry
 from .verification import CLASSIFIER_EPS, TRANSFORMER_EPS, Agreement, expected_outputs, verify
-from .weight_map import AST_PREFIX, original_to_hub
+from .weight_map import AST_PREFIX, has_pretraining_heads, original_to_hub
 
 FLOAT_TYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 FAULTS_SHOWN = 5  # of the tensors that do not fit, in the message about them
@@ -71,7 +77,7 @@ def write_checkpoint(
     config = config_of_tensors(tensors, description)
     refuse_misfits(hub_tensors, config)
     with make_folder_atomically(output_dir) as folder:
-        if not classifier:  # as the bare model saves itself
+        if model_class_of(hub_tensors) is ASTModel:  # as the bare model saves itself
             hub_tensors = {name.removeprefix(AST_PREFIX): tensor for name, tensor in hub_tensors.items()}
         save_file(_for_safetensors(hub_tensors), folder / WEIGHTS_NAME, metadata={"format": "pt"})
         give_usual_mode(folder / WEIGHTS_NAME)
@@ -118,13 +124,15 @@ def config_of_tensors(tensors: dict[str, torch.Tensor], description: CheckpointD
     geometry = description.geometry
     classifier = description.labels is not None
     settings = {}
+    model_class = ASTForMaskedSpectrogramModeling if has_pretraining_heads(tensors) else ASTModel
     if classifier:
+        model_class = ASTForAudioClassification
         id2label = dict(enumerate(description.labels))
         label2id = {label: index for index, label in id2label.items()}
         settings = {"id2label": id2label, "label2id": label2id, "problem_type": description.problem_type}
     try:
         return ASTConfig(
-            architectures=["ASTForAudioClassification" if classifier else "ASTModel"],
+            architectures=[model_class.__name__],
             hidden_size=hidden_size,
             num_hidden_layers=sum(name.endswith(".norm1.weight") for name in tensors),
             num_attention_heads=hidden_size // HEAD_DIM,
@@ -143,6 +151,22 @@ def config_of_tensors(tensors: dict[str, torch.Tensor], description: CheckpointD
         raise ConversionError(str(error)) from None
 
 
+def model_class_of(
+    hub_tensors: dict[str, torch.Tensor],
+) -> type[ASTForAudioClassification | ASTForMaskedSpectrogramModeling | ASTModel]:
+    """Tell the class of a model from its heads.
+
+    Args:
+        hub_tensors (`dict[str, torch.Tensor]`): by the Hub's names.
+
+    Returns:
+        The class whose tensors these are.
+    """
+    if any(name.startswith("classifier.") for name in hub_tensors):
+        return ASTForAudioClassification
+    return ASTForMaskedSpectrogramModeling if has_pretraining_heads(hub_tensors) else ASTModel
+
+
 def refuse_misfits(hub_tensors: dict[str, torch.Tensor], config: ASTConfig) -> None:
     """Compare shapes with those of the configuration's model.
 
@@ -153,10 +177,10 @@ def refuse_misfits(hub_tensors: dict[str, torch.Tensor], config: ASTConfig) -> N
     Raises:
         ConversionError: if shapes differ; the first of them are named.
     """
-    classifier = any(name.startswith("classifier.") for name in hub_tensors)
+    model_class = model_class_of(hub_tensors)
     with torch.device("meta"):
-        expected = ASTForAudioClassification(config) if classifier else ASTModel(config)
-    prefix = "" if classifier else AST_PREFIX
+        expected = model_class(config)
+    prefix = AST_PREFIX if model_class is ASTModel else ""
     shapes = {prefix + name: tuple(tensor.shape) for name, tensor in expected.state_dict().items()}
     faults = [
         f"{name} has shape {tuple(tensor.shape)}, expected {shapes[name]}"

@@ -11,7 +11,7 @@ from modeling_ast.system.atomic_files import make_parents, open_atomically
 
 from .errors import ConversionError
 from .geometry import PatchGeometry
-from .original_checkpoint import read_architecture, without_prefix
+from .original_checkpoint import SSAST_SIZES, read_architecture, without_prefix
 from .output_checkpoint import refuse_misfits, refuse_odd_numbers
 from .tensor_files import read_hub_checkpoint, read_state_dict
 from .verification import (
@@ -22,7 +22,14 @@ from .verification import (
     kind_of_outputs,
     outputs_of,
 )
-from .weight_map import AST_PREFIX, DATA_PARALLEL_PREFIX, hub_names, hub_to_original, original_to_hub
+from .weight_map import (
+    AST_PREFIX,
+    DATA_PARALLEL_PREFIX,
+    has_pretraining_heads,
+    hub_names,
+    hub_to_original,
+    original_to_hub,
+)
 
 
 def convert_to_original(
@@ -30,7 +37,8 @@ def convert_to_original(
 ) -> None:
     """Write a Hub checkpoint as the `.pth` that the original code saves, with `module.` before its names.
 
-    The four unused ImageNet-head tensors are left out; the original loads the file with `strict=False`.
+    The four unused ImageNet-head tensors are left out; the original loads the file with `strict=False`. A pretrained model
+    with its heads becomes a file of SSAST, which also says the size of its input.
 
     Args:
         name_or_dir (`str`): folder or Hub id, saved by this kit or by Transformers, old and new.
@@ -52,20 +60,25 @@ def convert_to_original(
         tensors = {AST_PREFIX + name: tensor for name, tensor in tensors.items()}
     classifier = any(name.startswith("classifier.") for name in tensors)
     original = hub_to_original(tensors, classifier)
+    if has_pretraining_heads(tensors):
+        _refuse_overlap(name_or_dir, config)
     refuse_odd_numbers(tensors)
     refuse_misfits(tensors, config)
     size = sum(tensor.numel() * tensor.element_size() for tensor in original.values())
+    sizes = (config.num_mel_bins, config.max_length) if has_pretraining_heads(tensors) else ()
+    saved = original | {name: torch.tensor(size) for name, size in zip(SSAST_SIZES, sizes, strict=False)}
     report(f"[1/3] source: {name_or_dir}, {len(tensors)} tensors, {size / 1e6:.1f} MB")
 
     with make_parents(output_path), open_atomically(output_path) as file:
         try:
-            torch.save({DATA_PARALLEL_PREFIX + name: tensor for name, tensor in original.items()}, file)
+            torch.save({DATA_PARALLEL_PREFIX + name: tensor for name, tensor in saved.items()}, file)
         except RuntimeError as error:
             if isinstance(error.__context__, OSError):  # a full disk, behind torch's failure to finish the archive
                 raise error.__context__ from None
             raise
         file.flush()
-        again = original_to_hub(without_prefix(read_state_dict(file.name)), classifier)
+        read = without_prefix(read_state_dict(file.name))
+        again = original_to_hub({name: read[name] for name in read if name not in SSAST_SIZES}, classifier)
         changed = [name for name, tensor in tensors.items() if not _same_bits(again[name], tensor)]
         if changed:
             raise ConversionError(
@@ -73,6 +86,16 @@ def convert_to_original(
             )
         report(f"[2/3] written, read again and mapped back: all {len(tensors)} tensors are bit-equal")
         report(f"[3/3] {_agreement_of_original(config, tensors, original, classifier)}")
+
+
+def _refuse_overlap(name: str, config: ASTConfig):
+    """Refuse pretraining heads beside patches with which SSAST cannot be pretrained, and whose file could not say them."""
+    if (config.frequency_stride, config.time_stride) != (config.patch_size, config.patch_size):
+        raise ConversionError(
+            f"{name} has the heads of SSAST's pretraining and patches at the strides {config.frequency_stride} x "
+            f"{config.time_stride}, where SSAST has {config.patch_size} x {config.patch_size}. Convert it without its heads: load "
+            "it as ASTModel, and save that."
+        )
 
 
 def _same_bits(one: torch.Tensor, other: torch.Tensor) -> bool:
@@ -96,7 +119,8 @@ def _agreement_of_original(
     config.layer_norm_eps, config.classifier_layer_norm_eps = TRANSFORMER_EPS, CLASSIFIER_EPS
     model = (ASTForAudioClassification if classifier else ASTModel)(config).eval()
     if not classifier:
-        tensors = {name.removeprefix(AST_PREFIX): tensor for name, tensor in tensors.items()}
+        encoder = {name: tensor for name, tensor in tensors.items() if name.startswith(AST_PREFIX)}
+        tensors = {name.removeprefix(AST_PREFIX): tensor for name, tensor in encoder.items()}
     model.load_state_dict(tensors)
     verified = f"verified: {compare_outputs(outputs_of(model, geometry), expected, kind_of_outputs(classifier))}"
     if epsilons == (TRANSFORMER_EPS, CLASSIFIER_EPS):

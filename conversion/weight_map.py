@@ -1,12 +1,12 @@
 """The tensors of the original AST and their names on the Hub: one row each, read in both directions.
 
 Left are the names of the released code (a timm DeiT under `v.`, the classifier as `mlp_head`), right those of the Hub's
-`model.safetensors`. A DeiT image model has the same rows without the classifier: timm's names lack the `v.`, the Hub's
+`model.safetensors`, or for SSAST's pretraining heads of this port. A DeiT image model has the same rows without the classifier: timm's names lack the `v.`, the Hub's
 have another prefix.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -99,6 +99,14 @@ class TensorRow:
         return TensorRow(self.original.format(layer=layer), hub, self.split, self.merge)
 
 
+def _as_vector(tensor: torch.Tensor) -> tuple[torch.Tensor]:
+    return (tensor.flatten(),)
+
+
+def _as_token(vector: torch.Tensor) -> torch.Tensor:
+    return vector[None, None]
+
+
 def _row(original: str, hub: str) -> TensorRow:
     return TensorRow(original, (AST_PREFIX + hub,))
 
@@ -140,16 +148,40 @@ CLASSIFIER_ROWS = (
     TensorRow("mlp_head.1.weight", ("classifier.dense.weight",)),
     TensorRow("mlp_head.1.bias", ("classifier.dense.bias",)),
 )
+# What SSAST's pretraining adds (Gong et al., AAAI 2022); `c` is its classification of patches, `g` their generation.
+PRETRAINING_ROWS = (
+    TensorRow("mask_embed", ("mask_embedding",), _as_vector, _as_token),
+    *(
+        TensorRow(f"{original}.{number}.{kind}", (f"{hub}.{layer}.{kind}",))
+        for original, hub in (("cpredlayer", "matching_head"), ("gpredlayer", "reconstruction_head"))
+        for number, layer in ((0, "dense"), (2, "output"))
+        for kind in ("weight", "bias")
+    ),
+)
+PRETRAINING_NAMES = frozenset(name for row in PRETRAINING_ROWS for name in (row.original, *row.hub))  # on both sides
 # The classifiers of the ImageNet model that AST starts from; it carries them along and never uses them.
 IMAGENET_HEADS = ("v.head.weight", "v.head.bias", "v.head_dist.weight", "v.head_dist.bias")
 
 
-def rows(num_layers: int, classifier: bool = True) -> Iterator[TensorRow]:
+def has_pretraining_heads(tensors: Iterable[str]) -> bool:
+    """Tell whether a model has the heads of SSAST's pretraining, or a part of them.
+
+    Args:
+        tensors (iterable of `str`): names of its tensors, of the original or of the Hub.
+
+    Returns:
+        `True` if so.
+    """
+    return not PRETRAINING_NAMES.isdisjoint(tensors)
+
+
+def rows(num_layers: int, classifier: bool = True, pretraining: bool = False) -> Iterator[TensorRow]:
     """The table with its layers numbered.
 
     Args:
         num_layers (`int`): transformer layers.
         classifier (`bool`, defaults to `True`): whether the model has AST's classifier.
+        pretraining (`bool`, defaults to `False`): whether it has the heads of SSAST's pretraining.
 
     Yields:
         [`TensorRow`], one for each tensor of the original.
@@ -161,6 +193,8 @@ def rows(num_layers: int, classifier: bool = True) -> Iterator[TensorRow]:
     yield from FINAL_NORM
     if classifier:
         yield from CLASSIFIER_ROWS
+    if pretraining:
+        yield from PRETRAINING_ROWS
 
 
 def original_to_hub(tensors: dict[str, torch.Tensor], classifier: bool = True) -> dict[str, torch.Tensor]:
@@ -168,7 +202,8 @@ def original_to_hub(tensors: dict[str, torch.Tensor], classifier: bool = True) -
 
     Args:
         tensors (`dict[str, torch.Tensor]`): by the original's names, without `module.`; ImageNet heads are dropped.
-        classifier (`bool`, defaults to `True`): whether AST's classifier must be among them.
+        classifier (`bool`, defaults to `True`): whether AST's classifier must be among them. Without it, they may have the
+            heads of SSAST's pretraining, all or none of them.
 
     Returns:
         `dict[str, torch.Tensor]` by the Hub's names; views of the given tensors.
@@ -176,7 +211,8 @@ def original_to_hub(tensors: dict[str, torch.Tensor], classifier: bool = True) -
     Raises:
         ConversionError: if a tensor is unknown or missing; all of them are named.
     """
-    table = list(rows(_num_layers(tensors, r"^v\.blocks\.(\d+)\."), classifier))
+    pretraining = not classifier and has_pretraining_heads(tensors)
+    table = list(rows(_num_layers(tensors, r"^v\.blocks\.(\d+)\."), classifier, pretraining))
     _check_names(set(tensors) - set(IMAGENET_HEADS), {row.original for row in table}, "the original AST")
     return {
         name: tensor for row in table for name, tensor in zip(row.hub, row.split(tensors[row.original]), strict=True)
@@ -193,7 +229,7 @@ def hub_to_original(
 
     Args:
         tensors (`dict[str, torch.Tensor]`): by the Hub's names; see [`hub_names`] for those in other use.
-        classifier (`bool`, defaults to `True`): whether AST's classifier must be among them.
+        classifier (`bool`, defaults to `True`): as of [`original_to_hub`].
         prefix (`str`): what the names of the transformer begin with; a DeiT's differ, a bare model's have none.
         model (`str`): what the tensors should be of, for the message.
 
@@ -203,9 +239,11 @@ def hub_to_original(
     Raises:
         ConversionError: if a tensor is unknown or missing; all of them are named.
     """
+    pretraining = not classifier and has_pretraining_heads(tensors)
+    num_layers = _num_layers(tensors, r"(?:^|\.)encoder\.layer\.(\d+)\.")
     table = {
         row.original: (row, [name.replace(AST_PREFIX, prefix) for name in row.hub])
-        for row in rows(_num_layers(tensors, r"(?:^|\.)encoder\.layer\.(\d+)\."), classifier)
+        for row in rows(num_layers, classifier, pretraining)
     }
     _check_names(set(tensors), {name for _, names in table.values() for name in names}, model)
     return {original: row.merge(*(tensors[name] for name in names)) for original, (row, names) in table.items()}

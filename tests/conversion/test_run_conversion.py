@@ -539,10 +539,11 @@ def test_an_ssast_patch_model_becomes_a_model_without_classifier(
     code, out, err = convert(make_original("SSAST-Tiny-Patch-400.pth", change=ssast), tmp_path / "ssast")
     assert (code, err) == (0, "")
     assert "strides 16 x 16, 1024 frames, 128 mel bins, 8 x 64 patches (as the file says)" in out
-    assert "cpredlayer.0.weight" in out
+    assert "left out, unused by AST: v.head.weight, v.head.bias, v.head_dist.weight, v.head_dist.bias\n" in out
+    assert "with the heads of its pretraining" in out
     assert "pooled output" in out
     assert "not against its outputs" in out
-    assert read(tmp_path / "ssast", "config.json")["architectures"] == ["ASTModel"]
+    assert read(tmp_path / "ssast", "config.json")["architectures"] == ["ASTForMaskedSpectrogramModeling"]
     model = ASTModel.from_pretrained(tmp_path / "ssast")
     assert torch.equal(model.embeddings.patch_embeddings.projection.weight, tiny_weights["v.patch_embed.proj.weight"])
     tuned = ASTForAudioClassification.from_pretrained(tmp_path / "ssast", num_labels=6, max_length=128)
