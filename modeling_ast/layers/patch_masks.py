@@ -46,7 +46,7 @@ def draw_patch_mask(
     side = int(generator.integers(least, largest + 1))
     masked = np.zeros(grid, dtype=bool)
     missing = wanted
-    while missing:
+    while missing > 0:
         row, column = int(generator.integers(frequency)), int(generator.integers(time))
         cluster = np.zeros(grid, dtype=bool)
         cluster[row : row + side, column : column + side] = True
