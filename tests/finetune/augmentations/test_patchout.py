@@ -2,6 +2,7 @@
 
 import functools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tiny_trainings import summary_in
 
 from finetune.augmentations.augmentation import Augmentation, collate_draws
 from finetune.clip_sets.collator import model_inputs
+from finetune.results import summary_sections
 from finetune.run_finetune import main
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 
@@ -125,3 +127,15 @@ def test_a_run_with_it(recipe, tmp_path, capsys, monkeypatch, hasty_estimates):
     assert (whole, partly) == (9 + 1, 8)
     assert summary_in(tmp_path / "run")["training"]["augmentation"]["patchout_share"] == 0.5
     assert "| augmentation: patchout share | 0.5 |" in (tmp_path / "run" / "README.md").read_text()
+
+
+def test_a_run_from_before_it_goes_on_without_it_only():
+    clips = SimpleNamespace(digest=lambda: "")
+
+    def identity_with(**strengths):
+        training = {"augmentation": {"max_roll": 0} | strengths}
+        summary = {"training": training, "seed": 0, "labels": [], "model": {}, "features": {}}
+        return summary_sections.identity(summary, {"train": clips, "eval": clips})
+
+    assert identity_with(patchout_time=0, patchout_frequency=0, patchout_share=0.0) == identity_with()
+    assert identity_with(patchout_time=1) != identity_with()
