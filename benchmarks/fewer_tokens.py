@@ -5,7 +5,8 @@
 - patchout: a training step of base384 on clips of 10.24 s, from waveforms to new weights, with all patches and with half of
   them, alternating;
 - merging: a forward pass of base384 of one such clip, with so many tokens merged in each layer and with none, alternating;
-- labels: on how many drum clips the best label of a fine-tuned model stays, where the same share of its tokens is merged.
+- labels: on how many drum clips the best label of a fine-tuned model stays, where the same share of its patches is merged
+  before its last layer.
 
 base384 has random weights, so that it has times and no labels. Rows that miss are printed as missed.
 """
@@ -23,7 +24,6 @@ import torch
 from finetune.augmentations.augmentation import Augmentation
 from finetune.clip_sets.collator import ASTDataCollator, model_inputs
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
-from modeling_ast.layers.patch_grid import NUM_CLASS_TOKENS
 from modeling_ast.tagging.tagger import AudioTagger
 
 from .side_by_side import Timing, alternate
@@ -32,7 +32,7 @@ ROWS = ("patchout", "merging", "labels")
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 SAMPLES = 163_840  # 10.24 s at 16 kHz
 HALF = 0.5
-SHARES = (0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08)  # of the tokens, that each layer merges
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)  # of the patches, that are merged into others before the last layer
 PATCHOUT_MUST, PATCHOUT_AIM = 1.7, 2.2
 MERGING_MUST, MERGING_AIM, LABELS_KEPT = 1.3, 1.6, 0.98
 
@@ -87,7 +87,6 @@ def print_patchout(batch_size: int, rounds: int):
 def print_merging(model_name_or_path: str | None, timed: bool, rounds: int):
     """Print a row for each share of the tokens: speed of base384, labels that a model of drums keeps, or both."""
     model = base384().eval()
-    tokens = NUM_CLASS_TOKENS + model.config.patch_grid[0] * model.config.patch_grid[1]
     features = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 1024, 128), dtype=np.float32)) / 2
     drums = None if model_name_or_path is None else DrumLabels(model_name_or_path)
     passed = 0.0
@@ -96,23 +95,28 @@ def print_merging(model_name_or_path: str | None, timed: bool, rounds: int):
     )
     print("|---|---|---|---|---|---|")
     for share in SHARES:
-        merged, cells = round(share * tokens), ["", "", "", ""]
+        merged, cells = per_layer(share, model), ["", "", "", "", ""]
         ratio = 0.0
         if timed:
             timing = alternate(lambda: run(model, features, 0), lambda r=merged: run(model, features, r), rounds)
             ratio = timing.ratio
             cells[:2] = f"{timing.peer_seconds:.2f} / {timing.our_seconds:.2f}", in_words(timing)
         if drums is not None:
-            of_drums = max(1, round(share * drums.tokens))
+            of_drums = per_layer(share, drums.tagger.model)
             kept, number, held_out, of_held_out = drums.kept(of_drums)
-            cells[2] = f"{of_drums} of {drums.tokens}"
-            cells[3] = f"{kept} of {number} ({kept / number:.1%}); held out {held_out} of {of_held_out}"
+            cells[2:] = str(of_drums), f"{kept} of {number} ({kept / number:.1%})", f"{held_out} of {of_held_out}"
             if kept / number >= LABELS_KEPT:
                 passed = max(passed, ratio)
         print(f"| {share:.0%} | {merged} | {' | '.join(cells)} |", flush=True)
     if timed and drums is not None:
         words = verdict(passed, MERGING_MUST, MERGING_AIM)
         print(f"The fastest that keeps {LABELS_KEPT:.0%} of the labels: {passed:.2f}x: {words}")
+
+
+def per_layer(share: float, model: ASTForAudioClassification) -> int:
+    """Tokens that each layer has to merge so that the last one has this share of the patches less."""
+    frequency, time = model.config.patch_grid
+    return max(1, round(share * frequency * time / (model.config.num_hidden_layers - 1)))
 
 
 @torch.inference_mode()
@@ -135,8 +139,6 @@ class DrumLabels:
             rows = list(csv.DictReader(file))
         self.files = [DRUMS / row["file_name"] for row in rows]
         self.held_out = np.array([row["split"] == "test" for row in rows])
-        frequency, time = self.tagger.model.config.patch_grid
-        self.tokens = NUM_CLASS_TOKENS + frequency * time
         self.labels = self._labels(0)
 
     def _labels(self, merged: int) -> np.ndarray:
