@@ -90,10 +90,8 @@ def print_merging(model_name_or_path: str | None, timed: bool, rounds: int):
     features = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 1024, 128), dtype=np.float32)) / 2
     drums = None if model_name_or_path is None else DrumLabels(model_name_or_path)
     passed = 0.0
-    print(
-        "\n| merged in each layer | base384, of 1214 tokens | seconds | speed | drums, of how many tokens | labels kept |"
-    )
-    print("|---|---|---|---|---|---|")
+    print("\n| patches merged | base384, a layer | seconds | speed | drums, a layer | labels kept | held out |")
+    print("|---|---|---|---|---|---|---|")
     for share in SHARES:
         merged, cells = per_layer(share, model), ["", "", "", "", ""]
         ratio = 0.0
