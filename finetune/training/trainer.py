@@ -101,6 +101,8 @@ class ASTTrainer(Trainer):
         self.scored_dataset = None  # that of the evaluation that is going on
         self._steps_per_epoch: int | None = None
         self._refuse_smoothing()
+        if augmentation is not None:
+            augmentation.check_model(self.model.config)
         self._refuse_sharded_weights()
         self._freeze()
         self._saving_into: str | None = None
@@ -380,7 +382,7 @@ class ASTTrainer(Trainer):
         inputs.pop("keys", None)  # of no use to the model
         targets = inputs.pop("targets", {})
         if "waveforms" in inputs or "features" in inputs:
-            inputs = model_inputs(inputs, self.feature_extractor, self.augmentation)
+            inputs = model_inputs(inputs, self.feature_extractor, self.augmentation, self.model.config)
         return {**inputs, **targets}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
