@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import IO
@@ -127,6 +128,8 @@ class Child:
                 socket.send_fds(_parent, [len(content).to_bytes(4, "big") + content], descriptors)
         self._answers = self._ours.makefile("r")
         self.pid = int(self._answers.readline())
+        while session and os.getsid(self.pid) != self.pid:  # a signal to its group would be one to that of pytest
+            time.sleep(0.001)
 
     def __enter__(self):
         return self
