@@ -197,7 +197,7 @@ def way_back_is_bit_equal(case: ReferenceCase, folder: Path) -> bool:
     """Whether original -> Hub -> original leaves every tensor of a `checkpoint` case as it was."""
     back = folder / f"{case.name}.back.pth"
     convert_to_original(str(folder / case.name), back, report=_silent)
-    before, after = (torch.load(path, weights_only=True) for path in (folder / f"{case.name}.pth", back))
+    before, after = (torch.load(path, weights_only=True, mmap=True) for path in (folder / f"{case.name}.pth", back))
     used = {name: tensor for name, tensor in before.items() if not name.startswith("module.v.head")}
     return used.keys() == after.keys() and all(torch.equal(tensor, after[name]) for name, tensor in used.items())
 

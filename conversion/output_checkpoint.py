@@ -19,6 +19,7 @@ from modeling_ast import (
     ASTModel,
 )
 from modeling_ast.audio import NEW_RESAMPLER
+from modeling_ast.checkpoints.weights import all_finite
 from modeling_ast.system.atomic_files import give_usual_mode, make_folder_atomically
 
 from .errors import ConversionError
@@ -203,7 +204,7 @@ def refuse_odd_numbers(tensors: dict[str, torch.Tensor]) -> None:
     _raise_faults(
         "Not every tensor holds floats", faults, "Give a checkpoint in float16, bfloat16, float32 or float64."
     )
-    broken = [name for name, tensor in tensors.items() if not tensor.isfinite().all()]
+    broken = [name for name, tensor in tensors.items() if not all_finite(tensor)]
     _raise_faults("Weights are NaN or infinite", broken, "Give a checkpoint of a training that did not diverge.")
 
 

@@ -95,13 +95,18 @@ def attention_maps(
 
     Raises:
         ValueError: if there is no such layer or head, the model is of another package, the extractor does not fit it, a
-            shape does not, or of a clip nothing but padding is kept.
+            shape does not, of a clip nothing but padding is kept, or the model merges tokens.
 
     Source: Abnar and Zuidema 2020, section 3: the mean over heads and the identity for the residual, half each, multiplied
     over the layers.
     """
     transformer = _transformer_of(model)
     config, layers = transformer.config, transformer.encoder.layer
+    if transformer.tokens_merged_per_layer:
+        raise ValueError(
+            f"The model merges {transformer.tokens_merged_per_layer} tokens a layer, and a map is of single patches. Call its "
+            "merge_tokens(0) first."
+        )
     if feature_extractor.num_mel_bins != config.num_mel_bins:
         raise ValueError(
             f"The feature extractor makes {feature_extractor.num_mel_bins} mel bins, the model hears "

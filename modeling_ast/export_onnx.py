@@ -279,6 +279,11 @@ def checked_onnx(model, feature_extractor: ASTFeatureExtractor) -> tuple[bytes, 
             f"The model is a {type(model).__module__}.{type(model).__name__}, expected this project's "
             "ASTForAudioClassification. Load it with modeling_ast.ASTForAudioClassification.from_pretrained."
         )
+    if model.tokens_merged_per_layer:
+        raise ExportError(
+            f"The model merges {model.tokens_merged_per_layer} tokens a layer, which a graph for any number of frames cannot "
+            "hold. Call its merge_tokens(0) first."
+        )
     num_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
     if num_bytes > LARGEST_FILE:
         raise ExportError(

@@ -10,12 +10,15 @@ from .system.regular_files import SpecialFileError, refuse_special_in
 from .system.surroundings import cache_hint
 
 
-def load_checkpoint(model_name_or_path: str | os.PathLike, channels: str | int | None = None):
+def load_checkpoint(
+    model_name_or_path: str | os.PathLike, channels: str | int | None = None, tokens_merged_per_layer: int = 0
+):
     """Load a model with a trained classifier, and the feature extractor that was saved with it.
 
     Args:
         model_name_or_path (`str` or `os.PathLike`): a folder, or a Hub id such as `user/name`.
         channels (`str` or `int`, *optional*): which channels of files are heard, if not those of the checkpoint.
+        tokens_merged_per_layer (`int`, defaults to 0): see [`ASTPreTrainedModel.merge_tokens`].
 
     Returns:
         [`ASTForAudioClassification`] in float32 on the CPU, and [`ASTFeatureExtractor`].
@@ -50,6 +53,7 @@ def load_checkpoint(model_name_or_path: str | os.PathLike, channels: str | int |
             f"{model_name_or_path} has no trained classifier, so its tags would be random. Fine-tune it first "
             "(ast-finetune) and pass the folder which that writes."
         )
+    model.merge_tokens(tokens_merged_per_layer)
     return model, feature_extractor
 
 

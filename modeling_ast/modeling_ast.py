@@ -9,6 +9,7 @@ import copy
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -45,6 +46,7 @@ from .layers.patch_grid import GEOMETRY_FIELDS, NUM_CLASS_TOKENS, patch_grid_of,
 from .layers.patch_layout import PatchLayout
 from .layers.position_embeddings import move_position_table, positions_for_grid
 from .layers.recomputation import recomputed_in_backward
+from .layers.token_merging import ATTENTION_WITH_SIZES, TokenMerging
 from .system.regular_files import refuse_special_in
 
 logger = logging.get_logger(__name__)
@@ -174,6 +176,7 @@ class ASTSelfAttention(nn.Module):
         attention_mask: torch.Tensor | None,
         attn_implementation: str,
         num_queries: int | None = None,
+        merging: TokenMerging | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Let tokens attend to each other.
 
@@ -184,6 +187,7 @@ class ASTSelfAttention(nn.Module):
             attn_implementation (`str`): name of the implementation, as Transformers has it.
             num_queries (`int`, *optional*): only so many tokens attend, the first ones; all if not given. All are attended
                 to.
+            merging ([`TokenMerging`], *optional*): what is given the keys, by which it merges tokens.
 
         Returns:
             The tokens' contexts, a `torch.Tensor` of shape `(batch, queries, hidden)`, and the attention weights of shape
@@ -194,6 +198,8 @@ class ASTSelfAttention(nn.Module):
             projection(tokens).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (batch, heads, tokens, head_dim)
             for projection, tokens in ((self.query, asking), (self.key, hidden_states), (self.value, hidden_states))
         )
+        if merging is not None:
+            merging.keys = key
         if num_queries is not None and attention_mask is not None:
             attention_mask = attention_mask[:, :, :num_queries]
         attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(attn_implementation, eager_attention_forward)
@@ -243,6 +249,7 @@ class ASTAttention(nn.Module):
         attention_mask: torch.Tensor | None,
         attn_implementation: str,
         num_queries: int | None = None,
+        merging: TokenMerging | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Let tokens attend to each other, and project what they get.
 
@@ -251,11 +258,12 @@ class ASTAttention(nn.Module):
             attention_mask (`torch.Tensor`, *optional*): see [`ASTSelfAttention.forward`].
             attn_implementation (`str`): see [`ASTSelfAttention.forward`].
             num_queries (`int`, *optional*): see [`ASTSelfAttention.forward`].
+            merging ([`TokenMerging`], *optional*): see [`ASTSelfAttention.forward`].
 
         Returns:
             `torch.Tensor` of shape `(batch, queries, hidden)`, and the weights, see [`ASTSelfAttention.forward`].
         """
-        context, weights = self.attention(hidden_states, attention_mask, attn_implementation, num_queries)
+        context, weights = self.attention(hidden_states, attention_mask, attn_implementation, num_queries, merging)
         return self.output(context), weights
 
 
@@ -316,6 +324,7 @@ class ASTLayer(GradientCheckpointingLayer):
         attention_mask: torch.Tensor | None,
         attn_implementation: str,
         num_queries: int | None = None,
+        merging: TokenMerging | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Compute attention and the feed-forward layer, each added to its input.
 
@@ -325,14 +334,17 @@ class ASTLayer(GradientCheckpointingLayer):
             attention_mask (`torch.Tensor`, *optional*): see [`ASTSelfAttention.forward`].
             attn_implementation (`str`): see [`ASTSelfAttention.forward`].
             num_queries (`int`, *optional*): only the first so many tokens are computed and returned; all if not given.
+            merging ([`TokenMerging`], *optional*): what merges tokens between the two; none are merged if not given.
 
         Returns:
-            `torch.Tensor` of shape `(batch, queries, hidden)`, and the weights, see [`ASTSelfAttention.forward`].
+            `torch.Tensor` of shape `(batch, queries, hidden)`, with fewer tokens where some were merged, and the weights, see [`ASTSelfAttention.forward`].
         """
         normed = self.layernorm_before(hidden_states)
         with recomputed_in_backward(normed, self.layernorm_before, hidden_states):
-            attended, weights = self.attention(normed, attention_mask, attn_implementation, num_queries)
+            attended, weights = self.attention(normed, attention_mask, attn_implementation, num_queries, merging)
         hidden_states = (hidden_states if num_queries is None else hidden_states[:, :num_queries]) + attended
+        if merging is not None:
+            hidden_states = merging.merge(hidden_states)
 
         normed = self.layernorm_after(hidden_states)
         with recomputed_in_backward(normed, self.layernorm_after, hidden_states):
@@ -358,6 +370,7 @@ class ASTEncoder(nn.Module):
         output_attentions: bool,
         output_hidden_states: bool,
         num_queries: int | None = None,
+        merging: TokenMerging | None = None,
     ) -> BaseModelOutput:
         """Take tokens through all layers.
 
@@ -368,6 +381,8 @@ class ASTEncoder(nn.Module):
             output_attentions (`bool`): whether to return every layer's weights.
             output_hidden_states (`bool`): whether to return the embeddings and every layer's output.
             num_queries (`int`, *optional*): of the last layer only the first so many tokens are computed; all if not given.
+            merging ([`TokenMerging`], *optional*): what merges tokens in every layer but the last, after which there is no
+                attention that would be spared; none are merged if not given.
 
         Returns:
             [`BaseModelOutput`] with `last_hidden_state` of shape `(batch, queries, hidden)`, before the last LayerNorm, and
@@ -375,13 +390,25 @@ class ASTEncoder(nn.Module):
         """
         all_hidden_states = (hidden_states,)
         all_attentions = ()
+        if merging is not None:
+            hidden_states = merging.begin(hidden_states)
         for layer in self.layer:
-            layer_queries = num_queries if layer is self.layer[-1] else None
-            hidden_states, weights = layer(hidden_states, attention_mask, attn_implementation, layer_queries)
+            is_last = layer is self.layer[-1]
+            if merging is not None:
+                attention_mask = merging.attention_mask(hidden_states.dtype)
+            hidden_states, weights = layer(
+                hidden_states,
+                attention_mask,
+                attn_implementation,
+                num_queries if is_last else None,
+                None if is_last else merging,
+            )
             if output_hidden_states:
-                all_hidden_states += (hidden_states,)
+                all_hidden_states += (hidden_states if merging is None else merging.spread(hidden_states),)
             if output_attentions:
                 all_attentions += (weights,)
+        if merging is not None and num_queries is None:
+            hidden_states = merging.spread(hidden_states)
         return BaseModelOutput(
             last_hidden_state=hidden_states,
             hidden_states=all_hidden_states if output_hidden_states else None,
@@ -425,6 +452,7 @@ class ASTPreTrainedModel(PreTrainedModel):
         config: ASTConfig | str | os.PathLike | None = None,
         ignore_mismatched_sizes: bool = False,
         output_loading_info: bool = False,
+        tokens_merged_per_layer: int = 0,
         **kwargs,
     ):
         r"""
@@ -442,6 +470,7 @@ class ASTPreTrainedModel(PreTrainedModel):
                 checkpoint's do not fit its `config.json`. Other mismatched tensors stay an error.
             output_loading_info (`bool`, defaults to `False`): also return the lists of missing, unexpected and
                 mismatched tensors.
+            tokens_merged_per_layer (`int`, defaults to 0): see [`merge_tokens`].
             max_length, num_mel_bins, frequency_stride, time_stride (`int`, *optional*): another geometry than the
                 checkpoint's; see [`resize_patch_grid`].
             num_labels, id2label, label2id (*optional*): other labels than the checkpoint's. Its classifier is kept if
@@ -487,6 +516,7 @@ class ASTPreTrainedModel(PreTrainedModel):
             **kwargs,
         )
         model._weight_conversions = None  # by which `save_pretrained` would write the names of the file that was read
+        model.merge_tokens(tokens_merged_per_layer)
         model._refuse_unfit_checkpoint(
             pretrained_model_name_or_path, loading_info, ignore_mismatched_sizes or labels_given
         )
@@ -500,6 +530,34 @@ class ASTPreTrainedModel(PreTrainedModel):
                 id2label, had_classifier="classifier.dense.weight" not in loading_info["missing_keys"]
             )
         return (model, loading_info) if output_loading_info else model
+
+    @property
+    def tokens_merged_per_layer(self) -> int:
+        """How many tokens every layer merges into others outside training; see [`merge_tokens`]."""
+        return getattr(self, self.base_model_prefix, self)._tokens_merged_per_layer
+
+    def merge_tokens(self, tokens_merged_per_layer: int):
+        """Let layers merge tokens that are much alike, which makes inference faster and scores a little different.
+
+        In training nothing is merged. It is no part of the checkpoint: what `save_pretrained` writes does not say it. Hidden
+        states and embeddings keep their shapes, patches that were merged have the same numbers.
+
+        Args:
+            tokens_merged_per_layer (`int`): tokens that every layer but the last merges into others, of a clip at most half
+                of those that it has; 0 turns it off.
+
+        Raises:
+            ValueError: if it is no whole number from 0 on.
+
+        Source: Bolya et al., ICLR 2023; see [`TokenMerging`].
+        """
+        is_whole = isinstance(tokens_merged_per_layer, Integral) and not isinstance(tokens_merged_per_layer, bool)
+        if not is_whole or tokens_merged_per_layer < 0:
+            raise ValueError(
+                f"tokens_merged_per_layer={tokens_merged_per_layer!r} is no number of tokens. Pass a whole number from 0 on, "
+                "where 0 merges none."
+            )
+        getattr(self, self.base_model_prefix, self)._tokens_merged_per_layer = int(tokens_merged_per_layer)
 
     @torch.no_grad()
     def resize_patch_grid(
@@ -675,6 +733,7 @@ class ASTModel(ASTPreTrainedModel):
 
     def __init__(self, config: ASTConfig):
         super().__init__(config)
+        self._tokens_merged_per_layer = 0
         self.embeddings = ASTEmbeddings(config)
         self.encoder = ASTEncoder(config)
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
@@ -739,8 +798,12 @@ class ASTModel(ASTPreTrainedModel):
         # Flash and flex attention have masks of their own kind, made for as many queries as keys.
         mask_has_rows = token_mask is None or (isinstance(token_mask, torch.Tensor) and token_mask.dim() == 4)
         num_queries = NUM_CLASS_TOKENS if class_tokens_only and mask_has_rows else None
+        merging = None
+        if self._tokens_merged_per_layer and not self.training:
+            self._check_merging(attn_implementation, output_attentions)
+            merging = TokenMerging(self._tokens_merged_per_layer, layout.token_mask())
         encoded = self.encoder(
-            embeddings, token_mask, attn_implementation, output_attentions, output_hidden_states, num_queries
+            embeddings, token_mask, attn_implementation, output_attentions, output_hidden_states, num_queries, merging
         )
 
         sequence = self.layernorm(encoded.last_hidden_state)
@@ -881,6 +944,19 @@ class ASTModel(ASTPreTrainedModel):
             raise ValueError(
                 f"attention_mask has shape {tuple(attention_mask.shape)}, expected one entry per frame: "
                 f"{tuple(input_values.shape[:2])}. Take it from ASTFeatureExtractor with return_attention_mask=True."
+            )
+
+    def _check_merging(self, attn_implementation: str, output_attentions: bool):
+        merged = f"tokens_merged_per_layer={self._tokens_merged_per_layer}"
+        if output_attentions:
+            raise ValueError(
+                f"output_attentions=True was given with {merged}: merged tokens have no weights of their own. Call "
+                "merge_tokens(0) first."
+            )
+        if attn_implementation not in ATTENTION_WITH_SIZES:
+            raise ValueError(
+                f"{merged} was given with {attn_implementation} attention, which cannot count a token by its size. Call "
+                "set_attn_implementation('sdpa'), or merge_tokens(0)."
             )
 
     def _mask_for(self, attn_implementation: str, embeddings: torch.Tensor, token_mask: torch.Tensor | None):

@@ -105,6 +105,14 @@ def make_parser() -> argparse.ArgumentParser:
         default="auto",
         help="where to compute (default: %(default)s)",
     )
+    parser.add_argument(
+        "--tokens_merged_per_layer",
+        type=_positive_int,
+        default=0,
+        metavar="N",
+        help="tag faster and a little less exactly: so many tokens that are much alike are merged in each layer, at most half "
+        "of those that are left (default: none)",
+    )
     add_channels_flag(parser)
     add_strict_flag(parser)
     parser.add_argument(
@@ -316,7 +324,9 @@ def load_tagger(args: argparse.Namespace):
     from .tagging.tagger import AudioTagger
 
     refused = HEARD_LESS if args.strict_audio else frozenset()
-    return AudioTagger.from_pretrained(args.model_name_or_path, args.device, args.channels, refused)
+    return AudioTagger.from_pretrained(
+        args.model_name_or_path, args.device, args.channels, refused, args.tokens_merged_per_layer
+    )
 
 
 def tag(args: argparse.Namespace, tagger, files: list[Path]) -> Iterator[Outcome]:
@@ -364,7 +374,8 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
         Texts and numbers by name.
     """
     options = ("format", "timeline", "top_k", "batch_size", "hop", "threshold", "segments", "strict_audio")
-    flags = {f"--{name}": getattr(args, name) for name in (*options, "spreadsheet_safe")}
+    more = ("spreadsheet_safe", "tokens_merged_per_layer")
+    flags = {f"--{name}": getattr(args, name) for name in (*options, *more)}
     versions = {f"version of {name}": package_version(name) for name in (DISTRIBUTION, "torch")}
     return {"model": model_digest(tagger), "device": str(tagger.device)} | flags | versions
 

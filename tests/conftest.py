@@ -11,6 +11,7 @@ import signal
 import subprocess
 from pathlib import Path
 
+import forked_python
 import pytest
 import soundfile
 from hub_server import HubServer
@@ -35,6 +36,13 @@ def pytest_collection_finish():
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 100)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop(session: pytest.Session):
+    """Let a process that runs tests itself, not by others, be forked as it is before the first."""
+    if session.config.getoption("dist", "no") == "no":
+        forked_python.begin()
 
 
 @pytest.hookimpl(tryfirst=True)

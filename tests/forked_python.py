@@ -1,16 +1,18 @@
 """Python in a child process without its imports: forked off a process that has imported everything.
 
 A command of the kit imports torch, transformers and datasets for three to four seconds of processor time before it does
-anything. Tests that want a process of its own, not a fresh import, ask here: one parent for each worker of pytest, started
-when it is first needed, forks a child for every call, gives it environment, folder, arguments and streams, and lets what
-reads the environment while it is imported read it again.
+anything. Tests that want a process of its own, not a fresh import, ask here: each process that runs tests forks a parent
+off itself before its first test, when the tests' imports are done. The parent forks a child for every call, gives it
+environment, folder, arguments and streams, and lets what reads the environment while it is imported read it again.
 """
 
 import atexit
 import contextlib
+import faulthandler
 import gc
 import importlib
 import json
+import logging
 import os
 import runpy
 import select
@@ -20,13 +22,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from pathlib import Path
 from typing import IO
 
 from undrawn_pictures import leave_out_pictures_if_told
 
-HOUSE = Path(__file__).parents[1]
 IMPORTED = (
     "torch",
     "transformers",
@@ -123,9 +125,11 @@ class Child:
         with theirs, open(os.devnull) as nothing:
             descriptors = [theirs.fileno(), nothing.fileno(), out.fileno(), err.fileno()]
             with _asking:
-                socket.send_fds(_parent_of_this_process(), [len(content).to_bytes(4, "big") + content], descriptors)
+                socket.send_fds(_parent, [len(content).to_bytes(4, "big") + content], descriptors)
         self._answers = self._ours.makefile("r")
         self.pid = int(self._answers.readline())
+        while session and os.getsid(self.pid) != self.pid:  # a signal to its group would be one to that of pytest
+            time.sleep(0.001)
 
     def __enter__(self):
         return self
@@ -170,33 +174,44 @@ class Child:
             os.kill(self.pid, number)
 
 
-def _parent_of_this_process() -> socket.socket:
+def begin():
+    """Fork the parent of all children off this process, as it is before any test has changed it."""
     global _parent
-    if _parent is None:
-        ours, theirs = socket.socketpair()
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTEST_"))}
-        environment |= {"PYTHONPATH": str(HOUSE), "OMP_NUM_THREADS": "1"}
-        process = subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno())], pass_fds=[theirs.fileno()], env=environment, cwd=HOUSE
-        )
-        theirs.close()
-        atexit.register(process.wait, 60)  # so that its processor time is that of the tests
-        atexit.register(ours.close)  # with which it ends
-        _parent = ours
-    return _parent
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if not pid:
+        try:
+            _forget_pytest(theirs)
+            _serve(theirs)
+        finally:
+            os._exit(0)
+    theirs.close()
+    atexit.register(os.waitpid, pid, 0)  # so that its processor time is that of the tests
+    atexit.register(ours.close)  # with which it ends
+    _parent = ours
+
+
+def _forget_pytest(asked: socket.socket):
+    """Undo what a process that runs tests has of pytest, and hold none of its pipes open."""
+    sys.stdin, sys.stdout, sys.stderr = sys.__stdin__, sys.__stdout__, sys.__stderr__
+    sys.unraisablehook, threading.excepthook = sys.__unraisablehook__, threading.__excepthook__
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not type(finder).__module__.startswith("_pytest")]
+    logging.getLogger().handlers.clear()
+    faulthandler.disable()
+    with open(os.devnull, "r+") as nothing:
+        for descriptor in map(int, os.listdir("/proc/self/fd")):
+            if descriptor not in (nothing.fileno(), asked.fileno()):
+                with contextlib.suppress(OSError):  # that of the listing
+                    os.fstat(descriptor)
+                    os.dup2(nothing.fileno(), descriptor, inheritable=descriptor < 3)
 
 
 def _serve(asked: socket.socket):
     """Fork a child for every call."""
-    gc.disable()  # what is imported stays
-    for name in (*IMPORTED, *READ_AGAIN, *COPIES):
-        importlib.import_module(name)
-    gc.enable()
-    gc.collect()
-    gc.freeze()  # children would copy the pages that a collection writes to
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     children = {}
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, lambda *_: _tell_of_the_dead(children))
+    everything_is_imported = False
     while True:
         start, descriptors, _, _ = socket.recv_fds(asked, 4, 4)
         if not start:
@@ -204,6 +219,9 @@ def _serve(asked: socket.socket):
         content = b""
         while len(content) < int.from_bytes(start, "big"):
             content += asked.recv(int.from_bytes(start, "big") - len(content))
+        if not everything_is_imported:
+            _import_everything()
+            everything_is_imported = True
         answers, *streams = descriptors
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         pid = os.fork()
@@ -223,6 +241,14 @@ def _serve(asked: socket.socket):
         os.write(answers, f"{pid}\n".encode())
         children[pid] = answers
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
+
+
+def _import_everything():
+    for name in (*IMPORTED, *READ_AGAIN, *COPIES):
+        importlib.import_module(name)
+    sys.modules["torch"].set_num_threads(1)  # a thread pool would not be there in a child
+    gc.collect()
+    gc.freeze()  # children would copy the pages that a collection writes to
 
 
 def _tell_of_the_dead(children: dict[int, int]):
@@ -245,8 +271,13 @@ def _be_python(arguments: list[str], env: dict[str, str], cwd: str, session: boo
     os.chdir(cwd)
     tempfile.tempdir = None
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    for logger in logging.root.manager.loggerDict.values():
+        for handler in getattr(logger, "handlers", ()):
+            if type(handler) is logging.StreamHandler:
+                handler.setStream(sys.stderr)  # in place of the one that pytest captured with while it was made
     for name in READ_AGAIN:
         importlib.reload(sys.modules[name])
     for name, copied in COPIES.items():
@@ -278,7 +309,3 @@ def _be_python(arguments: list[str], env: dict[str, str], cwd: str, session: boo
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
-
-
-if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))

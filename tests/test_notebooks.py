@@ -2,15 +2,17 @@
 
 import base64
 import json
-import os
 import re
 import shutil
+import signal
 from configparser import ConfigParser
 from pathlib import Path
 
+import forked_python
 import nbformat
 import pytest
 from jupyter_client import KernelManager
+from jupyter_client.provisioning import local_provisioner
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).parents[1]
@@ -36,14 +38,30 @@ def few_clips(drum_rows, tmp_path):
     return tmp_path / "clips"
 
 
+class KernelProcess(forked_python.Child):
+    """A kernel's process as `jupyter_client` knows one, with torch imported already."""
+
+    stdin = stdout = stderr = None
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self):
+        self.send_signal(signal.SIGTERM)
+
+
 @pytest.fixture(scope="module")
 def kernel(tmp_path_factory):
-    """One kernel for both notebooks, which imports torch once; each begins without the other's names."""
+    """One kernel for both notebooks; each begins without the other's names."""
     folder = tmp_path_factory.mktemp("jupyter")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, open(folder / "log", "w") as log:
+
+        def launch_kernel(command, env, cwd=None, **_):
+            return KernelProcess(command[command.index("-m") :], log, log, env, cwd, session=True)
+
+        patch.setattr(local_provisioner, "launch_kernel", launch_kernel)
         patch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))
-        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
         manager = KernelManager(kernel_name="python3")
         manager.start_kernel()
         yield manager

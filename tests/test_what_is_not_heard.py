@@ -19,7 +19,8 @@ from finetune import run_evaluate, run_finetune
 from finetune.clip_sets.clip_notes import noted_in_words
 from finetune.dry_runs.dry_run_report import audio_note_lines
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, register, run_tagging, unregister
-from modeling_ast.audio import AudioNote, files_of_each_kind, find_audio_files
+from modeling_ast.audio import AudioNote, ffmpeg, files_of_each_kind, find_audio_files
+from modeling_ast.audio.ffmpeg import FFmpegError
 from modeling_ast.tagging.tagger import AudioTagger
 
 TINY = SIZES | {"max_length": 96}
@@ -29,6 +30,28 @@ KINDS_IN_COUNTS = {
     "cancelled": "have channels that cancel or drown each other", "silent": "are silent",
     "header": "are heard in full, though their headers say something else",
 }  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def complaints_of_ffmpeg():
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def ffmpeg_tries_once(monkeypatch, complaints_of_ffmpeg):
+    """What the `ffmpeg` program could not decode it cannot decode later: bytes that it failed on are not given to it again."""
+    decode_with_program = ffmpeg.decode_with_program
+
+    def decode(content, *args):
+        held = content.read(0, content.size)
+        if held not in complaints_of_ffmpeg:
+            try:
+                return decode_with_program(content, *args)
+            except FFmpegError as error:
+                complaints_of_ffmpeg[held] = str(error)
+        raise FFmpegError(complaints_of_ffmpeg[held])
+
+    monkeypatch.setattr(ffmpeg, "decode_with_program", decode)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@
 import argparse
 import dataclasses
 import difflib
+import functools
 import itertools
 import json
 import math
@@ -91,6 +92,26 @@ def parse_arguments(argv: list[str]) -> RunArguments:
             values that do not fit together.
         FileNotFoundError: if the recipe is not there.
     """
+    flags = all_flags(argv)
+    parser = _parser("--help_all" in argv)
+    try:
+        groups, rest = read_groups(parser, flags)
+        if rest:
+            raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
+        arguments = RunArguments(*groups, *_recipe_alone(argv))
+        check_together(arguments)
+    except ValueError as error:
+        raise ValueError(f"{error}{_line_of_field(argv, str(error))}") from error
+    return arguments
+
+
+@functools.cache
+def _parser(shows_all: bool) -> HfArgumentParser:
+    """The parser of all groups, made once: every fold, and every training in Python, reads its fields with it.
+
+    Args:
+        shows_all (`bool`): whether its help lists the rare flags too.
+    """
     parser = _Parser(
         ARGUMENT_GROUPS,
         prog="ast-finetune",
@@ -104,18 +125,9 @@ def parse_arguments(argv: list[str]) -> RunArguments:
     for action in parser._actions:
         action.type = readers.get(action.type, action.type)
     parser.add_argument("--help_all", action="help", help="list the flags of TrainingArguments too")
-    flags = all_flags(argv)
-    if "--help_all" not in argv:
+    if not shows_all:
         hide_rare_flags(parser)
-    try:
-        groups, rest = read_groups(parser, flags)
-        if rest:
-            raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
-        arguments = RunArguments(*groups, *_recipe_alone(argv))
-        check_together(arguments)
-    except ValueError as error:
-        raise ValueError(f"{error}{_line_of_field(argv, str(error))}") from error
-    return arguments
+    return parser
 
 
 def _recipe_alone(argv: list[str]) -> tuple[frozenset[str], bool]:

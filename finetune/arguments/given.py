@@ -8,6 +8,8 @@ import argparse
 
 from transformers import HfArgumentParser
 
+NOT_GIVEN = object()
+
 
 class ArgumentGroup:
     """Base of the groups of fields.
@@ -34,7 +36,7 @@ def read_groups(parser: HfArgumentParser, words: list[str]) -> tuple[list, list[
     """Read a command line into the groups of fields that its parser was made for, each made of what was given alone.
 
     Args:
-        parser (`HfArgumentParser`): made of subclasses of [`ArgumentGroup`]. Its defaults are gone afterwards.
+        parser (`HfArgumentParser`): made of subclasses of [`ArgumentGroup`].
         words (`list[str]`): the command line.
 
     Returns:
@@ -43,12 +45,11 @@ def read_groups(parser: HfArgumentParser, words: list[str]) -> tuple[list, list[
     Raises:
         ValueError: for fields that do not fit, as their group says it.
     """
-    parser.parse_known_args(words)  # with the defaults, which the help shows
-    for action in parser._actions:
-        action.default = argparse.SUPPRESS
-    given, rest = parser.parse_known_args(words)
+    unset = argparse.Namespace(**dict.fromkeys((action.dest for action in parser._actions), NOT_GIVEN))
+    found, rest = parser.parse_known_args(words, unset)  # a default takes no other's place
+    given = {name: value for name, value in vars(found).items() if value is not NOT_GIVEN}
     groups = []
     for group in parser.dataclass_types:
-        fields = {name: value for name, value in vars(given).items() if name in group.__dataclass_fields__}
+        fields = {name: value for name, value in given.items() if name in group.__dataclass_fields__}
         groups.append(group(**fields))
     return groups, rest

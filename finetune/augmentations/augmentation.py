@@ -13,16 +13,20 @@ from dataclasses import Field, dataclass, field, fields, make_dataclass, replace
 import numpy as np
 import torch
 
+from modeling_ast import ASTConfig
+from modeling_ast.layers.patch_grid import patch_grid_of
+
 from .augmentation_step import ORIGINAL_STREAM, AugmentationStep, TrainingClip
 from .gain import Gain
 from .masks import Masks
 from .mixup import Mixup
 from .noise_and_roll import NoiseAndRoll
+from .patchout import Patchout
 from .speed_change import SpeedChange
 
 # In the order in which they are applied. A new one needs no more than its class and its place here: flags, recipes, data
 # sets, batches, the trainer and the run summary take them from this table.
-AUGMENTATIONS: tuple[type[AugmentationStep], ...] = (SpeedChange, Mixup, Gain, Masks, NoiseAndRoll)
+AUGMENTATIONS: tuple[type[AugmentationStep], ...] = (SpeedChange, Mixup, Gain, Masks, NoiseAndRoll, Patchout)
 
 
 def argument_fields(kinds: Sequence[type[AugmentationStep]]) -> list[tuple[str, type, Field]]:
@@ -124,6 +128,10 @@ class Augmentation:
         self.steps = (*of_table, *others)
         self.active = tuple(step for step in self.steps if step.strengths_given)
         _refuse_shared(self.steps)
+        self._leaving_out = [step for step in self.active if _leaves_patches_out(step)]
+        if len(self._leaving_out) > 1:
+            both = " and ".join(step.name for step in self._leaving_out)
+            raise ValueError(f"{both} both choose the patches that the model computes. Leave one of them out.")
 
     @property
     def label_mixing_strengths(self) -> list[str]:
@@ -242,8 +250,38 @@ class Augmentation:
             features = step.change_normalized(features, frames, _drawn(step, draws))
         return features
 
+    def check_model(self, config: ASTConfig):
+        """Refuse what cannot be done in the training of a model.
+
+        Args:
+            config ([`ASTConfig`]): of the model.
+
+        Raises:
+            ValueError: if the fields of an augmentation that is on do not fit its patches.
+        """
+        for step in self.active:
+            step.check_grid(config.patch_grid)
+
+    def patches_computed(self, config: ASTConfig, frames: int) -> tuple[int, int]:
+        """Tell how many patches of a clip without padding are computed in training.
+
+        Args:
+            config ([`ASTConfig`]): of the model.
+            frames (`int`): of the clip.
+
+        Returns:
+            Those that stay, and all of them.
+        """
+        rows, columns = patch_grid_of(config, frames)
+        for step in self._leaving_out:
+            drawn = {name: _together([value]) for name, value in step.draw(np.random.default_rng(0), 1).items()}
+            kept = step.patches_kept([columns], columns, config.patch_grid, drawn)
+            if kept is not None:
+                return kept.shape[1], rows * columns
+        return rows * columns, rows * columns
+
     def extra_inputs(
-        self, features: torch.Tensor, frames: torch.Tensor, draws: dict[str, dict]
+        self, features: torch.Tensor, frames: torch.Tensor, draws: dict[str, dict], config: ASTConfig | None = None
     ) -> dict[str, torch.Tensor]:
         """Make what the model takes beside features and labels.
 
@@ -251,14 +289,27 @@ class Augmentation:
             features (`torch.Tensor` of shape `(batch, frames, mel bins)`): the features that the model takes.
             frames (`torch.Tensor` of shape `(batch,)`): as of `change_log_mel`.
             draws (`dict[str, dict]`): likewise.
+            config ([`ASTConfig`], *optional*): of the model that is trained, by which patches are left out; if not given,
+                none are, as for a teacher, which hears all of a clip.
 
         Returns:
             `dict[str, torch.Tensor]`: keyword arguments of the model.
         """
         inputs = {}
+        for step in self._leaving_out if config is not None else ():
+            # Read by the host, for which a device is waited for: without it the number of tokens would not be known.
+            columns = [max(1, patch_grid_of(config, count)[1]) for count in frames.tolist()]
+            width = patch_grid_of(config, features.shape[1])[1]
+            kept = step.patches_kept(columns, width, config.patch_grid, _drawn(step, draws))
+            if kept is not None:
+                inputs["patches_kept"] = kept
         for step in self.active:
             inputs |= step.extra_inputs(features, frames, _drawn(step, draws))
         return inputs
+
+
+def _leaves_patches_out(step: AugmentationStep) -> bool:
+    return type(step).patches_kept is not AugmentationStep.patches_kept
 
 
 def _drawn(step: AugmentationStep, draws: dict[str, dict]) -> dict:

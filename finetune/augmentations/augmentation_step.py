@@ -32,7 +32,7 @@ class AugmentationStep:
     Its fields are numbers from 0 on, with a default at which it is off and help text in their metadata: they become flags
     of `ast-finetune` when the class is in the table [`AUGMENTATIONS`]. Stages come in this order: `change_heard` and
     `change_waveform` where the clip is read, then for a whole batch on the training device `change_log_mel`,
-    `change_normalized` and `extra_inputs`. A step that is off is passed over, and none is applied to clips that are scored.
+    `change_normalized`, `patches_kept` and `extra_inputs`. A step that is off is passed over, and none is applied to clips that are scored.
 
     Attributes:
         name (`str`): under which its random numbers are found.
@@ -140,6 +140,31 @@ class AugmentationStep:
             `torch.Tensor` of the same shape.
         """
         return features
+
+    def check_grid(self, grid: tuple[int, int]) -> None:
+        """Refuse what cannot be done with the patches of a model; called before a training.
+
+        Args:
+            grid (`tuple[int, int]`): patches along frequency and along time of the model's `max_length`.
+
+        Raises:
+            ValueError: if its fields do not fit.
+        """
+
+    def patches_kept(self, columns: list[int], width: int, grid: tuple[int, int], drawn: dict) -> torch.Tensor | None:
+        """Choose the patches that the model computes.
+
+        Args:
+            columns (`list[int]`): patches of each clip along time, one at least; padding is none of them, but for that of
+                `padding="max_length"`, which the model hears.
+            width (`int`): patches of the batch along time.
+            grid (`tuple[int, int]`): patches along frequency and along time of the model's `max_length`.
+            drawn (`dict`): what `draw` returned for each clip, together.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, kept)`, int64, on the host, as [`ASTModel.forward`] takes it; `None` for all.
+        """
+        return None
 
     def extra_inputs(self, features: torch.Tensor, frames: torch.Tensor, drawn: dict) -> dict[str, torch.Tensor]:
         """Make what the model takes beside features and labels, such as which patches are hidden from it.

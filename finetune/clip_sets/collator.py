@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from modeling_ast import ASTFeatureExtractor
+from modeling_ast import ASTConfig, ASTFeatureExtractor
 from modeling_ast.features.kaldi import num_frames
 from modeling_ast.features.padding import MIN_FRAMES, frame_mask, pad_clips, pad_frames
 
@@ -119,7 +119,10 @@ class ASTDataCollator:
 
 
 def model_inputs(
-    batch: dict[str, torch.Tensor], feature_extractor: ASTFeatureExtractor, augmentation: Augmentation | None = None
+    batch: dict[str, torch.Tensor],
+    feature_extractor: ASTFeatureExtractor,
+    augmentation: Augmentation | None = None,
+    config: ASTConfig | None = None,
 ) -> dict[str, torch.Tensor]:
     """Turn a batch of waveforms, or of finished features, into what the model takes, on the device that they are on.
 
@@ -127,6 +130,7 @@ def model_inputs(
         batch (`dict`): from [`ASTDataCollator`] with `compute_features=False`.
         feature_extractor ([`ASTFeatureExtractor`]): its padding, length and statistics are obeyed.
         augmentation ([`Augmentation`], *optional*): applied to batches that carry draws.
+        config ([`ASTConfig`], *optional*): of the model that is trained; without it no patches are left out.
 
     Returns:
         `input_values` of shape `(batch, frames, mel bins)`, `labels`, and with `padding="longest"`, if a clip is padded,
@@ -147,7 +151,7 @@ def model_inputs(
     if to_longest and batch["is_padded"]:
         inputs["attention_mask"] = frame_mask(frames, features.shape[1])
     if augmented:
-        inputs |= augmentation.extra_inputs(features, augmented_frames, batch["draws"])
+        inputs |= augmentation.extra_inputs(features, augmented_frames, batch["draws"], config)
     return inputs
 
 

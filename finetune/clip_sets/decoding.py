@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from modeling_ast.audio import AudioError, AudioNote, AudioReader
 
+from .loader_errors import loader_errors
 from .waveforms import fetched, hear_clip
 
 
@@ -129,7 +130,8 @@ def _decoded(clips: Dataset, keys: Iterable, number: int, num_workers: int, desc
         # A loader without one draws from the global generator, and the model's initial weights would be others.
         generator=torch.Generator(),
     )
-    return iter(tqdm(loader, total=number, desc=description, unit="clip", leave=False, disable=None))
+    with loader_errors():
+        yield from tqdm(loader, total=number, desc=description, unit="clip", leave=False, disable=None)
 
 
 def _as_it_is(item):

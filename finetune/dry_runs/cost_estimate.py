@@ -24,6 +24,7 @@ from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 from modeling_ast import ASTConfig
 
 from ..arguments.groups import DataArguments, OptimizationArguments
+from ..augmentations.augmentation import Augmentation
 from ..clip_sets.waveforms import ClipDataset
 from ..results.summary_sections import GIGA, highest_process_memory
 from ..training.optimization import HeadOnlyEpochs
@@ -31,7 +32,16 @@ from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import EpochFolders
 from .clip_statistics import longest_of_batches
 from .time_limit import CLIPS_READ, PROPOSALS, SCORING, STEPS, Deadline, TimeLimit, seconds_to_read
-from .time_model import TimeModel, Trainable, operations, shapes_to_time, time_passes, tokens_of, wait_for
+from .time_model import (
+    CLASS_TOKENS,
+    TimeModel,
+    Trainable,
+    operations,
+    shapes_to_time,
+    time_passes,
+    tokens_of,
+    wait_for,
+)
 
 ENOUGH_STEPS, MOST_STEPS = 10, 50  # measured at least, and at most if they take no longer than
 ENOUGH_SECONDS = 3.0
@@ -127,6 +137,7 @@ class RunCost:
         steps ([`Steps`]): of the training.
         scored (`tuple[list[int], list[int]]`): see [`count_evaluations`].
         frames (`np.ndarray`): lengths of clips, to tell how long a batch is that is padded to the longest.
+        augmentation ([`Augmentation`], *optional*): of the training, which may leave patches out.
     """
 
     config: ASTConfig
@@ -141,6 +152,7 @@ class RunCost:
     steps: Steps
     scored: tuple[list[int], list[int]]
     frames: np.ndarray
+    augmentation: Augmentation | None = None
 
     def step_operations(self, config: ASTConfig, trained: Trainable, padding: str, grouped: bool) -> np.ndarray:
         """Operations of a clip in training, as the mean over batches padded as they will be.
@@ -155,11 +167,20 @@ class RunCost:
             `np.ndarray`: operations of a clip, one value a batch of the sample.
         """
         if padding != "longest":
-            return operations(config, config.max_length, trained)
+            return self._operations_in_training(config, config.max_length, trained)
         lengths = longest_of_batches(np.minimum(self.frames, config.max_length), self.batch_size, grouped)
         return np.mean(
-            [operations(config, max(int(frames), config.patch_size), trained) for frames in lengths], axis=0
+            [self._operations_in_training(config, max(int(frames), config.patch_size), trained) for frames in lengths],
+            axis=0,
         )
+
+    def _operations_in_training(self, config: ASTConfig, frames: int, trained: Trainable) -> np.ndarray:
+        patches = None
+        if self.augmentation is not None:
+            with contextlib.suppress(ValueError):  # a smaller model may have no patches to spare
+                self.augmentation.check_model(config)
+                patches = self.augmentation.patches_computed(config, frames)[0]
+        return operations(config, frames, trained, patches)
 
     def step(self, work: np.ndarray) -> float:
         """Seconds of an optimiser step with clips of so many operations.
@@ -212,7 +233,8 @@ def estimate_cost(
 
     Returns:
         What the report says, and the parts that it was told from. In the report `device`, `threads`, `warm_up_steps`,
-        `measured_steps` (none where passes were timed instead), `timed_passes` (clips, frames and seconds of each),
+        `measured_steps` (none where passes were timed instead), `timed_passes` (clips, frames and seconds of each), `patchout` (patches of an input of
+        `max_length` that are `kept`, `of` how many; only where some are left out),
         `seconds_per_step` (`mean`, and the percentiles 10 and 90 as `fast` and `slow`), `steps_per_epoch`, `epochs`,
         `epoch_seconds`, `evaluation_seconds` (of one pass over the scored split), `evaluation_passes`, `run_seconds`
         (`expected`, and if all steps were `fast` or `slow`), `peak_memory_gb`, `memory_before_gb` and `memory_of`
@@ -238,6 +260,7 @@ def estimate_cost(
         steps=steps,
         scored=scored,
         frames=np.array([config.max_length]) if frames is None else frames,
+        augmentation=trainer.augmentation,
     )
     work = cost.step_operations(config, trained, data_args.padding, grouped)
     measured = (warm_up_steps(trainer) + FEWEST_STEPS) * cost.step(work) <= deadline.left
@@ -269,12 +292,14 @@ def estimate_cost(
         else:
             evaluation = partial(cost.score, config=config)
     scoring = sum(evaluation(number) for number in whole)
+    kept, patches = (trainer.augmentation or Augmentation()).patches_computed(config, config.max_length)
     return {
         "device": args.device.type,
         "threads": torch.get_num_threads(),
         "warm_up_steps": times.warm_up if measured else 0,
         "measured_steps": len(times.seconds) if measured else 0,
         "timed_passes": [[timed.clips, timed.frames, timed.seconds] for timed in training.passes],
+        **({"patchout": {"kept": kept, "of": patches}} if kept < patches else {}),
         "step_shape": [cost.batch_size, config.max_length],
         "seconds_per_step": seconds,
         "steps_per_epoch": steps.per_epoch,
@@ -398,14 +423,16 @@ def memory_of_step(trainer: ASTTrainer, training: TimeModel, before: int, batch_
         for parameter in trainer.model.parameters()
         if parameter.requires_grad
     )
+    augmentation = trainer.augmentation or Augmentation()
+    tokens = CLASS_TOKENS + augmentation.patches_computed(config, config.max_length)[0]
     largest = training.passes[-1]
     kept = max(0, peak_memory(trainer.args.device) - before - learning)
-    growth = batch_size * tokens_of(config, config.max_length) / (largest.clips * tokens_of(config, largest.frames))
+    growth = batch_size * tokens / (largest.clips * tokens_of(config, largest.frames))
     if config._attn_implementation == "eager":
         growth = max(
             growth,
             batch_size
-            * operations(config, config.max_length)[1]
+            * operations(config, config.max_length, patches=tokens - CLASS_TOKENS)[1]
             / (largest.clips * operations(config, largest.frames)[1]),
         )
     return int(before + 3 * learning + kept * growth)

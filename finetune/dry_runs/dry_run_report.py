@@ -226,6 +226,12 @@ def cost_lines(report: dict) -> Iterator[str]:
             f"forward and backward were timed (clips x frames: {shapes}) and extrapolated by floating-point operations"
         )
     yield from _wrapped(f"Time on {cost['device']}{threads}, {how}")
+    if "patchout" in cost:
+        kept, patches = cost["patchout"]["kept"], cost["patchout"]["of"]
+        yield from _wrapped(
+            f"  Patchout: in training {kept} of the {patches} patches of an input of max_length frames are computed "
+            f"({kept / patches:.0%}); scored clips are heard whole"
+        )
     of_scored = f"{report['clips']['eval']} scored clips"
     passes = f"{cost['epochs']:.4g} epochs, {cost['evaluation_passes']} evaluation(s)"
     rows = {

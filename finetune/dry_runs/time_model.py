@@ -103,31 +103,35 @@ def tokens_of(config: ASTConfig, frames: int) -> int:
     return rows * max(1, patches_along(frames, config.patch_size, config.time_stride)) + CLASS_TOKENS
 
 
-def operations(config: ASTConfig, frames: int, trained: Trainable | None = None) -> np.ndarray:
+def operations(
+    config: ASTConfig, frames: int, trained: Trainable | None = None, patches: int | None = None
+) -> np.ndarray:
     """Floating-point operations of the matrix products of a pass of one clip.
 
     Args:
         config ([`ASTConfig`]): sizes of the model.
         frames (`int`): of the clip, padding included.
         trained ([`Trainable`], *optional*): what learns; a forward pass alone if not given.
+        patches (`int`, *optional*): so many of its patches are computed; all if not given.
 
     Returns:
         `np.ndarray` of shape `(2,)`: those that are linear in the tokens, and those of attention.
     """
-    tokens, width, layers = tokens_of(config, frames), config.hidden_size, config.num_hidden_layers
+    all_tokens, width, layers = tokens_of(config, frames), config.hidden_size, config.num_hidden_layers
+    tokens = all_tokens if patches is None else patches + CLASS_TOKENS
     linear = np.full(layers, 2.0 * tokens * (4 * width**2 + 2 * width * config.intermediate_size))
     attention = np.full(layers, 4.0 * tokens**2 * width)
     # A classifier reads the class tokens alone: of the last layer the others need keys and values only.
     linear[-1] = 2.0 * tokens * 2 * width**2 + linear[-1] * CLASS_TOKENS / tokens
     attention[-1] *= CLASS_TOKENS / tokens
-    patches = 2.0 * (tokens - CLASS_TOKENS) * config.patch_size**2 * width
+    embedding = 2.0 * (all_tokens - CLASS_TOKENS) * config.patch_size**2 * width
     if trained is None:
-        return np.array([linear.sum() + patches, attention.sum()])
+        return np.array([linear.sum() + embedding, attention.sum()])
     # A forward pass costs 1, gradients of inputs and those of weights as much again each.
     reached = np.array(trained.reached, dtype=float)
     linear *= 1 + reached + np.array(trained.weights)
     attention *= 1 + 2 * reached
-    return np.array([linear.sum() + patches * (1 + trained.embeddings), attention.sum()])
+    return np.array([linear.sum() + embedding * (1 + trained.embeddings), attention.sum()])
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,10 @@ def failures_in_words(trainer: ASTTrainer, data_args: DataArguments, recipe: dic
         if trainer.is_world_process_zero():
             remove_unfinished(Path(trainer.args.output_dir))
     trainer.epoch_lines.close()
-    raise stopped from cause
+    try:
+        raise stopped from cause
+    finally:  # a frame that keeps its error would leave what both hold, as a loader's iterator, to the garbage collector
+        del stopped, cause
 
 
 def way_on(args: ASTTrainingArguments, data_args: DataArguments) -> str:

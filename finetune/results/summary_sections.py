@@ -15,6 +15,7 @@ from modeling_ast.audio import DEFAULT_RESAMPLER
 
 from ..arguments.command_line import recorded_arguments
 from ..arguments.groups import ASTTrainingArguments, AugmentationArguments, DataArguments, OptimizationArguments
+from ..augmentations.patchout import Patchout
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import ClipSet
 from ..sources.folders import data_folder
@@ -26,6 +27,7 @@ from ..training.trainer_card import hub_id_or_none, shown_checkpoint
 GIGA = 1e9
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 RESAMPLER_OF_OLD_RUNS = ("resampler", DEFAULT_RESAMPLER)
+NEW_AUGMENTATIONS = Patchout.strengths  # fields that older runs do not record
 
 
 def origin_section(argv: list[str], start: str | None) -> dict:
@@ -191,6 +193,11 @@ def identity(summary: dict, splits: dict[str, ClipSet]) -> dict:
     """
     clips = {side: split.digest() for side, split in splits.items()}
     training = {name: value for name, value in summary["training"].items() if name not in FREE_SETTINGS}
+    # Nor of an augmentation that they did not have, which is the same as one that is off.
+    augmentation = training.get("augmentation", {}).items()
+    training |= {
+        "augmentation": {name: value for name, value in augmentation if value or name not in NEW_AUGMENTATIONS}
+    }
     # Older runs say nothing of it and were made with the one that is meant where none is named.
     features = {name: value for name, value in summary["features"].items() if (name, value) != RESAMPLER_OF_OLD_RUNS}
     return {

@@ -23,6 +23,7 @@ from ..clip_sets.clip_datasets import clip_dataset
 from ..clip_sets.clip_oddities import waveform_oddities
 from ..clip_sets.clip_set import ClipSet
 from ..clip_sets.collator import ASTDataCollator, model_inputs
+from ..clip_sets.loader_errors import loader_errors
 from ..clip_sets.waveform_cache import WaveformCache
 from ..clip_sets.waveforms import ASTDataset, ClipDataset
 from ..sources.data_errors import names_in_short
@@ -148,15 +149,18 @@ def predict_scores(
     )
     hide = True if description is None else None  # None: shown on a terminal
     logits, references = [], []
-    for batch, notes in tqdm(batches, desc=description, unit="batch", disable=hide):
-        if noted is not None:
-            noted += notes
-        batch = {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()}
-        with torch.inference_mode():
-            inputs = model_inputs(batch, feature_extractor)
-            labels = inputs.pop("labels").cpu().numpy()
-            references.append(that_count(labels) if labels.ndim == 2 else labels)
-            logits.append(model(**inputs).logits.float().cpu())
+    with loader_errors():
+        for batch, notes in tqdm(batches, desc=description, unit="batch", disable=hide):
+            if noted is not None:
+                noted += notes
+            batch = {
+                name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()
+            }
+            with torch.inference_mode():
+                inputs = model_inputs(batch, feature_extractor)
+                labels = inputs.pop("labels").cpu().numpy()
+                references.append(that_count(labels) if labels.ndim == 2 else labels)
+                logits.append(model(**inputs).logits.float().cpu())
     return probabilities(torch.cat(logits), problem_type, dataset), np.concatenate(references)
 
 

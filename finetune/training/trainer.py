@@ -26,6 +26,7 @@ from ..arguments.groups import OptimizationArguments
 from ..arguments.training_arguments import SAMPLING_STRATEGIES
 from ..augmentations.augmentation import Augmentation
 from ..clip_sets.collator import model_inputs
+from ..clip_sets.loader_errors import loader_errors
 from ..clip_sets.sampling import EpochSampler, class_balanced_weights
 from .checkpoint_files import best_checkpoint, fault_of_weights, states_of_this_training
 from .divergence import DivergenceWatch
@@ -101,6 +102,8 @@ class ASTTrainer(Trainer):
         self.scored_dataset = None  # that of the evaluation that is going on
         self._steps_per_epoch: int | None = None
         self._refuse_smoothing()
+        if augmentation is not None:
+            augmentation.check_model(self.model.config)
         self._refuse_sharded_weights()
         self._freeze()
         self._saving_into: str | None = None
@@ -319,6 +322,20 @@ class ASTTrainer(Trainer):
     def _get_learning_rate(self) -> float:
         return super()._get_learning_rate() / self.optimizer.param_groups[0].get(RATE_FACTOR, 1.0)
 
+    def get_batch_samples(self, epoch_iterator, num_batches, device) -> tuple[list, torch.Tensor | int | None]:
+        """Take the batches of an update; see [`~transformers.Trainer.get_batch_samples`].
+
+        Args:
+            epoch_iterator (`Iterator`): over the batches of an epoch.
+            num_batches (`int`): how many are wanted.
+            device (`torch.device`): where the loss is computed.
+
+        Returns:
+            `tuple`: the batches, fewer at the end of an epoch, and by how many items `Trainer` divides the loss, if it does.
+        """
+        with loader_errors():
+            return super().get_batch_samples(epoch_iterator, num_batches, device)
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Compute the loss of a batch; see [`~transformers.Trainer.compute_loss`].
 
@@ -373,14 +390,15 @@ class ASTTrainer(Trainer):
             `EvalLoopOutput`: see [`~transformers.Trainer.evaluation_loop`].
         """
         self.scored_dataset = dataloader.dataset
-        return super().evaluation_loop(dataloader, *args, **kwargs)
+        with loader_errors():
+            return super().evaluation_loop(dataloader, *args, **kwargs)
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         inputs = super()._prepare_inputs(inputs)
         inputs.pop("keys", None)  # of no use to the model
         targets = inputs.pop("targets", {})
         if "waveforms" in inputs or "features" in inputs:
-            inputs = model_inputs(inputs, self.feature_extractor, self.augmentation)
+            inputs = model_inputs(inputs, self.feature_extractor, self.augmentation, self.model.config)
         return {**inputs, **targets}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):

@@ -96,6 +96,7 @@ class AudioTagger:
         device: str = "auto",
         channels: str | int | None = None,
         refused: frozenset[str] = frozenset(),
+        tokens_merged_per_layer: int = 0,
     ) -> "AudioTagger":
         """Load a checkpoint folder or a model of the Hub.
 
@@ -104,6 +105,8 @@ class AudioTagger:
             device (`str`, *optional*, defaults to `"auto"`): see the class.
             channels (`str` or `int`, *optional*): which channels of files are heard, if not those of the checkpoint.
             refused (`frozenset[str]`, *optional*): kinds of notes that are errors; see [`AudioReader`].
+            tokens_merged_per_layer (`int`, defaults to 0): tokens that a layer merges into others, for speed; see
+                [`ASTPreTrainedModel.merge_tokens`].
 
         Returns:
             [`AudioTagger`].
@@ -112,7 +115,7 @@ class AudioTagger:
             CheckpointError: if it cannot be used; see [`load_checkpoint`].
             TaggingError: see the class.
         """
-        model, feature_extractor = load_checkpoint(model_name_or_path, channels)
+        model, feature_extractor = load_checkpoint(model_name_or_path, channels, tokens_merged_per_layer)
         return cls(model, feature_extractor, device, feature_extractor.audio_reader(refused=refused))
 
     @property

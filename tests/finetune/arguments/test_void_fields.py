@@ -93,7 +93,7 @@ ALWAYS = {
     "logging_first_step", "logging_nan_inf_filter", "logging_steps", "logging_strategy", "loss", "max_frequency_mask", "max_gain_db",
     "max_grad_norm", "max_length", "max_roll", "max_speed_change", "max_steps", "max_time_mask", "mixup_probability", "model_name_or_path",
     "noise_strength", "normalization", "num_attention_heads", "num_hidden_layers", "num_mel_bins", "optimizer", "output_dir",
-    "overwrite_output_dir", "padding", "per_device_eval_batch_size", "per_device_train_batch_size", "push_to_hub", "report_to", "resampler",
+    "overwrite_output_dir", "padding", "patchout_frequency", "patchout_share", "patchout_time", "per_device_eval_batch_size", "per_device_train_batch_size", "push_to_hub", "report_to", "resampler",
     "restore_callback_states_from_checkpoint", "resume_from_checkpoint", "save_strategy", "seed", "skip_bad_audio", "skip_memory_metrics",
     "streaming", "strict_audio", "tf32", "time_stride", "torch_compile", "torch_compile_backend", "torch_compile_mode",
     "torch_empty_cache_steps", "train_file", "train_sampling_strategy", "train_split_name", "use_cpu", "validation_file",

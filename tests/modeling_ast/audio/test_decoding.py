@@ -229,8 +229,12 @@ def test_checksums_are_those_of_the_formats():
     digits = b"123456789"
     assert checksum(digits, (8, 0x07)) == 0xF4
     assert checksum(digits, (16, 0x8005)) == 0xFEE8
-    both = checksums(digits + digits[:4], [0, 9], [9, 13], (16, 0x8005))
-    assert both.tolist() == [0xFEE8, checksum(digits[:4], (16, 0x8005))]
+    expected = [0xFEE8, checksum(digits[:4], (16, 0x8005))]
+    for times in (1, 100):  # few one after the other, many all together
+        starts = [13 * time + start for time in range(times) for start in (0, 9)]
+        stops = [13 * time + stop for time in range(times) for stop in (9, 13)]
+        found = checksums(times * (digits + digits[:4]), starts, stops, (16, 0x8005))
+        assert found.tolist() == times * expected
 
 
 def test_contents_are_read_alike_from_memory_files_and_parts(tmp_path):

@@ -1,5 +1,7 @@
 """What the tests of features share."""
 
+import importlib
+
 import pytest
 import torch
 
@@ -12,6 +14,12 @@ def way(request, monkeypatch):
     if request.param == "one expression":
         monkeypatch.setattr(log_mel, "_kernels", lambda: None)
     return request.param
+
+
+@pytest.fixture
+def log_mel_kernels():
+    """The module, which imports Numba: not before a test asks for it, as processes forked for a test have no Numba."""
+    return importlib.import_module("modeling_ast.features.log_mel_kernels")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import soundfile
 import torch
 
 from modeling_ast import ASTFeatureExtractor
-from modeling_ast.features import kaldi, log_mel, log_mel_kernels
+from modeling_ast.features import kaldi, log_mel
 from modeling_ast.features.kaldi import mel_filter_bank
 
 
@@ -142,7 +142,7 @@ for loop in (kernels._cut_frames, kernels._write_features):
     assert run_apart(code).stdout == "1 0 True\n" * 2
 
 
-def test_logarithms_are_those_of_numpy_to_the_last_digits():
+def test_logarithms_are_those_of_numpy_to_the_last_digits(log_mel_kernels):
     # One FFT bin beside the middle of each mel filter, with energies around 1, whose logarithms are around 0.
     sampling_rate, generator = 16_000, np.random.default_rng(0)
     filters = mel_filter_bank(128, sampling_rate).double().numpy()
@@ -174,7 +174,7 @@ def test_features_do_not_depend_on_the_number_of_threads(drum_clips, torch_threa
 
 
 @pytest.mark.parametrize("who", ["helper", "caller"])
-def test_an_error_in_a_thread_arrives_when_all_are_done(torch_threads, who):
+def test_an_error_in_a_thread_arrives_when_all_are_done(torch_threads, who, log_mel_kernels):
     torch_threads(2)
     caller, pieces_done = threading.get_ident(), []
     both = threading.Barrier(2, timeout=10)
@@ -195,7 +195,7 @@ def test_an_error_in_a_thread_arrives_when_all_are_done(torch_threads, who):
     assert who == "helper" or len(before) < 20, "what is left over is left"
 
 
-def test_a_thread_that_comes_although_none_could_be_started_is_waited_for(torch_threads, monkeypatch):
+def test_a_thread_that_comes_although_none_could_be_started_is_waited_for(torch_threads, monkeypatch, log_mel_kernels):
     torch_threads(2)
     helps, done = threading.Event(), []
 
@@ -220,7 +220,7 @@ def test_a_thread_that_comes_although_none_could_be_started_is_waited_for(torch_
     assert sorted(done) == list(range(20))
 
 
-def test_what_no_thread_could_be_started_for_holds_nothing(torch_threads, monkeypatch):
+def test_what_no_thread_could_be_started_for_holds_nothing(torch_threads, monkeypatch, log_mel_kernels):
     torch_threads(2)
     kept = []
 
@@ -239,7 +239,7 @@ def test_what_no_thread_could_be_started_for_holds_nothing(torch_threads, monkey
     kept[0]()  # late, and without an error
 
 
-def test_nobody_waits_for_threads_that_are_busy_elsewhere(torch_threads, monkeypatch):
+def test_nobody_waits_for_threads_that_are_busy_elsewhere(torch_threads, monkeypatch, log_mel_kernels):
     torch_threads(2)
     is_over = threading.Event()
     with ThreadPoolExecutor(1) as pool:
