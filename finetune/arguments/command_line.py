@@ -1,4 +1,4 @@
-"""The command line of `ast-finetune`: a YAML recipe under flags, read into groups of fields, and the merged result.
+"""The command line of `ast-finetune` and `ast-pretrain`: a YAML recipe under flags, read into groups of fields, and the merged result.
 
 `HfArgumentParser` makes the flags; a recipe is a YAML file with the same names. Flags override the recipe.
 """
@@ -27,7 +27,8 @@ from modeling_ast.system.regular_files import refuse_special
 
 from .conflicts import check_together
 from .given import read_groups
-from .groups import ARGUMENT_GROUPS, ASTTrainingArguments, RunArguments
+from .groups import COMMANDS, FINE_TUNING, ASTTrainingArguments, Command, RunArguments
+from .pretraining_arguments import NOT_IN_PRETRAINING
 from .shipped_files import local_or_shipped
 from .training_fields import HUB_FIELDS
 
@@ -56,8 +57,10 @@ COMMON_TRAINING_FIELDS = {
     "train_sampling_strategy",
     "use_cpu",
 }
+# Groups of all commands, each field once: those of `ast-finetune` come first.
+ALL_GROUPS = tuple(dict.fromkeys(group for command in COMMANDS for group in command.groups))
 # First lines of a recipe that a run saves: how it is run again.
-COMMAND_LINE = f"# ast-finetune {RECIPE_NAME}"
+COMMAND_LINES = {command.name: f"# {command.name} {RECIPE_NAME}" for command in COMMANDS}
 PYTHON_LINE = (
     f"""# Of clips that were a data set in Python: fine_tune(dataset, **yaml.safe_load(open("{RECIPE_NAME}")))"""
 )
@@ -75,14 +78,15 @@ class _Parser(HfArgumentParser):
     """A parser whose errors are exceptions: `fine_tune` must not end the session that it is called in."""
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message.removeprefix('argument ').rstrip('.')}. See ast-finetune --help.")
+        raise ValueError(f"{message.removeprefix('argument ').rstrip('.')}. See {self.prog} --help.")
 
 
-def parse_arguments(argv: list[str]) -> RunArguments:
+def parse_arguments(argv: list[str], command: Command = FINE_TUNING) -> RunArguments:
     """Read `[RECIPE.yaml] [--field value ...]`; a flag overrides the recipe's field.
 
     Args:
         argv (`list[str]`): the words of the command line after the command.
+        command ([`Command`], defaults to `FINE_TUNING`): which one it is.
 
     Returns:
         All that the run was told.
@@ -92,13 +96,14 @@ def parse_arguments(argv: list[str]) -> RunArguments:
             values that do not fit together.
         FileNotFoundError: if the recipe is not there.
     """
-    flags = all_flags(argv)
-    parser = _parser("--help_all" in argv)
+    flags = all_flags(argv, command)
+    parser = _parser("--help_all" in argv, command)
     try:
+        _refuse_fields_of_others(flags, command)
         groups, rest = read_groups(parser, flags)
         if rest:
             raise ValueError(f"{rest[0]!r} belongs to no flag. The recipe comes first, then --field value.")
-        arguments = RunArguments(*groups, *_recipe_alone(argv))
+        arguments = RunArguments(*groups[:5], *_recipe_alone(argv), *groups[5:])
         check_together(arguments)
     except ValueError as error:
         raise ValueError(f"{error}{_line_of_field(argv, str(error))}") from error
@@ -106,18 +111,19 @@ def parse_arguments(argv: list[str]) -> RunArguments:
 
 
 @functools.cache
-def _parser(shows_all: bool) -> HfArgumentParser:
-    """The parser of all groups, made once: every fold, and every training in Python, reads its fields with it.
+def _parser(shows_all: bool, command: Command) -> HfArgumentParser:
+    """The parser of all groups of a command, made once: every fold, and every training in Python, reads its fields with it.
 
     Args:
         shows_all (`bool`): whether its help lists the rare flags too.
+        command ([`Command`]): whose it is.
     """
     parser = _Parser(
-        ARGUMENT_GROUPS,
-        prog="ast-finetune",
-        usage="ast-finetune [RECIPE.yaml] [--field value ...]",
-        description="Fine-tune an Audio Spectrogram Transformer on your own clips. Flags override the recipe.",
-        epilog="Example: ast-finetune --dataset_name clips --output_dir runs/mine --model_name_or_path user/checkpoint. "
+        command.groups,
+        prog=command.name,
+        usage=f"{command.name} [RECIPE.yaml] [--field value ...]",
+        description=f"{command.purpose} Flags override the recipe.",
+        epilog=f"Example: {command.name} {command.example}. "
         "Every field of transformers.TrainingArguments is a flag too; --help_all lists them.",
         allow_abbrev=False,
     )
@@ -127,7 +133,24 @@ def _parser(shows_all: bool) -> HfArgumentParser:
     parser.add_argument("--help_all", action="help", help="list the flags of TrainingArguments too")
     if not shows_all:
         hide_rare_flags(parser)
+    if command is not FINE_TUNING:
+        for action in parser._actions:
+            if action.dest in NOT_IN_PRETRAINING:
+                action.help = argparse.SUPPRESS
     return parser
+
+
+def _refuse_fields_of_others(flags: list[str], command: Command):
+    """Refuse what only another command takes."""
+    own = {item.name for group in command.groups for item in dataclasses.fields(group)}
+    for name in filter(None, map(_field_of, flags)):
+        if name in known_fields() - own:
+            others = [
+                other.name
+                for other in COMMANDS
+                if name in {item.name for group in other.groups for item in dataclasses.fields(group)}
+            ]
+            raise ValueError(f"{name} belongs to {' and '.join(others)}, and {command.name} has no use for it. Leave it out.")
 
 
 def _recipe_alone(argv: list[str]) -> tuple[frozenset[str], bool]:
@@ -136,7 +159,7 @@ def _recipe_alone(argv: list[str]) -> tuple[frozenset[str], bool]:
         return frozenset(), False
     recipe = local_or_shipped(argv[0])
     with open(recipe, encoding="utf-8-sig") as file:
-        saved = file.readline().rstrip("\n") in (COMMAND_LINE, PYTHON_LINE)
+        saved = file.readline().rstrip("\n") in (*COMMAND_LINES.values(), PYTHON_LINE)
     fields = {key.value for key, _ in _recipe_node(recipe).value}
     return frozenset(fields - set(map(_field_of, argv[1:]))), saved
 
@@ -174,7 +197,8 @@ def hide_rare_flags(parser: HfArgumentParser):
     Args:
         parser (`HfArgumentParser`): of all groups; its actions are changed.
     """
-    ours = {item.name for group in ARGUMENT_GROUPS[:-1] for item in dataclasses.fields(group)}
+    own_groups = [group for group in ALL_GROUPS if not issubclass(group, ASTTrainingArguments)]
+    ours = {item.name for group in own_groups for item in dataclasses.fields(group)}
     ours |= {name for name in ASTTrainingArguments.__annotations__ if name not in ("label_names", "hub_strategy")}
     for action in parser._actions:
         if "--help" not in action.option_strings:
@@ -183,11 +207,12 @@ def hide_rare_flags(parser: HfArgumentParser):
             action.help = argparse.SUPPRESS
 
 
-def all_flags(argv: list[str]) -> list[str]:
+def all_flags(argv: list[str], command: Command = FINE_TUNING) -> list[str]:
     """Write out the recipe of a command line, if there is one, as flags before the given ones.
 
     Args:
         argv (`list[str]`): the command line; see [`parse_arguments`].
+        command ([`Command`], defaults to `FINE_TUNING`): for messages.
 
     Returns:
         Flags and values alone.
@@ -198,13 +223,13 @@ def all_flags(argv: list[str]) -> list[str]:
     for previous, word in itertools.pairwise(["", *argv]):
         name = _field_of(word)
         if name not in {None, "help", "help_all"} | known_fields():
-            refuse_unknown_field(name, "command line")
+            refuse_unknown_field(name, "command line", command)
         if name is None and word.endswith((".yaml", ".yml")) and previous and _field_of(previous) is None:
             raise ValueError(
-                f"The recipe {word} stands after a flag. Pass it first: ast-finetune {word} --field value."
+                f"The recipe {word} stands after a flag. Pass it first: {command.name} {word} --field value."
             )
     if argv and not argv[0].startswith("-"):
-        return recipe_as_flags(local_or_shipped(argv[0])) + argv[1:]
+        return recipe_as_flags(local_or_shipped(argv[0]), command) + argv[1:]
     return argv
 
 
@@ -216,11 +241,12 @@ def _field_of(flag: str) -> str | None:
     return name.removeprefix("no_") if name.removeprefix("no_") in known_fields() else name
 
 
-def recipe_as_flags(recipe: Path) -> list[str]:
+def recipe_as_flags(recipe: Path, command: Command = FINE_TUNING) -> list[str]:
     """A recipe's fields as the flags they stand for, so that both are read by the same rules.
 
     Args:
         recipe (`Path`): YAML file of `field: value`, values being scalars, lists of scalars or (as JSON) mappings.
+        command ([`Command`], defaults to `FINE_TUNING`): for messages.
 
     Raises:
         FileNotFoundError: if the file is not there.
@@ -233,7 +259,7 @@ def recipe_as_flags(recipe: Path) -> list[str]:
         words = _words_of(value, place)
         if isinstance(words, list) and len(words) > 1 and key.value in known_fields() - list_fields():
             raise ValueError(f"{place}: {key.value} is a list, expected one value.")
-        flags += fields_as_flags({key.value: words}, place)
+        flags += fields_as_flags({key.value: words}, place, command)
     return flags
 
 
@@ -274,13 +300,14 @@ def _words_of(node: yaml.Node, place: str) -> str | list[str] | dict | None:
     return [item.value for item in node.value]
 
 
-def fields_as_flags(fields: dict, place: str) -> list[str]:
+def fields_as_flags(fields: dict, place: str, command: Command = FINE_TUNING) -> list[str]:
     """Fields as the flags they stand for.
 
     Args:
         fields (`dict`): values are scalars, lists or tuples of scalars, or (as JSON) mappings; what is `None` or empty is
             left out.
         place (`str`): where they stand, for messages.
+        command ([`Command`], defaults to `FINE_TUNING`): likewise.
 
     Raises:
         ValueError: for an unknown field, or an item of a list that would be taken for a flag.
@@ -288,7 +315,7 @@ def fields_as_flags(fields: dict, place: str) -> list[str]:
     flags = []
     for name, value in fields.items():
         if name not in known_fields():
-            refuse_unknown_field(name, place)
+            refuse_unknown_field(name, place, command)
         if value is None:
             continue
         if not isinstance(value, (list, tuple)):
@@ -346,7 +373,7 @@ def known_fields() -> set[str]:
     Returns:
         Their names.
     """
-    return {item.name for group in ARGUMENT_GROUPS for item in dataclasses.fields(group) if item.init}
+    return {item.name for group in ALL_GROUPS for item in dataclasses.fields(group) if item.init}
 
 
 def list_fields() -> set[str]:
@@ -355,7 +382,7 @@ def list_fields() -> set[str]:
     Returns:
         Their names.
     """
-    fields = (item for group in ARGUMENT_GROUPS for item in dataclasses.fields(group))
+    fields = (item for group in ALL_GROUPS for item in dataclasses.fields(group))
     return {item.name for item in fields if "list" in str(item.type).lower()}
 
 
@@ -365,22 +392,23 @@ def truth_fields() -> set[str]:
     Returns:
         Their names.
     """
-    fields = (item for group in ARGUMENT_GROUPS for item in dataclasses.fields(group))
+    fields = (item for group in ALL_GROUPS for item in dataclasses.fields(group))
     return {item.name for item in fields if item.type in (bool, bool | None)}
 
 
-def refuse_unknown_field(name: str, place: str):
+def refuse_unknown_field(name: str, place: str, command: Command = FINE_TUNING):
     """Refuse a name that is no field's.
 
     Args:
         name (`str`): the name.
         place (`str`): where it stands, for the message.
+        command ([`Command`], defaults to `FINE_TUNING`): whose help is named.
 
     Raises:
         ValueError: always; it names the nearest known fields.
     """
     near = difflib.get_close_matches(name, sorted(known_fields()), n=3)
-    hint = f"Did you mean {' or '.join(near)}?" if near else "See ast-finetune --help."
+    hint = f"Did you mean {' or '.join(near)}?" if near else f"See {command.name} --help."
     raise ValueError(f"Unknown field {name!r} ({place}). {hint}")
 
 

@@ -11,8 +11,9 @@ from .groups import (
     OptimizationArguments,
     RunArguments,
 )
+from .pretraining_arguments import NOT_IN_PRETRAINING
 from .training_fields import LOSS, SCORES, refuse_fields
-from .void_fields import refuse_void_fields
+from .void_fields import is_off, refuse_void_fields
 
 
 def check_together(arguments: RunArguments):
@@ -26,6 +27,8 @@ def check_together(arguments: RunArguments):
     """
     model, data, augmentation = arguments.model, arguments.data, arguments.augmentation
     optimization, training = arguments.optimization, arguments.training
+    if arguments.pretraining is not None:
+        refuse_in_pretraining(arguments)
     refuse_fields(training)
     refuse_void_fields(arguments)
     if data.features_column_name:
@@ -43,6 +46,37 @@ def check_together(arguments: RunArguments):
     refuse_adapters_of_nothing(model, optimization)
     check_choices(data, optimization, training)
     check_best_checkpoint(training)
+
+
+def refuse_in_pretraining(arguments: RunArguments):
+    """Refuse what a pretraining cannot obey.
+
+    Args:
+        arguments ([`RunArguments`]): all that it was told.
+
+    Raises:
+        ValueError: for the first such field; it says why, and what to type.
+    """
+    given = {
+        name: getattr(group, name)
+        for group in arguments.groups
+        for name in group.given & NOT_IN_PRETRAINING.keys()
+        if not is_off(group, name)
+    }
+    for name, why in NOT_IN_PRETRAINING.items():
+        if name in given:
+            raise ValueError(f"{name}={given[name]!r} was given, but {why}. Leave it out, or train with ast-finetune.")
+    training = arguments.training
+    if training.train_sampling_strategy == "class_balanced":
+        raise ValueError(
+            "train_sampling_strategy='class_balanced' was given, but ast-pretrain reads no labels. Leave it out."
+        )
+    metric = training.metric_for_best_model
+    if metric is not None and metric.removeprefix("eval_") != LOSS:
+        raise ValueError(
+            f"metric_for_best_model={metric!r} was given, but the best checkpoint of a pretraining is chosen by its {LOSS}. Pass "
+            f"--metric_for_best_model {LOSS}, or leave it out."
+        )
 
 
 def check_best_checkpoint(training: ASTTrainingArguments):

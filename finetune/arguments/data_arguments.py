@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from modeling_ast.audio import NEW_RESAMPLER, RESAMPLERS, checked_resampler, parse_channels
 from modeling_ast.audio_flags import CHANNELS_HELP, STRICT_HELP
@@ -19,7 +20,13 @@ ANNOTATIONS_JOINED_BY = ("any", "majority", "all", "share")
 
 @dataclass
 class DataArguments(ArgumentGroup):
-    """Which clips, how they are split, and how their features are normalised."""
+    """Which clips, how they are split, and how their features are normalised.
+
+    Attributes:
+        labelled (`bool`): whether labels are read; not of a pretraining.
+    """
+
+    labelled: ClassVar[bool] = True
 
     dataset_name: str | None = field(
         default=None,

@@ -279,7 +279,7 @@ def void_fields(
     """
     groups = list(groups)
     run = SimpleNamespace(**{name: value for group in groups for name, value in vars(group).items()})
-    given = {name for group in groups for name in group.given if not _is_off(group, name)}
+    given = {name for group in groups for name in group.given if not is_off(group, name)}
     found = []
     for name in (name for name in effects if name in given):
         effect = next((effect for effect in effects[name] if not effect.counts(run)), None)
@@ -324,8 +324,16 @@ def _yields(arguments: RunArguments, void: VoidField) -> bool:
     return void.name in arguments.from_recipe and (arguments.saved_by_a_run or overridden)
 
 
-def _is_off(group: ArgumentGroup, name: str) -> bool:
-    """Whether a field is false, 0 or nothing, as it is by default: nothing is asked for that would not come about."""
+def is_off(group: ArgumentGroup, name: str) -> bool:
+    """Tell whether a field is false, 0 or nothing, as it is by default: nothing is asked for that would not come about.
+
+    Args:
+        group ([`ArgumentGroup`]): whose it is.
+        name (`str`): of the field.
+
+    Returns:
+        `True` if so.
+    """
     value, item = getattr(group, name), group.__dataclass_fields__[name]
     return not value and value == item.default
 
