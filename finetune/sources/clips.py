@@ -324,8 +324,11 @@ def _named_columns(split: datasets.Dataset, data: DataArguments, folder: Path | 
         [name for name in data.ignore_columns if name in split.column_names]
     )
     clips, clips_name = clip_column(split.column_names, data)
-    wanted = {clips: clips_name, "label": data.label_column_name}
-    if data.label_columns:
+    wanted = {clips: clips_name, "label": data.label_column_name if data.labelled else "label"}
+    if not data.labelled:
+        split = split.remove_columns([name for name in split.column_names if name == "label"])
+        split = split.add_column("label", [None] * len(split), feature=datasets.Value("string"))
+    elif data.label_columns:
         refuse_other_label_columns(split.column_names, data)
         columns = {name: split[name][:] for name in data.label_columns}
         values = label_rows(columns, data.label_columns, lambda row: str(row + 1))

@@ -145,17 +145,17 @@ def read_folder(root: Path, data: DataArguments) -> dict[str, ClipTable]:
         return {str(table): replace(with_splits_of_paths(read_table(table, data), base, data), part_words=below)}
     for words in search_folder(base)[1]:
         logger.warning(words)
-    splits = _split_folders(base, found, data)
+    splits = _split_folders(base, found, data) if data.labelled else _splits_without_labels(base, found, data)
     if data.features_column_name and not (splits and all(folder.table for folder in splits)):
         raise DataError(
             f"{root} has no {' or '.join(METADATA_FILES)} with the column {data.features_column_name!r} of features. Pass "
             "such a table as --dataset_name, or leave out --features_column_name to train on audio."
         )
     if splits:
-        words = f"as the folders of the data set{below} say{_left_out(base, found, splits)}"
+        words = f"as the folders of the data set{below} say{_left_out(base, found, splits, data)}"
         tables = {str(folder.path): _read_split(folder, data) for folder in splits if folder.clips or folder.table}
         return {name: replace(table, split_words=words) for name, table in tables.items()}
-    return {str(base): replace(_read_class_folders(base), part_words=below)}
+    return {str(base): replace(_read_clips(base, data), part_words=below)}
 
 
 def _descend(root: Path) -> tuple[Path, list[Subfolder]]:
@@ -228,6 +228,23 @@ def _split_folders(base: Path, found: list[Subfolder], data: DataArguments) -> l
     ]
 
 
+def _splits_without_labels(base: Path, found: list[Subfolder], data: DataArguments) -> list[Subfolder]:
+    """The folders that are splits of clips whose labels are not read: only where both are there, named so or given.
+
+    Raises:
+        DataError: if one that was given is not there.
+    """
+    by_name = {folder.name: folder for folder in found if folder.clips or folder.table}
+    for side, name in data.given_split_names().items():
+        if name not in by_name:
+            raise DataError(
+                f"{base} has no folder {name!r} with audio files; it holds {names_in_short(list(by_name)) or 'none'}. Pass "
+                f"--{side}_split_name with one of these, or leave it out."
+            )
+    names = named_splits(by_name, data)
+    return [by_name[name] for name in names.values()] if {"train", "eval"} <= names.keys() else []
+
+
 def _unclear(base: Path, found: list[Subfolder], named: list[Subfolder]) -> DataError:
     """The error for a folder that looks like a split without the others that make a training."""
     names = [folder.name for folder in found]
@@ -275,20 +292,35 @@ def _without_labels(base: Path, silent: list[Subfolder], names: list[str]) -> Da
     )
 
 
-def _left_out(base: Path, found: list[Subfolder], splits: list[Subfolder]) -> str:
+def _left_out(base: Path, found: list[Subfolder], splits: list[Subfolder], data: DataArguments) -> str:
     """In words, which clips of a folder of splits are in none of them; nothing if all are."""
     lost = [f"{folder.name}/ ({folder.clips} clips)" for folder in found if folder.clips and folder not in splits]
     loose = len(_clips_in(base))
     lost += [f"{loose} clips beside the folders"] if loose else []
-    return f", without {names_in_short(lost)}, which no class folder gives a label" if lost else ""
+    why = "which no class folder gives a label" if data.labelled else "which is in neither"
+    return f", without {names_in_short(lost)}, {why}" if lost else ""
 
 
 def _read_split(folder: Subfolder, data: DataArguments) -> ClipTable:
     """Clips of the folder of a split, which says the split of each unless a column was named that does."""
-    table = _read_class_folders(folder.path) if folder.table is None else read_table(folder.table, data)
+    table = _read_clips(folder.path, data) if folder.table is None else read_table(folder.table, data)
     if "split" in table.columns and data.split_column_name != DEFAULT_SPLIT_COLUMN:
         return table
     return replace(table, columns=table.columns | {"split": [folder.name] * len(table.columns["label"])})
+
+
+def _read_clips(base: Path, data: DataArguments) -> ClipTable:
+    """Clips below a folder per class or, where no labels are read, wherever they lie."""
+    if data.labelled:
+        return _read_class_folders(base)
+    paths = search_folder(base)[0]
+    for path in paths:
+        _refuse_other_encodings(path)
+    if not paths:
+        raise DataError(
+            f"{base} and the folders below it hold no audio file ({suffixes_in_words()}). Pass another --dataset_name."
+        )
+    return ClipTable({"audio": list(map(str, paths)), "label": [None] * len(paths)})
 
 
 def _read_class_folders(base: Path) -> ClipTable:

@@ -193,6 +193,9 @@ def parse_clip_labels(clips: Clips, data: DataArguments) -> ClipLabels:
 
 def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[int], str]:
     """Labels of all clips, those clips that have none of the labels to ignore, and how the rows of a clip were joined."""
+    if not data.labelled:  # as clips of several labels each, of which there are none
+        rows = range(len(clips.rows))
+        return ClipLabels([[] for _ in rows], True, [], {}), list(rows), ""
     labels = parse_clip_labels(clips, data)
     kept = labels.rows_without(data.ignore_labels)
     labels, kept, joined = join_annotations(clips.rows, labels, kept, data, clips.row_name, clips.splits)
@@ -276,8 +279,8 @@ def _held_out(
             else f"pass another --{flag}"
         )
         raise DataError(
-            f"{len(rows)} clips{members} are too few to hold out a share of {fraction}: {error} Add clips, leave a class "
-            f"out with --ignore_labels, or {remedy}."
+            f"{len(rows)} clips{members} are too few to hold out a share of {fraction}: {error} Add clips, "
+            f"{'leave a class out with --ignore_labels, ' if data.labelled else ''}or {remedy}."
         ) from error
     stratified = "" if labels.multi_label else ", stratified by label"
     together = f", {grouping_in_words(data)} kept together" if data.grouping_field() else ""

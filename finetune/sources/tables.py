@@ -89,7 +89,10 @@ def read_table(table: Path, data: DataArguments) -> ClipTable:
     files = [value for value in columns[clips_name] if isinstance(value, str)]
     refuse_stretches(columns, data, str(table), repeated=len(set(files)) < len(files))
     label_feature, label_order = None, list(data.label_columns) or None
-    if data.label_columns:
+    if not data.labelled:
+        label_name = "label"
+        columns = columns | {label_name: [None] * len(columns[clips_name])}
+    elif data.label_columns:
         refuse_other_label_columns(columns, data)
         label_name = "label"
         columns = columns | {label_name: label_rows(columns, label_order, lambda row: f"{row + 1} of {table}")}
