@@ -48,7 +48,7 @@ FLOORS = {
         "failures",
         "runs",
         "dry_runs",
-        "fine_tuning stock_scores drums_demo run_evaluate run_finetune",
+        "fine_tuning stock_scores drums_demo run_evaluate run_finetune run_pretrain",
     ),
 }
 

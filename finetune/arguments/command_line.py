@@ -150,7 +150,9 @@ def _refuse_fields_of_others(flags: list[str], command: Command):
                 for other in COMMANDS
                 if name in {item.name for group in other.groups for item in dataclasses.fields(group)}
             ]
-            raise ValueError(f"{name} belongs to {' and '.join(others)}, and {command.name} has no use for it. Leave it out.")
+            raise ValueError(
+                f"{name} belongs to {' and '.join(others)}, and {command.name} has no use for it. Leave it out."
+            )
 
 
 def _recipe_alone(argv: list[str]) -> tuple[frozenset[str], bool]:

@@ -69,7 +69,9 @@ class PretrainingArguments(ArgumentGroup):
     )
     reconstruction_weight: float = field(
         default=RECONSTRUCTION_WEIGHT,
-        metadata={"help": "Weight of the reconstruction beside the matching in what is trained on; 0 for matching alone."},
+        metadata={
+            "help": "Weight of the reconstruction beside the matching in what is trained on; 0 for matching alone."
+        },
     )
 
     def __post_init__(self):

@@ -226,6 +226,14 @@ class ClipSet(ABC):
         """
         return dict(zip(label_names(self), self.label_counts().tolist(), strict=True))
 
+    def described(self) -> dict:
+        """Tell what the run summary says of the clips.
+
+        Returns:
+            `dict`: `clips`, and their number by label as `label_counts`.
+        """
+        return {"clips": len(self), "label_counts": self.counts_by_label()}
+
     @classmethod
     def undecoded(cls, splits: dict[str, "ClipSet"], number: int, seed: int) -> Iterator[UndecodedClip]:
         """Choose clips to be decoded by a dry run, which stops when its time is over.

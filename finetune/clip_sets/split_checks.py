@@ -161,6 +161,8 @@ def check_labels(splits: dict[str, ClipSet]) -> list[str]:
     """
     train, label_sets = splits["train"], {side: split.label_sets() for side, split in splits.items()}
     names = label_names(train)
+    if not names:  # of a pretraining, which reads none
+        return []
     if len(label_sets["train"]) < 2 and not train.shares_differ():
         common = [names[label] for labels in label_sets["train"] for label in labels]
         if is_multi_label(train):

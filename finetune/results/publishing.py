@@ -23,7 +23,8 @@ from model_card.run_summary import RUN_SUMMARY_NAME, write_run_summary
 from modeling_ast import ASTForAudioClassification
 from modeling_ast.system.atomic_files import open_atomically, sync
 
-from ..arguments.command_line import COMMAND_LINE, PYTHON_LINE
+from ..arguments.command_line import COMMAND_LINES, PYTHON_LINE
+from ..arguments.groups import FINE_TUNING
 from ..clip_sets.collator import model_inputs, raw_features
 from ..clip_sets.waveforms import ClipDataset
 from ..scores.scoring import probabilities
@@ -42,6 +43,7 @@ def publish(
     recipe: dict,
     summary: dict,
     adapted: "PeftModel | None" = None,
+    command: str = FINE_TUNING.name,
 ):
     """Write everything into a folder beside the result's place, then move it there: the run summary, which tells that a
     run is there, last.
@@ -52,6 +54,7 @@ def publish(
         recipe (`dict`): what was asked for, as it is saved for the next time.
         summary (`dict`): see `model_card.run_summary`.
         adapted (`peft.PeftModel`, *optional*): whose adapter is kept beside the weights that it was merged into.
+        command (`str`, defaults to `"ast-finetune"`): which runs the saved recipe again.
     """
     folder = Path(trainer.args.output_dir)
     unfinished = folder / UNFINISHED / folder.resolve().name  # the card is titled with the folder's name
@@ -63,7 +66,7 @@ def publish(
         (unfinished / TRAINING_ARGS_NAME).unlink()  # a pickle; recipe.yaml says the same and is safe to read
         if adapted is not None:
             save_adapter(adapted, unfinished / ADAPTER_DIR, summary["base_model"])
-        _write_files(trainer, unfinished, scored, recipe, summary)
+        _write_files(trainer, unfinished, scored, recipe, summary, command)
         _move_into_place(unfinished, folder)
         shutil.rmtree(folder / UNFINISHED)
     trainer.published = True
@@ -85,17 +88,18 @@ def _move_into_place(unfinished: Path, folder: Path):
     sync(folder)
 
 
-def _write_files(trainer: ASTTrainer, folder: Path, scored: ClipDataset, recipe: dict, summary: dict):
+def _write_files(trainer: ASTTrainer, folder: Path, scored: ClipDataset, recipe: dict, summary: dict, command: str):
     text = yaml.safe_dump(recipe, sort_keys=False, allow_unicode=True)
     with open_atomically(folder / RECIPE_NAME) as file:
         in_python = not {"dataset_name", "train_file"} & recipe.keys()
-        file.write(f"{PYTHON_LINE if in_python else COMMAND_LINE}\n{text}".encode())
+        file.write(f"{PYTHON_LINE if in_python else COMMAND_LINES[command]}\n{text}".encode())
     if summary["history"]:  # empty with --logging_strategy no
         plot_training_curve(summary["history"], folder / TRAINING_CURVE_NAME)
     if "confusion_matrix" in summary["evaluation"]:
         matrix = summary["evaluation"]["confusion_matrix"]
         plot_confusion_matrix(matrix, summary["labels"], folder / CONFUSION_MATRIX_NAME)
-    _plot_example(trainer, scored, summary["labels"], folder)
+    if summary["labels"]:
+        _plot_example(trainer, scored, summary["labels"], folder)
     write_run_summary(folder, summary)
     write_model_card(folder)
 

@@ -14,7 +14,13 @@ from model_card import run_summary
 from modeling_ast.audio import DEFAULT_RESAMPLER
 
 from ..arguments.command_line import recorded_arguments
-from ..arguments.groups import ASTTrainingArguments, AugmentationArguments, DataArguments, OptimizationArguments
+from ..arguments.groups import (
+    FINE_TUNING,
+    ASTTrainingArguments,
+    AugmentationArguments,
+    DataArguments,
+    OptimizationArguments,
+)
 from ..augmentations.patchout import Patchout
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import ClipSet
@@ -30,18 +36,19 @@ RESAMPLER_OF_OLD_RUNS = ("resampler", DEFAULT_RESAMPLER)
 NEW_AUGMENTATIONS = Patchout.strengths  # fields that older runs do not record
 
 
-def origin_section(argv: list[str], start: str | None) -> dict:
+def origin_section(argv: list[str], start: str | None, command: str = FINE_TUNING.name) -> dict:
     """Which version of the kit was called how and when, and what was trained further.
 
     Args:
         argv (`list[str]`): the command line; see [`recorded_arguments`] for what is left out.
         start (`str`, *optional*): the checkpoint that was trained further.
+        command (`str`, defaults to `"ast-finetune"`): what was called.
 
     Returns:
         `dict`: see `model_card.run_summary.origin_section`.
     """
     base = shown_checkpoint(start) if start else None
-    return run_summary.origin_section(["ast-finetune", *recorded_arguments(argv)], base)
+    return run_summary.origin_section([command, *recorded_arguments(argv)], base)
 
 
 def data_section(args: DataArguments, splits: dict[str, ClipSet], split_method: str) -> dict:
@@ -65,11 +72,11 @@ def data_section(args: DataArguments, splits: dict[str, ClipSet], split_method: 
             if args.features_column_name
             else {"audio_column": args.audio_column_name}
         ),
-        **({"label_columns": args.label_columns} if args.label_columns else {"label_column": args.label_column_name}),
+        **(_label_columns(args) if args.labelled else {}),
         # What the share of a soft label has to be for its clip to be counted and scored as one that has it.
         **({"share_that_counts": SHARE_THAT_COUNTS} if has_soft_labels(splits["train"]) else {}),
         "split_method": split_method,
-        "splits": {_split_name(args, side): _describe_split(split) for side, split in splits.items()},
+        "splits": {_split_name(args, side): split.described() for side, split in splits.items()},
     }
     if splits["train"].licenses is not None:
         licenses = {name for split in splits.values() for name in split.licenses or ()}
@@ -117,8 +124,8 @@ def _split_name(args: DataArguments, side: str) -> str:
     return names[side] or side
 
 
-def _describe_split(split: ClipSet) -> dict:
-    return {"clips": len(split), "label_counts": split.counts_by_label()}
+def _label_columns(args: DataArguments) -> dict:
+    return {"label_columns": args.label_columns} if args.label_columns else {"label_column": args.label_column_name}
 
 
 def training_section(

@@ -10,7 +10,12 @@ import torch
 from transformers import EarlyStoppingCallback, EvalPrediction
 
 from model_card.run_summary import features_section
-from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    ASTForMaskedSpectrogramModeling,
+)
 from modeling_ast.audio import NEW_RESAMPLER, AudioReader
 from modeling_ast.configuration_ast import LOGITS_ALONE
 from modeling_ast.features.kaldi import num_frames
@@ -286,13 +291,17 @@ def build_model(
     start = args.model_name_or_path
     if not start:
         return ASTForAudioClassification(ASTConfig(**args.sizes(), **settings)), "random weights"
-    trained_labels = ASTConfig.from_pretrained(start).id2label
+    start_config = ASTConfig.from_pretrained(start)
+    trained_labels = start_config.id2label
     model, loading_info = ASTForAudioClassification.from_pretrained(
         start, dtype=torch.float32, output_loading_info=True, **settings, **args.sizes()
     )
     model.config.label_thresholds = None  # those of the weights it starts from
     kept = trained_labels == names and "classifier.dense.weight" not in loading_info["missing_keys"]
-    return model, f"from {start} with {'its' if kept else 'a new'} classifier"
+    origin = f"from {start} with {'its' if kept else 'a new'} classifier"
+    if ASTForMaskedSpectrogramModeling.__name__ in (start_config.architectures or ()):
+        origin += ", without the heads of its pretraining"
+    return model, origin
 
 
 def describe_run(
@@ -320,7 +329,7 @@ def describe_run(
     """
     model_args, data_args, augmentation_args = arguments.model, arguments.data, arguments.augmentation
     optimization_args, training_args = arguments.optimization, arguments.training
-    return summary_sections.origin_section(argv, model_args.model_name_or_path) | {
+    return summary_sections.origin_section(argv, model_args.model_name_or_path, arguments.command.name) | {
         "seed": training_args.seed,
         **trainer_card.license_section(data_args.license, model_args.model_name_or_path),
         "data": summary_sections.data_section(data_args, splits, split_method),

@@ -26,13 +26,12 @@ from ..clip_sets.waveforms import ClipDataset, UsableWaveforms
 from ..failures.input_errors import input_errors_in_words
 from ..failures.stopped_trainings import failures_in_words
 from ..results import summary_sections
-from ..results.evaluation import evaluate
 from ..results.output_folder import check_output_dir, clear_output_dir, make_output_dir, refuse_another_run
 from ..results.publishing import publish
 from ..results.pushing import push_finished_run
 from ..scores.metrics import left_out_note, without_labels_note
 from ..scores.thresholds import not_chosen_note
-from ..sources.labels import is_multi_label, label_names
+from ..sources.labels import label_names
 from ..training import trainer_card
 from ..training.lora import (
     add_adapters,
@@ -51,16 +50,14 @@ from .preparation import (
     CLIPS_LOOKED_AT,
     build_datasets,
     build_feature_extractor,
-    build_model,
-    build_trainer,
     describe_run,
     normalization_warning,
     prepare_data,
-    problem_type_of_labels,
     refuse_smoothed_vectors,
     set_normalization,
     waveform_cache,
 )
+from .tasks import Task, task_of
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,7 @@ class Looks:
 class PreparedRun:
     """A training that only has to be started."""
 
+    task: Task
     trainer: ASTTrainer
     clips: dict[str, ClipDataset]
     data_args: DataArguments
@@ -89,6 +87,7 @@ class PreparedRun:
     recipe: dict
     summary: dict
     resume_from: str | None
+    command: str
 
 
 def prepare_run(
@@ -124,21 +123,26 @@ def prepare_run(
             check_push(training_args)
         resume_from = check_output_dir(training_args, model_args, data_args)
         with make_output_dir(Path(training_args.output_dir)):
-            trainer, clips, summary = _prepare_trainer(argv, arguments, loaded, looks or Looks())
+            task = task_of(arguments)
+            trainer, clips, summary = _prepare_trainer(argv, arguments, task, loaded, looks or Looks())
             if resume_from:
                 refuse_another_run(Path(resume_from), trainer.identity)
             else:
                 clear_output_dir(Path(training_args.output_dir))
-    return PreparedRun(trainer, clips, data_args, optimization_args, recipe, summary, resume_from)
+    return PreparedRun(
+        task, trainer, clips, data_args, optimization_args, recipe, summary, resume_from, arguments.command.name
+    )
 
 
 def _prepare_trainer(
-    argv: list[str], arguments: RunArguments, loaded: tuple[Mapping, str] | None, looks: Looks
+    argv: list[str], arguments: RunArguments, task: Task, loaded: tuple[Mapping, str] | None, looks: Looks
 ) -> tuple[ASTTrainer, dict[str, ClipDataset], dict]:
     """The first three stages: trainer, data sets, and what is known of the run before it is trained."""
     model_args, data_args, augmentation_args = arguments.model, arguments.data, arguments.augmentation
     optimization_args, training_args = arguments.optimization, arguments.training
     feature_extractor = build_feature_extractor(model_args, data_args)
+    if loaded is None:
+        loaded = task.load(model_args, data_args, training_args.seed)
     reader = clip_reader(data_args, feature_extractor)
     augmentation = augmentation_args.augmentation()
     cache = waveform_cache(data_args, feature_extractor, augmentation)
@@ -156,7 +160,7 @@ def _prepare_trainer(
     in_line, lists = ([words for words in notes if ("\n" in words) == is_list] for is_list in (False, True))
     print_stage(1, "\n  ".join(["; ".join([f"data: {sizes}, split {split_method}", *in_line]), *lists]))
 
-    problem_type = problem_type_of_labels(splits["train"], optimization_args.loss)
+    problem_type = task.problem_type(splits["train"], optimization_args)
     clips = build_datasets(splits, feature_extractor, augmentation, training_args.seed, problem_type, reader)
     for dataset in clips.values():
         dataset.said.add(note.text for clip in noted for note in clip.notes)
@@ -172,10 +176,11 @@ def _prepare_trainer(
     print_stage(2, f"{words}; {warning}" if warning else words)
 
     labels = label_names(splits["train"])
-    model, origin = build_model(model_args, labels, problem_type)
-    in_words = f"model: {model.num_parameters():,} parameters, {len(labels)} labels, {origin}"
+    model, tells, origin = task.build_model(model_args, labels, problem_type)
+    in_words = f"model: {model.num_parameters():,} parameters, {tells}, {origin}"
     feature_extractor.padding = data_args.padding
     summary = describe_run(argv, arguments, splits, split_method, feature_extractor, normalization, model)
+    summary["training"] |= task.settings()
     if optimization_args.lora_rank:
         num_parameters = model.num_parameters()
         model = add_adapters(model, optimization_args, model_args.model_name_or_path)
@@ -194,7 +199,9 @@ def _prepare_trainer(
     if optimization_args.lora_rank:
         identity["starting weights"] = frozen_weights_digest(model)
     refuse_smoothed_vectors(training_args, problem_type)
-    trainer = build_trainer(model, feature_extractor, clips, augmentation, optimization_args, training_args, identity)
+    trainer = task.build_trainer(
+        model, feature_extractor, clips, augmentation, optimization_args, training_args, identity
+    )
     check_settings(trainer)
     summary["training"]["loss"] = trainer.loss_name
     return trainer, clips, summary
@@ -227,7 +234,7 @@ def _train_and_publish(run: PreparedRun) -> dict:
     print_stage(4, f"training: {length} on {args.device}")
     outcome = trainer.train(resume_from_checkpoint=run.resume_from)
     adapted = merge_into_trainer(trainer)
-    evaluation = evaluate(trainer, run.clips, run.data_args, run.optimization)
+    evaluation = run.task.evaluate(trainer, run.clips, run.data_args, run.optimization)
     scores = "  ".join(f"{name} {value:.3f}" for name, value in evaluation["metrics"].items())
     words = [f"score: {scores}", *evaluation_notes(evaluation)]
     summary = run.summary | {
@@ -239,10 +246,10 @@ def _train_and_publish(run: PreparedRun) -> dict:
         words.append(summary_sections.cost_in_words(summary["time"]))
     print_stage(5, "; ".join(words))
     averaged = run.optimization.average_epochs  # into weights that are no longer those of one adapter
-    publish(trainer, run.clips["eval"], run.recipe, summary, None if averaged else adapted)
+    publish(trainer, run.clips["eval"], run.recipe, summary, None if averaged else adapted, run.command)
     if not run.optimization.ensemble_epochs and PartialState().is_main_process:
         remove_epochs(args.output_dir)  # those that were kept for their average
-    name = "mean_average_precision" if is_multi_label(run.clips["eval"].split) else "accuracy"
+    name = run.task.headline(run.clips["eval"].split)
     score = f"{name.replace('_', ' ')} {evaluation['metrics'][name]:.3f} on {evaluation['clips']} clips"
     print_stage(6, f"{args.output_dir}: {score}")
     return summary
@@ -258,7 +265,7 @@ def evaluation_notes(evaluation: dict) -> list[str]:
         `list[str]`: notes in words.
     """
     notes = [
-        left_out_note(evaluation["left_out"], len(evaluation["per_class"])),
+        left_out_note(evaluation.get("left_out", []), len(evaluation.get("per_class", []))),
         without_labels_note(evaluation.get("clips_without_labels", 0), evaluation["clips"]),
         not_chosen_note(evaluation.get("thresholds_not_chosen", [])),
     ]

@@ -150,6 +150,25 @@ def weighted_cross_entropy(
     return nn.functional.cross_entropy(logits, labels, weight=weights.to(logits.device), reduction="sum") / len(logits)
 
 
+def masked_modeling_loss(
+    outputs: ModelOutput, inputs: dict[str, torch.Tensor], reconstruction_weight: float
+) -> torch.Tensor:
+    """Loss of a masked pretraining: matching and reconstruction of the hidden patches together, the mean over clips.
+
+    Args:
+        outputs (`ModelOutput`): of [`ASTForMaskedSpectrogramModeling`], with `matching_losses` and `reconstruction_errors`
+            of shape `(batch,)`.
+        inputs (`dict[str, torch.Tensor]`): of which nothing is needed.
+        reconstruction_weight (`float`): the paper's lambda, of the reconstruction beside the matching.
+
+    Returns:
+        `torch.Tensor`: a scalar, float32.
+
+    Source: SSAST (Gong et al., AAAI 2022), algorithm 1.
+    """
+    return (outputs.matching_losses + reconstruction_weight * outputs.reconstruction_errors).mean()
+
+
 def weighted_binary_cross_entropy(
     outputs: ModelOutput, inputs: dict[str, torch.Tensor], weights: torch.Tensor
 ) -> torch.Tensor:

@@ -15,7 +15,7 @@ from transformers.trainer_callback import ProgressCallback
 from modeling_ast.system.installation import install_command
 
 # Of the scores of an evaluation, those that a line has room for.
-HEADLINES = ("loss", "accuracy", "mean_average_precision")
+HEADLINES = ("loss", "accuracy", "mean_average_precision", "matching_accuracy", "reconstruction_error")
 
 
 class EpochLines(ProgressCallback):
@@ -130,7 +130,8 @@ class EpochLines(ProgressCallback):
 
 
 def headline_scores(metrics: dict[str, float], metric_for_best_model: str | None = None) -> dict[str, float]:
-    """Loss, accuracy (mean average precision of several labels a clip) and the score that an epoch is chosen by.
+    """Loss, accuracy (mean average precision of several labels a clip; of a pretraining, its two scores) and the score
+    that an epoch is chosen by.
 
     Args:
         metrics (`dict[str, float]`): of an evaluation, their names with the prefix `eval_`.

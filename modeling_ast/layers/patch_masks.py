@@ -12,6 +12,21 @@ MASKED_SHARE = 400 / 512  # of the patches of a clip: the model that the paper r
 CLUSTER_SIDES = (3, 5)  # least and largest side of a cluster, in patches; the paper's C
 
 
+def num_masked(grid: tuple[int, int], masked_share: float = MASKED_SHARE) -> int:
+    """Count the patches of a clip that are masked.
+
+    Args:
+        grid (`tuple[int, int]`): patches of the clip along frequency and time, without those of padding.
+        masked_share (`float`, defaults to 400/512): share of the patches to mask.
+
+    Returns:
+        The share of them, rounded. One patch at least is masked, and one stays, where there are two or more; of a single
+        patch none is masked.
+    """
+    patches = grid[0] * grid[1]
+    return min(max(round(masked_share * patches), 1), patches - 1)
+
+
 def draw_patch_mask(
     generator: np.random.Generator,
     grid: tuple[int, int],
@@ -23,8 +38,7 @@ def draw_patch_mask(
     Args:
         generator (`np.random.Generator`): that of the clip; nothing else decides.
         grid (`tuple[int, int]`): patches of the clip along frequency and time, without those of padding.
-        masked_share (`float`, defaults to 400/512): share of the patches to mask. One patch at least is masked, and one
-            stays, where there are two or more; of a single patch none is masked.
+        masked_share (`float`, defaults to 400/512): share of the patches to mask; see [`num_masked`].
         cluster_sides (`tuple[int, int]`, defaults to `(3, 5)`): least and largest side of a cluster, in patches; with
             `(1, 1)` patches are drawn one by one, as the paper does for patches that are whole frames.
 
@@ -42,10 +56,9 @@ def draw_patch_mask(
         raise ValueError(f"masked_share={masked_share} is not between 0 and 1. Pass for example 0.78.")
     if not 1 <= least <= largest:
         raise ValueError(f"cluster_sides={cluster_sides} are not in order from 1 on. Pass for example (3, 5).")
-    wanted = min(max(round(masked_share * frequency * time), 1), frequency * time - 1)
     side = int(generator.integers(least, largest + 1))
     masked = np.zeros(grid, dtype=bool)
-    missing = wanted
+    missing = num_masked(grid, masked_share)
     while missing > 0:
         row, column = int(generator.integers(frequency)), int(generator.integers(time))
         cluster = np.zeros(grid, dtype=bool)

@@ -422,7 +422,7 @@ def test_memory_that_is_full_when_the_settings_are_read_is_told(recipe, capsys, 
     def fail(_):
         raise MemoryError
 
-    monkeypatch.setattr("finetune.run_finetune.parse_arguments", fail)
+    monkeypatch.setattr("finetune.runs.training_command.parse_arguments", fail)
     assert "The memory of this machine was full before a training began. Train" in stopped(recipe, capsys, code=1)
 
 

@@ -1,0 +1,329 @@
+"""What a run trains for: labels, or hidden patches. One class each, of which everything is asked that differs between them.
+
+Clips, features, normalisation, output folder, resuming, failures and card are those of every run.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import datasets
+import torch
+
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForMaskedSpectrogramModeling
+from modeling_ast.layers.patch_grid import patch_grid_of
+from modeling_ast.modeling_ast import ASTPreTrainedModel
+
+from ..arguments.groups import (
+    ASTTrainingArguments,
+    DataArguments,
+    ModelArguments,
+    OptimizationArguments,
+    RunArguments,
+)
+from ..arguments.pretraining_arguments import PretrainingArguments
+from ..augmentations.augmentation import Augmentation
+from ..clip_sets.clip_set import ClipSet
+from ..clip_sets.unlabelled import MaskedCollator, Masking, UnlabelledClips
+from ..clip_sets.waveforms import ClipDataset
+from ..results.evaluation import evaluate
+from ..results.pretext_evaluation import evaluate_pretext
+from ..sources.labels import is_multi_label
+from ..sources.splits import load_splits
+from ..training.masked_trainer import MaskedTrainer
+from ..training.trainer import ASTTrainer
+from .preparation import build_model, build_trainer, problem_type_of_labels
+
+
+class Task(ABC):
+    """What a run trains for."""
+
+    def load(
+        self, model: ModelArguments, data: DataArguments, seed: int
+    ) -> tuple[Mapping[str, ClipSet | datasets.Dataset], str] | None:
+        """Load the clips where that is not done as for labels.
+
+        Args:
+            model ([`ModelArguments`]): which model.
+            data ([`DataArguments`]): where the clips are.
+            seed (`int`): of a split that has to be made.
+
+        Returns:
+            The splits by side and in words how they were made; `None` for the usual way.
+        """
+        return None
+
+    @abstractmethod
+    def problem_type(self, split: ClipSet, optimization: OptimizationArguments) -> str | None:
+        """Tell the kind of problem.
+
+        Args:
+            split ([`ClipSet`]): the training clips.
+            optimization ([`OptimizationArguments`]): the loss that was asked for.
+
+        Returns:
+            One of Transformers' problem types; `None` where there are no labels.
+        """
+
+    @abstractmethod
+    def build_model(
+        self, args: ModelArguments, labels: list[str], problem_type: str | None
+    ) -> tuple[ASTPreTrainedModel, str, str]:
+        """Make the model.
+
+        Args:
+            args ([`ModelArguments`]): which model.
+            labels (`list[str]`): names in output order.
+            problem_type (`str`, *optional*): of the labels.
+
+        Returns:
+            The model, in words what it tells, and where it comes from.
+        """
+
+    @abstractmethod
+    def build_trainer(
+        self,
+        model: ASTPreTrainedModel,
+        feature_extractor: ASTFeatureExtractor,
+        clips: dict[str, ClipDataset],
+        augmentation: Augmentation,
+        optimization: OptimizationArguments,
+        args: ASTTrainingArguments,
+        identity: dict,
+    ) -> ASTTrainer:
+        """Make the trainer.
+
+        Args:
+            model ([`ASTPreTrainedModel`]): to train.
+            feature_extractor ([`ASTFeatureExtractor`]): of the model.
+            clips (`dict[str, ClipDataset]`): by side.
+            augmentation ([`Augmentation`]): of the training clips.
+            optimization ([`OptimizationArguments`]): what is optimised how.
+            args ([`ASTTrainingArguments`]): of the training.
+            identity (`dict`): what a resumed run must have in common with this one.
+
+        Returns:
+            [`ASTTrainer`].
+        """
+
+    @abstractmethod
+    def evaluate(
+        self,
+        trainer: ASTTrainer,
+        clips: dict[str, ClipDataset],
+        data: DataArguments,
+        optimization: OptimizationArguments,
+    ) -> dict:
+        """Score the held-out clips after the training.
+
+        Args:
+            trainer ([`ASTTrainer`]): after its training.
+            clips (`dict[str, ClipDataset]`): by side.
+            data ([`DataArguments`]): names of the splits, padding of the training.
+            optimization ([`OptimizationArguments`]): what was optimised how.
+
+        Returns:
+            The section `evaluation` of the run summary.
+        """
+
+    @abstractmethod
+    def headline(self, scored: ClipSet) -> str:
+        """Tell the score that the last line of a run has.
+
+        Args:
+            scored ([`ClipSet`]): the held-out clips.
+
+        Returns:
+            Its name among the metrics.
+        """
+
+    def settings(self) -> dict:
+        """Tell the settings of its own that decide what is learned.
+
+        Returns:
+            `dict`: of the section `training` of the run summary.
+        """
+        return {}
+
+
+class Classification(Task):
+    """Labels, as `ast-finetune` trains them."""
+
+    def problem_type(self, split: ClipSet, optimization: OptimizationArguments) -> str:
+        """See [`Task.problem_type`]."""
+        return problem_type_of_labels(split, optimization.loss)
+
+    def build_model(
+        self, args: ModelArguments, labels: list[str], problem_type: str | None
+    ) -> tuple[ASTPreTrainedModel, str, str]:
+        """See [`Task.build_model`]."""
+        model, origin = build_model(args, labels, problem_type)
+        return model, f"{len(labels)} labels", origin
+
+    def build_trainer(self, *args) -> ASTTrainer:
+        """See [`Task.build_trainer`]."""
+        return build_trainer(*args)
+
+    def evaluate(self, *args) -> dict:
+        """See [`Task.evaluate`]."""
+        return evaluate(*args)
+
+    def headline(self, scored: ClipSet) -> str:
+        """See [`Task.headline`]."""
+        return "mean_average_precision" if is_multi_label(scored) else "accuracy"
+
+
+class MaskedModeling(Task):
+    """Hidden patches, as `ast-pretrain` has them found and reconstructed.
+
+    Args:
+        pretraining ([`PretrainingArguments`]): what is hidden.
+    """
+
+    def __init__(self, pretraining: PretrainingArguments):
+        self.pretraining = pretraining
+
+    def load(
+        self, model: ModelArguments, data: DataArguments, seed: int
+    ) -> tuple[Mapping[str, ClipSet | datasets.Dataset], str]:
+        """See [`Task.load`]: clips whose labels are not read.
+
+        Args:
+            model ([`ModelArguments`]): whose patches are hidden.
+            data ([`DataArguments`]): where the clips are.
+            seed (`int`): of a split that has to be made.
+
+        Returns:
+            The splits by side, and in words how they were made.
+
+        Raises:
+            DataError: see [`load_splits`].
+            ValueError: if the model's patches overlap, or the share hides none or all of them.
+        """
+        masking = self._masking(pretraining_config(model))
+        splits, method = load_splits(data, seed)
+        return {side: UnlabelledClips(rows, masking) for side, rows in splits.items()}, method
+
+    def _masking(self, config: ASTConfig) -> Masking:
+        """How clips are masked, once it is known that whole ones can be."""
+        share, grid = self.pretraining.masked_share, patch_grid_of(config, config.max_length)
+        patches = grid[0] * grid[1]
+        hidden = round(share * patches)
+        if not 1 <= hidden <= patches - 1:
+            raise ValueError(
+                f"masked_share={share:g} hides {'none' if hidden < 1 else 'all'} of the {patches} patches ({grid[0]} along "
+                f"frequency, {grid[1]} along time) of {config.max_length} frames: some have to be hidden, and some heard. Pass "
+                "for example --masked_share 0.75" + ("." if patches > 1 else ", and a longer --max_length.")
+            )
+        return Masking(share, tuple(self.pretraining.cluster_sides), config.patch_size)
+
+    def problem_type(self, split: ClipSet, optimization: OptimizationArguments) -> None:
+        """See [`Task.problem_type`]."""
+        return None
+
+    def build_model(
+        self, args: ModelArguments, labels: list[str], problem_type: str | None
+    ) -> tuple[ASTPreTrainedModel, str, str]:
+        """See [`Task.build_model`]: new, or with the encoder of a checkpoint, and its heads if it was pretrained so."""
+        config = pretraining_config(args)
+        grid = patch_grid_of(config, config.max_length)
+        hidden = self._masking(config)
+        words = f"hides {hidden.num_masked(grid)} of {grid[0] * grid[1]} patches of {config.max_length} frames"
+        start = args.model_name_or_path
+        if not start:
+            return ASTForMaskedSpectrogramModeling(config), words, "random weights"
+        model, loading_info = ASTForMaskedSpectrogramModeling.from_pretrained(
+            start,
+            dtype=torch.float32,
+            output_loading_info=True,
+            hidden_dropout_prob=args.hidden_dropout_prob,
+            attention_probs_dropout_prob=args.attention_probs_dropout_prob,
+            attn_implementation=args.attn_implementation,
+            **args.sizes(),
+        )
+        kept = "mask_embedding" not in loading_info["missing_keys"]
+        return model, words, f"from {start} with {'its' if kept else 'new'} pretraining heads"
+
+    def build_trainer(
+        self,
+        model: ASTPreTrainedModel,
+        feature_extractor: ASTFeatureExtractor,
+        clips: dict[str, ClipDataset],
+        augmentation: Augmentation,
+        optimization: OptimizationArguments,
+        args: ASTTrainingArguments,
+        identity: dict,
+    ) -> MaskedTrainer:
+        """See [`Task.build_trainer`]."""
+        return MaskedTrainer(
+            model=model,
+            args=args,
+            train_dataset=clips["train"],
+            eval_dataset=clips["eval"],
+            data_collator=MaskedCollator(feature_extractor, model.config.patch_size),
+            feature_extractor=feature_extractor,
+            augmentation=augmentation,
+            optimization=optimization,
+            identity=identity,
+            reconstruction_weight=self.pretraining.reconstruction_weight,
+        )
+
+    def evaluate(self, *args) -> dict:
+        """See [`Task.evaluate`]."""
+        return evaluate_pretext(*args)
+
+    def headline(self, scored: ClipSet) -> str:
+        """See [`Task.headline`]."""
+        return "matching_accuracy"
+
+    def settings(self) -> dict:
+        """See [`Task.settings`]."""
+        return {"pretraining": asdict(self.pretraining)}
+
+
+def task_of(arguments: RunArguments) -> Task:
+    """Tell what a run trains for.
+
+    Args:
+        arguments ([`RunArguments`]): what it was told.
+
+    Returns:
+        [`Task`].
+    """
+    return Classification() if arguments.pretraining is None else MaskedModeling(arguments.pretraining)
+
+
+def pretraining_config(args: ModelArguments) -> ASTConfig:
+    """The configuration of the model of a pretraining.
+
+    Args:
+        args ([`ModelArguments`]): which model; the patches of a new one lie side by side if no stride is given.
+
+    Returns:
+        [`ASTConfig`].
+
+    Raises:
+        ValueError: if patches overlap or leave out what is between them.
+    """
+    start = args.model_name_or_path
+    if start:
+        config = ASTConfig.from_pretrained(start, **args.sizes())
+    else:
+        side = ASTConfig().patch_size
+        sizes = {"frequency_stride": side, "time_stride": side} | args.sizes()
+        config = ASTConfig(
+            **sizes,
+            hidden_dropout_prob=args.hidden_dropout_prob,
+            attention_probs_dropout_prob=args.attention_probs_dropout_prob,
+            attn_implementation=args.attn_implementation,
+        )
+    strides, side = (config.frequency_stride, config.time_stride), config.patch_size
+    if strides != (side, side):
+        of_start = f" {Path(start).name}" if start else " the model"
+        raise ValueError(
+            f"frequency_stride={strides[0]} and time_stride={strides[1]} of{of_start} are not both {side}, the side of a patch: "
+            "what is hidden could be copied from patches that overlap it, or is in none. Pass --frequency_stride "
+            f"{side} --time_stride {side}; a fine-tuning may have others."
+        )
+    return config
