@@ -103,6 +103,7 @@ class ASTModelCardData:
         eval_clips (`int`, *optional*): its number of clips.
         eval_protocol (`str`, *optional*): when it was scored.
         metrics (`dict[str, float]`): the scores, with the padding that is saved in the feature extractor.
+        chance (`float`, *optional*): of a pretraining, the matching accuracy of a blind guess.
         metrics_padding_longest (`dict[str, float]`): the scores with `padding="longest"`, where a training used it.
         ensemble (`dict[str, Any]`): first and last of the `epochs` whose mean scores were scored too, and their `metrics`.
         averaged_epochs (`list[int]`): first and last epoch whose weights the checkpoint is the average of.
@@ -168,6 +169,7 @@ class ASTModelCardData:
     eval_clips: int | None = None
     eval_protocol: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    chance: float | None = None
     metrics_padding_longest: dict[str, float] = field(default_factory=dict)
     ensemble: dict[str, Any] = field(default_factory=dict)
     averaged_epochs: list[int] = field(default_factory=list)
@@ -293,6 +295,7 @@ class ASTModelCardData:
             eval_clips=evaluation.get("clips"),
             eval_protocol=evaluation.get("protocol"),
             metrics=evaluation.get("metrics", {}),
+            chance=evaluation.get("chance"),
             metrics_padding_longest=evaluation.get("metrics_padding_longest", {}),
             ensemble=evaluation.get("ensemble", {}),
             averaged_epochs=evaluation.get("averaged_epochs", []),
@@ -330,6 +333,12 @@ class ASTModelCardData:
     def multi_label(self) -> bool:
         """Whether a clip may have any number of the labels."""
         return self.problem_type == "multi_label_classification"
+
+    @property
+    def pretraining(self) -> dict[str, Any]:
+        """What a pretraining without labels has hidden; empty if it was none."""
+        settings = self.training.get("pretraining", {})
+        return settings if settings.keys() >= {"masked_share", "cluster_sides"} else {}
 
     @property
     def top_label_accuracy(self) -> bool:
