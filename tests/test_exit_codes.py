@@ -21,6 +21,7 @@ TRAINED = ["--output_dir", "{folder}/run", "--dataset_name", "{data}", "--model_
 # Module, what is given before the checkpoint, what after it, and what is to fail while the command works.
 COMMANDS = {
     "ast-finetune": ("finetune.run_finetune", TRAINED, [], "finetune.runs.training_run.make_output_dir"),
+    "ast-pretrain": ("finetune.run_pretrain", TRAINED, [], "finetune.runs.training_run.make_output_dir"),
     "ast-evaluate": (
         "finetune.run_evaluate",
         ["--dataset_name", "{data}", "--model_name_or_path"],

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from finetune.arguments.command_line import fields_as_flags, merged_recipe, parse_arguments
-from finetune.arguments.groups import ASTTrainingArguments
+from finetune.arguments.groups import FINE_TUNING, PRETRAINING, ASTTrainingArguments
 
 RECIPES = sorted((Path(__file__).parents[3] / "finetune" / "recipes").glob("*.yaml"))
 
@@ -25,8 +25,9 @@ def recipe(tmp_path):
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_shipped_recipes_parse_and_begin_with_their_command(path, tmp_path):
-    parse_arguments([str(path), "--output_dir", str(tmp_path)])
-    assert path.read_text().splitlines()[0] == f"# ast-finetune finetune/recipes/{path.name}"
+    command = PRETRAINING if path.stem.startswith("pretrain_") else FINE_TUNING
+    parse_arguments([str(path), "--output_dir", str(tmp_path)], command)
+    assert path.read_text().splitlines()[0] == f"# {command.name} finetune/recipes/{path.name}"
 
 
 def test_flags_override_the_recipe(recipe):

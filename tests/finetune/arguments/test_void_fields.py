@@ -82,7 +82,7 @@ CASES = [(name, void, counts) for name, pairs in PAIRS.items() for void, counts 
 # Fields that count in every run, as which flag they are or what data, machine, launcher and a later call make of them.
 ALWAYS = {
     "accelerator_config", "activation_checkpointing", "attention_probs_dropout_prob", "attn_implementation", "average_epochs", "bf16",
-    "channels", "check_audio", "class_weights", "data_seed", "dataloader_drop_last", "dataloader_num_workers", "dataloader_pin_memory",
+    "channels", "check_audio", "class_weights", "cluster_sides", "data_seed", "dataloader_drop_last", "dataloader_num_workers", "dataloader_pin_memory",
     "dataset_name", "ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph",
     "ddp_timeout", "debug", "decay_after_epoch", "deepspeed", "disable_tqdm", "drop_duplicate_audio", "dry_run", "early_stopping_patience",
     "ensemble_epochs", "eval_accumulation_steps", "eval_file", "eval_on_start", "eval_split_name", "eval_strategy", "features_column_name",
@@ -90,10 +90,10 @@ ALWAYS = {
     "head_learning_rate_factor", "head_only_epochs", "hidden_dropout_prob", "hidden_size", "hub_token", "ignore_columns", "ignore_data_skip",
     "ignore_labels", "intermediate_size", "join_annotations", "label_columns", "label_csv", "label_separator", "label_smoothing_factor",
     "labels", "learning_rate", "license", "load_best_model_at_end", "log_level", "log_level_replica", "log_on_each_node",
-    "logging_first_step", "logging_nan_inf_filter", "logging_steps", "logging_strategy", "loss", "max_frequency_mask", "max_gain_db",
+    "logging_first_step", "logging_nan_inf_filter", "logging_steps", "logging_strategy", "loss", "masked_share", "max_frequency_mask", "max_gain_db",
     "max_grad_norm", "max_length", "max_roll", "max_speed_change", "max_steps", "max_time_mask", "mixup_probability", "model_name_or_path",
     "noise_strength", "normalization", "num_attention_heads", "num_hidden_layers", "num_mel_bins", "optimizer", "output_dir",
-    "overwrite_output_dir", "padding", "patchout_frequency", "patchout_share", "patchout_time", "per_device_eval_batch_size", "per_device_train_batch_size", "push_to_hub", "report_to", "resampler",
+    "overwrite_output_dir", "padding", "patchout_frequency", "patchout_share", "patchout_time", "per_device_eval_batch_size", "per_device_train_batch_size", "push_to_hub", "reconstruction_weight", "report_to", "resampler",
     "restore_callback_states_from_checkpoint", "resume_from_checkpoint", "save_strategy", "seed", "skip_bad_audio", "skip_memory_metrics",
     "streaming", "strict_audio", "tf32", "time_stride", "torch_compile", "torch_compile_backend", "torch_compile_mode",
     "torch_empty_cache_steps", "train_file", "train_sampling_strategy", "train_split_name", "use_cpu", "validation_file",
