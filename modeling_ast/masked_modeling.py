@@ -3,7 +3,8 @@
 Follows SSAST (Gong et al., "SSAST: Self-Supervised Audio Spectrogram Transformer", AAAI 2022): two heads of two layers on
 the tokens of masked patches, patches without overlap, the sum of both losses. Differs from the released code in that
 each prediction is compared with all masked patches of its clip, as the paper's formula (1) says, where that compares each
-patch with all predictions.
+patch with all predictions; and in that both heads have the same masked patches, in one pass, where that draws two masks and
+makes two passes.
 """
 
 from dataclasses import dataclass

@@ -19,6 +19,7 @@ import torch
 
 from conversion.run_conversion import parse_arguments as parse_conversion_arguments
 from finetune.arguments.command_line import parse_arguments as parse_finetune_arguments
+from finetune.arguments.groups import PRETRAINING
 from finetune.run_evaluate import parse_arguments as parse_evaluation_arguments
 from model_card.run_demo import parse_arguments as parse_demo_arguments
 from model_card.run_model_card import parse_arguments as parse_card_arguments
@@ -44,6 +45,7 @@ WHOLE_PARSERS = {
     "ast-export": parse_export_arguments,
     "ast-finetune": parse_finetune_arguments,
     "ast-model-card": parse_card_arguments,
+    "ast-pretrain": lambda words: parse_finetune_arguments(words, PRETRAINING),
     "ast-push": parse_push_arguments,
     "ast-tag": lambda words: run_tagging.parse_arguments(run_tagging.make_parser(), words),
 }

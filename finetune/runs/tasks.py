@@ -12,6 +12,7 @@ import datasets
 import torch
 
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForMaskedSpectrogramModeling
+from modeling_ast.configuration_ast import LOGITS_ALONE
 from modeling_ast.layers.patch_grid import patch_grid_of
 from modeling_ast.modeling_ast import ASTPreTrainedModel
 
@@ -240,8 +241,12 @@ class MaskedModeling(Task):
             hidden_dropout_prob=args.hidden_dropout_prob,
             attention_probs_dropout_prob=args.attention_probs_dropout_prob,
             attn_implementation=args.attn_implementation,
+            **LOGITS_ALONE,
             **args.sizes(),
         )
+        unlabelled = ASTConfig()  # the labels of a checkpoint that was fine-tuned go with its classifier
+        for name in ("id2label", "label2id", "problem_type", "label_thresholds"):
+            setattr(model.config, name, getattr(unlabelled, name))
         kept = "mask_embedding" not in loading_info["missing_keys"]
         return model, words, f"from {start} with {'its' if kept else 'new'} pretraining heads"
 

@@ -20,7 +20,7 @@ from finetune.run_finetune import main as finetune
 from finetune.run_pretrain import main
 from finetune.sources.splits import load_splits
 from finetune.training.losses import masked_modeling_loss
-from modeling_ast import ASTFeatureExtractor, ASTForMaskedSpectrogramModeling
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForMaskedSpectrogramModeling
 from modeling_ast.audio import read_audio
 from modeling_ast.layers.patch_masks import draw_patch_mask
 
@@ -169,6 +169,21 @@ def test_a_fine_tuning_starts_from_the_encoder_and_says_so(pretrained, tmp_path,
     assert len(encoder) > 10
     assert all(torch.equal(start[name], end[name]) for name in encoder)
     assert {name.split(".")[0] for name in end.keys() - encoder} == {"classifier"}
+
+    again = [
+        f"--output_dir={tmp_path / 'again'}",
+        f"--model_name_or_path={tmp_path / 'run'}",
+        "--max_steps=1",
+        "--use_cpu=true",
+    ]
+    assert main([*again, f"--dataset_name={tmp_path / 'tones'}"]) == 0
+    assert f"from {tmp_path / 'run'} with new pretraining heads" in capsys.readouterr().out
+    assert ASTConfig.from_pretrained(tmp_path / "again").problem_type is None
+    assert summary_in(tmp_path / "again")["labels"] == []
+    assert (
+        "It was pretrained further from the local checkpoint `./run`."
+        in (tmp_path / "again" / "README.md").read_text()
+    )
 
 
 def test_the_card_says_what_was_heard_and_how_it_scored(pretrained):
