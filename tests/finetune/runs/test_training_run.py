@@ -72,6 +72,7 @@ def exclusive(tmp_path, drum_rows):
     return write_recipe(tmp_path, tmp_path / "clips", validation_fraction=0.2, **BATCH)
 
 
+@pytest.mark.pictures
 def test_clips_with_several_labels_from_the_originals_layout(multi_label, tmp_path, capsys):
     assert main([multi_label, "--train_sampling_strategy", "class_balanced", "--mixup_probability", "0.5"]) == 0
     folder = tmp_path / "run"

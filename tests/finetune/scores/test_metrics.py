@@ -13,7 +13,13 @@ import pytest
 import soundfile
 import torch
 import transformers
-from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 from transformers import pipeline
 
 from finetune.arguments.groups import ASTTrainingArguments
@@ -27,6 +33,7 @@ from finetune.scores.metrics import (
     macro_f1,
     mean_loss,
     per_class_table,
+    ranking_scores,
     without_labels_note,
 )
 from finetune.training.trainer import ASTTrainer
@@ -77,6 +84,20 @@ def test_a_class_without_clips_has_no_ranking_scores_and_does_not_spoil_the_mean
     computed = ASTMetrics().compute(predictions=scores, references=truth)
     assert computed["mean_average_precision"] == pytest.approx(np.mean([row["average_precision"] for row in rows[:3]]))
     assert computed["roc_auc_macro"] == pytest.approx(np.mean([row["roc_auc"] for row in rows[:3]]))
+
+
+@pytest.mark.parametrize("shares", [(0.2, 0.5, 0, 1), (0.2, 0, 1, 1), (0, 0.5, 0, 0), (1, 0, 0, 0), (0.3,)], ids=str)
+def test_ranking_scores_of_all_classes_are_those_of_each_alone(shares):
+    generator = np.random.default_rng(0)
+    scores = generator.integers(0, 20, (40, len(shares))).astype(np.float32)  # of which some are the same
+    truth = (generator.random(scores.shape) < shares).astype(int)
+    expected = np.full((2, len(shares)), np.nan)
+    for label, share in enumerate(shares):
+        if share > 0:
+            expected[0, label] = average_precision_score(truth[:, label], scores[:, label])
+        if 0 < share < 1:
+            expected[1, label] = roc_auc_score(truth[:, label], scores[:, label])
+    np.testing.assert_array_equal(ranking_scores(scores, truth), expected)
 
 
 def test_confusion_counts_truth_by_row(table):
