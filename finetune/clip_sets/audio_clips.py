@@ -142,6 +142,8 @@ class AudioClips(RowClips):
             }
             found = {
                 side: dict(zip(rows[side], audio_digests(split.rows.select(rows[side]), num_bytes), strict=True))
+                if rows[side]
+                else {}
                 for side, split in splits.items()
             }
         return found
