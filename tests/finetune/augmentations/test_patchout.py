@@ -101,6 +101,7 @@ def test_more_than_there_is_is_refused(config):
         Augmentation(patchout_share=1)
 
 
+@pytest.mark.pictures
 def test_a_run_with_it(recipe, tmp_path, capsys, monkeypatch, hasty_estimates):
     """8 rows and 3 columns: refused, said by a dry run, recorded, and clips that are scored are heard whole."""
     assert main([recipe, "--patchout_time", "3"]) == 2
