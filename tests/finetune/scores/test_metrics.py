@@ -86,16 +86,17 @@ def test_a_class_without_clips_has_no_ranking_scores_and_does_not_spoil_the_mean
     assert computed["roc_auc_macro"] == pytest.approx(np.mean([row["roc_auc"] for row in rows[:3]]))
 
 
-@pytest.mark.parametrize("shares", [(0.2, 0.5, 0, 1), (0.2, 0, 1, 1), (0, 0.5, 0, 0), (1, 0, 0, 0), (0.3,)], ids=str)
-def test_ranking_scores_of_all_classes_are_those_of_each_alone(shares):
-    generator = np.random.default_rng(0)
-    scores = generator.integers(0, 20, (40, len(shares))).astype(np.float32)  # of which some are the same
-    truth = (generator.random(scores.shape) < shares).astype(int)
-    expected = np.full((2, len(shares)), np.nan)
-    for label, share in enumerate(shares):
-        if share > 0:
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("counts", [(8, 20, 0, 40), (1, 0, 40, 39), (0, 20, 0, 0), (40, 0, 0, 0), (12,)], ids=str)
+def test_ranking_scores_of_all_classes_are_those_of_each_alone(counts):
+    """Of 40 clips so many are of each class."""
+    scores = np.random.default_rng(0).integers(0, 20, (40, len(counts))).astype(np.float32)  # some are the same
+    truth = (np.arange(40)[:, None] < counts).astype(int)
+    expected = np.full((2, len(counts)), np.nan)
+    for label, count in enumerate(counts):
+        if count:
             expected[0, label] = average_precision_score(truth[:, label], scores[:, label])
-        if 0 < share < 1:
+        if 0 < count < 40:
             expected[1, label] = roc_auc_score(truth[:, label], scores[:, label])
     np.testing.assert_array_equal(ranking_scores(scores, truth), expected)
 
