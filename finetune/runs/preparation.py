@@ -33,7 +33,7 @@ from ..clip_sets.waveform_cache import WaveformCache
 from ..clip_sets.waveforms import ClipDataset
 from ..results import summary_sections
 from ..results.evaluation import as_references
-from ..scores.metrics import ASTMetrics, mean_loss
+from ..scores.metrics import classification_scores, mean_loss
 from ..scores.scoring import PROBLEM_TYPES, probabilities
 from ..sources.labels import is_multi_label, label_names
 from ..training import trainer_card
@@ -396,14 +396,13 @@ def build_trainer(
         [`ASTTrainer`]: with its callbacks.
     """
     exclusive = not is_multi_label(clips["train"].split)
-    metrics = ASTMetrics(multi_label=not exclusive)
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
         scores = probabilities(prediction.predictions, model.config.problem_type, trainer.scored_dataset)
         references = as_references(prediction.label_ids, exclusive)
         # `Trainer` takes the mean over batches, in which clips that fill up the last one of several processes count too.
         loss = mean_loss(prediction.predictions, prediction.label_ids, model.config.problem_type)
-        return {"loss": loss} | metrics.compute(predictions=scores, references=references)
+        return {"loss": loss} | classification_scores(scores, references, not exclusive)
 
     trainer = ASTTrainer(
         model=model,
