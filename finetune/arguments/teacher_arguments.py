@@ -29,7 +29,9 @@ class TeacherArguments(ArgumentGroup):
     )
     teacher_weight: float = field(
         default=0.5,
-        metadata={"help": "Share of the loss that compares with the teacher's scores; the rest is that of the labels."},
+        metadata={
+            "help": "Share of the loss that compares with the teacher's scores; the rest is that of the labels."
+        },
     )
     teacher_layers: list[str] = field(
         default_factory=list,

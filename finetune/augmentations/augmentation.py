@@ -213,7 +213,9 @@ class Augmentation:
         for step in self.active:
             drawn = _drawn(step, draws)
             if "partner" in drawn:
-                partners = [own if other is None else other for own, other in zip(places, drawn["partner"], strict=True)]
+                partners = [
+                    own if other is None else other for own, other in zip(places, drawn["partner"], strict=True)
+                ]
                 of_batch = step.mix_scores(of_batch, drawn, scores[partners])
         return of_batch
 

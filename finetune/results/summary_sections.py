@@ -201,7 +201,9 @@ def identity(summary: dict, splits: dict[str, ClipSet]) -> dict:
         "augmentation": {name: value for name, value in augmentation if value or name not in NEW_AUGMENTATIONS}
     }
     if "teacher" in training:  # known by its digest, wherever it lies
-        training["teacher"] = {name: value for name, value in training["teacher"].items() if name not in ("name", "revision")}
+        training["teacher"] = {
+            name: value for name, value in training["teacher"].items() if name not in ("name", "revision")
+        }
     # Older runs say nothing of it and were made with the one that is meant where none is named.
     features = {name: value for name, value in summary["features"].items() if (name, value) != RESAMPLER_OF_OLD_RUNS}
     return {

@@ -197,7 +197,7 @@ def _prepare_trainer(
             model.config, feature_extractor, augmentation, clips["train"], training_args.seed, hears_audio
         )
         teacher = load_teacher(_teacher_asked_for(arguments), student)
-        summary["training"]["teacher"] = teacher.section() 
+        summary["training"]["teacher"] = teacher.section()
         in_words += f"; {teacher.in_words()}"
     note = license_note(data_args.license)
     print_stage(3, f"{in_words}; {note}" if note else in_words)
@@ -209,7 +209,9 @@ def _prepare_trainer(
     if optimization_args.lora_rank:
         identity["starting weights"] = frozen_weights_digest(model)
     refuse_smoothed_vectors(training_args, problem_type)
-    trainer = build_trainer(model, feature_extractor, clips, augmentation, optimization_args, training_args, identity, teacher)
+    trainer = build_trainer(
+        model, feature_extractor, clips, augmentation, optimization_args, training_args, identity, teacher
+    )
     check_settings(trainer)
     summary["training"]["loss"] = trainer.loss_name
     return trainer, clips, summary

@@ -502,7 +502,12 @@ class PipelineTeacher(_ModelTeacher):
         Returns:
             `list[str]`: notes in words.
         """
-        steps = [name for step in self.student.augmentation.active if not step.needs_waveforms for name in step.strengths_given]
+        steps = [
+            name
+            for step in self.student.augmentation.active
+            if not step.needs_waveforms
+            for name in step.strengths_given
+        ]
         alone = f"it hears waveforms, so that {', '.join(steps)} change what the student hears alone"
         return self._rate_note() + ([alone] if steps else [])
 
@@ -554,7 +559,9 @@ class StoredTeacher(Teacher):
                 "the model as --teacher."
             )
         if not student.clips.at_hand:
-            raise DataError("The clips are streamed and have no stored scores. Leave out --streaming, or pass a model as --teacher.")
+            raise DataError(
+                "The clips are streamed and have no stored scores. Leave out --streaming, or pass a model as --teacher."
+            )
         try:
             student.augmentation.refuse_stored_scores()
         except ValueError as error:
@@ -621,7 +628,9 @@ def load_teacher(asked: TeacherArguments, student: Student) -> Teacher:
     """
     name, is_file = asked.teacher, Path(asked.teacher).suffix.lower() in SUFFIXES
     if is_file and not Path(name).is_file():
-        raise DataError(f"There is no file {name}. Pass a file of scores, a checkpoint folder or a Hub id as --teacher.")
+        raise DataError(
+            f"There is no file {name}. Pass a file of scores, a checkpoint folder or a Hub id as --teacher."
+        )
     if asked.teacher_revision and Path(name).exists():
         raise DataError(
             f"teacher_revision={asked.teacher_revision!r} is of a model on the Hub, and {name} lies here. Leave it out."
@@ -666,5 +675,7 @@ def weights_digest(tensors: Iterable[tuple[str, torch.Tensor]]) -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in tensors:
-        digest.update(name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(
+            name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
     return digest.hexdigest()
