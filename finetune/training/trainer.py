@@ -243,6 +243,7 @@ class ASTTrainer(Trainer):
                 "teacher_layers trains maps between layers beside the model, which FSDP and DeepSpeed do not take. Leave out --fsdp "
                 "or --deepspeed, or --teacher_layers."
             )
+        self.add_callback(_ForgetGradients(maps))
         for parameter in maps.parameters() if self.args.world_size > 1 else ():
             # The model is wrapped to share its gradients; these are not in it.
             parameter.register_post_accumulate_grad_hook(_mean_over_processes)
@@ -569,6 +570,16 @@ class ASTTrainer(Trainer):
                 best_model_checkpoint=self.state.best_model_checkpoint,
                 use_mtime=False,  # by step; by time any folder named checkpoint-... would count
             )
+
+
+class _ForgetGradients(TrainerCallback):
+    """Clears the gradients of modules beside the model after each update; `Trainer` clears those of the model alone."""
+
+    def __init__(self, modules: torch.nn.Module):
+        self.modules = modules
+
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        self.modules.zero_grad()
 
 
 def _mean_over_processes(parameter: torch.nn.Parameter):
