@@ -40,7 +40,7 @@ from ..sources.labels import is_multi_label, label_names
 from ..training import trainer_card
 from ..training.distillation import distillation_loss
 from ..training.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, TrainingLoss, class_weights, weighted_loss
-from ..training.teachers import Teacher
+from ..training.teacher import Teacher
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import EpochFolders
 

@@ -47,7 +47,8 @@ from ..training.lora import (
 from ..training.progress import require_reporters
 from ..training.push_checks import check_push
 from ..training.setting_checks import check_settings
-from ..training.teachers import RECORDED, Student, load_teacher
+from ..training.teacher import Student
+from ..training.teachers import RECORDED, load_teacher
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import remove_epochs
 from .preparation import (

@@ -58,7 +58,7 @@ def distillation_loss(
 
     Args:
         outputs (`ModelOutput`): with `logits`, and with `hidden_states` where layers are compared.
-        inputs (`dict`): with `labels`, and what a [`Teacher`](finetune.training.teachers.Teacher) has put there:
+        inputs (`dict`): with `labels`, and what a [`Teacher`](finetune.training.teacher.Teacher) has put there:
             `teacher_scores` of shape `(batch, num_labels)`, from [`soft_scores`]; for layers `teacher_states`, for each pair a
             tensor of shape `(batch, tokens, teacher's width)`, and perhaps `teacher_tokens` of shape `(batch, tokens)`, bool,
             which of them are no padding.

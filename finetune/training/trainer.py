@@ -44,7 +44,7 @@ from .optimization import (
 from .progress import EpochLines
 from .push_checks import check_push
 from .run_folder import IDENTITY_NAME, UNFINISHED, events_dir
-from .teachers import Teacher
+from .teacher import Teacher
 from .trainer_card import write_trainer_card
 
 logger = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ import yaml
 from safetensors.torch import load_file
 from tiny_trainings import flags, summary_in, write_tones
 
+from finetune.dry_runs.cost_estimate import RunCost
 from finetune.run_evaluate import main as evaluate
 from finetune.run_finetune import main
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
@@ -148,3 +149,9 @@ def test_a_dry_run_tells_time_and_weights_of_the_teacher(place, capsys, hasty_es
     parameters = ASTForAudioClassification.from_pretrained(place / "teacher").num_parameters()
     assert report["teacher"]["weights_gb"] == pytest.approx(4 * parameters / 1e9)
     assert 0 < report["teacher"]["seconds_per_step"] < report["seconds_per_step"]["mean"]
+
+
+def test_a_step_takes_as_much_longer_as_the_teacher_does():
+    parts = dict.fromkeys(("config", "trained", "training", "scoring", "eval_batch_size", "steps", "scored", "frames"))
+    cost = RunCost(**parts, update=1.0, reading=0.5, batch_size=3, accumulation=2, teaching=4.0)
+    assert cost.beside == 1 + 2 * (3 * 0.5 + 4)

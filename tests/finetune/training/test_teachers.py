@@ -1,19 +1,24 @@
 """Teachers hear what the student hears: against stock Transformers, its pipeline, and Kaldi's mel formula."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from huggingface_hub import constants
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForSequenceClassification
 
+from finetune.arguments.command_line import parse_arguments
 from finetune.arguments.teacher_arguments import TeacherArguments
 from finetune.augmentations.augmentation import Augmentation
 from finetune.clip_sets.collator import ASTDataCollator, model_inputs
 from finetune.sources.data_errors import DataError
-from finetune.training.teachers import RECORDED, Student, load_teacher, nearest_bins
+from finetune.training.ast_teacher import nearest_bins
+from finetune.training.teacher import Student
+from finetune.training.teachers import RECORDED, load_teacher
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.layers.patch_grid import patch_grid_of
 
@@ -103,9 +108,7 @@ def stock_outputs(folder, batch):
 
 
 def test_an_ast_gives_stock_scores_of_the_labels_by_their_names(ast_folder):
-    state = torch.random.get_rng_state()
     teacher = load_teacher(asked(ast_folder, teacher_temperature=0.5), student())
-    assert torch.equal(torch.random.get_rng_state(), state)
     batch = batch_of(teacher.student)
     found, _ = looked_at(teacher, batch)
     expected = (stock_outputs(ast_folder, batch).logits[:, ORDER] / 0.5).softmax(dim=1)
@@ -165,11 +168,13 @@ def test_masks_hide_the_same_frequencies_and_times_at_another_rate_and_other_bin
 
 
 def test_an_ast_of_another_length_hears_the_clip_as_the_student_does(tmp_path):
-    pupil = student(Augmentation(max_roll=5, noise_strength=0.1))
+    pupil = student(Augmentation(max_roll=5, noise_strength=0.1, max_time_mask=9, max_frequency_mask=20))
+    pupil.feature_extractor.mean, pupil.feature_extractor.std = -6.0, 4.0  # those of the teachers
     batch = batch_of(pupil)
     long = load_teacher(asked(save_ast(tmp_path / "long", max_length=80)), pupil)
     same = load_teacher(asked(save_ast(tmp_path / "same", max_length=48)), pupil)
     values, of_same = long.inputs(batch, 48)["input_values"], same.inputs(batch, 48)["input_values"]
+    assert torch.equal(of_same, model_inputs(batch, pupil.feature_extractor, pupil.augmentation)["input_values"])
     assert values.shape == (2, 80, 128)
     assert torch.equal(values[:, :48], of_same)
     assert (values[:, 48:] == np.float32(6.0 / 8)).all()
@@ -245,6 +250,39 @@ def test_the_digest_is_of_the_weights(ast_folder, tmp_path):
     assert load_teacher(asked(again, **recorded), student()).recorded() == recorded
     other = save_ast(tmp_path / "other", intermediate_size=24)
     assert load_teacher(asked(other), student()).recorded() != recorded
+
+
+def test_a_teacher_of_the_hub_is_recorded_with_its_commit(ast_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(transformers.utils.hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    commits = {"main": "0" * 40, "older": "1" * 40}
+    place = tmp_path / "models--somebody--ast"
+    (place / "refs").mkdir(parents=True)
+    for name, commit in commits.items():
+        (place / "refs" / name).write_text(commit)
+        shutil.copytree(ast_folder, place / "snapshots" / commit)
+    for name, commit in commits.items():
+        recorded = load_teacher(asked("somebody/ast", teacher_revision=name), student()).recorded()
+        assert recorded["teacher_revision"] == commit
+        again = load_teacher(asked("somebody/ast", **recorded), student())
+        assert again.section()["revision"] == commit
+        assert again.name == "somebody/ast"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--teacher_temperature 0", r"teacher_temperature=0.0 is not above 0"),
+        ("--teacher_weight 1.5", r"teacher_weight=1.5 is not a share from 0 to 1"),
+        ("--teacher_weight 0", r"teacher_weight=0 leaves the teacher without a part .*--teacher_layers"),
+        ("--teacher_layers 1:2 2-3", r"teacher_layers has '2-3', expected .* --teacher_layers 2:6 4:12"),
+        ("--teacher_layers 1:2 --teacher_layer_weight 0", r"teacher_layer_weight=0.0 is not above 0"),
+        ("--label_smoothing_factor 0.1", r"Both teacher and label_smoothing_factor were given"),
+    ],
+)
+def test_fields_that_cannot_be_are_refused(words, message):
+    with pytest.raises(ValueError, match=message):
+        parse_arguments(["--dataset_name", "clips", "--output_dir", "run", "--teacher", "t", *words.split()])
 
 
 class Named:
