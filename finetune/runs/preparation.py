@@ -4,6 +4,7 @@ They stand in the order in which [`~finetune.runs.training_run.prepare_run`] cal
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import datasets
 import torch
@@ -37,7 +38,9 @@ from ..scores.metrics import classification_scores, mean_loss
 from ..scores.scoring import PROBLEM_TYPES, probabilities
 from ..sources.labels import is_multi_label, label_names
 from ..training import trainer_card
+from ..training.distillation import distillation_loss
 from ..training.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, TrainingLoss, class_weights, weighted_loss
+from ..training.teacher import Teacher
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import EpochFolders
 
@@ -349,13 +352,16 @@ def refuse_smoothed_vectors(args: ASTTrainingArguments, problem_type: str):
         )
 
 
-def training_loss(config: ASTConfig, clips: ClipDataset, optimization: OptimizationArguments) -> TrainingLoss | None:
+def training_loss(
+    config: ASTConfig, clips: ClipDataset, optimization: OptimizationArguments, teacher: Teacher | None = None
+) -> TrainingLoss | None:
     """The loss that was asked for.
 
     Args:
         config ([`ASTConfig`]): of the model.
         clips ([`ClipDataset`]): the training clips, whose labels are counted for balanced weights.
-        optimization ([`OptimizationArguments`]): whether the classes have weights.
+        optimization ([`OptimizationArguments`]): whether the classes have weights, and which part the teacher has.
+        teacher ([`Teacher`], *optional*): with which the model is compared too.
 
     Returns:
         [`TrainingLoss`], or `None` for the model's own.
@@ -363,11 +369,23 @@ def training_loss(config: ASTConfig, clips: ClipDataset, optimization: Optimizat
     Raises:
         ValueError: see [`class_weights`].
     """
-    if optimization.class_weights != "balanced":
-        return None
-    binary = config.problem_type == MULTI_LABEL
-    weights = class_weights(clips.label_counts(), len(clips), BINARY_CROSS_ENTROPY if binary else CROSS_ENTROPY)
-    return weighted_loss(weights, config.problem_type, config.num_labels)
+    loss = None
+    if optimization.class_weights == "balanced":
+        binary = config.problem_type == MULTI_LABEL
+        weights = class_weights(clips.label_counts(), len(clips), BINARY_CROSS_ENTROPY if binary else CROSS_ENTROPY)
+        loss = weighted_loss(weights, config.problem_type, config.num_labels)
+    if teacher is None:
+        return loss
+    return partial(
+        distillation_loss,
+        problem_type=config.problem_type,
+        temperature=optimization.teacher_temperature,
+        weight=optimization.teacher_weight,
+        label_loss=loss,
+        layers=teacher.layers,
+        layer_maps=teacher.layer_maps,
+        layer_weight=optimization.teacher_layer_weight,
+    )
 
 
 def build_trainer(
@@ -378,6 +396,7 @@ def build_trainer(
     optimization: OptimizationArguments,
     args: ASTTrainingArguments,
     identity: dict,
+    teacher: Teacher | None = None,
 ) -> ASTTrainer:
     """The trainer, with the kit's metrics for evaluations in training, on the validation split if there is one.
 
@@ -391,6 +410,7 @@ def build_trainer(
         optimization ([`OptimizationArguments`]): what is optimised how.
         args ([`ASTTrainingArguments`]): of the training.
         identity (`dict`): what a resumed run must have in common with this one.
+        teacher ([`Teacher`], *optional*): with which the model is compared too.
 
     Returns:
         [`ASTTrainer`]: with its callbacks.
@@ -414,7 +434,8 @@ def build_trainer(
         feature_extractor=feature_extractor,
         augmentation=augmentation,
         optimization=optimization,
-        loss=training_loss(model.config, clips["train"], optimization),
+        loss=training_loss(model.config, clips["train"], optimization, teacher),
+        teacher=teacher,
         identity=identity,
     )
     if optimization.early_stopping_patience:
