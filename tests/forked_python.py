@@ -249,9 +249,15 @@ def begin(stock: bool = False):
         finally:
             os._exit(0)
     theirs.close()
-    atexit.register(os.waitpid, pid, 0)  # so that its processor time is that of the tests
-    atexit.register(ours.close)  # with which it ends
+    atexit.register(_end, os.getpid(), ours, pid)
     _parents["stock" if stock else "kit"] = ours
+
+
+def _end(of_process: int, asked: socket.socket, pid: int):
+    """End a parent, and wait for it, so that its processor time is that of the tests; its children have no part in that."""
+    if os.getpid() == of_process:
+        asked.close()
+        os.waitpid(pid, 0)
 
 
 def _forget_pytest(asked: socket.socket):
