@@ -24,6 +24,7 @@ FIELDS_OF_PLACES = frozenset(
     ("train_file", "eval_file", "validation_file", "label_csv", "output_dir", "waveform_cache", "logging_dir")
 )
 NO_BASE = "./checkpoint"  # in place of the local one that was trained further
+NO_TEACHER = "./teacher"  # in place of the local one that taught
 CLIP_LISTS = ("skipped_clips", "audio_notes")
 _ORIGIN = "trainings and conversions write it"
 
@@ -64,6 +65,12 @@ def _data(summary: dict) -> dict:
     return data if isinstance(data, dict) else {}
 
 
+def _teacher(summary: dict) -> dict:
+    training = summary.get("training")
+    teacher = training.get("teacher") if isinstance(training, dict) else None
+    return teacher if isinstance(teacher, dict) else {}
+
+
 def _clips(data: dict) -> list[dict]:
     """The rows of a summary that name clips."""
     lists = [data.get(name) for name in CLIP_LISTS]
@@ -76,6 +83,8 @@ def _names_in_summary(files: Mapping[str, Path]) -> list[str]:
     own = [data["name"]] if data.get("name") and not data.get("hub_id") else []
     base = summary.get("base_model")
     own += [base.removeprefix("./")] if isinstance(base, str) and base.startswith("./") else []
+    teacher = _teacher(summary).get("name") or ""
+    own += [teacher.removeprefix("./")] if teacher.startswith("./") else []
     return [str(name) for name in [*own, *(clip.get("file") for clip in _clips(data))] if name]
 
 
@@ -90,6 +99,7 @@ def _places_in_recipe(files: Mapping[str, Path]) -> dict[str, list[str]]:
     local = set(FIELDS_OF_PLACES)
     local |= set() if _data(summary).get("hub_id") else {"dataset_name"}
     local |= {"model_name_or_path"} if str(summary.get("base_model")).startswith("./") else set()
+    local |= {"teacher"} if (_teacher(summary).get("name") or "").startswith("./") else set()
     found = {name: _places(value, name in local) for name, value in (fields or {}).items()}
     return {name: places for name, places in found.items() if places and name not in FIELDS_OF_LABELS}
 
@@ -171,4 +181,7 @@ def _hidden(summary: dict) -> dict:
         data["name"] = None
     if str(summary.get("base_model", "")).startswith("./"):
         summary["base_model"] = NO_BASE
+    teacher = _teacher(summary)
+    if str(teacher.get("name", "")).startswith("./"):
+        teacher["name"] = NO_TEACHER
     return summary

@@ -23,6 +23,8 @@ from .licenses import NOTICE_NAME, notice_text
 MAX_OPEN_ROWS = 30  # a list of more labels is folded away behind its title
 _COLUMN_NAMES = {"f1": "F1", "roc_auc": "ROC AUC"}
 _LORA_FACTS = {"rank", "alpha", "target_modules", "trained_in_full", "trainable_parameters"}  # of the sentence on it
+_TEACHER_FACTS = {"name", "kind", "sha256", "weight"}  # likewise
+_TEACHER_DETAILS = ("revision", "parameters", "temperature", "layers")  # which not every teacher has
 
 
 def render_model_card(checkpoint_dir: str | Path, repo_id: str | None = None) -> str:
@@ -71,7 +73,9 @@ def _template() -> Template:
 def _render(card: ASTModelCardData) -> str:
     lora = card.training.get("lora", {})
     lora = lora if lora.keys() >= _LORA_FACTS else None
-    recipe = _recipe(card, lora_is_told=lora is not None)
+    teacher = card.training.get("teacher", {})
+    teacher = dict.fromkeys(_TEACHER_DETAILS) | teacher if teacher.keys() >= _TEACHER_FACTS else None
+    recipe = _recipe(card, [name for name, told in (("lora", lora), ("teacher", teacher)) if told])
     text = _template().render(
         card=card,
         front_matter=card.front_matter().to_yaml(),
@@ -83,6 +87,7 @@ def _render(card: ASTModelCardData) -> str:
         published={METRICS[key][1]: f"{card.published[key]:.4f}" for key in METRICS if key in card.published},
         conversion=_table(("", "value"), _conversion(card)),
         lora=lora,
+        teacher=teacher,
         recipe=_fold(_table(("setting", "value"), recipe), "All settings", len(recipe)),
         losses=[row["loss"] for row in card.history if "loss" in row],
         versions=_table(("", "value"), _versions(card)),
@@ -198,11 +203,11 @@ def _architecture(card: ASTModelCardData) -> list[tuple[str, str]]:
     return _flatten(parameters | card.geometry)
 
 
-def _recipe(card: ASTModelCardData, lora_is_told: bool) -> list[tuple[str, str]]:
-    """The settings of the training, if there was one, without those that a sentence tells."""
+def _recipe(card: ASTModelCardData, told: Sequence[str]) -> list[tuple[str, str]]:
+    """The settings of the training, if there was one, without the sections that a sentence tells."""
     if not card.training:
         return []
-    settings = {name: value for name, value in card.training.items() if not (name == "lora" and lora_is_told)}
+    settings = {name: value for name, value in card.training.items() if name not in told}
     return _flatten(settings | ({} if card.seed is None else {"seed": card.seed}))
 
 

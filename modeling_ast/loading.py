@@ -11,7 +11,10 @@ from .system.surroundings import cache_hint
 
 
 def load_checkpoint(
-    model_name_or_path: str | os.PathLike, channels: str | int | None = None, tokens_merged_per_layer: int = 0
+    model_name_or_path: str | os.PathLike,
+    channels: str | int | None = None,
+    tokens_merged_per_layer: int = 0,
+    revision: str | None = None,
 ):
     """Load a model with a trained classifier, and the feature extractor that was saved with it.
 
@@ -19,6 +22,7 @@ def load_checkpoint(
         model_name_or_path (`str` or `os.PathLike`): a folder, or a Hub id such as `user/name`.
         channels (`str` or `int`, *optional*): which channels of files are heard, if not those of the checkpoint.
         tokens_merged_per_layer (`int`, defaults to 0): see [`ASTPreTrainedModel.merge_tokens`].
+        revision (`str`, *optional*): branch, tag or commit of a model of the Hub, if not its main branch.
 
     Returns:
         [`ASTForAudioClassification`] in float32 on the CPU, and [`ASTFeatureExtractor`].
@@ -38,10 +42,11 @@ def load_checkpoint(
     try:
         with hub_answers():
             changes = {} if channels is None else {"channels": channels}
-            feature_extractor = ASTFeatureExtractor.from_pretrained(model_name_or_path, **changes)
+            place = {} if revision is None else {"revision": revision}
+            feature_extractor = ASTFeatureExtractor.from_pretrained(model_name_or_path, **changes, **place)
             # A checkpoint saved in half precision would load in it, and its features are float32.
             model, loading_info = ASTForAudioClassification.from_pretrained(
-                model_name_or_path, dtype=torch.float32, output_loading_info=True, **LOGITS_ALONE
+                model_name_or_path, dtype=torch.float32, output_loading_info=True, **LOGITS_ALONE, **place
             )
     except (OSError, ValueError) as error:
         name, hint = str(model_name_or_path), ""

@@ -21,10 +21,17 @@ UNDRAWN = pytest.MonkeyPatch()
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 
 
+def runs_tests(session: pytest.Session) -> bool:
+    """Whether this process runs tests itself, not by others."""
+    return session.config.getoption("dist", "no") == "no"
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_collection():
+def pytest_collection(session: pytest.Session):
     """What is imported for all tests stays: to look for garbage in it meanwhile is a fifth of the time that it takes."""
     gc.disable()
+    if runs_tests(session):
+        forked_python.begin(stock=True)
     try:
         return (yield)
     finally:
@@ -40,8 +47,8 @@ def pytest_collection_finish():
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session):
-    """Let a process that runs tests itself, not by others, be forked as it is before the first."""
-    if session.config.getoption("dist", "no") == "no":
+    """Let processes be forked off this one as it is before the first test."""
+    if runs_tests(session):
         forked_python.begin()
 
 

@@ -1,9 +1,10 @@
 """Python in a child process without its imports: forked off a process that has imported everything.
 
 A command of the kit imports torch, transformers and datasets for three to four seconds of processor time before it does
-anything. Tests that want a process of its own, not a fresh import, ask here: each process that runs tests forks a parent
-off itself before its first test, when the tests' imports are done. The parent forks a child for every call, gives it
-environment, folder, arguments and streams, and lets what reads the environment while it is imported read it again.
+anything. Tests that want a process of its own, not a fresh import, ask here: each process that runs tests forks two parents
+off itself, one when it has imported stock Transformers and nothing of the kit, one before its first test, when the tests'
+imports are done. A parent forks a child for every call, gives it environment, folder, arguments and streams, and lets what
+reads the environment while it is imported read it again.
 """
 
 import atexit
@@ -58,20 +59,33 @@ COPIES = {  # names that other modules took from there
     "huggingface_hub.utils._cache_assets": ("HF_ASSETS_CACHE",),
     "huggingface_hub.utils._git_credential": ("ENDPOINT",),
 }
-_parent: socket.socket | None = None
+STOCK = (
+    "torch",
+    "transformers.pipelines.audio_classification",
+    "transformers.models.audio_spectrogram_transformer",
+    "transformers.models.auto.modeling_auto",
+)
+_parents: dict[str, socket.socket] = {}
 _asking = threading.Lock()
 
 
 def run(
-    arguments: list, env: dict[str, str] | None = None, cwd: Path | None = None, timeout: float = 300
+    arguments: list,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 300,
+    given: str = "",
+    stock: bool = False,
 ) -> subprocess.CompletedProcess:
     """Do what `subprocess.run([sys.executable, *arguments], capture_output=True, text=True)` does.
 
     Args:
-        arguments (`list`): `["-c", code, ...]` or `["-m", module, ...]`, as `python` takes them.
+        arguments (`list`): `["-c", code, ...]`, `["-m", module, ...]` or `[script, ...]`, as `python` takes them.
         env (`dict`, *optional*): the child's environment, by default this process's.
         cwd (`Path`, *optional*): the child's folder.
         timeout (`float`): seconds after which it is killed.
+        given (`str`): what it can read from its standard input.
+        stock (`bool`): it has imported stock Transformers and nothing of the kit.
 
     Returns:
         `subprocess.CompletedProcess`: with `stdout` and `stderr` as text; a signal that ended it as a negative code.
@@ -79,8 +93,10 @@ def run(
     Raises:
         subprocess.TimeoutExpired: if it took longer.
     """
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        with Child(arguments, out, err, env, cwd) as child:
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as standard_input:
+        standard_input.write(given.encode())
+        standard_input.seek(0)
+        with Child(arguments, out, err, env, cwd, standard_input=standard_input, stock=stock) as child:
             try:
                 code = child.wait(timeout)
             except TimeoutError:
@@ -93,15 +109,49 @@ def run(
     return subprocess.CompletedProcess([sys.executable, *child.arguments], code, *texts)
 
 
+class StockSubprocess:
+    """Stands for the module `subprocess` where a script runs with stock Transformers alone, in an isolated interpreter.
+
+    Where pytest was given the files of some rooms, whose `conftest.py` it imports first, it is such an interpreter.
+    """
+
+    PIPE = subprocess.PIPE
+
+    @staticmethod
+    def run(command: list, input: str, check: bool = False, **_) -> subprocess.CompletedProcess:
+        """Run the script in a process that has imported stock Transformers already.
+
+        Args:
+            command (`list`): `[sys.executable, "-I", script, ...]`.
+            input (`str`): what the script can read from its standard input.
+            check (`bool`): raise an error where it fails.
+
+        Returns:
+            `subprocess.CompletedProcess`: as [`run`] returns it.
+
+        Raises:
+            subprocess.CalledProcessError: if it fails and `check` is true.
+        """
+        assert command[:2] == [sys.executable, "-I"]
+        if "stock" not in _parents:
+            return subprocess.run(command, input=input, check=check, capture_output=True, text=True)
+        done = run(command[2:], given=input, stock=True)
+        if check:
+            done.check_returncode()
+        return done
+
+
 class Child:
     """What `subprocess.Popen([sys.executable, *arguments])` is: a child that runs beside the test, until it is waited for.
 
     Args:
-        arguments (`list`): `["-c", code, ...]` or `["-m", module, ...]`, as `python` takes them.
+        arguments (`list`): `["-c", code, ...]`, `["-m", module, ...]` or `[script, ...]`, as `python` takes them.
         out, err (`IO`): open files for what it prints.
         env (`dict`, *optional*): the child's environment, by default this process's.
         cwd (`Path`, *optional*): the child's folder.
         session (`bool`): gives it a process group of its own, of its number.
+        standard_input (`IO`, *optional*): an open file; nothing if not given.
+        stock (`bool`): it has imported stock Transformers and nothing of the kit.
     """
 
     def __init__(
@@ -112,6 +162,8 @@ class Child:
         env: dict[str, str] | None = None,
         cwd: Path | None = None,
         session: bool = False,
+        standard_input: IO | None = None,
+        stock: bool = False,
     ):
         self.arguments, self.code = [str(argument) for argument in arguments], None
         asked = {
@@ -123,9 +175,11 @@ class Child:
         content = json.dumps(asked).encode()
         self._ours, theirs = socket.socketpair()
         with theirs, open(os.devnull) as nothing:
-            descriptors = [theirs.fileno(), nothing.fileno(), out.fileno(), err.fileno()]
+            descriptors = [theirs.fileno(), (standard_input or nothing).fileno(), out.fileno(), err.fileno()]
             with _asking:
-                socket.send_fds(_parent, [len(content).to_bytes(4, "big") + content], descriptors)
+                socket.send_fds(
+                    _parents["stock" if stock else "kit"], [len(content).to_bytes(4, "big") + content], descriptors
+                )
         self._answers = self._ours.makefile("r")
         self.pid = int(self._answers.readline())
         while session and os.getsid(self.pid) != self.pid:  # a signal to its group would be one to that of pytest
@@ -174,21 +228,36 @@ class Child:
             os.kill(self.pid, number)
 
 
-def begin():
-    """Fork the parent of all children off this process, as it is before any test has changed it."""
-    global _parent
+def begin(stock: bool = False):
+    """Fork the parent of children off this process, as it is before any test has changed it.
+
+    Args:
+        stock (`bool`): it is the parent of those that have imported stock Transformers and nothing of the kit.
+    """
+    imported = STOCK if stock else (*IMPORTED, *READ_AGAIN, *COPIES)
+    if stock and "modeling_ast" in sys.modules:
+        return
+    if stock:  # what this process needs anyway; the rest is imported when it is first needed
+        for name in imported:
+            importlib.import_module(name)
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if not pid:
         try:
             _forget_pytest(theirs)
-            _serve(theirs)
+            _serve(theirs, imported, stock)
         finally:
             os._exit(0)
     theirs.close()
-    atexit.register(os.waitpid, pid, 0)  # so that its processor time is that of the tests
-    atexit.register(ours.close)  # with which it ends
-    _parent = ours
+    atexit.register(_end, os.getpid(), ours, pid)
+    _parents["stock" if stock else "kit"] = ours
+
+
+def _end(of_process: int, asked: socket.socket, pid: int):
+    """End a parent, and wait for it, so that its processor time is that of the tests; its children have no part in that."""
+    if os.getpid() == of_process:
+        asked.close()
+        os.waitpid(pid, 0)
 
 
 def _forget_pytest(asked: socket.socket):
@@ -206,7 +275,7 @@ def _forget_pytest(asked: socket.socket):
                     os.dup2(nothing.fileno(), descriptor, inheritable=descriptor < 3)
 
 
-def _serve(asked: socket.socket):
+def _serve(asked: socket.socket, imported: tuple[str, ...], stock: bool):
     """Fork a child for every call."""
     children = {}
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -220,7 +289,7 @@ def _serve(asked: socket.socket):
         while len(content) < int.from_bytes(start, "big"):
             content += asked.recv(int.from_bytes(start, "big") - len(content))
         if not everything_is_imported:
-            _import_everything()
+            _import(imported)
             everything_is_imported = True
         answers, *streams = descriptors
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
@@ -235,7 +304,7 @@ def _serve(asked: socket.socket):
                 os.close(descriptor)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
-            _be_python(**json.loads(content))
+            _be_python(**json.loads(content), stock=stock)
         for descriptor in streams:
             os.close(descriptor)
         os.write(answers, f"{pid}\n".encode())
@@ -243,8 +312,8 @@ def _serve(asked: socket.socket):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
 
 
-def _import_everything():
-    for name in (*IMPORTED, *READ_AGAIN, *COPIES):
+def _import(names: tuple[str, ...]):
+    for name in names:
         importlib.import_module(name)
     sys.modules["torch"].set_num_threads(1)  # a thread pool would not be there in a child
     gc.collect()
@@ -262,7 +331,7 @@ def _tell_of_the_dead(children: dict[int, int]):
         os.close(answers)
 
 
-def _be_python(arguments: list[str], env: dict[str, str], cwd: str, session: bool):
+def _be_python(arguments: list[str], env: dict[str, str], cwd: str, session: bool, stock: bool):
     """Run the code or the module as a fresh interpreter would, and end like one."""
     if session:
         os.setsid()
@@ -278,15 +347,10 @@ def _be_python(arguments: list[str], env: dict[str, str], cwd: str, session: boo
         for handler in getattr(logger, "handlers", ()):
             if type(handler) is logging.StreamHandler:
                 handler.setStream(sys.stderr)  # in place of the one that pytest captured with while it was made
-    for name in READ_AGAIN:
-        importlib.reload(sys.modules[name])
-    for name, copied in COPIES.items():
-        for constant in copied:
-            setattr(sys.modules[name], constant, getattr(sys.modules["huggingface_hub.constants"], constant))
-    # Functions of `huggingface_hub` are methods of this one.
-    sys.modules["huggingface_hub.hf_api"].api.endpoint = sys.modules["huggingface_hub.constants"].ENDPOINT
-    leave_out_pictures_if_told()
-    kind, what, *rest = arguments
+    if not stock:
+        _read_the_environment_again()
+        leave_out_pictures_if_told()
+    kind, what, *rest = arguments if arguments[0] in ("-c", "-m") else ("script", *arguments)
     main = type(sys)("__main__")
     sys.modules["__main__"] = main
     sys.argv = [kind if kind == "-c" else what, *rest]
@@ -294,6 +358,8 @@ def _be_python(arguments: list[str], env: dict[str, str], cwd: str, session: boo
     try:
         if kind == "-m":
             runpy.run_module(what, run_name="__main__", alter_sys=True)
+        elif kind == "script":
+            runpy.run_path(what, run_name="__main__")
         else:
             exec(compile(what, "<string>", "exec"), main.__dict__)
     except SystemExit as end:
@@ -309,3 +375,13 @@ def _be_python(arguments: list[str], env: dict[str, str], cwd: str, session: boo
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
+
+
+def _read_the_environment_again():
+    for name in READ_AGAIN:
+        importlib.reload(sys.modules[name])
+    for name, copied in COPIES.items():
+        for constant in copied:
+            setattr(sys.modules[name], constant, getattr(sys.modules["huggingface_hub.constants"], constant))
+    # Functions of `huggingface_hub` are methods of this one.
+    sys.modules["huggingface_hub.hf_api"].api.endpoint = sys.modules["huggingface_hub.constants"].ENDPOINT

@@ -38,6 +38,10 @@ def check_together(arguments: RunArguments):
         raise ValueError(
             f"Both {' and '.join(mixing)} and label_smoothing_factor were given; Trainer smooths hard labels only. Pass one."
         )
+    if optimization.teacher and training.label_smoothing_factor:
+        raise ValueError(
+            "Both teacher and label_smoothing_factor were given; the teacher's scores are the soft labels. Pass one of them."
+        )
     if training.train_sampling_strategy == "group_by_length" and data.padding != "longest":
         raise ValueError(
             "train_sampling_strategy='group_by_length' saves nothing where every clip is padded to max_length. Pass "

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from .given import ArgumentGroup
+from .teacher_arguments import TeacherArguments
 
 
 @dataclass
-class OptimizationArguments(ArgumentGroup):
+class OptimizationArguments(TeacherArguments):
     """The original's optimiser and schedule beside those of `TrainingArguments`, and what is fine-tuned how fast."""
 
     optimizer: str = field(
@@ -80,6 +80,7 @@ class OptimizationArguments(ArgumentGroup):
     )
 
     def __post_init__(self):
+        super().__post_init__()
         for name in ("decay_every", "warmup_stair"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is less than 1. Pass a whole number from 1.")

@@ -83,6 +83,7 @@ _SAVING = _with(
     lambda run: run.save_strategy != "no",
 )
 _ADAPTERS = _with("lora_rank", "--lora_rank 8", "belongs to LoRA adapters")
+_TEACHER = _with("teacher", "--teacher", "belongs to a teacher")
 _GROUPING = Effect(
     "says which clips a split that is made keeps together",
     "Pass --dataset_name in place of the files, --validation_fraction too, or leave it out",
@@ -175,6 +176,21 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
     "layer_decay": (replace(_LAYERS, counts=lambda run: run.layer_decay == 1 or _stays_a_layer(run)),),
     **dict.fromkeys(("frozen_layers", "lora_rank"), (_LAYERS,)),
     **dict.fromkeys(("lora_alpha", "lora_dropout", "lora_target_modules"), (_ADAPTERS,)),
+    **dict.fromkeys(("teacher_revision", "teacher_sha256", "teacher_weight", "teacher_layers"), (_TEACHER,)),
+    "teacher_temperature": (
+        _TEACHER,
+        _with("teacher_weight", "--teacher_weight 0.5", "softens the scores of the teacher, which have no part"),
+    ),
+    "teacher_layer_weight": (_with("teacher_layers", "--teacher_layers", "is the factor of compared layers"),),
+    # Balanced weights ask for something, "none" does not.
+    "class_weights": (
+        Effect(
+            "weights the labels, which have no part in the loss",
+            "Pass a --teacher_weight below 1, or leave it out",
+            ("teacher_weight",),
+            lambda run: not (run.teacher and run.teacher_weight == 1 and run.class_weights != "none"),
+        ),
+    ),
     # TrainingArguments
     "num_train_epochs": (
         Effect(

@@ -185,6 +185,40 @@ class Augmentation:
                 f"Pass {' '.join(f'--{name} 0' for name in given)}; masks, noise and roll work."
             )
 
+    def refuse_stored_scores(self):
+        """Refuse what makes another sound of a clip than the one that a teacher has scored beforehand.
+
+        Raises:
+            ValueError: if an augmentation that is on does.
+        """
+        given = [name for step in self.active if not step.keeps_scores for name in step.strengths_given]
+        if given:
+            raise ValueError(
+                f"{', '.join(given)} change(s) what is heard, and the teacher's stored scores are those of the clips as they are. "
+                f"Pass {' '.join(f'--{name} 0' for name in given)}, or the model itself as --teacher."
+            )
+
+    def mix_scores(self, scores: torch.Tensor, places: Sequence[int], draws: dict[str, dict]) -> torch.Tensor:
+        """Mix stored scores as the clips of a batch were mixed.
+
+        Args:
+            scores (`torch.Tensor` of shape `(clips, labels)`): probabilities of all training clips, by their place.
+            places (sequence of `int`): of the clips of the batch.
+            draws (`dict[str, dict]`): from [`collate_draws`].
+
+        Returns:
+            `torch.Tensor` of shape `(batch, labels)`.
+        """
+        of_batch = scores[places]
+        for step in self.active:
+            drawn = _drawn(step, draws)
+            if "partner" in drawn:
+                partners = [
+                    own if other is None else other for own, other in zip(places, drawn["partner"], strict=True)
+                ]
+                of_batch = step.mix_scores(of_batch, drawn, scores[partners])
+        return of_batch
+
     def change_heard(self, clip: TrainingClip, draws: Draws) -> TrainingClip:
         """Change a clip before it is cut to the model's length.
 
@@ -230,6 +264,35 @@ class Augmentation:
         """
         for step in self.active:
             features = step.change_log_mel(features, frames, _drawn(step, draws))
+        return features
+
+    def change_log_mel_of_teacher(
+        self,
+        features: torch.Tensor,
+        frames: torch.Tensor,
+        draws: dict[str, dict],
+        bins: tuple[int, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Change the features that a teacher computed of a batch, before they are normalised, as those of the student.
+
+        Args:
+            features (`torch.Tensor` of shape `(batch, frames, teacher's mel bins)`): as many frames as the student's.
+            frames (`torch.Tensor` of shape `(batch,)`): as of `change_log_mel`.
+            draws (`dict[str, dict]`): likewise.
+            bins (`tuple[int, torch.Tensor]`, *optional*): mel bins of the student, and of shape `(teacher's mel bins,)` the
+                nearest of them to each of the teacher's; the two have the same if not given.
+
+        Returns:
+            `torch.Tensor` of the same shape, with 0 at the times and frequencies that are hidden from the student.
+        """
+        for step in self.active:
+            drawn, hidden = _drawn(step, draws), None
+            if bins is not None:
+                hidden = step.hidden((features.shape[1], bins[0]), frames, drawn)
+            if hidden is None:
+                features = step.change_log_mel(features, frames, drawn)
+            else:
+                features = features.masked_fill(hidden[:, :, bins[1].to(hidden.device)], 0.0)
         return features
 
     def change_normalized(self, features: torch.Tensor, frames: torch.Tensor, draws: dict[str, dict]) -> torch.Tensor:

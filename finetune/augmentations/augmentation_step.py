@@ -40,12 +40,14 @@ class AugmentationStep:
             a number that no other has, so that the draws of the others stay as they are.
         strengths (`tuple[str, ...]`): the fields that turn it on where they are not 0.
         mixes_labels (`bool`): whether it changes labels, which are vectors then.
+        sounds_the_same (`bool`): whether what was scored of the clip as it is stays right of the waveform that it makes.
     """
 
     name: ClassVar[str]
     stream: ClassVar[int]
     strengths: ClassVar[tuple[str, ...]]
     mixes_labels: ClassVar[bool] = False
+    sounds_the_same: ClassVar[bool] = False
 
     def __post_init__(self):
         for name, value in asdict(self).items():
@@ -62,6 +64,15 @@ class AugmentationStep:
         """Whether it changes waveforms, which clips of finished features do not have."""
         of_waveforms = ("change_heard", "change_waveform")
         return any(getattr(type(self), stage) is not getattr(AugmentationStep, stage) for stage in of_waveforms)
+
+    @property
+    def keeps_scores(self) -> bool:
+        """Whether scores that were stored for the clips as they are can teach beside it.
+
+        What hides a part of the features, or of the patches, hides it from the student alone, as it does beside labels.
+        """
+        mixes_scores = type(self).mix_scores is not AugmentationStep.mix_scores
+        return not self.needs_waveforms or self.sounds_the_same or mixes_scores
 
     def draw(self, generator: np.random.Generator, num_clips: int) -> dict:
         """Draw its random numbers for one visit to a clip, always equally many, whether it is on or off.
@@ -113,6 +124,35 @@ class AugmentationStep:
             [`TrainingClip`]: the clip, of the same length.
         """
         return clip
+
+    def mix_scores(self, scores: torch.Tensor, drawn: dict, partners: torch.Tensor) -> torch.Tensor:
+        """Mix what was scored of the clips of a batch and of their partners, as their labels are mixed.
+
+        Args:
+            scores (`torch.Tensor` of shape `(batch, labels)`): probabilities of the clips.
+            drawn (`dict`): what `draw` returned for each clip, together.
+            partners (`torch.Tensor` of shape `(batch, labels)`): those of the other clips that were drawn; of a clip without
+                one, its own.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, labels)`.
+        """
+        return scores
+
+    def hidden(self, size: tuple[int, int], frames: torch.Tensor, drawn: dict) -> torch.Tensor | None:
+        """Tell which parts of the log-mel features `change_log_mel` sets to 0, where it does no more than that.
+
+        A teacher whose mel bins are others has the same frequencies hidden by it.
+
+        Args:
+            size (`tuple[int, int]`): frames and mel bins of the features.
+            frames (`torch.Tensor` of shape `(batch,)`): as of `change_log_mel`.
+            drawn (`dict`): likewise.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, frames, mel bins)`, bool; `None` if it changes features otherwise, or not.
+        """
+        return None
 
     def change_log_mel(self, features: torch.Tensor, frames: torch.Tensor, drawn: dict) -> torch.Tensor:
         """Change the log-mel features of a batch before they are normalised.

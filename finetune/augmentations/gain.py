@@ -15,6 +15,7 @@ class Gain(AugmentationStep):
     name: ClassVar[str] = "gain"
     stream: ClassVar[int] = 4
     strengths: ClassVar[tuple[str, ...]] = ("max_gain_db",)
+    sounds_the_same: ClassVar[bool] = True
 
     max_gain_db: float = field(
         default=0.0,

@@ -30,13 +30,17 @@ class Masks(AugmentationStep):
         frequency mask, width and start of the time mask."""
         return {"spans": generator.random(4, dtype=np.float32)}
 
-    def change_log_mel(self, features: torch.Tensor, frames: torch.Tensor, drawn: dict) -> torch.Tensor:
-        """See [`AugmentationStep.change_log_mel`]: sets what is masked to 0."""
-        _, width, bins = features.shape
+    def hidden(self, size: tuple[int, int], frames: torch.Tensor, drawn: dict) -> torch.Tensor:
+        """See [`AugmentationStep.hidden`]: the two spans of every clip."""
+        width, bins = size
         spans, all_bins = drawn["spans"], torch.full_like(frames, bins)
         masked_bins = _span(spans[:, 0], spans[:, 1], self.max_frequency_mask, all_bins, bins)  # (batch, bins)
         masked_frames = _span(spans[:, 2], spans[:, 3], self.max_time_mask, frames, width)  # (batch, frames)
-        return features.masked_fill(masked_bins[:, None, :] | masked_frames[:, :, None], 0.0)
+        return masked_bins[:, None, :] | masked_frames[:, :, None]
+
+    def change_log_mel(self, features: torch.Tensor, frames: torch.Tensor, drawn: dict) -> torch.Tensor:
+        """See [`AugmentationStep.change_log_mel`]: sets what is masked to 0."""
+        return features.masked_fill(self.hidden(features.shape[1:], frames, drawn), 0.0)
 
 
 def _span(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
+import torch
 
 from .augmentation_step import ORIGINAL_STREAM, AugmentationStep, TrainingClip
 
@@ -46,6 +47,15 @@ class Mixup(AugmentationStep):
         weight = drawn["weight"]
         waveform = mix_waveforms(clip.waveform, partner.waveform, weight)
         return clip._replace(waveform=waveform, label=weight * clip.label + (1 - weight) * partner.label)
+
+    def mix_scores(self, scores: torch.Tensor, drawn: dict, partners: torch.Tensor) -> torch.Tensor:
+        """See [`AugmentationStep.mix_scores`]: mixes them with the weight of the waveforms, as labels are."""
+        mixed = [
+            weight if partner is not None else 1.0
+            for partner, weight in zip(drawn["partner"], drawn["weight"], strict=True)
+        ]
+        weights = torch.tensor(mixed, dtype=scores.dtype, device=scores.device)[:, None]
+        return weights * scores + (1 - weights) * partners
 
 
 def mix_waveforms(waveform: np.ndarray, partner: np.ndarray, weight: float) -> np.ndarray:

@@ -18,6 +18,7 @@ from modeling_ast.features.kaldi import is_cut
 from ..arguments.groups import DataArguments
 from ..augmentations.augmentation import Augmentation
 from ..sources.audio_columns import audio_digests, audio_paths, audio_sizes
+from ..sources.columns import column_values
 from ..sources.labels import as_list, share_lists
 from .clip_notes import NotedClip
 from .clip_set import Checked, Checks, UndecodedClip
@@ -71,7 +72,7 @@ class AudioClips(RowClips):
             Hexadecimal SHA-256 over the clips' names, sizes in bytes and labels, in their order.
         """
         digest = hashlib.sha256()
-        labels = share_lists(self.rows) or self.rows["label"][:]
+        labels = share_lists(self.rows) or column_values(self.rows, "label")
         for path, size, label in zip(audio_paths(self.rows), audio_sizes(self.rows), labels, strict=True):
             name = os.path.basename(path).encode() if path else b""
             digest.update(name + f"\0{size} {label}\0".encode())
@@ -141,6 +142,8 @@ class AudioClips(RowClips):
             }
             found = {
                 side: dict(zip(rows[side], audio_digests(split.rows.select(rows[side]), num_bytes), strict=True))
+                if rows[side]
+                else {}
                 for side, split in splits.items()
             }
         return found

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..arguments.groups import DataArguments
 from ..sources.annotations import unjoined_note
+from ..sources.columns import column_values
 from ..sources.data_errors import DataError, names_in_short
 from ..sources.grouping import torn_recordings_note
 from ..sources.labels import count_labels, label_lists, label_names, share_lists
@@ -32,7 +33,9 @@ class RowClips(ClipSet):
     @cached_property
     def licenses(self) -> list[str] | None:
         """Licences of the clips; `None` without such a column."""
-        return self.rows.unique("license") if "license" in self.rows.column_names else None
+        return (
+            list(dict.fromkeys(column_values(self.rows, "license"))) if "license" in self.rows.column_names else None
+        )
 
     def __len__(self) -> int:
         return len(self.rows)

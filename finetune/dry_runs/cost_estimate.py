@@ -25,6 +25,7 @@ from modeling_ast import ASTConfig
 
 from ..arguments.groups import DataArguments, OptimizationArguments
 from ..augmentations.augmentation import Augmentation
+from ..clip_sets.collator import model_inputs
 from ..clip_sets.waveforms import ClipDataset
 from ..results.summary_sections import GIGA, highest_process_memory
 from ..training.optimization import HeadOnlyEpochs
@@ -138,6 +139,7 @@ class RunCost:
         scored (`tuple[list[int], list[int]]`): see [`count_evaluations`].
         frames (`np.ndarray`): lengths of clips, to tell how long a batch is that is padded to the longest.
         augmentation ([`Augmentation`], *optional*): of the training, which may leave patches out.
+        teaching (`float`, defaults to 0): seconds in which the teacher looks at a pass of the training, if there is one.
     """
 
     config: ASTConfig
@@ -153,6 +155,7 @@ class RunCost:
     scored: tuple[list[int], list[int]]
     frames: np.ndarray
     augmentation: Augmentation | None = None
+    teaching: float = 0.0
 
     def step_operations(self, config: ASTConfig, trained: Trainable, padding: str, grouped: bool) -> np.ndarray:
         """Operations of a clip in training, as the mean over batches padded as they will be.
@@ -196,7 +199,7 @@ class RunCost:
     @property
     def beside(self) -> float:
         """Seconds of a step that no choice of model or length changes."""
-        return self.update + self.accumulation * self.batch_size * self.reading
+        return self.update + self.accumulation * (self.batch_size * self.reading + self.teaching)
 
     def score(self, clips: int, config: ASTConfig) -> float:
         """Seconds in which so many clips are scored.
@@ -234,7 +237,8 @@ def estimate_cost(
     Returns:
         What the report says, and the parts that it was told from. In the report `device`, `threads`, `warm_up_steps`,
         `measured_steps` (none where passes were timed instead), `timed_passes` (clips, frames and seconds of each), `patchout` (patches of an input of
-        `max_length` that are `kept`, `of` how many; only where some are left out),
+        `max_length` that are `kept`, `of` how many; only where some are left out), `teacher` (its name, `seconds_per_step` and
+        `weights_gb`; only where there is one),
         `seconds_per_step` (`mean`, and the percentiles 10 and 90 as `fast` and `slow`), `steps_per_epoch`, `epochs`,
         `epoch_seconds`, `evaluation_seconds` (of one pass over the scored split), `evaluation_passes`, `run_seconds`
         (`expected`, and if all steps were `fast` or `slow`), `peak_memory_gb`, `memory_before_gb` and `memory_of`
@@ -243,8 +247,9 @@ def estimate_cost(
     args, limit = trainer.args, limit or TimeLimit()
     grouped = args.train_sampling_strategy == "group_by_length"
     steps, scored = count_steps(trainer), count_evaluations(trainer, clips, data_args, optimization)
-    config, before = trainer.model.config, reset_peak_memory(args.device)
     deadline = limit.share(STEPS, later=SCORING + PROPOSALS)
+    teaching = time_teacher(trainer, clips["train"], Deadline(deadline.left / 4)) if trainer.teacher else 0.0
+    config, before = trainer.model.config, reset_peak_memory(args.device)
     trained = Trainable.of(trainer.model, config.num_hidden_layers)
     training = time_training(trainer, clips["train"], trained, Deadline(deadline.left / 2))
     cost = RunCost(
@@ -261,6 +266,7 @@ def estimate_cost(
         scored=scored,
         frames=np.array([config.max_length]) if frames is None else frames,
         augmentation=trainer.augmentation,
+        teaching=teaching,
     )
     work = cost.step_operations(config, trained, data_args.padding, grouped)
     measured = (warm_up_steps(trainer) + FEWEST_STEPS) * cost.step(work) <= deadline.left
@@ -300,6 +306,7 @@ def estimate_cost(
         "measured_steps": len(times.seconds) if measured else 0,
         "timed_passes": [[timed.clips, timed.frames, timed.seconds] for timed in training.passes],
         **({"patchout": {"kept": kept, "of": patches}} if kept < patches else {}),
+        **({"teacher": _describe_teacher(trainer, teaching)} if trainer.teacher else {}),
         "step_shape": [cost.batch_size, config.max_length],
         "seconds_per_step": seconds,
         "steps_per_epoch": steps.per_epoch,
@@ -338,8 +345,11 @@ def time_training(
     def run(number: int, frames: int):
         shape = (number, model.config.num_labels) if vectors else (number,)
         labels = torch.zeros(shape, dtype=torch.float32 if vectors else torch.long, device=args.device)
+        inputs = {"input_values": _noise(trainer, number, frames), "labels": labels}
+        if trainer.teacher is not None:
+            inputs |= trainer.teacher.stand_ins(inputs)
         with trainer.accelerator.autocast():
-            loss = trainer.compute_loss(model, {"input_values": _noise(trainer, number, frames), "labels": labels})
+            loss = trainer.compute_loss(model, inputs)
         loss.backward()
 
     model.train()
@@ -349,6 +359,41 @@ def time_training(
     return time_passes(
         run, shapes, lambda frames: operations(model.config, frames, trained), args.device, deadline, known
     )
+
+
+def time_teacher(trainer: ASTTrainer, clips: ClipDataset, deadline: Deadline) -> float:
+    """Time a teacher on the clips of a batch, or on one of them where a batch would take too long.
+
+    Args:
+        trainer ([`ASTTrainer`]): with its teacher.
+        clips ([`ClipDataset`]): of the training.
+        deadline ([`Deadline`]): until which there is time.
+
+    Returns:
+        `float`: seconds for the clips of a pass of the training.
+    """
+    number = min(trainer.args.train_batch_size, len(clips))
+    seconds = 0.0
+    for count in (1, 1, number):  # the first warms up
+        if count * seconds > deadline.left:
+            break
+        items = [clips[key] for _, key in clips.keys_of_first_epoch(count, trainer.args.seed)]
+        batch = trainer._prepare_input(trainer.data_collator(items))  # onto the device
+        inputs = model_inputs(batch, trainer.feature_extractor, trainer.augmentation, trainer.model.config)
+        wait_for(trainer.args.device)
+        start = time.perf_counter()
+        trainer.teacher.targets(batch, inputs)
+        wait_for(trainer.args.device)
+        seconds = (time.perf_counter() - start) / count
+    return number * seconds
+
+
+def _describe_teacher(trainer: ASTTrainer, teaching: float) -> dict:
+    return {
+        "name": trainer.teacher.name,
+        "seconds_per_step": trainer.args.gradient_accumulation_steps * teaching,
+        "weights_gb": trainer.teacher.num_bytes / GIGA,
+    }
 
 
 def time_scoring(trainer: ASTTrainer, deadline: Deadline) -> TimeModel:

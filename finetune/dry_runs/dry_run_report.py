@@ -232,6 +232,12 @@ def cost_lines(report: dict) -> Iterator[str]:
             f"  Patchout: in training {kept} of the {patches} patches of an input of max_length frames are computed "
             f"({kept / patches:.0%}); scored clips are heard whole"
         )
+    if "teacher" in cost:
+        teacher = cost["teacher"]
+        yield from _wrapped(
+            f"  Teacher {in_one_line(teacher['name'])}: {duration(teacher['seconds_per_step'])} of each step, "
+            f"{teacher['weights_gb']:.2g} GB; both are part of what follows"
+        )
     of_scored = f"{report['clips']['eval']} scored clips"
     passes = f"{cost['epochs']:.4g} epochs, {cost['evaluation_passes']} evaluation(s)"
     rows = {

@@ -18,7 +18,7 @@ from ..arguments.conflicts import wrong_way_round
 from ..arguments.groups import DataArguments, OptimizationArguments
 from ..arguments.training_fields import SCORES
 from ..clip_sets.waveforms import ClipDataset
-from ..scores.metrics import ASTMetrics, as_multi_hot, macro_f1
+from ..scores.metrics import as_multi_hot, classification_scores, macro_f1
 from ..scores.scoring import PROBLEM_TYPES, evaluation_section, probabilities
 from ..scores.thresholds import choose_thresholds, not_chosen
 from ..sources.labels import is_multi_label, label_names, that_count
@@ -179,7 +179,7 @@ def _epoch_ensemble(
         scores, references, _ = _predict(trainer, clips, exclusive)
         total = total + scores.astype(np.float64)
     trainer.model.load_state_dict(weights)
-    return ASTMetrics(multi_label=not exclusive).compute(predictions=total / len(folders), references=references)
+    return classification_scores(total / len(folders), references, not exclusive)
 
 
 def _load_averaged_weights(trainer: ASTTrainer, first: int, last: int):

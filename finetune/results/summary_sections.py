@@ -170,8 +170,10 @@ def training_section(
         "train_sampling_strategy": args.train_sampling_strategy,
         **({"shuffle_buffer": data_args.shuffle_buffer} if data_args.streaming else {}),
         "augmentation": asdict(augmentation),
-        # What there is to say of adapters has a section of its own, where there are any.
-        "optimization": {name: value for name, value in asdict(optimization).items() if not name.startswith("lora_")},
+        # What there is to say of adapters, and of a teacher, has a section of its own, where there are any.
+        "optimization": {
+            name: value for name, value in asdict(optimization).items() if not name.startswith(("lora_", "teacher"))
+        },
         "load_best_model_at_end": args.load_best_model_at_end,
         **({"metric_for_best_model": args.metric_for_best_model} if args.load_best_model_at_end else {}),
     }
@@ -205,6 +207,10 @@ def identity(summary: dict, splits: dict[str, ClipSet]) -> dict:
     training |= {
         "augmentation": {name: value for name, value in augmentation if value or name not in NEW_AUGMENTATIONS}
     }
+    if "teacher" in training:  # known by its digest, wherever it lies
+        training["teacher"] = {
+            name: value for name, value in training["teacher"].items() if name not in ("name", "revision")
+        }
     # Older runs say nothing of it and were made with the one that is meant where none is named.
     features = {name: value for name, value in summary["features"].items() if (name, value) != RESAMPLER_OF_OLD_RUNS}
     return {

@@ -4,6 +4,7 @@ They stand in the order in which [`~finetune.runs.training_run.prepare_run`] cal
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import datasets
 import torch
@@ -38,11 +39,13 @@ from ..clip_sets.waveform_cache import WaveformCache
 from ..clip_sets.waveforms import ClipDataset
 from ..results import summary_sections
 from ..results.evaluation import as_references
-from ..scores.metrics import ASTMetrics, mean_loss
+from ..scores.metrics import classification_scores, mean_loss
 from ..scores.scoring import PROBLEM_TYPES, probabilities
 from ..sources.labels import is_multi_label, label_names
 from ..training import trainer_card
+from ..training.distillation import distillation_loss
 from ..training.losses import BINARY_CROSS_ENTROPY, CROSS_ENTROPY, TrainingLoss, class_weights, weighted_loss
+from ..training.teacher import Teacher
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import EpochFolders
 
@@ -358,13 +361,16 @@ def refuse_smoothed_vectors(args: ASTTrainingArguments, problem_type: str):
         )
 
 
-def training_loss(config: ASTConfig, clips: ClipDataset, optimization: OptimizationArguments) -> TrainingLoss | None:
+def training_loss(
+    config: ASTConfig, clips: ClipDataset, optimization: OptimizationArguments, teacher: Teacher | None = None
+) -> TrainingLoss | None:
     """The loss that was asked for.
 
     Args:
         config ([`ASTConfig`]): of the model.
         clips ([`ClipDataset`]): the training clips, whose labels are counted for balanced weights.
-        optimization ([`OptimizationArguments`]): whether the classes have weights.
+        optimization ([`OptimizationArguments`]): whether the classes have weights, and which part the teacher has.
+        teacher ([`Teacher`], *optional*): with which the model is compared too.
 
     Returns:
         [`TrainingLoss`], or `None` for the model's own.
@@ -372,11 +378,23 @@ def training_loss(config: ASTConfig, clips: ClipDataset, optimization: Optimizat
     Raises:
         ValueError: see [`class_weights`].
     """
-    if optimization.class_weights != "balanced":
-        return None
-    binary = config.problem_type == MULTI_LABEL
-    weights = class_weights(clips.label_counts(), len(clips), BINARY_CROSS_ENTROPY if binary else CROSS_ENTROPY)
-    return weighted_loss(weights, config.problem_type, config.num_labels)
+    loss = None
+    if optimization.class_weights == "balanced":
+        binary = config.problem_type == MULTI_LABEL
+        weights = class_weights(clips.label_counts(), len(clips), BINARY_CROSS_ENTROPY if binary else CROSS_ENTROPY)
+        loss = weighted_loss(weights, config.problem_type, config.num_labels)
+    if teacher is None:
+        return loss
+    return partial(
+        distillation_loss,
+        problem_type=config.problem_type,
+        temperature=optimization.teacher_temperature,
+        weight=optimization.teacher_weight,
+        label_loss=loss,
+        layers=teacher.layers,
+        layer_maps=teacher.layer_maps,
+        layer_weight=optimization.teacher_layer_weight,
+    )
 
 
 def build_trainer(
@@ -387,6 +405,7 @@ def build_trainer(
     optimization: OptimizationArguments,
     args: ASTTrainingArguments,
     identity: dict,
+    teacher: Teacher | None = None,
 ) -> ASTTrainer:
     """The trainer, with the kit's metrics for evaluations in training, on the validation split if there is one.
 
@@ -400,19 +419,19 @@ def build_trainer(
         optimization ([`OptimizationArguments`]): what is optimised how.
         args ([`ASTTrainingArguments`]): of the training.
         identity (`dict`): what a resumed run must have in common with this one.
+        teacher ([`Teacher`], *optional*): with which the model is compared too.
 
     Returns:
         [`ASTTrainer`]: with its callbacks.
     """
     exclusive = not is_multi_label(clips["train"].split)
-    metrics = ASTMetrics(multi_label=not exclusive)
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
         scores = probabilities(prediction.predictions, model.config.problem_type, trainer.scored_dataset)
         references = as_references(prediction.label_ids, exclusive)
         # `Trainer` takes the mean over batches, in which clips that fill up the last one of several processes count too.
         loss = mean_loss(prediction.predictions, prediction.label_ids, model.config.problem_type)
-        return {"loss": loss} | metrics.compute(predictions=scores, references=references)
+        return {"loss": loss} | classification_scores(scores, references, not exclusive)
 
     trainer = ASTTrainer(
         model=model,
@@ -424,7 +443,8 @@ def build_trainer(
         feature_extractor=feature_extractor,
         augmentation=augmentation,
         optimization=optimization,
-        loss=training_loss(model.config, clips["train"], optimization),
+        loss=training_loss(model.config, clips["train"], optimization, teacher),
+        teacher=teacher,
         identity=identity,
     )
     if optimization.early_stopping_patience:

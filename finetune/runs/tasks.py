@@ -33,6 +33,7 @@ from ..results.pretext_evaluation import evaluate_pretext
 from ..sources.labels import is_multi_label
 from ..sources.splits import load_splits
 from ..training.masked_trainer import MaskedTrainer
+from ..training.teacher import Teacher
 from ..training.trainer import ASTTrainer
 from .preparation import build_model, build_trainer, problem_type_of_labels
 
@@ -92,6 +93,7 @@ class Task(ABC):
         optimization: OptimizationArguments,
         args: ASTTrainingArguments,
         identity: dict,
+        teacher: Teacher | None = None,
     ) -> ASTTrainer:
         """Make the trainer.
 
@@ -103,6 +105,7 @@ class Task(ABC):
             optimization ([`OptimizationArguments`]): what is optimised how.
             args ([`ASTTrainingArguments`]): of the training.
             identity (`dict`): what a resumed run must have in common with this one.
+            teacher ([`Teacher`], *optional*): of the labels.
 
         Returns:
             [`ASTTrainer`].
@@ -259,6 +262,7 @@ class MaskedModeling(Task):
         optimization: OptimizationArguments,
         args: ASTTrainingArguments,
         identity: dict,
+        teacher: Teacher | None = None,
     ) -> MaskedTrainer:
         """See [`Task.build_trainer`]."""
         return MaskedTrainer(

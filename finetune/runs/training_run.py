@@ -4,6 +4,7 @@
 what `preparation.py` makes. [`train_run`] does the rest.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from model_card.run_summary import versions
 from ..arguments.command_line import merged_recipe
 from ..arguments.conflicts import wrong_way_round
 from ..arguments.groups import DataArguments, OptimizationArguments, RunArguments
+from ..arguments.teacher_arguments import TeacherArguments
 from ..arguments.void_fields import void_fields, void_notes
 from ..clip_sets.clip_datasets import clip_reader
 from ..clip_sets.clip_notes import NotedClip
@@ -44,6 +46,8 @@ from ..training.lora import (
 from ..training.progress import require_reporters
 from ..training.push_checks import check_push
 from ..training.setting_checks import check_settings
+from ..training.teacher import Student
+from ..training.teachers import RECORDED, load_teacher
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import remove_epochs
 from .preparation import (
@@ -129,6 +133,9 @@ def prepare_run(
                 refuse_another_run(Path(resume_from), trainer.identity)
             else:
                 clear_output_dir(Path(training_args.output_dir))
+        if trainer.teacher is not None:
+            recipe = {name: value for name, value in recipe.items() if name not in RECORDED}
+            recipe |= trainer.teacher.recorded()
     return PreparedRun(
         task, trainer, clips, data_args, optimization_args, recipe, summary, resume_from, arguments.command.name
     )
@@ -189,6 +196,15 @@ def _prepare_trainer(
         in_words += f"; {lora_in_words(summary['training']['lora'], num_parameters)}"
     if model_args.model_name_or_path and not data_args.license:
         in_words += f"; {trainer_card.license_in_words(summary['license'], model_args.model_name_or_path)}"
+    teacher = None
+    if optimization_args.teacher:
+        hears_audio = not data_args.features_column_name
+        student = Student(
+            model.config, feature_extractor, augmentation, clips["train"], training_args.seed, hears_audio
+        )
+        teacher = load_teacher(_teacher_asked_for(arguments), student)
+        summary["training"]["teacher"] = teacher.section()
+        in_words += f"; {teacher.in_words()}"
     note = license_note(data_args.license)
     print_stage(3, f"{in_words}; {note}" if note else in_words)
     if data_args.skip_bad_audio:
@@ -200,11 +216,20 @@ def _prepare_trainer(
         identity["starting weights"] = frozen_weights_digest(model)
     refuse_smoothed_vectors(training_args, problem_type)
     trainer = task.build_trainer(
-        model, feature_extractor, clips, augmentation, optimization_args, training_args, identity
+        model, feature_extractor, clips, augmentation, optimization_args, training_args, identity, teacher
     )
     check_settings(trainer)
     summary["training"]["loss"] = trainer.loss_name
     return trainer, clips, summary
+
+
+def _teacher_asked_for(arguments: RunArguments) -> TeacherArguments:
+    """The teacher's fields; what a recipe says of its teacher is not about another one that a flag names."""
+    asked = copy.copy(arguments.optimization)
+    if "teacher" not in arguments.from_recipe:
+        for name in arguments.from_recipe.intersection(RECORDED):
+            setattr(asked, name, None)
+    return asked
 
 
 def train_run(run: PreparedRun) -> dict:

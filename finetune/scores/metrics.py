@@ -100,33 +100,58 @@ class ASTMetrics(evaluate.Metric):
         super().add_batch(predictions=predictions, references=references, **kwargs)
 
     def _compute(self, predictions, references, thresholds: Sequence[float] | None = None) -> dict[str, float]:
-        scores, references = np.asarray(predictions), np.asarray(references)
-        if thresholds is not None:
-            if not self.multi_label:
-                raise ValueError(
-                    "thresholds were given for references with one label a clip, whose F1 is by the top label. Leave them "
-                    "out, or use ASTMetrics(multi_label=True)."
-                )
-            thresholds = np.asarray(thresholds)
-        if scores.ndim == 1:
-            found = as_multi_hot(scores, max(scores.max(), references.max()) + 1)
-            return {
-                "accuracy": float((scores == references).mean()),
-                "f1_macro": _mean_f1(as_multi_hot(references, found.shape[1]), found),
-            }
-        truth = as_multi_hot(references, scores.shape[1])
-        hits = (scores.argmax(axis=1) == truth.argmax(axis=1))[truth.any(axis=1)]
-        if scores.shape[1] == 1:  # there is no other label to prefer
-            hits = decide(scores, True, thresholds)[:, 0] == truth[:, 0]
-        average_precisions, areas = ranking_scores(scores, truth)
-        area = _mean(areas)
+        return classification_scores(predictions, references, self.multi_label, thresholds)
+
+
+def classification_scores(
+    predictions: np.ndarray,
+    references: np.ndarray,
+    multi_label: bool = False,
+    thresholds: Sequence[float] | None = None,
+) -> dict[str, float]:
+    """Compute what [`ASTMetrics`] gives, of arrays at hand: nothing is written into an Arrow table first.
+
+    Args:
+        predictions (`np.ndarray`): scores of shape `(clips, labels)`; single labels also as indices of shape `(clips,)`.
+        references (`np.ndarray`): indices of shape `(clips,)`, or with `multi_label` multi-hot of shape `(clips, labels)`.
+        multi_label (`bool`, defaults to `False`): whether references are multi-hot.
+        thresholds (sequence of `float`, *optional*): with `multi_label`, of each label, the score from which F1 takes it as
+            found; 0.5 each if not given.
+
+    Returns:
+        `dict[str, float]`: the scores by their names.
+
+    Raises:
+        ValueError: if thresholds were given for single labels.
+    """
+    scores, references = np.asarray(predictions), np.asarray(references)
+    if thresholds is not None:
+        if not multi_label:
+            raise ValueError(
+                "thresholds were given for references with one label a clip, whose F1 is by the top label. Leave them "
+                "out, or use ASTMetrics(multi_label=True)."
+            )
+        thresholds = np.asarray(thresholds)
+    if scores.ndim == 1:
+        found = as_multi_hot(scores, max(scores.max(), references.max()) + 1)
         return {
-            "accuracy": float(hits.mean()) if truth.any() else float("nan"),
-            "f1_macro": macro_f1(scores, references, thresholds),
-            "mean_average_precision": _mean(average_precisions),
-            "roc_auc_macro": area,
-            "d_prime": float(np.sqrt(2) * norm.ppf(area)),
+            "accuracy": float((scores == references).mean()),
+            "f1_macro": _mean_f1(as_multi_hot(references, found.shape[1]), found),
         }
+    scores = scores.astype(np.float64)
+    truth = as_multi_hot(references, scores.shape[1])
+    hits = (scores.argmax(axis=1) == truth.argmax(axis=1))[truth.any(axis=1)]
+    if scores.shape[1] == 1:  # there is no other label to prefer
+        hits = decide(scores, True, thresholds)[:, 0] == truth[:, 0]
+    average_precisions, areas = ranking_scores(scores, truth)
+    area = _mean(areas)
+    return {
+        "accuracy": float(hits.mean()) if truth.any() else float("nan"),
+        "f1_macro": macro_f1(scores, references, thresholds),
+        "mean_average_precision": _mean(average_precisions),
+        "roc_auc_macro": area,
+        "d_prime": float(np.sqrt(2) * norm.ppf(area)),
+    }
 
 
 def mean_loss(logits: np.ndarray, references: np.ndarray, problem_type: str) -> float:
@@ -224,12 +249,13 @@ def ranking_scores(scores: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, n
         Two arrays of shape `(labels,)`.
     """
     average_precisions, areas = np.full((2, truth.shape[1]), np.nan)
-    for label in range(truth.shape[1]):
-        positives = truth[:, label].sum()
-        if positives:
-            average_precisions[label] = average_precision_score(truth[:, label], scores[:, label])
-        if 0 < positives < len(truth):
-            areas[label] = roc_auc_score(truth[:, label], scores[:, label])
+    positives = truth.sum(axis=0)
+    for values, score, possible in (
+        (average_precisions, average_precision_score, positives > 0),
+        (areas, roc_auc_score, (positives > 0) & (positives < len(truth))),
+    ):
+        if possible.any():
+            values[possible] = score(truth[:, possible], scores[:, possible], average=None)
     return average_precisions, areas
 
 

@@ -28,7 +28,7 @@ from ..clip_sets.waveform_cache import WaveformCache
 from ..clip_sets.waveforms import ASTDataset, ClipDataset
 from ..sources.data_errors import names_in_short
 from ..sources.labels import is_multi_label, label_names, that_count
-from .metrics import ASTMetrics, clips_without_labels, confusion, left_out, per_class_table
+from .metrics import classification_scores, clips_without_labels, confusion, left_out, per_class_table
 
 PROBLEM_TYPES = {"softmax": "single_label_classification", "sigmoid": "multi_label_classification"}
 
@@ -380,8 +380,7 @@ def evaluation_section(
     thresholds = thresholds if multi_label else None
     if metrics is None:
         levels = [thresholds[label] for label in labels] if thresholds else None
-        metric = ASTMetrics(multi_label=multi_label)
-        metrics = metric.compute(predictions=scores, references=references, thresholds=levels)
+        metrics = classification_scores(scores, references, multi_label, levels)
     table = per_class_table(scores, references, list(labels), thresholds or None)
     section = {
         "split": split,

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from modeling_ast.system.regular_files import only_files
 
-ROWS_AT_ONCE = 1000
+from .columns import column_batches
 
 
 def audio_paths(rows: datasets.Dataset) -> list[str | None]:
@@ -118,6 +118,5 @@ def audio_batches(rows: datasets.Dataset) -> Iterator[tuple[pa.Array, pa.Array]]
         Paths and contents of the clips of a batch, one batch after the other; contents are null for clips that are
         files.
     """
-    for batch in rows.select_columns("audio").with_format("arrow").iter(ROWS_AT_ONCE):
-        audio = batch["audio"]
+    for audio in column_batches(rows, "audio"):
         yield pc.struct_field(audio, "path"), pc.struct_field(audio, "bytes")

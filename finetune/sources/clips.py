@@ -22,6 +22,7 @@ from ..arguments.groups import DataArguments
 from ..arguments.shipped_files import local_or_shipped
 from .array_columns import array_key, arrays_as_files, refuse_clipped_integers
 from .audio_columns import missing_files, rows_without_audio
+from .columns import dataset_of
 from .data_errors import DataError, is_empty, names_in_short, refuse_no_files, require_column
 from .folders import is_parquet_data_set, read_folder
 from .grouping import file_paths
@@ -168,7 +169,7 @@ def _from_tables(tables: dict[str, ClipTable], data: DataArguments, splits: list
     if data.features_column_name:
         kind = _type_of_features(columns[clips_name], data)
     features = datasets.Features({clips_name: kind} | dict.fromkeys(texts, datasets.Value("string")))
-    rows = datasets.Dataset.from_dict({clips_name: columns[clips_name]} | texts, features)
+    rows = dataset_of({clips_name: columns[clips_name]} | texts, features)
     parts = {name: len(table.columns["label"]) for name, table in tables.items()}
     original_layout = all(table.original_layout for table in tables.values())
     order = joined_order([table.label_order for table in tables.values()])

@@ -17,6 +17,7 @@ from typing import Protocol
 import datasets
 import numpy as np
 
+from .columns import column_values
 from .data_errors import DataError, counted, is_empty, names_in_short
 from .label_csv import LabelTable
 
@@ -230,7 +231,7 @@ def share_lists(split: datasets.Dataset) -> list[list[float]] | None:
     Returns:
         The shares of each clip; `None` if its labels are not soft.
     """
-    return split[SHARES_COLUMN][:] if has_soft_labels(split) else None
+    return column_values(split, SHARES_COLUMN) if has_soft_labels(split) else None
 
 
 def label_names(split: Labelled) -> list[str]:
@@ -255,7 +256,7 @@ def label_lists(split: datasets.Dataset) -> list[list[int]]:
     Returns:
         Label indices of each clip; of single-label data one each.
     """
-    labels = split["label"][:]
+    labels = column_values(split, "label")
     return labels if is_multi_label(split) else [[label] for label in labels]
 
 

@@ -15,6 +15,7 @@ from ..arguments.groups import DataArguments
 from ..arguments.shipped_files import local_or_shipped
 from .annotations import join_annotations, refuse_unjoined
 from .clips import Clips, load_clips
+from .columns import dataset_of
 from .data_errors import DataError, counted, is_empty, names_in_short, require_column
 from .grouping import AT_RANDOM, grouping_in_words, groups_of
 from .label_csv import read_label_csv
@@ -304,7 +305,7 @@ def with_encoded_labels(clips: Clips, labels: ClipLabels, chosen: list[int], nam
     if labels.shares is not None:
         features |= {SHARES_COLUMN: datasets.List(datasets.Value("float32"))}
         columns[SHARES_COLUMN] = labels.encode_shares(chosen, names)
-    column = datasets.Dataset.from_dict(columns, datasets.Features(features))
+    column = dataset_of(columns, datasets.Features(features))
     clips_name = "audio" if "audio" in clips.rows.column_names else FEATURES_COLUMN
     # A column that is called like that of shares is not one.
     others = [name for name in clips.rows.column_names if name not in (clips_name, NAME_COLUMN, SHARES_COLUMN)]
@@ -322,7 +323,7 @@ def _names_of_features(clips: Clips) -> datasets.Dataset:
         names = [file or f"row {clips.row_name(row)}" for row, file in enumerate(files)]
     else:
         names = [f"row {clips.row_name(row)}" for row in range(len(clips.rows))]
-    return datasets.Dataset.from_dict({NAME_COLUMN: names}, datasets.Features({NAME_COLUMN: datasets.Value("string")}))
+    return dataset_of({NAME_COLUMN: names}, datasets.Features({NAME_COLUMN: datasets.Value("string")}))
 
 
 def _select_sides(everything: datasets.Dataset, sides: dict[int, str | None]) -> datasets.DatasetDict:

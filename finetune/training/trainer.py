@@ -44,9 +44,12 @@ from .optimization import (
 from .progress import EpochLines
 from .push_checks import check_push
 from .run_folder import IDENTITY_NAME, UNFINISHED, events_dir
+from .teacher import Teacher
 from .trainer_card import write_trainer_card
 
 logger = logging.getLogger(__name__)
+
+LAYER_MAPS_NAME = "teacher_maps.pt"  # in a checkpoint of a training whose teacher's layers are compared
 
 
 class ASTTrainer(Trainer):
@@ -62,6 +65,9 @@ class ASTTrainer(Trainer):
             layers.
         loss ([`TrainingLoss`], *optional*): what the training minimises; the model's own loss if not given. The loss of
             evaluations stays the model's own, to be comparable between runs.
+        teacher ([`Teacher`], *optional*): looks at every training batch too and puts into the inputs what the loss compares
+            with. Its maps between layers, if it has any, learn with the model; they are kept in the checkpoints of the
+            training, and nothing else of it is.
         kwargs: as [`~transformers.Trainer`]. The training set has to take the (epoch, index) items of
             [`EpochSampler`], as [`ASTDataset`] does, for `train_sampling_strategy="group_by_length"` to have its
             method `lengths`, and for `"class_balanced"` (whose items are (epoch, index, visit)) its method
@@ -86,6 +92,7 @@ class ASTTrainer(Trainer):
         identity: dict | None = None,
         optimization: OptimizationArguments | None = None,
         loss: TrainingLoss | None = None,
+        teacher: Teacher | None = None,
         **kwargs,
     ):
         super().__init__(*args, processing_class=feature_extractor, **kwargs)
@@ -99,6 +106,7 @@ class ASTTrainer(Trainer):
         self.identity = identity
         self.optimization = OptimizationArguments() if optimization is None else optimization
         self.loss = loss
+        self.teacher = teacher
         self.scored_dataset = None  # that of the evaluation that is going on
         self._steps_per_epoch: int | None = None
         self._refuse_smoothing()
@@ -106,6 +114,7 @@ class ASTTrainer(Trainer):
             augmentation.check_model(self.model.config)
         self._refuse_sharded_weights()
         self._freeze()
+        self._set_teacher()
         self._saving_into: str | None = None
         self.published = False  # whether the output folder holds the result of the last training
         self.lost_best: str | None = None
@@ -221,6 +230,28 @@ class ASTTrainer(Trainer):
                 )
             self.add_callback(HeadOnlyEpochs(optimization.head_only_epochs))
 
+    def _set_teacher(self):
+        if self.teacher is None:
+            return
+        self.teacher.to(self.args.device)
+        self.teacher.autocast = self.accelerator.autocast
+        maps = self._layer_maps
+        if maps is None:
+            return
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError(
+                "teacher_layers trains maps between layers beside the model, which FSDP and DeepSpeed do not take. Leave out --fsdp "
+                "or --deepspeed, or --teacher_layers."
+            )
+        self.add_callback(_ForgetGradients(maps))
+        for parameter in maps.parameters() if self.args.world_size > 1 else ():
+            # The model is wrapped to share its gradients; these are not in it.
+            parameter.register_post_accumulate_grad_hook(_mean_over_processes)
+
+    @property
+    def _layer_maps(self) -> torch.nn.ModuleList | None:
+        return None if self.teacher is None else self.teacher.layer_maps
+
     def set_initial_training_values(self, args, dataloader) -> tuple:
         """Count epochs and steps, as [`~transformers.Trainer`] does, and keep the steps of an epoch for the schedule.
 
@@ -251,6 +282,15 @@ class ASTTrainer(Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint):
         with states_of_this_training(checkpoint, "optimiser and schedule"):
             super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self._layer_maps is not None:
+            with states_of_this_training(resume_from_checkpoint, "maps between layers"):
+                path = Path(resume_from_checkpoint) / LAYER_MAPS_NAME
+                if not path.is_file():
+                    raise ValueError(f"{LAYER_MAPS_NAME} is missing")
+                self._layer_maps.load_state_dict(torch.load(path, map_location=self.args.device, weights_only=True))
 
     def _load_rng_state(self, checkpoint):
         with states_of_this_training(checkpoint, "random states"):
@@ -291,6 +331,9 @@ class ASTTrainer(Trainer):
             optimizer = super().create_optimizer(model)
             factors = (optimization.layer_decay, optimization.head_learning_rate_factor)
             scale_learning_rates(optimizer, model, num_layers, *factors)
+            if self._layer_maps is not None:
+                rates = {"lr": self.args.learning_rate, "weight_decay": self.args.weight_decay}
+                optimizer.add_param_group({"params": list(self._layer_maps.parameters()), **rates})
         return self.optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None):
@@ -352,6 +395,8 @@ class ASTTrainer(Trainer):
         taken = {name: value for name, value in inputs.items() if name in self._signature_columns}
         if self.loss is None or not model.training:
             return super().compute_loss(model, taken, return_outputs, num_items_in_batch)
+        if self.teacher is not None and self.teacher.layers:
+            taken["output_hidden_states"] = True
         outputs = model(**{name: value for name, value in taken.items() if name not in self.label_names})
         loss = self.loss(outputs, inputs)
         return (loss, outputs) if return_outputs else loss
@@ -395,10 +440,13 @@ class ASTTrainer(Trainer):
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         inputs = super()._prepare_inputs(inputs)
+        batch = dict(inputs)
         inputs.pop("keys", None)  # of no use to the model
         targets = inputs.pop("targets", {})
         if "waveforms" in inputs or "features" in inputs:
             inputs = model_inputs(inputs, self.feature_extractor, self.augmentation, self.model.config)
+        if self.teacher is not None and self.model.training:
+            targets = {**targets, **self.teacher.targets(batch, inputs)}
         return {**inputs, **targets}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
@@ -505,6 +553,8 @@ class ASTTrainer(Trainer):
             self.state.save_to_json(str(unfinished / name / TRAINER_STATE_NAME))
             if self.identity is not None:
                 (unfinished / name / IDENTITY_NAME).write_text(json.dumps(self.identity, indent=1), encoding="utf-8")
+            if self._layer_maps is not None:
+                torch.save(self._layer_maps.state_dict(), unfinished / name / LAYER_MAPS_NAME)
             if is_adapted(self.model):
                 (unfinished / name / "README.md").unlink()  # PEFT's card, in which nothing is filled in
             for path in (*(unfinished / name).rglob("*"), unfinished / name):
@@ -520,6 +570,22 @@ class ASTTrainer(Trainer):
                 best_model_checkpoint=self.state.best_model_checkpoint,
                 use_mtime=False,  # by step; by time any folder named checkpoint-... would count
             )
+
+
+class _ForgetGradients(TrainerCallback):
+    """Clears the gradients of modules beside the model after each update; `Trainer` clears those of the model alone."""
+
+    def __init__(self, modules: torch.nn.Module):
+        self.modules = modules
+
+    def on_optimizer_step(self, args, state, control, **kwargs):
+        self.modules.zero_grad()
+
+
+def _mean_over_processes(parameter: torch.nn.Parameter):
+    """Share what a process has accumulated; of micro-batches that were shared before, the mean is what it is."""
+    torch.distributed.all_reduce(parameter.grad)
+    parameter.grad /= torch.distributed.get_world_size()
 
 
 class _SetEpoch(TrainerCallback):

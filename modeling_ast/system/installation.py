@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
@@ -72,6 +73,7 @@ def _requirements(distribution: importlib.metadata.Distribution, extra: str | No
     ]
 
 
+@cache
 def package_version(package: str) -> str | None:
     """Look up the version of an installed package.
 

@@ -40,6 +40,14 @@ PAIRS = {
     "lora_alpha": [("8", "8 --lora_rank 4 --model_name_or_path m")],
     "lora_dropout": [("0.1 --lora_rank 0", "0.1 --lora_rank 4 --model_name_or_path m")],
     "lora_target_modules": [("query value", "query value --lora_rank 4 --model_name_or_path m")],
+    **dict.fromkeys(("teacher_revision", "teacher_sha256"), [("abc", "abc --teacher t")]),
+    "teacher_weight": [("0.5", "0.5 --teacher t")],
+    "teacher_layers": [("2:4", "2:4 --teacher t")],
+    "teacher_temperature": [
+        ("2.0", "2.0 --teacher t"), ("2.0 --teacher t --teacher_weight 0 --teacher_layers 1:1", "2.0 --teacher t --teacher_weight 1"),
+    ],
+    "teacher_layer_weight": [("1.0 --teacher t", "1.0 --teacher t --teacher_layers 1:1")],
+    "class_weights": [("balanced --teacher t --teacher_weight 1", "balanced --teacher t")],
     "num_train_epochs": [("3.0 --max_steps 4", "3.0 --max_steps -1")],
     "hub_model_id": [("a/b", "a/b --push_to_hub true")],
     "hub_private_repo": [("true", "true --push_to_hub true")],
@@ -82,7 +90,7 @@ CASES = [(name, void, counts) for name, pairs in PAIRS.items() for void, counts 
 # Fields that count in every run, as which flag they are or what data, machine, launcher and a later call make of them.
 ALWAYS = {
     "accelerator_config", "activation_checkpointing", "attention_probs_dropout_prob", "attn_implementation", "average_epochs", "bf16",
-    "channels", "check_audio", "class_weights", "cluster_sides", "data_seed", "dataloader_drop_last", "dataloader_num_workers", "dataloader_pin_memory",
+    "channels", "check_audio", "cluster_sides", "data_seed", "dataloader_drop_last", "dataloader_num_workers", "dataloader_pin_memory",
     "dataset_name", "ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph",
     "ddp_timeout", "debug", "decay_after_epoch", "deepspeed", "disable_tqdm", "drop_duplicate_audio", "dry_run", "early_stopping_patience",
     "ensemble_epochs", "eval_accumulation_steps", "eval_file", "eval_on_start", "eval_split_name", "eval_strategy", "features_column_name",
@@ -95,7 +103,7 @@ ALWAYS = {
     "noise_strength", "normalization", "num_attention_heads", "num_hidden_layers", "num_mel_bins", "optimizer", "output_dir",
     "overwrite_output_dir", "padding", "patchout_frequency", "patchout_share", "patchout_time", "per_device_eval_batch_size", "per_device_train_batch_size", "push_to_hub", "reconstruction_weight", "report_to", "resampler",
     "restore_callback_states_from_checkpoint", "resume_from_checkpoint", "save_strategy", "seed", "skip_bad_audio", "skip_memory_metrics",
-    "streaming", "strict_audio", "tf32", "time_stride", "torch_compile", "torch_compile_backend", "torch_compile_mode",
+    "streaming", "strict_audio", "teacher", "tf32", "time_stride", "torch_compile", "torch_compile_backend", "torch_compile_mode",
     "torch_empty_cache_steps", "train_file", "train_sampling_strategy", "train_split_name", "use_cpu", "validation_file",
     "validation_fraction", "waveform_cache", "weight_decay",
     "dataloader_prefetch_factor",  # `TrainingArguments` refuses it by itself

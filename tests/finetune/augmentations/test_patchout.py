@@ -123,8 +123,8 @@ def test_a_run_with_it(recipe, tmp_path, capsys, monkeypatch, hasty_estimates):
     assert main(flags) == 0
     assert {kept for training, kept, _ in heard if training} == {9}
     whole, partly = (sum(clips for training, kept, clips in heard if not training and kept == k) for k in (None, 9))
-    # The scored clips, and the one that the card shows; the watch for divergence asks for its last training batch again.
-    assert (whole, partly) == (9 + 1, 8)
+    # The scored clips; the watch for divergence asks for its last training batch again.
+    assert (whole, partly) == (9, 8)
     assert summary_in(tmp_path / "run")["training"]["augmentation"]["patchout_share"] == 0.5
     assert "| augmentation: patchout share | 0.5 |" in (tmp_path / "run" / "README.md").read_text()
 

@@ -1,5 +1,8 @@
 """Recipes of trainings that are made to fail, and one that is not."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 from failing_trainings import SETTINGS, write_clips
@@ -16,16 +19,22 @@ def no_pictures(monkeypatch):
         monkeypatch.setattr(f"finetune.results.publishing.{name}", lambda *_: None)
 
 
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory) -> Path:
+    """Their clips; to be copied, as some of these are damaged."""
+    write_clips(folder := tmp_path_factory.mktemp("noise"))
+    return folder / "clips"
+
+
 @pytest.fixture
-def recipe(tmp_path) -> str:
-    write_clips(tmp_path)
+def recipe(clips, tmp_path) -> str:
+    shutil.copytree(clips, tmp_path / "clips", copy_function=shutil.copyfile)
     return write_recipe(tmp_path, tmp_path / "clips", **SETTINGS)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(tmp_path_factory) -> dict[str, torch.Tensor]:
+def undisturbed(clips, tmp_path_factory) -> dict[str, torch.Tensor]:
     """The weights of a training that nothing happens to."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    write_clips(folder)
-    assert main([write_recipe(folder, folder / "clips", **SETTINGS)]) == 0
+    assert main([write_recipe(folder, clips, **SETTINGS)]) == 0
     return load_file(folder / "run" / "model.safetensors")

@@ -15,7 +15,7 @@ from finetune.runs.training_run import prepare_run
 from finetune.training.run_folder import checkpoints_in
 from modeling_ast import ASTForAudioClassification
 
-CLIPS, SAMPLES, BATCH = 24, 8000, 4
+CLIPS, SAMPLES, BATCH = 16, 8000, 4
 TRAINED = 2 * CLIPS  # clips of the two classes; as many in a split of their own would be scored
 STEPS_PER_EPOCH = TRAINED // BATCH
 SETTINGS = FIELDS | {

@@ -108,7 +108,7 @@ def test_a_weight_that_no_clip_needs_is_looked_at_before_a_save(recipe, tmp_path
 
     def disturbed(self, *args):
         loss = training_step(self, *args)
-        if self.state.global_step == 6:  # the clips have 48 frames, the last position is that of frames 48 to 63
+        if self.state.global_step == 8:  # the clips have 48 frames, the last position is that of frames 48 to 63
             self.model.audio_spectrogram_transformer.embeddings.position_embeddings.data[:, -1] = math.inf
         return loss
 
@@ -151,7 +151,7 @@ DIVERGING = ["--learning_rate", "1e4", "--max_grad_norm", "0", "--head_only_epoc
 
 @pytest.mark.parametrize(("limit", "is_left"), [("1", False), ("9", True)], ids=["last", "all"])
 def test_checkpoints_of_a_training_that_had_diverged_are_not_called_good(recipe, tmp_path, capsys, limit, is_left):
-    write_clip(Path(order_of_clips(recipe)[6 * BATCH + 1]), 1e30)
+    write_clip(Path(order_of_clips(recipe)[7 * BATCH + 1]), 1e30)
     message = stopped(
         recipe, capsys, *DIVERGING, "--warmup_steps", "4", "--save_steps", "1", "--save_total_limit", limit
     )
@@ -317,7 +317,7 @@ def test_on_an_accelerator_the_batch_is_found_when_its_loss_is_looked_at(
 ):
     bad = Path(order_of_clips(recipe)[6 * BATCH + 1])
     write_clip(bad, 1e30)
-    flags = ["--mixup_probability", "0", "--logging_strategy", "steps", "--logging_steps", "9"]
+    flags = ["--mixup_probability", "0", "--logging_strategy", "steps", "--logging_steps", "8"]
     message = stopped(recipe, capsys, *flags)
     assert "The loss of a batch is nan at step 7 of" in message
     checkpoint = tmp_path / "run" / "checkpoint-5"
@@ -331,15 +331,15 @@ def test_on_an_accelerator_nothing_is_looked_at_in_between(recipe, tmp_path, cap
     monkeypatch.setattr(
         DivergenceWatch, "check", lambda self: looks.append(self.trainer.state.global_step) or check(self)
     )
-    flags = ["--logging_strategy", "steps", "--logging_steps", "9", "--save_steps", "100", "--num_train_epochs", "1"]
+    flags = ["--logging_strategy", "steps", "--logging_steps", "7", "--save_steps", "100", "--num_train_epochs", "1"]
     assert main([recipe, *flags]) == 0
     last = STEPS_PER_EPOCH
     assert looks == [
-        8,
-        9,
+        6,
+        7,
         last,
         last,
-    ]  # before the 9th update, when it is logged, before the last save, after the epoch
+    ]  # before the 7th update, when it is logged, before the last save, after the epoch
 
 
 def test_gradients_that_overflow_in_float16_only_skip_their_update(recipe, tmp_path, monkeypatch):

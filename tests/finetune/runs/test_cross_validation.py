@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,23 @@ def table(tmp_path_factory, drum_rows):
 @pytest.fixture
 def recipe(table, tmp_path):
     return write_recipe(tmp_path, table, output_dir=str(tmp_path / "folds"), **IN_FOLDS)
+
+
+SHORT = ["--eval_strategy", "no", "--num_train_epochs", "1"]
+
+
+@pytest.fixture(scope="module")
+def one_epoch(table, tmp_path_factory) -> Path:
+    """The folder of a cross-validation of an epoch without evaluations; to be copied, not to be changed."""
+    place = tmp_path_factory.mktemp("ended")
+    assert main([write_recipe(place, table, output_dir=str(place / "folds"), **IN_FOLDS), *SHORT]) == 0
+    return place / "folds"
+
+
+@pytest.fixture
+def ended(one_epoch, tmp_path) -> Path:
+    """A copy of it where `recipe` puts its own."""
+    return Path(shutil.copytree(one_epoch, tmp_path / "folds"))
 
 
 def results_in(folder) -> dict:
@@ -104,9 +122,8 @@ def test_an_interrupted_cross_validation_goes_on_to_the_same_result(recipe, tmp_
         assert all((ours[name] == theirs[name]).all() for name in theirs)
 
 
-def test_it_goes_on_with_what_needs_less_memory_and_takes_the_same_updates(recipe, capsys):
-    short = [recipe, "--eval_strategy", "no", "--num_train_epochs", "1"]
-    assert main(short) == 0
+def test_it_goes_on_with_what_needs_less_memory_and_takes_the_same_updates(recipe, ended, capsys):
+    short = [recipe, *SHORT]
     halved = ["--per_device_train_batch_size", "8", "--per_device_eval_batch_size", "4"]
     assert main([*short, *halved, "--resume_from_checkpoint", "true"]) == 2
     assert "from a run with other clips of an update;" in capsys.readouterr().err
@@ -123,13 +140,12 @@ def test_the_weights_of_a_fold_are_not_named_as_a_start_for_all_folds(recipe, tm
     assert "--model_name_or_path" not in message
 
 
-def test_without_evaluations_in_training_the_last_epoch_counts(recipe, tmp_path):
-    assert main([recipe, "--eval_strategy", "no", "--num_train_epochs", "1"]) == 0
-    results = results_in(tmp_path / "folds")
+def test_without_evaluations_in_training_the_last_epoch_counts(one_epoch):
+    results = results_in(one_epoch)
     assert results["epoch"] is None
     assert results["mean_curve"] == []
     for row in results["folds"]:
-        summary = json.loads((tmp_path / "folds" / f"fold-{row['fold']}" / "run_summary.json").read_text())
+        summary = json.loads((one_epoch / f"fold-{row['fold']}" / "run_summary.json").read_text())
         assert row["score"] == summary["evaluation"]["metrics"]["accuracy"]
 
 
@@ -139,7 +155,7 @@ def test_overwriting_replaces_the_folds_and_spares_what_else_is_there(recipe, tm
     (folder / "notes.txt").write_text("mine")
     assert main([recipe, "--num_train_epochs", "1"]) == 2
     assert "fold-old is there" in capsys.readouterr().err
-    assert main([recipe, "--num_train_epochs", "1", "--overwrite_output_dir"]) == 0
+    assert main([recipe, *SHORT, "--overwrite_output_dir"]) == 0
     assert sorted(path.name for path in folder.glob("fold-*")) == [f"fold-{kit}" for kit in KITS]
     assert (folder / "notes.txt").read_text() == "mine"
 
@@ -179,12 +195,11 @@ def test_a_cross_validation_whose_first_fold_is_refused_replaces_nothing(recipe,
     before = {path: path.is_file() and path.read_text() for path in folder.rglob("*")}
     assert main([recipe, "--overwrite_output_dir", "--num_attention_heads", "3"]) == 2
     assert {path: path.is_file() and path.read_text() for path in folder.rglob("*")} == before
-    short = ["--num_train_epochs", "1", "--eval_strategy", "no"]
-    assert main([recipe, "--overwrite_output_dir", *short]) == 0
+    assert main([recipe, "--overwrite_output_dir", *SHORT]) == 0
     assert sorted(path.name for path in folder.glob("fold-*")) == [f"fold-{kit}" for kit in KITS]
     assert results_in(folder)["mean"] > 0
     assert "finished before" not in capsys.readouterr().out
-    assert main([recipe, "--resume_from_checkpoint", "true", *short]) == 0
+    assert main([recipe, "--resume_from_checkpoint", "true", *SHORT]) == 0
 
 
 def test_a_fold_goes_on_from_an_older_checkpoint_when_the_damaged_one_is_moved_away(
@@ -234,14 +249,14 @@ def test_folds_that_would_share_a_folder_are_refused(recipe, table, tmp_path, ca
     assert "The folds Kit/1, kit 1 would be written into one folder" in capsys.readouterr().err
 
 
-def test_the_folder_of_a_run_and_of_a_cross_validation_are_not_mixed(recipe, tmp_path, capsys):
+def test_the_folder_of_a_run_and_of_a_cross_validation_are_not_mixed(recipe, one_epoch, tmp_path, capsys):
     folder = tmp_path / "folds"
     folder.mkdir()
     (folder / "run_summary.json").write_text("{}")
     assert main([recipe, "--overwrite_output_dir"]) == 2
     assert "is no cross-validation. Pass another --output_dir" in capsys.readouterr().err
     (folder / "run_summary.json").unlink()
-    assert main([recipe, "--num_train_epochs", "1", "--eval_strategy", "no"]) == 0
+    shutil.copytree(one_epoch, folder, dirs_exist_ok=True)
     single = yaml.safe_load(Path(recipe).read_text())
     del single["fold_column_name"]
     (tmp_path / "single.yaml").write_text(yaml.safe_dump(single))

@@ -23,7 +23,7 @@ from finetune.training.trainer import ASTTrainer
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.scores import label_thresholds
 
-BATCH = {"per_device_train_batch_size": 16}
+BATCH = {"per_device_train_batch_size": 8}
 MIDS = {"hat_closed": "/m/1", "kick": "/m/0", "snare": "/m/2", "whistle": "/m/3"}  # of the last there is no clip
 
 
@@ -33,9 +33,9 @@ def layout(tmp_path_factory, drum_rows):
     folder = tmp_path_factory.mktemp("original")
     rows = [row for row in drum_rows if row["label"] in MIDS]
     sides = {
-        "train": [row for row in rows if row["split"] == "train"][::3],
-        "valid": [row for row in rows if row["split"] == "train"][1::6],
-        "eval": [row for row in rows if row["split"] == "test"][::2],
+        "train": [row for row in rows if row["split"] == "train"][::6],
+        "valid": [row for row in rows if row["split"] == "train"][1::12],
+        "eval": [row for row in rows if row["split"] == "test"][::4],
     }
     for name, chosen in sides.items():
         records = [
@@ -66,12 +66,13 @@ def multi_label(layout, tmp_path):
 def exclusive(tmp_path, drum_rows):
     """A folder of three classes, with a recipe that sets validation clips apart."""
     rows = [row for row in drum_rows if row["label"] in MIDS]
-    for row in rows[::4]:
+    for row in rows[::8]:
         (tmp_path / "clips" / row["label"]).mkdir(parents=True, exist_ok=True)
         shutil.copy(row["path"], tmp_path / "clips" / row["label"])
     return write_recipe(tmp_path, tmp_path / "clips", validation_fraction=0.2, **BATCH)
 
 
+@pytest.mark.pictures
 def test_clips_with_several_labels_from_the_originals_layout(multi_label, tmp_path, capsys):
     assert main([multi_label, "--train_sampling_strategy", "class_balanced", "--mixup_probability", "0.5"]) == 0
     folder = tmp_path / "run"

@@ -13,7 +13,13 @@ import pytest
 import soundfile
 import torch
 import transformers
-from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 from transformers import pipeline
 
 from finetune.arguments.groups import ASTTrainingArguments
@@ -27,6 +33,7 @@ from finetune.scores.metrics import (
     macro_f1,
     mean_loss,
     per_class_table,
+    ranking_scores,
     without_labels_note,
 )
 from finetune.training.trainer import ASTTrainer
@@ -77,6 +84,21 @@ def test_a_class_without_clips_has_no_ranking_scores_and_does_not_spoil_the_mean
     computed = ASTMetrics().compute(predictions=scores, references=truth)
     assert computed["mean_average_precision"] == pytest.approx(np.mean([row["average_precision"] for row in rows[:3]]))
     assert computed["roc_auc_macro"] == pytest.approx(np.mean([row["roc_auc"] for row in rows[:3]]))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("counts", [(8, 20, 0, 40), (1, 0, 40, 39), (0, 20, 0, 0), (40, 0, 0, 0), (12,)], ids=str)
+def test_ranking_scores_of_all_classes_are_those_of_each_alone(counts):
+    """Of 40 clips so many are of each class."""
+    scores = np.random.default_rng(0).integers(0, 20, (40, len(counts))).astype(np.float32)  # some are the same
+    truth = (np.arange(40)[:, None] < counts).astype(int)
+    expected = np.full((2, len(counts)), np.nan)
+    for label, count in enumerate(counts):
+        if count:
+            expected[0, label] = average_precision_score(truth[:, label], scores[:, label])
+        if 0 < count < 40:
+            expected[1, label] = roc_auc_score(truth[:, label], scores[:, label])
+    np.testing.assert_array_equal(ranking_scores(scores, truth), expected)
 
 
 def test_confusion_counts_truth_by_row(table):

@@ -77,13 +77,32 @@ def test_two_accumulated_batches_give_the_gradients_of_the_double_batch(build):
         torch.testing.assert_close(accumulated[name], gradient, atol=1e-7, rtol=1e-4, msg=name)
 
 
+SAVED_OFTEN = {
+    "hidden_dropout_prob": 0.1, "save_strategy": "steps", "save_steps": 3, "save_total_limit": None,
+    "dataloader_num_workers": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained_before() -> dict:
+    """Where a trainer of this module is kept."""
+    return {}
+
+
+@pytest.fixture
+def whole(build, trained_before, tmp_path_factory) -> ASTTrainer:
+    """A trainer after a training that nothing interrupted, with its checkpoints."""
+    if not trained_before:
+        trainer = build(AUGMENTATION, tmp_path_factory.mktemp("whole"), **SAVED_OFTEN)
+        trainer.train()
+        trained_before["whole"] = trainer
+    return trained_before["whole"]
+
+
 @pytest.mark.parametrize("stop_at", [3, 6], ids=["in an epoch", "between epochs"])
-def test_a_resumed_run_ends_with_the_weights_of_the_uninterrupted_one(build, tmp_path, stop_at):
-    settings = {"save_strategy": "steps", "save_steps": 3, "save_total_limit": None, "dataloader_num_workers": 1}
-    whole = build(AUGMENTATION, "whole", hidden_dropout_prob=0.1, **settings)
-    whole.train()
-    resumed = build(AUGMENTATION, "resumed", hidden_dropout_prob=0.1, **settings)
-    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / f"checkpoint-{stop_at}"))
+def test_a_resumed_run_ends_with_the_weights_of_the_uninterrupted_one(build, whole, stop_at):
+    resumed = build(AUGMENTATION, "resumed", **SAVED_OFTEN)
+    resumed.train(resume_from_checkpoint=f"{whole.args.output_dir}/checkpoint-{stop_at}")
     assert resumed.state.global_step == whole.state.global_step == 12
     for name, value in whole.model.state_dict().items():
         assert torch.equal(resumed.model.state_dict()[name], value), name

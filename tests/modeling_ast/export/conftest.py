@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 import transformers
+from filelock import FileLock
 from onnx_files import LABELS, MAX_LENGTH, noise
 from varied_model import vary_scores
 
@@ -44,10 +45,14 @@ def extractor(checkpoint):
 
 
 @pytest.fixture(scope="session")
-def exported(checkpoint, tmp_path_factory):
-    """The float32 file, from the command line."""
-    path = tmp_path_factory.mktemp("float32") / "tiny.onnx"
-    assert run_export.main([str(checkpoint), str(path)]) == 0
+def exported(checkpoint, tmp_path_factory, worker_id):
+    """The float32 file, from the command line; one process of the tests makes it for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    path = (base if worker_id == "master" else base.parent) / "exported" / "tiny.onnx"
+    with FileLock(path.parent.with_suffix(".lock")):
+        if not path.exists():
+            path.parent.mkdir(exist_ok=True)
+            assert run_export.main([str(checkpoint), str(path)]) == 0
     return path
 
 
