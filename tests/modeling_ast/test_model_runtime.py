@@ -15,6 +15,7 @@ from model_runs import (
     make_inputs,
     run,
 )
+from torch._dynamo.utils import counters
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._pytree import tree_map_only
 
@@ -37,42 +38,81 @@ needs_compiler = pytest.mark.skipif(
 BATCHES = [(50, [50, 27, 9]), (96, [96, 50]), (200, [96, 200, 40]), (307, [306, 120, 50, 3])]
 
 
+def make_batch(frames: int, lengths: list[int], masked: bool) -> dict:
+    """Inputs, their mask in the dtype of the feature extractor's."""
+    inputs = make_inputs(frames, lengths if masked else None, batch=len(lengths))
+    return inputs | {name: mask.long() for name, mask in inputs.items() if name == "attention_mask"}
+
+
+class CompiledModel:
+    """A model, the same compiled, and how many graphs that took."""
+
+    def __init__(self, model, **settings):
+        self.model, self.graphs = model, 0
+        self._compiled = torch.compile(model, fullgraph=True, **settings)
+
+    def __call__(self, **inputs):
+        before = counters["stats"]["unique_graphs"]
+        outputs = self._compiled(**inputs)
+        self.graphs += counters["stats"]["unique_graphs"] - before
+        return outputs
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+
+@pytest.fixture(scope="module")
+def traced():
+    """Compiled models by their settings: to trace one takes a second, whatever goes through it afterwards."""
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=64):  # of one `forward`, whichever model's
+        yield {}
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def compile_model(make_model, traced):
+    """Models compiled for clips of any length, each once."""
+
+    def compiled(train: bool, masked: bool, checkpointed: bool = False) -> CompiledModel:
+        settings = train, masked, checkpointed
+        if settings not in traced:
+            model = make_model(num_hidden_layers=1 if checkpointed else 2).train(train)
+            if checkpointed:
+                model.activation_checkpointing_enable()
+            traced[settings] = CompiledModel(model, dynamic=True, backend="eager")
+        return traced[settings]
+
+    return compiled
+
+
 @pytest.mark.parametrize("masked", [False, True])
-def test_one_compiled_graph_serves_clips_shorter_than_trained_as_long_and_longer(make_model, graphs, masked):
-    model = make_model()
-    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
+def test_one_compiled_graph_serves_clips_shorter_than_trained_as_long_and_longer(compile_model, masked):
+    compiled = compile_model(train=False, masked=masked)
     for frames, lengths in BATCHES:
-        inputs = make_inputs(frames, lengths if masked else None, batch=len(lengths))
-        expected = run(model, inputs).logits
+        inputs = make_batch(frames, lengths, masked)
+        expected = run(compiled.model, inputs).logits
         torch.testing.assert_close(run(compiled, inputs).logits, expected, atol=ROUNDING, rtol=ROUNDING)
-    assert graphs() == 1
-
-
-def compiled_gradients(compiled, inputs: dict) -> dict[str, torch.Tensor]:
-    return {name.removeprefix("_orig_mod."): value for name, value in gradients(compiled, inputs).items()}
+    assert compiled.graphs == 1
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
-def test_one_compiled_graph_trains_with_clips_of_all_these_lengths(make_model, graphs, masked, checkpointed):
-    model = make_model().train()
-    if checkpointed:
-        model.activation_checkpointing_enable()
-    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
+def test_one_compiled_graph_trains_with_clips_of_all_these_lengths(compile_model, masked, checkpointed):
+    compiled = compile_model(train=True, masked=masked, checkpointed=checkpointed)
     for frames, lengths in BATCHES:
-        inputs = make_inputs(frames, lengths if masked else None, batch=len(lengths))
-        assert_close_gradients(compiled_gradients(compiled, inputs), gradients(model, inputs))
-    assert graphs() == 1
+        inputs = make_batch(frames, lengths, masked)
+        assert_close_gradients(gradients(compiled, inputs), gradients(compiled.model, inputs))
+    assert compiled.graphs == 1
 
 
 @pytest.mark.parametrize("dynamic", [False, pytest.param(True, marks=pytest.mark.long)])  # ten seconds of tracing
-def test_a_graph_compiled_with_its_backward_pass_gives_the_plain_gradients(make_model, graphs, dynamic):
-    model = make_model(num_hidden_layers=1).train()
-    compiled = torch.compile(model, fullgraph=True, dynamic=dynamic, backend="aot_eager")
+def test_a_graph_compiled_with_its_backward_pass_gives_the_plain_gradients(make_model, traced, dynamic):
+    compiled = CompiledModel(make_model(num_hidden_layers=1).train(), dynamic=dynamic, backend="aot_eager")
     for frames, lengths in BATCHES if dynamic else BATCHES[2:3]:
         inputs = make_inputs(frames, lengths, batch=len(lengths))
-        assert_close_gradients(compiled_gradients(compiled, inputs), gradients(model, inputs))
-    assert graphs() == 1
+        assert_close_gradients(gradients(compiled, inputs), gradients(compiled.model, inputs))
+    assert compiled.graphs == 1
 
 
 @pytest.mark.long  # half a minute of a C++ compiler
@@ -126,13 +166,17 @@ def extract(clips: list) -> dict:
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("way", ["eager", "sdpa", "compiled"])
-def test_each_clip_of_a_mixed_batch_gets_the_logits_it_gets_alone(make_model, graphs, clips, way, train):
-    model = make_model(attn_implementation="sdpa" if way == "compiled" else way).train(train)
-    frames = extract(clips)["attention_mask"].sum(dim=1).tolist()
+def test_each_clip_of_a_mixed_batch_gets_the_logits_it_gets_alone(make_model, compile_model, clips, way, train):
+    runner = (
+        compile_model(train, masked=True) if way == "compiled" else make_model(attn_implementation=way).train(train)
+    )
+    model = runner.model if way == "compiled" else runner
+    inputs = extract(clips) | {"labels": torch.arange(len(clips))}
+    frames = inputs["attention_mask"].sum(dim=1).tolist()
     assert max(frames) > TRAINED_FRAMES > min(frames)
     assert min(frames) < model.config.patch_size
-    runner = torch.compile(model, fullgraph=True, dynamic=True, backend="eager") if way == "compiled" else model
-    together = run(runner, extract(clips)).logits
+    with torch.set_grad_enabled(train):
+        together = runner(**inputs).logits
     for row, clip in enumerate(clips):
         alone = extract([clip])
         assert ("attention_mask" in alone) == (frames[row] < model.config.patch_size)
