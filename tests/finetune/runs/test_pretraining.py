@@ -253,6 +253,7 @@ def test_splits_of_folders_and_of_data_sets_without_labels_are_found(recordings,
         ("--time_stride 10", "time_stride=10 of the model are not both 16.* Pass --frequency_stride 16 --time_stride 16"),
         ("--num_mel_bins 16", r"lasts 0.2 s, which is shorter than 2 patches of 16 frames"),
         ("--metric_for_best_model accuracy", "the best checkpoint of a pretraining is chosen by its loss"),
+        ("--teacher runs/large", "teacher='runs/large' was given, but a teacher knows labels"),
         ("--dry_run", "dry_run=True was given, but it looks at labels"),
     ],
 )  # fmt: skip
