@@ -103,6 +103,8 @@ class ASTModelCardData:
         eval_clips (`int`, *optional*): its number of clips.
         eval_protocol (`str`, *optional*): when it was scored.
         metrics (`dict[str, float]`): the scores, with the padding that is saved in the feature extractor.
+        label_sets (`dict[str, dict]`): of a training on several sets of labels, of each set its `labels`, and the held-out
+            `clips` and their `accuracy` within the set.
         chance (`float`, *optional*): of a pretraining, the matching accuracy of a blind guess.
         metrics_padding_longest (`dict[str, float]`): the scores with `padding="longest"`, where a training used it.
         ensemble (`dict[str, Any]`): first and last of the `epochs` whose mean scores were scored too, and their `metrics`.
@@ -169,6 +171,7 @@ class ASTModelCardData:
     eval_clips: int | None = None
     eval_protocol: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    label_sets: dict[str, dict[str, Any]] = field(default_factory=dict)
     chance: float | None = None
     metrics_padding_longest: dict[str, float] = field(default_factory=dict)
     ensemble: dict[str, Any] = field(default_factory=dict)
@@ -295,6 +298,7 @@ class ASTModelCardData:
             eval_clips=evaluation.get("clips"),
             eval_protocol=evaluation.get("protocol"),
             metrics=evaluation.get("metrics", {}),
+            label_sets=evaluation.get("label_sets", {}),
             chance=evaluation.get("chance"),
             metrics_padding_longest=evaluation.get("metrics_padding_longest", {}),
             ensemble=evaluation.get("ensemble", {}),

@@ -54,6 +54,8 @@ SUMMARY_FIELDS = {
     "history": OBJECTS, "history.*.loss": NUMBER, "history.*.epoch": NUMBER,
     "evaluation.split": TEXT, "evaluation.clips": COUNT, "evaluation.protocol": TEXT, "evaluation.loss": TEXT,
     "evaluation.metrics": NUMBERS, "evaluation.chance": NUMBER,
+    "evaluation.label_sets": OBJECT, "evaluation.label_sets.*": OBJECT, "evaluation.label_sets.*.labels": COUNT,
+    "evaluation.label_sets.*.clips": COUNT, "evaluation.label_sets.*.accuracy": NUMBER,
     "evaluation.metrics_padding_longest": NUMBERS, "evaluation.ensemble": OBJECT,
     "evaluation.ensemble.epochs": COUNTS, "evaluation.ensemble.metrics": NUMBERS, "evaluation.averaged_epochs": COUNTS,
     "evaluation.last_epoch": OBJECT, "evaluation.last_epoch.metrics": NUMBERS, "evaluation.validation": OBJECT,

@@ -11,9 +11,25 @@ from .groups import (
     OptimizationArguments,
     RunArguments,
 )
+from .optimization_arguments import LABEL_SETS
 from .pretraining_arguments import NOT_IN_PRETRAINING
+from .training_arguments import BALANCED_STRATEGIES
 from .training_fields import LOSS, SCORES, refuse_fields
 from .void_fields import is_off, refuse_void_fields
+
+# Fields that a training on several sets of labels cannot obey, and why.
+NOT_WITH_LABEL_SETS = {
+    "class_weights": "the labels of a set have no weights",
+    "label_smoothing_factor": "labels would be smoothed over those of other sets",
+    "teacher": "a teacher's scores are not those of sets",
+    **dict.fromkeys(
+        ("validation_fraction", "validation_split_name", "validation_file", "early_stopping_patience"),
+        "nothing is chosen on a validation split",
+    ),
+    **dict.fromkeys(("average_epochs", "ensemble_epochs"), "the last weights are scored and saved"),
+    "fold_column_name": "there are no folds",
+    "streaming": "the clips have to be at hand",
+}
 
 
 def check_together(arguments: RunArguments):
@@ -29,6 +45,13 @@ def check_together(arguments: RunArguments):
     optimization, training = arguments.optimization, arguments.training
     if arguments.pretraining is not None:
         refuse_in_pretraining(arguments)
+    if optimization.loss == LABEL_SETS:
+        refuse_with_label_sets(arguments)
+    elif training.train_sampling_strategy == "set_balanced":
+        raise ValueError(
+            "train_sampling_strategy='set_balanced' was given, but without --loss label_sets there is one set of labels. Pass it "
+            "too, or --train_sampling_strategy class_balanced."
+        )
     refuse_fields(training)
     refuse_void_fields(arguments)
     if data.features_column_name:
@@ -71,15 +94,38 @@ def refuse_in_pretraining(arguments: RunArguments):
         if name in given:
             raise ValueError(f"{name}={given[name]!r} was given, but {why}. Leave it out, or train with ast-finetune.")
     training = arguments.training
-    if training.train_sampling_strategy == "class_balanced":
+    if training.train_sampling_strategy in BALANCED_STRATEGIES:
         raise ValueError(
-            "train_sampling_strategy='class_balanced' was given, but ast-pretrain reads no labels. Leave it out."
+            f"train_sampling_strategy={training.train_sampling_strategy!r} was given, but ast-pretrain reads no labels. Leave it out."
         )
     metric = training.metric_for_best_model
     if metric is not None and metric.removeprefix("eval_") != LOSS:
         raise ValueError(
             f"metric_for_best_model={metric!r} was given, but the best checkpoint of a pretraining is chosen by its {LOSS}. Pass "
             f"--metric_for_best_model {LOSS}, or leave it out."
+        )
+
+
+def refuse_with_label_sets(arguments: RunArguments):
+    """Refuse what a training on several sets of labels cannot obey.
+
+    Args:
+        arguments ([`RunArguments`]): all that it was told.
+
+    Raises:
+        ValueError: for the first such field; it says why, and what to type.
+    """
+    for group in arguments.groups:
+        for name in NOT_WITH_LABEL_SETS.keys() & group.given:
+            if not is_off(group, name):
+                raise ValueError(
+                    f"{name}={getattr(group, name)!r} was given, but with --loss label_sets {NOT_WITH_LABEL_SETS[name]}. Leave out "
+                    "one of them."
+                )
+    if arguments.training.metric_for_best_model not in (None, LOSS, f"eval_{LOSS}", "accuracy", "eval_accuracy"):
+        raise ValueError(
+            f"metric_for_best_model={arguments.training.metric_for_best_model!r} was given, but the scores of --loss label_sets are "
+            f"{LOSS} and accuracy. Pass one of these."
         )
 
 

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from .teacher_arguments import TeacherArguments
 
+LABEL_SETS = "label_sets"  # a loss
+
 
 @dataclass
 class OptimizationArguments(TeacherArguments):
@@ -62,8 +64,8 @@ class OptimizationArguments(TeacherArguments):
         default=None,
         metadata={
             "help": "'cross_entropy' for one label a clip, 'binary_cross_entropy' for independent ones; as the labels are "
-            "if not given.",
-            "choices": ["cross_entropy", "binary_cross_entropy"],
+            "if not given. 'label_sets' for labels of several sets, written set/label, with a head for each.",
+            "choices": ["cross_entropy", "binary_cross_entropy", LABEL_SETS],
         },
     )
     early_stopping_patience: int | None = field(

@@ -8,8 +8,9 @@ from transformers import TrainingArguments
 from .given import ArgumentGroup
 from .training_fields import refuse_mappings, refuse_numbers, refuse_unreadable
 
-# Those of `TrainingArguments` that there are here, and the original's.
-SAMPLING_STRATEGIES = ("random", "group_by_length", "class_balanced")
+# The original's, and one for several sets of labels; the others are those of `TrainingArguments` that there are here.
+BALANCED_STRATEGIES = ("class_balanced", "set_balanced")
+SAMPLING_STRATEGIES = ("random", "group_by_length", *BALANCED_STRATEGIES)
 
 
 @dataclass
@@ -42,7 +43,8 @@ class ASTTrainingArguments(ArgumentGroup, TrainingArguments):
         default="random",
         metadata={
             "help": "Order of the training clips: 'random', 'group_by_length' (with --padding longest), or 'class_balanced', "
-            "which draws clips of rare labels more often, as the original does on AudioSet.",
+            "which draws clips of rare labels more often, as the original does on AudioSet; 'set_balanced' draws from all sets "
+            "of --loss label_sets alike.",
             "choices": list(SAMPLING_STRATEGIES),
         },
     )

@@ -29,7 +29,7 @@ class EpochSampler(Sampler):
             visited together, for `padding="longest"`.
         group_size (`int`, defaults to 1): clips that are visited together: those of one update over all processes.
         weights (`np.ndarray` of shape `(num_clips,)`, *optional*): clips are then drawn with replacement, in proportion
-            to these; see [`class_balanced_weights`].
+            to these; see [`class_balanced_weights`], [`set_balanced_weights`].
         distinct (`bool`, defaults to `False`): with `weights`, draw no clip twice in a group. The last group, if it is
             smaller, counts with those of the first that Accelerate fills it up with.
 
@@ -60,7 +60,7 @@ class EpochSampler(Sampler):
         needed, drawable = group_size if distinct else 1, np.count_nonzero(weights)
         if drawable < needed:
             raise ValueError(
-                f"train_sampling_strategy='class_balanced' needs {needed} clips with a label, as many as go into one update "
+                f"A balanced train_sampling_strategy needs {needed} clips with a label, as many as go into one update "
                 f"over all processes, but only {drawable} of {num_clips} have one. Pass a smaller "
                 "--per_device_train_batch_size, or --train_sampling_strategy random."
             )
@@ -162,6 +162,20 @@ def class_balanced_weights(label_lists: Sequence[Sequence[int]], num_labels: int
     label_weights = LABEL_MASS / (np.bincount(labels, minlength=num_labels) + COUNT_OFFSET)
     clips = np.repeat(np.arange(len(sizes)), sizes)  # the clip that each of the labels belongs to
     return np.bincount(clips, weights=label_weights[labels], minlength=len(sizes))
+
+
+def set_balanced_weights(label_lists: Sequence[Sequence[int]], set_of_label: np.ndarray) -> np.ndarray:
+    """Weigh each clip so that all sets of labels are drawn alike, and within a set all its clips.
+
+    Args:
+        label_lists (sequence of sequences of `int`): the one label index of each training clip.
+        set_of_label (`np.ndarray` of shape `(labels,)`): the number of each label's set, from 0.
+
+    Returns:
+        `np.ndarray` of shape `(clips,)`, float64: 1 / (clips of its set), so that each set has the sum 1.
+    """
+    sets = set_of_label[np.fromiter((labels[0] for labels in label_lists), dtype=np.int64, count=len(label_lists))]
+    return 1 / np.bincount(sets)[sets]
 
 
 def _repeats(rows: np.ndarray) -> np.ndarray:

@@ -26,6 +26,7 @@ from modeling_ast.features.kaldi import num_frames
 from modeling_ast.system.atomic_files import open_atomically, temporary_folder
 
 from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments, RunArguments
+from ..arguments.training_arguments import BALANCED_STRATEGIES
 from ..clip_sets.audio_clips import audio_of_all
 from ..clip_sets.clip_datasets import clip_reader, clip_sets, load_clip_sets
 from ..clip_sets.clip_set import ClipSet, UndecodedClip
@@ -335,7 +336,7 @@ def describe_audio(
         config.time_stride,
         data_args.padding,
         training_args.train_batch_size,
-        grouped=training_args.train_sampling_strategy != "class_balanced" and at_hand,
+        grouped=training_args.train_sampling_strategy not in BALANCED_STRATEGIES and at_hand,
     )
     return {
         "lengths": describe_lengths(seconds),

@@ -98,7 +98,7 @@ def _write_files(trainer: ASTTrainer, folder: Path, scored: ClipDataset, recipe:
     if "confusion_matrix" in summary["evaluation"]:
         matrix = summary["evaluation"]["confusion_matrix"]
         plot_confusion_matrix(matrix, summary["labels"], folder / CONFUSION_MATRIX_NAME)
-    if summary["labels"]:
+    if summary["labels"] and "label_sets" not in summary["evaluation"]:  # whose scores are not of one clip together
         _plot_example(trainer, scored, summary["labels"], folder)
     write_run_summary(folder, summary)
     write_model_card(folder)

@@ -1,4 +1,4 @@
-"""What a run trains for: labels, or hidden patches. One class each, of which everything is asked that differs between them.
+"""What a run trains for: labels, labels of several sets, or hidden patches. One class each, of which everything is asked that differs between them.
 
 Clips, features, normalisation, output folder, resuming, failures and card are those of every run.
 """
@@ -6,6 +6,7 @@ Clips, features, normalisation, output folder, resuming, failures and card are t
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -23,19 +24,24 @@ from ..arguments.groups import (
     OptimizationArguments,
     RunArguments,
 )
+from ..arguments.optimization_arguments import LABEL_SETS
 from ..arguments.pretraining_arguments import PretrainingArguments
 from ..augmentations.augmentation import Augmentation
 from ..clip_sets.clip_set import ClipSet
+from ..clip_sets.collator import ASTDataCollator
 from ..clip_sets.unlabelled import MaskedCollator, Masking, UnlabelledClips
 from ..clip_sets.waveforms import ClipDataset
 from ..results.evaluation import evaluate
+from ..results.label_set_evaluation import evaluate_label_sets, label_set_scores
 from ..results.pretext_evaluation import evaluate_pretext
-from ..sources.labels import is_multi_label
+from ..sources.label_sets import label_sets
+from ..sources.labels import is_multi_label, label_names
 from ..sources.splits import load_splits
+from ..training.losses import label_sets_loss
 from ..training.masked_trainer import MaskedTrainer
 from ..training.teacher import Teacher
 from ..training.trainer import ASTTrainer
-from .preparation import build_model, build_trainer, problem_type_of_labels
+from .preparation import SINGLE_LABEL, build_model, build_trainer, problem_type_of_labels
 
 
 class Task(ABC):
@@ -178,6 +184,74 @@ class Classification(Task):
         return "mean_average_precision" if is_multi_label(scored) else "accuracy"
 
 
+class LabelSets(Classification):
+    """Labels of several sets at once: one encoder, and for each set a head that tells its own labels apart."""
+
+    def problem_type(self, split: ClipSet, optimization: OptimizationArguments) -> str:
+        """See [`Task.problem_type`]: exclusive labels, each of a set.
+
+        Args:
+            split ([`ClipSet`]): the training clips.
+            optimization ([`OptimizationArguments`]): not asked.
+
+        Returns:
+            The problem type.
+
+        Raises:
+            DataError: see [`label_sets`].
+            ValueError: if clips have several labels.
+        """
+        if is_multi_label(split):
+            raise ValueError(
+                "loss='label_sets' was given, but clips have several labels each, and a head tells exclusive ones apart. Pass --loss "
+                "binary_cross_entropy, or one label a clip."
+            )
+        label_sets(label_names(split))
+        return SINGLE_LABEL
+
+    def build_model(
+        self, args: ModelArguments, labels: list[str], problem_type: str | None
+    ) -> tuple[ASTPreTrainedModel, str, str]:
+        """See [`Task.build_model`]."""
+        model, tells, origin = super().build_model(args, labels, problem_type)
+        return model, f"{tells} in {len(label_sets(labels))} sets", origin
+
+    def build_trainer(
+        self,
+        model: ASTPreTrainedModel,
+        feature_extractor: ASTFeatureExtractor,
+        clips: dict[str, ClipDataset],
+        augmentation: Augmentation,
+        optimization: OptimizationArguments,
+        args: ASTTrainingArguments,
+        identity: dict,
+        teacher: Teacher | None = None,
+    ) -> ASTTrainer:
+        """See [`Task.build_trainer`]."""
+        labels = label_names(clips["train"].split)
+        return ASTTrainer(
+            model=model,
+            args=args,
+            train_dataset=clips["train"],
+            eval_dataset=clips["eval"],
+            data_collator=ASTDataCollator(feature_extractor, compute_features=False),
+            compute_metrics=partial(label_set_scores, labels=labels),
+            feature_extractor=feature_extractor,
+            augmentation=augmentation,
+            optimization=optimization,
+            loss=partial(label_sets_loss, sets=[places.tolist() for places in label_sets(labels).values()]),
+            identity=identity,
+        )
+
+    def evaluate(self, *args) -> dict:
+        """See [`Task.evaluate`]."""
+        return evaluate_label_sets(*args)
+
+    def headline(self, scored: ClipSet) -> str:
+        """See [`Task.headline`]."""
+        return "accuracy"
+
+
 class MaskedModeling(Task):
     """Hidden patches, as `ast-pretrain` has them found and reconstructed.
 
@@ -300,7 +374,9 @@ def task_of(arguments: RunArguments) -> Task:
     Returns:
         [`Task`].
     """
-    return Classification() if arguments.pretraining is None else MaskedModeling(arguments.pretraining)
+    if arguments.pretraining is not None:
+        return MaskedModeling(arguments.pretraining)
+    return LabelSets() if arguments.optimization.loss == LABEL_SETS else Classification()
 
 
 def pretraining_config(args: ModelArguments) -> ASTConfig:

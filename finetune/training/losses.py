@@ -6,6 +6,7 @@ labels alone and none of the other inputs, takes what it returns for normalised 
 evaluations too.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Protocol
 
@@ -148,6 +149,33 @@ def weighted_cross_entropy(
     labels = inputs["labels"].to(logits.device)
     labels = labels.float() if labels.is_floating_point() else labels.long()
     return nn.functional.cross_entropy(logits, labels, weight=weights.to(logits.device), reduction="sum") / len(logits)
+
+
+def label_sets_loss(
+    outputs: ModelOutput, inputs: dict[str, torch.Tensor], sets: Sequence[Sequence[int]]
+) -> torch.Tensor:
+    """Cross entropy of each clip among the labels of its own set alone, in float32: each set has a head of its own.
+
+    A clip that mixup made of two sets counts for both heads, each with its share.
+
+    Args:
+        outputs (`ModelOutput`): with `logits` of shape `(batch, num_labels)`.
+        inputs (`dict[str, torch.Tensor]`): with `labels`: indices of shape `(batch,)`, or shares of shape
+            `(batch, num_labels)`.
+        sets (sequence of sequences of `int`): places of the labels of each set.
+
+    Returns:
+        `torch.Tensor`: a scalar, float32: the mean over the clips.
+    """
+    logits = outputs.logits.float()
+    labels = inputs["labels"].to(logits.device)
+    if not labels.is_floating_point():
+        labels = nn.functional.one_hot(labels.long(), logits.shape[1]).float()
+    heads = [
+        nn.functional.cross_entropy(logits[:, places], labels[:, places], reduction="sum")
+        for places in map(list, sets)
+    ]
+    return torch.stack(heads).sum() / len(logits)
 
 
 def masked_modeling_loss(

@@ -6,6 +6,7 @@ import torch
 from transformers import Trainer
 from transformers.optimization import get_scheduler
 
+from ..arguments.training_arguments import BALANCED_STRATEGIES
 from ..arguments.training_fields import LOW_RANK_OPTIMIZERS
 
 
@@ -16,12 +17,12 @@ def check_settings(trainer: Trainer):
         trainer ([`ASTTrainer`]): with its clips and model.
 
     Raises:
-        ValueError: for a class-balanced draw of too few clips, less than one whole batch where others are dropped,
+        ValueError: for a balanced draw of too few clips, less than one whole batch where others are dropped,
             scoring that would begin after the end, and an optimiser or a schedule that cannot be made.
         ImportError: for an optimiser whose package is not installed.
     """
     args = trainer.args
-    if args.train_sampling_strategy == "class_balanced":
+    if args.train_sampling_strategy in BALANCED_STRATEGIES:
         trainer._get_train_sampler()
     num_clips, batch_size = len(trainer.train_dataset), args.train_batch_size * args.world_size
     if args.dataloader_drop_last and num_clips < batch_size:

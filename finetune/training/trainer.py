@@ -23,11 +23,12 @@ from modeling_ast import ASTFeatureExtractor
 from modeling_ast.system.atomic_files import give_usual_mode, sync
 
 from ..arguments.groups import OptimizationArguments
-from ..arguments.training_arguments import SAMPLING_STRATEGIES
+from ..arguments.training_arguments import BALANCED_STRATEGIES, SAMPLING_STRATEGIES
 from ..augmentations.augmentation import Augmentation
 from ..clip_sets.collator import model_inputs
 from ..clip_sets.loader_errors import loader_errors
-from ..clip_sets.sampling import EpochSampler, class_balanced_weights
+from ..clip_sets.sampling import EpochSampler, class_balanced_weights, set_balanced_weights
+from ..sources.label_sets import set_of_each_label
 from .checkpoint_files import best_checkpoint, fault_of_weights, states_of_this_training
 from .divergence import DivergenceWatch
 from .interruption_check import InterruptionCheck
@@ -70,7 +71,7 @@ class ASTTrainer(Trainer):
             training, and nothing else of it is.
         kwargs: as [`~transformers.Trainer`]. The training set has to take the (epoch, index) items of
             [`EpochSampler`], as [`ASTDataset`] does, for `train_sampling_strategy="group_by_length"` to have its
-            method `lengths`, and for `"class_balanced"` (whose items are (epoch, index, visit)) its method
+            method `lengths`, and for the balanced strategies (whose items are (epoch, index, visit)) its method
             `label_lists` and `num_labels`; or its own `training_sampler(seed)`, as [`StreamedClips`] has. A scored set
             may have its own `evaluation_sampler()`.
 
@@ -150,18 +151,29 @@ class ASTTrainer(Trainer):
                 f"train_sampling_strategy='group_by_length' was given, but {type(dataset).__name__} does not tell how long "
                 "its clips are. Pass an ASTDataset, or a data set with a method lengths()."
             )
-        balanced = self.args.train_sampling_strategy == "class_balanced"
+        strategy = self.args.train_sampling_strategy
+        balanced = strategy in BALANCED_STRATEGIES
         if balanced and not (hasattr(dataset, "label_lists") and hasattr(dataset, "num_labels")):
             raise ValueError(
-                f"train_sampling_strategy='class_balanced' was given, but {type(dataset).__name__} does not tell which "
+                f"train_sampling_strategy={strategy!r} was given, but {type(dataset).__name__} does not tell which "
                 "labels its clips have. Pass an ASTDataset, or a data set with a method label_lists() and num_labels."
             )
+        weights = None
+        if balanced:
+            label_lists = dataset.label_lists()
+            if strategy == "set_balanced":
+                names = self.model.config.id2label
+                weights = set_balanced_weights(
+                    label_lists, set_of_each_label([names[place] for place in sorted(names)])
+                )
+            else:
+                weights = class_balanced_weights(label_lists, dataset.num_labels)
         sampler = EpochSampler(
             len(dataset),
             seed,
             lengths=lengths,
             group_size=self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
-            weights=class_balanced_weights(dataset.label_lists(), dataset.num_labels) if balanced else None,
+            weights=weights,
             distinct=self.args.world_size > 1,  # one process draws with replacement, as in the original
         )
         return self._told_of_epochs(sampler)

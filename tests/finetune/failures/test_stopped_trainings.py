@@ -392,7 +392,7 @@ def test_an_interruption_lets_the_step_be_finished(recipe, tmp_path, capsys, mon
 
 
 def test_an_interruption_of_the_scoring_does_not_wait(recipe, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("finetune.runs.training_run.evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    monkeypatch.setattr("finetune.runs.tasks.evaluate", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
     assert f"(SIGTERM) at step {2 * STEPS_PER_EPOCH}" in stopped(recipe, capsys, code=143)
     assert not (tmp_path / "run" / "run_summary.json").exists()
 

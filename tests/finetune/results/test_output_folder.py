@@ -409,7 +409,7 @@ def test_memory_that_is_full_before_the_training_is_told_with_what_to_type(recip
     def fail(*_):
         raise error
 
-    monkeypatch.setattr("finetune.runs.training_run.build_model", fail)
+    monkeypatch.setattr("finetune.runs.tasks.build_model", fail)
     message = stopped(recipe, capsys, code=1)
     assert "The memory of this machine was full before a training began" in message
     assert str(error) in message
@@ -419,7 +419,7 @@ def test_memory_that_is_full_before_the_training_is_told_with_what_to_type(recip
 
 
 def test_memory_that_is_full_when_the_settings_are_read_is_told(recipe, capsys, monkeypatch):
-    def fail(_):
+    def fail(*_):
         raise MemoryError
 
     monkeypatch.setattr("finetune.runs.training_command.parse_arguments", fail)
@@ -498,7 +498,7 @@ def test_curves_of_a_training_that_ended_without_a_checkpoint_stay_until_it_is_s
         raise MemoryError
 
     with monkeypatch.context() as context:
-        context.setattr("finetune.runs.training_run.evaluate", fail)
+        context.setattr("finetune.runs.tasks.evaluate", fail)
         assert "No checkpoint had been saved" in stopped(recipe, capsys, *flags)
     (first,) = (tmp_path / "run" / "runs").rglob("events.out.*")  # to see how it went
     earlier = first.parents[1] / "ast-finetune_earlier"
