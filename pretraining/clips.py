@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from modeling_ast.audio import AudioError, is_silent, read_audio, resample
+from modeling_ast.audio import AudioError, AudioReader, is_silent, resample
 
 from .fetch import Package, Part, SourceError
 
@@ -61,7 +61,9 @@ class ClipWriter:
         Args:
             waveform (`np.ndarray` of shape `(samples,)`): mono, at 16 kHz, full scale at -1 and 1.
             label (`str`): `label_set/label`, or empty.
-            source, recording, license (`str`): see [`Clip`].
+            source (`str`): the package, or what was synthesised.
+            recording (`str`): the unit that stays on one side of a split.
+            license (`str`): SPDX name.
 
         Returns:
             How many clips were written.
@@ -98,7 +100,8 @@ def read_part(package: Package, part: Part, folder: Path) -> Iterator[tuple[np.n
     """Decode the files of a part in the order of their paths.
 
     Args:
-        package ([`Package`]), part ([`Part`]): their rows of the table.
+        package ([`Package`]): its row of the table.
+        part ([`Part`]): the part of it.
         folder (`Path`): where the package was unpacked.
 
     Yields:
@@ -120,7 +123,9 @@ def read_part(package: Package, part: Part, folder: Path) -> Iterator[tuple[np.n
                 name = f"{path}/{name}" if name else path
                 label, recording = label_of(name, part.labels), recording_of(package, part, name)
                 for speed in part.speeds:
-                    changed = resample(waveform, round(SAMPLING_RATE * speed), SAMPLING_RATE) if speed != 1 else waveform
+                    changed = (
+                        resample(waveform, round(SAMPLING_RATE * speed), SAMPLING_RATE) if speed != 1 else waveform
+                    )
                     yield changed, label, recording
         except (AudioError, soundfile.LibsndfileError) as error:
             print(f"  {path} is left out: {error}")
@@ -142,7 +147,7 @@ def decoded(path: Path, decoder: str, most_seconds: float) -> Iterator[tuple[str
         for name, samples, rate in sound_font_samples(path.read_bytes()):
             yield name, resample(samples, rate, SAMPLING_RATE)[:most]
     else:
-        yield "", read_audio(path, SAMPLING_RATE, max_samples=most)[:most]
+        yield "", AudioReader(SAMPLING_RATE).hear(path, max_samples=most).waveform[:most]
 
 
 def sound_font_samples(content: bytes) -> Iterator[tuple[str, np.ndarray, int]]:
@@ -197,7 +202,8 @@ def recording_of(package: Package, part: Part, path: str) -> str:
     """Tell which recording a file belongs to.
 
     Args:
-        package ([`Package`]), part ([`Part`]): their rows of the table.
+        package ([`Package`]): its row of the table.
+        part ([`Part`]): the part of it.
         path (`str`): the path inside the package.
 
     Returns:

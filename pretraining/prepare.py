@@ -13,9 +13,11 @@ from pathlib import Path
 
 from .clips import ClipWriter, read_part
 from .fetch import Package, SourceError, fetch, read_sources
+from .kept_out import LIKEST, largest_correlation
 from .synthesis import spoken_words, synthetic_sounds
 
 SOURCES = Path(__file__).with_name("sources.yaml")
+JUDGED_ON = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 SYNTHETIC = "synthetic"
 SPEECH = "flite"
 
@@ -31,20 +33,25 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m pretraining.prepare", description=__doc__.splitlines()[0])
     parser.add_argument("out_dir", type=Path, help="folder for metadata.csv, SOURCES.md and audio/; new or empty")
-    parser.add_argument("--cache", type=Path, default=Path.home() / ".cache" / "ast-pretraining", help="where packages are kept (1 GB)")
+    parser.add_argument(
+        "--cache", type=Path, default=Path.home() / ".cache" / "ast-pretraining", help="where packages are kept (3 GB)"
+    )
     parser.add_argument("--sources", type=Path, default=SOURCES, help="table of packages")
     parser.add_argument("--per_label", type=int, default=100, help="synthetic clips a label; 0 leaves synthesis out")
     parser.add_argument("--seed", type=int, default=0, help="of what is synthesised")
+    parser.add_argument(
+        "--judged_on", type=Path, default=JUDGED_ON, help="folder whose clips with `test` in column split are kept out"
+    )
     options = parser.parse_args(arguments)
     try:
-        prepare(options.out_dir, options.cache, options.sources, options.per_label, options.seed)
+        prepare(**vars(options))
     except SourceError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def prepare(out_dir: Path, cache: Path, sources: Path, per_label: int, seed: int):
+def prepare(out_dir: Path, cache: Path, sources: Path, per_label: int, seed: int, judged_on: Path):
     """Write the clips of all packages and all synthesis.
 
     Args:
@@ -53,12 +60,15 @@ def prepare(out_dir: Path, cache: Path, sources: Path, per_label: int, seed: int
         sources (`Path`): the table of packages.
         per_label (`int`): synthetic clips a label; with 0 neither sounds nor words are synthesised.
         seed (`int`): of what is synthesised.
+        judged_on (`Path`): see [`largest_correlation`].
 
     Raises:
-        SourceError: if the folder is not empty or a package cannot be used.
+        SourceError: if the folder is not empty, a package cannot be used, or a clip is a copy of one that is judged on.
     """
     if out_dir.exists() and any(out_dir.iterdir()):
-        raise SourceError(f"{out_dir} is not empty; clips of two runs would mix. Name a new folder, or empty this one.")
+        raise SourceError(
+            f"{out_dir} is not empty; clips of two runs would mix. Name a new folder, or empty this one."
+        )
     packages = read_sources(sources)
     for number, package in enumerate(packages, start=1):
         print(f"[{number}/{len(packages)}] {package.name} {package.version}", flush=True)
@@ -81,6 +91,8 @@ def prepare(out_dir: Path, cache: Path, sources: Path, per_label: int, seed: int
             print(told(writer, SPEECH), flush=True)
     writer.write_table()
     (out_dir / "SOURCES.md").write_text(sources_page(packages, writer), encoding="utf-8")
+    peak, clip, kept_out = largest_correlation(writer, judged_on)
+    print(f"largest cross-correlation with a clip judged on: {peak:.3f} (limit {LIKEST}), {clip} with {kept_out}")
     hours = sum(writer.seconds.values()) / 3600
     labelled = sum(bool(clip.label) for clip in writer.clips)
     print(f"{len(writer.clips)} clips, {labelled} of them labelled, {hours:.2f} hours: {out_dir}/metadata.csv")
@@ -100,7 +112,9 @@ def told(writer: ClipWriter, source: str) -> str:
     sets = Counter(clip.label_set or "unlabelled" for clip in clips)
     licenses = ", ".join(sorted({clip.license for clip in clips}))
     minutes = writer.seconds.get(source, 0) / 60
-    return f"  {source}: {len(clips)} clips, {minutes:.1f} min, {licenses}; " + ", ".join(f"{n} {s}" for s, n in sets.items())
+    return f"  {source}: {len(clips)} clips, {minutes:.1f} min, {licenses}; " + ", ".join(
+        f"{n} {s}" for s, n in sets.items()
+    )
 
 
 def sources_page(packages: list[Package], writer: ClipWriter) -> str:
@@ -114,7 +128,12 @@ def sources_page(packages: list[Package], writer: ClipWriter) -> str:
         Markdown: a table of sources with author and licence, and one of label sets.
     """
     counts = Counter((clip.source, clip.license) for clip in writer.clips)
-    lines = ["# Sources of the clips", "", "| source | version | author | licence | told by | clips |", "|---|---|---|---|---|---|"]
+    lines = [
+        "# Sources of the clips",
+        "",
+        "| source | version | author | licence | told by | clips |",
+        "|---|---|---|---|---|---|",
+    ]
     for package in packages:
         authors = defaultdict(list)
         for part in package.parts:
@@ -122,10 +141,14 @@ def sources_page(packages: list[Package], writer: ClipWriter) -> str:
         for license, names in authors.items():
             known = "; ".join(dict.fromkeys(names))
             count = counts[package.name, license]
-            lines.append(f"| {package.name} ({package.origin}) | {package.version} | {known} | {license} | {package.license_file} | {count} |")
+            lines.append(
+                f"| {package.name} ({package.origin}) | {package.version} | {known} | {license} | {package.license_file} | {count} |"
+            )
     for source, license in counts:
         if source == SYNTHETIC:
-            lines.append(f"| {SYNTHETIC} | - | made by `pretraining/synthesis.py` | {license} | - | {counts[source, license]} |")
+            lines.append(
+                f"| {SYNTHETIC} | - | made by `pretraining/synthesis.py` | {license} | - | {counts[source, license]} |"
+            )
     lines += ["", "Every clip was brought to 16 kHz, one channel and 16 bits; some are heard at other speeds.", ""]
     lines += ["| label set | labels | clips |", "|---|---|---|"]
     labels = defaultdict(Counter)

@@ -71,7 +71,7 @@ def spoken_words(flite: Path, seed: int) -> Iterator[tuple[np.ndarray, str, str]
                 }
                 waveform = speak(flite, text, voice, settings)
                 waveform = resample(waveform, round(SAMPLING_RATE * tract), SAMPLING_RATE)
-                yield waveform * level(waveform, draw), f"words_en/{label}", f"flite:{voice}-{speaker:02d}"
+                yield waveform * _level(waveform, draw), f"words_en/{label}", f"flite:{voice}-{speaker:02d}"
 
 
 def speak(flite: Path, text: str, voice: str, settings: dict[str, float]) -> np.ndarray:
@@ -97,7 +97,9 @@ def speak(flite: Path, text: str, voice: str, settings: dict[str, float]) -> np.
         try:
             run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         except OSError as error:
-            raise SourceError(f"flite cannot be run: {error}. Its Debian package is for this system's processor only.") from None
+            raise SourceError(
+                f"flite cannot be run: {error}. Its Debian package is for this system's processor only."
+            ) from None
         if run.returncode or run.stderr:
             raise SourceError(f"`{' '.join(command)}` failed: {run.stderr.strip()}")
         waveform = soundfile.read(file.name, dtype="float32")[0]
@@ -116,36 +118,20 @@ def synthetic_sounds(seed: int, count: int) -> Iterator[tuple[np.ndarray, str, s
     Yields:
         Waveform of shape `(samples,)` at 16 kHz, `label_set/label`, and a recording: each tenth clip of a label shares one.
     """
-    for number, (label, make) in enumerate(sorted(makers().items())):
+    for number, (label, make) in enumerate(sorted(_makers().items())):
         for index in range(count):
             draw = np.random.default_rng([seed, number, index])
-            waveform = in_a_place(make(draw), draw)
-            yield (waveform * level(waveform, draw)).astype(np.float32), label, f"synthetic:{index % 10}"
+            waveform = _in_a_place(make(draw), draw)
+            yield (waveform * _level(waveform, draw)).astype(np.float32), label, f"synthetic:{index % 10}"
 
 
-def level(waveform: np.ndarray, draw: np.random.Generator) -> float:
-    """Draw a factor that brings the largest sample to between -24 and -0.5 dB.
-
-    Args:
-        waveform (`np.ndarray` of shape `(samples,)`): the sound.
-        draw (`np.random.Generator`): where chance comes from.
-
-    Returns:
-        The factor.
-    """
+def _level(waveform: np.ndarray, draw: np.random.Generator) -> float:
+    """Draw a factor that brings the largest sample to between -24 and -0.5 dB."""
     return 10 ** (draw.uniform(-24, -0.5) / 20) / max(float(np.abs(waveform).max(initial=0)), 1e-9)
 
 
-def in_a_place(waveform: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-    """Put a sound into a room and some noise, each at times.
-
-    Args:
-        waveform (`np.ndarray` of shape `(samples,)`): the dry sound.
-        draw (`np.random.Generator`): where chance comes from.
-
-    Returns:
-        `np.ndarray` of shape `(samples,)`, as long as the dry one.
-    """
+def _in_a_place(waveform: np.ndarray, draw: np.random.Generator) -> np.ndarray:
+    """Put a sound into a room and some noise, each at times."""
     if draw.random() < 0.4:  # an exponentially decaying noise, the late part of a room's response
         seconds = draw.uniform(0.05, 0.5)
         tail = draw.standard_normal(round(seconds * SAMPLING_RATE)) * np.exp(-_time(seconds) * 6.9 / seconds)
@@ -159,19 +145,16 @@ def in_a_place(waveform: np.ndarray, draw: np.random.Generator) -> np.ndarray:
     return waveform
 
 
-def makers() -> dict[str, Callable[[np.random.Generator], np.ndarray]]:
-    """List what can be made.
-
-    Returns:
-        For each `label_set/label` a function that draws one such sound.
-    """
-    names = "c c_sharp d d_sharp e f f_sharp g g_sharp a a_sharp b".split()
+def _makers() -> dict[str, Callable[[np.random.Generator], np.ndarray]]:
+    """List what can be made."""
+    names = ["c", "c_sharp", "d", "d_sharp", "e", "f", "f_sharp", "g", "g_sharp", "a", "a_sharp", "b"]
     made = {f"sound_kind/{kind}": make for kind, make in KINDS.items()}
-    made |= {f"pitch_class/{name}": lambda draw, step=step: pitched(draw, step) for step, name in enumerate(names)}
-    made |= {f"envelope/{name}": lambda draw, name=name: shaped(draw, name) for name in ENVELOPES}
-    made |= {f"modulation_hz/{rate}": lambda draw, rate=rate: modulated(draw, rate) for rate in (2, 4, 8, 16, 32, 64)}
-    made |= {f"chord_kind/{name}": lambda draw, name=name: chord(draw, name) for name in CHORDS}
-    return made | {f"count/{number}": lambda draw, number=number: repeated(draw, number) for number in range(1, 7)}
+    made |= {f"drums/{drum}": make for drum, make in DRUMS.items()}
+    made |= {f"pitch_class/{name}": lambda draw, step=step: _pitched(draw, step) for step, name in enumerate(names)}
+    made |= {f"envelope/{name}": lambda draw, name=name: _shaped(draw, name) for name in ENVELOPES}
+    made |= {f"modulation_hz/{rate}": lambda draw, rate=rate: _modulated(draw, rate) for rate in (2, 4, 8, 16, 32, 64)}
+    made |= {f"chord_kind/{name}": lambda draw, name=name: _chord(draw, name) for name in CHORDS}
+    return made | {f"count/{number}": lambda draw, number=number: _repeated(draw, number) for number in range(1, 7)}
 
 
 def _time(seconds: float) -> np.ndarray:
@@ -182,33 +165,15 @@ def _decay(time: np.ndarray, seconds: float) -> np.ndarray:
     return np.exp(-time * 4.6 / seconds)  # -40 dB after so long
 
 
-def band_noise(draw: np.random.Generator, length: int, low: float, high: float) -> np.ndarray:
-    """Make noise between two frequencies.
-
-    Args:
-        draw (`np.random.Generator`): where chance comes from.
-        length (`int`): samples.
-        low, high (`float`): corners in Hz.
-
-    Returns:
-        `np.ndarray` of shape `(length,)`.
-    """
+def _band_noise(draw: np.random.Generator, length: int, low: float, high: float) -> np.ndarray:
+    """Make noise between two frequencies."""
     corners = [max(low, 20), min(high, 0.49 * SAMPLING_RATE)]
     noise = sosfilt(butter(2, corners, "bandpass", fs=SAMPLING_RATE, output="sos"), draw.standard_normal(length))
     return noise / max(np.std(noise), 1e-9)
 
 
-def tone(draw: np.random.Generator, frequency: float, seconds: float) -> np.ndarray:
-    """Make a steady tone of a drawn timbre: harmonics that fall off, odd ones or all, a little vibrato at times.
-
-    Args:
-        draw (`np.random.Generator`): where chance comes from.
-        frequency (`float`): of the first harmonic in Hz.
-        seconds (`float`): its length.
-
-    Returns:
-        `np.ndarray` of shape `(samples,)`.
-    """
+def _tone(draw: np.random.Generator, frequency: float, seconds: float) -> np.ndarray:
+    """Make a steady tone of a drawn timbre: harmonics that fall off, odd ones or all, a little vibrato at times."""
     time = _time(seconds)
     vibrato = draw.choice([0, 0, 0.003]) * np.sin(2 * np.pi * draw.uniform(4, 7) * time)
     phase = 2 * np.pi * np.cumsum(frequency * (1 + vibrato)) / SAMPLING_RATE
@@ -216,16 +181,8 @@ def tone(draw: np.random.Generator, frequency: float, seconds: float) -> np.ndar
     return sum(np.sin(n * phase + draw.uniform(0, 6.28)) / n**fall for n in range(1, most + 1, step))
 
 
-def pluck(draw: np.random.Generator, frequency: float | None = None) -> np.ndarray:
-    """Pluck a string (Karplus and Strong).
-
-    Args:
-        draw (`np.random.Generator`): where chance comes from.
-        frequency (`float`, *optional*): in Hz; drawn if not given.
-
-    Returns:
-        `np.ndarray` of shape `(samples,)`.
-    """
+def _pluck(draw: np.random.Generator, frequency: float | None = None) -> np.ndarray:
+    """Pluck a string (Karplus and Strong)."""
     period = SAMPLING_RATE / (frequency or draw.uniform(70, 800)) - 0.5  # the averaging delays by half a sample
     whole, part = int(period), period % 1
     burst = np.zeros(round(draw.uniform(0.4, 1.5) * SAMPLING_RATE))
@@ -237,32 +194,16 @@ def pluck(draw: np.random.Generator, frequency: float | None = None) -> np.ndarr
     return lfilter([1], loop, burst)
 
 
-def bell(draw: np.random.Generator, frequency: float | None = None) -> np.ndarray:
-    """Strike a bell (Chowning): the modulator's ratio is no whole number and its depth decays.
-
-    Args:
-        draw (`np.random.Generator`): where chance comes from.
-        frequency (`float`, *optional*): of the carrier in Hz; drawn if not given.
-
-    Returns:
-        `np.ndarray` of shape `(samples,)`.
-    """
+def _bell(draw: np.random.Generator, frequency: float | None = None) -> np.ndarray:
+    """Strike a bell (Chowning): the modulator's ratio is no whole number and its depth decays."""
     time, carrier = _time(draw.uniform(0.5, 1.5)), frequency or draw.uniform(150, 1500)
     fall = _decay(time, draw.uniform(0.5, 2))
     modulator = np.sin(2 * np.pi * carrier * draw.choice([1.4, 2.76, 3.5, 0.71]) * time)
     return fall * np.sin(2 * np.pi * carrier * time + draw.uniform(1, 8) * fall * modulator)
 
 
-def sweep(draw: np.random.Generator, upward: bool) -> np.ndarray:
-    """Sweep a tone through the frequencies.
-
-    Args:
-        draw (`np.random.Generator`): where chance comes from.
-        upward (`bool`): whether it rises.
-
-    Returns:
-        `np.ndarray` of shape `(samples,)`.
-    """
+def _sweep(draw: np.random.Generator, upward: bool) -> np.ndarray:
+    """Sweep a tone through the frequencies."""
     time = _time(draw.uniform(0.2, 1.5))
     low = draw.uniform(80, 800)
     frequency = low * draw.uniform(2, 9) ** np.linspace(0, 1, len(time))
@@ -273,38 +214,67 @@ def sweep(draw: np.random.Generator, upward: bool) -> np.ndarray:
 def _thump(draw):
     time = _time(draw.uniform(0.2, 0.7))
     fall = draw.uniform(40, 70) + draw.uniform(60, 250) * np.exp(-time * draw.uniform(15, 50))
-    click = band_noise(draw, len(time), 1000, 6000) * np.exp(-time * 300) * draw.uniform(0, 0.2)
+    click = _band_noise(draw, len(time), 1000, 6000) * np.exp(-time * 300) * draw.uniform(0, 0.2)
     return np.sin(2 * np.pi * np.cumsum(fall) / SAMPLING_RATE) * _decay(time, draw.uniform(0.15, 0.6)) + click
 
 
 def _rattle(draw):
     time = _time(draw.uniform(0.15, 0.5))
     skin = np.sin(2 * np.pi * draw.uniform(150, 260) * time) * np.exp(-time * draw.uniform(15, 40))
-    wires = band_noise(draw, len(time), draw.uniform(800, 2500), 7800) * _decay(time, draw.uniform(0.1, 0.4))
+    wires = _band_noise(draw, len(time), draw.uniform(800, 2500), 7800) * _decay(time, draw.uniform(0.1, 0.4))
     return skin + draw.uniform(0.2, 0.8) * wires
 
 
 def _hiss_short(draw):
     time = _time(draw.uniform(0.05, 0.25))
-    return band_noise(draw, len(time), draw.uniform(3000, 6000), 7900) * _decay(time, draw.uniform(0.03, 0.15))
+    return _band_noise(draw, len(time), draw.uniform(3000, 6000), 7900) * _decay(time, draw.uniform(0.03, 0.15))
 
 
 def _hiss_long(draw):
-    time = _time(draw.uniform(0.6, 1.5))
-    metal = sum(np.sign(np.sin(2 * np.pi * f * time)) for f in draw.uniform(1500, 7000, 6)) / 6
-    return (band_noise(draw, len(time), 2500, 7900) + metal) * _decay(time, draw.uniform(0.6, 1.6))
+    return _metal(draw, draw.uniform(0.6, 1.4), draw.uniform(1500, 3000))
 
 
 def _skin_tone(draw):
     time, base = _time(draw.uniform(0.3, 0.8)), draw.uniform(80, 300)
     modes = zip((1, 1.59, 2.14, 2.3, 2.65), draw.uniform(0.1, 1, 5), strict=True)  # of a round membrane
     bend = 1 + 0.15 * np.exp(-time * 20)
-    return sum(a * np.sin(2 * np.pi * np.cumsum(base * m * bend) / SAMPLING_RATE) * _decay(time, 0.6 / m) for m, a in modes)
+    return sum(
+        a * np.sin(2 * np.pi * np.cumsum(base * m * bend) / SAMPLING_RATE) * _decay(time, 0.6 / m) for m, a in modes
+    )
+
+
+def _metal(draw, seconds: float, low: float):
+    """Inharmonic square waves and noise, as drum machines make their cymbals."""
+    time = _time(seconds * 1.2)
+    squares = sum(np.sign(np.sin(2 * np.pi * f * time)) for f in draw.uniform(low, 4 * low, 6)) / 6
+    return (draw.uniform(0.2, 1) * _band_noise(draw, len(time), low, 7900) + squares) * _decay(time, seconds)
+
+
+def _ride(draw):
+    body = 0.4 * _metal(draw, draw.uniform(0.6, 1.2), draw.uniform(1500, 3000))
+    time = np.arange(len(body)) / SAMPLING_RATE
+    ping = sum(np.sin(2 * np.pi * f * time) for f in draw.uniform(2000, 6000, 3)) * _decay(time, 0.4)
+    return body + draw.uniform(0.2, 0.6) * ping
+
+
+def _cowbell(draw):
+    time, low = _time(draw.uniform(0.15, 0.5)), draw.uniform(450, 900)
+    pair = np.sign(np.sin(2 * np.pi * low * time)) + np.sign(np.sin(2 * np.pi * low * draw.uniform(1.4, 1.6) * time))
+    return pair * _decay(time, draw.uniform(0.1, 0.4))
+
+
+def _clap(draw):
+    time = _time(draw.uniform(0.2, 0.4))
+    bursts = sum(np.exp(-np.maximum(time - at, 0) * 150) * (time >= at) for at in (0, 0.011, 0.022))
+    tail = _decay(np.maximum(time - 0.03, 0), 0.2) * (time >= 0.03)
+    return _band_noise(draw, len(time), draw.uniform(600, 1000), draw.uniform(2000, 4000)) * (bursts + tail)
 
 
 def _wood(draw):
     time = _time(draw.uniform(0.08, 0.25))
-    return sum(np.sin(2 * np.pi * f * time) for f in draw.uniform(600, 3000, 3)) * _decay(time, draw.uniform(0.03, 0.1))
+    return sum(np.sin(2 * np.pi * f * time) for f in draw.uniform(600, 3000, 3)) * _decay(
+        time, draw.uniform(0.03, 0.1)
+    )
 
 
 def _engine(draw):
@@ -324,11 +294,13 @@ def _wind(draw):
     time = _time(draw.uniform(1, 1.5))
     swell = 1 + 0.8 * np.sin(2 * np.pi * draw.uniform(0.5, 2) * time + draw.uniform(0, 6.28))
     low = draw.uniform(100, 800)
-    return band_noise(draw, len(time), low, low * draw.uniform(1.5, 3)) * swell
+    return _band_noise(draw, len(time), low, low * draw.uniform(1.5, 3)) * swell
 
 
 def _chirps(draw):
-    call = sweep(np.random.default_rng(draw.integers(2**31)), bool(draw.integers(2)))[: round(draw.uniform(0.04, 0.15) * SAMPLING_RATE)]
+    call = _sweep(np.random.default_rng(draw.integers(2**31)), bool(draw.integers(2)))[
+        : round(draw.uniform(0.04, 0.15) * SAMPLING_RATE)
+    ]
     call = call * np.hanning(len(call))
     gaps = [np.zeros(round(draw.uniform(0.02, 0.15) * SAMPLING_RATE)) for _ in range(draw.integers(3, 8))]
     return np.concatenate([part for gap in gaps for part in (call, gap)])
@@ -347,10 +319,10 @@ def _clicks(draw):
 
 
 KINDS = {
-    "pluck": pluck,
-    "bell": bell,
-    "sweep_up": lambda draw: sweep(draw, True),
-    "sweep_down": lambda draw: sweep(draw, False),
+    "pluck": _pluck,
+    "bell": _bell,
+    "sweep_up": lambda draw: _sweep(draw, True),
+    "sweep_down": lambda draw: _sweep(draw, False),
     "thump": _thump,
     "rattle": _rattle,
     "hiss_short": _hiss_short,
@@ -363,63 +335,61 @@ KINDS = {
     "chirps": _chirps,
     "siren": _siren,
     "clicks": _clicks,
-    "organ": lambda draw: tone(draw, draw.uniform(80, 900), draw.uniform(0.4, 1.5)),
-    "noise": lambda draw: band_noise(draw, round(draw.uniform(0.3, 1.2) * SAMPLING_RATE), draw.uniform(30, 2000), draw.uniform(2500, 7800)),
+    "organ": lambda draw: _tone(draw, draw.uniform(80, 900), draw.uniform(0.4, 1.5)),
+    "noise": lambda draw: _band_noise(
+        draw, round(draw.uniform(0.3, 1.2) * SAMPLING_RATE), draw.uniform(30, 2000), draw.uniform(2500, 7800)
+    ),
+}
+DRUMS = {
+    "kick": _thump,
+    "snare": _rattle,
+    "hat_closed": _hiss_short,
+    "hat_open": lambda draw: _metal(draw, draw.uniform(0.3, 0.7), draw.uniform(2500, 4500)),
+    "crash": lambda draw: _metal(draw, draw.uniform(0.9, 1.5), draw.uniform(900, 2000)),
+    "ride": _ride,
+    "tom": _skin_tone,
+    "bell": _cowbell,
+    "clap": _clap,
+    "sidestick": _wood,
 }
 ENVELOPES = ("strike", "swell", "steady", "gated", "reversed", "double")
-CHORDS = {"major": (0, 4, 7), "minor": (0, 3, 7), "diminished": (0, 3, 6), "augmented": (0, 4, 8), "octave": (0, 12), "fifth": (0, 7), "second": (0, 2)}
+CHORDS = {
+    "major": (0, 4, 7),
+    "minor": (0, 3, 7),
+    "diminished": (0, 3, 6),
+    "augmented": (0, 4, 8),
+    "octave": (0, 12),
+    "fifth": (0, 7),
+    "second": (0, 2),
+}
 
 
-def pitched(draw: np.random.Generator, step: float) -> np.ndarray:
-    """Make a note: a tone, a plucked string or a struck one.
-
-    Args:
-        draw (`np.random.Generator`): where chance comes from.
-        step (`float`): semitones above C; the octave is drawn between 2 and 6.
-
-    Returns:
-        `np.ndarray` of shape `(samples,)`.
-    """
+def _pitched(draw: np.random.Generator, step: float) -> np.ndarray:
+    """Make a note: a tone, a plucked string or a struck one."""
     frequency = 440 * 2 ** ((step - 9) / 12 + draw.integers(-2, 2) + draw.uniform(-0.1, 0.1) / 12)
     if draw.random() < 0.3:
-        return pluck(draw, frequency)
-    note = tone(draw, frequency, draw.uniform(0.3, 1.2))
+        return _pluck(draw, frequency)
+    note = _tone(draw, frequency, draw.uniform(0.3, 1.2))
     time = np.arange(len(note)) / SAMPLING_RATE
     return note * (_decay(time, draw.uniform(0.3, 2)) if draw.random() < 0.6 else np.minimum(1, time / 0.03))
 
 
-def chord(draw: np.random.Generator, kind: str) -> np.ndarray:
-    """Make tones together.
-
-    Args:
-        draw (`np.random.Generator`): where chance comes from.
-        kind (`str`): a name of `CHORDS`.
-
-    Returns:
-        `np.ndarray` of shape `(samples,)`.
-    """
+def _chord(draw: np.random.Generator, kind: str) -> np.ndarray:
+    """Make tones together."""
     root, seconds, timbre = draw.uniform(45, 70), draw.uniform(0.5, 1.5), draw.integers(2**31)
     steps = [440 * 2 ** ((root + step - 69) / 12) for step in CHORDS[kind]]
-    notes = sum(tone(np.random.default_rng(timbre), frequency, seconds) for frequency in steps)
+    notes = sum(_tone(np.random.default_rng(timbre), frequency, seconds) for frequency in steps)
     return notes * _decay(_time(seconds), draw.uniform(0.5, 4))
 
 
 def _bed(draw: np.random.Generator, seconds: float) -> np.ndarray:
     low = draw.uniform(50, 2000)
-    noise = band_noise(draw, round(seconds * SAMPLING_RATE), low, low * draw.uniform(2, 4))
-    return noise if draw.random() < 0.5 else tone(draw, draw.uniform(100, 1200), seconds)
+    noise = _band_noise(draw, round(seconds * SAMPLING_RATE), low, low * draw.uniform(2, 4))
+    return noise if draw.random() < 0.5 else _tone(draw, draw.uniform(100, 1200), seconds)
 
 
-def shaped(draw: np.random.Generator, envelope: str) -> np.ndarray:
-    """Make a tone or a noise whose loudness takes a course.
-
-    Args:
-        draw (`np.random.Generator`): where chance comes from.
-        envelope (`str`): a name of `ENVELOPES`.
-
-    Returns:
-        `np.ndarray` of shape `(samples,)`.
-    """
+def _shaped(draw: np.random.Generator, envelope: str) -> np.ndarray:
+    """Make a tone or a noise whose loudness takes a course."""
     seconds = draw.uniform(0.4, 1.2)
     time = _time(seconds)
     strike = _decay(time, seconds * draw.uniform(0.3, 0.8))
@@ -435,31 +405,15 @@ def shaped(draw: np.random.Generator, envelope: str) -> np.ndarray:
     return _bed(draw, seconds) * course[envelope]
 
 
-def modulated(draw: np.random.Generator, rate: float) -> np.ndarray:
-    """Make a tone or a noise whose loudness goes up and down.
-
-    Args:
-        draw (`np.random.Generator`): where chance comes from.
-        rate (`float`): times a second, give or take a tenth.
-
-    Returns:
-        `np.ndarray` of shape `(samples,)`.
-    """
+def _modulated(draw: np.random.Generator, rate: float) -> np.ndarray:
+    """Make a tone or a noise whose loudness goes up and down."""
     seconds = draw.uniform(0.8, 1.5)
     turn = np.sin(2 * np.pi * rate * draw.uniform(0.9, 1.1) * _time(seconds) + draw.uniform(0, 6.28))
     return _bed(draw, seconds) * (1 + draw.uniform(0.5, 1) * turn)
 
 
-def repeated(draw: np.random.Generator, number: int) -> np.ndarray:
-    """Make a short sound that is heard some times, at uneven distances.
-
-    Args:
-        draw (`np.random.Generator`): where chance comes from.
-        number (`int`): how many times.
-
-    Returns:
-        `np.ndarray` of shape `(samples,)`.
-    """
+def _repeated(draw: np.random.Generator, number: int) -> np.ndarray:
+    """Make a short sound that is heard some times, at uneven distances."""
     once = draw.choice([_wood, _hiss_short, _thump])(draw)[: round(0.12 * SAMPLING_RATE)]
     sound = np.zeros(round((0.3 + 0.25 * number) * SAMPLING_RATE))
     for index in range(number):
