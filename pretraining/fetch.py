@@ -85,6 +85,7 @@ class Package:
         license_file (`str`): the file in the package that tells the licence.
         parts (`list[Part]`): what is taken; none for a package that only holds a tool.
         tool (`list[str]`): patterns of files that are unpacked to be run.
+        author (`str`): who is to be named for what such a tool makes.
         inside (`str`): an archive inside the package that holds the recordings; patterns are of paths in it.
         left_out (`str`): what of the package is not taken, and why.
     """
@@ -96,6 +97,7 @@ class Package:
     license_file: str
     parts: list[Part] = field(default_factory=list)
     tool: list[str] = field(default_factory=list)
+    author: str = ""
     inside: str = ""
     left_out: str = ""
 

@@ -138,17 +138,16 @@ def sources_page(packages: list[Package], writer: ClipWriter) -> str:
         authors = defaultdict(list)
         for part in package.parts:
             authors[part.license].append(part.author)
+        for source, license in counts:
+            if source == package.name and not package.parts:
+                authors[license].append(package.author)
         for license, names in authors.items():
-            known = "; ".join(dict.fromkeys(names))
-            count = counts[package.name, license]
-            lines.append(
-                f"| {package.name} ({package.origin}) | {package.version} | {known} | {license} | {package.license_file} | {count} |"
-            )
+            cells = [f"{package.name} ({package.origin})", package.version, "; ".join(dict.fromkeys(names)), license]
+            lines.append(f"| {' | '.join(cells)} | {package.license_file} | {counts[package.name, license]} |")
     for source, license in counts:
         if source == SYNTHETIC:
-            lines.append(
-                f"| {SYNTHETIC} | - | made by `pretraining/synthesis.py` | {license} | - | {counts[source, license]} |"
-            )
+            made_by = "made by `pretraining/synthesis.py`"
+            lines.append(f"| {SYNTHETIC} | - | {made_by} | {license} | - | {counts[source, license]} |")
     lines += ["", "Every clip was brought to 16 kHz, one channel and 16 bits; some are heard at other speeds.", ""]
     lines += ["| label set | labels | clips |", "|---|---|---|"]
     labels = defaultdict(Counter)

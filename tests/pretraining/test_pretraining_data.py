@@ -17,8 +17,8 @@ from pretraining import fetch as fetching
 from pretraining.clips import ClipWriter, label_of, read_part, recording_of, sound_font_samples
 from pretraining.fetch import LICENSES, Package, Part, SourceError, fetch, read_sources
 from pretraining.kept_out import largest_correlation
-from pretraining.prepare import SOURCES, main
-from pretraining.synthesis import synthetic_sounds
+from pretraining.prepare import SOURCES, main, sources_page
+from pretraining.synthesis import speak, synthetic_sounds
 
 LICENSE_FILE = "usr/share/doc/toy/copyright"
 
@@ -101,6 +101,16 @@ def test_a_package_becomes_clips(kind, recordings, tmp_path, capsys):
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_who_made_the_synthesiser_is_named_where_it_was_heard(tmp_path):
+    writer = ClipWriter(tmp_path)
+    tool = Package("debian", "flite", "2", "0", LICENSE_FILE, tool=["usr/bin/flite"], author="A. Speaker")
+    assert "A. Speaker" not in sources_page([tool], writer)
+    writer.write(
+        np.random.default_rng(0).uniform(-1, 1, 8000), "words_en/five", "flite", "flite:slt-00", "MIT-Festival"
+    )
+    assert f"| flite (debian) | 2 | A. Speaker | MIT-Festival | {LICENSE_FILE} | 1 |" in sources_page([tool], writer)
+
+
 def test_what_was_fetched_is_not_fetched_again(recordings, tmp_path):
     file = packed(recordings, tmp_path, "whl")
     package = read_sources(table(tmp_path, row(file)))[0]
@@ -152,6 +162,7 @@ def test_the_table_is_whole():
     for package in packages:
         assert re.fullmatch("[0-9a-f]{64}", package.sha256), package.name
         assert package.parts or package.tool, package.name
+        assert package.author or package.name != "flite"
         assert not re.search("fluid|musescore|fsdd|free-spoken", package.name), "the project is judged on these"
         for part in package.parts:
             assert part.license in LICENSES
@@ -281,3 +292,24 @@ def test_a_copy_of_what_is_judged_on_is_refused(tmp_path):
         largest_correlation(writer, judged_on)
     with pytest.raises(SourceError, match="names no clip with `test`"):
         largest_correlation(writer, tmp_path)
+
+
+def test_words_are_spoken_without_the_silence_around(tmp_path):
+    """A stand-in for flite writes what it was given, and a second of sound between two of silence."""
+    program = tmp_path / "flite" / "usr" / "bin" / "flite"
+    program.parent.mkdir(parents=True)
+    sound = np.concatenate([np.zeros(16_000), np.full(16_000, 0.5), np.zeros(16_000)])
+    soundfile.write(tmp_path / "said.wav", sound, 16_000)
+    program.write_text(
+        f'#!/bin/sh\necho "$@" >{tmp_path}/given\nfor last; do :; done\ncp {tmp_path}/said.wav "$last"\n'
+    )
+    program.chmod(0o755)
+    waveform = speak(tmp_path, "x ray", "slt", {"duration_stretch": 1.5})
+    assert len(waveform) == pytest.approx(16_000 + 2 * 320, abs=2)  # 20 ms are kept on either side
+    given = (tmp_path / "given").read_text()
+    assert given.startswith("-voice slt --setf duration_stretch=1.5000 -t x ray -o ")
+    program.write_text("#!/bin/sh\necho no such voice >&2\n")
+    with pytest.raises(SourceError, match="failed: no such voice"):
+        speak(tmp_path, "x ray", "nobody", {})
+    with pytest.raises(SourceError, match="flite cannot be run"):
+        speak(tmp_path / "empty", "x ray", "slt", {})
