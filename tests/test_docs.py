@@ -51,7 +51,7 @@ WHOLE_PARSERS = {
 }
 LANGUAGES = {"sh", "python", "yaml", "text", "bibtex"}
 RUN_ELSEWHERE = {"moving_from_stock.md": "test_moving_from_stock.py"}  # beside stock Transformers
-PACKAGES = "modeling_ast|model_card|conversion|finetune|benchmarks"
+PACKAGES = "modeling_ast|model_card|conversion|finetune|benchmarks|pretraining"
 
 
 class Block(NamedTuple):
@@ -125,7 +125,7 @@ def parser_of(main, monkeypatch) -> argparse.ArgumentParser:
 
 @pytest.fixture(scope="module")
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    """Of each command, of `accelerate launch`, and of those benchmarks that have flags."""
+    """Of each command, of `accelerate launch`, and of those benchmarks and files of `pretraining` that have flags."""
     from accelerate.commands.launch import launch_command_parser
 
     monkeypatch = pytest.MonkeyPatch()
@@ -133,9 +133,9 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
     for command, module in COMMANDS.items():
         main = WHOLE_PARSERS.get(command) or inspect.unwrap(importlib.import_module(module).main)
         made[command] = parser_of(main, monkeypatch)
-    for path in (ROOT / "benchmarks").glob("*.py"):
+    for path in [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "pretraining").glob("*.py")]:
         if "ArgumentParser" in path.read_text(encoding="utf-8"):
-            module = f"benchmarks.{path.stem}"
+            module = f"{path.parent.name}.{path.stem}"
             made[module] = parser_of(importlib.import_module(module).main, monkeypatch)
     return made
 
