@@ -25,8 +25,8 @@ PAIRS = {
     "eval_fraction": [
         (f"0.2 {FILES}", f"0.2 {FOLDER}"), ("0.2 --streaming", "0.2"), ("0.2 --fold_column_name fold", "0.2"),
     ],
-    "memory_for_clips": [("0.25 --streaming", "0.25"), ("0.1 --features_column_name mel", "0 --streaming")],
-    "keep_features": [("true --memory_for_clips 0", "false --memory_for_clips 0"), ("true --streaming", "true")],
+    "memory_for_clips": [("0.25 --streaming", "0.25"), ("0.1 --features_column_name mel", "0")],
+    "keep_features": [("true --memory_for_clips 0", "false"), ("true --streaming", "true")],
     "shuffle_buffer": [("1000", "1000 --streaming")],
     "normalization_clips": [("2000 --normalization -4.3 4.6", "0"), ("0 --normalization -4.3 4.6", "0")],
     "mixup_alpha": [("10", "10 --mixup_probability 0.5"), ("10 --mixup_probability 0", "5 --mixup_probability 1")],
