@@ -29,10 +29,13 @@ class ClipMemory:
     """
 
     def __init__(self, num_clips: int, num_bytes: int):
-        self._values = np.frombuffer(mmap.mmap(-1, max(num_bytes, VALUE.itemsize)), VALUE)
-        self._records = np.frombuffer(mmap.mmap(-1, max(num_clips, 1) * RECORD.itemsize), RECORD)
-        self._taken = np.frombuffer(mmap.mmap(-1, mmap.PAGESIZE), np.int64)[:1]
         self._room = num_bytes // VALUE.itemsize
+        try:
+            self._values = _shared(self._room, VALUE)
+        except OSError:  # the system does not give as much, so that nothing is kept
+            self._room, self._values = 0, _shared(0, VALUE)
+        self._records = _shared(num_clips, RECORD)
+        self._taken = _shared(1, np.dtype(np.int64))
         self._lock = multiprocessing.Lock()
         self._notes: dict[int, tuple[AudioNote, ...]] = {}
         self._process = os.getpid()
@@ -111,6 +114,11 @@ class ClipMemory:
                 return  # what a forked process has to say of a clip stays with it
             self._notes[place] = heard.notes
         self.keep(place, heard.waveform[:samples])
+
+
+def _shared(count: int, kind: np.dtype) -> np.ndarray:
+    """Zeros that forked processes share; the system gives the memory where something is written."""
+    return np.frombuffer(mmap.mmap(-1, max(count, 1) * kind.itemsize), kind, count)
 
 
 def divided(num_bytes: int, wanted: Sequence[int]) -> list[int]:
