@@ -50,8 +50,13 @@ test-all: setup-dev system-packages  ## every test, also the long ones, one at a
 test-attack: setup-dev system-packages  ## damaged files, tampered checkpoints, signals, two runs at once, a busy page (under 15 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m attack -n 2 --dist loadfile tests/attack
 
-bench: setup-dev  ## measure against stock Transformers, side by side (about twenty minutes on two cores)
-	@$(BIN)/python -m benchmarks.bench $(if $(DIGITS),--digits $(DIGITS))
+# A rival, apart from the project's own packages and without the dependencies that are there already.
+$(VENV)/bioamla/installed: | setup-dev
+	@$(BIN)/python -m pip install -q --no-deps --target $(VENV)/bioamla bioamla==0.2.14 python-dotenv==1.2.1 librosa==0.11.0 lazy_loader==0.6
+	@touch $@
+
+bench: setup-dev $(VENV)/bioamla/installed  ## measure against stock Transformers, side by side (about twenty minutes on two cores)
+	@$(BIN)/python -m benchmarks.bench --bioamla $(VENV)/bioamla $(if $(DIGITS),--digits $(DIGITS))
 
 lint: setup-dev  ## check style
 	@$(BIN)/ruff check .

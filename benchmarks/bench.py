@@ -52,6 +52,7 @@ from .side_by_side import (
     matrix_multiply_rate,
     seconds_of,
 )
+from .ten_epochs import compare, in_words, ratio
 from .trainer_rows import SmallModel, Waveforms, seconds_to_accuracy
 
 SAMPLING_RATE = 16_000
@@ -107,8 +108,9 @@ class Row:
 class Bench:
     """What the rows share: the audio, and base384 in both implementations."""
 
-    def __init__(self, folder: Path, rounds: int, digits: Path | None):
+    def __init__(self, folder: Path, rounds: int, digits: Path | None, bioamla: Path | None = None):
         self.folder = folder
+        self.bioamla = bioamla
         self.rounds = rounds
         self.digits = digits
         recordings = [read_audio(path, SAMPLING_RATE) for path in find_audio_files(DRUMS)]
@@ -354,6 +356,18 @@ def trainer(bench: Bench) -> Row:
     return row
 
 
+def ten_epochs(bench: Bench) -> Row:
+    """Ten epochs on the drums with scoring and saving each, from the folder of clips to the saved model."""
+    folder = bench.folder / "ten_epochs"
+    folder.mkdir()
+    costs = compare(folder, bench.rounds, bench.bioamla)
+    ratios = {peer: ratio(costs, peer) for peer in costs if peer != "ast-finetune"}
+    row = Row("ten epochs of a small training, scored and saved each", 1.5, 2.0, min(ratios.values()))
+    row.notes.append(", ".join(f"{value:.2f} against {peer}" for peer, value in ratios.items()))
+    row.notes.append(in_words(costs))
+    return row
+
+
 def time_to_accuracy(bench: Bench) -> Row:
     """Training time until spoken digits are understood."""
     pairs, words = seconds_to_accuracy(bench.digits, range(bench.rounds))
@@ -483,6 +497,7 @@ ROWS = {
     "train_step": train_step,
     "train_lengths": train_lengths,
     "trainer": trainer,
+    "ten_epochs": ten_epochs,
     "time_to_accuracy": time_to_accuracy,
     "int8": int8,
     "memory": memory,
@@ -533,6 +548,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rows", nargs="+", choices=ROWS, help="rows to run, all by default")
     parser.add_argument("--rounds", type=int, default=3, help="pairs of measurements; most rows take a multiple")
     parser.add_argument("--digits", type=Path, help="folder of Free Spoken Digits, for time_to_accuracy and int8")
+    parser.add_argument("--bioamla", type=Path, help="folder with bioamla 0.2.14, a rival of the row ten_epochs")
     parser.add_argument("--no_growth", action="store_true", help="leave out how time grows with length and batch")
     parser.add_argument("--output", type=Path, default=Path("runs/bench.json"))
     args = parser.parse_args(argv)
@@ -548,13 +564,15 @@ def main(argv: list[str] | None = None) -> int:
             check_digits(args.digits)
         except ValueError as error:
             parser.error(f"--digits {error}")
+    if args.bioamla and not (args.bioamla / "bioamla").is_dir():
+        parser.error(f"--bioamla {args.bioamla} holds no bioamla; benchmarks/ten_epochs.py says how to install it")
     names = args.rows or [name for name in ROWS if name not in left_out]
     if "int8" in names and not args.digits:
         left_out.append("the digit clips of int8")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), args.rounds, args.digits)
+        bench = Bench(Path(folder), args.rounds, args.digits, args.bioamla)
         environment = machine()
         print(", ".join(f"{name} {value}" for name, value in environment.items()))
         print(
@@ -582,6 +600,8 @@ def main(argv: list[str] | None = None) -> int:
         file.write(json.dumps(result, indent=1).encode())
     if left_out:
         print(f"\nLeft out: {', '.join(left_out)}, without --digits FOLDER.")
+    if "ten_epochs" in names and not args.bioamla:
+        print("\nLeft out: bioamla of ten_epochs, without --bioamla FOLDER.")
     print(f"\nNo GPU was measured. {args.output} holds these figures.")
     return int(any(row.verdict().startswith("MISSED") for row in rows))
 

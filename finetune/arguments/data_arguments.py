@@ -156,6 +156,19 @@ class DataArguments(ArgumentGroup):
             "pays for it."
         },
     )
+    memory_for_clips: float = field(
+        default=0.25,
+        metadata={
+            "help": "Share of the free memory in which decoded clips, or their features, stay for later epochs; 0 keeps none."
+        },
+    )
+    keep_features: bool = field(
+        default=True,
+        metadata={
+            "help": "Keep features in place of decoded clips where no augmentation changes waveforms, on a CPU; the weights come "
+            "out the same."
+        },
+    )
     streaming: bool = field(
         default=False,
         metadata={"help": "Read the training clips one after the other from where they are, for data of any size."},
@@ -209,6 +222,11 @@ class DataArguments(ArgumentGroup):
         if self.validation_fraction and (self.validation_split_name or self.validation_file):
             raise ValueError(
                 "The data has a validation split, and validation_fraction asks for another. Leave out one of them."
+            )
+        if not 0 <= self.memory_for_clips <= 0.9:
+            raise ValueError(
+                f"memory_for_clips={self.memory_for_clips} is not from 0 to 0.9, the share of the free memory for decoded clips. "
+                "Pass for example 0.25, or 0 to decode them in every epoch."
             )
         if self.shuffle_buffer < 1:
             raise ValueError(

@@ -35,6 +35,12 @@ class ASTTrainingArguments(ArgumentGroup, TrainingArguments):
     logging_strategy: str = field(default="epoch", metadata={"help": "When to log the loss: epoch or steps."})
     save_strategy: str = field(default="epoch", metadata={"help": "When to save for resuming: epoch, steps or no."})
     save_total_limit: int | None = field(default=1, metadata={"help": "Checkpoints kept for resuming."})
+    save_in_background: bool = field(
+        default=True,
+        metadata={
+            "help": "Train on while a checkpoint gets onto the disk and older ones are removed; in one process."
+        },
+    )
     report_to: str = field(
         default="none", metadata={"help": "Where to log as well, for example tensorboard (into output_dir/runs)."}
     )

@@ -82,6 +82,10 @@ _SAVING = _with(
     "is about the checkpoints of a training",
     lambda run: run.save_strategy != "no",
 )
+_KEPT = (
+    _without("streaming", "is about clips that are at hand, and streaming reads them anew"),
+    _without("features_column_name", "is about decoded clips, and features_column_name names finished features"),
+)
 _ADAPTERS = _with("lora_rank", "--lora_rank 8", "belongs to LoRA adapters")
 _TEACHER = _with("teacher", "--teacher", "belongs to a teacher")
 _GROUPING = Effect(
@@ -148,6 +152,11 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
             "Leave out --eval_fraction, or --streaming",
         ),
         _without("fold_column_name", "holds clips out, fold_column_name scores every fold"),
+    ),
+    "memory_for_clips": _KEPT,
+    "keep_features": (
+        *_KEPT,
+        _with("memory_for_clips", "--memory_for_clips 0.25", "says what stays in memory"),
     ),
     "shuffle_buffer": (_with("streaming", "--streaming", "belongs to clips that are streamed"),),
     "normalization_clips": (
@@ -219,7 +228,7 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
     "save_steps": (
         _with("save_strategy", "--save_strategy steps", "says when to save", lambda run: run.save_strategy == "steps"),
     ),
-    **dict.fromkeys(("save_total_limit", "save_only_model"), (_SAVING,)),
+    **dict.fromkeys(("save_total_limit", "save_only_model", "save_in_background"), (_SAVING,)),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "adam_epsilon"), (_MOMENTS,)),
     "optim": (_OPTIMIZER,),
     "optim_args": (_OPTIMIZER,),

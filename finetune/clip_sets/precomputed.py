@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import datasets
 import numpy as np
@@ -21,7 +21,7 @@ from modeling_ast.features.padding import MIN_FRAMES
 
 from ..augmentations.augmentation import Augmentation
 from ..sources.data_errors import DataError
-from ..sources.labels import label_lists, label_of, share_lists
+from ..sources.labels import label_lists, share_lists
 from ..sources.stored_features import NAME_COLUMN, StoredFeatures
 from .clip_set import Checked, Checks
 from .row_clips import RowClips, advice_on_rows, without_shared_clips
@@ -52,6 +52,9 @@ class PrecomputedDataset(ASTDataset):
         ValueError: for an augmentation of waveforms.
     """
 
+    hears_audio: ClassVar[bool] = False
+    keeps_clips: ClassVar[bool] = False
+
     def __init__(
         self,
         split: datasets.Dataset,
@@ -71,12 +74,7 @@ class PrecomputedDataset(ASTDataset):
         self.stored = StoredFeatures(split)
 
     def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
-        epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
-        label = label_of(self.labels_alone[index])  # a row of the whole split holds the features as Python lists
-        item = {"features": self.features(index), "label": self._vector(label) if self.vector_targets else label}
-        if self.augmentation is None or epoch is None:
-            return item
-        return item | {"draws": self.augmentation.draw(self.seed, epoch, index, len(self), *visit)}
+        return self._item_of_features(key, self.features(key[1] if isinstance(key, tuple) else key))
 
     def name(self, index: int) -> str:
         """See [`ClipDataset.name`].

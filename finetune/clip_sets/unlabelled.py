@@ -15,7 +15,7 @@ import torch
 
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioReader, audio_duration
-from modeling_ast.features.kaldi import num_frames
+from modeling_ast.features.kaldi import num_frames, num_samples
 from modeling_ast.layers.patch_grid import patches_along
 from modeling_ast.layers.patch_masks import draw_patch_mask, num_masked
 
@@ -111,7 +111,8 @@ class MaskedDataset(ASTDataset):
     def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
         item = super().__getitem__(key)
         drawn_by = (MASK_STREAM, self.seed, *key) if isinstance(key, tuple) else (HELD_OUT_MASK_STREAM, self.seed, key)
-        grid = self.masking.grid(len(item["waveform"]), self.feature_extractor)
+        heard = len(item["waveform"]) if "waveform" in item else num_samples(len(item["features"]), self.sampling_rate)
+        grid = self.masking.grid(heard, self.feature_extractor)
         return item | {"patches_masked": self.masking.draw(drawn_by, grid)}
 
     def chance(self) -> float:

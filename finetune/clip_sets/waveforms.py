@@ -16,8 +16,10 @@ import torch
 from fsspec.implementations.local import LocalFileSystem
 from torch.utils.data import Dataset
 
+from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError, AudioReader, Heard, audio_duration
 from modeling_ast.features.kaldi import FRAME_LENGTH_MS, frame_length
+from modeling_ast.features.log_mel import is_alike_in_any_batch
 from modeling_ast.system.regular_files import SpecialFileError, refuse_special
 
 from ..augmentations.augmentation import Augmentation, Draws
@@ -32,6 +34,7 @@ from ..sources.labels import (
     label_names,
     label_of,
 )
+from .clip_memory import VALUE, ClipMemory
 from .clip_notes import NotesSaid
 
 
@@ -128,9 +131,13 @@ class ClipDataset(Dataset, ABC):
     Attributes:
         at_hand (`bool`): whether each clip can be asked for by its place in the split, so that they can be visited in any
             order.
+        hears_audio (`bool`): whether its clips are audio, and not finished features.
+        keeps_clips (`bool`): whether what it decodes can stay in memory for later epochs; see [`ASTDataset.keep_in_memory`].
     """
 
     at_hand: ClassVar[bool] = True
+    hears_audio: ClassVar[bool] = True
+    keeps_clips: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -350,7 +357,24 @@ class ASTDataset(ClipDataset):
         **kwargs: likewise.
     """
 
+    keeps_clips: ClassVar[bool] = True
     cached: Sequence[np.ndarray] | None = None
+    memory: ClipMemory | None = None
+    features_by: ASTFeatureExtractor | None = None
+
+    def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
+        if self.features_by is None:
+            return super().__getitem__(key)
+        return self._item_of_features(key, self._features_of(key[1] if isinstance(key, tuple) else key))
+
+    def _item_of_features(self, key: int | tuple, features: np.ndarray) -> dict:
+        """An item that holds features in place of a waveform, and the draws of what is done to them."""
+        epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
+        label = self._label(index)
+        item = {"features": features, "label": self._vector(label) if self.vector_targets else label}
+        if self.augmentation is None or epoch is None:
+            return item
+        return item | {"draws": self.augmentation.draw(self.seed, epoch, index, len(self), *visit)}
 
     @cached_property
     def labels_alone(self) -> datasets.Dataset:
@@ -367,12 +391,72 @@ class ASTDataset(ClipDataset):
         """
         self.cached = cached
 
+    def keep_in_memory(self, num_bytes: int, features_by: ASTFeatureExtractor | None = None):
+        """Keep what is decoded from now on for later epochs, as much as there is room for.
+
+        Args:
+            num_bytes (`int`): the room.
+            features_by ([`ASTFeatureExtractor`], *optional*): that of the model, to keep features instead of waveforms where
+                [`ASTDataset.has_lasting_features`]; items then hold them, not normalised. Its padding does not matter.
+        """
+        self.features_by = features_by
+        if features_by is not None or self.cached is None:  # a cache of waveforms is as good as memory
+            self.memory = ClipMemory(len(self), num_bytes)
+
+    def has_lasting_features(self) -> bool:
+        """Tell whether a clip has the same features in every epoch and batch, before masks and their like.
+
+        Returns:
+            `True` if no augmentation changes waveforms, and this machine computes each frame by itself.
+        """
+        steps = self.augmentation.active if self.augmentation else ()
+        return is_alike_in_any_batch() and not any(step.needs_waveforms for step in steps)
+
+    def bytes_to_keep(self, features_by: ASTFeatureExtractor | None = None) -> int:
+        """Tell how much room all clips take at most.
+
+        Args:
+            features_by ([`ASTFeatureExtractor`], *optional*): as of [`ASTDataset.keep_in_memory`].
+
+        Returns:
+            `int`: bytes.
+        """
+        if features_by is not None:
+            values = features_by.max_length * features_by.num_mel_bins
+        else:
+            values = self.samples_needed if self.cached is None else 0
+        return len(self) * values * VALUE.itemsize
+
     def decode(self, clip: int) -> tuple[Heard, int | list[int] | np.ndarray]:
-        """See [`ClipDataset.decode`]: the clip is decoded, or taken from the cache."""
+        """See [`ClipDataset.decode`]: the clip is decoded, or taken from the cache or from memory."""
         if self.cached is not None:
-            return Heard(self.cached[clip]), label_of(self.labels_alone[clip])
-        row = self.split[clip]
-        return self._hear(row["audio"]), label_of(row)
+            return Heard(self.cached[clip]), self._label(clip)
+        if self.memory is None or self.features_by is not None:
+            row = self.split[clip]
+            return self._hear(row["audio"]), label_of(row)
+        heard = self.memory.heard(clip)
+        if heard is None:
+            heard = self._hear(self.split[clip]["audio"])
+            self.memory.keep_heard(clip, heard, self.samples_needed)
+        return heard, self._label(clip)
+
+    def _label(self, clip: int) -> int | list[int] | np.ndarray:
+        return label_of(self.labels_alone[clip])
+
+    def _clip(self, index: int) -> np.ndarray:
+        return super()._clip(index) if self.features_by is None else self._features_of(index)
+
+    def _features_of(self, clip: int) -> np.ndarray:
+        """Features of shape `(frames, mel bins)`, not normalised, from memory if they are there."""
+        features = self.memory.get(clip)
+        if features is None:
+            waveform = torch.from_numpy(np.ascontiguousarray(self._read(clip)[0]))[None]
+            extractor = self.features_by
+            lengths = torch.tensor([waveform.shape[1]])
+            features, frames = extractor.log_mel(waveform, lengths, extractor.max_length)
+            features = features[0, : frames[0]].numpy()
+            self.memory.keep(clip, features)
+        return features
 
     def label_lists(self) -> list[list[int]]:
         """Tell the labels of every clip, without decoding audio; with soft labels, those that count.

@@ -430,7 +430,7 @@ def apart_from_the_run(
         compared=max(1, min(CLIPS_COMPARED, number // 2)),
         stand_ins=data_args.skip_bad_audio and not at_leisure and looked.usable.splits["train"].at_hand,
     )
-    changes = {"waveform_cache": None, "check_audio": False}
+    changes = {"waveform_cache": None, "memory_for_clips": 0.0, "check_audio": False}
     if sound or not at_leisure:
         changes["skip_bad_audio"] = False
     if number < (data_args.normalization_clips or report["clips"]["train"]):

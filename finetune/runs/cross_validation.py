@@ -40,6 +40,7 @@ PREFIX_FOLD_DIR = "fold-"
 # What may be another when a cross-validation is gone on with: it changes no result.
 FREE_FIELDS = (
     "output_dir", "disable_tqdm", "dataloader_num_workers", "report_to", "save_total_limit", "waveform_cache",
+    "memory_for_clips", "keep_features", "save_in_background",
     "per_device_eval_batch_size", "activation_checkpointing", "gradient_checkpointing",
 )  # fmt: skip
 # How the clips of an update are cut into micro-batches; see `halving_is_exact`.

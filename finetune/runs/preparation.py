@@ -3,6 +3,7 @@
 They stand in the order in which [`~finetune.runs.training_run.prepare_run`] calls them; each can be imported and used alone.
 """
 
+import os
 from collections.abc import Mapping
 from functools import partial
 
@@ -21,6 +22,7 @@ from modeling_ast.audio import NEW_RESAMPLER, AudioReader
 from modeling_ast.configuration_ast import LOGITS_ALONE
 from modeling_ast.features.kaldi import num_frames
 from modeling_ast.loading import check_model_name
+from modeling_ast.system.free_memory import free_memory
 
 from ..arguments.groups import (
     ASTTrainingArguments,
@@ -31,11 +33,12 @@ from ..arguments.groups import (
 )
 from ..augmentations.augmentation import Augmentation
 from ..clip_sets.clip_datasets import clip_reader, clip_sets, load_clip_sets
+from ..clip_sets.clip_memory import divided
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import Checks, ClipSet
 from ..clip_sets.collator import ASTDataCollator, model_inputs
 from ..clip_sets.normalization import measure_normalization, normalized_batch_warning, refuse_waveform_statistics
-from ..clip_sets.waveform_cache import WaveformCache
+from ..clip_sets.waveform_cache import WaveformCache, in_bytes
 from ..clip_sets.waveforms import ClipDataset
 from ..results import summary_sections
 from ..results.evaluation import as_references
@@ -196,6 +199,43 @@ def build_datasets(
         )
         for name, split in splits.items()
     }
+
+
+def keep_clips_in_memory(
+    clips: dict[str, ClipDataset], data_args: DataArguments, feature_extractor: ASTFeatureExtractor, features_too: bool
+) -> str | None:
+    """Have the data sets keep what they decode, within the share of the free memory that was asked for.
+
+    Args:
+        clips (`dict[str, ClipDataset]`): by side.
+        data_args ([`DataArguments`]): its `memory_for_clips` and `keep_features` are obeyed.
+        feature_extractor ([`ASTFeatureExtractor`]): of the model.
+        features_too (`bool`): whether nothing but the trainer, on this CPU, computes features of the clips, so that these can
+            be kept in their place.
+
+    Returns:
+        `str`, *optional*: in words that the memory may not hold all of them.
+    """
+    keeping = [dataset for dataset in clips.values() if dataset.keeps_clips]
+    share = data_args.memory_for_clips
+    if not share or not keeping:
+        return None
+    by = {
+        dataset: feature_extractor
+        if features_too and data_args.keep_features and dataset.has_lasting_features()
+        else None
+        for dataset in keeping
+    }
+    room = int(share * free_memory()) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    wanted = [dataset.bytes_to_keep(by[dataset]) for dataset in keeping]
+    for dataset, num_bytes in zip(keeping, divided(room, wanted), strict=True):
+        dataset.keep_in_memory(num_bytes, by[dataset])
+    if sum(wanted) <= room:
+        return None
+    return (
+        f"decoded clips stay in memory as far as {in_bytes(room)} ({share:g} of what is free) hold them, all would take up to "
+        f"{in_bytes(sum(wanted))}; the others are decoded in every epoch"
+    )
 
 
 def set_normalization(

@@ -55,6 +55,7 @@ from .preparation import (
     build_datasets,
     build_feature_extractor,
     describe_run,
+    keep_clips_in_memory,
     normalization_warning,
     prepare_data,
     refuse_smoothed_vectors,
@@ -177,10 +178,15 @@ def _prepare_trainer(
     elif looks.stand_ins:
         for dataset in clips.values():
             dataset.read_from(UsableWaveforms(dataset.split, reader, dataset.samples_needed))
+    memory_note = None
+    if not looks.stand_ins:
+        # A teacher hears the waveforms, and features of an accelerator depend on the batch.
+        features_too = training_args.device.type == "cpu" and not optimization_args.teacher
+        memory_note = keep_clips_in_memory(clips, data_args, feature_extractor, features_too)
     normalization = set_normalization(feature_extractor, clips["train"], model_args, data_args, training_args.seed)
     warning = normalization_warning(feature_extractor, clips["train"], training_args.seed, looks.compared)
     words = f"features: mean {feature_extractor.mean:.4f}, std {feature_extractor.std:.4f}, {normalization}"
-    print_stage(2, f"{words}; {warning}" if warning else words)
+    print_stage(2, "; ".join(filter(None, [words, warning, memory_note])))
 
     labels = label_names(splits["train"])
     model, tells, origin = task.build_model(model_args, labels, problem_type)

@@ -97,6 +97,8 @@ def probabilities(
 def _described(dataset: ClipDataset, index: int) -> str:
     """A clip's name and what is unusual about its waveform, if it has one."""
     item = dataset[index]
+    if "waveform" not in item and dataset.hears_audio:  # its features are kept
+        item = {"waveform": next(iter(dataset.waveforms([index])))}
     odd = waveform_oddities(item["waveform"]) if "waveform" in item else []
     return f"{dataset.name(index)} ({'; '.join(odd)})" if odd else dataset.name(index)
 

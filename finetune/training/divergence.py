@@ -233,6 +233,7 @@ class DivergenceWatch(TrainerCallback):
         Returns:
             `Path`, *optional*: a folder `checkpoint-N`.
         """
+        self.trainer.wait_for_checkpoint()
         checkpoints = checkpoints_in(self.trainer.args.output_dir)
         return next((path for path in reversed(checkpoints) if self.fault_of(path) is None), None)
 
@@ -292,7 +293,7 @@ class DivergenceWatch(TrainerCallback):
         for key, sources, names in dataset.replay(keys):
             try:
                 item = dataset[key]
-                waveforms = list(dataset.waveforms(sources)) if "waveform" in item else []
+                waveforms = list(dataset.waveforms(sources)) if dataset.hears_audio else []
                 inputs = trainer._prepare_inputs(trainer.data_collator([item]))
             except (AudioError, OSError) as error:
                 refused.append(str(error))

@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import shutil
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK, TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput, rotate_checkpoints
 
 from model_card.push_to_hub import push_to_hub
 from modeling_ast import ASTFeatureExtractor
@@ -117,6 +118,8 @@ class ASTTrainer(Trainer):
         self._freeze()
         self._set_teacher()
         self._saving_into: str | None = None
+        self._background = ThreadPoolExecutor(max_workers=1)
+        self._finishing: Future | None = None  # of the checkpoint that is on its way to the disk
         self.published = False  # whether the output folder holds the result of the last training
         self.lost_best: str | None = None
         self.remove_callback(PrinterCallback if self.args.disable_tqdm else DEFAULT_PROGRESS_CALLBACK)
@@ -128,6 +131,23 @@ class ASTTrainer(Trainer):
         self.add_callback(InterruptionCheck)
         self.divergence_watch = DivergenceWatch(self)
         self.add_callback(self.divergence_watch)
+
+    def train(self, *args, **kwargs) -> TrainOutput:
+        """Train; see [`~transformers.Trainer.train`]. What was saved is whole when this ends, whatever ends it.
+
+        Args:
+            *args: passed on.
+            **kwargs: passed on.
+
+        Returns:
+            `TrainOutput`: steps, mean loss and time.
+        """
+        try:
+            return super().train(*args, **kwargs)
+        except BaseException:
+            with suppress(OSError):  # what ended the training is told
+                self.wait_for_checkpoint()
+            raise
 
     def _get_dataloader(
         self, dataset, description, batch_size, sampler_fn=None, is_training=False, dataloader_key=None
@@ -309,6 +329,7 @@ class ASTTrainer(Trainer):
             super()._load_rng_state(checkpoint)
 
     def _finalize_training(self, trial, num_train_samples, start_time):
+        self.wait_for_checkpoint()
         best = self.state.best_model_checkpoint
         fault = None if best is None else fault_of_weights(Path(best), not self.is_deepspeed_enabled)
         self.lost_best = fault and f"{Path(best).name} was the best, but {fault}"
@@ -549,6 +570,7 @@ class ASTTrainer(Trainer):
         unfinished = run_dir / UNFINISHED
         name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         best = self.state.best_model_checkpoint
+        self.wait_for_checkpoint()
         if self.is_world_process_zero():
             shutil.rmtree(unfinished, ignore_errors=True)
         self.accelerator.wait_for_everyone()
@@ -569,6 +591,16 @@ class ASTTrainer(Trainer):
                 torch.save(self._layer_maps.state_dict(), unfinished / name / LAYER_MAPS_NAME)
             if is_adapted(self.model):
                 (unfinished / name / "README.md").unlink()  # PEFT's card, in which nothing is filled in
+        finish = partial(self._finish_checkpoint, run_dir, name, self.state.best_model_checkpoint)
+        if self._saves_in_background():
+            self._finishing = self._background.submit(finish)
+        else:
+            finish()
+
+    def _finish_checkpoint(self, run_dir: Path, name: str, best: str | None):
+        """Get the files of a checkpoint onto the disk, give it its name, and remove those that are too many."""
+        unfinished = run_dir / UNFINISHED
+        if self.is_world_process_zero():
             for path in (*(unfinished / name).rglob("*"), unfinished / name):
                 sync(path)
             shutil.rmtree(run_dir / name, ignore_errors=True)
@@ -579,9 +611,29 @@ class ASTTrainer(Trainer):
             rotate_checkpoints(
                 output_dir=str(run_dir),
                 save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
+                best_model_checkpoint=best,
                 use_mtime=False,  # by step; by time any folder named checkpoint-... would count
             )
+
+    def _saves_in_background(self) -> bool:
+        """Whether training goes on meanwhile: not where other processes, or callbacks of others, look for the checkpoint."""
+        looking = (
+            callback
+            for callback in self.callback_handler.callbacks
+            if type(callback).on_save is not TrainerCallback.on_save and not isinstance(callback, InterruptionCheck)
+        )
+        alone = self.args.world_size <= 1 and next(looking, None) is None
+        return alone and getattr(self.args, "save_in_background", False)
+
+    def wait_for_checkpoint(self):
+        """Wait until the last checkpoint is whole under its name.
+
+        Raises:
+            OSError: if it could not be written, as on a full disk.
+        """
+        finishing, self._finishing = self._finishing, None
+        if finishing is not None:
+            finishing.result()
 
 
 class _ForgetGradients(TrainerCallback):

@@ -76,6 +76,15 @@ def log_mel_spectrogram(waveforms: torch.Tensor, sampling_rate: int = 16_000, nu
     return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
 
+def is_alike_in_any_batch() -> bool:
+    """Tell whether float32 features of a clip on the CPU are the same to the last bit whatever it is batched with.
+
+    Returns:
+        `True` where the compiled loops compute them, each frame by itself; the expression's products depend on the batch.
+    """
+    return _kernels() is not None
+
+
 def write_log_mel(
     waveforms: Sequence[torch.Tensor],
     places: Sequence[torch.Tensor],

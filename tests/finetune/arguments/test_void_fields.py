@@ -25,6 +25,8 @@ PAIRS = {
     "eval_fraction": [
         (f"0.2 {FILES}", f"0.2 {FOLDER}"), ("0.2 --streaming", "0.2"), ("0.2 --fold_column_name fold", "0.2"),
     ],
+    "memory_for_clips": [("0.25 --streaming", "0.25"), ("0.1 --features_column_name mel", "0")],
+    "keep_features": [("true --memory_for_clips 0", "false"), ("true --streaming", "true")],
     "shuffle_buffer": [("1000", "1000 --streaming")],
     "normalization_clips": [("2000 --normalization -4.3 4.6", "0"), ("0 --normalization -4.3 4.6", "0")],
     "mixup_alpha": [("10", "10 --mixup_probability 0.5"), ("10 --mixup_probability 0", "5 --mixup_probability 1")],
@@ -68,6 +70,7 @@ PAIRS = {
     "eval_steps": [("5", "5 --eval_strategy steps"), ("5 --eval_strategy epoch", "5 --eval_strategy steps")],
     "save_steps": [("500", "500 --save_strategy steps"), ("500 --save_strategy no", "500 --save_strategy steps")],
     "save_total_limit": [("1 --save_strategy no", "1"), ("0 --save_strategy no", "0")],
+    "save_in_background": [("true --save_strategy no", "true")],
     "save_only_model": [("true --save_strategy no", "true")],
     "adam_beta1": [("0.9 --optim sgd", "0.9 --optimizer adam")],
     "adam_beta2": [("0.999 --optim adafactor", "0.999")],

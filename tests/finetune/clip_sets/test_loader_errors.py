@@ -32,7 +32,7 @@ def run(few_drums, tmp_path_factory) -> PreparedRun:
     """A training that scores its clips within the epoch and reads them in two processes."""
     recipe = write_recipe(
         tmp_path_factory.mktemp("run"), few_drums, dataloader_num_workers=2, eval_strategy="steps", eval_steps=1,
-        save_strategy="no", num_train_epochs=1,
+        save_strategy="no", num_train_epochs=1, memory_for_clips=0,
     )  # fmt: skip
     return prepare_run([recipe], parse_arguments([recipe]))
 

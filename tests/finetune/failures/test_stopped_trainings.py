@@ -280,7 +280,7 @@ def test_a_disk_that_becomes_read_only_in_the_training(recipe, small_disk, capsy
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_file_that_vanishes_in_the_training(recipe, tmp_path, capsys, monkeypatch, undisturbed, workers):
     victim = tmp_path / "clips" / "train" / "b" / "3.wav"
-    flags = ["--dataloader_num_workers", str(workers)]
+    flags = ["--dataloader_num_workers", str(workers), "--memory_for_clips", "0"]
     with monkeypatch.context() as context:
         after_checkpoint(context, 5, lambda: shutil.move(victim, tmp_path / "away.wav"))
         message = stopped(recipe, capsys, *flags)
