@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("modeling_ast", "model_card", "conversion", "finetune")
+PACKAGES = ("modeling_ast", "model_card", "conversion", "finetune", "pretraining")
 
 
 def public_functions(body: list[ast.stmt]) -> list[ast.FunctionDef]:

@@ -18,7 +18,9 @@ MAY_IMPORT = {
     "model_card": {"modeling_ast"},
     "conversion": {"modeling_ast", "model_card"},
     "finetune": {"modeling_ast", "model_card"},
+    "pretraining": {"modeling_ast"},
 }
+IN_THE_CHECKOUT_ALONE = {"pretraining"}
 LIBRARIES_NOT_TO_SHADOW = {"evaluate", "datasets", "accelerate", "ast", "torch", "transformers"}
 
 
@@ -111,7 +113,7 @@ def test_every_package_is_in_the_house_rules():
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
     included = config["options.packages.find"]["include"].split()
-    assert {name.removesuffix(".*") for name in included} == MAY_IMPORT.keys()
+    assert {name.removesuffix(".*") for name in included} == MAY_IMPORT.keys() - IN_THE_CHECKOUT_ALONE
     rooms = {path.parent for path in ROOT.glob("*/*/__init__.py") if path.parts[-3] in MAY_IMPORT}
     assert {f"{room.parent.name}.*" for room in rooms} == {name for name in included if name.endswith(".*")}
 

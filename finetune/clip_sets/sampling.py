@@ -26,7 +26,7 @@ class EpochSampler(Sampler):
         num_clips (`int`): size of the training set, and of an epoch.
         seed (`int`): seed of the order.
         lengths (`np.ndarray` of shape `(num_clips,)`, *optional*): length of each clip; clips of similar length are then
-            visited together, for `padding="longest"`.
+            visited together, for `padding="longest"`; not where the clips of a group are `distinct`.
         group_size (`int`, defaults to 1): clips that are visited together: those of one update over all processes.
         weights (`np.ndarray` of shape `(num_clips,)`, *optional*): clips are then drawn with replacement, in proportion
             to these; see [`class_balanced_weights`], [`set_balanced_weights`].
@@ -83,6 +83,8 @@ class EpochSampler(Sampler):
             order = self._draw(self.num_clips, generator)
             if self.distinct:
                 order = self._with_distinct_groups(order, generator)
+            elif self.lengths is not None:
+                order = self._grouped_by_length(order, generator)
             return zip(itertools.repeat(self.epoch), order.tolist(), _visits(order).tolist(), strict=False)
         order = generator.permutation(self.num_clips)
         if self.lengths is not None:

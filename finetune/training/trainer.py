@@ -186,6 +186,8 @@ class ASTTrainer(Trainer):
                 weights = set_balanced_weights(
                     label_lists, set_of_each_label([names[place] for place in sorted(names)])
                 )
+                if self.feature_extractor.padding == "longest" and hasattr(dataset, "lengths"):
+                    lengths = dataset.lengths()
             else:
                 weights = class_balanced_weights(label_lists, dataset.num_labels)
         sampler = EpochSampler(

@@ -190,3 +190,14 @@ def test_the_trainer_weighs_the_clips_and_sets_processes_apart(trainer_of, monke
 def test_a_data_set_that_does_not_know_its_labels_is_refused(trainer_of):
     with pytest.raises(ValueError, match=r"list does not tell which labels.*label_lists\(\) and num_labels"):
         trainer_of(LabelledClips())._get_train_sampler([1, 2])
+
+
+def test_a_balanced_draw_is_grouped_by_length_too():
+    lengths, weights = np.random.default_rng(0).uniform(0.1, 10, 400), np.ones(400)
+    by_length, as_drawn = (
+        [index for _, index, _ in EpochSampler(400, 0, lengths=given, group_size=8, weights=weights)]
+        for given in (lengths, None)
+    )
+    assert sorted(by_length) == sorted(as_drawn)
+    spreads = [np.ptp(lengths[np.reshape(order, (-1, 8))], axis=1).mean() for order in (by_length, as_drawn)]
+    assert spreads[0] < spreads[1] / 10
