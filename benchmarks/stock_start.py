@@ -73,7 +73,10 @@ def compare(checkpoint: Path, clips: Path, folder: Path, steps: int) -> float:
     """Train for a few steps; return how far the first loss is from that of stock Transformers."""
     argv = ["--dataset_name", clips, "--model_name_or_path", checkpoint, "--output_dir", folder / "run"]
     argv += ["--max_length", MAX_LENGTH, "--max_steps", steps, "--logging_strategy", "steps", "--logging_steps", 1]
-    argv = [str(word) for word in [*argv, "--save_strategy", "no", "--use_cpu", "--disable_tqdm", "true"]]
+    argv = [
+        str(word)
+        for word in [*argv, "--save_strategy", "no", "--use_cpu", "--disable_tqdm", "true", "--keep_features", "false"]
+    ]
     run = prepare_run(argv, parse_arguments(argv))
     run.trainer.model.save_pretrained(folder / "start")
     theirs = stock.ASTForAudioClassification.from_pretrained(folder / "start").train()

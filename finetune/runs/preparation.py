@@ -22,7 +22,6 @@ from modeling_ast.audio import NEW_RESAMPLER, AudioReader
 from modeling_ast.configuration_ast import LOGITS_ALONE
 from modeling_ast.features.kaldi import num_frames
 from modeling_ast.loading import check_model_name
-from modeling_ast.system.free_memory import free_memory
 
 from ..arguments.groups import (
     ASTTrainingArguments,
@@ -37,6 +36,7 @@ from ..clip_sets.clip_memory import divided
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import Checks, ClipSet
 from ..clip_sets.collator import ASTDataCollator, model_inputs
+from ..clip_sets.free_memory import free_memory
 from ..clip_sets.normalization import measure_normalization, normalized_batch_warning, refuse_waveform_statistics
 from ..clip_sets.waveform_cache import WaveformCache, in_bytes
 from ..clip_sets.waveforms import ClipDataset

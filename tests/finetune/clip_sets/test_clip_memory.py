@@ -11,9 +11,9 @@ from tiny_trainings import write_recipe
 
 from finetune.clip_sets import waveforms
 from finetune.clip_sets.clip_memory import ClipMemory, divided
+from finetune.clip_sets.free_memory import free_memory
 from finetune.run_finetune import main
 from modeling_ast.audio import AudioNote, Heard
-from modeling_ast.system.free_memory import free_memory
 
 OFF = ["--memory_for_clips", "0", "--save_in_background", "false"]
 NUM_CLIPS = 33  # of `few_drums`, each of which is at most 0.48 s to the model

@@ -85,9 +85,8 @@ def test_clips_with_several_labels_from_the_originals_layout(multi_label, tmp_pa
     assert "confusion_matrix" not in evaluation
     assert "1 of 4 classes have no clip in the scored split" in capsys.readouterr().out
 
-    run = prepare_run(
-        [multi_label, "--output_dir", "other"], parse_arguments([multi_label, "--output_dir", str(tmp_path / "x")])
-    )
+    argv = [multi_label, "--output_dir", str(tmp_path / "x"), "--keep_features", "false"]
+    run = prepare_run(argv, parse_arguments(argv))
     clips = run.clips["eval"]
     model = stock.ASTForAudioClassification.from_pretrained(folder).eval()
     inputs = run.trainer.data_collator([clips[row] for row in range(len(clips))])
