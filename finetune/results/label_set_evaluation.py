@@ -1,6 +1,7 @@
 """How well a model with a head for each set of labels tells the labels of a set apart, on clips of that set."""
 
 import numpy as np
+from scipy.special import log_softmax
 from transformers import EvalPrediction
 
 from ..arguments.groups import DataArguments, OptimizationArguments
@@ -55,10 +56,10 @@ def label_set_scores(prediction: EvalPrediction, labels: list[str]) -> dict[str,
         cross entropy within a clip's set.
     """
     references = prediction.label_ids
-    shares = within_sets(prediction.predictions, references, labels)
+    log_shares = within_sets(prediction.predictions, references, labels)
     accuracies = [row["accuracy"] for row in scores_by_set(prediction, labels).values()]
-    own = shares[np.arange(len(references)), references]
-    return {"loss": float(-np.log(own).mean()), "accuracy": float(np.mean(accuracies))}
+    own = log_shares[np.arange(len(references)), references]
+    return {"loss": float(-own.mean()), "accuracy": float(np.mean(accuracies))}
 
 
 def scores_by_set(prediction: EvalPrediction, labels: list[str]) -> dict[str, dict[str, float]]:
@@ -82,7 +83,7 @@ def scores_by_set(prediction: EvalPrediction, labels: list[str]) -> dict[str, di
 
 
 def within_sets(logits: np.ndarray, references: np.ndarray, labels: list[str]) -> np.ndarray:
-    """Softmax of each clip among the labels of the set that it belongs to.
+    """Logarithm of the softmax of each clip among the labels of the set that it belongs to.
 
     Args:
         logits (`np.ndarray` of shape `(clips, labels)`): the model's output.
@@ -90,7 +91,7 @@ def within_sets(logits: np.ndarray, references: np.ndarray, labels: list[str]) -
         labels (`list[str]`): names in output order.
 
     Returns:
-        `np.ndarray` of shape `(clips, labels)`, float64: 0 outside the set.
+        `np.ndarray` of shape `(clips, labels)`, float64: minus infinity outside the set.
 
     Raises:
         DivergedError: if the logits of all clips are not numbers.
@@ -99,5 +100,4 @@ def within_sets(logits: np.ndarray, references: np.ndarray, labels: list[str]) -
     probabilities(logits, "single_label_classification")  # are they numbers?
     numbers = set_of_each_label(labels)
     logits = np.where(numbers[None] == numbers[references][:, None], logits.astype(np.float64), -np.inf)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
+    return log_softmax(logits, axis=1)

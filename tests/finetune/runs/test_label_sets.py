@@ -12,9 +12,13 @@ from scipy.special import log_softmax
 from sklearn.metrics import accuracy_score
 from tiny_trainings import SIZES, flags, summary_in, write_tones
 from transformers import ASTForAudioClassification as StockModel
+from transformers import EvalPrediction
 
+from finetune.arguments.command_line import parse_arguments
 from finetune.clip_sets.sampling import set_balanced_weights
+from finetune.results.label_set_evaluation import label_set_scores
 from finetune.run_finetune import main
+from finetune.runs.training_run import prepare_run
 from finetune.sources.label_sets import label_sets, set_of_each_label
 from finetune.training.losses import label_sets_loss
 from modeling_ast import ASTFeatureExtractor
@@ -117,6 +121,26 @@ def test_clips_are_scored_among_the_labels_of_their_own_set(run, table):
         "accuracy": pytest.approx(np.mean(accuracies)),
     }
     assert {"eval_loss", "eval_accuracy"} <= summary["history"][1].keys()
+
+
+def test_a_clip_that_is_wrong_beyond_all_doubt_has_a_loss():
+    logits = np.zeros((1, 5), np.float32)
+    logits[0, 0] = 2000.0
+    scored = label_set_scores(EvalPrediction(logits, np.array([1])), LABELS)
+    assert scored == {"loss": pytest.approx(2000), "accuracy": 0}
+
+
+@pytest.mark.parametrize("padding", ["longest", "max_length"])
+def test_the_trainer_draws_all_sets_alike_and_clips_of_one_length_together(table, tmp_path, padding):
+    argv = of_sets(table, tmp_path / "run", padding=padding)
+    run = prepare_run(argv, parse_arguments(argv))
+    sampler = run.trainer._get_train_sampler()
+    numbers = np.array([0, 0, 0, 1, 1])[[labels[0] for labels in run.clips["train"].label_lists()]]
+    assert [sampler.weights[numbers == number].sum() for number in (0, 1)] == pytest.approx([1, 1])
+    if padding == "longest":
+        np.testing.assert_array_equal(sampler.lengths, run.clips["train"].lengths())
+    else:
+        assert sampler.lengths is None
 
 
 def test_the_card_has_a_row_for_each_set(run):
