@@ -17,6 +17,7 @@ from modeling_ast import ASTConfig
 from modeling_ast.layers.patch_grid import patch_grid_of
 
 from .augmentation_step import ORIGINAL_STREAM, AugmentationStep, TrainingClip
+from .filter_augment import FilterAugment
 from .gain import Gain
 from .masks import Masks
 from .mixup import Mixup
@@ -26,7 +27,15 @@ from .speed_change import SpeedChange
 
 # In the order in which they are applied. A new one needs no more than its class and its place here: flags, recipes, data
 # sets, batches, the trainer and the run summary take them from this table.
-AUGMENTATIONS: tuple[type[AugmentationStep], ...] = (SpeedChange, Mixup, Gain, Masks, NoiseAndRoll, Patchout)
+AUGMENTATIONS: tuple[type[AugmentationStep], ...] = (
+    SpeedChange,
+    Mixup,
+    Gain,
+    FilterAugment,
+    Masks,
+    NoiseAndRoll,
+    Patchout,
+)
 
 
 def argument_fields(kinds: Sequence[type[AugmentationStep]]) -> list[tuple[str, type, Field]]:

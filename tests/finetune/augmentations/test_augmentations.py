@@ -47,7 +47,9 @@ DRAWN_BEFORE = {
 
 def draw(seed=0, epoch=0, index=0, visit=0, augmentation=EVERYTHING):
     values = augmentation.draw(seed, epoch, index, 1000, visit).values
-    return values | {"masks": values["masks"]["spans"].tolist()}
+    return values | {
+        "masks": values["masks"]["spans"].tolist(), "filter_augment": values["filter_augment"]["curve"].tolist()
+    }  # fmt: skip
 
 
 def test_draws_are_a_function_of_seed_epoch_and_clip():
