@@ -162,9 +162,9 @@ def _predict(
     trainer: ASTTrainer, clips: ClipDataset, exclusive: bool
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
     """Scores `(clips, labels)`, references, loss and scores, without times and memory."""
-    prediction = trainer.predict(clips)
+    prediction = trainer.scores_of(clips)
     scores = probabilities(prediction.predictions, trainer.model.config.problem_type)
-    metrics = {name: prediction.metrics[f"test_{name}"] for name in ("loss", *SCORES)}
+    metrics = {name: prediction.metrics[f"eval_{name}"] for name in ("loss", *SCORES)}
     return scores, as_references(prediction.label_ids, exclusive), metrics
 
 

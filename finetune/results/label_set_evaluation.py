@@ -33,13 +33,13 @@ def evaluate_label_sets(
         DivergedError: if scores are not numbers.
     """
     labels = label_names(clips["eval"].split)
-    prediction = trainer.predict(clips["eval"])
+    prediction = trainer.scores_of(clips["eval"])
     trainer.feature_extractor.padding = "max_length"
     return {
         "split": data_args.eval_split_name,
         "clips": len(clips["eval"]),
         "protocol": protocol_in_words(trainer, optimization, has_validation=False),
-        "metrics": {name: prediction.metrics[f"test_{name}"] for name in ("loss", "accuracy")},
+        "metrics": {name: prediction.metrics[f"eval_{name}"] for name in ("loss", "accuracy")},
         "label_sets": scores_by_set(prediction, labels),
     } | best_section(trainer)
 

@@ -30,8 +30,8 @@ def evaluate_pretext(
     Raises:
         DivergedError: if a score is not a number.
     """
-    scored = trainer.predict(clips["eval"]).metrics
-    metrics = {name: scored[f"test_{name}"] for name in ("loss", *PRETEXT_SCORES)}
+    scored = trainer.scores_of(clips["eval"]).metrics
+    metrics = {name: scored[f"eval_{name}"] for name in ("loss", *PRETEXT_SCORES)}
     if not all(map(math.isfinite, metrics.values())):
         raise DivergedError(
             f"The scores of the held-out clips are not numbers: {metrics}. Pass a lower --learning_rate."

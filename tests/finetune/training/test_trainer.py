@@ -1,6 +1,7 @@
 """The trainer: gradients under accumulation, resuming, whole checkpoints, and the collator in a plain `Trainer`."""
 
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -273,3 +274,23 @@ def test_a_data_set_that_does_not_know_its_lengths_is_refused(build):
 def test_an_unknown_order_of_clips_is_refused(build):
     with pytest.raises(ValueError, match="'sequential' is not among random, group_by_length"):
         build(train_sampling_strategy="sequential")
+
+
+def test_scores_are_given_again_for_the_same_tensors_alone(build):
+    trainer = build()
+    trainer.evaluate()
+    clips = trainer.eval_dataset
+    first = trainer.scores_of(clips).predictions
+    assert trainer.scores_of(clips).predictions is first
+    with torch.no_grad():
+        trainer.model.classifier.dense.bias[0] += 1
+    second = trainer.scores_of(clips).predictions
+    assert not np.array_equal(second, first)
+    # Another model, whose tensors were written to as often.
+    counts = [tensor._version for tensor in trainer.model.parameters()]
+    trainer.model = deepcopy(trainer.model)
+    for tensor, count in zip(trainer.model.parameters(), counts, strict=True):
+        for _ in range(count - tensor._version):
+            tensor.detach().add_(1)
+    assert [tensor._version for tensor in trainer.model.parameters()] == counts
+    assert not np.array_equal(trainer.scores_of(clips).predictions, second)
