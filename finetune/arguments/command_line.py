@@ -64,6 +64,25 @@ COMMAND_LINES = {command.name: f"# {command.name} {RECIPE_NAME}" for command in 
 PYTHON_LINE = (
     f"""# Of clips that were a data set in Python: fine_tune(dataset, **yaml.safe_load(open("{RECIPE_NAME}")))"""
 )
+# What other trainers call a field, where another is nearer by its letters.
+NAMES_ELSEWHERE = {
+    "batch_size": "per_device_train_batch_size",
+    "data": "dataset_name",
+    "data_dir": "dataset_name",
+    "dataset": "dataset_name",
+    "dropout": "hidden_dropout_prob",
+    "epochs": "num_train_epochs",
+    "lr": "learning_rate",
+    "mixup": "mixup_probability",
+    "model": "model_name_or_path",
+    "num_epochs": "num_train_epochs",
+    "num_workers": "dataloader_num_workers",
+    "output": "output_dir",
+    "resume": "resume_from_checkpoint",
+    "scheduler": "lr_scheduler_type",
+    "steps": "max_steps",
+    "workers": "dataloader_num_workers",
+}
 LARGEST_RECIPE = 1 << 20  # of a recipe
 LONGEST_NUMBER = 40  # characters
 NEGATIVE_NUMBER = re.compile(r"-\d+|-\d*\.\d+")  # what argparse takes for a value although it begins with -
@@ -409,7 +428,8 @@ def refuse_unknown_field(name: str, place: str, command: Command = FINE_TUNING):
     Raises:
         ValueError: always; it names the nearest known fields.
     """
-    near = difflib.get_close_matches(name, sorted(known_fields()), n=3)
+    meant = NAMES_ELSEWHERE.get(name)
+    near = [meant] if meant else difflib.get_close_matches(name, sorted(known_fields()), n=3)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"See {command.name} --help."
     raise ValueError(f"Unknown field {name!r} ({place}). {hint}")
 

@@ -6,7 +6,13 @@ import pytest
 import torch
 import yaml
 
-from finetune.arguments.command_line import fields_as_flags, merged_recipe, parse_arguments
+from finetune.arguments.command_line import (
+    NAMES_ELSEWHERE,
+    fields_as_flags,
+    known_fields,
+    merged_recipe,
+    parse_arguments,
+)
 from finetune.arguments.groups import FINE_TUNING, PRETRAINING, ASTTrainingArguments
 
 RECIPES = sorted((Path(__file__).parents[3] / "finetune" / "recipes").glob("*.yaml"))
@@ -56,6 +62,7 @@ def test_the_merged_recipe_runs_again_to_the_same_fields(recipe, tmp_path):
     ("argv", "message"),
     [
         (["--learning_rte", "1"], "Unknown field 'learning_rte' .* Did you mean learning_rate"),
+        (["--epochs", "3"], r"Unknown field 'epochs' .* Did you mean num_train_epochs\?"),
         (["--dataset_name", "x"], "Pass --output_dir"),
         (["--output_dir", "x"], "Pass --dataset_name"),
         (["--output_dir", "x", "--dataset_name", "x", "--normalization", "measure"], "expected measured, checkpoint"),
@@ -185,3 +192,8 @@ def test_what_was_asked_of_accelerate_is_obeyed_or_refused(monkeypatch, tmp_path
     assert not asked.accelerator_config.non_blocking
     with pytest.raises(ValueError, match="dispatch_batches, which cannot cut batches of waveforms"):
         ASTTrainingArguments(output_dir=str(tmp_path), accelerator_config={"dispatch_batches": True})
+
+
+def test_names_of_other_trainers_lead_to_fields_that_are_there():
+    assert set(NAMES_ELSEWHERE.values()) <= known_fields()
+    assert not set(NAMES_ELSEWHERE) & known_fields()
