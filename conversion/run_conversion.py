@@ -13,6 +13,7 @@ from pathlib import Path
 from model_card.run_summary import shown_name, shown_word
 from modeling_ast.layers.patch_grid import GEOMETRY_FIELDS
 from modeling_ast.system.atomic_files import make_parents
+from modeling_ast.system.flags import FlagParser
 from modeling_ast.system.run_lock import LockedError, hold_lock
 from modeling_ast.system.terminal import ended_by, shell_command
 
@@ -33,13 +34,13 @@ FLAGS_OF_MODE = {
 IMAGENET_STRIDE = 10  # of the paper's best models
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> FlagParser:
     """Describe the command line; flags have no default, they override what is found out.
 
     Returns:
-        `argparse.ArgumentParser`.
+        [`FlagParser`].
     """
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="ast-convert",
         usage=(
             "ast-convert CHECKPOINT.pth OUTPUT_DIR [flags]\n"

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from modeling_ast.audio_flags import add_channels_flag
 from modeling_ast.system import atomic_files
+from modeling_ast.system.flags import FlagParser
 from modeling_ast.system.installation import install_command
 from modeling_ast.system.interruption import raise_if_interrupted
 from modeling_ast.system.terminal import ended_by, shell_command
@@ -64,7 +65,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         `argparse.Namespace` with `checkpoint_dir` (`Path`), `host` (`str`), `port` (`int`), `max_megabytes` and
         `max_minutes` (`float`), `allowed_host` (`list[str]`), and `channels`.
     """
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="ast-demo",
         description="Open a page to try a fine-tuned model: drop or record audio, see labels and what the model attends to.",
         epilog=EPILOG,

@@ -6,6 +6,7 @@ Rendered from the folder and its `run_summary.json` alone, so it can be done aga
 import argparse
 import sys
 
+from modeling_ast.system.flags import FlagParser
 from modeling_ast.system.terminal import ended_by, shell_command
 
 
@@ -18,7 +19,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     Returns:
         `argparse.Namespace` with `checkpoint_dir` (`str`) and `print` (`bool`).
     """
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="ast-model-card",
         description="Write the model card of a checkpoint folder as its README.md, from the files in the folder alone.",
         epilog="Example: ast-model-card runs/drums",

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from modeling_ast.system.flags import FlagParser
 from modeling_ast.system.run_lock import refuse_locked
 from modeling_ast.system.terminal import ended_by, shell_command
 
@@ -22,7 +23,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         `argparse.Namespace` with `checkpoint_dir` and `repo_id` (`str`), `private` (`True` or `None`), `revision` and
         `commit_message` (`str` or `None`), `dry_run`, `space` and `hide_names` (`bool`).
     """
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="ast-push",
         description="Publish a checkpoint folder on the Hugging Face Hub: weights, settings, card and figures in one "
         "commit. The token is that of `hf auth login`, or HF_TOKEN.",

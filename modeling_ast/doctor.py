@@ -4,7 +4,6 @@ What has to be installed, and in which versions, is read from the installed dist
 `setup.cfg`), and every package is imported, every decoder decodes a tone. Nothing is installed or changed.
 """
 
-import argparse
 import configparser
 import dataclasses
 import importlib
@@ -18,6 +17,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from .system.flags import FlagParser
 from .system.installation import DISTRIBUTION, install_command
 from .system.processor import processor_name
 from .system.terminal import shell_command
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         0 if everything that is required works, otherwise 1.
     """
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="ast-doctor",
         description="Check the packages, audio decoders and devices that AST uses, and say how to get what is missing.",
         epilog="The exit code is 0 if everything that is required works, otherwise 1.",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .audio_flags import add_channels_flag
 from .checkpoints.folder import check_checkpoint_dir
+from .system.flags import FlagParser
 from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special
 from .system.run_lock import hold_lock
@@ -85,7 +86,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     Returns:
         `argparse.Namespace`; flags that do not go together end the program with 2.
     """
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="ast-export",
         description="Write a fine-tuned Audio Spectrogram Transformer as an ONNX file.",
         epilog=EPILOG,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .audio_flags import add_channels_flag, add_strict_flag
 from .system.atomic_files import open_atomically
+from .system.flags import FlagParser
 from .system.installation import DISTRIBUTION, package_version
 from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special
@@ -61,13 +62,13 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> FlagParser:
     """Describe the command line; neither torch nor Transformers is imported for it.
 
     Returns:
-        `argparse.ArgumentParser`.
+        [`FlagParser`].
     """
-    parser = argparse.ArgumentParser(
+    parser = FlagParser(
         prog="ast-tag",
         description="Say what is heard in audio files, with a fine-tuned Audio Spectrogram Transformer.",
         epilog=EPILOG.format(
@@ -132,11 +133,11 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_arguments(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Namespace:
     """Parse the command line, and let formats of segments imply `--timeline`.
 
     Args:
-        parser (`argparse.ArgumentParser`): from [`make_parser`].
+        parser ([`FlagParser`]): from [`make_parser`].
         argv (`list[str]`, *optional*): see [`main`].
 
     Returns:
