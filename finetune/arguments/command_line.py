@@ -428,7 +428,7 @@ def refuse_unknown_field(name: str, place: str, command: Command = FINE_TUNING):
     Raises:
         ValueError: always; it names the nearest known fields.
     """
-    meant = NAMES_ELSEWHERE.get(name)
+    meant = NAMES_ELSEWHERE.get(name.replace("-", "_"))
     near = [meant] if meant else difflib.get_close_matches(name, sorted(known_fields()), n=3)
     hint = f"Did you mean {' or '.join(near)}?" if near else f"See {command.name} --help."
     raise ValueError(f"Unknown field {name!r} ({place}). {hint}")

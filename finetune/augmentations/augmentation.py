@@ -191,7 +191,7 @@ class Augmentation:
         if given:
             raise ValueError(
                 f"{', '.join(given)} change(s) waveforms, but with features_column_name there are only finished features. "
-                f"Pass {' '.join(f'--{name} 0' for name in given)}; masks, noise and roll work."
+                f"Pass {' '.join(f'--{name} 0' for name in given)}; masks, filters, noise and roll work."
             )
 
     def refuse_stored_scores(self):

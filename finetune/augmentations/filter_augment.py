@@ -1,7 +1,8 @@
 """A random filter on a clip, against microphones, rooms and makers that colour the sound differently; not in the original AST.
 
 Source: Nam et al., "FilterAugment: An acoustic environmental data augmentation method" (ICASSP 2022), its linear type: gains at
-random frequencies, joined by straight lines in dB over the mel scale. Its weakest and strongest gain are of one size here.
+random frequencies, joined by straight lines in dB over the mel scale. Here its weakest and strongest gain are of one size, bands
+may be of any width, and digital silence and padding stay as they are.
 """
 
 from dataclasses import dataclass, field
@@ -19,7 +20,10 @@ DECIBELS = 10 / np.log(10)  # of one unit of log-mel energy
 
 @dataclass(frozen=True)
 class FilterAugment(AugmentationStep):
-    """Raise and lower stretches of the spectrum, each by a gain that is uniform in dB; level changes with it."""
+    """Raise and lower stretches of the spectrum, each by a gain that is uniform in dB; level changes with it.
+
+    As with a change of level, what was scored of the clip as it is stays right of what it makes.
+    """
 
     name: ClassVar[str] = "filter_augment"
     stream: ClassVar[int] = 6
@@ -42,9 +46,12 @@ class FilterAugment(AugmentationStep):
         return {"curve": (curve * self.max_filter_db / DECIBELS).astype(np.float32)}
 
     def change_log_mel(self, features: torch.Tensor, frames: torch.Tensor, drawn: dict) -> torch.Tensor:
-        """See [`AugmentationStep.change_log_mel`]: adds the curve to each of a clip's frames; padding stays."""
+        """See [`AugmentationStep.change_log_mel`]: adds the curve to each of a clip's frames in which
+        there is a sound."""
         curve = torch.nn.functional.interpolate(
             drawn["curve"][:, None], size=features.shape[2], mode="linear", align_corners=True
         )
-        heard = torch.arange(features.shape[1], device=features.device) < frames[:, None]  # (batch, frames)
+        heard = features.amin(dim=2) < features.amax(
+            dim=2
+        )  # (batch, frames); all bins are alike in silence and in padding
         return features + curve.to(features.dtype) * heard[:, :, None]

@@ -28,6 +28,7 @@ from ..augmentations.augmentation import Augmentation
 from ..clip_sets.collator import model_inputs
 from ..clip_sets.waveforms import ClipDataset
 from ..results.summary_sections import GIGA, highest_process_memory
+from ..training.lora import is_adapted
 from ..training.optimization import HeadOnlyEpochs
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import EpochFolders
@@ -535,6 +536,14 @@ def count_evaluations(
     at_the_end = 1 + (data_args.padding == "longest") + bool(optimization.average_epochs)
     at_the_end += ensemble[1] - ensemble[0] + 1 if ensemble else 0
     chosen_on = [len(clips["validation"])] if "validation" in clips else []
+    # What the last of them scored is not scored again with the same weights and padding: see `ASTTrainer.scores_of`.
+    longest, averaged = data_args.padding == "longest", bool(optimization.average_epochs)
+    other_weights = args.load_best_model_at_end or ensemble or is_adapted(trainer.model)
+    if passes and trainer.gives_scores_again and not other_weights:
+        if chosen_on and not longest and not averaged:
+            chosen_on = []
+        elif not chosen_on and not (longest and averaged):
+            at_the_end -= 1
     return [len(clips.get("validation", clips["eval"]))] * passes, [len(clips["eval"])] * at_the_end + chosen_on
 
 

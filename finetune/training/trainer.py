@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from huggingface_hub import CommitInfo, HfApi
@@ -18,7 +19,13 @@ from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback
 from transformers.trainer import DEFAULT_PROGRESS_CALLBACK, TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, PredictionOutput, TrainOutput, rotate_checkpoints
+from transformers.trainer_utils import (
+    PREFIX_CHECKPOINT_DIR,
+    EvalLoopOutput,
+    PredictionOutput,
+    TrainOutput,
+    rotate_checkpoints,
+)
 
 from model_card.push_to_hub import push_to_hub
 from modeling_ast import ASTFeatureExtractor
@@ -53,6 +60,15 @@ from .trainer_card import write_trainer_card
 logger = logging.getLogger(__name__)
 
 LAYER_MAPS_NAME = "teacher_maps.pt"  # in a checkpoint of a training whose teacher's layers are compared
+
+
+class Scored(NamedTuple):
+    """An evaluation: the clips, the tensors of the model and in what state they were, and what came out."""
+
+    clips: Dataset
+    tensors: list[torch.Tensor]
+    state: tuple
+    output: EvalLoopOutput
 
 
 class ASTTrainer(Trainer):
@@ -111,7 +127,7 @@ class ASTTrainer(Trainer):
         self.loss = loss
         self.teacher = teacher
         self.scored_dataset = None  # that of the evaluation that is going on
-        self._last_scored: tuple | None = None  # clips, with what, and what came out
+        self._last_scored: Scored | None = None
         self._steps_per_epoch: int | None = None
         self._refuse_smoothing()
         if augmentation is not None:
@@ -474,11 +490,19 @@ class ASTTrainer(Trainer):
         self.scored_dataset = dataloader.dataset
         with loader_errors():
             output = super().evaluation_loop(dataloader, *args, **kwargs)
-        self._last_scored = dataloader.dataset, *self._scored_with(), output
+        self._last_scored = None
+        if kwargs.get("metric_key_prefix", "eval") == "eval" and self.gives_scores_again:
+            self._last_scored = Scored(dataloader.dataset, *self._scored_with(), output)
         return output
 
+    @property
+    def gives_scores_again(self) -> bool:
+        """Whether [`ASTTrainer.scores_of`] may give what was scored before: where a process has all weights, and all clips."""
+        return self.args.world_size == 1 and not (self.is_deepspeed_enabled or self.is_fsdp_enabled)
+
     def scores_of(self, clips: Dataset) -> PredictionOutput:
-        """Score clips with the weights as they are. What the last evaluation scored of them with the same is not scored again.
+        """Score clips with the weights as they are. What the last evaluation scored of them with the same weights and padding
+        is not scored again.
 
         Args:
             clips (`Dataset`): to score.
@@ -486,18 +510,19 @@ class ASTTrainer(Trainer):
         Returns:
             `PredictionOutput`: the names of its metrics begin with `eval_`.
         """
-        if self._last_scored is not None:
-            scored, tensors, state, output = self._last_scored
-            now, state_now = self._scored_with()
-            is_same = scored is clips and state == state_now and len(tensors) == len(now)
-            if is_same and all(map(operator.is_, tensors, now)) and output.predictions is not None:
-                return PredictionOutput(output.predictions, output.label_ids, output.metrics)
+        last = self._last_scored
+        if last is not None and last.clips is clips and last.output.predictions is not None:
+            tensors, state = self._scored_with()
+            is_same = len(tensors) == len(last.tensors) and all(map(operator.is_, tensors, last.tensors))
+            if is_same and state == last.state:
+                return PredictionOutput(last.output.predictions, last.output.label_ids, last.output.metrics)
         return self.predict(clips, metric_key_prefix="eval")
 
     def _scored_with(self) -> tuple[list[torch.Tensor], tuple]:
-        """The tensors of the model; how often each was written to, and how clips are padded."""
+        """The tensors of the model; updates so far, how clips are padded, and how often each tensor was written to."""
         tensors = list(self.model.parameters())
-        return tensors, (self.feature_extractor.padding, *(tensor._version for tensor in tensors))
+        versions = (tensor._version for tensor in tensors)  # which loading and merging raise, and not every optimiser
+        return tensors, (self.state.global_step, self.feature_extractor.padding, *versions)
 
     def _prepare_inputs(self, inputs: dict) -> dict:
         inputs = super()._prepare_inputs(inputs)
