@@ -1,5 +1,7 @@
 """What the last evaluation of a training scored is not scored again; other clips, weights or padding are."""
 
+import json
+
 import pytest
 from tiny_trainings import SIZES, flags, summary_in, write_tones
 
@@ -42,6 +44,9 @@ def passes(monkeypatch):
 def test_clips_are_scored_again_where_something_changed(tones, tmp_path, passes, fields, expected):
     assert main(flags(tones, tmp_path / "run", **fields)) == 0
     assert len(passes) == expected
+    assert main([*flags(tones, tmp_path / "told", **fields), "--dry_run"]) == 0
+    told = json.loads((tmp_path / "told" / "dry_run" / "dry_run.json").read_text())
+    assert told["cost"]["evaluation_passes"] == expected
 
 
 def test_weights_that_are_put_together_are_scored_again(tones, tmp_path, passes):

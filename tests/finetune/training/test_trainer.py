@@ -282,6 +282,8 @@ def test_scores_are_given_again_for_the_same_tensors_alone(build):
     clips = trainer.eval_dataset
     first = trainer.scores_of(clips).predictions
     assert trainer.scores_of(clips).predictions is first
+    trainer.predict(clips)  # whose metrics have other names
+    assert "eval_loss" in trainer.scores_of(clips).metrics
     with torch.no_grad():
         trainer.model.classifier.dense.bias[0] += 1
     second = trainer.scores_of(clips).predictions
