@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modeling_ast.system.flags import nearest_flags
 from modeling_ast.system.terminal import FAILED, command_imports, ended_by, exit_code_of, shell_command
 
 with command_imports("ast-evaluate"):
@@ -268,7 +269,8 @@ def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments
             action.option_strings = action.option_strings[:1]  # --with-dashes still works and need not be shown
     (args, clip_args), rest = read_groups(parser, argv)
     if rest:
-        raise ValueError(f"{rest[0]!r} belongs to no flag. See ast-evaluate --help.")
+        hint = " ".join(nearest_flags(rest, parser)) or "See ast-evaluate --help."
+        raise ValueError(f"{rest[0]!r} belongs to no flag. {hint}")
     if bool(clip_args.dataset_name) == bool(clip_args.eval_file):
         given = "Both were" if clip_args.eval_file else "Neither was"
         raise ValueError(

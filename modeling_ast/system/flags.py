@@ -18,14 +18,24 @@ class FlagParser(argparse.ArgumentParser):
             message (`str`): what is wrong.
         """
         if message.startswith(UNKNOWN):
-            message += "".join(f". {hint}" for hint in self._hints(message.removeprefix(UNKNOWN).split()))
+            message += "".join(f". {hint}" for hint in nearest_flags(message.removeprefix(UNKNOWN).split(), self))
         super().error(message)
 
-    def _hints(self, words: Sequence[str]) -> list[str]:
-        known = {_letters(flag): flag for action in self._actions for flag in action.option_strings}
-        flags = [word.partition("=")[0] for word in words if word.startswith("-")]
-        nearest = {flag: difflib.get_close_matches(_letters(flag), known, n=1) for flag in flags}
-        return [f"Did you mean {known[name]} for {flag}?" for flag, names in nearest.items() for name in names]
+
+def nearest_flags(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    """Tell which flags may be meant by words that a parser does not know.
+
+    Args:
+        words (sequence of `str`): of a command line; those that are no flags, such as values, are passed over.
+        parser (`argparse.ArgumentParser`): whose flags are known.
+
+    Returns:
+        `list[str]`: a question for each flag that is near to one of the parser's.
+    """
+    known = {_letters(flag): flag for action in parser._actions for flag in action.option_strings}
+    flags = [word.partition("=")[0] for word in words if word.startswith("-")]
+    nearest = {flag: difflib.get_close_matches(_letters(flag), known, n=1) for flag in flags}
+    return [f"Did you mean {known[name]} for {flag}?" for flag, names in nearest.items() for name in names]
 
 
 def _letters(flag: str) -> str:

@@ -1,8 +1,9 @@
-"""Unknown flags: the one that is meant is named, by every command whose flags argparse reads."""
+"""Unknown flags: the one that is meant is named, by every command that is no trainer."""
 
 import pytest
 
 from conversion.run_conversion import main as convert
+from finetune.run_evaluate import main as evaluate
 from model_card.run_demo import main as demo
 from model_card.run_model_card import main as card
 from model_card.run_push import main as push
@@ -32,6 +33,11 @@ def test_the_flag_that_is_meant_is_named(capsys, main, argv, hint):
     words = capsys.readouterr().err
     assert f"unrecognized arguments: {argv[-2] if argv[-1] in ('1', '3', 'esc50') else argv[-1]}" in words
     assert words.rstrip().endswith(hint)
+
+
+def test_scoring_names_it_too(capsys):
+    assert evaluate(["--model_name_or_path", "run", "--dataset_nam", "clips"]) == 2
+    assert "Did you mean --dataset_name for --dataset_nam?" in capsys.readouterr().err
 
 
 def test_words_that_are_near_to_nothing_are_refused_as_argparse_does(capsys):
