@@ -49,6 +49,8 @@ class ASTConfig(PreTrainedConfig):
             `None`. The original code uses 1e-6 in the transformer and 1e-5 in the head, stock Transformers one for both.
         label_thresholds (`dict[str, float]`, *optional*): for labels of a multi-label model the score from which they
             count, 0.5 where a label is not named. The model's output does not depend on them; tagging obeys them.
+        position_cut (`str`, defaults to `"middle"`): which positions along time stay when `max_length` is made shorter:
+            `"middle"`, as in the paper, or `"beginning"`, of a model that was trained on clips of any length, unpadded.
 
     Raises:
         ValueError: if a value is beyond the bounds of `checkpoint_fields`, `num_attention_heads` does not divide
@@ -77,6 +79,7 @@ class ASTConfig(PreTrainedConfig):
     num_mel_bins: int = 128
     classifier_layer_norm_eps: float | None = None
     label_thresholds: dict[str, float | int] | None = None
+    position_cut: str = "middle"
 
     def __post_init__(self, **kwargs):
         check_fields({name: kwargs[name] for name in LABEL_FIELDS if name in kwargs}, CONFIG_FILE_FIELDS)

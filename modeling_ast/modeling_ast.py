@@ -569,8 +569,8 @@ class ASTPreTrainedModel(PreTrainedModel):
     ):
         """Make this a checkpoint for inputs of another length, mel-bin count or patch stride, to be trained further.
 
-        Positions are moved by the paper's rule, see [`move_position_table`]; all other weights stay as they are. The
-        feature extractor needs the same `max_length` and `num_mel_bins`.
+        Positions are moved by the paper's rule, or as `config.position_cut` says, see [`move_position_table`]; all other weights
+        stay as they are. The feature extractor needs the same `max_length` and `num_mel_bins`.
 
         Args:
             max_length (`int`, *optional*): frames; the present value if not given, as with the others.
@@ -600,15 +600,15 @@ class ASTPreTrainedModel(PreTrainedModel):
                     "The position table is offloaded, so it cannot be moved to another patch grid. Load the checkpoint "
                     "without device_map, call resize_patch_grid and save it."
                 )
-            moved = move_position_table(table, NUM_CLASS_TOKENS, old_grid, new_grid)
+            moved = move_position_table(table, NUM_CLASS_TOKENS, old_grid, new_grid, self.config.position_cut)
             embeddings.position_embeddings = nn.Parameter(moved, requires_grad=table.requires_grad)
         for name, value in changes.items():
             setattr(self.config, name, value)
         embeddings.patch_embeddings.projection.stride = (resized.frequency_stride, resized.time_stride)
         if new_grid != old_grid or {"frequency_stride", "time_stride"} & changes.keys():
             logger.warning(
-                "The patch grid is %d x %d (frequency x time) in place of %d x %d, positions moved by the paper's rule, for "
-                "%s; train the model before you rely on it.",
+                "The patch grid is %d x %d (frequency x time) in place of %d x %d, positions moved, for %s; "
+                "train the model before you rely on it.",
                 *new_grid,
                 *old_grid,
                 ", ".join(f"{name}={value}" for name, value in changes.items()),

@@ -29,6 +29,7 @@ NOT_IN_PRETRAINING = {
     **dict.fromkeys(
         ("patchout_frequency", "patchout_time", "patchout_share"), "every masked patch has to be computed"
     ),
+    "heard_padding_share": "padding is no part of what is to be found",
     "teacher": "a teacher knows labels, and ast-pretrain reads none",
     "lora_rank": "a pretraining trains all weights",
     "dry_run": "it looks at labels and trains a classifier for some steps",

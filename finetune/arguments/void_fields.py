@@ -169,6 +169,14 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
     ),
     # Augmentation
     "mixup_alpha": (_with("mixup_probability", "--mixup_probability 0.5", "says how clips are mixed"),),
+    "heard_padding_share": (
+        _with(
+            "padding",
+            "--padding longest",
+            "is about padding that is masked, and every clip's is heard",
+            lambda run: run.padding == "longest",
+        ),
+    ),
     # Optimisation
     "decay_every": (_ORIGINAL_DECAY,),
     "decay_factor": (_ORIGINAL_DECAY,),

@@ -19,6 +19,7 @@ from modeling_ast.layers.patch_grid import patch_grid_of
 from .augmentation_step import ORIGINAL_STREAM, AugmentationStep, TrainingClip
 from .filter_augment import FilterAugment
 from .gain import Gain
+from .heard_padding import HeardPadding
 from .masks import Masks
 from .mixup import Mixup
 from .noise_and_roll import NoiseAndRoll
@@ -31,6 +32,7 @@ AUGMENTATIONS: tuple[type[AugmentationStep], ...] = (
     SpeedChange,
     Mixup,
     Gain,
+    HeardPadding,
     FilterAugment,
     Masks,
     NoiseAndRoll,
@@ -256,6 +258,24 @@ class Augmentation:
         for step in self.active:
             clip = step.change_waveform(clip, draws[step.name], partners.get(step.name))
         return clip
+
+    def frames_heard(self, frames: torch.Tensor, width: int, draws: dict[str, dict]) -> torch.Tensor:
+        """Tell how many frames of each clip are no padding to the model, with `padding="longest"`.
+
+        Args:
+            frames (`torch.Tensor` of shape `(batch,)`): frames of each clip.
+            width (`int`): frames of the batch.
+            draws (`dict[str, dict]`): from [`collate_draws`], on the device of the features.
+
+        Returns:
+            `torch.Tensor` of shape `(batch,)`: from a clip's own frames to those of the batch.
+
+        Raises:
+            ValueError: if an augmentation that is on was not drawn for the batch.
+        """
+        for step in self.active:
+            frames = step.frames_heard(frames, width, _drawn(step, draws))
+        return frames
 
     def change_log_mel(self, features: torch.Tensor, frames: torch.Tensor, draws: dict[str, dict]) -> torch.Tensor:
         """Change the log-mel features of a batch before they are normalised.

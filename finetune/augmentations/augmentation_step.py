@@ -31,7 +31,7 @@ class AugmentationStep:
 
     Its fields are numbers from 0 on, with a default at which it is off and help text in their metadata: they become flags
     of `ast-finetune` when the class is in the table [`AUGMENTATIONS`]. Stages come in this order: `change_heard` and
-    `change_waveform` where the clip is read, then for a whole batch on the training device `change_log_mel`,
+    `change_waveform` where the clip is read, then for a whole batch on the training device `frames_heard`, `change_log_mel`,
     `change_normalized`, `patches_kept` and `extra_inputs`. A step that is off is passed over, and none is applied to clips that are scored.
 
     Attributes:
@@ -154,13 +154,26 @@ class AugmentationStep:
         """
         return None
 
+    def frames_heard(self, frames: torch.Tensor, width: int, drawn: dict) -> torch.Tensor:
+        """Tell how many frames of each clip are no padding to the model; asked with `padding="longest"` alone.
+
+        Args:
+            frames (`torch.Tensor` of shape `(batch,)`): frames of each clip.
+            width (`int`): frames of the batch.
+            drawn (`dict`): what `draw` returned for each clip, together.
+
+        Returns:
+            `torch.Tensor` of shape `(batch,)`: from a clip's own frames to those of the batch.
+        """
+        return frames
+
     def change_log_mel(self, features: torch.Tensor, frames: torch.Tensor, drawn: dict) -> torch.Tensor:
         """Change the log-mel features of a batch before they are normalised.
 
         Args:
             features (`torch.Tensor` of shape `(batch, frames, mel bins)`): raw log-mel values.
             frames (`torch.Tensor` of shape `(batch,)`): frames of each clip that may be changed, from its first; all of
-                them with `padding="max_length"`, as in the original, and the clip's own with `"longest"`.
+                them with `padding="max_length"`, as in the original, and those of `frames_heard` with `"longest"`.
             drawn (`dict`): what `draw` returned for each clip, together.
 
         Returns:

@@ -140,6 +140,8 @@ def model_inputs(
     to_longest = feature_extractor.padding == "longest"
     features, frames = raw_features(batch, feature_extractor, None if to_longest else max_length)
     augmented = augmentation is not None and "draws" in batch
+    if augmented and to_longest:
+        frames = augmentation.frames_heard(frames, features.shape[1], batch["draws"])
     # The original masks and rolls the padded clip; without a common length only a clip's own frames are its own.
     augmented_frames = frames if to_longest else torch.full_like(frames, features.shape[1])
     if augmented:

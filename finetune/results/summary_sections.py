@@ -22,6 +22,7 @@ from ..arguments.groups import (
     OptimizationArguments,
 )
 from ..augmentations.filter_augment import FilterAugment
+from ..augmentations.heard_padding import HeardPadding
 from ..augmentations.patchout import Patchout
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import ClipSet
@@ -34,7 +35,9 @@ from ..training.trainer_card import hub_id_or_none, shown_checkpoint
 GIGA = 1e9
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 RESAMPLER_OF_OLD_RUNS = ("resampler", DEFAULT_RESAMPLER)
-NEW_AUGMENTATIONS = Patchout.strengths + FilterAugment.strengths  # fields that older runs do not record
+NEW_AUGMENTATIONS = (
+    Patchout.strengths + FilterAugment.strengths + HeardPadding.strengths
+)  # fields that older runs do not record
 
 
 def origin_section(argv: list[str], start: str | None, command: str = FINE_TUNING.name) -> dict:

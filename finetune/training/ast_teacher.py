@@ -130,6 +130,8 @@ class ASTTeacher(ModelTeacher):
         # Of the student: what it masks and rolls is what the teacher does not hear either.
         augmented = frames if own.padding == "longest" else torch.full_like(frames, width)
         augmentation, draws = self.student.augmentation, batch.get("draws")
+        if draws is not None and own.padding == "longest":
+            augmented = augmentation.frames_heard(frames, width, draws)
         if draws is not None:
             features = augmentation.change_log_mel_of_teacher(features, augmented, draws, self._other_bins)
         features = extractor.normalize(features)

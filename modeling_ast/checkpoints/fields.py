@@ -148,6 +148,7 @@ CONFIG_FIELDS = {
     "num_mel_bins": whole(1, MOST_MEL_BINS),
     "classifier_layer_norm_eps": or_none(number(0, 1)),
     "label_thresholds": or_none(Row(_are_thresholds, "an object of labels and scores")),
+    "position_cut": one_of("middle", "beginning"),
 }
 # Of every configuration of Transformers.
 CONFIG_FILE_FIELDS = CONFIG_FIELDS | {

@@ -5,7 +5,8 @@ clips in training (they were padded at the end); a longer one stretches it linea
 its own length with tensor operations only, so that a clip gets the positions it would get alone.
 
 A new checkpoint of another geometry ([`move_position_table`]) follows the paper: the middle is cut out of an axis that
-gets shorter, an axis that gets longer is stretched.
+gets shorter, an axis that gets longer is stretched. Of a model that was trained on unpadded clips, most of them short, the
+beginning of the time axis is what was trained: there the configuration says so, and it is kept.
 """
 
 import torch
@@ -47,29 +48,37 @@ def positions_for_grid(
     return stretched.transpose(0, 1)
 
 
-def move_position_grid(position_grid: torch.Tensor, new_grid: tuple[int, int]) -> torch.Tensor:
+def move_position_grid(
+    position_grid: torch.Tensor, new_grid: tuple[int, int], time_cut: str = "middle"
+) -> torch.Tensor:
     """Positions for a checkpoint with another grid of patches, to be trained further there.
 
     Args:
         position_grid (`torch.Tensor` of shape `(frequency, time, hidden)`): the trained positions of the patches.
         new_grid (`tuple[int, int]`): patches along frequency and along time of the new checkpoint.
+        time_cut (`str`, defaults to `"middle"`): what stays of a time axis that gets shorter, `"middle"` or `"beginning"`.
 
     Returns:
         `torch.Tensor` of shape `(*new_grid, hidden)`, in the dtype of the given one.
 
     Source: section 2.2 of the paper and `ASTModel.__init__` of the released code: time first, then frequency; an axis
-    is cut from its middle where the new one is not longer, else stretched bilinearly.
+    is cut from its middle where the new one is not longer, else stretched bilinearly. `"beginning"` is not the paper's.
     """
     frequency, time = new_grid
     precise = torch.promote_types(position_grid.dtype, torch.float32)
     grid = position_grid.permute(2, 0, 1)[None].to(precise)  # (1, hidden, frequency, time)
+    grid = grid[..., :time] if time_cut == "beginning" else grid
     grid = _cut_or_stretch(grid, dim=3, size=time)
     grid = _cut_or_stretch(grid, dim=2, size=frequency)
     return grid[0].permute(1, 2, 0).to(position_grid.dtype)
 
 
 def move_position_table(
-    table: torch.Tensor, num_class_tokens: int, old_grid: tuple[int, int], new_grid: tuple[int, int]
+    table: torch.Tensor,
+    num_class_tokens: int,
+    old_grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    time_cut: str = "middle",
 ) -> torch.Tensor:
     """The position table of a model for another patch grid; class tokens keep their positions.
 
@@ -78,12 +87,13 @@ def move_position_table(
         num_class_tokens (`int`): tokens before the patches.
         old_grid (`tuple[int, int]`): patches along frequency and along time that the table was made for.
         new_grid (`tuple[int, int]`): the same of the new table.
+        time_cut (`str`, defaults to `"middle"`): see [`move_position_grid`].
 
     Returns:
         `torch.Tensor` of shape `(1, class tokens + new patches, hidden)`, see [`move_position_grid`].
     """
     class_positions, patches = table[0, :num_class_tokens], table[0, num_class_tokens:]
-    grid = move_position_grid(patches.unflatten(0, old_grid), new_grid)
+    grid = move_position_grid(patches.unflatten(0, old_grid), new_grid, time_cut)
     return torch.cat((class_positions, grid.flatten(0, 1)))[None]
 
 

@@ -56,6 +56,17 @@ def everything_else(model) -> dict[str, torch.Tensor]:
     }
 
 
+def test_a_shorter_input_takes_the_beginning_where_the_checkpoint_says_so(folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"position_cut": "beginning"}))
+    clip = torch.randn(1, 40, config["num_mel_bins"])
+    whole, shorter = ASTModel.from_pretrained(folder).eval(), ASTModel.from_pretrained(folder, max_length=40).eval()
+    columns = shorter.config.patch_grid[1]
+    assert positions(shorter).equal(positions(whole)[:, :, :columns])
+    with torch.no_grad():  # so that it hears a clip as before
+        torch.testing.assert_close(shorter(clip).last_hidden_state, whole(clip).last_hidden_state)
+
+
 @pytest.mark.parametrize("loader", [ASTForAudioClassification, AutoModelForAudioClassification, ASTModel, AutoModel])
 def test_a_shorter_input_takes_the_middle_of_the_positions(folder, registered, loader):
     before = ASTForAudioClassification.from_pretrained(folder)

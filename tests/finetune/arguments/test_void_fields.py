@@ -29,6 +29,7 @@ PAIRS = {
     "keep_features": [("true --memory_for_clips 0", "false"), ("true --streaming", "true")],
     "shuffle_buffer": [("1000", "1000 --streaming")],
     "normalization_clips": [("2000 --normalization -4.3 4.6", "0"), ("0 --normalization -4.3 4.6", "0")],
+    "heard_padding_share": [("0.5", "0.5 --padding longest")],
     "mixup_alpha": [("10", "10 --mixup_probability 0.5"), ("10 --mixup_probability 0", "5 --mixup_probability 1")],
     "decay_every": [("1", "1 --decay_after_epoch 5"), ("1 --decay_after_epoch 0", "1 --decay_after_epoch 1")],
     "decay_factor": [("0.5", "0.5 --decay_after_epoch 5")],

@@ -86,6 +86,13 @@ def test_an_unchanged_grid_is_bit_equal(size, dtype):
     assert torch.equal(moved, grid)
 
 
+def test_the_beginning_of_the_time_axis_is_kept_where_the_model_says_so():
+    grid = numbered(4, 64)
+    assert move_position_grid(grid, (4, 6), "beginning").equal(grid[:, :6])
+    assert move_position_grid(grid, (2, 6), "beginning").equal(grid[1:3, :6])  # mel bins are cut as in the paper
+    assert move_position_grid(grid, (4, 80), "beginning").equal(move_position_grid(grid, (4, 80)))
+
+
 # Stretch
 
 
