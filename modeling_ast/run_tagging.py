@@ -91,6 +91,26 @@ def make_parser() -> FlagParser:
         help="score from which a label counts in a segment (default: if labels are independent, each one's threshold "
         "in the checkpoint, or 0.5; otherwise the best label of each window counts)",
     )
+    parser.add_argument("--on", type=float, metavar="P", help="another name of --threshold, beside --off")
+    parser.add_argument(
+        "--off",
+        type=float,
+        metavar="P",
+        help="score down to which a segment that has begun goes on, also where another label is the best (default: it ends "
+        "where it could not begin)",
+    )
+    parser.add_argument(
+        "--close_gaps",
+        type=float,
+        metavar="S",
+        help="make one of segments of a label with no more than so many seconds between them (default: none)",
+    )
+    parser.add_argument(
+        "--min_duration",
+        type=float,
+        metavar="S",
+        help="leave out segments that are shorter, in seconds, after gaps are closed (default: none)",
+    )
     parser.add_argument(
         "--segments",
         choices=SEGMENT_READINGS,
@@ -145,9 +165,12 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
     """
     args = parser.parse_args(argv)
     args.timeline = args.timeline or FORMATS[args.format].needs_timeline
-    for option in ("hop", "threshold", "segments"):
+    for option in ("hop", "threshold", "on", "off", "close_gaps", "min_duration", "segments"):
         if getattr(args, option) is not None and not args.timeline:
             parser.error(f"--{option} is about segments. Add --timeline, or leave it out.")
+    if args.on is not None and args.threshold is not None:
+        parser.error("--on and --threshold are two names of one score. Leave one of them out.")
+    args.threshold = args.on if args.threshold is None else args.threshold
     if args.spreadsheet_safe and not FORMATS[args.format].opens_in_spreadsheets:
         names = _formats_with("opens_in_spreadsheets")
         files = " and ".join(name.upper() for name in names)
@@ -342,7 +365,16 @@ def tag(args: argparse.Namespace, tagger, files: list[Path]) -> Iterator[Outcome
         An iterator over an [`Outcome`] for each file.
     """
     results = tagger.tag_files(
-        files, args.top_k, args.batch_size, args.timeline, args.hop, args.threshold, args.segments
+        files,
+        args.top_k,
+        args.batch_size,
+        args.timeline,
+        args.hop,
+        args.threshold,
+        args.segments,
+        args.off,
+        args.min_duration,
+        args.close_gaps,
     )
     return (outcome_of(result, args) for result in results)
 
@@ -375,7 +407,7 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
         Texts and numbers by name.
     """
     options = ("format", "timeline", "top_k", "batch_size", "hop", "threshold", "segments", "strict_audio")
-    more = ("spreadsheet_safe", "tokens_merged_per_layer")
+    more = ("off", "min_duration", "close_gaps", "spreadsheet_safe", "tokens_merged_per_layer")
     flags = {f"--{name}": getattr(args, name) for name in (*options, *more)}
     versions = {f"version of {name}": package_version(name) for name in (DISTRIBUTION, "torch")}
     return {"model": model_digest(tagger), "device": str(tagger.device)} | flags | versions

@@ -15,14 +15,12 @@ import numpy as np
 from ..audio import AudioError, AudioNote, AudioReader, Heard, errors_of_file
 from ..audio.errors import ERRORS_OF_A_FILE
 from ..loading import load_checkpoint
-from ..scores import label_thresholds, problem_type_of, scores_from_logits
+from ..scores import problem_type_of, scores_from_logits
+from .errors import TaggingError
+from .events import EventRules, event_rules
 from .segments import SEGMENT_READINGS, label_stretches, window_starts
 
 LONG_FILE = 600  # seconds, from which on a file's waveform is scored before another is decoded
-
-
-class TaggingError(ValueError):
-    """An option that cannot be used for tagging with a model; the message says what to pass instead."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +130,9 @@ class AudioTagger:
         hop: float | None = None,
         threshold: float | None = None,
         segments: str = "hop",
+        off: float | None = None,
+        min_duration: float | None = None,
+        close_gaps: float | None = None,
     ) -> Iterator[FileTags]:
         """Tag files one after the other, several at a time in the model.
 
@@ -154,26 +155,28 @@ class AudioTagger:
                 What a segment is: `"hop"`, a stretch that the windows which cover it have the label for in their mean, as
                 exact as `hop` is short; `"window"`, all that a run of neighbouring windows with the label covers, which is
                 never less than a window. See [`label_stretches`].
+            off (`float`, *optional*):
+                Score down to which a label that became active stays so, also where in a single-label model another one is
+                the best; if not given, it ends where it could not become active.
+            min_duration (`float`, *optional*): seconds; shorter segments are left out.
+            close_gaps (`float`, *optional*):
+                Seconds; segments of a label with no more than that between them become one, before short ones are left out.
 
         Returns:
             An iterator over a [`FileTags`] for each file, in the order given. A file that cannot be decoded or scored has
             `error` set, and the files after it are tagged all the same.
 
         Raises:
-            TaggingError: if `hop` is no part of a window, `threshold` is not between 0 and 1, there is no such reading of
-                `segments`, or the model has no labels.
+            TaggingError: if `hop` is no part of a window, `threshold` or `off` is not between 0 and 1, `off` is above
+                `threshold`, a time is not above 0, there is no such reading of `segments`, or the model has no labels.
         """
         if segments not in SEGMENT_READINGS:
             raise TaggingError(f"segments={segments!r} is none of {', '.join(SEGMENT_READINGS)}. Pass one of them.")
         hop_samples = self._hop_samples(hop) if timeline else self.window_samples
         if timeline and self.problem_type == "regression":
             raise TaggingError("This model is a regression: it has no labels to place on a time line.")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise TaggingError(f"threshold={threshold} is not a score. Pass --threshold between 0 and 1.")
-        if threshold is None:
-            multi_label = self.problem_type == "multi_label_classification"
-            threshold = label_thresholds(self.model.config) if multi_label else 0.0
-        place = partial(self._segments, threshold=threshold, reading=segments) if timeline else None
+        rules = event_rules(self.model.config, self.sampling_rate, threshold, off, min_duration, close_gaps)
+        place = partial(self._segments, rules=rules, reading=segments) if timeline else None
         return self._tag_in_groups(files, top_k, batch_size, hop_samples, place)
 
     def _tag_in_groups(
@@ -304,15 +307,20 @@ class AudioTagger:
         num_samples: int,
         starts: list[int],
         scores: np.ndarray,
-        threshold: float | np.ndarray,
+        rules: EventRules,
         reading: str,
     ) -> list[Segment]:
-        def find_active(scores: np.ndarray) -> np.ndarray:
-            active = scores >= threshold
-            if self.problem_type == "single_label_classification":
-                active &= np.arange(scores.shape[1]) == scores.argmax(axis=1, keepdims=True)
-            return active
-
+        stretches = label_stretches(
+            scores,
+            starts,
+            self.window_samples,
+            num_samples,
+            rules.find_active,
+            reading,
+            rules.find_held,
+            rules.min_samples,
+            rules.gap_samples,
+        )
         segments = [
             Segment(
                 file=file,
@@ -321,7 +329,7 @@ class AudioTagger:
                 label=self.model.config.id2label[stretch.label],
                 score=stretch.score,
             )
-            for stretch in label_stretches(scores, starts, self.window_samples, num_samples, find_active, reading)
+            for stretch in stretches
         ]
         return sorted(segments, key=lambda segment: (segment.start, segment.end))
 
