@@ -17,7 +17,8 @@ from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special
 from .system.run_lock import LockedError, hold_lock
 from .system.terminal import FAILED, ended_by, exit_code_of, shell_command
-from .tagging.formats import FORMATS, with_safe_names
+from .tagging.formats import FORMATS, TagFormat, with_safe_names
+from .tagging.label_files import label_file_names
 from .tagging.segments import SEGMENT_READINGS
 from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
 
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         files = find_audio_files(args.audio, left_out)
         for words in left_out:
             print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
-        destinations = plan_output(args.output, args.format, files)
+        destinations = plan_output(args.output, args.format, files, args.combine)
         to_file = args.output is not None
         failed = write_results(args, files, destinations) if to_file else print_results(args, files)
     except (AudioError, CheckpointError, TaggingError, OutputError, LockedError) as error:
@@ -82,6 +83,12 @@ def make_parser() -> FlagParser:
     parser.add_argument("--model_name_or_path", required=True, metavar="DIR", help="model folder, or Hub id user/name")
     parser.add_argument("--top_k", type=_positive_int, default=5, help="labels for each file (default: %(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="text", help="what is written (default: %(default)s)")
+    parser.add_argument(
+        "--combine",
+        action="store_true",
+        help=f"with --format {' or '.join(_formats_with('combined'))}: one file for all audio files, which are taken as lying end "
+        "to end, with their names and where each begins",
+    )
     parser.add_argument("--timeline", action="store_true", help="give segments with start and end in seconds")
     parser.add_argument("--hop", type=float, metavar="S", help="seconds between windows (default: half a window)")
     parser.add_argument(
@@ -175,8 +182,26 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         names = _formats_with("opens_in_spreadsheets")
         files = " and ".join(name.upper() for name in names)
         parser.error(f"--spreadsheet_safe is about {files} files. Add --format {' or '.join(names)}, or leave it out.")
+    if args.combine and FORMATS[args.format].combined is None:
+        names = " or ".join(_formats_with("combined"))
+        parser.error(f"--combine makes one file of those of each audio file. Add --format {names}, or leave it out.")
+    if args.output is None and FORMATS[args.format].write is not None:
+        parser.error(f"--format {args.format} is no text to print. Add --output with the name of a file.")
     args.segments = args.segments or SEGMENT_READINGS[0]
     return args
+
+
+def format_of(args: argparse.Namespace) -> TagFormat:
+    """Look up how results are written.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+
+    Returns:
+        [`TagFormat`]: the row of `FORMATS`, or what `--combine` makes of it.
+    """
+    row = FORMATS[args.format]
+    return row.combined if args.combine else row
 
 
 def _formats_with(field: str) -> list[str]:
@@ -189,13 +214,16 @@ def _positive_int(text: str) -> int:
     return int(text)
 
 
-def plan_output(output: Path | None, output_format: str, files: list[Path]) -> dict[str, Path] | None:
+def plan_output(
+    output: Path | None, output_format: str, files: list[Path], combine: bool = False
+) -> dict[str, Path] | None:
     """Decide where a format with one label file for each audio file writes, before any work is done.
 
     Args:
         output (`Path`, *optional*): what was passed as `--output`.
         output_format (`str`): one of `FORMATS`.
         files (`list[Path]`): the audio files.
+        combine (`bool`, defaults to `False`): whether one file is made for all of them.
 
     Returns:
         The label file of each audio file, or `None` if all results go to one place.
@@ -208,7 +236,7 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
             f"--output {output} is no file but a device, a pipe, a socket or a link in a circle. Pass the name of a file, or "
             "leave it out to print."
         )
-    suffix = FORMATS[output_format].label_file_suffix
+    suffix = None if combine else FORMATS[output_format].label_file_suffix
     is_folder = output is not None and output.is_dir()
     if suffix is None or (len(files) == 1 and not is_folder):
         if is_folder:
@@ -221,16 +249,15 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
     if output is None or output.is_file():
         raise OutputError(
             f"--format {output_format} writes one file for each audio file and there are {len(files)} of these. Pass "
-            "--output with the name of a folder."
+            f"--output with the name of a folder{', or --combine' * (FORMATS[output_format].combined is not None)}."
         )
     destinations = {}
-    for file in files:
-        destination = output / (file.stem + suffix)
-        if destination in destinations.values():
+    for file, name in label_file_names(files, suffix).items():
+        if output / name in destinations.values():
             raise OutputError(
-                f"Two audio files are called {file.stem} and would both be written to {destination}. Tag them apart."
+                f"Two audio files, {file} among them, would be written to {output / name}. Tag them apart."
             )
-        destinations[str(file)] = destination
+        destinations[file] = output / name
     output.mkdir(parents=True, exist_ok=True)
     return destinations
 
@@ -247,11 +274,16 @@ def print_results(args: argparse.Namespace, files: list[Path]) -> int:
     """
     outcomes = tag(args, load_tagger(args), files)
     failed = 0
+
+    def found() -> Iterator[str]:
+        nonlocal failed
+        for outcome in outcomes:
+            print_lines(outcome.said, sys.stderr)
+            failed += outcome.failed
+            yield from outcome.lines
+
     print_lines(header_lines(args))
-    for outcome in outcomes:
-        print_lines(outcome.said, sys.stderr)
-        print_lines(outcome.lines)
-        failed += outcome.failed
+    print_lines(finished(args, found()))
     return failed
 
 
@@ -304,8 +336,8 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
                         done += len(group)
                         progress.update(len(group))
             if destinations is None:
-                found = (outcome.lines for state in states for outcome in unfinished.outcomes(state))
-                write_lines(chain(header_lines(args), *found), args.output)
+                found = (line for state in states for outcome in unfinished.outcomes(state) for line in outcome.lines)
+                write_found(args, found, args.output)
         except BaseException as error:
             words = f"{done} of {len(files)} files are tagged, in {unfinished.path}; the same command goes on there."
             if done and isinstance(error, KeyboardInterrupt):
@@ -332,7 +364,7 @@ def write_label_files(
     for file, outcome in zip(files, outcomes, strict=True):
         destination = destinations[str(file)]
         if not outcome.failed and not (keep and destination.exists()):
-            write_lines(chain(header_lines(args), outcome.lines), destination)
+            write_found(args, outcome.lines, destination)
 
 
 def load_tagger(args: argparse.Namespace):
@@ -393,7 +425,7 @@ def outcome_of(result, args: argparse.Namespace) -> Outcome:
     if result.error is not None:
         return Outcome(said=[*said, f"ast-tag: {in_one_line(result.error)}"], failed=True)
     named = with_safe_names(result) if args.spreadsheet_safe else result
-    return Outcome(list(FORMATS[args.format].lines(named)), said)
+    return Outcome(list(format_of(args).lines(named)), said)
 
 
 def identity_of(args: argparse.Namespace, tagger) -> dict:
@@ -406,7 +438,7 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
     Returns:
         Texts and numbers by name.
     """
-    options = ("format", "timeline", "top_k", "batch_size", "hop", "threshold", "segments", "strict_audio")
+    options = ("format", "combine", "timeline", "top_k", "batch_size", "hop", "threshold", "segments", "strict_audio")
     more = ("off", "min_duration", "close_gaps", "spreadsheet_safe", "tokens_merged_per_layer")
     flags = {f"--{name}": getattr(args, name) for name in (*options, *more)}
     versions = {f"version of {name}": package_version(name) for name in (DISTRIBUTION, "torch")}
@@ -422,8 +454,35 @@ def header_lines(args: argparse.Namespace) -> list[str]:
     Returns:
         A line, or none.
     """
-    header = FORMATS[args.format].header
+    header = format_of(args).header
     return [] if header is None else [header(args.timeline)]
+
+
+def finished(args: argparse.Namespace, lines: Iterable[str]) -> Iterable[str]:
+    """Make what is written of the lines of all files, as they come.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+        lines (iterable of `str`): of the files, in their order, without line ends.
+
+    Returns:
+        Lines without line ends and without a header.
+    """
+    finish = format_of(args).finish
+    return lines if finish is None else finish(lines)
+
+
+def write_found(args: argparse.Namespace, lines: Iterable[str], destination: Path) -> None:
+    """Write a file of results, which appears under its name only when it is complete.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+        lines (iterable of `str`): of the files whose results it holds, without line ends.
+        destination (`Path`): the file.
+    """
+    whole = chain(header_lines(args), finished(args, lines))
+    write = format_of(args).write or write_lines
+    write(whole, destination)
 
 
 def print_lines(lines: Iterable[str], stream=None) -> None:

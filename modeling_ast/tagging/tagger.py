@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 
 from ..audio import AudioError, AudioNote, AudioReader, Heard, errors_of_file
+from ..audio.channels import channel_number
 from ..audio.errors import ERRORS_OF_A_FILE
 from ..loading import load_checkpoint
 from ..scores import problem_type_of, scores_from_logits
@@ -47,7 +48,8 @@ class FileTags:
     """What was found in one file: its best labels, its segments if a time line was asked for, or why it failed.
 
     `highest_frequency` is the one in Hz up to which the model heard the file: half the lower of their sampling rates.
-    The notes are what was not heard of it, and what else the user should know.
+    `seconds` is its length, `channel` the number of the channel that was heard, counted from 1, if it was one alone. The notes
+    are what was not heard of it, and what else the user should know.
     """
 
     file: str
@@ -56,6 +58,8 @@ class FileTags:
     error: str | None = None
     highest_frequency: float | None = None
     notes: tuple[AudioNote, ...] = ()
+    seconds: float | None = None
+    channel: int | None = None
 
 
 class AudioTagger:
@@ -214,7 +218,15 @@ class AudioTagger:
                     segments = place_segments(file, heard[file].waveform.size, starts[file], found)
                 labels = self._best_labels(found.mean(axis=0), top_k)
                 highest_frequency = min(heard[file].file_rate, self.sampling_rate) / 2
-                yield FileTags(file, labels, segments, highest_frequency=highest_frequency, notes=heard[file].notes)
+                yield FileTags(
+                    file,
+                    labels,
+                    segments,
+                    highest_frequency=highest_frequency,
+                    notes=heard[file].notes,
+                    seconds=heard[file].waveform.size / self.sampling_rate,
+                    channel=channel_number(self.reader.channels),
+                )
             names, group, heard = [], {}, {}
 
     def _window_starts(self, num_samples: int, hop_samples: int) -> list[int]:
