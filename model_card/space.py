@@ -31,6 +31,7 @@ NOT_VENDORED = (
     "quantization.py",
     "run_export.py",
     "run_tagging.py",
+    "tagging/embedding_files.py",
     "tagging/formats.py",
     "tagging/label_files.py",
     "tagging/label_tracks.py",

@@ -17,6 +17,8 @@ from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special
 from .system.run_lock import LockedError, hold_lock
 from .system.terminal import FAILED, ended_by, exit_code_of, shell_command
+from .tagging.embedding_files import SUFFIXES, as_text, writing_embeddings
+from .tagging.embeddings import EMBEDDINGS
 from .tagging.formats import FORMATS, TagFormat, with_safe_names
 from .tagging.label_files import label_file_names
 from .tagging.segments import SEGMENT_READINGS
@@ -52,6 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         for words in left_out:
             print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
         destinations = plan_output(args.output, args.format, files, args.combine)
+        check_side_output("embeddings_output", args)
         to_file = args.output is not None
         failed = write_results(args, files, destinations) if to_file else print_results(args, files)
     except (AudioError, CheckpointError, TaggingError, OutputError, LockedError) as error:
@@ -126,6 +129,18 @@ def make_parser() -> FlagParser:
         "neighbouring windows which have the label cover, never less than a window; score: the mean of these windows. "
         "A smaller --hop places segments of hop more exactly",
     )
+    parser.add_argument(
+        "--embeddings",
+        choices=EMBEDDINGS,
+        help="also give vectors: one for each file, each window, or each second; see --embeddings_output",
+    )
+    parser.add_argument(
+        "--embeddings_output",
+        type=Path,
+        metavar="PATH",
+        help="where --embeddings are written: PATH.npy, float32 of shape (rows, hidden), with PATH.npy.csv, which says of what "
+        "each row is; or PATH.parquet, a table with both",
+    )
     parser.add_argument("--batch_size", type=_positive_int, default=8, help="windows at a time (default: %(default)s)")
     parser.add_argument(
         "--device",
@@ -187,6 +202,17 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         parser.error(f"--combine makes one file of those of each audio file. Add --format {names}, or leave it out.")
     if args.output is None and FORMATS[args.format].write is not None:
         parser.error(f"--format {args.format} is no text to print. Add --output with the name of a file.")
+    if (args.embeddings is None) != (args.embeddings_output is None):
+        given = "embeddings_output" if args.embeddings is None else "embeddings"
+        words = {
+            "embeddings": "--embeddings_output with a path",
+            "embeddings_output": f"--embeddings {'|'.join(EMBEDDINGS)}",
+        }
+        parser.error(f"--{given} alone gives nothing. Add {words[given]}, or leave it out.")
+    if args.embeddings_output is not None and args.embeddings_output.suffix not in SUFFIXES:
+        parser.error(
+            f"--embeddings_output {args.embeddings_output} ends in neither {' nor '.join(SUFFIXES)}. Name it so."
+        )
     args.segments = args.segments or SEGMENT_READINGS[0]
     return args
 
@@ -262,6 +288,27 @@ def plan_output(
     return destinations
 
 
+def check_side_output(flag: str, args: argparse.Namespace):
+    """Make sure, before any work is done, that a file can be written beside `--output`.
+
+    Args:
+        flag (`str`): name of the flag that names it.
+        args (`argparse.Namespace`): what was asked for.
+
+    Raises:
+        OutputError: if it is the output itself, a folder or something that is no file, or in no folder.
+    """
+    path = getattr(args, flag)
+    if path is None:
+        return
+    if args.output is not None and path.absolute() == args.output.absolute():
+        raise OutputError(f"--{flag} {path} is the --output itself. Pass another.")
+    if path.is_dir() or what_is_special(path):
+        raise OutputError(f"--{flag} {path} is no file. Pass the name of one.")
+    if not path.parent.is_dir():
+        raise OutputError(f"--{flag} {path}: there is no folder {path.parent}. Make it first, or pass another.")
+
+
 def print_results(args: argparse.Namespace, files: list[Path]) -> int:
     """Tag files and print what is found.
 
@@ -272,7 +319,8 @@ def print_results(args: argparse.Namespace, files: list[Path]) -> int:
     Returns:
         How many files could not be tagged.
     """
-    outcomes = tag(args, load_tagger(args), files)
+    tagger = load_tagger(args)
+    outcomes = tag(args, tagger, files)
     failed = 0
 
     def found() -> Iterator[str]:
@@ -280,10 +328,12 @@ def print_results(args: argparse.Namespace, files: list[Path]) -> int:
         for outcome in outcomes:
             print_lines(outcome.said, sys.stderr)
             failed += outcome.failed
+            add_embeddings(outcome.embeddings)
             yield from outcome.lines
 
-    print_lines(header_lines(args))
-    print_lines(finished(args, found()))
+    with writing_embeddings(args.embeddings_output, tagger.model.config.hidden_size) as add_embeddings:
+        print_lines(header_lines(args))
+        print_lines(finished(args, found()))
     return failed
 
 
@@ -323,12 +373,16 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
         failed = 0
         try:
             # disable=None shows a bar only on a terminal.
-            with tqdm(total=len(files), initial=done, unit="file", disable=None) as progress:
+            with (
+                writing_embeddings(args.embeddings_output, tagger.model.config.hidden_size) as add_embeddings,
+                tqdm(total=len(files), initial=done, unit="file", disable=None) as progress,
+            ):
                 for group, state, is_kept in zip(groups, states, kept, strict=True):
                     outcomes = unfinished.outcomes(state) if is_kept else list(islice(results, len(group)))
                     for outcome in outcomes:
                         print_lines(outcome.said, sys.stderr)
                         failed += outcome.failed
+                        add_embeddings(outcome.embeddings)
                     if destinations is not None:
                         write_label_files(args, group, outcomes, destinations, keep=is_kept)
                     if not is_kept:
@@ -407,6 +461,7 @@ def tag(args: argparse.Namespace, tagger, files: list[Path]) -> Iterator[Outcome
         args.off,
         args.min_duration,
         args.close_gaps,
+        args.embeddings,
     )
     return (outcome_of(result, args) for result in results)
 
@@ -425,7 +480,8 @@ def outcome_of(result, args: argparse.Namespace) -> Outcome:
     if result.error is not None:
         return Outcome(said=[*said, f"ast-tag: {in_one_line(result.error)}"], failed=True)
     named = with_safe_names(result) if args.spreadsheet_safe else result
-    return Outcome(list(format_of(args).lines(named)), said)
+    embeddings = None if result.embeddings is None else as_text(result.file, result.embeddings)
+    return Outcome(list(format_of(args).lines(named)), said, embeddings=embeddings)
 
 
 def identity_of(args: argparse.Namespace, tagger) -> dict:
@@ -439,7 +495,7 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
         Texts and numbers by name.
     """
     options = ("format", "combine", "timeline", "top_k", "batch_size", "hop", "threshold", "segments", "strict_audio")
-    more = ("off", "min_duration", "close_gaps", "spreadsheet_safe", "tokens_merged_per_layer")
+    more = ("embeddings", "off", "min_duration", "close_gaps", "spreadsheet_safe", "tokens_merged_per_layer")
     flags = {f"--{name}": getattr(args, name) for name in (*options, *more)}
     versions = {f"version of {name}": package_version(name) for name in (DISTRIBUTION, "torch")}
     return {"model": model_digest(tagger), "device": str(tagger.device)} | flags | versions

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
 
@@ -17,6 +18,14 @@ from ..audio.channels import channel_number
 from ..audio.errors import ERRORS_OF_A_FILE
 from ..loading import load_checkpoint
 from ..scores import problem_type_of, scores_from_logits
+from .embeddings import (
+    FileEmbeddings,
+    WindowVectors,
+    check_embeddings,
+    column_middles,
+    file_embeddings,
+    logits_and_vectors,
+)
 from .errors import TaggingError
 from .events import EventRules, event_rules
 from .segments import SEGMENT_READINGS, label_stretches, window_starts
@@ -60,6 +69,7 @@ class FileTags:
     notes: tuple[AudioNote, ...] = ()
     seconds: float | None = None
     channel: int | None = None
+    embeddings: FileEmbeddings | None = None
 
 
 class AudioTagger:
@@ -137,6 +147,7 @@ class AudioTagger:
         off: float | None = None,
         min_duration: float | None = None,
         close_gaps: float | None = None,
+        embeddings: str | None = None,
     ) -> Iterator[FileTags]:
         """Tag files one after the other, several at a time in the model.
 
@@ -165,6 +176,9 @@ class AudioTagger:
             min_duration (`float`, *optional*): seconds; shorter segments are left out.
             close_gaps (`float`, *optional*):
                 Seconds; segments of a label with no more than that between them become one, before short ones are left out.
+            embeddings (`str`, *optional*):
+                `"file"`, `"window"` or `"second"`, to give vectors of each of these, from the same windows and the same pass of
+                the model; see [`file_embeddings`].
 
         Returns:
             An iterator over a [`FileTags`] for each file, in the order given. A file that cannot be decoded or scored has
@@ -172,16 +186,17 @@ class AudioTagger:
 
         Raises:
             TaggingError: if `hop` is no part of a window, `threshold` or `off` is not between 0 and 1, `off` is above
-                `threshold`, a time is not above 0, there is no such reading of `segments`, or the model has no labels.
+                `threshold`, a time is not above 0, there is no such reading of `segments` or kind of `embeddings`, or the model has no labels.
         """
         if segments not in SEGMENT_READINGS:
             raise TaggingError(f"segments={segments!r} is none of {', '.join(SEGMENT_READINGS)}. Pass one of them.")
+        check_embeddings(embeddings)
         hop_samples = self._hop_samples(hop) if timeline else self.window_samples
         if timeline and self.problem_type == "regression":
             raise TaggingError("This model is a regression: it has no labels to place on a time line.")
         rules = event_rules(self.model.config, self.sampling_rate, threshold, off, min_duration, close_gaps)
         place = partial(self._segments, rules=rules, reading=segments) if timeline else None
-        return self._tag_in_groups(files, top_k, batch_size, hop_samples, place)
+        return self._tag_in_groups(files, top_k, batch_size, hop_samples, place, embeddings)
 
     def _tag_in_groups(
         self,
@@ -190,6 +205,7 @@ class AudioTagger:
         batch_size: int,
         hop_samples: int,
         place_segments: Callable[[str, int, list[int], np.ndarray], list[Segment]] | None,
+        embeddings: str | None,
     ) -> Iterator[FileTags]:
         """Decode `batch_size` files, score all their windows, go on; segments if there is something that places them.
 
@@ -207,7 +223,9 @@ class AudioTagger:
                 continue
             heard = {file: found for file, found in group.items() if isinstance(found, Heard)}
             starts = {file: self._window_starts(found.waveform.size, hop_samples) for file, found in heard.items()}
-            scores = self._score_files({file: found.waveform for file, found in heard.items()}, starts, batch_size)
+            vectors = None if embeddings is None else {}
+            waveforms = {file: found.waveform for file, found in heard.items()}
+            scores = self._score_files(waveforms, starts, batch_size, vectors)
             for file in names:
                 found = group[file] if file not in heard else scores[file]
                 if isinstance(found, AudioError):
@@ -226,6 +244,9 @@ class AudioTagger:
                     notes=heard[file].notes,
                     seconds=heard[file].waveform.size / self.sampling_rate,
                     channel=channel_number(self.reader.channels),
+                    embeddings=None
+                    if vectors is None
+                    else self._embeddings(embeddings, vectors[file], starts[file], heard[file].waveform.size),
                 )
             names, group, heard = [], {}, {}
 
@@ -262,9 +283,14 @@ class AudioTagger:
         return heard
 
     def _score_files(
-        self, waveforms: dict[str, np.ndarray], starts: dict[str, list[int]], batch_size: int
+        self,
+        waveforms: dict[str, np.ndarray],
+        starts: dict[str, list[int]],
+        batch_size: int,
+        vectors: dict[str, list[WindowVectors]] | None,
     ) -> dict[str, np.ndarray | AudioError]:
-        """Score the windows of several files in common batches, or each file alone if one of them cannot be scored.
+        """Score the windows of several files in common batches, or each file alone if one of them cannot be scored. Where
+        vectors are wanted, those of the windows are put into them by file.
 
         Returns:
             By file its scores of shape `(windows, labels)`, or why there are none.
@@ -274,11 +300,22 @@ class AudioTagger:
             for file, waveform in waveforms.items()
         }
         try:
-            scores = self._score([window for of_file in windows.values() for window in of_file], batch_size)
+            of_windows = None if vectors is None else []
+            scores = self._score(
+                [window for of_file in windows.values() for window in of_file], batch_size, of_windows
+            )
             ends = np.cumsum([len(of_file) for of_file in windows.values()])
             found = dict(zip(windows, np.split(scores, ends[:-1]), strict=True)) if windows else {}
+            if vectors is not None:
+                taken = iter(of_windows)
+                vectors |= {file: list(islice(taken, len(of_file))) for file, of_file in windows.items()}
         except ERRORS_OF_A_FILE:
-            found = {file: self._score_alone(file, of_file, batch_size) for file, of_file in windows.items()}
+            if vectors is not None:
+                vectors |= {file: [] for file in windows}
+            found = {
+                file: self._score_alone(file, of_file, batch_size, None if vectors is None else vectors[file])
+                for file, of_file in windows.items()
+            }
         for file, scores in found.items():
             if not isinstance(scores, AudioError) and not np.isfinite(scores).all():
                 found[file] = AudioError(
@@ -287,15 +324,20 @@ class AudioTagger:
                 )
         return found
 
-    def _score_alone(self, file: str, windows: list[np.ndarray], batch_size: int) -> np.ndarray | AudioError:
+    def _score_alone(
+        self, file: str, windows: list[np.ndarray], batch_size: int, vectors: list[WindowVectors] | None
+    ) -> np.ndarray | AudioError:
         try:
             with errors_of_file(file, "scored"):
-                return self._score(windows, batch_size)
+                return self._score(windows, batch_size, vectors)
         except AudioError as error:
             return error
 
-    def _score(self, windows: list[np.ndarray], batch_size: int) -> np.ndarray:
-        """Score windows of up to `window_samples` samples: float32 of shape `(windows, labels)`."""
+    def _score(
+        self, windows: list[np.ndarray], batch_size: int, vectors: list[WindowVectors] | None = None
+    ) -> np.ndarray:
+        """Score windows of up to `window_samples` samples: float32 of shape `(windows, labels)`; their vectors are added to a
+        list that is given."""
         import torch
 
         scores = [np.empty((0, self.model.config.num_labels), dtype=np.float32)]
@@ -305,9 +347,20 @@ class AudioTagger:
                 batch, sampling_rate=self.sampling_rate, return_tensors="pt", device=self.device
             )
             with torch.inference_mode():
-                logits = self.model(**features.to(self.device)).logits
+                if vectors is None:
+                    logits = self.model(**features.to(self.device)).logits
+                else:
+                    logits, found = logits_and_vectors(self.model, features.to(self.device))
+                    vectors += found
             scores.append(scores_from_logits(logits, self.problem_type).cpu().numpy())
         return np.concatenate(scores)
+
+    def _embeddings(
+        self, kind: str, vectors: list[WindowVectors], starts: list[int], num_samples: int
+    ) -> FileEmbeddings:
+        columns = max(len(window.columns) for window in vectors)
+        middles = column_middles(self.model.config, self.sampling_rate, columns)
+        return file_embeddings(kind, vectors, starts, self.window_samples, num_samples, self.sampling_rate, middles)
 
     def _best_labels(self, scores: np.ndarray, top_k: int) -> list[Tag]:
         best = np.argsort(-scores, kind="stable")[:top_k]
