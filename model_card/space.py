@@ -37,6 +37,7 @@ NOT_VENDORED = (
     "tagging/label_tracks.py",
     "tagging/parquet_tables.py",
     "tagging/text_grids.py",
+    "tagging/timeline_pictures.py",
     "system/processor.py",
     "system/terminal.py",
     "tagging/unfinished.py",

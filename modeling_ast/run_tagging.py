@@ -4,8 +4,10 @@ Results go to standard output or a file, errors to standard error; [`modeling_as
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -24,6 +26,7 @@ from .tagging.label_files import label_file_names
 from .tagging.segments import SEGMENT_READINGS
 from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
 
+PICTURE_SUFFIX = ".png"
 EPILOG = """\
 Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
 was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. {of_segments} imply
@@ -55,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
         destinations = plan_output(args.output, args.format, files, args.combine)
         check_side_output("embeddings_output", args)
+        args.pictures = plan_pictures(args, files)
         to_file = args.output is not None
         failed = write_results(args, files, destinations) if to_file else print_results(args, files)
     except (AudioError, CheckpointError, TaggingError, OutputError, LockedError) as error:
@@ -141,6 +145,13 @@ def make_parser() -> FlagParser:
         help="where --embeddings are written: PATH.npy, float32 of shape (rows, hidden), with PATH.npy.csv, which says of what "
         "each row is; or PATH.parquet, a table with both",
     )
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        metavar="PATH",
+        help="also draw time lines, the spectrogram above and the segments below: a PNG file, or for several audio files a folder "
+        "with one for each",
+    )
     parser.add_argument("--batch_size", type=_positive_int, default=8, help="windows at a time (default: %(default)s)")
     parser.add_argument(
         "--device",
@@ -187,7 +198,7 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
     """
     args = parser.parse_args(argv)
     args.timeline = args.timeline or FORMATS[args.format].needs_timeline
-    for option in ("hop", "threshold", "on", "off", "close_gaps", "min_duration", "segments"):
+    for option in ("hop", "threshold", "on", "off", "close_gaps", "min_duration", "segments", "picture"):
         if getattr(args, option) is not None and not args.timeline:
             parser.error(f"--{option} is about segments. Add --timeline, or leave it out.")
     if args.on is not None and args.threshold is not None:
@@ -286,6 +297,36 @@ def plan_output(
         destinations[file] = output / name
     output.mkdir(parents=True, exist_ok=True)
     return destinations
+
+
+def plan_pictures(args: argparse.Namespace, files: list[Path]) -> dict[str, Path]:
+    """Decide where pictures are drawn, before any work is done.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+        files (`list[Path]`): the audio files.
+
+    Returns:
+        The picture of each audio file; none if no pictures were asked for.
+
+    Raises:
+        OutputError: if they have no folder to go to, or `--picture` cannot be written.
+    """
+    path = args.picture
+    if path is None:
+        return {}
+    if len(files) == 1 and not path.is_dir():
+        check_side_output("picture", args)
+        return {str(files[0]): path}
+    if path.suffix.lower() == PICTURE_SUFFIX or os.path.lexists(path) and not path.is_dir():
+        raise OutputError(
+            f"--picture {path} is no folder, and there are {len(files)} audio files. Pass the name of a folder."
+        )
+    pictures = {file: path / name for file, name in label_file_names(files, PICTURE_SUFFIX).items()}
+    if len(set(pictures.values())) < len(files):
+        raise OutputError(f"Two audio files would have one picture in {path}. Tag them apart.")
+    path.mkdir(parents=True, exist_ok=True)
+    return pictures
 
 
 def check_side_output(flag: str, args: argparse.Namespace):
@@ -463,7 +504,30 @@ def tag(args: argparse.Namespace, tagger, files: list[Path]) -> Iterator[Outcome
         args.close_gaps,
         args.embeddings,
     )
-    return (outcome_of(result, args) for result in results)
+    return (outcome_of(with_picture(result, args, tagger), args) for result in results)
+
+
+def with_picture(result, args: argparse.Namespace, tagger):
+    """Draw the picture of a tagged file, if one was asked for.
+
+    Args:
+        result ([`FileTags`]): what was found in the file.
+        args (`argparse.Namespace`): what was asked for.
+        tagger ([`AudioTagger`]): the model.
+
+    Returns:
+        [`FileTags`]: the same, or with an error if the file is gone meanwhile.
+    """
+    if result.error is not None or not args.pictures:
+        return result
+    from .audio import AudioError
+    from .tagging.timeline_pictures import picture_of
+
+    try:
+        picture_of(tagger, result, args.pictures[result.file])
+    except AudioError as error:
+        return replace(result, error=str(error))
+    return result
 
 
 def outcome_of(result, args: argparse.Namespace) -> Outcome:
