@@ -36,7 +36,7 @@ def tagged(file: str) -> SimpleNamespace:
         SimpleNamespace(start=start, end=end, label=label, score=score) for start, end, label, score in SEGMENTS
     ]
     return SimpleNamespace(
-        file=file, labels=[], segments=segments, seconds=SECONDS, highest_frequency=8000.0, channel=None, notes=()
+        file=file, labels=[], segments=segments, seconds=SECONDS, highest_frequency=8000.0, channel=None, notes=(), began=None
     )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ Results go to standard output or a file, errors to standard error; [`modeling_as
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -19,14 +18,14 @@ from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special
 from .system.run_lock import LockedError, hold_lock
 from .system.terminal import FAILED, ended_by, exit_code_of, shell_command
+from .tagging.clock_time import START_TIMES, start_time
 from .tagging.embedding_files import SUFFIXES, as_text, writing_embeddings
 from .tagging.embeddings import EMBEDDINGS
 from .tagging.formats import FORMATS, TagFormat, with_safe_names
-from .tagging.label_files import label_file_names
+from .tagging.label_files import check_side_output, label_file_names, plan_pictures
 from .tagging.segments import SEGMENT_READINGS
 from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
 
-PICTURE_SUFFIX = ".png"
 EPILOG = """\
 Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
 was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. {of_segments} imply
@@ -57,8 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         for words in left_out:
             print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
         destinations = plan_output(args.output, args.format, files, args.combine)
-        check_side_output("embeddings_output", args)
-        args.pictures = plan_pictures(args, files)
+        check_side_output("embeddings_output", args.embeddings_output, args.output)
+        args.pictures = plan_pictures(args.picture, files, args.output)
         to_file = args.output is not None
         failed = write_results(args, files, destinations) if to_file else print_results(args, files)
     except (AudioError, CheckpointError, TaggingError, OutputError, LockedError) as error:
@@ -95,6 +94,13 @@ def make_parser() -> FlagParser:
         action="store_true",
         help=f"with --format {' or '.join(_formats_with('combined'))}: one file for all audio files, which are taken as lying end "
         "to end, with their names and where each begins",
+    )
+    parser.add_argument(
+        "--start_time",
+        choices=START_TIMES,
+        default="none",
+        help=f"with --format {' or '.join(_formats_with('clock_time'))}: also give date and time, where the name or the header of a "
+        "recorder's file says when it began, with the time zone that is written there (default: %(default)s)",
     )
     parser.add_argument("--timeline", action="store_true", help="give segments with start and end in seconds")
     parser.add_argument("--hop", type=float, metavar="S", help="seconds between windows (default: half a window)")
@@ -211,6 +217,9 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
     if args.combine and FORMATS[args.format].combined is None:
         names = " or ".join(_formats_with("combined"))
         parser.error(f"--combine makes one file of those of each audio file. Add --format {names}, or leave it out.")
+    if args.start_time != "none" and not FORMATS[args.format].clock_time:
+        names = " or ".join(_formats_with("clock_time"))
+        parser.error(f"--start_time: {args.format} has no place for it. Pass --format {names}, or leave it out.")
     if args.output is None and FORMATS[args.format].write is not None:
         parser.error(f"--format {args.format} is no text to print. Add --output with the name of a file.")
     if (args.embeddings is None) != (args.embeddings_output is None):
@@ -297,57 +306,6 @@ def plan_output(
         destinations[file] = output / name
     output.mkdir(parents=True, exist_ok=True)
     return destinations
-
-
-def plan_pictures(args: argparse.Namespace, files: list[Path]) -> dict[str, Path]:
-    """Decide where pictures are drawn, before any work is done.
-
-    Args:
-        args (`argparse.Namespace`): what was asked for.
-        files (`list[Path]`): the audio files.
-
-    Returns:
-        The picture of each audio file; none if no pictures were asked for.
-
-    Raises:
-        OutputError: if they have no folder to go to, or `--picture` cannot be written.
-    """
-    path = args.picture
-    if path is None:
-        return {}
-    if len(files) == 1 and not path.is_dir():
-        check_side_output("picture", args)
-        return {str(files[0]): path}
-    if path.suffix.lower() == PICTURE_SUFFIX or os.path.lexists(path) and not path.is_dir():
-        raise OutputError(
-            f"--picture {path} is no folder, and there are {len(files)} audio files. Pass the name of a folder."
-        )
-    pictures = {file: path / name for file, name in label_file_names(files, PICTURE_SUFFIX).items()}
-    if len(set(pictures.values())) < len(files):
-        raise OutputError(f"Two audio files would have one picture in {path}. Tag them apart.")
-    path.mkdir(parents=True, exist_ok=True)
-    return pictures
-
-
-def check_side_output(flag: str, args: argparse.Namespace):
-    """Make sure, before any work is done, that a file can be written beside `--output`.
-
-    Args:
-        flag (`str`): name of the flag that names it.
-        args (`argparse.Namespace`): what was asked for.
-
-    Raises:
-        OutputError: if it is the output itself, a folder or something that is no file, or in no folder.
-    """
-    path = getattr(args, flag)
-    if path is None:
-        return
-    if args.output is not None and path.absolute() == args.output.absolute():
-        raise OutputError(f"--{flag} {path} is the --output itself. Pass another.")
-    if path.is_dir() or what_is_special(path):
-        raise OutputError(f"--{flag} {path} is no file. Pass the name of one.")
-    if not path.parent.is_dir():
-        raise OutputError(f"--{flag} {path}: there is no folder {path.parent}. Make it first, or pass another.")
 
 
 def print_results(args: argparse.Namespace, files: list[Path]) -> int:
@@ -544,6 +502,12 @@ def outcome_of(result, args: argparse.Namespace) -> Outcome:
     if result.error is not None:
         return Outcome(said=[*said, f"ast-tag: {in_one_line(result.error)}"], failed=True)
     named = with_safe_names(result) if args.spreadsheet_safe else result
+    if args.start_time != "none":
+        named = replace(named, began=start_time(result.file, args.start_time))
+        if named.began.at is None:
+            place = "name" if args.start_time == "from_name" else "header"
+            words = f"{result.file} has no date and time of a recorder in its {place}; its rows have none."
+            said.append(f"ast-tag: {in_one_line(words)}")
     embeddings = None if result.embeddings is None else as_text(result.file, result.embeddings)
     return Outcome(list(format_of(args).lines(named)), said, embeddings=embeddings)
 
@@ -558,7 +522,18 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
     Returns:
         Texts and numbers by name.
     """
-    options = ("format", "combine", "timeline", "top_k", "batch_size", "hop", "threshold", "segments", "strict_audio")
+    options = (
+        "format",
+        "combine",
+        "start_time",
+        "timeline",
+        "top_k",
+        "batch_size",
+        "hop",
+        "threshold",
+        "segments",
+        "strict_audio",
+    )
     more = ("embeddings", "off", "min_duration", "close_gaps", "spreadsheet_safe", "tokens_merged_per_layer")
     flags = {f"--{name}": getattr(args, name) for name in (*options, *more)}
     versions = {f"version of {name}": package_version(name) for name in (DISTRIBUTION, "torch")}
@@ -575,7 +550,10 @@ def header_lines(args: argparse.Namespace) -> list[str]:
         A line, or none.
     """
     header = format_of(args).header
-    return [] if header is None else [header(args.timeline)]
+    if header is None:
+        return []
+    clock_time = (args.start_time != "none",) if format_of(args).clock_time else ()
+    return [header(args.timeline, *clock_time)]
 
 
 def finished(args: argparse.Namespace, lines: Iterable[str]) -> Iterable[str]:

@@ -26,6 +26,7 @@ RAVEN_COLUMNS = (
     "Annotation",
     "Score",
 )
+CLOCK_TIME = "Begin Date Time"
 OF_FILES = ("Begin Path", "Begin File", "File Offset (s)")  # in a table of several
 
 
@@ -46,16 +47,17 @@ def _audacity_label(start: float, end: float, label: str) -> str:
     return f"{start:.6f}\t{end:.6f}\t{in_one_line(label)}"
 
 
-def raven_header(timeline: bool) -> str:
+def raven_header(timeline: bool, clock_time: bool = False) -> str:
     """Name the columns, with which a table without selections is one too.
 
     Args:
         timeline (`bool`): always true, as the format holds segments only.
+        clock_time (`bool`, defaults to `False`): whether rows have clock times.
 
     Returns:
         The first line.
     """
-    return "\t".join(RAVEN_COLUMNS)
+    return "\t".join((*RAVEN_COLUMNS, *(CLOCK_TIME,) * clock_time))
 
 
 def raven_lines(result) -> Iterator[str]:
@@ -70,7 +72,8 @@ def raven_lines(result) -> Iterator[str]:
     """
     for number, segment in enumerate(result.segments, start=1):
         found = (segment.start, segment.end, segment.label, segment.score)
-        yield _raven_row(number, result.channel, result.highest_frequency, *found)
+        clock = () if result.began is None else (result.began.after(segment.start) or "",)
+        yield _raven_row(number, result.channel, result.highest_frequency, *found, *clock)
 
 
 def _raven_row(
@@ -99,6 +102,8 @@ def combined_lines(result) -> Iterator[str]:
     """
     row = {name: getattr(result, name) for name in ("file", "seconds", "channel", "highest_frequency")}
     row["segments"] = [[segment.start, segment.end, segment.label, segment.score] for segment in result.segments]
+    if result.began is not None:
+        row["clock_times"] = [result.began.after(segment.start) or "" for segment in result.segments]
     yield json.dumps(row)
 
 
@@ -121,16 +126,17 @@ def audacity_labels_of_all(lines: Iterable[str]) -> Iterator[str]:
         before = after
 
 
-def combined_raven_header(timeline: bool) -> str:
+def combined_raven_header(timeline: bool, clock_time: bool = False) -> str:
     """Name the columns of a table of several files.
 
     Args:
         timeline (`bool`): always true, as the format holds segments only.
+        clock_time (`bool`, defaults to `False`): whether rows have clock times.
 
     Returns:
         The first line.
     """
-    return "\t".join((*RAVEN_COLUMNS, *OF_FILES))
+    return "\t".join((*RAVEN_COLUMNS, *OF_FILES, *(CLOCK_TIME,) * clock_time))
 
 
 def raven_rows_of_all(lines: Iterable[str]) -> Iterator[str]:
@@ -147,7 +153,8 @@ def raven_rows_of_all(lines: Iterable[str]) -> Iterator[str]:
         path = selection_table_cell(row["file"])
         name = selection_table_cell(PurePath(row["file"]).name)
         heard = (row["channel"], row["highest_frequency"])
-        for start, end, label, score in row["segments"]:
+        for place, (start, end, label, score) in enumerate(row["segments"]):
             number += 1
-            yield _raven_row(number, *heard, before + start, before + end, label, score, path, name, f"{start:.6f}")
+            more = (path, name, f"{start:.6f}", *row.get("clock_times", [])[place : place + 1])
+            yield _raven_row(number, *heard, before + start, before + end, label, score, *more)
         before += row["seconds"]

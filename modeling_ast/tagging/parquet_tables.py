@@ -1,4 +1,4 @@
-"""One Parquet table of all files, with a row for each label or segment, as the CSV file has them, and types of its own.
+"""Tables of all files, with a row for each label or segment: what CSV and Parquet have in common, and Parquet.
 
 Source: Apache Parquet's format, written by pyarrow, which comes with `datasets`.
 """
@@ -14,16 +14,48 @@ NUMBERS = ("start", "end", "score")  # columns of 64-bit floats; the others are 
 ROWS_AT_A_TIME = 100_000  # in a row group
 
 
-def parquet_header(timeline: bool) -> str:
+def table_columns(timeline: bool, clock_time: bool = False) -> list[str]:
+    """Name the columns of a table.
+
+    Args:
+        timeline (`bool`): whether the rows are segments.
+        clock_time (`bool`, defaults to `False`): whether they have clock times.
+
+    Returns:
+        The names, in their order.
+    """
+    columns = ["file", "start", "end", "label", "score"] if timeline else ["file", "label", "score"]
+    return columns + (["start_time", "end_time"] if timeline else ["start_time"]) * clock_time
+
+
+def table_rows(result) -> Iterator[dict]:
+    """Give the rows of a file.
+
+    Args:
+        result ([`FileTags`]): a tagged file.
+
+    Yields:
+        The cells of a row by column: numbers, texts, and `None` for a clock time that is not known.
+    """
+    columns = table_columns(result.segments is not None, result.began is not None)
+    for found in result.labels if result.segments is None else result.segments:
+        places = (0.0,) if result.segments is None else (found.start, found.end)
+        cells = [result.file, *(() if result.segments is None else places), found.label, found.score]
+        clock = [] if result.began is None else [result.began.after(place) for place in places]
+        yield dict(zip(columns, [*cells, *clock], strict=True))
+
+
+def parquet_header(timeline: bool, clock_time: bool = False) -> str:
     """Name the columns.
 
     Args:
         timeline (`bool`): whether the rows are segments.
+        clock_time (`bool`, defaults to `False`): whether they have clock times.
 
     Returns:
         A list of JSON, which [`write_parquet`] reads.
     """
-    return json.dumps(["file", "start", "end", "label", "score"] if timeline else ["file", "label", "score"])
+    return json.dumps(table_columns(timeline, clock_time))
 
 
 def parquet_lines(result) -> Iterator[str]:
@@ -35,11 +67,8 @@ def parquet_lines(result) -> Iterator[str]:
     Yields:
         Lists of JSON, without line end, which [`write_parquet`] reads.
     """
-    if result.segments is None:
-        rows = [(result.file, tag.label, tag.score) for tag in result.labels]
-    else:
-        rows = [(result.file, segment.start, segment.end, segment.label, segment.score) for segment in result.segments]
-    yield from map(json.dumps, rows)
+    for row in table_rows(result):
+        yield json.dumps(list(row.values()))
 
 
 def write_parquet(lines: Iterable[str], destination: Path) -> None:

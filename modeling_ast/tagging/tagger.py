@@ -18,6 +18,7 @@ from ..audio.channels import channel_number
 from ..audio.errors import ERRORS_OF_A_FILE
 from ..loading import load_checkpoint
 from ..scores import problem_type_of, scores_from_logits
+from .clock_time import StartTime
 from .embeddings import (
     FileEmbeddings,
     WindowVectors,
@@ -57,8 +58,9 @@ class FileTags:
     """What was found in one file: its best labels, its segments if a time line was asked for, or why it failed.
 
     `highest_frequency` is the one in Hz up to which the model heard the file: half the lower of their sampling rates.
-    `seconds` is its length, `channel` the number of the channel that was heard, counted from 1, if it was one alone. The notes
-    are what was not heard of it, and what else the user should know.
+    `seconds` is its length, `channel` the number of the channel that was heard, counted from 1, if it was one alone.
+    `began` is for whoever writes clock times, see [`start_time`]. The notes are what was not heard of it, and what else the
+    user should know.
     """
 
     file: str
@@ -70,6 +72,7 @@ class FileTags:
     seconds: float | None = None
     channel: int | None = None
     embeddings: FileEmbeddings | None = None
+    began: StartTime | None = None
 
 
 class AudioTagger:
