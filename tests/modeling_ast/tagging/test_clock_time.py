@@ -112,6 +112,7 @@ AUDIOMOTH = (
         (wave(FORMAT, SOUND, guano("Timestamp:2023-05-14T04:30:00Z")), MOMENT.replace(tzinfo=UTC)),
         (wave(FORMAT, guano("Timestamp: 2023-05-14 04:30:00"), SOUND), MOMENT),
         (wave(FORMAT, SOUND, guano("Timestamp: yesterday")), None),
+        (wave(FORMAT, *(guano(f"Timestamp: {year}-05-14T04:30:00") for year in (2023, 2022)), SOUND), MOMENT),
         (wave(FORMAT, SOUND, guano("WA|Timestamp: 2023-05-14T04:30:00")), None),
         # Odd sizes have a byte behind them; GUANO is believed before Broadcast Wave, wherever it is.
         (
