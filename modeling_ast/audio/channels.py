@@ -191,9 +191,8 @@ class SoundLevels:
         if not len(waveform):
             return
         self._length += len(waveform)
-        lowest, highest = float(waveform.min()), float(waveform.max())
-        self.lowest = lowest if lowest != lowest else min(lowest, self.lowest)
-        self.highest = highest if highest != highest else max(highest, self.highest)
+        self.lowest = float(np.minimum(self.lowest, waveform.min()))  # NaN stays
+        self.highest = float(np.maximum(self.highest, waveform.max()))
         if samples.shape[1] < 2:
             return
         self._ranges = self._ranges or [[math.inf, -math.inf] for _ in samples.T]

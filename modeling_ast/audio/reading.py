@@ -252,6 +252,7 @@ class SoundStream:
         source (`str` or `os.PathLike`): the file.
         name (`str`): what messages call it.
         each_channel (`bool`): see [`AudioReader.stream`].
+        whole (`bool`): whether the file is heard as a whole, by [`AudioReader.hear`], however long it is.
 
     Attributes:
         file_rate (`int`, *optional*): the file's own sampling rate in Hz, from the first block on.
@@ -260,13 +261,20 @@ class SoundStream:
         notes (`tuple[AudioNote, ...]`): what is to be said of it, when all blocks were given.
     """
 
-    def __init__(self, reader: AudioReader, source: str | os.PathLike, name: str, each_channel: bool = False):
+    def __init__(
+        self,
+        reader: AudioReader,
+        source: str | os.PathLike,
+        name: str,
+        each_channel: bool = False,
+        whole: bool = False,
+    ):
         self.reader, self.source, self.name, self.each_channel = reader, source, name, each_channel
         self.file_rate: int | None = None
         self.num_channels: int | None = None
         self.announced: float | None = None
         self.notes: tuple[AudioNote, ...] = ()
-        self._needs_whole = False
+        self._needs_whole = whole
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Decode, make one channel of the file's channels or take each, and convert the sampling rate.

@@ -155,7 +155,7 @@ def test_what_is_damaged_or_joined_is_heard_as_a_whole(tmp_path, audio_format):
 def test_what_is_no_sound_is_refused_as_of_the_whole(tmp_path, number):
     samples = noise(6)
     samples[70_000] = number
-    samples[90_000] = 2 * number
+    samples[75_000] = 2 * number  # in the same block of a second, and others follow
     path = tmp_path / "a.wav"
     soundfile.write(path, samples, 16_000, subtype="FLOAT")
     with pytest.raises(AudioError) as expected:
