@@ -102,7 +102,7 @@ def make_parser() -> FlagParser:
     parser.add_argument(
         "--batch_size",
         type=_positive_int,
-        help="windows at a time (default: 8 of the published sizes, up to 64 of smaller models)",
+        help="windows at a time (default: 8 of the published sizes, up to 32 of smaller models)",
     )
     parser.add_argument(
         "--device",

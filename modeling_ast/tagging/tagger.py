@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 LONG_FILE = 600  # seconds, from which on a file's results are given before another is decoded
 # Tokens of a batch, of the sizes that are published: small models take more windows at a time, or calls would cost more than
 # the arithmetic.
-TOKENS_AT_ONCE, FEWEST_WINDOWS, MOST_WINDOWS = 9712, 8, 64
+TOKENS_AT_ONCE, FEWEST_WINDOWS, MOST_WINDOWS = 9712, 8, 32
 
 
 class TaggingError(ValueError):
@@ -225,7 +225,7 @@ class AudioTagger:
             batch_size (`int`, *optional*): what somebody chose.
 
         Returns:
-            `int`: that; if not given, 8 of the published sizes and up to 64 of smaller models, which take less time for a
+            `int`: that; if not given, 8 of the published sizes and up to 32 of smaller models, which take less time for a
             window then.
         """
         if batch_size is not None:
