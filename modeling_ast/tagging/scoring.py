@@ -7,6 +7,7 @@ import numpy as np
 
 from ..audio import AudioError, errors_of_file
 from ..audio.errors import ERRORS_OF_A_FILE
+from .embeddings import WindowVectors
 from .segments import hop_means
 from .windows import Window, WindowCutter
 
@@ -29,6 +30,7 @@ class Recording:
     error: str | None = None
     windows: list[tuple[int, int]] = field(default_factory=list)  # start and samples of each
     rows: dict[int, np.ndarray] = field(default_factory=dict)  # scores by number of window; silent ones have none
+    vectors: dict[int, WindowVectors] = field(default_factory=dict)  # likewise, where they are wanted
 
     @property
     def num_samples(self) -> int:
@@ -62,11 +64,15 @@ class WindowScorer:
 
     Args:
         score (callable): scores a list of [`Window`], all with features or all with waveforms: float32 of shape
-            `(windows, labels)`.
+            `(windows, labels)`, and a list of their [`WindowVectors`], or `None`.
         batch_size (`int`): windows that are scored at once.
     """
 
-    def __init__(self, score: Callable[[list[Window]], np.ndarray], batch_size: int):
+    def __init__(
+        self,
+        score: Callable[[list[Window]], tuple[np.ndarray, list[WindowVectors] | None]],
+        batch_size: int,
+    ):
         self.score, self.batch_size = score, batch_size
         self._waiting: dict[bool, list[tuple[Recording, int, Window]]] = {False: [], True: []}
 
@@ -107,21 +113,21 @@ class WindowScorer:
     def _score(self, batch: list[tuple[Recording, int, Window]]):
         """Score a batch; the windows of each recording alone if one of them cannot be scored."""
         try:
-            scores = self.score([window for _, _, window in batch])
+            found = self.score([window for _, _, window in batch])
         except ERRORS_OF_A_FILE:
             recordings = list(dict.fromkeys(recording for recording, _, _ in batch))
             for recording in recordings:
                 own = [entry for entry in batch if entry[0] is recording]
                 try:
                     with errors_of_file(recording.name, "scored"):
-                        self._keep(own, self.score([window for _, _, window in own]))
+                        self._keep(own, *self.score([window for _, _, window in own]))
                 except AudioError as error:
                     recording.error = str(error)
             return
-        self._keep(batch, scores)
+        self._keep(batch, *found)
 
     @staticmethod
-    def _keep(batch: list[tuple[Recording, int, Window]], scores: np.ndarray):
+    def _keep(batch: list[tuple[Recording, int, Window]], scores: np.ndarray, vectors: list[WindowVectors] | None):
         for (recording, number, _), row in zip(batch, scores, strict=True):
             if recording.error is None and not np.isfinite(row).all():
                 recording.error = (
@@ -129,6 +135,9 @@ class WindowScorer:
                     "again, for example as 16-bit WAV, or leave it out."
                 )
             recording.rows[number] = row
+        if vectors is not None:
+            for (recording, number, _), of_window in zip(batch, vectors, strict=True):
+                recording.vectors[number] = of_window
 
 
 def reduced(

@@ -19,9 +19,20 @@ from ..audio.channels import channel_number
 from ..audio.silence import SILENT_PEAK
 from ..layers.patch_grid import NUM_CLASS_TOKENS, patch_grid_of
 from ..loading import load_checkpoint
-from ..scores import label_thresholds, problem_type_of, scores_from_logits
+from ..scores import problem_type_of, scores_from_logits
+from .clock_time import StartTime
+from .embeddings import (
+    FileEmbeddings,
+    WindowVectors,
+    check_embeddings,
+    column_middles,
+    file_embeddings,
+    logits_and_vectors,
+)
+from .errors import TaggingError
+from .events import EventRules, event_rules, events_of_runs
 from .scoring import REDUCTIONS, Recording, WindowScorer, reduced
-from .segments import SEGMENT_READINGS, label_stretches
+from .segments import SEGMENT_READINGS
 from .windows import Window, WindowCutter
 
 logger = logging.getLogger(__name__)
@@ -30,10 +41,6 @@ LONG_FILE = 600  # seconds, from which on a file's results are given before anot
 # Tokens of a batch, of the sizes that are published: small models take more windows at a time, or calls would cost more than
 # the arithmetic.
 TOKENS_AT_ONCE, FEWEST_WINDOWS, MOST_WINDOWS = 9712, 8, 32
-
-
-class TaggingError(ValueError):
-    """An option that cannot be used for tagging with a model; the message says what to pass instead."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,9 @@ class FileTags:
     """What was found in one file: its best labels, its segments if a time line was asked for, or why it failed.
 
     `highest_frequency` is the one in Hz up to which the model heard the file: half the lower of their sampling rates.
-    `seconds` is its length, `channel` the number of the channel that was heard, counted from 1, if it was one alone. The notes
-    are what was not heard of it, and what else the user should know.
+    `seconds` is its length, `channel` the number of the channel that was heard, counted from 1, if it was one alone.
+    `began` is for whoever writes clock times, see [`start_time`]. The notes are what was not heard of it, and what else the
+    user should know.
     """
 
     file: str
@@ -72,6 +80,8 @@ class FileTags:
     notes: tuple[AudioNote, ...] = ()
     seconds: float | None = None
     channel: int | None = None
+    embeddings: FileEmbeddings | None = None
+    began: StartTime | None = None
 
 
 @dataclass(frozen=True)
@@ -84,8 +94,9 @@ class _Plan:
     silent_peak: float
     each_channel: bool
     reduction: str
-    find_active: Callable[[np.ndarray], np.ndarray]
-    place_segments: Callable[[str, int, list[int], np.ndarray], list[Segment]] | None
+    rules: EventRules
+    segments: str | None  # how they are read, if there are any
+    embeddings: str | None
     progress: Callable[[str, float, float | None], None] | None = None
 
 
@@ -162,6 +173,10 @@ class AudioTagger:
         hop: float | None = None,
         threshold: float | None = None,
         segments: str = "hop",
+        off: float | None = None,
+        min_duration: float | None = None,
+        close_gaps: float | None = None,
+        embeddings: str | None = None,
         *,
         window: float | None = None,
         reduction: str = "mean",
@@ -193,6 +208,15 @@ class AudioTagger:
                 What a segment is: `"hop"`, a stretch that the windows which cover it have the label for in their mean, as
                 exact as `hop` is short; `"window"`, all that a run of neighbouring windows with the label covers, which is
                 never less than a window. See [`label_stretches`].
+            off (`float`, *optional*):
+                Score down to which a label that became active stays so, also where in a single-label model another one is
+                the best; if not given, it ends where it could not become active.
+            min_duration (`float`, *optional*): seconds; shorter segments are left out.
+            close_gaps (`float`, *optional*):
+                Seconds; segments of a label with no more than that between them become one, before short ones are left out.
+            embeddings (`str`, *optional*):
+                `"file"`, `"window"` or `"second"`, to give vectors of each of these, from the same windows and the same pass of
+                the model; see [`file_embeddings`]. Silent windows have none.
             window (`float`, *optional*):
                 Seconds that are scored at once, if not the model's own length. Shorter windows are padded as short clips are.
             reduction (`str`, *optional*, defaults to `"mean"`): what a file's scores are, see [`reduced`].
@@ -210,12 +234,14 @@ class AudioTagger:
             silent.
 
         Raises:
-            TaggingError: if `window` is none that the model hears, `hop` is no part of a window, `threshold` is not between 0
-                and 1, there is no such reading of `segments` or such a reduction, `silence_db` is not below 0, or the model
-                has no labels.
+            TaggingError: if `window` is none that the model hears, `hop` is no part of a window, `threshold` or `off` is not
+                between 0 and 1, `off` is above `threshold`, a time is not above 0, there is no such reading of `segments`, kind
+                of `embeddings` or reduction, `silence_db` is not below 0, or the model has no labels.
         """
-        plan = self._plan(top_k, timeline, hop, threshold, segments, window, reduction, silence_db)
-        plan = replace(plan, each_channel=each_channel, progress=progress)
+        rules = event_rules(self.model.config, self.sampling_rate, threshold, off, min_duration, close_gaps)
+        check_embeddings(embeddings)
+        plan = self._plan(top_k, timeline, hop, rules, segments, window, reduction, silence_db)
+        plan = replace(plan, each_channel=each_channel, embeddings=embeddings, progress=progress)
         return self._tag_in_groups(files, self.windows_at_once(batch_size), plan)
 
     def windows_at_once(self, batch_size: int | None = None) -> int:
@@ -239,7 +265,7 @@ class AudioTagger:
         top_k: int,
         timeline: bool,
         hop: float | None,
-        threshold: float | None,
+        rules: EventRules,
         segments: str,
         window: float | None,
         reduction: str,
@@ -258,19 +284,20 @@ class AudioTagger:
                 raise TaggingError(
                     "This model is a regression: it has no threshold for a share of time. Pass mean or max."
                 )
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise TaggingError(f"threshold={threshold} is not a score. Pass --threshold between 0 and 1.")
         if silence_db is not None and not -math.inf < silence_db < 0:
             raise TaggingError(f"silence_db={silence_db} is not below full scale. Pass for example --silence_db -60.")
-        if threshold is None:
-            multi_label = self.problem_type == "multi_label_classification"
-            threshold = label_thresholds(self.model.config) if multi_label else 0.0
-        find_active = partial(self._find_active, threshold=threshold)
-        place = None
-        if timeline:
-            place = partial(self._segments, find_active=find_active, reading=segments, window_samples=window_samples)
         silent_peak = SILENT_PEAK if silence_db is None else 10 ** (silence_db / 20)
-        return _Plan(top_k, window_samples, hop_samples, silent_peak, False, reduction, find_active, place)
+        return _Plan(
+            top_k,
+            window_samples,
+            hop_samples,
+            silent_peak,
+            False,
+            reduction,
+            rules,
+            segments if timeline else None,
+            None,
+        )
 
     def _tag_in_groups(self, files: Sequence[str | os.PathLike], batch_size: int, plan: _Plan) -> Iterator[FileTags]:
         """Hear `batch_size` files, score what is left of their windows, give their results, go on.
@@ -278,7 +305,7 @@ class AudioTagger:
         After a long one the group ends, so that its results do not wait. The groups after it are of the same files as without
         it: whoever goes on after an interruption gets the same batches.
         """
-        scorer = WindowScorer(self._score, batch_size)
+        scorer = WindowScorer(partial(self._score, with_vectors=plan.embeddings is not None), batch_size)
         group: list[tuple[SoundStream, list[Recording], str | None]] = []
         for number, file in enumerate(map(str, files), 1):
             stream = self.reader.stream(file, each_channel=plan.each_channel)
@@ -378,15 +405,12 @@ class AudioTagger:
         is_said = any(note.kind in (CANCELLED, SILENT) for note in notes)
         if recording.num_silent and not (is_said and not recording.rows):
             notes = (*notes, self._silent_windows_note(recording, plan))
-        scores = reduced(recording, plan.reduction, plan.find_active)
-        segments = None
-        if plan.place_segments is not None:
-            segments = [
-                segment
-                for starts, of_run in recording.runs()
-                for segment in plan.place_segments(recording.name, recording.num_samples, starts, of_run)
-            ]
-            segments.sort(key=lambda segment: (segment.start, segment.end))
+        scores = reduced(recording, plan.reduction, plan.rules.find_active)
+        segments = embeddings = None
+        if plan.segments is not None:
+            segments = self._segments(recording.name, recording.num_samples, recording.runs(), plan)
+        if plan.embeddings is not None and recording.rows:
+            embeddings = self._embeddings(recording, plan)
         channel = channel_number(self.reader.channels) if recording.channel is None else recording.channel
         highest_frequency = min(file_rate or self.sampling_rate, self.sampling_rate) / 2
         return FileTags(
@@ -397,6 +421,7 @@ class AudioTagger:
             notes=notes,
             seconds=seconds,
             channel=channel,
+            embeddings=embeddings,
         )
 
     @staticmethod
@@ -448,8 +473,11 @@ class AudioTagger:
             self._said.add(words)
             logger.warning(words)
 
-    def _score(self, windows: list[Window]) -> np.ndarray:
-        """Score windows, of which all or none have features: float32 of shape `(windows, labels)`."""
+    def _score(
+        self, windows: list[Window], with_vectors: bool = False
+    ) -> tuple[np.ndarray, list[WindowVectors] | None]:
+        """Score windows, of which all or none have features: float32 of shape `(windows, labels)`, and their vectors, if
+        wanted."""
         import torch
 
         if windows[0].features is not None:
@@ -461,31 +489,32 @@ class AudioTagger:
                 return_tensors="pt",
                 device=self.device,
             )
+        vectors = None
         with torch.inference_mode():
-            logits = self.model(**inputs.to(self.device)).logits
-        return scores_from_logits(logits, self.problem_type).cpu().numpy()
+            if with_vectors:
+                logits, vectors = logits_and_vectors(self.model, inputs.to(self.device))
+            else:
+                logits = self.model(**inputs.to(self.device)).logits
+        return scores_from_logits(logits, self.problem_type).cpu().numpy(), vectors
 
-    def _find_active(self, scores: np.ndarray, threshold: float | np.ndarray) -> np.ndarray:
-        active = scores >= threshold
-        if self.problem_type == "single_label_classification":
-            active &= np.arange(scores.shape[1]) == scores.argmax(axis=1, keepdims=True)
-        return active
+    def _embeddings(self, recording: Recording, plan: _Plan) -> FileEmbeddings:
+        numbers = sorted(recording.vectors)
+        vectors = [recording.vectors[number] for number in numbers]
+        starts = [recording.windows[number][0] for number in numbers]
+        columns = max(len(window.columns) for window in vectors)
+        middles = column_middles(self.model.config, self.sampling_rate, columns)
+        lengths = (plan.window_samples, recording.num_samples)
+        return file_embeddings(plan.embeddings, vectors, starts, *lengths, self.sampling_rate, middles)
 
     def _best_labels(self, scores: np.ndarray, top_k: int) -> list[Tag]:
         best = np.argsort(-scores, kind="stable")[:top_k]
         return [Tag(self.model.config.id2label[int(index)], float(scores[index])) for index in best]
 
     def _segments(
-        self,
-        file: str,
-        num_samples: int,
-        starts: list[int],
-        scores: np.ndarray,
-        find_active: Callable[[np.ndarray], np.ndarray],
-        reading: str,
-        window_samples: int,
+        self, file: str, num_samples: int, runs: list[tuple[list[int], np.ndarray]], plan: _Plan
     ) -> list[Segment]:
-        return [
+        stretches = events_of_runs(runs, plan.window_samples, num_samples, plan.rules, plan.segments)
+        segments = [
             Segment(
                 file=file,
                 start=stretch.start / self.sampling_rate,
@@ -493,8 +522,9 @@ class AudioTagger:
                 label=self.model.config.id2label[stretch.label],
                 score=stretch.score,
             )
-            for stretch in label_stretches(scores, starts, window_samples, num_samples, find_active, reading)
+            for stretch in stretches
         ]
+        return sorted(segments, key=lambda segment: (segment.start, segment.end))
 
 
 def choose_device(device: str):

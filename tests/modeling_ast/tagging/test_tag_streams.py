@@ -32,9 +32,9 @@ def scores_of_windows(tagger, path, **settings):
     """The scores of each window of a timeline, as segments of one window tell them: shape `(windows, labels)`."""
     rows, place = [], tagger._segments
 
-    def kept(file, num_samples, starts, scores, **rest):
-        rows.append((starts, scores))
-        return place(file, num_samples, starts, scores, **rest)
+    def kept(file, num_samples, runs, plan):
+        rows.extend(runs)
+        return place(file, num_samples, runs, plan)
 
     tagger._segments = kept
     try:

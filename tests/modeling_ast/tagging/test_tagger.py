@@ -31,7 +31,9 @@ def test_results_of_a_long_file_do_not_wait(single_label, tmp_path, monkeypatch)
     tagger, scored = AudioTagger.from_pretrained(single_label, device="cpu"), []
     expected = list(tagger.tag_files(files))
     score = tagger._score
-    monkeypatch.setattr(tagger, "_score", lambda windows: scored.append(len(windows)) or score(windows))
+    monkeypatch.setattr(
+        tagger, "_score", lambda windows, **more: scored.append(len(windows)) or score(windows, **more)
+    )
     monkeypatch.setattr("modeling_ast.tagging.tagger.LONG_FILE", 2)  # seconds
     found = []
     for tags in tagger.tag_files(files, batch_size=4):
@@ -50,7 +52,7 @@ def test_scores_that_are_no_numbers_are_an_error_of_that_file(single_label, tmp_
     files = [write(tmp_path / f"{number}.wav", noise(WINDOW)) for number in range(2)]
     tagger = AudioTagger.from_pretrained(single_label, device="cpu")
     score = tagger._score
-    monkeypatch.setattr(tagger, "_score", lambda *args: score(*args) * [[np.nan], [1]])
+    monkeypatch.setattr(tagger, "_score", lambda *args, **more: (score(*args, **more)[0] * [[np.nan], [1]], None))
     first, second = tagger.tag_files(files)
     assert first.error.startswith(f"{files[0]} gets scores that are not numbers.")
     assert second.error is None
