@@ -158,7 +158,11 @@ def make_parser() -> FlagParser:
         help="also draw time lines, the spectrogram above and the segments below: a PNG file, or for several audio files a folder "
         "with one for each",
     )
-    parser.add_argument("--batch_size", type=_positive_int, default=8, help="windows at a time (default: %(default)s)")
+    parser.add_argument(
+        "--batch_size",
+        type=_positive_int,
+        help="windows at a time (default: 8 of the published sizes, up to 32 of smaller models)",
+    )
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda", "mps"),
@@ -361,7 +365,8 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
         if changed:
             words = f"{unfinished.path} is of a run with another {', '.join(changed)}; starting anew."
             print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
-        groups = [files[first : first + args.batch_size] for first in range(0, len(files), args.batch_size)]
+        at_once = tagger.windows_at_once(args.batch_size)
+        groups = [files[first : first + at_once] for first in range(0, len(files), at_once)]
         states = [states_of(group) for group in groups]
         kept = [unfinished.outcomes(state) is not None for state in states]
         left = [file for group, is_kept in zip(groups, kept, strict=True) if not is_kept for file in group]

@@ -7,12 +7,14 @@ Source: Gelly and Gauvain 2015, "Minimum word error training of RNN-based voice 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..scores import label_thresholds, problem_type_of
 from .errors import TaggingError
+from .segments import Stretch, label_stretches
 
 
 @dataclass(frozen=True)
@@ -109,3 +111,55 @@ def event_rules(
         round((min_duration or 0) * sampling_rate),
         None if close_gaps is None else round(close_gaps * sampling_rate),
     )
+
+
+def events_of_runs(
+    runs: Sequence[tuple[Sequence[int], np.ndarray]],
+    window_samples: int,
+    num_samples: int,
+    rules: EventRules,
+    reading: str,
+) -> list[Stretch]:
+    """Find the events of a recording of which not all windows have scores, as silent ones have none.
+
+    Args:
+        runs (sequence): of each run of neighbouring windows with scores their first samples, ascending, and the scores, of
+            shape `(windows, labels)`.
+        window_samples (`int`): length of a window.
+        num_samples (`int`): length of the recording.
+        rules ([`EventRules`]): what makes an event.
+        reading (`str`): see [`label_stretches`].
+
+    Returns:
+        `list[Stretch]`. Events that overlap where a silent window lies within two others are one; an event over a gap has the
+        mean of what has scores.
+    """
+    whole = len(runs) == 1
+    found = [
+        stretch
+        for starts, scores in runs
+        for stretch in label_stretches(
+            scores,
+            starts,
+            window_samples,
+            num_samples,
+            rules.find_active,
+            reading,
+            rules.find_held,
+            rules.min_samples if whole else 0,
+            rules.gap_samples if whole else None,
+        )
+    ]
+    if whole:
+        return found
+    events: list[Stretch] = []
+    scored = 0  # samples of the last event that have scores
+    for stretch in sorted(found, key=lambda stretch: (stretch.label, stretch.start)):
+        last, length = events[-1] if events else None, stretch.end - stretch.start
+        if last and last.label == stretch.label and stretch.start - last.end <= (rules.gap_samples or 0):
+            score = (last.score * scored + stretch.score * length) / (scored + length)
+            events[-1], scored = Stretch(last.start, stretch.end, stretch.label, score), scored + length
+        else:
+            events.append(stretch)
+            scored = length
+    return [event for event in events if event.end - event.start >= rules.min_samples]

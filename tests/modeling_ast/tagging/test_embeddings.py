@@ -81,7 +81,7 @@ def test_padding_is_in_no_second(tagger, direct, clips):
 
 
 def test_a_recording_shorter_than_half_a_patch_has_a_vector(tagger, tmp_path):
-    soundfile.write(tmp_path / "brief.wav", np.ones(800) / 2, 16_000)
+    soundfile.write(tmp_path / "brief.wav", np.tile([0.5, -0.5], 400), 16_000)
     (found,) = embeddings(tagger, [tmp_path / "brief.wav"], "second")
     assert found.vectors.shape == (1, 32)
     assert found.times.tolist() == [[0, 0.05]]
@@ -106,11 +106,11 @@ def test_scores_and_vectors_are_of_each_file_alone(tagger, clips, tmp_path):
 def test_where_a_batch_fails_files_keep_their_vectors(tagger, clips, monkeypatch):
     score, calls = AudioTagger._score, []
 
-    def fails_once(self, windows, *arguments):
+    def fails_once(self, windows, **settings):
         calls.append(len(windows))
         if len(calls) == 1:
             raise RuntimeError("not enough memory")
-        return score(self, windows, *arguments)
+        return score(self, windows, **settings)
 
     expected = embeddings(tagger, clips, "file")
     monkeypatch.setattr(AudioTagger, "_score", fails_once)
