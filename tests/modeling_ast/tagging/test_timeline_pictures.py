@@ -13,24 +13,39 @@ from matplotlib.image import imread
 from modeling_ast import run_tagging
 from modeling_ast.features.kaldi import kaldi_arguments
 from modeling_ast.tagging.tagger import AudioTagger, FileTags, Segment
-from modeling_ast.tagging.timeline_pictures import columns_of, draw_timeline, picture_of
+from modeling_ast.tagging.timeline_pictures import LoudestColumns, draw_timeline, picture_of
 
 
 def fbank(waveform):
     return torchaudio.compliance.kaldi.fbank(torch.from_numpy(waveform)[None], **kaldi_arguments(16_000, 128)).numpy()
 
 
-def test_a_spectrogram_as_wide_as_its_frames(clips):
+def columns_of(waveform, blocks, most=2400):
+    columns = LoudestColumns(16_000, 128, most)
+    for block in np.split(waveform, blocks):
+        columns.add(block)
+    return columns
+
+
+@pytest.mark.parametrize("blocks", [[], [100, 399, 400, 16_000, 16_159, 50_000]])
+def test_a_spectrogram_as_wide_as_its_frames(clips, blocks):
     waveform = soundfile.read(clips[2], dtype="float32")[0]
-    np.testing.assert_allclose(columns_of(waveform, 16_000, 128), fbank(waveform), atol=2e-3)
+    columns = columns_of(waveform, blocks)
+    np.testing.assert_allclose(columns.log_mel(), fbank(waveform), atol=2e-3)
+    assert columns.end == pytest.approx(len(fbank(waveform)) / 100)
 
 
-def test_columns_of_a_longer_one_are_the_loudest_of_their_frames(clips, monkeypatch):
+@pytest.mark.parametrize("blocks", [[], [*range(700, 51_800, 700)], [30_000, 30_001, 30_100]])
+@pytest.mark.parametrize(("most", "of_column"), [(50, 8), (81, 4), (160, 4), (161, 2), (1, 256)])
+def test_columns_of_a_longer_one_are_the_loudest_of_their_frames(clips, monkeypatch, blocks, most, of_column):
     monkeypatch.setattr("modeling_ast.tagging.timeline_pictures.BLOCK_SECONDS", 1)
     waveform = soundfile.read(clips[2], dtype="float32")[0]
     frames = fbank(waveform)
-    expected = [frames[first : first + 7].max(axis=0) for first in range(0, len(frames), 7)]
-    np.testing.assert_allclose(columns_of(waveform, 16_000, 128, most=50), expected, atol=2e-3)
+    assert len(frames) == 322
+    columns = columns_of(waveform, blocks, most)
+    expected = [frames[first : first + of_column].max(axis=0) for first in range(0, len(frames), of_column)]
+    np.testing.assert_allclose(columns.log_mel(), expected, atol=2e-3)
+    assert columns.end == pytest.approx(len(expected) * of_column / 100)
 
 
 def bars(axes):
@@ -67,8 +82,12 @@ def test_of_many_labels_those_with_the_highest_scores_are_shown(tmp_path):
 @pytest.mark.pictures
 def test_what_is_drawn_is_seen(multi_label, clips, tmp_path):
     tagger = AudioTagger.from_pretrained(multi_label, "cpu")
-    picture_of(tagger, FileTags(str(clips[2]), [], [Segment("", 1.0, 2.0, "clap", 1.0)]), tmp_path / "a.png")
-    picture_of(tagger, FileTags(str(clips[2]), [], []), tmp_path / "none.png")
+    picture_of(
+        tagger,
+        FileTags(str(clips[2]), [], [Segment("", 1.0, 2.0, "clap", 1.0)], seconds=51_800 / 16_000),
+        tmp_path / "a.png",
+    )
+    picture_of(tagger, FileTags(str(clips[2]), [], [], seconds=51_800 / 16_000), tmp_path / "none.png")
     blue = [np.abs(imread(tmp_path / name)[..., :3] - [0x3B / 255, 0x6F / 255, 0xB6 / 255]).max(axis=2) < 0.02
             for name in ("a.png", "none.png")]  # fmt: skip
     columns = np.flatnonzero(blue[0].sum(axis=0) > 10)
