@@ -17,11 +17,14 @@ EMBEDDINGS = ("file", "window", "second")
 
 @dataclass(frozen=True)
 class WindowVectors:
-    """What the model makes of one window: `class_token_mean` of shape `(hidden,)`, and `columns` of shape `(time, hidden)`,
-    the means of its patches over frequency."""
+    """What the model makes of one window: `class_token_mean` of shape `(hidden,)`. Where vectors of seconds are wanted, also
+    `sums` of shape `(seconds, hidden)` over the columns of patches (each their mean over frequency) whose middles lie in a
+    second, from the recording's second `first` on, and `counts` of shape `(seconds,)` of these columns."""
 
     class_token_mean: np.ndarray
-    columns: np.ndarray
+    first: int = 0
+    sums: np.ndarray | None = None
+    counts: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -33,70 +36,74 @@ class FileEmbeddings:
     times: np.ndarray
 
 
-def logits_and_vectors(model, inputs) -> tuple:
+def logits_and_vectors(model, inputs, kind: str, places: Sequence[tuple[int, int]], sampling_rate: int) -> tuple:
     """Score windows and take their vectors in one pass of the model.
 
     Args:
         model ([`ASTForAudioClassification`]): in evaluation.
         inputs (mapping): what the feature extractor made of the windows, on the model's device.
+        kind (`str`): one of `EMBEDDINGS`.
+        places (sequence of `(int, int)`): of each window its first sample in the recording, and how many it has.
+        sampling_rate (`int`): in Hz.
 
     Returns:
         The logits, a `torch.Tensor` of shape `(batch, labels)`, and a list of [`WindowVectors`], one a window.
     """
     embedded = model.embed(**inputs)
     logits = model.classifier(embedded.class_token_mean)
-    class_token_means = embedded.class_token_mean.float().cpu().numpy()
+    means = embedded.class_token_mean.float().cpu().numpy()
+    if kind != "second":
+        return logits, [WindowVectors(mean) for mean in means]
     columns = embedded.patch_grid.float().mean(dim=1).cpu().numpy()  # (batch, time, hidden)
-    ends = embedded.time_mask.sum(dim=1).tolist()
-    vectors = [
-        WindowVectors(mean, of_window[:end])
-        for mean, of_window, end in zip(class_token_means, columns, ends, strict=True)
-    ]
+    middles = column_middles(model.config, sampling_rate, columns.shape[1])
+    unmasked = embedded.time_mask.sum(dim=1).tolist()
+    vectors = []
+    for mean, of_window, (start, samples), most in zip(means, columns, places, unmasked, strict=True):
+        # Behind are padded ones. The first is also of a window that is shorter than half a patch.
+        heard = max(min(int(np.searchsorted(middles, samples)), most), 1)
+        seconds = (start + middles[:heard]) // sampling_rate
+        sums = np.zeros((seconds[-1] - seconds[0] + 1, of_window.shape[1]), np.float32)
+        np.add.at(sums, seconds - seconds[0], of_window[:heard])
+        vectors.append(WindowVectors(mean, int(seconds[0]), sums, np.bincount(seconds - seconds[0])))
     return logits, vectors
 
 
 def file_embeddings(
     kind: str,
     windows: Sequence[WindowVectors],
-    starts: Sequence[int],
-    window_samples: int,
+    places: Sequence[tuple[int, int]],
     num_samples: int,
     sampling_rate: int,
-    middles: np.ndarray,
 ) -> FileEmbeddings:
     """Put the vectors of a file's windows together.
 
     Args:
         kind (`str`): one of `EMBEDDINGS`.
-        windows (sequence of [`WindowVectors`]): of each window.
-        starts (sequence of `int`): first samples of the windows, ascending.
-        window_samples (`int`): length of a window.
+        windows (sequence of [`WindowVectors`]): of each window that was scored, at least one.
+        places (sequence of `(int, int)`): of each window its first sample in the recording, and how many it has, ascending.
         num_samples (`int`): length of the recording.
         sampling_rate (`int`): in Hz.
-        middles (`np.ndarray` of shape `(time,)`): where in a window the middles of its columns of patches lie, in samples, from
-            [`column_middles`].
 
     Returns:
-        [`FileEmbeddings`], with one row for `"file"`, one for each window, or one for each second from the first to the last in
-        which the middle of a patch lies.
+        [`FileEmbeddings`], with one row for `"file"`, one for each window, or one for each second in which the middle of a patch
+        lies.
     """
-    means = np.stack([window.class_token_mean for window in windows])
-    if kind == "window":
-        ends = np.minimum(np.asarray(starts) + window_samples, num_samples)
-        return FileEmbeddings(means, np.stack([starts, ends], axis=1) / sampling_rate)
-    if kind == "file":
-        return FileEmbeddings(means.mean(axis=0, keepdims=True), np.array([[0, num_samples / sampling_rate]]))
-    seconds = [(start + middles[: len(window.columns)]) for start, window in zip(starts, windows, strict=True)]
-    columns, at = np.concatenate([window.columns for window in windows]), np.concatenate(seconds)
-    heard = at < num_samples  # what is behind is padding
-    heard[0] = True  # of a recording that is shorter than half a patch
-    second = at[heard] // sampling_rate
-    sums = np.zeros((second.max() + 1, columns.shape[1]))
-    np.add.at(sums, second, columns[heard])
-    vectors = sums / np.bincount(second)[:, None]
-    begins = np.arange(len(vectors))
+    if kind != "second":
+        means = np.stack([window.class_token_mean for window in windows])
+        if kind == "file":
+            return FileEmbeddings(means.mean(axis=0, keepdims=True), np.array([[0, num_samples / sampling_rate]]))
+        times = [[start / sampling_rate, (start + samples) / sampling_rate] for start, samples in places]
+        return FileEmbeddings(means, np.array(times))
+    after = max(window.first + len(window.counts) for window in windows)
+    sums, counts = np.zeros((after, windows[0].sums.shape[1])), np.zeros(after, int)
+    for window in windows:
+        of_window = slice(window.first, window.first + len(window.counts))
+        sums[of_window] += window.sums
+        counts[of_window] += window.counts
+    begins = np.flatnonzero(counts)
     ends = np.minimum(begins + 1, num_samples / sampling_rate)
-    return FileEmbeddings(vectors.astype(np.float32), np.stack([begins, ends], axis=1))
+    vectors = (sums[begins] / counts[begins, None]).astype(np.float32)
+    return FileEmbeddings(vectors, np.stack([begins, ends], axis=1).astype(float))
 
 
 def column_middles(config, sampling_rate: int, columns: int) -> np.ndarray:

@@ -25,7 +25,6 @@ from .embeddings import (
     FileEmbeddings,
     WindowVectors,
     check_embeddings,
-    column_middles,
     file_embeddings,
     logits_and_vectors,
 )
@@ -305,7 +304,7 @@ class AudioTagger:
         After a long one the group ends, so that its results do not wait. The groups after it are of the same files as without
         it: whoever goes on after an interruption gets the same batches.
         """
-        scorer = WindowScorer(partial(self._score, with_vectors=plan.embeddings is not None), batch_size)
+        scorer = WindowScorer(partial(self._score, embeddings=plan.embeddings), batch_size)
         group: list[tuple[SoundStream, list[Recording], str | None]] = []
         for number, file in enumerate(map(str, files), 1):
             stream = self.reader.stream(file, each_channel=plan.each_channel)
@@ -474,7 +473,7 @@ class AudioTagger:
             logger.warning(words)
 
     def _score(
-        self, windows: list[Window], with_vectors: bool = False
+        self, windows: list[Window], embeddings: str | None = None
     ) -> tuple[np.ndarray, list[WindowVectors] | None]:
         """Score windows, of which all or none have features: float32 of shape `(windows, labels)`, and their vectors, if
         wanted."""
@@ -491,8 +490,11 @@ class AudioTagger:
             )
         vectors = None
         with torch.inference_mode():
-            if with_vectors:
-                logits, vectors = logits_and_vectors(self.model, inputs.to(self.device))
+            if embeddings is not None:
+                places = [(window.start, window.samples) for window in windows]
+                logits, vectors = logits_and_vectors(
+                    self.model, inputs.to(self.device), embeddings, places, self.sampling_rate
+                )
             else:
                 logits = self.model(**inputs.to(self.device)).logits
         return scores_from_logits(logits, self.problem_type).cpu().numpy(), vectors
@@ -500,11 +502,8 @@ class AudioTagger:
     def _embeddings(self, recording: Recording, plan: _Plan) -> FileEmbeddings:
         numbers = sorted(recording.vectors)
         vectors = [recording.vectors[number] for number in numbers]
-        starts = [recording.windows[number][0] for number in numbers]
-        columns = max(len(window.columns) for window in vectors)
-        middles = column_middles(self.model.config, self.sampling_rate, columns)
-        lengths = (plan.window_samples, recording.num_samples)
-        return file_embeddings(plan.embeddings, vectors, starts, *lengths, self.sampling_rate, middles)
+        places = [recording.windows[number] for number in numbers]
+        return file_embeddings(plan.embeddings, vectors, places, recording.num_samples, self.sampling_rate)
 
     def _best_labels(self, scores: np.ndarray, top_k: int) -> list[Tag]:
         best = np.argsort(-scores, kind="stable")[:top_k]

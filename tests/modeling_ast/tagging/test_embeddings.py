@@ -8,9 +8,9 @@ import pandas
 import pytest
 import soundfile
 import torch
-from tagged_models import WINDOW, windows_of
+from tagged_models import WINDOW, noise, windows_of
 
-from modeling_ast import ASTFeatureExtractor, ASTModel, run_tagging
+from modeling_ast import ASTFeatureExtractor, ASTForAudioClassification, ASTModel, run_tagging
 from modeling_ast.tagging.tagger import AudioTagger, TaggingError
 
 TOLERANCE = 1e-5  # float32 through two layers, in batches of other sizes
@@ -78,6 +78,29 @@ def test_padding_is_in_no_second(tagger, direct, clips):
     grid = direct(windows_of(clips[0], [0])[0])[0][2:].reshape(12, 9, -1)
     np.testing.assert_allclose(found.vectors, grid[:, :5].mean(axis=(0, 1))[None], atol=TOLERANCE)
     assert found.times.tolist() == [[0, 0.5]]
+
+
+def test_patches_that_are_masked_are_in_no_second(multi_label, clips):
+    """Padded only to the longest of a batch, a patch counts whose 16 frames are all there: 4 columns of 48 frames."""
+    extractor = ASTFeatureExtractor.from_pretrained(multi_label, padding="longest")
+    tagger = AudioTagger(ASTForAudioClassification.from_pretrained(multi_label), extractor, "cpu")
+    found, _ = embeddings(tagger, clips[:2], "second")
+    inputs = extractor(soundfile.read(clips[0], dtype="float32")[0], sampling_rate=16_000, return_tensors="pt")
+    with torch.no_grad():
+        tokens = ASTModel.from_pretrained(multi_label).eval()(**inputs).last_hidden_state[0]
+    assert tokens.shape[0] == 2 + 12 * 4
+    np.testing.assert_allclose(found.vectors, tokens[2:].mean(dim=0)[None], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("kind", ["window", "second"])
+def test_silence_has_no_vector(tagger, tmp_path, kind):
+    waveform = np.concatenate([noise(WINDOW), np.zeros(4 * WINDOW, np.float32), noise(WINDOW, 1)])
+    soundfile.write(tmp_path / "a.wav", waveform, 16_000, subtype="FLOAT")
+    (found,) = embeddings(tagger, [tmp_path / "a.wav"], kind)
+    last = [5 * WINDOW / 16_000, 6 * WINDOW / 16_000]
+    expected = [[0, WINDOW / 16_000], last] if kind == "window" else [[0, 1], [4, 5], [5, last[1]]]
+    assert found.times.tolist() == expected
+    assert np.isfinite(found.vectors).all()
 
 
 def test_a_recording_shorter_than_half_a_patch_has_a_vector(tagger, tmp_path):
