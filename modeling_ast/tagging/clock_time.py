@@ -54,7 +54,10 @@ class StartTime:
         """
         if self.at is None:
             return None
-        return (self.at + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+        try:
+            return (self.at + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+        except OverflowError:  # a header that says the end of the year 9999
+            return None
 
 
 def start_time(file: str | os.PathLike, source: str) -> StartTime:
@@ -144,11 +147,10 @@ def _from_comment(content: bytes) -> datetime | None:
     if not found:
         return None
     hour, minute, second, thousandths, day, month, year, sign, hours, minutes = found.groups()
-    zone = None
+    offset = None
     if found[0].endswith(")"):
-        offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0))
-        zone = timezone(-offset if sign == "-" else offset)
-    return _moment(year, month, day, hour, minute, second, 1000 * int(thousandths or 0), zone)
+        offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
+    return _moment(year, month, day, hour, minute, second, 1000 * int(thousandths or 0), offset)
 
 
 def _from_guano(content: bytes) -> datetime | None:
@@ -167,10 +169,11 @@ def _from_bext(content: bytes) -> datetime | None:
     return _moment(*found.groups()) if found else None
 
 
-def _moment(year, month, day, hour, minute, second, microsecond=0, zone=None) -> datetime | None:
+def _moment(year, month, day, hour, minute, second, microsecond=0, offset=None) -> datetime | None:
     try:
+        zone = None if offset is None else timezone(offset)
         return datetime(*map(int, (year, month, day, hour, minute, second)), microsecond, zone)
-    except ValueError:  # no such day
+    except ValueError:  # no such day, or an offset of a day
         return None
 
 

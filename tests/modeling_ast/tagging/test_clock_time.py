@@ -103,6 +103,7 @@ AUDIOMOTH = (
             MOMENT.replace(microsecond=125_000, tzinfo=UTC),
         ),
         (wave(FORMAT, audiomoth("Recorded at 04:30:00 31/02/2023 (UTC) by AudioMoth"), SOUND), None),
+        (wave(FORMAT, audiomoth(AUDIOMOTH.format("+24")), SOUND), None),
         (wave(FORMAT, audiomoth("Recorded with care"), SOUND), None),
         (wave(bext("2023-05-14", "04:30:00"), FORMAT, SOUND), MOMENT),
         (wave(bext("2023:05:14", "04-30-00"), FORMAT, SOUND), MOMENT),
@@ -162,6 +163,7 @@ def test_a_place_in_a_recording_has_a_clock_time():
     assert StartTime(MOMENT).after() == "2023-05-14T04:30:00.000"
     assert StartTime(MOMENT.replace(tzinfo=zone(-3, -30))).after(86_400.5) == "2023-05-15T04:30:00.500-03:30"
     assert StartTime(None).after(1.0) is None
+    assert StartTime(datetime(9999, 12, 31, 23, 59)).after(3600.0) is None
 
 
 def written(output_format, began, timeline=True, combined=False):
