@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 from .audio_flags import add_channels_flag, add_strict_flag
@@ -23,6 +23,8 @@ from .tagging.embedding_files import SUFFIXES, as_text, writing_embeddings
 from .tagging.embeddings import EMBEDDINGS
 from .tagging.formats import FORMATS, TagFormat, with_safe_names
 from .tagging.label_files import check_side_output, label_file_names, plan_pictures
+from .tagging.progress import TaggingProgress
+from .tagging.reductions import REDUCTIONS
 from .tagging.segments import SEGMENT_READINGS
 from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
 
@@ -46,13 +48,14 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser()
     args = parse_arguments(parser, argv)
 
-    from .audio import AudioError, find_audio_files
+    from .audio import AudioError
     from .loading import CheckpointError
+    from .tagging.sources import tagged_files
     from .tagging.tagger import TaggingError
 
     try:
         left_out = []
-        files = find_audio_files(args.audio, left_out)
+        files = tagged_files(args.audio, args.files_from, left_out)
         for words in left_out:
             print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
         destinations = plan_output(args.output, args.format, files, args.combine)
@@ -84,7 +87,13 @@ def make_parser() -> FlagParser:
         ),
     )
     parser.add_argument(
-        "audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them at any depth"
+        "audio",
+        nargs="*",
+        metavar="AUDIO_OR_FOLDER",
+        help="audio files, folders of them at any depth, or patterns such as '*.wav'",
+    )
+    parser.add_argument(
+        "--files_from", metavar="LIST", help="a file with a path on each line, or - for standard input"
     )
     parser.add_argument("--model_name_or_path", required=True, metavar="DIR", help="model folder, or Hub id user/name")
     parser.add_argument("--top_k", type=_positive_int, default=5, help="labels for each file (default: %(default)s)")
@@ -101,6 +110,22 @@ def make_parser() -> FlagParser:
         default="none",
         help=f"with --format {' or '.join(_formats_with('clock_time'))}: also give date and time, where the name or the header of a "
         "recorder's file says when it began, with the time zone that is written there (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--reduce",
+        choices=REDUCTIONS,
+        default=REDUCTIONS[0],
+        help="what the scores of a file are: of its windows the mean or the max, or the share of its time in which a label "
+        "counts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--window", type=float, metavar="S", help="seconds scored at once (default: as many as the model hears)"
+    )
+    parser.add_argument(
+        "--silence_db",
+        type=float,
+        metavar="DB",
+        help="decibels of full scale that a window's samples reach at most if it is silent and not scored (default: -80)",
     )
     parser.add_argument("--timeline", action="store_true", help="give segments with start and end in seconds")
     parser.add_argument("--hop", type=float, metavar="S", help="seconds between windows (default: half a window)")
@@ -177,7 +202,7 @@ def make_parser() -> FlagParser:
         help="tag faster and a little less exactly: so many tokens that are much alike are merged in each layer, at most half "
         "of those that are left (default: none)",
     )
-    add_channels_flag(parser)
+    add_channels_flag(parser, or_each=True)
     add_strict_flag(parser)
     parser.add_argument(
         "--spreadsheet_safe",
@@ -207,9 +232,16 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         `argparse.Namespace`; flags that do not go together end the program with 2.
     """
     args = parser.parse_args(argv)
+    if not args.audio and args.files_from is None:
+        parser.error("Nothing to tag was named. Name audio files or folders, or pass --files_from LIST.")
     args.timeline = args.timeline or FORMATS[args.format].needs_timeline
+    if args.channels == "each":
+        for option in ("embeddings", "picture"):
+            if getattr(args, option) is not None:
+                parser.error(f"--{option} is of one channel. Pass another --channels than each, or leave it out.")
     for option in ("hop", "threshold", "on", "off", "close_gaps", "min_duration", "segments", "picture"):
-        if getattr(args, option) is not None and not args.timeline:
+        has_use = args.timeline or (option in ("threshold", "on") and args.reduce == "share")
+        if getattr(args, option) is not None and not has_use:
             parser.error(f"--{option} is about segments. Add --timeline, or leave it out.")
     if args.on is not None and args.threshold is not None:
         parser.error("--on and --threshold are two names of one score. Leave one of them out.")
@@ -323,7 +355,9 @@ def print_results(args: argparse.Namespace, files: list[Path]) -> int:
         How many files could not be tagged.
     """
     tagger = load_tagger(args)
-    outcomes = tag(args, tagger, files)
+    # On a terminal that shows the results a bar would stand between them.
+    progress = TaggingProgress(files, [size for _, size, _ in states_of(files)], hidden=sys.stdout.isatty())
+    outcomes = tag(args, tagger, files, progress)
     failed = 0
 
     def found() -> Iterator[str]:
@@ -332,9 +366,10 @@ def print_results(args: argparse.Namespace, files: list[Path]) -> int:
             print_lines(outcome.said, sys.stderr)
             failed += outcome.failed
             add_embeddings(outcome.embeddings)
+            progress.tagged(1)
             yield from outcome.lines
 
-    with writing_embeddings(args.embeddings_output, tagger.model.config.hidden_size) as add_embeddings:
+    with progress, writing_embeddings(args.embeddings_output, tagger.model.config.hidden_size) as add_embeddings:
         print_lines(header_lines(args))
         print_lines(finished(args, found()))
     return failed
@@ -355,8 +390,6 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
         LockedError: if another process writes there.
         OSError: if something cannot be written; what was tagged before is kept.
     """
-    from tqdm import tqdm
-
     inside = args.output.is_dir()
     with hold_lock(args.output, "ast-tag", inside), UnfinishedTags(unfinished_path(args.output)) as unfinished:
         tagger = load_tagger(args)
@@ -373,14 +406,15 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
         done = len(files) - len(left)
         if done:
             print(f"{done} of {len(files)} files were tagged already by an interrupted run", flush=True)
-        results = tag(args, tagger, left)
+        sizes = [size for state in states for _, size, _ in state]
+        done_bytes = sum(size for state, is_kept in zip(states, kept, strict=True) if is_kept for _, size, _ in state)
         failed = 0
         try:
-            # disable=None shows a bar only on a terminal.
             with (
                 writing_embeddings(args.embeddings_output, tagger.model.config.hidden_size) as add_embeddings,
-                tqdm(total=len(files), initial=done, unit="file", disable=None) as progress,
+                TaggingProgress(files, sizes, done, done_bytes) as progress,
             ):
+                results = tag(args, tagger, left, progress)
                 for group, state, is_kept in zip(groups, states, kept, strict=True):
                     outcomes = unfinished.outcomes(state) if is_kept else list(islice(results, len(group)))
                     for outcome in outcomes:
@@ -392,7 +426,7 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
                     if not is_kept:
                         unfinished.add(state, outcomes)
                         done += len(group)
-                        progress.update(len(group))
+                        progress.tagged(len(group))
             if destinations is None:
                 found = (line for state in states for outcome in unfinished.outcomes(state) for line in outcome.lines)
                 write_found(args, found, args.output)
@@ -438,18 +472,22 @@ def load_tagger(args: argparse.Namespace):
     from .tagging.tagger import AudioTagger
 
     refused = HEARD_LESS if args.strict_audio else frozenset()
+    channels = None if args.channels == "each" else args.channels
     return AudioTagger.from_pretrained(
-        args.model_name_or_path, args.device, args.channels, refused, args.tokens_merged_per_layer
+        args.model_name_or_path, args.device, channels, refused, args.tokens_merged_per_layer
     )
 
 
-def tag(args: argparse.Namespace, tagger, files: list[Path]) -> Iterator[Outcome]:
+def tag(
+    args: argparse.Namespace, tagger, files: list[Path], progress: TaggingProgress | None = None
+) -> Iterator[Outcome]:
     """Tag files; arguments that do not fit the model are refused at once.
 
     Args:
         args (`argparse.Namespace`): what was asked for.
         tagger ([`AudioTagger`]): the model.
         files (`list[Path]`): the audio files.
+        progress ([`TaggingProgress`], *optional*): is told what is heard.
 
     Returns:
         An iterator over an [`Outcome`] for each file.
@@ -466,8 +504,35 @@ def tag(args: argparse.Namespace, tagger, files: list[Path]) -> Iterator[Outcome
         args.min_duration,
         args.close_gaps,
         args.embeddings,
+        window=args.window,
+        reduction=args.reduce,
+        silence_db=args.silence_db,
+        each_channel=args.channels == "each",
+        progress=None if progress is None else progress.heard,
     )
-    return (outcome_of(with_picture(result, args, tagger), args) for result in results)
+    if args.channels != "each":
+        return (outcome_of(with_picture(result, args, tagger), args) for result in results)
+    by_file = (list(of_file) for _, of_file in groupby(results, key=lambda result: result.file))
+    return (outcome_of_channels(of_file, args) for of_file in by_file)
+
+
+def outcome_of_channels(results: list, args: argparse.Namespace) -> Outcome:
+    """Lay out what was found in each channel of a file.
+
+    Args:
+        results (`list[FileTags]`): one for each channel.
+        args (`argparse.Namespace`): what was asked for.
+
+    Returns:
+        [`Outcome`] of the file.
+    """
+    from .tagging.tagger import with_channels_together
+
+    if args.combine or FORMATS[args.format].label_file_suffix is not None:  # which hold a file, not a channel
+        return outcome_of(with_channels_together(results), args)
+    outcomes = [outcome_of(result, args) for result in results]
+    lines, said = ([line for outcome in outcomes for line in getattr(outcome, name)] for name in ("lines", "said"))
+    return Outcome(lines, list(dict.fromkeys(said)), any(outcome.failed for outcome in outcomes))
 
 
 def with_picture(result, args: argparse.Namespace, tagger):
@@ -538,6 +603,10 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
         "threshold",
         "segments",
         "strict_audio",
+        "channels",
+        "reduce",
+        "window",
+        "silence_db",
     )
     more = ("embeddings", "off", "min_duration", "close_gaps", "spreadsheet_safe", "tokens_merged_per_layer")
     flags = {f"--{name}": getattr(args, name) for name in (*options, *more)}
@@ -558,7 +627,8 @@ def header_lines(args: argparse.Namespace) -> list[str]:
     if header is None:
         return []
     clock_time = (args.start_time != "none",) if format_of(args).clock_time else ()
-    return [header(args.timeline, *clock_time)]
+    channel = (args.channels == "each",) if format_of(args).channel_column else ()
+    return [header(args.timeline, *clock_time, *channel)]
 
 
 def finished(args: argparse.Namespace, lines: Iterable[str]) -> Iterable[str]:

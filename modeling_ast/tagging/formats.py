@@ -39,6 +39,8 @@ class TagFormat:
         write (callable, *optional*): writes the lines, header first, to a path, in a format that is no text.
         clock_time (`bool`, defaults to `False`): whether its rows can hold the time of `--start_time`; its header is then also
             told whether they do.
+        channel_column (`bool`, defaults to `False`): whether it has a column for the channel with `--channels each`; its
+            header is then also told whether there is one.
         combined ([`TagFormat`], *optional*): what `--combine` makes of a format that has a file for each audio file.
     """
 
@@ -50,6 +52,7 @@ class TagFormat:
     finish: Callable[[Iterable[str]], Iterator[str]] | None = None
     write: Callable[[Iterable[str], Path], None] | None = None
     clock_time: bool = False
+    channel_column: bool = False
     combined: TagFormat | None = None
 
 
@@ -84,7 +87,8 @@ def text_lines(result) -> Iterator[str]:
         Lines without line end.
     """
     began = result.began and result.began.after()
-    yield in_one_line(result.file) + (f"  {began}" if began else "")
+    channel = f"  channel {result.channel}" if result.of_each_channel else ""
+    yield in_one_line(result.file) + channel + (f"  {began}" if began else "")
     if result.segments is None:
         for tag in result.labels:
             yield f"  {tag.score:7.4f}  {in_one_line(tag.label)}"
@@ -105,6 +109,8 @@ def jsonl_lines(result) -> Iterator[str]:
         The only line, without line end.
     """
     row = {"file": result.file}
+    if result.of_each_channel:
+        row["channel"] = result.channel
     if result.began is not None:
         row["start_time"] = result.began.after()
     row["labels"] = [dataclasses.asdict(tag) for tag in result.labels]
@@ -124,17 +130,18 @@ def _clock_times(result, segment) -> dict[str, str | None]:
     return {"start_time": result.began.after(segment.start), "end_time": result.began.after(segment.end)}
 
 
-def csv_header(timeline: bool, clock_time: bool = False) -> str:
+def csv_header(timeline: bool, clock_time: bool = False, channel: bool = False) -> str:
     """Name the columns.
 
     Args:
         timeline (`bool`): whether the rows are segments.
         clock_time (`bool`, defaults to `False`): whether they have clock times.
+        channel (`bool`, defaults to `False`): whether they have the number of a channel.
 
     Returns:
         The first line.
     """
-    return ",".join(table_columns(timeline, clock_time))
+    return ",".join(table_columns(timeline, clock_time, channel))
 
 
 def csv_lines(result) -> Iterator[str]:
@@ -154,7 +161,7 @@ def csv_lines(result) -> Iterator[str]:
 FORMATS = {
     "text": TagFormat(text_lines, clock_time=True),
     "jsonl": TagFormat(jsonl_lines, clock_time=True),
-    "csv": TagFormat(csv_lines, csv_header, opens_in_spreadsheets=True, clock_time=True),
+    "csv": TagFormat(csv_lines, csv_header, opens_in_spreadsheets=True, clock_time=True, channel_column=True),
     "audacity": TagFormat(
         audacity_lines,
         label_file_suffix=".txt",
@@ -172,5 +179,5 @@ FORMATS = {
         ),
     ),
     "textgrid": TagFormat(textgrid_lines, label_file_suffix=".TextGrid", needs_timeline=True),
-    "parquet": TagFormat(parquet_lines, parquet_header, write=write_parquet, clock_time=True),
+    "parquet": TagFormat(parquet_lines, parquet_header, write=write_parquet, clock_time=True, channel_column=True),
 }

@@ -40,7 +40,20 @@ def audacity_lines(result) -> Iterator[str]:
         Lines without line end.
     """
     for segment in result.segments:
-        yield _audacity_label(segment.start, segment.end, segment.label)
+        yield _audacity_label(segment.start, segment.end, label_with_channel(segment.label, segment.channel))
+
+
+def label_with_channel(label: str, channel: int | None) -> str:
+    """Name a label where segments of several channels stand together and there is no other place for the channel.
+
+    Args:
+        label (`str`): the label.
+        channel (`int`, *optional*): the number of the channel.
+
+    Returns:
+        `str`: such as `"dog (channel 2)"`, or the label.
+    """
+    return label if channel is None else f"{label} (channel {channel})"
 
 
 def _audacity_label(start: float, end: float, label: str) -> str:
@@ -73,7 +86,7 @@ def raven_lines(result) -> Iterator[str]:
     for number, segment in enumerate(result.segments, start=1):
         found = (segment.start, segment.end, segment.label, segment.score)
         clock = () if result.began is None else (result.began.after(segment.start) or "",)
-        yield _raven_row(number, result.channel, result.highest_frequency, *found, *clock)
+        yield _raven_row(number, segment.channel or result.channel, result.highest_frequency, *found, *clock)
 
 
 def _raven_row(
@@ -101,7 +114,9 @@ def combined_lines(result) -> Iterator[str]:
         One line of JSON, without line end.
     """
     row = {name: getattr(result, name) for name in ("file", "seconds", "channel", "highest_frequency")}
-    row["segments"] = [[segment.start, segment.end, segment.label, segment.score] for segment in result.segments]
+    row["segments"] = [
+        [segment.start, segment.end, segment.label, segment.score, segment.channel] for segment in result.segments
+    ]
     if result.began is not None:
         row["clock_times"] = [result.began.after(segment.start) or "" for segment in result.segments]
     yield json.dumps(row)
@@ -121,8 +136,8 @@ def audacity_labels_of_all(lines: Iterable[str]) -> Iterator[str]:
     for row in map(json.loads, lines):
         after = before + row["seconds"]
         yield _audacity_label(before, after, PurePath(row["file"]).name)
-        for start, end, label, _ in row["segments"]:
-            yield _audacity_label(before + start, before + end, label)
+        for start, end, label, _, channel in row["segments"]:
+            yield _audacity_label(before + start, before + end, label_with_channel(label, channel))
         before = after
 
 
@@ -152,8 +167,8 @@ def raven_rows_of_all(lines: Iterable[str]) -> Iterator[str]:
     for row in map(json.loads, lines):
         path = selection_table_cell(row["file"])
         name = selection_table_cell(PurePath(row["file"]).name)
-        heard = (row["channel"], row["highest_frequency"])
-        for place, (start, end, label, score) in enumerate(row["segments"]):
+        for place, (start, end, label, score, channel) in enumerate(row["segments"]):
+            heard = (channel or row["channel"], row["highest_frequency"])
             number += 1
             more = (path, name, f"{start:.6f}", *row.get("clock_times", [])[place : place + 1])
             yield _raven_row(number, *heard, before + start, before + end, label, score, *more)

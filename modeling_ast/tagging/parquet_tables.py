@@ -10,21 +10,23 @@ from pathlib import Path
 
 from ..system.atomic_files import open_atomically
 
+WHOLE_NUMBERS = ("channel",)  # columns of 64-bit integers
 NUMBERS = ("start", "end", "score")  # columns of 64-bit floats; the others are text
 ROWS_AT_A_TIME = 100_000  # in a row group
 
 
-def table_columns(timeline: bool, clock_time: bool = False) -> list[str]:
+def table_columns(timeline: bool, clock_time: bool = False, channel: bool = False) -> list[str]:
     """Name the columns of a table.
 
     Args:
         timeline (`bool`): whether the rows are segments.
         clock_time (`bool`, defaults to `False`): whether they have clock times.
+        channel (`bool`, defaults to `False`): whether they have the number of a channel.
 
     Returns:
         The names, in their order.
     """
-    columns = ["file", "start", "end", "label", "score"] if timeline else ["file", "label", "score"]
+    columns = ["file", *["channel"] * channel, *["start", "end"] * timeline, "label", "score"]
     return columns + (["start_time", "end_time"] if timeline else ["start_time"]) * clock_time
 
 
@@ -37,25 +39,27 @@ def table_rows(result) -> Iterator[dict]:
     Yields:
         The cells of a row by column: numbers, texts, and `None` for a clock time that is not known.
     """
-    columns = table_columns(result.segments is not None, result.began is not None)
+    columns = table_columns(result.segments is not None, result.began is not None, result.of_each_channel)
+    of_file = [result.file, *[result.channel] * result.of_each_channel]
     for found in result.labels if result.segments is None else result.segments:
         places = (0.0,) if result.segments is None else (found.start, found.end)
-        cells = [result.file, *(() if result.segments is None else places), found.label, found.score]
+        cells = [*of_file, *(() if result.segments is None else places), found.label, found.score]
         clock = [] if result.began is None else [result.began.after(place) for place in places]
         yield dict(zip(columns, [*cells, *clock], strict=True))
 
 
-def parquet_header(timeline: bool, clock_time: bool = False) -> str:
+def parquet_header(timeline: bool, clock_time: bool = False, channel: bool = False) -> str:
     """Name the columns.
 
     Args:
         timeline (`bool`): whether the rows are segments.
         clock_time (`bool`, defaults to `False`): whether they have clock times.
+        channel (`bool`, defaults to `False`): whether they have the number of a channel.
 
     Returns:
         A list of JSON, which [`write_parquet`] reads.
     """
-    return json.dumps(table_columns(timeline, clock_time))
+    return json.dumps(table_columns(timeline, clock_time, channel))
 
 
 def parquet_lines(result) -> Iterator[str]:
@@ -83,7 +87,8 @@ def write_parquet(lines: Iterable[str], destination: Path) -> None:
 
     rows = map(json.loads, lines)
     names = next(rows)
-    schema = pyarrow.schema([(name, pyarrow.float64() if name in NUMBERS else pyarrow.string()) for name in names])
+    kinds = dict.fromkeys(NUMBERS, pyarrow.float64()) | dict.fromkeys(WHOLE_NUMBERS, pyarrow.int64())
+    schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in names])
     with open_atomically(destination) as file, parquet.ParquetWriter(file, schema) as writer:
         while some := list(islice(rows, ROWS_AT_A_TIME)):
             columns = [list(map(_storable, column)) for column in zip(*some, strict=True)]

@@ -30,7 +30,8 @@ from .embeddings import (
 )
 from .errors import TaggingError
 from .events import EventRules, event_rules, events_of_runs
-from .scoring import REDUCTIONS, Recording, WindowScorer, reduced
+from .reductions import REDUCTIONS, reduced
+from .scoring import Recording, WindowScorer
 from .segments import SEGMENT_READINGS
 from .windows import Window, WindowCutter
 
@@ -52,13 +53,17 @@ class Tag:
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a file, in seconds, in which a label was heard; [`label_stretches`] says where, and what its score is."""
+    """A stretch of a file, in seconds, in which a label was heard; [`label_stretches`] says where, and what its score is.
+
+    `channel` is the number of the channel in which it was, counted from 1, where segments of several are put together.
+    """
 
     file: str
     start: float
     end: float
     label: str
     score: float
+    channel: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class FileTags:
 
     `highest_frequency` is the one in Hz up to which the model heard the file: half the lower of their sampling rates.
     `seconds` is its length, `channel` the number of the channel that was heard, counted from 1, if it was one alone.
-    `began` is for whoever writes clock times, see [`start_time`]. The notes are what was not heard of it, and what else the
+    `of_each_channel` tells that it is one of the results of a file that has one for each channel. `began` is for whoever writes clock times, see [`start_time`]. The notes are what was not heard of it, and what else the
     user should know.
     """
 
@@ -81,6 +86,7 @@ class FileTags:
     channel: int | None = None
     embeddings: FileEmbeddings | None = None
     began: StartTime | None = None
+    of_each_channel: bool = False
 
 
 @dataclass(frozen=True)
@@ -390,7 +396,13 @@ class AudioTagger:
             return
         for recording in recordings:
             if recording.error is not None:
-                yield FileTags(stream.name, [], error=recording.error, channel=recording.channel)
+                yield FileTags(
+                    stream.name,
+                    [],
+                    error=recording.error,
+                    channel=recording.channel,
+                    of_each_channel=plan.each_channel,
+                )
                 continue
             notes = stream.notes
             if plan.each_channel and recording.channel > 1:
@@ -421,6 +433,7 @@ class AudioTagger:
             seconds=seconds,
             channel=channel,
             embeddings=embeddings,
+            of_each_channel=plan.each_channel,
         )
 
     @staticmethod
@@ -549,3 +562,21 @@ def choose_device(device: str):
             f"There is no device {device!r} here; torch finds: {available}. Pass one of these or 'auto'."
         )
     return torch.device(device)
+
+
+def with_channels_together(results: Sequence[FileTags]) -> FileTags:
+    """Make one result of those of a file's channels, whose segments tell their channels.
+
+    Args:
+        results (sequence of [`FileTags`]): of one file, one for each channel, with segments where there is no error.
+
+    Returns:
+        [`FileTags`]: with the labels of the first channel, and the error of any.
+    """
+    errors = [result.error for result in results if result.error is not None]
+    if errors:
+        return replace(results[0], labels=[], segments=None, error=errors[0])
+    segments = [replace(segment, channel=result.channel) for result in results for segment in result.segments]
+    segments.sort(key=lambda segment: (segment.start, segment.end, segment.channel))
+    notes = dict.fromkeys(note for result in results for note in result.notes)
+    return replace(results[0], segments=segments, notes=tuple(notes), channel=None)

@@ -7,8 +7,10 @@ Source: Praat's manual, "TextGrid file formats": the long text format, in UTF-8,
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from ..system.names_as_text import in_one_line
+from .label_tracks import label_with_channel
 
 EMPTY_TIER = "segments"  # of a recording without one: Praat wants a tier
 
@@ -22,7 +24,8 @@ def textgrid_lines(result) -> Iterator[str]:
     Yields:
         Lines without line end.
     """
-    tiers = _tiers(result.segments) or {EMPTY_TIER: []}
+    segments = [replace(each, label=label_with_channel(each.label, each.channel)) for each in result.segments]
+    tiers = _tiers(segments) or {EMPTY_TIER: []}
     yield 'File type = "ooTextFile"'
     yield 'Object class = "TextGrid"'
     yield ""
