@@ -13,6 +13,7 @@ import math
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,14 +31,22 @@ SEGMENTS = [
 PLACES = [(start, end, label) for start, end, label, _ in SEGMENTS]
 
 
+@dataclass(frozen=True)
+class Segment:
+    """The fields of a segment that `AudioTagger` gives."""
+
+    start: float
+    end: float
+    label: str
+    score: float
+    channel: int | None = None
+
+
 def tagged(file: str) -> SimpleNamespace:
-    """What a file of 10 s holds, as `AudioTagger` gives it."""
-    segments = [
-        SimpleNamespace(start=start, end=end, label=label, score=score) for start, end, label, score in SEGMENTS
-    ]
-    return SimpleNamespace(
-        file=file, labels=[], segments=segments, seconds=SECONDS, highest_frequency=8000.0, channel=None, notes=(), began=None
-    )  # fmt: skip
+    """What a file of 10 s holds, with the fields that `AudioTagger` gives."""
+    segments = [Segment(*row) for row in SEGMENTS]
+    more = {"channel": None, "of_each_channel": False, "began": None, "notes": ()}
+    return SimpleNamespace(file=file, labels=[], segments=segments, seconds=SECONDS, highest_frequency=8000.0, **more)
 
 
 def write(folder: Path) -> dict[str, Path]:

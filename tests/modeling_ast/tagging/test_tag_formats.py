@@ -10,6 +10,7 @@ import re
 import pandas
 import pytest
 
+from benchmarks import tag_formats_readers
 from modeling_ast.system.names_as_text import in_one_line
 from modeling_ast.tagging.formats import FORMATS
 from modeling_ast.tagging.tagger import FileTags, Segment, Tag
@@ -187,6 +188,14 @@ def test_segments_of_a_label_that_overlap_get_tiers():
 def test_textgrid_of_nothing_and_of_all():
     assert textgrid_of() == [("segments", [(0, 4, "")])]
     assert textgrid_of((0, 4, "a")) == [("a", [(0, 4, "a")])]
+
+
+def test_readers_of_others_find_what_was_written(capsys):
+    """Those that are installed; `docs/tag_formats.md` says what the others find."""
+    assert tag_formats_readers.main() == 0
+    said = {tuple(line[:28].split()): line[28:].strip() for line in capsys.readouterr().out.splitlines()}
+    assert {words for reader, words in said.items() if reader[-1] == "pandas"} == {"as written"}
+    assert {name.split()[0] for name, *_ in tag_formats_readers.READERS} == FORMATS.keys() - {"text"}
 
 
 def test_formats_with_a_file_each_hold_segments():
