@@ -11,7 +11,6 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 
 from .audio_flags import add_channels_flag, add_strict_flag
-from .system.atomic_files import open_atomically
 from .system.flags import FlagParser
 from .system.installation import DISTRIBUTION, package_version
 from .system.names_as_text import in_one_line
@@ -27,7 +26,9 @@ from .tagging.progress import TaggingProgress
 from .tagging.reductions import REDUCTIONS
 from .tagging.segments import SEGMENT_READINGS
 from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
+from .tagging.written_lines import print_lines, write_lines
 
+LIVE = "-"  # in place of a file: a WAV from standard input
 EPILOG = """\
 Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
 was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. {of_segments} imply
@@ -54,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     from .tagging.tagger import TaggingError
 
     try:
+        if args.audio == [LIVE]:
+            return print_live(args)
         left_out = []
         files = tagged_files(args.audio, args.files_from, left_out)
         for words in left_out:
@@ -90,7 +93,8 @@ def make_parser() -> FlagParser:
         "audio",
         nargs="*",
         metavar="AUDIO_OR_FOLDER",
-        help="audio files, folders of them at any depth, or patterns such as '*.wav'",
+        help="audio files, folders of them at any depth, or patterns such as '*.wav'; - is a WAV "
+        "from standard input, which is tagged as it comes",
     )
     parser.add_argument(
         "--files_from", metavar="LIST", help="a file with a path on each line, or - for standard input"
@@ -232,6 +236,13 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         `argparse.Namespace`; flags that do not go together end the program with 2.
     """
     args = parser.parse_args(argv)
+    if LIVE in args.audio:
+        if len(args.audio) > 1 or args.files_from is not None:
+            parser.error(f"{LIVE} is sound from standard input, and is tagged alone. Leave the others out.")
+        given = {"channels each": args.channels == "each", "start_time": args.start_time != "none"}
+        given |= {name: getattr(args, name) is not None for name in ("picture", "embeddings", "output")}
+        for option in filter(given.get, given):
+            parser.error(f"--{option} is about files. Leave it out, or tag a file.")
     if not args.audio and args.files_from is None:
         parser.error("Nothing to tag was named. Name audio files or folders, or pass --files_from LIST.")
     args.timeline = args.timeline or FORMATS[args.format].needs_timeline
@@ -375,6 +386,32 @@ def print_results(args: argparse.Namespace, files: list[Path]) -> int:
     return failed
 
 
+def print_live(args: argparse.Namespace) -> int:
+    """Tag sound from standard input: windows as they come on standard error, the results at its end.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        KeyboardInterrupt: again, if that ended it, when the results are printed.
+    """
+    from .tagging.live import tag_standard_input
+
+    def say(line: str):
+        print(f"ast-tag: {line}", file=sys.stderr, flush=True)
+
+    result, interruption = tag_standard_input(load_tagger(args), say, **settings_of(args))
+    outcome = outcome_of(result, args)
+    print_lines(outcome.said, sys.stderr)
+    print_lines(chain(header_lines(args), finished(args, outcome.lines)))
+    if interruption is not None:
+        raise interruption
+    return 1 if outcome.failed else 0
+
+
 def write_results(args: argparse.Namespace, files: list[Path], destinations: dict[str, Path] | None) -> int:
     """Tag files into `--output`, where an interrupted run of the same command ended.
 
@@ -472,10 +509,8 @@ def load_tagger(args: argparse.Namespace):
     from .tagging.tagger import AudioTagger
 
     refused = HEARD_LESS if args.strict_audio else frozenset()
-    channels = None if args.channels == "each" else args.channels
-    return AudioTagger.from_pretrained(
-        args.model_name_or_path, args.device, channels, refused, args.tokens_merged_per_layer
-    )
+    chosen = (None if args.channels == "each" else args.channels, refused, args.tokens_merged_per_layer)
+    return AudioTagger.from_pretrained(args.model_name_or_path, args.device, *chosen)
 
 
 def tag(
@@ -494,19 +529,7 @@ def tag(
     """
     results = tagger.tag_files(
         files,
-        args.top_k,
-        args.batch_size,
-        args.timeline,
-        args.hop,
-        args.threshold,
-        args.segments,
-        args.off,
-        args.min_duration,
-        args.close_gaps,
-        args.embeddings,
-        window=args.window,
-        reduction=args.reduce,
-        silence_db=args.silence_db,
+        **settings_of(args),
         each_channel=args.channels == "each",
         progress=None if progress is None else progress.heard,
     )
@@ -526,13 +549,27 @@ def outcome_of_channels(results: list, args: argparse.Namespace) -> Outcome:
     Returns:
         [`Outcome`] of the file.
     """
-    from .tagging.tagger import with_channels_together
+    from .tagging.results import with_channels_together
 
     if args.combine or FORMATS[args.format].label_file_suffix is not None:  # which hold a file, not a channel
         return outcome_of(with_channels_together(results), args)
     outcomes = [outcome_of(result, args) for result in results]
     lines, said = ([line for outcome in outcomes for line in getattr(outcome, name)] for name in ("lines", "said"))
     return Outcome(lines, list(dict.fromkeys(said)), any(outcome.failed for outcome in outcomes))
+
+
+def settings_of(args: argparse.Namespace) -> dict:
+    """Name what was asked for as [`AudioTagger.tag_files`] and [`AudioTagger.tag_stream`] take it.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+
+    Returns:
+        Keyword arguments.
+    """
+    same = ("top_k", "batch_size", "timeline", "hop", "threshold", "segments", "off", "min_duration", "close_gaps")
+    settings = {name: getattr(args, name) for name in (*same, "embeddings", "window", "silence_db")}
+    return settings | {"reduction": args.reduce}
 
 
 def with_picture(result, args: argparse.Namespace, tagger):
@@ -656,29 +693,6 @@ def write_found(args: argparse.Namespace, lines: Iterable[str], destination: Pat
     whole = chain(header_lines(args), finished(args, lines))
     write = format_of(args).write or write_lines
     write(whole, destination)
-
-
-def print_lines(lines: Iterable[str], stream=None) -> None:
-    """Print lines.
-
-    Args:
-        lines (iterable of `str`): without line ends.
-        stream (`TextIO`, *optional*): where to, by default standard output.
-    """
-    for line in lines:
-        print(line, file=stream)
-
-
-def write_lines(lines: Iterable[str], destination: Path) -> None:
-    """Write a text file that appears under its name only when it is complete.
-
-    Args:
-        lines (iterable of `str`): without line ends.
-        destination (`Path`): the file.
-    """
-    # File names that are not valid UTF-8 are written back as the bytes they are.
-    with open_atomically(destination, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        file.writelines(f"{line}\n" for line in lines)
 
 
 if __name__ == "__main__":

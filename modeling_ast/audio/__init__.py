@@ -35,6 +35,7 @@ from .reading import (
 )
 from .resampling import DEFAULT_RESAMPLER, NEW_RESAMPLER, RESAMPLERS, checked_resampler, resample
 from .silence import is_silent
+from .wav_pipe import WavPipe
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -61,6 +62,7 @@ __all__ = [
     "HeardAnewError",
     "MissingAudioError",
     "SoundStream",
+    "WavPipe",
     "audio_duration",
     "audio_length",
     "checked_resampler",

@@ -28,6 +28,7 @@ LARGEST_KERNEL = 1 << 19  # values; 44.1 kHz to 16 kHz needs 76,000, 11.025 kHz 
 OUTPUTS_PER_ROW = 4
 MAX_TERMS = 12
 SMALLEST_TERM = 1e-7  # of the kernel's peak: below what float32 tells
+SOON_SECONDS = 0.02  # that are computed at a time where the result is wanted soon
 BLOCK_VALUES = 1 << 17  # of windows that are laid side by side at a time, or of the result
 
 
@@ -162,12 +163,13 @@ class _ConvolvedBlocks:
     Args:
         old (`int`): the waveform's sampling rate, divided by what both rates have in common.
         new (`int`): the wanted one, likewise.
+        block_values (`int`, *optional*): samples of the result that are computed at a time.
     """
 
-    def __init__(self, old: int, new: int):
+    def __init__(self, old: int, new: int, block_values: int = BLOCK_VALUES):
         self.old, self.new = old, new
         self.transform = _torchaudio_kernel(old, new)
-        self.at_a_time = max(1, BLOCK_VALUES // new)  # rows, of `new` samples of the result each
+        self.at_a_time = max(1, block_values // new)  # rows, of `new` samples of the result each
         self.row = 0  # of the result, from which on nothing was computed
 
     @property
@@ -366,12 +368,14 @@ class StreamResampler:
         file_rate (`int`): its sampling rate in Hz.
         sampling_rate (`int`): the one wanted, in Hz.
         resampler (`str`, *optional*, defaults to `"torchaudio"`): that or `"soxr"`.
+        soon (`bool`, *optional*, defaults to `False`): whether the result is wanted with little delay. torchaudio's convolution
+            then adds fewer samples at a time, in another order: the result differs in the last digits of float32.
 
     Raises:
         AudioError, ValueError, ImportError: see [`resample`].
     """
 
-    def __init__(self, file_rate: int, sampling_rate: int, resampler: str = DEFAULT_RESAMPLER):
+    def __init__(self, file_rate: int, sampling_rate: int, resampler: str = DEFAULT_RESAMPLER, soon: bool = False):
         file_rate, sampling_rate = checked_rate(file_rate, "The audio"), checked_rate(sampling_rate, "The result")
         divisor = math.gcd(file_rate, sampling_rate)
         old, new = file_rate // divisor, sampling_rate // divisor
@@ -384,7 +388,10 @@ class StreamResampler:
             self._soxr = _soxr().ResampleStream(old, new, 1, dtype="float32", quality="HQ")
             return
         is_table = new * (old + 2 * _reach(old, new)) <= LARGEST_KERNEL
-        self._blocks = _ConvolvedBlocks(old, new) if is_table else _PiecewiseBlocks(_piecewise_kernel(old, new))
+        if is_table:
+            self._blocks = _ConvolvedBlocks(old, new, int(SOON_SECONDS * sampling_rate) if soon else BLOCK_VALUES)
+        else:
+            self._blocks = _PiecewiseBlocks(_piecewise_kernel(old, new))
         self._held, self._begin = np.empty(0, np.float32), 0
 
     def add(self, waveform: np.ndarray) -> np.ndarray:

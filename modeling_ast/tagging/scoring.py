@@ -1,13 +1,16 @@
 """Windows of several recordings in common batches, and what comes of them: the scores of each recording, put together."""
 
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from ..audio import AudioError, errors_of_file
 from ..audio.errors import ERRORS_OF_A_FILE
 from .embeddings import WindowVectors
+from .segments import runs_of_true
 from .windows import Window, WindowCutter
 
 
@@ -25,8 +28,10 @@ class Recording:
     cutter: WindowCutter
     channel: int | None = None
     error: str | None = None
-    windows: list[tuple[int, int]] = field(default_factory=list)  # start and samples of each
-    rows: dict[int, np.ndarray] = field(default_factory=dict)  # scores by number of window; silent ones have none
+    # In arrays, as small objects that stay between large ones that come and go would keep a process from giving memory back.
+    starts: array = field(default_factory=partial(array, "q"))  # first sample of each window
+    scored: bytearray = field(default_factory=bytearray)  # whether each window has scores; silent ones have none
+    scores: np.ndarray = field(default_factory=partial(np.empty, (0, 0), np.float32))  # with room for more windows
     vectors: dict[int, WindowVectors] = field(default_factory=dict)  # likewise, where they are wanted
 
     @property
@@ -35,9 +40,36 @@ class Recording:
         return self.cutter.num_samples
 
     @property
-    def num_silent(self) -> int:
-        """How many of its windows are silent."""
-        return len(self.windows) - len(self.rows)
+    def num_scored(self) -> int:
+        """How many of its windows have scores."""
+        return sum(self.scored)
+
+    def add_window(self, start: int) -> int:
+        """Take a window without scores.
+
+        Args:
+            start (`int`): its first sample.
+
+        Returns:
+            Its number.
+        """
+        self.starts.append(start)
+        self.scored.append(False)
+        return len(self.starts) - 1
+
+    def keep(self, number: int, scores: np.ndarray):
+        """Take the scores of a window.
+
+        Args:
+            number (`int`): from [`Recording.add_window`].
+            scores (`np.ndarray` of shape `(labels,)`): float32.
+        """
+        if number >= len(self.scores):
+            room = np.empty((max(2 * len(self.scores), number + 1, 64), len(scores)), np.float32)
+            room[: len(self.scores)] = self.scores.reshape(-1, len(scores))
+            self.scores = room
+        self.scores[number] = scores
+        self.scored[number] = True
 
     def runs(self) -> list[tuple[list[int], np.ndarray]]:
         """Put its scores together.
@@ -45,14 +77,10 @@ class Recording:
         Returns:
             For each run of windows that are not silent their first samples, and their scores of shape `(windows, labels)`.
         """
-        found: list[list[int]] = []
-        for number in sorted(self.rows):
-            if not found or number != found[-1][-1] + 1:
-                found.append([])
-            found[-1].append(number)
+        starts = self.starts.tolist()
         return [
-            ([self.windows[number][0] for number in run], np.stack([self.rows[number] for number in run]))
-            for run in found
+            (starts[first : last + 1], self.scores[first : last + 1])
+            for first, last in runs_of_true(np.frombuffer(self.scored, bool))
         ]
 
 
@@ -81,8 +109,7 @@ class WindowScorer:
             windows (`list[Window]`): in their order.
         """
         for window in windows:
-            number = len(recording.windows)
-            recording.windows.append((window.start, window.samples))
+            number = recording.add_window(window.start)
             if window.is_silent or recording.error is not None:
                 continue
             waiting = self._waiting[window.features is not None]
@@ -131,7 +158,7 @@ class WindowScorer:
                     f"{recording.name} gets scores that are not numbers. Its samples may be far beyond full scale: export it "
                     "again, for example as 16-bit WAV, or leave it out."
                 )
-            recording.rows[number] = row
+            recording.keep(number, row)
         if vectors is not None:
             for (recording, number, _), of_window in zip(batch, vectors, strict=True):
                 recording.vectors[number] = of_window

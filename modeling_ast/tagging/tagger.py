@@ -8,19 +8,21 @@ with their length.
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from ..audio import CANCELLED, SILENT, AudioError, AudioNote, AudioReader, HeardAnewError, SoundStream, errors_of_file
-from ..audio.channels import channel_number
+from ..audio.arrays import full_scale_waveform, whole_rate
+from ..audio.channels import channel_number, one_channel
+from ..audio.limits import checked_level
+from ..audio.resampling import StreamResampler
 from ..audio.silence import SILENT_PEAK
 from ..layers.patch_grid import NUM_CLASS_TOKENS, patch_grid_of
 from ..loading import load_checkpoint
 from ..scores import problem_type_of, scores_from_logits
-from .clock_time import StartTime
 from .embeddings import (
     FileEmbeddings,
     WindowVectors,
@@ -31,6 +33,7 @@ from .embeddings import (
 from .errors import TaggingError
 from .events import EventRules, event_rules, events_of_runs
 from .reductions import REDUCTIONS, reduced
+from .results import FileTags, Segment, Tag, WindowTags
 from .scoring import Recording, WindowScorer
 from .segments import SEGMENT_READINGS
 from .windows import Window, WindowCutter
@@ -41,52 +44,6 @@ LONG_FILE = 600  # seconds, from which on a file's results are given before anot
 # Tokens of a batch, of the sizes that are published: small models take more windows at a time, or calls would cost more than
 # the arithmetic.
 TOKENS_AT_ONCE, FEWEST_WINDOWS, MOST_WINDOWS = 9712, 8, 32
-
-
-@dataclass(frozen=True)
-class Tag:
-    """A label and its score: a probability, or the model's raw output if it is a regression."""
-
-    label: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of a file, in seconds, in which a label was heard; [`label_stretches`] says where, and what its score is.
-
-    `channel` is the number of the channel in which it was, counted from 1, where segments of several are put together.
-    """
-
-    file: str
-    start: float
-    end: float
-    label: str
-    score: float
-    channel: int | None = None
-
-
-@dataclass(frozen=True)
-class FileTags:
-    """What was found in one file: its best labels, its segments if a time line was asked for, or why it failed.
-
-    `highest_frequency` is the one in Hz up to which the model heard the file: half the lower of their sampling rates.
-    `seconds` is its length, `channel` the number of the channel that was heard, counted from 1, if it was one alone.
-    `of_each_channel` tells that it is one of the results of a file that has one for each channel. `began` is for whoever writes clock times, see [`start_time`]. The notes are what was not heard of it, and what else the
-    user should know.
-    """
-
-    file: str
-    labels: list[Tag]
-    segments: list[Segment] | None = None
-    error: str | None = None
-    highest_frequency: float | None = None
-    notes: tuple[AudioNote, ...] = ()
-    seconds: float | None = None
-    channel: int | None = None
-    embeddings: FileEmbeddings | None = None
-    began: StartTime | None = None
-    of_each_channel: bool = False
 
 
 @dataclass(frozen=True)
@@ -243,11 +200,106 @@ class AudioTagger:
                 between 0 and 1, `off` is above `threshold`, a time is not above 0, there is no such reading of `segments`, kind
                 of `embeddings` or reduction, `silence_db` is not below 0, or the model has no labels.
         """
-        rules = event_rules(self.model.config, self.sampling_rate, threshold, off, min_duration, close_gaps)
-        check_embeddings(embeddings)
-        plan = self._plan(top_k, timeline, hop, rules, segments, window, reduction, silence_db)
-        plan = replace(plan, each_channel=each_channel, embeddings=embeddings, progress=progress)
+        plan = self._checked_plan(
+            top_k,
+            timeline,
+            hop,
+            threshold,
+            segments,
+            off,
+            min_duration,
+            close_gaps,
+            embeddings,
+            window,
+            reduction,
+            silence_db,
+        )
+        plan = replace(plan, each_channel=each_channel, progress=progress)
         return self._tag_in_groups(files, self.windows_at_once(batch_size), plan)
+
+    def tag_stream(
+        self,
+        chunks: Iterable[np.ndarray],
+        sampling_rate: int,
+        name: str = "The stream",
+        on_window: Callable[[WindowTags], None] | None = None,
+        top_k: int = 5,
+        timeline: bool = False,
+        **settings,
+    ) -> FileTags:
+        """Tag sound that comes in chunks, in real time or not.
+
+        Args:
+            chunks (iterable of `np.ndarray` of shape `(samples,)` or `(samples, channels)`):
+                Of any lengths, floats in [-1, 1] or integers at their full scale.
+            sampling_rate (`int`): of the chunks, in Hz.
+            name (`str`, *optional*): what results and messages call it.
+            on_window (callable, *optional*):
+                Called with a [`WindowTags`] for each window as soon as it is heard; windows are then scored one by one.
+            top_k (`int`, *optional*, defaults to 5): labels that are given, best first.
+            timeline (`bool`, *optional*, defaults to `False`): whether to give segments.
+            settings: of [`AudioTagger.tag_files`], but for `each_channel` and `progress`.
+
+        Returns:
+            [`FileTags`]: what was found, when the chunks have come to their end; of chunks that cannot be used the error.
+
+        Raises:
+            TaggingError: see [`AudioTagger.tag_files`].
+        """
+        batch_size = self.windows_at_once(settings.pop("batch_size", None)) if on_window is None else 1
+        settings.pop("batch_size", None)
+        plan = self._checked_plan(top_k, timeline, **settings)
+        recording = self._recording(name, plan)
+        scorer = WindowScorer(partial(self._score, embeddings=plan.embeddings), batch_size)
+        told = 0
+
+        def take(cut: Callable[[], list[Window]]):
+            nonlocal told
+            self._take(scorer, recording, cut)
+            while on_window is not None and told < len(recording.starts) and recording.error is None:
+                on_window(self._window_tags(recording, told, plan))
+                told += 1
+
+        try:
+            with errors_of_file(name, "heard"):
+                resampler = StreamResampler(
+                    whole_rate(sampling_rate, name), self.sampling_rate, self.reader.resampler, on_window is not None
+                )
+                for chunk in chunks:
+                    block = resampler.add(self._heard_chunk(chunk, name))
+                    if len(block):
+                        take(partial(recording.cutter.add, block))
+                block = resampler.finish()
+                if len(block):
+                    take(partial(recording.cutter.add, block))
+        except AudioError as error:
+            return FileTags(name, [], error=str(error))
+        too_short = self._too_short(name, recording.num_samples)
+        if too_short is not None:
+            return FileTags(name, [], error=too_short)
+        take(recording.cutter.finish)
+        scorer.flush()
+        if recording.error is not None:
+            return FileTags(name, [], error=recording.error)
+        return self._result(recording, plan, (), sampling_rate)
+
+    def _heard_chunk(self, chunk: np.ndarray, name: str) -> np.ndarray:
+        samples = full_scale_waveform(np.asarray(chunk), name)
+        samples = samples[:, None] if samples.ndim == 1 else samples
+        if samples.ndim != 2:
+            raise AudioError(
+                f"{name} has a chunk of shape {samples.shape}, expected (samples,) or (samples, channels)."
+            )
+        waveform = one_channel(samples.astype(np.float32, copy=False), self.reader.channels, name)
+        if len(waveform):
+            checked_level(float(waveform.min()), float(waveform.max()), name)
+        return waveform
+
+    def _window_tags(self, recording: Recording, number: int, plan: _Plan) -> WindowTags:
+        start = recording.starts[number]
+        end = min(start + plan.window_samples, recording.num_samples)
+        labels = self._best_labels(recording.scores[number], plan.top_k) if recording.scored[number] else []
+        return WindowTags(start / self.sampling_rate, end / self.sampling_rate, labels)
 
     def windows_at_once(self, batch_size: int | None = None) -> int:
         """Tell how many windows go through the model in one pass; results of so many files are given together.
@@ -265,17 +317,23 @@ class AudioTagger:
         tokens = frequency * time + NUM_CLASS_TOKENS
         return min(max(TOKENS_AT_ONCE // tokens, FEWEST_WINDOWS), MOST_WINDOWS)
 
-    def _plan(
+    def _checked_plan(
         self,
         top_k: int,
         timeline: bool,
-        hop: float | None,
-        rules: EventRules,
-        segments: str,
-        window: float | None,
-        reduction: str,
-        silence_db: float | None,
+        hop: float | None = None,
+        threshold: float | None = None,
+        segments: str = "hop",
+        off: float | None = None,
+        min_duration: float | None = None,
+        close_gaps: float | None = None,
+        embeddings: str | None = None,
+        window: float | None = None,
+        reduction: str = "mean",
+        silence_db: float | None = None,
     ) -> _Plan:
+        rules = event_rules(self.model.config, self.sampling_rate, threshold, off, min_duration, close_gaps)
+        check_embeddings(embeddings)
         if segments not in SEGMENT_READINGS:
             raise TaggingError(f"segments={segments!r} is none of {', '.join(SEGMENT_READINGS)}. Pass one of them.")
         if reduction not in REDUCTIONS:
@@ -292,17 +350,8 @@ class AudioTagger:
         if silence_db is not None and not -math.inf < silence_db < 0:
             raise TaggingError(f"silence_db={silence_db} is not below full scale. Pass for example --silence_db -60.")
         silent_peak = SILENT_PEAK if silence_db is None else 10 ** (silence_db / 20)
-        return _Plan(
-            top_k,
-            window_samples,
-            hop_samples,
-            silent_peak,
-            False,
-            reduction,
-            rules,
-            segments if timeline else None,
-            None,
-        )
+        reading = segments if timeline else None
+        return _Plan(top_k, window_samples, hop_samples, silent_peak, False, reduction, rules, reading, embeddings)
 
     def _tag_in_groups(self, files: Sequence[str | os.PathLike], batch_size: int, plan: _Plan) -> Iterator[FileTags]:
         """Hear `batch_size` files, score what is left of their windows, give their results, go on.
@@ -414,13 +463,14 @@ class AudioTagger:
     ) -> FileTags:
         seconds = recording.num_samples / self.sampling_rate
         is_said = any(note.kind in (CANCELLED, SILENT) for note in notes)
-        if recording.num_silent and not (is_said and not recording.rows):
+        num_scored = recording.num_scored
+        if num_scored < len(recording.starts) and not (is_said and not num_scored):
             notes = (*notes, self._silent_windows_note(recording, plan))
         scores = reduced(recording, plan.reduction, plan.rules.find_active)
         segments = embeddings = None
         if plan.segments is not None:
             segments = self._segments(recording.name, recording.num_samples, recording.runs(), plan)
-        if plan.embeddings is not None and recording.rows:
+        if plan.embeddings is not None and num_scored:
             embeddings = self._embeddings(recording, plan)
         channel = channel_number(self.reader.channels) if recording.channel is None else recording.channel
         highest_frequency = min(file_rate or self.sampling_rate, self.sampling_rate) / 2
@@ -440,8 +490,8 @@ class AudioTagger:
     def _silent_windows_note(recording: Recording, plan: _Plan) -> AudioNote:
         name = recording.name if recording.channel is None else f"{recording.name}, channel {recording.channel}"
         level = 20 * math.log10(plan.silent_peak)
-        number = len(recording.windows)
-        which = f"{recording.num_silent} of its {number} windows are" if number > 1 else "its only window is"
+        number = len(recording.starts)
+        which = f"{number - recording.num_scored} of its {number} windows are" if number > 1 else "its only window is"
         return AudioNote(SILENT, f"{name}: {which} silent (no sample beyond {level:.0f} dB) and not scored.")
 
     def _window_samples(self, window: float | None) -> int:
@@ -515,7 +565,8 @@ class AudioTagger:
     def _embeddings(self, recording: Recording, plan: _Plan) -> FileEmbeddings:
         numbers = sorted(recording.vectors)
         vectors = [recording.vectors[number] for number in numbers]
-        places = [recording.windows[number] for number in numbers]
+        starts = [recording.starts[number] for number in numbers]
+        places = [(start, min(plan.window_samples, recording.num_samples - start)) for start in starts]
         return file_embeddings(plan.embeddings, vectors, places, recording.num_samples, self.sampling_rate)
 
     def _best_labels(self, scores: np.ndarray, top_k: int) -> list[Tag]:
@@ -562,21 +613,3 @@ def choose_device(device: str):
             f"There is no device {device!r} here; torch finds: {available}. Pass one of these or 'auto'."
         )
     return torch.device(device)
-
-
-def with_channels_together(results: Sequence[FileTags]) -> FileTags:
-    """Make one result of those of a file's channels, whose segments tell their channels.
-
-    Args:
-        results (sequence of [`FileTags`]): of one file, one for each channel, with segments where there is no error.
-
-    Returns:
-        [`FileTags`]: with the labels of the first channel, and the error of any.
-    """
-    errors = [result.error for result in results if result.error is not None]
-    if errors:
-        return replace(results[0], labels=[], segments=None, error=errors[0])
-    segments = [replace(segment, channel=result.channel) for result in results for segment in result.segments]
-    segments.sort(key=lambda segment: (segment.start, segment.end, segment.channel))
-    notes = dict.fromkeys(note for result in results for note in result.notes)
-    return replace(results[0], segments=segments, notes=tuple(notes), channel=None)
