@@ -25,6 +25,7 @@ from modeling_ast.audio import (
     AudioReader,
     Heard,
     MissingAudioError,
+    SoundStream,
     is_silent,
 )
 from modeling_ast.audio.errors import first_line
@@ -311,6 +312,19 @@ class RecentReader(AudioReader):
             self.recent.clear()  # before the next takes memory
             self.recent[key] = super().hear(source, name)
         return self.recent[key]
+
+    def stream(self, source: str | os.PathLike, name: str | None = None, each_channel: bool = False) -> SoundStream:
+        """Hear a file in one block, that was heard just now.
+
+        Args:
+            source (`str` or `os.PathLike`): the file.
+            name (`str`, *optional*): see [`read_audio`].
+            each_channel (`bool`, *optional*, defaults to `False`): see [`AudioReader.stream`].
+
+        Returns:
+            [`SoundStream`].
+        """
+        return SoundStream(self, source, name or str(source), each_channel, whole=True)
 
 
 def page_reader(feature_extractor, max_minutes: float) -> RecentReader:

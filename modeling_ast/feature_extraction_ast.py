@@ -225,6 +225,57 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             outputs["attention_mask"] = mask
         return BatchFeature({name: _to_tensor_type(rows, return_tensors) for name, rows in outputs.items()})
 
+    def frames(self, waveform: np.ndarray | torch.Tensor, device: str | torch.device | None = None) -> torch.Tensor:
+        """Normalised log-mel features of a waveform of any length: frame by frame what a call gives, without padding.
+
+        Args:
+            waveform (`np.ndarray` or `torch.Tensor` of shape `(samples,)`): mono, of one window of 25 ms at least.
+            device (`str` or `torch.device`, *optional*): where to compute; the waveform's own device if not given.
+
+        Returns:
+            `torch.Tensor` of shape `(frames, mel bins)`, float32.
+
+        Raises:
+            ValueError: see [`ASTFeatureExtractor.__call__`].
+        """
+        clip = self._mono_waveform(waveform, 0, None)
+        count = num_frames(len(clip), self.sampling_rate)
+        device = clip.device if device is None else torch.device(device)
+        features = torch.empty(count, self.num_mel_bins, device=device, dtype=torch.float32)
+        self._compute([clip], [count], [features])
+        return features
+
+    def batch_of_frames(self, features: Sequence[torch.Tensor]) -> BatchFeature:
+        """Make a batch of features from [`ASTFeatureExtractor.frames`], padded as a call pads clips of that many frames.
+
+        Args:
+            features (sequence of `torch.Tensor` of shapes `(frames, mel bins)`): on one device, none longer than the checkpoint's
+                `max_length`.
+
+        Returns:
+            [`BatchFeature`] of tensors: `input_values` of shape `(batch, frames, mel bins)` and perhaps `attention_mask`.
+        """
+        frames = [len(row) for row in features]
+        padding = self._padding_strategy(self.padding)
+        size = padded_length(max(frames), self.max_length if padding is PaddingStrategy.MAX_LENGTH else None)
+        if frames == [size] * len(frames):
+            padded = torch.stack(list(features))
+        else:
+            padded = features[0].new_empty(len(frames), size, self.num_mel_bins)
+            for row, place in zip(features, padded, strict=True):
+                place[: len(row)] = row
+            scale, offset = self._normalisation()
+            fill_padding(padded, frames, scale * self.padding_value + offset)
+        outputs = {"input_values": padded}
+        padded_to_longest = padding is PaddingStrategy.LONGEST and frames != [size] * len(frames)
+        if self.return_attention_mask or padded_to_longest:
+            outputs["attention_mask"] = frame_mask(torch.tensor(frames, device=padded.device), size).to(torch.int64)
+        return BatchFeature(outputs)
+
+    def _normalisation(self) -> tuple[float, float]:
+        """What features are multiplied with, and what is added to them then."""
+        return (1 / (2 * self.std), -self.mean / (2 * self.std)) if self.do_normalize else (1.0, 0.0)
+
     def audio_reader(self, **settings) -> AudioReader:
         """Make the reader by which audio files become the waveforms that this checkpoint hears.
 
@@ -250,7 +301,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             features (`torch.Tensor` of shape `(batch, frames, mel bins)`, or list of `(frames, mel bins)`): written to.
         """
         self._check_amplitudes(clips)
-        scale, offset = (1 / (2 * self.std), -self.mean / (2 * self.std)) if self.do_normalize else (1.0, 0.0)
+        scale, offset = self._normalisation()
         places = [row[:count] for row, count in zip(features, frames, strict=True)]
         write_log_mel(clips, places, self.sampling_rate, scale, offset)
         fill_padding(features, frames, scale * self.padding_value + offset)

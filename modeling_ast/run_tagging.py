@@ -6,21 +6,29 @@ Results go to standard output or a file, errors to standard error; [`modeling_as
 import argparse
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from dataclasses import replace
+from itertools import chain, groupby, islice
 from pathlib import Path
 
 from .audio_flags import add_channels_flag, add_strict_flag
-from .system.atomic_files import open_atomically
 from .system.flags import FlagParser
 from .system.installation import DISTRIBUTION, package_version
 from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special
 from .system.run_lock import LockedError, hold_lock
 from .system.terminal import FAILED, ended_by, exit_code_of, shell_command
-from .tagging.formats import FORMATS, with_safe_names
+from .tagging.clock_time import START_TIMES, start_time
+from .tagging.embedding_files import SUFFIXES, as_text, writing_embeddings
+from .tagging.embeddings import EMBEDDINGS
+from .tagging.formats import FORMATS, TagFormat, with_safe_names
+from .tagging.label_files import check_side_output, label_file_names, plan_pictures
+from .tagging.progress import TaggingProgress
+from .tagging.reductions import REDUCTIONS
 from .tagging.segments import SEGMENT_READINGS
 from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
+from .tagging.written_lines import print_lines, write_lines
 
+LIVE = "-"  # in place of a file: a WAV from standard input
 EPILOG = """\
 Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
 was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. {of_segments} imply
@@ -41,16 +49,21 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser()
     args = parse_arguments(parser, argv)
 
-    from .audio import AudioError, find_audio_files
+    from .audio import AudioError
     from .loading import CheckpointError
+    from .tagging.sources import tagged_files
     from .tagging.tagger import TaggingError
 
     try:
+        if args.audio == [LIVE]:
+            return print_live(args)
         left_out = []
-        files = find_audio_files(args.audio, left_out)
+        files = tagged_files(args.audio, args.files_from, left_out)
         for words in left_out:
             print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
-        destinations = plan_output(args.output, args.format, files)
+        destinations = plan_output(args.output, args.format, files, args.combine)
+        check_side_output("embeddings_output", args.embeddings_output, args.output)
+        args.pictures = plan_pictures(args.picture, files, args.output)
         to_file = args.output is not None
         failed = write_results(args, files, destinations) if to_file else print_results(args, files)
     except (AudioError, CheckpointError, TaggingError, OutputError, LockedError) as error:
@@ -77,11 +90,47 @@ def make_parser() -> FlagParser:
         ),
     )
     parser.add_argument(
-        "audio", nargs="+", metavar="AUDIO_OR_FOLDER", help="audio files, or folders of them at any depth"
+        "audio",
+        nargs="*",
+        metavar="AUDIO_OR_FOLDER",
+        help="audio files, folders of them at any depth, or patterns such as '*.wav'; - is a WAV "
+        "from standard input, which is tagged as it comes",
+    )
+    parser.add_argument(
+        "--files_from", metavar="LIST", help="a file with a path on each line, or - for standard input"
     )
     parser.add_argument("--model_name_or_path", required=True, metavar="DIR", help="model folder, or Hub id user/name")
     parser.add_argument("--top_k", type=_positive_int, default=5, help="labels for each file (default: %(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="text", help="what is written (default: %(default)s)")
+    parser.add_argument(
+        "--combine",
+        action="store_true",
+        help=f"with --format {' or '.join(_formats_with('combined'))}: one file for all audio files, which are taken as lying end "
+        "to end, with their names and where each begins",
+    )
+    parser.add_argument(
+        "--start_time",
+        choices=START_TIMES,
+        default="none",
+        help=f"with --format {' or '.join(_formats_with('clock_time'))}: also give date and time, where the name or the header of a "
+        "recorder's file says when it began, with the time zone that is written there (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--reduce",
+        choices=REDUCTIONS,
+        default=REDUCTIONS[0],
+        help="what the scores of a file are: of its windows the mean or the max, or the share of its time in which a label "
+        "counts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--window", type=float, metavar="S", help="seconds scored at once (default: as many as the model hears)"
+    )
+    parser.add_argument(
+        "--silence_db",
+        type=float,
+        metavar="DB",
+        help="decibels of full scale that a window's samples reach at most if it is silent and not scored (default: -80)",
+    )
     parser.add_argument("--timeline", action="store_true", help="give segments with start and end in seconds")
     parser.add_argument("--hop", type=float, metavar="S", help="seconds between windows (default: half a window)")
     parser.add_argument(
@@ -91,6 +140,26 @@ def make_parser() -> FlagParser:
         help="score from which a label counts in a segment (default: if labels are independent, each one's threshold "
         "in the checkpoint, or 0.5; otherwise the best label of each window counts)",
     )
+    parser.add_argument("--on", type=float, metavar="P", help="another name of --threshold, beside --off")
+    parser.add_argument(
+        "--off",
+        type=float,
+        metavar="P",
+        help="score down to which a segment that has begun goes on, also where another label is the best (default: it ends "
+        "where it could not begin)",
+    )
+    parser.add_argument(
+        "--close_gaps",
+        type=float,
+        metavar="S",
+        help="make one of segments of a label with no more than so many seconds between them (default: none)",
+    )
+    parser.add_argument(
+        "--min_duration",
+        type=float,
+        metavar="S",
+        help="leave out segments that are shorter, in seconds, after gaps are closed (default: none)",
+    )
     parser.add_argument(
         "--segments",
         choices=SEGMENT_READINGS,
@@ -99,7 +168,30 @@ def make_parser() -> FlagParser:
         "neighbouring windows which have the label cover, never less than a window; score: the mean of these windows. "
         "A smaller --hop places segments of hop more exactly",
     )
-    parser.add_argument("--batch_size", type=_positive_int, default=8, help="windows at a time (default: %(default)s)")
+    parser.add_argument(
+        "--embeddings",
+        choices=EMBEDDINGS,
+        help="also give vectors: one for each file, each window, or each second; see --embeddings_output",
+    )
+    parser.add_argument(
+        "--embeddings_output",
+        type=Path,
+        metavar="PATH",
+        help="where --embeddings are written: PATH.npy, float32 of shape (rows, hidden), with PATH.npy.csv, which says of what "
+        "each row is; or PATH.parquet, a table with both",
+    )
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        metavar="PATH",
+        help="also draw time lines, the spectrogram above and the segments below: a PNG file, or for several audio files a folder "
+        "with one for each",
+    )
+    parser.add_argument(
+        "--batch_size",
+        type=_positive_int,
+        help="windows at a time (default: 8 of the published sizes, up to 32 of smaller models)",
+    )
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda", "mps"),
@@ -114,7 +206,7 @@ def make_parser() -> FlagParser:
         help="tag faster and a little less exactly: so many tokens that are much alike are merged in each layer, at most half "
         "of those that are left (default: none)",
     )
-    add_channels_flag(parser)
+    add_channels_flag(parser, or_each=True)
     add_strict_flag(parser)
     parser.add_argument(
         "--spreadsheet_safe",
@@ -144,16 +236,65 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         `argparse.Namespace`; flags that do not go together end the program with 2.
     """
     args = parser.parse_args(argv)
+    if LIVE in args.audio:
+        if len(args.audio) > 1 or args.files_from is not None:
+            parser.error(f"{LIVE} is sound from standard input, and is tagged alone. Leave the others out.")
+        given = {"channels each": args.channels == "each", "start_time": args.start_time != "none"}
+        given |= {name: getattr(args, name) is not None for name in ("picture", "embeddings", "output")}
+        for option in filter(given.get, given):
+            parser.error(f"--{option} is about files. Leave it out, or tag a file.")
+    if not args.audio and args.files_from is None:
+        parser.error("Nothing to tag was named. Name audio files or folders, or pass --files_from LIST.")
     args.timeline = args.timeline or FORMATS[args.format].needs_timeline
-    for option in ("hop", "threshold", "segments"):
-        if getattr(args, option) is not None and not args.timeline:
+    if args.channels == "each":
+        for option in ("embeddings", "picture"):
+            if getattr(args, option) is not None:
+                parser.error(f"--{option} is of one channel. Pass another --channels than each, or leave it out.")
+    for option in ("hop", "threshold", "on", "off", "close_gaps", "min_duration", "segments", "picture"):
+        has_use = args.timeline or (option in ("threshold", "on") and args.reduce == "share")
+        if getattr(args, option) is not None and not has_use:
             parser.error(f"--{option} is about segments. Add --timeline, or leave it out.")
+    if args.on is not None and args.threshold is not None:
+        parser.error("--on and --threshold are two names of one score. Leave one of them out.")
+    args.threshold = args.on if args.threshold is None else args.threshold
     if args.spreadsheet_safe and not FORMATS[args.format].opens_in_spreadsheets:
         names = _formats_with("opens_in_spreadsheets")
         files = " and ".join(name.upper() for name in names)
         parser.error(f"--spreadsheet_safe is about {files} files. Add --format {' or '.join(names)}, or leave it out.")
+    if args.combine and FORMATS[args.format].combined is None:
+        names = " or ".join(_formats_with("combined"))
+        parser.error(f"--combine makes one file of those of each audio file. Add --format {names}, or leave it out.")
+    if args.start_time != "none" and not FORMATS[args.format].clock_time:
+        names = " or ".join(_formats_with("clock_time"))
+        parser.error(f"--start_time: {args.format} has no place for it. Pass --format {names}, or leave it out.")
+    if args.output is None and FORMATS[args.format].write is not None:
+        parser.error(f"--format {args.format} is no text to print. Add --output with the name of a file.")
+    if (args.embeddings is None) != (args.embeddings_output is None):
+        given = "embeddings_output" if args.embeddings is None else "embeddings"
+        words = {
+            "embeddings": "--embeddings_output with a path",
+            "embeddings_output": f"--embeddings {'|'.join(EMBEDDINGS)}",
+        }
+        parser.error(f"--{given} alone gives nothing. Add {words[given]}, or leave it out.")
+    if args.embeddings_output is not None and args.embeddings_output.suffix not in SUFFIXES:
+        parser.error(
+            f"--embeddings_output {args.embeddings_output} ends in neither {' nor '.join(SUFFIXES)}. Name it so."
+        )
     args.segments = args.segments or SEGMENT_READINGS[0]
     return args
+
+
+def format_of(args: argparse.Namespace) -> TagFormat:
+    """Look up how results are written.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+
+    Returns:
+        [`TagFormat`]: the row of `FORMATS`, or what `--combine` makes of it.
+    """
+    row = FORMATS[args.format]
+    return row.combined if args.combine else row
 
 
 def _formats_with(field: str) -> list[str]:
@@ -166,13 +307,16 @@ def _positive_int(text: str) -> int:
     return int(text)
 
 
-def plan_output(output: Path | None, output_format: str, files: list[Path]) -> dict[str, Path] | None:
+def plan_output(
+    output: Path | None, output_format: str, files: list[Path], combine: bool = False
+) -> dict[str, Path] | None:
     """Decide where a format with one label file for each audio file writes, before any work is done.
 
     Args:
         output (`Path`, *optional*): what was passed as `--output`.
         output_format (`str`): one of `FORMATS`.
         files (`list[Path]`): the audio files.
+        combine (`bool`, defaults to `False`): whether one file is made for all of them.
 
     Returns:
         The label file of each audio file, or `None` if all results go to one place.
@@ -185,7 +329,7 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
             f"--output {output} is no file but a device, a pipe, a socket or a link in a circle. Pass the name of a file, or "
             "leave it out to print."
         )
-    suffix = FORMATS[output_format].label_file_suffix
+    suffix = None if combine else FORMATS[output_format].label_file_suffix
     is_folder = output is not None and output.is_dir()
     if suffix is None or (len(files) == 1 and not is_folder):
         if is_folder:
@@ -198,16 +342,15 @@ def plan_output(output: Path | None, output_format: str, files: list[Path]) -> d
     if output is None or output.is_file():
         raise OutputError(
             f"--format {output_format} writes one file for each audio file and there are {len(files)} of these. Pass "
-            "--output with the name of a folder."
+            f"--output with the name of a folder{', or --combine' * (FORMATS[output_format].combined is not None)}."
         )
     destinations = {}
-    for file in files:
-        destination = output / (file.stem + suffix)
-        if destination in destinations.values():
+    for file, name in label_file_names(files, suffix).items():
+        if output / name in destinations.values():
             raise OutputError(
-                f"Two audio files are called {file.stem} and would both be written to {destination}. Tag them apart."
+                f"Two audio files, {file} among them, would be written to {output / name}. Tag them apart."
             )
-        destinations[str(file)] = destination
+        destinations[file] = output / name
     output.mkdir(parents=True, exist_ok=True)
     return destinations
 
@@ -222,14 +365,51 @@ def print_results(args: argparse.Namespace, files: list[Path]) -> int:
     Returns:
         How many files could not be tagged.
     """
-    outcomes = tag(args, load_tagger(args), files)
+    tagger = load_tagger(args)
+    # On a terminal that shows the results a bar would stand between them.
+    progress = TaggingProgress(files, [size for _, size, _ in states_of(files)], hidden=sys.stdout.isatty())
+    outcomes = tag(args, tagger, files, progress)
     failed = 0
-    print_lines(header_lines(args))
-    for outcome in outcomes:
-        print_lines(outcome.said, sys.stderr)
-        print_lines(outcome.lines)
-        failed += outcome.failed
+
+    def found() -> Iterator[str]:
+        nonlocal failed
+        for outcome in outcomes:
+            print_lines(outcome.said, sys.stderr)
+            failed += outcome.failed
+            add_embeddings(outcome.embeddings)
+            progress.tagged(1)
+            yield from outcome.lines
+
+    with progress, writing_embeddings(args.embeddings_output, tagger.model.config.hidden_size) as add_embeddings:
+        print_lines(header_lines(args))
+        print_lines(finished(args, found()))
     return failed
+
+
+def print_live(args: argparse.Namespace) -> int:
+    """Tag sound from standard input: windows as they come on standard error, the results at its end.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        KeyboardInterrupt: again, if that ended it, when the results are printed.
+    """
+    from .tagging.live import tag_standard_input
+
+    def say(line: str):
+        print(f"ast-tag: {line}", file=sys.stderr, flush=True)
+
+    result, interruption = tag_standard_input(load_tagger(args), say, **settings_of(args))
+    outcome = outcome_of(result, args)
+    print_lines(outcome.said, sys.stderr)
+    print_lines(chain(header_lines(args), finished(args, outcome.lines)))
+    if interruption is not None:
+        raise interruption
+    return 1 if outcome.failed else 0
 
 
 def write_results(args: argparse.Namespace, files: list[Path], destinations: dict[str, Path] | None) -> int:
@@ -247,8 +427,6 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
         LockedError: if another process writes there.
         OSError: if something cannot be written; what was tagged before is kept.
     """
-    from tqdm import tqdm
-
     inside = args.output.is_dir()
     with hold_lock(args.output, "ast-tag", inside), UnfinishedTags(unfinished_path(args.output)) as unfinished:
         tagger = load_tagger(args)
@@ -257,32 +435,38 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
         if changed:
             words = f"{unfinished.path} is of a run with another {', '.join(changed)}; starting anew."
             print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
-        groups = [files[first : first + args.batch_size] for first in range(0, len(files), args.batch_size)]
+        at_once = tagger.windows_at_once(args.batch_size)
+        groups = [files[first : first + at_once] for first in range(0, len(files), at_once)]
         states = [states_of(group) for group in groups]
         kept = [unfinished.outcomes(state) is not None for state in states]
         left = [file for group, is_kept in zip(groups, kept, strict=True) if not is_kept for file in group]
         done = len(files) - len(left)
         if done:
             print(f"{done} of {len(files)} files were tagged already by an interrupted run", flush=True)
-        results = tag(args, tagger, left)
+        sizes = [size for state in states for _, size, _ in state]
+        done_bytes = sum(size for state, is_kept in zip(states, kept, strict=True) if is_kept for _, size, _ in state)
         failed = 0
         try:
-            # disable=None shows a bar only on a terminal.
-            with tqdm(total=len(files), initial=done, unit="file", disable=None) as progress:
+            with (
+                writing_embeddings(args.embeddings_output, tagger.model.config.hidden_size) as add_embeddings,
+                TaggingProgress(files, sizes, done, done_bytes) as progress,
+            ):
+                results = tag(args, tagger, left, progress)
                 for group, state, is_kept in zip(groups, states, kept, strict=True):
                     outcomes = unfinished.outcomes(state) if is_kept else list(islice(results, len(group)))
                     for outcome in outcomes:
                         print_lines(outcome.said, sys.stderr)
                         failed += outcome.failed
+                        add_embeddings(outcome.embeddings)
                     if destinations is not None:
                         write_label_files(args, group, outcomes, destinations, keep=is_kept)
                     if not is_kept:
                         unfinished.add(state, outcomes)
                         done += len(group)
-                        progress.update(len(group))
+                        progress.tagged(len(group))
             if destinations is None:
-                found = (outcome.lines for state in states for outcome in unfinished.outcomes(state))
-                write_lines(chain(header_lines(args), *found), args.output)
+                found = (line for state in states for outcome in unfinished.outcomes(state) for line in outcome.lines)
+                write_found(args, found, args.output)
         except BaseException as error:
             words = f"{done} of {len(files)} files are tagged, in {unfinished.path}; the same command goes on there."
             if done and isinstance(error, KeyboardInterrupt):
@@ -309,7 +493,7 @@ def write_label_files(
     for file, outcome in zip(files, outcomes, strict=True):
         destination = destinations[str(file)]
         if not outcome.failed and not (keep and destination.exists()):
-            write_lines(chain(header_lines(args), outcome.lines), destination)
+            write_found(args, outcome.lines, destination)
 
 
 def load_tagger(args: argparse.Namespace):
@@ -325,26 +509,90 @@ def load_tagger(args: argparse.Namespace):
     from .tagging.tagger import AudioTagger
 
     refused = HEARD_LESS if args.strict_audio else frozenset()
-    return AudioTagger.from_pretrained(
-        args.model_name_or_path, args.device, args.channels, refused, args.tokens_merged_per_layer
-    )
+    chosen = (None if args.channels == "each" else args.channels, refused, args.tokens_merged_per_layer)
+    return AudioTagger.from_pretrained(args.model_name_or_path, args.device, *chosen)
 
 
-def tag(args: argparse.Namespace, tagger, files: list[Path]) -> Iterator[Outcome]:
+def tag(
+    args: argparse.Namespace, tagger, files: list[Path], progress: TaggingProgress | None = None
+) -> Iterator[Outcome]:
     """Tag files; arguments that do not fit the model are refused at once.
 
     Args:
         args (`argparse.Namespace`): what was asked for.
         tagger ([`AudioTagger`]): the model.
         files (`list[Path]`): the audio files.
+        progress ([`TaggingProgress`], *optional*): is told what is heard.
 
     Returns:
         An iterator over an [`Outcome`] for each file.
     """
     results = tagger.tag_files(
-        files, args.top_k, args.batch_size, args.timeline, args.hop, args.threshold, args.segments
+        files,
+        **settings_of(args),
+        each_channel=args.channels == "each",
+        progress=None if progress is None else progress.heard,
     )
-    return (outcome_of(result, args) for result in results)
+    if args.channels != "each":
+        return (outcome_of(with_picture(result, args, tagger), args) for result in results)
+    by_file = (list(of_file) for _, of_file in groupby(results, key=lambda result: result.file))
+    return (outcome_of_channels(of_file, args) for of_file in by_file)
+
+
+def outcome_of_channels(results: list, args: argparse.Namespace) -> Outcome:
+    """Lay out what was found in each channel of a file.
+
+    Args:
+        results (`list[FileTags]`): one for each channel.
+        args (`argparse.Namespace`): what was asked for.
+
+    Returns:
+        [`Outcome`] of the file.
+    """
+    from .tagging.results import with_channels_together
+
+    if args.combine or FORMATS[args.format].label_file_suffix is not None:  # which hold a file, not a channel
+        return outcome_of(with_channels_together(results), args)
+    outcomes = [outcome_of(result, args) for result in results]
+    lines, said = ([line for outcome in outcomes for line in getattr(outcome, name)] for name in ("lines", "said"))
+    return Outcome(lines, list(dict.fromkeys(said)), any(outcome.failed for outcome in outcomes))
+
+
+def settings_of(args: argparse.Namespace) -> dict:
+    """Name what was asked for as [`AudioTagger.tag_files`] and [`AudioTagger.tag_stream`] take it.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+
+    Returns:
+        Keyword arguments.
+    """
+    same = ("top_k", "batch_size", "timeline", "hop", "threshold", "segments", "off", "min_duration", "close_gaps")
+    settings = {name: getattr(args, name) for name in (*same, "embeddings", "window", "silence_db")}
+    return settings | {"reduction": args.reduce}
+
+
+def with_picture(result, args: argparse.Namespace, tagger):
+    """Draw the picture of a tagged file, if one was asked for.
+
+    Args:
+        result ([`FileTags`]): what was found in the file.
+        args (`argparse.Namespace`): what was asked for.
+        tagger ([`AudioTagger`]): the model.
+
+    Returns:
+        [`FileTags`]: the same, or with an error if the file is gone meanwhile.
+    """
+    if result.error is not None or not args.pictures:
+        return result
+    from .audio import AudioError
+    from .tagging.timeline_pictures import picture_of
+
+    try:
+        picture_of(tagger, result, args.pictures[result.file])
+    except AudioError as error:
+        return replace(result, error=str(error))
+    return result
 
 
 def outcome_of(result, args: argparse.Namespace) -> Outcome:
@@ -361,7 +609,14 @@ def outcome_of(result, args: argparse.Namespace) -> Outcome:
     if result.error is not None:
         return Outcome(said=[*said, f"ast-tag: {in_one_line(result.error)}"], failed=True)
     named = with_safe_names(result) if args.spreadsheet_safe else result
-    return Outcome(list(FORMATS[args.format].lines(named)), said)
+    if args.start_time != "none":
+        named = replace(named, began=start_time(result.file, args.start_time))
+        if named.began.at is None:
+            place = "name" if args.start_time == "from_name" else "header"
+            words = f"{result.file} has no date and time of a recorder in its {place}; its rows have none."
+            said.append(f"ast-tag: {in_one_line(words)}")
+    embeddings = None if result.embeddings is None else as_text(result.file, result.embeddings)
+    return Outcome(list(format_of(args).lines(named)), said, embeddings=embeddings)
 
 
 def identity_of(args: argparse.Namespace, tagger) -> dict:
@@ -374,8 +629,23 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
     Returns:
         Texts and numbers by name.
     """
-    options = ("format", "timeline", "top_k", "batch_size", "hop", "threshold", "segments", "strict_audio")
-    more = ("spreadsheet_safe", "tokens_merged_per_layer")
+    options = (
+        "format",
+        "combine",
+        "start_time",
+        "timeline",
+        "top_k",
+        "batch_size",
+        "hop",
+        "threshold",
+        "segments",
+        "strict_audio",
+        "channels",
+        "reduce",
+        "window",
+        "silence_db",
+    )
+    more = ("embeddings", "off", "min_duration", "close_gaps", "spreadsheet_safe", "tokens_merged_per_layer")
     flags = {f"--{name}": getattr(args, name) for name in (*options, *more)}
     versions = {f"version of {name}": package_version(name) for name in (DISTRIBUTION, "torch")}
     return {"model": model_digest(tagger), "device": str(tagger.device)} | flags | versions
@@ -390,31 +660,39 @@ def header_lines(args: argparse.Namespace) -> list[str]:
     Returns:
         A line, or none.
     """
-    header = FORMATS[args.format].header
-    return [] if header is None else [header(args.timeline)]
+    header = format_of(args).header
+    if header is None:
+        return []
+    clock_time = (args.start_time != "none",) if format_of(args).clock_time else ()
+    channel = (args.channels == "each",) if format_of(args).channel_column else ()
+    return [header(args.timeline, *clock_time, *channel)]
 
 
-def print_lines(lines: Iterable[str], stream=None) -> None:
-    """Print lines.
+def finished(args: argparse.Namespace, lines: Iterable[str]) -> Iterable[str]:
+    """Make what is written of the lines of all files, as they come.
 
     Args:
-        lines (iterable of `str`): without line ends.
-        stream (`TextIO`, *optional*): where to, by default standard output.
+        args (`argparse.Namespace`): what was asked for.
+        lines (iterable of `str`): of the files, in their order, without line ends.
+
+    Returns:
+        Lines without line ends and without a header.
     """
-    for line in lines:
-        print(line, file=stream)
+    finish = format_of(args).finish
+    return lines if finish is None else finish(lines)
 
 
-def write_lines(lines: Iterable[str], destination: Path) -> None:
-    """Write a text file that appears under its name only when it is complete.
+def write_found(args: argparse.Namespace, lines: Iterable[str], destination: Path) -> None:
+    """Write a file of results, which appears under its name only when it is complete.
 
     Args:
-        lines (iterable of `str`): without line ends.
+        args (`argparse.Namespace`): what was asked for.
+        lines (iterable of `str`): of the files whose results it holds, without line ends.
         destination (`Path`): the file.
     """
-    # File names that are not valid UTF-8 are written back as the bytes they are.
-    with open_atomically(destination, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-        file.writelines(f"{line}\n" for line in lines)
+    whole = chain(header_lines(args), finished(args, lines))
+    write = format_of(args).write or write_lines
+    write(whole, destination)
 
 
 if __name__ == "__main__":

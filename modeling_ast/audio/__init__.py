@@ -22,9 +22,20 @@ from .errors import (
 from .ffmpeg import FFMPEG_COMMANDS
 from .files import AUDIO_SUFFIXES, find_audio_files
 from .limits import AudioLimits
-from .reading import AudioLength, AudioReader, Heard, audio_duration, audio_length, decode_audio, read_audio
+from .reading import (
+    AudioLength,
+    AudioReader,
+    Heard,
+    HeardAnewError,
+    SoundStream,
+    audio_duration,
+    audio_length,
+    decode_audio,
+    read_audio,
+)
 from .resampling import DEFAULT_RESAMPLER, NEW_RESAMPLER, RESAMPLERS, checked_resampler, resample
 from .silence import is_silent
+from .wav_pipe import WavPipe
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -48,7 +59,10 @@ __all__ = [
     "AudioReader",
     "DecodedAudio",
     "Heard",
+    "HeardAnewError",
     "MissingAudioError",
+    "SoundStream",
+    "WavPipe",
     "audio_duration",
     "audio_length",
     "checked_resampler",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .errors import CANCELLED, SILENT, AudioError, AudioNote
-from .silence import is_silent
+from .silence import is_silence, is_silent
 
 MEAN = "mean"
 PLACES = {"left": 1, "right": 2}  # in every format and layout of two channels or more
@@ -135,33 +135,134 @@ def sound_notes(
         [`AudioNote`].
     """
     heard = len(waveform) if seconds is None else math.ceil(seconds * sampling_rate)
-    whole, samples, waveform = waveform, samples[:heard], waveform[:heard]
-    number, silent = samples.shape[1], is_silent(waveform)
-    if channels == MEAN and number > 1:
-        note = _cancelled_note(samples, waveform, sampling_rate, silent, name)
-        if note is not None:
-            yield note
+    levels = SoundLevels(sampling_rate, channels)
+    levels.add(samples[:heard], waveform[:heard])
+    for note in levels.notes(name):
+        is_of_one_channel = channels != MEAN and levels.alive
+        if note.kind == SILENT and not is_of_one_channel and heard < len(waveform) and not is_silent(waveform):
+            note = AudioNote(
+                SILENT,
+                f"{name} is silent in its first {seconds:.2f} s, which is all that is heard of it. What a model says of silence "
+                "means nothing: cut the file so that it begins with the sound.",
+            )
+        yield note
+
+
+class SoundLevels:
+    """How loud a file's channels and what is heard of them are, told block by block.
+
+    Args:
+        sampling_rate (`int`): in Hz.
+        channels (`str` or `int`): from [`parse_channels`].
+    """
+
+    def __init__(self, sampling_rate: int, channels: str | int):
+        self.sampling_rate, self.channels = sampling_rate, channels
+        self.lowest, self.highest = math.inf, -math.inf  # of what is heard; NaN if one sample is
+        self._length = 0
+        self._ranges: list[list[float]] = []  # lowest and highest sample of each channel, until it is no silence
+        self._powers: list[list[float]] = []  # of each channel, in blocks of half a second
+        self._powers_of_mean: list[float] = []
+
+    @property
+    def block(self) -> int:
+        """Samples over which channels are compared."""
+        return _block(self.sampling_rate)
+
+    @property
+    def alive(self) -> list[int]:
+        """The numbers of the channels that are not silent, of a file with several."""
+        if len(self._ranges) < 2:
+            return []
+        return [number for number, range_ in enumerate(self._ranges, start=1) if not is_silence(*range_)]
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether what is heard is nothing but silence."""
+        return is_silence(self.lowest, self.highest)
+
+    def add(self, samples: np.ndarray, waveform: np.ndarray):
+        """Take the next samples.
+
+        Args:
+            samples (`np.ndarray` of shape `(samples, channels)`): a multiple of [`SoundLevels.block`], but for the last ones.
+            waveform (`np.ndarray` of shape `(samples,)`): what [`one_channel`] made of them.
+        """
+        if not len(waveform):
             return
-    if not silent:
-        return
-    alive = [place for place in range(1, number + 1) if number > 1 and not is_silent(samples[:, place - 1])]
-    if channels != MEAN and alive:
-        yield AudioNote(
-            SILENT,
-            f"{name} is silent in the channel that --channels {channels} chose, and not in others. Pass --channels "
-            f"{channel_name(alive[0], number)}.",
+        self._length += len(waveform)
+        self.lowest = float(np.minimum(self.lowest, waveform.min()))  # NaN stays
+        self.highest = float(np.maximum(self.highest, waveform.max()))
+        if samples.shape[1] < 2:
+            return
+        self._ranges = self._ranges or [[math.inf, -math.inf] for _ in samples.T]
+        for channel, range_ in zip(samples.T, self._ranges, strict=True):
+            if is_silence(*range_):
+                range_[:] = min(range_[0], float(channel.min())), max(range_[1], float(channel.max()))
+        if self.channels == MEAN:
+            powers, of_mean = _powers(samples, waveform, self.block)
+            self._powers += powers
+            self._powers_of_mean += of_mean
+
+    def notes(self, name: str) -> Iterator[AudioNote]:
+        """Tell what is to be said of what came: see [`sound_notes`].
+
+        Args:
+            name (`str`): what to call the file.
+
+        Yields:
+            [`AudioNote`].
+        """
+        if self._powers:
+            note = self._cancelled_note(name)
+            if note is not None:
+                yield note
+                return
+        if not self.is_silent:
+            return
+        if self.channels != MEAN and self.alive:
+            yield AudioNote(
+                SILENT,
+                f"{name} is silent in the channel that --channels {self.channels} chose, and not in others. Pass --channels "
+                f"{channel_name(self.alive[0], len(self._ranges))}.",
+            )
+        else:
+            yield AudioNote(
+                SILENT,
+                f"{name} is silent. Check the microphone and its volume, or export it again: what a model says of silence means "
+                "nothing.",
+            )
+
+    def _cancelled_note(self, name: str) -> AudioNote | None:
+        """What is lost in the mean of a file's channels, if that is more than a little."""
+        powers = np.array(self._powers, dtype=np.float64)  # (blocks, channels)
+        of_mean = np.array(self._powers_of_mean, dtype=np.float64)
+        loudest = powers.max(axis=1)
+        drowned = (loudest > 0) & (DROWNED * of_mean <= loudest)
+        if not loudest[drowned].sum() >= NOTABLE_SHARE * loudest.sum() or not drowned.any():
+            return None
+        number, of_channels = powers.shape[1], powers.sum(axis=0)
+        best = int(of_channels.argmax())
+        if best + 1 not in self.alive:
+            return None
+        quiet = int(np.count_nonzero(of_channels < NEARLY_SILENT * of_channels[best]))
+        what = (
+            f"{quiet} of its {number} channels are silent or nearly so" if quiet else f"its {number} channels cancel"
         )
-    elif heard < len(whole) and not is_silent(whole):
-        yield AudioNote(
-            SILENT,
-            f"{name} is silent in its first {seconds:.2f} s, which is all that is heard of it. What a model says of silence "
-            "means nothing: cut the file so that it begins with the sound.",
+        left = of_mean[drowned].sum() / loudest[drowned].sum()
+        loss = (
+            "is silent"
+            if self.is_silent or left < NOTHING_LEFT
+            else f"is {-10 * math.log10(left):.0f} dB quieter than the loudest of them"
         )
-    else:
-        yield AudioNote(
-            SILENT,
-            f"{name} is silent. Check the microphone and its volume, or export it again: what a model says of silence means "
-            "nothing.",
+        if not drowned[loudest > 0].all():
+            length = self._length / self.sampling_rate
+            lost = min(int(drowned.sum()) * self.block / self.sampling_rate, length)
+            loss += f" for {lost:.1f} of {length:.1f} s"
+        return AudioNote(
+            CANCELLED,
+            f"{name}: {what}, and their mean, which is what is heard, {loss}. Pass --channels "
+            f"{channel_name(best + 1, number)}.",
         )
 
 
@@ -182,51 +283,19 @@ def silent_band_note(name: str, sampling_rate: int) -> AudioNote:
     )
 
 
-def _cancelled_note(
-    samples: np.ndarray, waveform: np.ndarray, sampling_rate: int, silent: bool, name: str
-) -> AudioNote | None:
-    """What is lost in the mean of a file's channels, if that is more than a little; see [`sound_notes`]."""
-    powers, of_mean = _powers(samples, waveform, sampling_rate)  # (blocks, channels), (blocks,)
-    loudest = powers.max(axis=1)
-    drowned = (loudest > 0) & (DROWNED * of_mean <= loudest)
-    if not loudest[drowned].sum() >= NOTABLE_SHARE * loudest.sum() or not drowned.any():
-        return None
-    number, of_channels = samples.shape[1], powers.sum(axis=0)
-    best = int(of_channels.argmax())
-    if is_silent(samples[:, best]):
-        return None
-    quiet = int(np.count_nonzero(of_channels < NEARLY_SILENT * of_channels[best]))
-    what = f"{quiet} of its {number} channels are silent or nearly so" if quiet else f"its {number} channels cancel"
-    left = of_mean[drowned].sum() / loudest[drowned].sum()
-    loss = (
-        "is silent"
-        if silent or left < NOTHING_LEFT
-        else f"is {-10 * math.log10(left):.0f} dB quieter than the loudest of them"
-    )
-    if not drowned[loudest > 0].all():
-        length = len(waveform) / sampling_rate
-        lost = min(int(drowned.sum()) * _block(sampling_rate) / sampling_rate, length)
-        loss += f" for {lost:.1f} of {length:.1f} s"
-    return AudioNote(
-        CANCELLED,
-        f"{name}: {what}, and their mean, which is what is heard, {loss}. Pass --channels {channel_name(best + 1, number)}.",
-    )
-
-
 def _block(sampling_rate: int) -> int:
     return max(int(BLOCK_SECONDS * sampling_rate), 1)
 
 
-def _powers(samples: np.ndarray, waveform: np.ndarray, sampling_rate: int) -> tuple[np.ndarray, np.ndarray]:
-    """Energy of each channel and of their mean in blocks of half a second, constant offsets aside."""
-    size = _block(sampling_rate)
+def _powers(samples: np.ndarray, waveform: np.ndarray, size: int) -> tuple[list[list[float]], list[float]]:
+    """Energy of each channel and of their mean in blocks of so many samples, constant offsets aside."""
     powers, of_mean = [], []
     with np.errstate(over="ignore", invalid="ignore"):  # of samples far beyond full scale
         for start in range(0, len(waveform), size):
             # Column by column: along rows of a few channels NumPy is ten times slower.
-            powers.append([_energy(channel[start : start + size]) for channel in samples.T])
-            of_mean.append(_energy(waveform[start : start + size]))
-    return np.array(powers, dtype=np.float64), np.array(of_mean, dtype=np.float64)
+            powers.append([float(_energy(channel[start : start + size])) for channel in samples.T])
+            of_mean.append(float(_energy(waveform[start : start + size])))
+    return powers, of_mean
 
 
 def _energy(block: np.ndarray) -> np.float32:

@@ -63,10 +63,15 @@ class Content(ABC):
         Yields:
             Places, ascending.
         """
-        at = self.find(pattern, start)
-        while at >= 0:
-            yield at
-            at = self.find(pattern, at + len(pattern))
+        while start + len(pattern) <= self.size:
+            piece = self.read(start, PIECE + len(pattern) - 1)
+            at = piece.find(pattern)
+            end = start + PIECE
+            while at >= 0:
+                yield start + at
+                end = max(end, start + at + len(pattern))
+                at = piece.find(pattern, at + len(pattern))
+            start = end
 
     def part(self, start: int, stop: int) -> "Content":
         """Take a part of the content; nothing is read.

@@ -256,7 +256,7 @@ def _whole_flac(content: Content, seconds: float | None, allowance: Allowance) -
                     raise allowance.error(file.channels, file.samplerate)
                 return None
             samples = _read(file, wanted, allowance)
-            if len(samples) < wanted or (wanted == file.frames and _goes_on(content, source.tell())):
+            if len(samples) < wanted or (wanted == file.frames and goes_on(content, source.tell())):
                 return None
             allowance.take(*samples.shape, file.samplerate)
             return DecodedAudio(samples, file.samplerate)
@@ -264,8 +264,16 @@ def _whole_flac(content: Content, seconds: float | None, allowance: Allowance) -
         return None
 
 
-def _goes_on(content: Content, stop: int) -> bool:
-    """Whether a FLAC file that was read up to a place holds more samples than it announces, and not only tags."""
+def goes_on(content: Content, stop: int) -> bool:
+    """Tell whether a FLAC file that was read up to a place holds more samples than it announces, and not only tags.
+
+    Args:
+        content ([`Content`]): the file.
+        stop (`int`): the place in bytes.
+
+    Returns:
+        `bool`.
+    """
     if stop >= content.size:
         return False
     info = flac.stream_info(content)
@@ -328,14 +336,30 @@ def _read(file, wanted: int, allowance: Allowance) -> np.ndarray:
     return samples[:read]
 
 
-def _open_stream(stream: Stream):
+def open_stream(stream: Stream):
+    """Open a stream.
+
+    Args:
+        stream ([`Stream`]): one that libsndfile reads.
+
+    Returns:
+        `soundfile.SoundFile`.
+    """
     import soundfile
 
     return soundfile.SoundFile(stream.content.file())
 
 
-def _frames(stream: Stream, file) -> int:
-    """Samples that libsndfile decodes of a stream."""
+def frames_of(stream: Stream, file) -> int:
+    """Tell how many samples libsndfile decodes of a stream.
+
+    Args:
+        stream ([`Stream`]): one that libsndfile reads.
+        file (`soundfile.SoundFile`): the same, open.
+
+    Returns:
+        Samples, with those that are skipped.
+    """
     return file.frames if stream.samples is None else stream.samples
 
 
@@ -348,8 +372,8 @@ def stream_seconds(stream: Stream) -> float:
     Returns:
         Seconds.
     """
-    with _open_stream(stream) as file:
-        return (_frames(stream, file) - stream.skipped) / file.samplerate + sum(
+    with open_stream(stream) as file:
+        return (frames_of(stream, file) - stream.skipped) / file.samplerate + sum(
             length for _, length in stream.silences
         )
 
@@ -363,29 +387,24 @@ def stream_numbers(stream: Stream) -> int:
     Returns:
         Samples times channels.
     """
-    with _open_stream(stream) as file:
-        return max(0, _frames(stream, file)) * file.channels
+    with open_stream(stream) as file:
+        return max(0, frames_of(stream, file)) * file.channels
 
 
 def _decode_stream(stream: Stream, name: str, seconds: float | None, allowance: Allowance) -> DecodedAudio:
-    with _open_stream(stream) as file:
-        announced, rate = _frames(stream, file), file.samplerate
+    with open_stream(stream) as file:
+        announced, rate = frames_of(stream, file), file.samplerate
         wanted = announced if seconds is None else min(announced, round(seconds * rate) + stream.skipped)
         if file.format == "MP3":
             file.seek(0)  # as soundfile.read does: the decoder rounds otherwise before its first seek
         samples = _read(file, wanted, allowance)[stream.skipped :]
         wanted -= stream.skipped
-    notes, silences = list(stream.notes), stream.silences
-    is_all, damage = wanted == announced - stream.skipped, NO_DAMAGE
+    silences, damage = stream.silences, NO_DAMAGE
+    is_all = wanted == announced - stream.skipped
     if stream.check_holes and (is_all or len(samples) < wanted):
         damage = ogg.page_damage(stream.content, rate)
     there = len(samples) if len(samples) < wanted else announced - stream.skipped
-    share = stream.announced_share
-    is_short = wanted - len(samples) > max(MISSED_SECONDS * rate, MISSED_SHARE * wanted)
-    if is_short and len(samples) and not notes and not damage.holes and share is None:
-        share = wanted / len(samples)
-    if stream.ends_early or damage.ends_damaged or share is not None:
-        notes.append(_cut_off(name, there / rate, share))
+    notes = notes_of_stream(stream, name, wanted, len(samples), there, rate, damage)
     if damage.holes:
         if damage.begins_damaged and is_all:  # libsndfile counts from the first whole page on
             most = allowance.samples(samples.shape[1], rate)
@@ -398,6 +417,38 @@ def _decode_stream(stream: Stream, name: str, seconds: float | None, allowance: 
             silences.append((begin - earlier, (end - begin) * share))
             earlier += (end - begin) * share
     return DecodedAudio(_with_silences(samples, silences, rate, allowance), rate, tuple(notes))
+
+
+def notes_of_stream(
+    stream: Stream,
+    name: str,
+    wanted: int,
+    read: int,
+    there: int,
+    sampling_rate: int,
+    damage: ogg.PageDamage = NO_DAMAGE,
+) -> list[AudioNote]:
+    """Tell what is known of a stream when it is decoded, but for its holes.
+
+    Args:
+        stream ([`Stream`]): which one.
+        name (`str`): what messages call the file.
+        wanted (`int`): samples that were to be decoded.
+        read (`int`): how many came.
+        there (`int`): how many there are.
+        sampling_rate (`int`): in Hz.
+        damage ([`modeling_ast.audio.ogg.PageDamage`], *optional*): of its pages.
+
+    Returns:
+        `list[AudioNote]`.
+    """
+    notes, share = list(stream.notes), stream.announced_share
+    is_short = wanted - read > max(MISSED_SECONDS * sampling_rate, MISSED_SHARE * wanted)
+    if is_short and read and not notes and not damage.holes and share is None:
+        share = wanted / read
+    if stream.ends_early or damage.ends_damaged or share is not None:
+        notes.append(_cut_off(name, there / sampling_rate, share))
+    return notes
 
 
 def _with_silences(
@@ -471,7 +522,7 @@ def _decode_with_ffmpeg(
     """Decode what libsndfile cannot, and compare what comes of it with what the container announces."""
     if audio_format is None and (kind := formats.kind_of_no_audio(content)) is not None:
         raise AudioError(f"{name} holds {kind}, not audio. If it had the name of a recording, download it again.")
-    described = f"{name} ({audio_format or f'unknown format, suffix {Path(name).suffix!r}'})"
+    described = described_file(name, audio_format)
     if formats.lacks_index(content, audio_format):
         raise AudioError(
             f"{described} is cut off: its index, which stands at the end, is missing, and nothing can be decoded without "
@@ -491,15 +542,9 @@ def _decode_with_ffmpeg(
         torchcodec_words = str(error)
     if decoded is not None and seconds is not None and decoded.seconds >= seconds:
         return DecodedAudio(decoded.samples, decoded.sampling_rate)  # of a long one the end is not looked at
-    announced = decoded.announced if decoded else ffmpeg.announced_seconds(content)
-    if audio_format in formats.WITHOUT_LENGTH:
-        announced = None
-    elif audio_format == "AAC":
-        announced = formats.adts_seconds(content)
-    elif announced is None and audio_format == "WebM/Matroska":
-        announced = formats.matroska_seconds(content)
-        if announced is not None:
-            announced -= ffmpeg.begin_seconds(content)
+    announced = announced_length(
+        content, audio_format, decoded.announced if decoded else ffmpeg.announced_seconds(content)
+    )
     is_short = decoded is not None and announced is not None and decoded.seconds < announced - LESS_THAN_ANNOUNCED
     asked_program = audio_format is not None and ffmpeg.has_program() and (decoded is None or is_short)
     if asked_program:
@@ -520,13 +565,61 @@ def _decode_with_ffmpeg(
         )
     allowance.take(*decoded.samples.shape, decoded.sampling_rate)
     notes = _notes_of_ffmpeg(content, audio_format, described, decoded, announced, torchcodec_words, asked_program)
-    _, audio_tracks = formats.tracks(content, audio_format) or (1, 1)
-    if audio_tracks > 1:
-        words = (
-            "of which one is heard. To hear another, take it out: ffmpeg -i FILE -map 0:a:1 OUT.wav takes the second"
-        )
-        notes = (*notes, AudioNote(LEFT_OUT, f"{described} holds {audio_tracks} audio tracks, {words}."))
+    notes = (*notes, *tracks_notes(content, audio_format, described))
     return DecodedAudio(decoded.samples, decoded.sampling_rate, notes)
+
+
+def described_file(name: str, audio_format: str | None) -> str:
+    """Name a file with its format, as messages about FFmpeg do.
+
+    Args:
+        name (`str`): what messages call the file.
+        audio_format (`str`, *optional*): from [`sniff_format`].
+
+    Returns:
+        Words.
+    """
+    return f"{name} ({audio_format or f'unknown format, suffix {Path(name).suffix!r}'})"
+
+
+def announced_length(content: Content, audio_format: str | None, seconds: float | None) -> float | None:
+    """Tell how long a file that FFmpeg decodes should last.
+
+    Args:
+        content ([`Content`]): the file.
+        audio_format (`str`, *optional*): from [`sniff_format`].
+        seconds (`float`, *optional*): what its container says by FFmpeg.
+
+    Returns:
+        Seconds; `None` if nothing tells.
+    """
+    if audio_format in formats.WITHOUT_LENGTH:
+        return None
+    if audio_format == "AAC":
+        return formats.adts_seconds(content)
+    if seconds is None and audio_format == "WebM/Matroska":
+        seconds = formats.matroska_seconds(content)
+        if seconds is not None:
+            seconds -= ffmpeg.begin_seconds(content)
+    return seconds
+
+
+def tracks_notes(content: Content, audio_format: str | None, described: str) -> list[AudioNote]:
+    """Say of a file with several audio tracks that one is heard.
+
+    Args:
+        content ([`Content`]): the file.
+        audio_format (`str`, *optional*): from [`sniff_format`].
+        described (`str`): what messages call the file.
+
+    Returns:
+        A note, or none.
+    """
+    _, audio_tracks = formats.tracks(content, audio_format) or (1, 1)
+    if audio_tracks < 2:
+        return []
+    words = "of which one is heard. To hear another, take it out: ffmpeg -i FILE -map 0:a:1 OUT.wav takes the second"
+    return [AudioNote(LEFT_OUT, f"{described} holds {audio_tracks} audio tracks, {words}.")]
 
 
 def _notes_of_ffmpeg(

@@ -31,6 +31,10 @@ FFMPEG_COMMANDS = {
 
 LONGEST_PAUSE = 60.0  # seconds that the ffmpeg program may give nothing, as where it looks for an index on a slow disk
 PIECE = 1 << 20  # bytes
+# Seconds into the next frame, of containers that count milliseconds; frames are longer.
+BETWEEN_FRAMES = 0.001
+UNEVEN_TIMES = 0.0015  # seconds by which rounded times of two pieces may be apart; a lost or doubled frame is more
+NO_FRAMES = "No audio frames were decoded"  # in torchcodec's words
 _TORCHCODEC_ERRORS = (AssertionError, LookupError, RuntimeError, TypeError, ValueError)  # over what a file says
 
 
@@ -104,6 +108,69 @@ def decode_with_torchcodec(
     if samples.data.shape[1] > most:
         raise allowance.error(channels, rate)
     return FFmpegSamples(samples.data.numpy().T, samples.sample_rate, metadata.duration_seconds_from_header)
+
+
+class FFmpegStream:
+    """A file that FFmpeg's libraries decode piece by piece, in whole frames of its codec.
+
+    `AudioDecoder.get_samples_played_in_range` does not do: it cuts within frames, and what it gives of a stretch that begins
+    within one is not what the whole has there. What it is made of gives whole frames.
+
+    Args:
+        content ([`Content`]): a file with a path.
+
+    Raises:
+        FFmpegMissingError: if they cannot be loaded.
+        FFmpegError: if they cannot decode it, or not piece by piece.
+    """
+
+    def __init__(self, content: Content):
+        self._decoder = _torchcodec_decoder(content)
+        metadata = self._decoder.metadata
+        self.channels, self.sampling_rate = metadata.num_channels or 0, metadata.sample_rate or 0
+        self.announced = metadata.duration_seconds_from_header
+        try:
+            from torchcodec._core import get_frames_by_pts_in_range_audio
+        except ImportError as error:
+            raise FFmpegError(first_line(error)) from error
+        self._frames = get_frames_by_pts_in_range_audio
+
+    def pieces(self, seconds: float) -> Iterator[np.ndarray]:
+        """Decode it.
+
+        Args:
+            seconds (`float`): about how long a piece is to be.
+
+        Yields:
+            Samples of shape `(samples, channels)`, float32.
+
+        Raises:
+            FFmpegError: if a piece does not go on where the one before it ended, as where times jump or are rounded, and
+                where decoding fails.
+        """
+        end = None
+        while True:
+            start = 0.0 if end is None else end + BETWEEN_FRAMES
+            piece = self._piece(start, start + seconds)
+            if piece is None:
+                if end is None or self._piece(start, None) is not None:
+                    raise FFmpegError("a piece is missing")
+                return
+            samples, begin = piece
+            if end is not None and abs(begin - end) > UNEVEN_TIMES:
+                raise FFmpegError("times jump")
+            end = begin + samples.shape[1] / self.sampling_rate
+            yield samples.numpy().T
+
+    def _piece(self, start: float, stop: float | None):
+        """The frames that play between two times, and when the first does; `None` if there are none."""
+        try:
+            samples, begin = self._frames(self._decoder._decoder, start_seconds=start, stop_seconds=stop)
+        except _TORCHCODEC_ERRORS as error:
+            if NO_FRAMES in str(error):
+                return None
+            raise FFmpegError(first_line(error)) from error
+        return (samples, float(begin)) if samples.shape[1] else None
 
 
 def announced_seconds(content: Content) -> float | None:

@@ -123,6 +123,19 @@ class Allowance:
         )
 
 
+def is_level_of_sound(lowest: float, highest: float) -> bool:
+    """Tell whether samples may be sound; see [`checked_level`].
+
+    Args:
+        lowest (`float`): the lowest sample of a waveform.
+        highest (`float`): the highest one.
+
+    Returns:
+        `bool`.
+    """
+    return max(-lowest, highest) <= LOUDEST and lowest == lowest  # neither is NaN
+
+
 def checked_level(lowest: float, highest: float, name: str):
     """Refuse samples that are no sound.
 
@@ -134,9 +147,9 @@ def checked_level(lowest: float, highest: float, name: str):
     Raises:
         AudioError: for NaN and infinite samples, and for samples beyond `LOUDEST`.
     """
-    peak = max(-lowest, highest)
-    if peak <= LOUDEST and lowest == lowest:  # neither is NaN
+    if is_level_of_sound(lowest, highest):
         return
+    peak = max(-lowest, highest)
     if not np.isfinite((lowest, highest)).all():
         raise AudioError(f"{name} contains NaN or infinite samples. Export it again, for example as 16-bit WAV.")
     advice = "It is damaged or no audio: export it again, for example as 16-bit WAV, or leave it out."

@@ -6,7 +6,6 @@ without a word.
 Source: RFC 3533; RFC 7845 for Opus.
 """
 
-import re
 import struct
 import zlib
 from dataclasses import dataclass, field
@@ -142,17 +141,17 @@ def page_damage(content: Content, sampling_rate: int) -> PageDamage:
     Returns:
         [`PageDamage`].
     """
-    data = content.read(0, content.size)
-    is_opus = data.find(b"OpusHead", 0, 512) >= 0
-    rate = OPUS_RATE if is_opus else sampling_rate
-    skipped = struct.unpack_from("<H", data, data.find(b"OpusHead") + 10)[0] if is_opus else 0
+    head = content.read(0, 512).ljust(1024, b"\0")
+    opus = head.find(b"OpusHead")
+    rate = OPUS_RATE if opus >= 0 else sampling_rate
+    skipped = struct.unpack_from("<H", head, opus + 10)[0] if opus >= 0 else 0
     damage, number, granule, is_missing, end = PageDamage(), None, 0, False, 0
-    for match in re.finditer(re.escape(CAPTURE), data):
-        start = match.start()
+    for start in content.find_all(CAPTURE):
         page = page_at(content, start)
         if start < end or page is None or page.stop > content.size:
             continue
-        is_whole = page_checksum(data[start : page.stop]) == struct.unpack_from("<I", data, start + 22)[0]
+        data = content.read(start, page.stop - start)
+        is_whole = page_checksum(data) == struct.unpack_from("<I", data, 22)[0]
         # Bytes that are of no page have been one.
         damage.ends_damaged |= not is_whole or start > end > 0
         if not is_whole:

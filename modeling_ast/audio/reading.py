@@ -14,7 +14,8 @@ from typing import BinaryIO
 import numpy as np
 
 from ..system.regular_files import SpecialFileError, only_files
-from .channels import channel_number, one_channel, parse_channels, silent_band_note, sound_notes
+from .blocks import BLOCK_SECONDS, RecordingBlocks, WholeNeededError
+from .channels import SoundLevels, channel_number, one_channel, parse_channels, silent_band_note, sound_notes
 from .content import BytesContent, Content, FileContent
 from .decoders import (
     DecodedAudio,
@@ -45,8 +46,8 @@ from .formats import (
     sniff_format,
     without_tags,
 )
-from .limits import COUNTED_RATE, Allowance, AudioLimits, TooMuchError, checked_level
-from .resampling import DEFAULT_RESAMPLER, checked_rate, checked_resampler, resample
+from .limits import COUNTED_RATE, Allowance, AudioLimits, TooMuchError, checked_level, is_level_of_sound
+from .resampling import DEFAULT_RESAMPLER, StreamResampler, checked_rate, checked_resampler, resample
 from .silence import is_silence, is_silent
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,8 @@ UNRELIABLE = WITHOUT_LENGTH | {"AVI", "AAC", None}  # formats whose announced le
 # Recordings joined in a file that cannot be decoded, after which no other is tried: each may take a second.
 MOST_FAILED = 10
 HELD_WHOLE = 1 << 26  # bytes of a file that are read at once; of a larger one as much as is decoded
+HEARD_WHOLE = 1 << 18  # bytes of a file that is no longer than is decoded at once; 6 minutes of speech at 6 kbit/s
+EACH = "each"  # of the channels by itself
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,20 @@ class AudioReader:
         name = name or _name_of(source)
         return self.convert(*self.decode(source, name, seconds), name, max_samples)
 
+    def stream(self, source: str | os.PathLike, name: str | None = None, each_channel: bool = False) -> "SoundStream":
+        """Hear an audio file block by block, in memory that does not grow with its length.
+
+        Args:
+            source (`str` or `os.PathLike`): the file.
+            name (`str`, *optional*): see [`read_audio`].
+            each_channel (`bool`, *optional*, defaults to `False`): whether each of its channels is heard by itself, in
+                place of the reader's own choice.
+
+        Returns:
+            [`SoundStream`]; nothing is read before its blocks are asked for.
+        """
+        return SoundStream(self, source, name or _name_of(source), each_channel)
+
     def convert(self, decoded: DecodedAudio, waveform: np.ndarray, name: str, max_samples: int | None = None) -> Heard:
         """Convert the sampling rate of what [`AudioReader.decode`] gave.
 
@@ -146,7 +163,7 @@ class AudioReader:
             silent = is_silent(waveform[:max_samples])
         if not silent or any(note.kind in (CANCELLED, SILENT) for note in decoded.notes):
             return Heard(waveform, decoded.notes, decoded.sampling_rate)
-        notes = self._passed((*decoded.notes, silent_band_note(name, self.sampling_rate)))
+        notes = self.passed((*decoded.notes, silent_band_note(name, self.sampling_rate)))
         return Heard(waveform, notes, decoded.sampling_rate)
 
     def decode(
@@ -176,9 +193,7 @@ class AudioReader:
         with errors_of_file(name):
             decoded = decode_audio(source, name, seconds, self.limits)
             if not len(decoded.samples):
-                raise AudioError(
-                    f"{name} is an audio file without a single sample. Record or export it again, or leave it out."
-                )
+                raise AudioError(_without_samples(name))
             checked_rate(decoded.sampling_rate, name)
             waveform = one_channel(decoded.samples, self.channels, name)
             lowest, highest = float(waveform.min()), float(waveform.max())  # NaN if one sample is
@@ -187,11 +202,21 @@ class AudioReader:
             if decoded.samples.shape[1] > 1 or heard is not None or is_silence(lowest, highest):
                 of_sound = sound_notes(decoded.samples, waveform, decoded.sampling_rate, self.channels, name, heard)
                 decoded = replace(decoded, notes=(*decoded.notes, *of_sound))
-        self._passed(decoded.notes)
+        self.passed(decoded.notes)
         return decoded, waveform
 
-    def _passed(self, notes: tuple[AudioNote, ...]) -> tuple[AudioNote, ...]:
-        """The notes, if none of them is refused."""
+    def passed(self, notes: tuple[AudioNote, ...]) -> tuple[AudioNote, ...]:
+        """Let notes pass if none of them is `refused`.
+
+        Args:
+            notes (`tuple[AudioNote, ...]`): of a file.
+
+        Returns:
+            The same.
+
+        Raises:
+            AudioError: with the words of one that is refused.
+        """
         for note in notes:
             if note.kind in self.refused:
                 raise AudioError(note.text)
@@ -217,6 +242,172 @@ class AudioReader:
         for note in heard.notes:
             logger.warning(note.text)
         return heard.waveform
+
+
+class SoundStream:
+    """A file as a model hears it, block by block; together the blocks are what [`AudioReader.hear`] gives, bit for bit.
+
+    Args:
+        reader ([`AudioReader`]): how it is heard.
+        source (`str` or `os.PathLike`): the file.
+        name (`str`): what messages call it.
+        each_channel (`bool`): see [`AudioReader.stream`].
+        whole (`bool`): whether the file is heard as a whole, by [`AudioReader.hear`], however long it is.
+
+    Attributes:
+        file_rate (`int`, *optional*): the file's own sampling rate in Hz, from the first block on.
+        num_channels (`int`, *optional*): how many channels it has, from the first block on.
+        announced (`float`, *optional*): seconds that it should last, from the first block on.
+        notes (`tuple[AudioNote, ...]`): what is to be said of it, when all blocks were given.
+    """
+
+    def __init__(
+        self,
+        reader: AudioReader,
+        source: str | os.PathLike,
+        name: str,
+        each_channel: bool = False,
+        whole: bool = False,
+    ):
+        self.reader, self.source, self.name, self.each_channel = reader, source, name, each_channel
+        self.file_rate: int | None = None
+        self.num_channels: int | None = None
+        self.announced: float | None = None
+        self.notes: tuple[AudioNote, ...] = ()
+        self._needs_whole = whole
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """Decode, make one channel of the file's channels or take each, and convert the sampling rate.
+
+        Of a damaged file, which has to be decoded as a whole, that may show when some blocks were given.
+
+        Yields:
+            Waveforms of shape `(channels heard, samples)`, float32, full scale at -1 and 1; about eight seconds, or all of a
+            file that is heard as a whole.
+
+        Raises:
+            HeardAnewError: if what was given does not count. Calling this method again gives all blocks, rightly.
+            AudioError, TypeError: see [`AudioReader.hear`].
+        """
+        if self._needs_whole or self._is_small():
+            yield self._whole()
+            return
+        is_begun = False
+        try:
+            for block in self._blocks():
+                is_begun = True
+                yield block
+        except WholeNeededError as error:
+            self._needs_whole = True
+            if is_begun:
+                raise HeardAnewError(f"{self.name} is heard anew.") from error
+        else:
+            return
+        yield self._whole()
+
+    def _is_small(self) -> bool:
+        try:
+            return os.stat(self.source).st_size <= HEARD_WHOLE
+        except (OSError, TypeError, ValueError):
+            return True  # whoever opens it says in words what is wrong
+
+    def _whole(self) -> np.ndarray:
+        reader = self.reader
+        if not self.each_channel:
+            heard = reader.hear(self.source, self.name)
+            self.file_rate, self.notes = heard.file_rate, heard.notes
+            return heard.waveform[None]
+        with errors_of_file(self.name):
+            decoded = decode_audio(self.source, self.name, limits=reader.limits)
+        self.file_rate, self.num_channels = decoded.sampling_rate, decoded.samples.shape[1]
+        channels = _Channels(reader, self.name, decoded.sampling_rate, decoded.samples.shape[1], each_channel=True)
+        with errors_of_file(self.name):
+            blocks = [channels.add(decoded.samples), channels.finish()]
+            self.notes = reader.passed((*decoded.notes, *channels.notes()))
+        return np.concatenate(blocks, axis=1)
+
+    def _blocks(self) -> Iterator[np.ndarray]:
+        reader, name = self.reader, self.name
+        with _opened(self.source, name, HEARD_WHOLE) as (content, name):
+            audio_format = sniff_format(content)
+            parts = recordings(content, audio_format)
+            if len(parts) > 1:
+                raise WholeNeededError
+            recording = RecordingBlocks(parts[0], audio_format, name, Allowance(name, content.size, reader.limits))
+            self.file_rate, self.num_channels = recording.sampling_rate, recording.channels
+            self.announced = recording.announced
+            channels = None
+            rate = checked_rate(recording.sampling_rate, name)
+            half_seconds = max(1, int(BLOCK_SECONDS / 0.5))
+            for samples in recording.blocks(half_seconds * SoundLevels(rate, reader.channels).block):
+                channels = channels or _Channels(reader, name, rate, recording.channels, self.each_channel)
+                block = channels.add(samples)
+                if block.shape[1]:
+                    yield block
+            if channels is None:
+                raise AudioError(_without_samples(name))
+            block = channels.finish()
+            if block.shape[1]:
+                yield block
+            self.notes = reader.passed((*recording.notes, *channels.notes()))
+
+
+class HeardAnewError(Exception):
+    """What was given of a file does not count, as it turns out to be damaged; see [`SoundStream.blocks`]."""
+
+
+class _Channels:
+    """The channels of a file that are heard, block by block, at the sampling rate of the model."""
+
+    def __init__(self, reader: AudioReader, name: str, file_rate: int, num_channels: int, each_channel: bool):
+        self.reader, self.name, self.file_rate = reader, name, file_rate
+        self.heard = list(range(1, num_channels + 1)) if each_channel else [reader.channels]
+        self.levels = [SoundLevels(file_rate, channels) for channels in self.heard]
+        self.resamplers = [StreamResampler(file_rate, reader.sampling_rate, reader.resampler) for _ in self.heard]
+        self.each_channel = each_channel
+        self._is_no_sound = False
+        self._ranges = [(np.inf, -np.inf)] * len(self.heard)  # of the result
+
+    def add(self, samples: np.ndarray) -> np.ndarray:
+        """Take samples of shape `(samples, channels)`; give the result as far as it goes, of shape `(heard, samples)`."""
+        found = []
+        for channels, levels, resampler in zip(self.heard, self.levels, self.resamplers, strict=True):
+            waveform = one_channel(samples, channels, self.name)
+            levels.add(waveform[:, None] if self.each_channel else samples, waveform)
+            # Of what is no sound only the loudest sample is still of interest, to say what it is.
+            self._is_no_sound |= not is_level_of_sound(levels.lowest, levels.highest)
+            with errors_of_file(self.name, "resampled"):
+                found.append(waveform[:0] if self._is_no_sound else resampler.add(waveform))
+        return self._measured(found if not self._is_no_sound else [piece[:0] for piece in found])
+
+    def finish(self) -> np.ndarray:
+        """Give the rest of the result; refuse what is no sound."""
+        for levels in self.levels:
+            checked_level(levels.lowest, levels.highest, self.name)
+        with errors_of_file(self.name, "resampled"):
+            return self._measured([resampler.finish() for resampler in self.resamplers])
+
+    def _measured(self, pieces: list[np.ndarray]) -> np.ndarray:
+        if len(pieces[0]):
+            self._ranges = [
+                (min(low, float(piece.min())), max(high, float(piece.max())))
+                for (low, high), piece in zip(self._ranges, pieces, strict=True)
+            ]
+        return np.stack(pieces)
+
+    def notes(self) -> Iterator[AudioNote]:
+        """What is to be said of the sound."""
+        for number, levels, range_ in zip(self.heard, self.levels, self._ranges, strict=True):
+            name = f"{self.name}, channel {number}," if self.each_channel else self.name
+            notes = list(levels.notes(name))
+            yield from notes
+            is_converted = self.file_rate != self.reader.sampling_rate
+            if is_converted and is_silence(*range_) and not any(note.kind in (CANCELLED, SILENT) for note in notes):
+                yield silent_band_note(name, self.reader.sampling_rate)
+
+
+def _without_samples(name: str) -> str:
+    return f"{name} is an audio file without a single sample. Record or export it again, or leave it out."
 
 
 def read_audio(
@@ -392,9 +583,9 @@ def audio_duration(source: str | os.PathLike | bytes | BinaryIO | dict) -> float
 
 
 @contextmanager
-def _opened(source, name: str | None) -> Iterator[tuple[Content, str]]:
+def _opened(source, name: str | None, held_whole: int = HELD_WHOLE) -> Iterator[tuple[Content, str]]:
     """The content of a file, which is not empty, and the name for messages about it."""
-    content, name = _content(source, name)
+    content, name = _content(source, name, held_whole)
     if not content.size:
         raise AudioError(f"{name} is empty (0 bytes). Copy or download it again, or leave it out.")
     try:
@@ -405,8 +596,8 @@ def _opened(source, name: str | None) -> Iterator[tuple[Content, str]]:
             content.close()
 
 
-def _content(source, name: str | None) -> tuple[Content, str]:
-    """The encoded file, and the name for messages about it."""
+def _content(source, name: str | None, held_whole: int = HELD_WHOLE) -> tuple[Content, str]:
+    """The encoded file, and the name for messages about it; files of more than `held_whole` bytes are read by and by."""
     if isinstance(source, dict):
         content, path = source.get("bytes"), source.get("path")
         if content is None and path is None:
@@ -414,7 +605,7 @@ def _content(source, name: str | None) -> tuple[Content, str]:
                 f"{name or 'The audio'} is a dictionary with keys {sorted(source)} and neither 'bytes' nor 'path' is set. "
                 "Cast the column with datasets.Audio(decode=False)."
             )
-        return _content(path if content is None else content, name or path)
+        return _content(path if content is None else content, name or path, held_whole)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return BytesContent(bytes(source)), name or "The audio given as bytes"
     if hasattr(source, "read"):
@@ -427,7 +618,7 @@ def _content(source, name: str | None) -> tuple[Content, str]:
     path = os.fspath(source)
     try:
         with open(path, "rb", buffering=0, opener=only_files) as file:
-            is_small = os.fstat(file.fileno()).st_size <= HELD_WHOLE
+            is_small = os.fstat(file.fileno()).st_size <= held_whole
             content = BytesContent(file.readall(), path) if is_small else FileContent(path)
         return content, name or path
     except IsADirectoryError:

@@ -28,6 +28,7 @@ LARGEST_KERNEL = 1 << 19  # values; 44.1 kHz to 16 kHz needs 76,000, 11.025 kHz 
 OUTPUTS_PER_ROW = 4
 MAX_TERMS = 12
 SMALLEST_TERM = 1e-7  # of the kernel's peak: below what float32 tells
+SOON_SECONDS = 0.02  # that are computed at a time where the result is wanted soon
 BLOCK_VALUES = 1 << 17  # of windows that are laid side by side at a time, or of the result
 
 
@@ -104,13 +105,17 @@ def checked_rate(rate: float, name: str) -> int:
 
 def _resample_with_soxr(waveform: np.ndarray, old: int, new: int) -> np.ndarray:
     """libsoxr at its high quality, which is that of SoX's `rate` by default; rates without a common divisor."""
+    # It rounds the number of samples, and of less than half a sample makes none.
+    missing = -(-old // new) - len(waveform)
+    return _soxr().resample(np.pad(waveform, (0, missing)) if missing > 0 else waveform, old, new, "HQ")
+
+
+def _soxr():
     try:
         import soxr
     except ImportError as error:
         raise ImportError(f"The resampler soxr is not installed ({error}). Type pip install soxr.") from error
-    # It rounds the number of samples, and of less than half a sample makes none.
-    missing = -(-old // new) - len(waveform)
-    return soxr.resample(np.pad(waveform, (0, missing)) if missing > 0 else waveform, old, new, "HQ")
+    return soxr
 
 
 def _resample_as_torchaudio(waveform: np.ndarray, old: int, new: int) -> np.ndarray:
@@ -148,22 +153,82 @@ def _convolved(samples, old: int, new: int):
         old (`int`): the waveform's sampling rate, divided by what both rates have in common.
         new (`int`): the wanted one, likewise.
     """
-    import torch
+    convert = _ConvolvedBlocks(old, new)
+    return convert.rest_of(samples, len(samples))
 
-    transform = _torchaudio_kernel(old, new)
-    rows, at_a_time = len(samples) // old + 1, max(1, BLOCK_VALUES // new)  # of `new` samples of the result
-    if rows <= at_a_time:
-        return transform(samples)
-    resampled = torch.empty(rows, new)
-    for start in range(0, rows - at_a_time + 1, at_a_time):
-        # The last one has the rest as well: of a few rows the sums are made in another order.
-        stop = rows if start + 2 * at_a_time > rows else start + at_a_time
-        begin, end = start * old - transform.width, stop * old + transform.width
-        block = samples[max(begin, 0) : end]
-        block = torch.nn.functional.pad(block, (max(-begin, 0), max(end - len(samples), 0)))
-        resampled[start:stop] = torch.nn.functional.conv1d(block[None, None], transform.kernel, stride=old)[0].T
-    # torchaudio rounds the length to float32.
-    return resampled.view(-1)[: math.ceil(torch.as_tensor(new * len(samples) / old))]
+
+class _ConvolvedBlocks:
+    """torchaudio's convolution of a waveform that comes bit by bit; see [`_convolved`].
+
+    Args:
+        old (`int`): the waveform's sampling rate, divided by what both rates have in common.
+        new (`int`): the wanted one, likewise.
+        block_values (`int`, *optional*): samples of the result that are computed at a time.
+    """
+
+    def __init__(self, old: int, new: int, block_values: int = BLOCK_VALUES):
+        self.old, self.new = old, new
+        self.transform = _torchaudio_kernel(old, new)
+        self.at_a_time = max(1, block_values // new)  # rows, of `new` samples of the result each
+        self.row = 0  # of the result, from which on nothing was computed
+
+    @property
+    def begin(self) -> int:
+        """The first sample of the waveform that is still needed."""
+        return max(self.row * self.old - self.transform.width, 0)
+
+    def ready(self, samples, begin: int) -> list:
+        """Compute the blocks that are the same whatever follows.
+
+        Args:
+            samples (`torch.Tensor` of shape `(samples,)`): the waveform from [`begin`] on, as far as it has come.
+            begin (`int`): number of the first of them.
+
+        Returns:
+            `list` of `torch.Tensor`.
+        """
+        found, there = [], begin + len(samples)
+        rows = there // self.old + 1
+        while self.row + 2 * self.at_a_time <= rows:
+            stop = self.row + self.at_a_time
+            if stop * self.old + self.transform.width > there:
+                break
+            found.append(self._rows(samples, begin, stop).reshape(-1))
+            self.row = stop
+        return found
+
+    def rest_of(self, samples, length: int, begin: int = 0):
+        """Compute what is left when the waveform has come to its end.
+
+        Args:
+            samples (`torch.Tensor` of shape `(samples,)`): the waveform from [`begin`] on.
+            length (`int`): samples of the whole waveform.
+            begin (`int`, defaults to 0): number of the first of those given.
+
+        Returns:
+            `torch.Tensor` of shape `(samples,)`.
+        """
+        rows = length // self.old + 1
+        if rows <= self.at_a_time:
+            return self.transform(samples)
+        first = self.row
+        resampled = samples.new_empty(rows - first, self.new)
+        while self.row < rows:
+            # The last one has the rest as well: of a few rows the sums are made in another order.
+            stop = rows if self.row + 2 * self.at_a_time > rows else self.row + self.at_a_time
+            resampled[self.row - first : stop - first] = self._rows(samples, begin, stop)
+            self.row = stop
+        # torchaudio rounds the length to float32.
+        return resampled.view(-1)[: math.ceil(np.float32(self.new * length / self.old)) - first * self.new]
+
+    def _rows(self, samples, begin: int, stop: int):
+        """The rows from `self.row` up to `stop`, of shape `(rows, new)`; beyond its ends the waveform is zero."""
+        import torch
+
+        start, end = self.row * self.old - self.transform.width - begin, stop * self.old + self.transform.width - begin
+        block = samples[max(start, 0) : end]
+        block = torch.nn.functional.pad(block, (max(-start, 0), max(end - len(samples), 0)))
+        return torch.nn.functional.conv1d(block[None, None], self.transform.kernel, stride=self.old)[0].T
 
 
 @lru_cache(maxsize=16)
@@ -216,21 +281,153 @@ class _PiecewiseKernel:
 
     def __call__(self, samples):
         """Resample a tensor of shape `(samples,)` and type float32."""
+        return _PiecewiseBlocks(self).rest_of(samples, len(samples))
+
+    def rows(self, samples, begin: int, rows):
+        """Compute rows of the result.
+
+        Args:
+            samples (`torch.Tensor` of shape `(samples,)`): a stretch of the waveform, with zeros where it reaches beyond.
+            begin (`int`): number of its first sample, which is negative before the waveform's own first one.
+            rows (`torch.Tensor` of integers of shape `(rows,)`): which ones.
+
+        Returns:
+            `torch.Tensor` of shape `(rows, OUTPUTS_PER_ROW)`.
+        """
         import torch
 
-        length = -(-len(samples) * self.new // self.old)
-        num_taps = self.coefficients.shape[1]
-        windows = torch.nn.functional.pad(samples, (self.reach, num_taps)).unfold(0, num_taps, 1)
-        resampled = torch.empty(-(-length // OUTPUTS_PER_ROW), OUTPUTS_PER_ROW)
-        for rows in torch.arange(len(resampled)).split(BLOCK_VALUES // num_taps):
-            places = rows * (OUTPUTS_PER_ROW * self.old)  # in the waveform, in parts of which a sample has `new`
-            starts = places // self.new
-            distance = (places - starts * self.new).to(torch.float32) * (2 / self.new) - 1  # from -1 to 1
-            by_power = (self.coefficients @ windows.index_select(0, starts).T).view(
-                self.num_terms, OUTPUTS_PER_ROW, -1
-            )
-            sums = by_power[-1]
-            for power in range(self.num_terms - 2, -1, -1):  # Horner's rule
-                sums = torch.addcmul(by_power[power], sums, distance)
-            resampled[rows[0] : rows[-1] + 1] = sums.T
-        return resampled.view(-1)[:length]
+        windows = samples.unfold(0, self.coefficients.shape[1], 1)
+        places = rows * (OUTPUTS_PER_ROW * self.old)  # in the waveform, in parts of which a sample has `new`
+        starts = places // self.new
+        distance = (places - starts * self.new).to(torch.float32) * (2 / self.new) - 1  # from -1 to 1
+        starts = starts - self.reach - begin
+        by_power = (self.coefficients @ windows.index_select(0, starts).T).view(self.num_terms, OUTPUTS_PER_ROW, -1)
+        sums = by_power[-1]
+        for power in range(self.num_terms - 2, -1, -1):  # Horner's rule
+            sums = torch.addcmul(by_power[power], sums, distance)
+        return sums.T
+
+
+class _PiecewiseBlocks:
+    """[`_PiecewiseKernel`] over a waveform that comes bit by bit; its methods are those of [`_ConvolvedBlocks`].
+
+    Args:
+        kernel ([`_PiecewiseKernel`]): of the two rates.
+    """
+
+    def __init__(self, kernel: _PiecewiseKernel):
+        self.kernel = kernel
+        self.num_taps = kernel.coefficients.shape[1]
+        self.at_a_time = BLOCK_VALUES // self.num_taps  # rows, of `OUTPUTS_PER_ROW` samples of the result each
+        self.row = 0
+
+    @property
+    def begin(self) -> int:
+        return max(self._start(self.row), 0)
+
+    def ready(self, samples, begin: int) -> list:
+        found, there = [], begin + len(samples)
+        while self._start(self.row + self.at_a_time) + self.num_taps <= there:
+            found.append(self._rows(samples, begin, self.row + self.at_a_time).reshape(-1))
+        return found
+
+    def rest_of(self, samples, length: int, begin: int = 0):
+        import torch
+
+        first = self.row
+        outputs = -(-length * self.kernel.new // self.kernel.old)
+        rows = -(-outputs // OUTPUTS_PER_ROW)
+        resampled = torch.empty(max(rows - first, 0), OUTPUTS_PER_ROW)
+        while self.row < rows:
+            start, stop = self.row, min(self.row + self.at_a_time, rows)
+            resampled[start - first : stop - first] = self._rows(samples, begin, stop)
+        return resampled.view(-1)[: outputs - first * OUTPUTS_PER_ROW]
+
+    def _start(self, row: int) -> int:
+        """The first sample of the waveform under a row."""
+        return row * OUTPUTS_PER_ROW * self.kernel.old // self.kernel.new - self.kernel.reach
+
+    def _rows(self, samples, begin: int, stop: int):
+        """The rows from `self.row` up to `stop`."""
+        import torch
+
+        first, end = self._start(self.row), self._start(stop - 1) + self.num_taps
+        stretch = samples[max(first - begin, 0) : max(end - begin, 0)]
+        missing = max(begin - first, 0)
+        stretch = torch.nn.functional.pad(stretch, (missing, max(end - first - missing - len(stretch), 0)))
+        rows = torch.arange(self.row, stop)
+        self.row = stop
+        return self.kernel.rows(stretch, first, rows)
+
+
+class StreamResampler:
+    """Converts the sampling rate of a waveform that comes bit by bit: together the blocks are what [`resample`] gives of
+    the whole, bit for bit.
+
+    Args:
+        file_rate (`int`): its sampling rate in Hz.
+        sampling_rate (`int`): the one wanted, in Hz.
+        resampler (`str`, *optional*, defaults to `"torchaudio"`): that or `"soxr"`.
+        soon (`bool`, *optional*, defaults to `False`): whether the result is wanted with little delay. torchaudio's convolution
+            then adds fewer samples at a time, in another order: the result differs in the last digits of float32.
+
+    Raises:
+        AudioError, ValueError, ImportError: see [`resample`].
+    """
+
+    def __init__(self, file_rate: int, sampling_rate: int, resampler: str = DEFAULT_RESAMPLER, soon: bool = False):
+        file_rate, sampling_rate = checked_rate(file_rate, "The audio"), checked_rate(sampling_rate, "The result")
+        divisor = math.gcd(file_rate, sampling_rate)
+        old, new = file_rate // divisor, sampling_rate // divisor
+        self._is_same, self._ratio = old == new, (old, new)
+        self._length = 0
+        self._blocks = self._soxr = None
+        if self._is_same:
+            return
+        if checked_resampler(resampler) == "soxr":
+            self._soxr = _soxr().ResampleStream(old, new, 1, dtype="float32", quality="HQ")
+            return
+        is_table = new * (old + 2 * _reach(old, new)) <= LARGEST_KERNEL
+        if is_table:
+            self._blocks = _ConvolvedBlocks(old, new, int(SOON_SECONDS * sampling_rate) if soon else BLOCK_VALUES)
+        else:
+            self._blocks = _PiecewiseBlocks(_piecewise_kernel(old, new))
+        self._held, self._begin = np.empty(0, np.float32), 0
+
+    def add(self, waveform: np.ndarray) -> np.ndarray:
+        """Take the next samples.
+
+        Args:
+            waveform (`np.ndarray` of shape `(samples,)`): float32.
+
+        Returns:
+            `np.ndarray` of shape `(samples,)` and type float32: as much of the result as can be told; it may be nothing.
+        """
+        self._length += len(waveform)
+        if self._is_same:
+            return waveform
+        if self._soxr is not None:
+            return self._soxr.resample_chunk(np.ascontiguousarray(waveform, np.float32))
+        import torch
+
+        self._held = np.concatenate([self._held, waveform], dtype=np.float32)
+        found = self._blocks.ready(torch.from_numpy(self._held), self._begin)
+        used = self._blocks.begin - self._begin
+        if used > 0:
+            self._held, self._begin = self._held[used:].copy(), self._begin + used
+        return torch.cat(found).numpy() if found else np.empty(0, np.float32)
+
+    def finish(self) -> np.ndarray:
+        """Give the rest, when all samples were taken.
+
+        Returns:
+            `np.ndarray` of shape `(samples,)` and type float32.
+        """
+        if self._is_same or not self._length:
+            return np.empty(0, np.float32)
+        if self._soxr is not None:
+            old, new = self._ratio
+            return self._soxr.resample_chunk(np.zeros(max(-(-old // new) - self._length, 0), np.float32), last=True)
+        import torch
+
+        return self._blocks.rest_of(torch.from_numpy(self._held), self._length, self._begin).numpy()

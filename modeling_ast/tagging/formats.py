@@ -1,26 +1,24 @@
-"""The formats of `ast-tag`, one row of `FORMATS` each: all that the command knows of a format stands in its row.
+"""The formats of `ast-tag`, one row of `FORMATS` each: all that the command knows of a format stands in its row."""
 
-Label tracks follow Audacity's text import (start, end and label, tab-separated, in seconds). Selection tables have the columns
-of Raven, by the names by which crowsetta and opensoundscape look for them; both read a table with pandas.
-"""
+from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 
-from ..system.names_as_text import csv_row, in_one_line, selection_table_cell, spreadsheet_safe
-
-RAVEN_COLUMNS = (
-    "Selection",
-    "View",
-    "Channel",
-    "Begin Time (s)",
-    "End Time (s)",
-    "Low Freq (Hz)",
-    "High Freq (Hz)",
-    "Annotation",
-    "Score",
+from ..system.names_as_text import csv_row, in_one_line, spreadsheet_safe
+from .label_tracks import (
+    audacity_labels_of_all,
+    audacity_lines,
+    combined_lines,
+    combined_raven_header,
+    raven_header,
+    raven_lines,
+    raven_rows_of_all,
 )
+from .parquet_tables import parquet_header, parquet_lines, table_columns, table_rows, write_parquet
+from .text_grids import textgrid_lines
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +34,26 @@ class TagFormat:
         needs_timeline (`bool`, defaults to `False`): whether it holds segments only, and so implies `--timeline`.
         opens_in_spreadsheets (`bool`, defaults to `False`): whether a spreadsheet would run names that begin like a
             formula, against which there is `--spreadsheet_safe`.
+        finish (callable, *optional*): makes what is written of the lines of all files, where a line depends on those of
+            the files before; it yields as it goes.
+        write (callable, *optional*): writes the lines, header first, to a path, in a format that is no text.
+        clock_time (`bool`, defaults to `False`): whether its rows can hold the time of `--start_time`; its header is then also
+            told whether they do.
+        channel_column (`bool`, defaults to `False`): whether it has a column for the channel with `--channels each`; its
+            header is then also told whether there is one.
+        combined ([`TagFormat`], *optional*): what `--combine` makes of a format that has a file for each audio file.
     """
 
     lines: Callable
-    header: Callable[[bool], str] | None = None
+    header: Callable[..., str] | None = None
     label_file_suffix: str | None = None
     needs_timeline: bool = False
     opens_in_spreadsheets: bool = False
+    finish: Callable[[Iterable[str]], Iterator[str]] | None = None
+    write: Callable[[Iterable[str], Path], None] | None = None
+    clock_time: bool = False
+    channel_column: bool = False
+    combined: TagFormat | None = None
 
 
 def with_safe_names(result):
@@ -75,14 +86,17 @@ def text_lines(result) -> Iterator[str]:
     Yields:
         Lines without line end.
     """
-    yield in_one_line(result.file)
+    began = result.began and result.began.after()
+    channel = f"  channel {result.channel}" if result.of_each_channel else ""
+    yield in_one_line(result.file) + channel + (f"  {began}" if began else "")
     if result.segments is None:
         for tag in result.labels:
             yield f"  {tag.score:7.4f}  {in_one_line(tag.label)}"
     else:
         for segment in result.segments:
             label = in_one_line(segment.label)
-            yield f"  {segment.start:9.2f} - {segment.end:9.2f} s  {segment.score:7.4f}  {label}"
+            clock = f"  {result.began.after(segment.start)}" if began else ""
+            yield f"  {segment.start:9.2f} - {segment.end:9.2f} s{clock}  {segment.score:7.4f}  {label}"
 
 
 def jsonl_lines(result) -> Iterator[str]:
@@ -94,25 +108,40 @@ def jsonl_lines(result) -> Iterator[str]:
     Yields:
         The only line, without line end.
     """
-    row = {"file": result.file, "labels": [dataclasses.asdict(tag) for tag in result.labels]}
+    row = {"file": result.file}
+    if result.of_each_channel:
+        row["channel"] = result.channel
+    if result.began is not None:
+        row["start_time"] = result.began.after()
+    row["labels"] = [dataclasses.asdict(tag) for tag in result.labels]
     if result.segments is not None:
         keys = ("start", "end", "label", "score")
-        row["segments"] = [{key: getattr(segment, key) for key in keys} for segment in result.segments]
+        row["segments"] = [
+            {key: getattr(segment, key) for key in keys} | _clock_times(result, segment) for segment in result.segments
+        ]
     if result.notes:
         row["notes"] = [dataclasses.asdict(note) for note in result.notes]
     yield json.dumps(row)
 
 
-def csv_header(timeline: bool) -> str:
+def _clock_times(result, segment) -> dict[str, str | None]:
+    if result.began is None:
+        return {}
+    return {"start_time": result.began.after(segment.start), "end_time": result.began.after(segment.end)}
+
+
+def csv_header(timeline: bool, clock_time: bool = False, channel: bool = False) -> str:
     """Name the columns.
 
     Args:
         timeline (`bool`): whether the rows are segments.
+        clock_time (`bool`, defaults to `False`): whether they have clock times.
+        channel (`bool`, defaults to `False`): whether they have the number of a channel.
 
     Returns:
         The first line.
     """
-    return "file,start,end,label,score" if timeline else "file,label,score"
+    return ",".join(table_columns(timeline, clock_time, channel))
 
 
 def csv_lines(result) -> Iterator[str]:
@@ -124,63 +153,31 @@ def csv_lines(result) -> Iterator[str]:
     Yields:
         Lines without line end.
     """
-    if result.segments is None:
-        rows = [(tag.label, f"{tag.score:.6f}") for tag in result.labels]
-    else:
-        rows = [
-            (f"{segment.start:.3f}", f"{segment.end:.3f}", segment.label, f"{segment.score:.6f}")
-            for segment in result.segments
-        ]
-    for row in rows:
-        yield csv_row((result.file, *row))
-
-
-def audacity_lines(result) -> Iterator[str]:
-    """Write a line of Audacity's label track for each segment.
-
-    Args:
-        result ([`FileTags`]): a tagged file with segments.
-
-    Yields:
-        Lines without line end.
-    """
-    for segment in result.segments:
-        yield f"{segment.start:.6f}\t{segment.end:.6f}\t{in_one_line(segment.label)}"
-
-
-def raven_header(timeline: bool) -> str:
-    """Name the columns, with which a table without selections is one too.
-
-    Args:
-        timeline (`bool`): always true, as the format holds segments only.
-
-    Returns:
-        The first line.
-    """
-    return "\t".join(RAVEN_COLUMNS)
-
-
-def raven_lines(result) -> Iterator[str]:
-    """Write a row of Raven's selection table for each segment, over all frequencies that the model heard of the
-    recording.
-
-    Args:
-        result ([`FileTags`]): a tagged file with segments.
-
-    Yields:
-        Lines without line end.
-    """
-    for number, segment in enumerate(result.segments, start=1):
-        yield (
-            f"{number}\tSpectrogram 1\t1\t{segment.start:.6f}\t{segment.end:.6f}\t0.0\t{result.highest_frequency:.1f}\t"
-            f"{selection_table_cell(segment.label)}\t{segment.score:.4f}"
-        )
+    digits = {"start": 3, "end": 3, "score": 6}
+    for row in table_rows(result):
+        yield csv_row(f"{cell:.{digits[name]}f}" if name in digits else cell for name, cell in row.items())
 
 
 FORMATS = {
-    "text": TagFormat(text_lines),
-    "jsonl": TagFormat(jsonl_lines),
-    "csv": TagFormat(csv_lines, csv_header, opens_in_spreadsheets=True),
-    "audacity": TagFormat(audacity_lines, label_file_suffix=".txt", needs_timeline=True),
-    "raven": TagFormat(raven_lines, raven_header, ".Table.1.selections.txt", needs_timeline=True),
+    "text": TagFormat(text_lines, clock_time=True),
+    "jsonl": TagFormat(jsonl_lines, clock_time=True),
+    "csv": TagFormat(csv_lines, csv_header, opens_in_spreadsheets=True, clock_time=True, channel_column=True),
+    "audacity": TagFormat(
+        audacity_lines,
+        label_file_suffix=".txt",
+        needs_timeline=True,
+        combined=TagFormat(combined_lines, needs_timeline=True, finish=audacity_labels_of_all),
+    ),
+    "raven": TagFormat(
+        raven_lines,
+        raven_header,
+        ".Table.1.selections.txt",
+        needs_timeline=True,
+        clock_time=True,
+        combined=TagFormat(
+            combined_lines, combined_raven_header, needs_timeline=True, finish=raven_rows_of_all, clock_time=True
+        ),
+    ),
+    "textgrid": TagFormat(textgrid_lines, label_file_suffix=".TextGrid", needs_timeline=True),
+    "parquet": TagFormat(parquet_lines, parquet_header, write=write_parquet, clock_time=True, channel_column=True),
 }

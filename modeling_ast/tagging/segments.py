@@ -34,6 +34,9 @@ def label_stretches(
     num_samples: int,
     find_active: Callable[[np.ndarray], np.ndarray],
     reading: str = "hop",
+    find_held: Callable[[np.ndarray], np.ndarray] | None = None,
+    min_samples: int = 0,
+    gap_samples: int | None = None,
 ) -> Iterator[Stretch]:
     """Find where each label was heard.
 
@@ -45,6 +48,9 @@ def label_stretches(
     With `"window"` a segment is all that a run of neighbouring windows in which a label is active covers, so that it is no
     shorter than a window; its score is the mean of these windows.
 
+    With `find_held`, a label that became active stays so as long as that says. Then segments of a label with a short gap
+    between them become one, whose score is the mean over all of it, and of what there is then short ones are left out.
+
     Args:
         scores (`np.ndarray` of shape `(windows, labels)`): of each window.
         starts (sequence of `int`): first samples of the windows, ascending, as of [`window_starts`].
@@ -52,27 +58,37 @@ def label_stretches(
         num_samples (`int`): length of the recording.
         find_active (callable): tells of scores of shape `(n, labels)` which labels are active, as `bool` of the same shape.
         reading (`str`, *optional*, defaults to `"hop"`): one of `SEGMENT_READINGS`.
+        find_held (callable, *optional*): tells as `find_active` which labels stay active if they were; those that are
+            active if not given. True wherever `find_active` is.
+        min_samples (`int`, defaults to 0): segments that are shorter are left out.
+        gap_samples (`int`, *optional*): what may lie between two segments that become one; see [`without_gaps`].
 
     Yields:
         [`Stretch`]: label by label, in the order of time.
     """
     begins = np.asarray(starts)
     ends = np.minimum(begins + window_samples, num_samples)
-    if reading == "window":
-        active = find_active(scores)
-        for label in range(scores.shape[1]):
-            for first, last in runs_of_true(active[:, label]):
-                score = float(scores[first : last + 1, label].mean())
-                yield Stretch(int(begins[first]), int(ends[last]), label, score)
-        return
-    edges, means = hop_means(scores, begins, ends)
-    active = find_active(means)
+    is_window = reading == "window"
+    if is_window:
+        places, lengths = scores, None
+    else:
+        edges, places = hop_means(scores, begins, ends)
+        begins, ends, lengths = edges[:-1], edges[1:], np.diff(edges)
+    active = find_active(places)
+    held = active if find_held is None else find_held(places)
     for label in range(scores.shape[1]):
-        for first, last in runs_of_true(active[:, label]):
-            first, last = _draw_in(means[:, label], edges, first, last, REACH * window_samples)
-            lengths = np.diff(edges[first : last + 2])
-            score = float(np.average(means[first : last + 1, label], weights=lengths))
-            yield Stretch(int(edges[first]), int(edges[last + 1]), label, score)
+        runs = event_runs(active[:, label], held[:, label])
+        if not is_window:
+            reach = REACH * window_samples
+            runs = [_draw_in(places[:, label], edges, first, last, reach) for first, last in runs]
+        for first, last in without_gaps(runs, begins, ends, gap_samples):
+            start, end = int(begins[first]), int(ends[last])
+            if end - start < min_samples:
+                continue
+            of_label = places[first : last + 1, label]
+            weights = None if is_window else lengths[first : last + 1]
+            score = of_label.mean() if is_window else np.average(of_label, weights=weights)
+            yield Stretch(start, end, label, float(score))
 
 
 def hop_means(scores: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,6 +137,50 @@ def window_starts(num_samples: int, window_samples: int, hop_samples: int) -> li
     """
     last = max(num_samples - window_samples, 0)
     return [*range(0, last, hop_samples), last]
+
+
+def event_runs(active: np.ndarray, held: np.ndarray) -> list[tuple[int, int]]:
+    """Find the runs of places in which a label's events lie: each begins where it is active and ends before the first
+    place after it where it is not held.
+
+    Args:
+        active (boolean `np.ndarray` of shape `(places,)`): where an event may begin.
+        held (boolean `np.ndarray` of shape `(places,)`): where it goes on; true wherever `active` is.
+
+    Returns:
+        Pairs of the first and the last place of each event, ascending.
+    """
+    runs = []
+    for first, last in runs_of_true(held):
+        begun = np.flatnonzero(active[first : last + 1])
+        if begun.size:
+            runs.append((first + int(begun[0]), last))
+    return runs
+
+
+def without_gaps(
+    runs: Sequence[tuple[int, int]], begins: np.ndarray, ends: np.ndarray, gap_samples: int | None
+) -> list[tuple[int, int]]:
+    """Join runs of a label that lie near each other.
+
+    Args:
+        runs (sequence of `(int, int)`): first and last place of each, ascending.
+        begins (`np.ndarray` of shape `(places,)`): the first sample of each place.
+        ends (`np.ndarray` of shape `(places,)`): the sample after each place's last.
+        gap_samples (`int`, *optional*): what may lie between two of them; none are joined if not given.
+
+    Returns:
+        The runs, joined where no more than `gap_samples` lies between the end of one and the begin of the next.
+    """
+    if gap_samples is None:
+        return list(runs)
+    joined = []
+    for first, last in runs:
+        if joined and begins[first] - ends[joined[-1][1]] <= gap_samples:
+            joined[-1] = (joined[-1][0], last)
+        else:
+            joined.append((first, last))
+    return joined
 
 
 def runs_of_true(flags: np.ndarray) -> list[tuple[int, int]]:

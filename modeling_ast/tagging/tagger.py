@@ -1,63 +1,65 @@
 """Tag audio files of any length with a fine-tuned AST: scores for each file, and segments along its time line.
 
 A model sees one window of `max_length` frames. Longer files are scored window by window; how the windows lie and how
-their scores are put together is said in [`AudioTagger.tag_files`].
+their scores are put together is said in [`AudioTagger.tag_files`]. Files are heard block by block, so that memory does not grow
+with their length.
 """
 
+import logging
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 
-from ..audio import AudioError, AudioNote, AudioReader, Heard, errors_of_file
-from ..audio.errors import ERRORS_OF_A_FILE
+from ..audio import CANCELLED, SILENT, AudioError, AudioNote, AudioReader, HeardAnewError, SoundStream, errors_of_file
+from ..audio.arrays import full_scale_waveform, whole_rate
+from ..audio.channels import channel_number, one_channel
+from ..audio.limits import checked_level
+from ..audio.resampling import StreamResampler
+from ..audio.silence import SILENT_PEAK
+from ..layers.patch_grid import NUM_CLASS_TOKENS, patch_grid_of
 from ..loading import load_checkpoint
-from ..scores import label_thresholds, problem_type_of, scores_from_logits
-from .segments import SEGMENT_READINGS, label_stretches, window_starts
+from ..scores import problem_type_of, scores_from_logits
+from .embeddings import (
+    FileEmbeddings,
+    WindowVectors,
+    check_embeddings,
+    file_embeddings,
+    logits_and_vectors,
+)
+from .errors import TaggingError
+from .events import EventRules, event_rules, events_of_runs
+from .reductions import REDUCTIONS, reduced
+from .results import FileTags, Segment, Tag, WindowTags
+from .scoring import Recording, WindowScorer
+from .segments import SEGMENT_READINGS
+from .windows import Window, WindowCutter
 
-LONG_FILE = 600  # seconds, from which on a file's waveform is scored before another is decoded
+logger = logging.getLogger(__name__)
 
-
-class TaggingError(ValueError):
-    """An option that cannot be used for tagging with a model; the message says what to pass instead."""
-
-
-@dataclass(frozen=True)
-class Tag:
-    """A label and its score: a probability, or the model's raw output if it is a regression."""
-
-    label: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of a file, in seconds, in which a label was heard; [`label_stretches`] says where, and what its score is."""
-
-    file: str
-    start: float
-    end: float
-    label: str
-    score: float
+LONG_FILE = 600  # seconds, from which on a file's results are given before another is decoded
+# Tokens of a batch, of the sizes that are published: small models take more windows at a time, or calls would cost more than
+# the arithmetic.
+TOKENS_AT_ONCE, FEWEST_WINDOWS, MOST_WINDOWS = 9712, 8, 32
 
 
 @dataclass(frozen=True)
-class FileTags:
-    """What was found in one file: its best labels, its segments if a time line was asked for, or why it failed.
+class _Plan:
+    """What is done with each file, checked."""
 
-    `highest_frequency` is the one in Hz up to which the model heard the file: half the lower of their sampling rates.
-    The notes are what was not heard of it, and what else the user should know.
-    """
-
-    file: str
-    labels: list[Tag]
-    segments: list[Segment] | None = None
-    error: str | None = None
-    highest_frequency: float | None = None
-    notes: tuple[AudioNote, ...] = ()
+    top_k: int
+    window_samples: int
+    hop_samples: int
+    silent_peak: float
+    each_channel: bool
+    reduction: str
+    rules: EventRules
+    segments: str | None  # how they are read, if there are any
+    embeddings: str | None
+    progress: Callable[[str, float, float | None], None] | None = None
 
 
 class AudioTagger:
@@ -88,6 +90,7 @@ class AudioTagger:
         self.reader = feature_extractor.audio_reader() if reader is None else reader
         self.problem_type = problem_type_of(model.config)
         self.window_samples = feature_extractor.max_samples
+        self._said: set[str] = set()
 
     @classmethod
     def from_pretrained(
@@ -127,25 +130,38 @@ class AudioTagger:
         self,
         files: Sequence[str | os.PathLike],
         top_k: int = 5,
-        batch_size: int = 8,
+        batch_size: int | None = None,
         timeline: bool = False,
         hop: float | None = None,
         threshold: float | None = None,
         segments: str = "hop",
+        off: float | None = None,
+        min_duration: float | None = None,
+        close_gaps: float | None = None,
+        embeddings: str | None = None,
+        *,
+        window: float | None = None,
+        reduction: str = "mean",
+        silence_db: float | None = None,
+        each_channel: bool = False,
+        progress: Callable[[str, float, float | None], None] | None = None,
     ) -> Iterator[FileTags]:
         """Tag files one after the other, several at a time in the model.
 
         A file is scored in windows of the model's length, the last of which ends with the file; a file shorter than a
         window is one window, padded by the feature extractor. A file's labels are those with the highest mean over its
         windows. Without a time line the windows lie side by side, with one they are `hop` seconds apart, so that the
-        means can differ a little. Segments of different labels may overlap.
+        means can differ a little. Segments of different labels may overlap. Silent windows are not scored.
 
         Args:
             files (sequence of `str` or `os.PathLike`): audio files of any length.
             top_k (`int`, *optional*, defaults to 5): labels given for each file, best first.
-            batch_size (`int`, *optional*, defaults to 8): windows in one pass of the model.
+            batch_size (`int`, *optional*):
+                Windows in one pass of the model; see [`AudioTagger.windows_at_once`].
             timeline (`bool`, *optional*, defaults to `False`): whether to give segments.
-            hop (`float`, *optional*): seconds between the starts of two windows of a time line; half a window by default.
+            hop (`float`, *optional*):
+                Seconds between the starts of two windows of a time line; half a window, rounded down to frames of 10 ms, by
+                default. It is rounded to whole frames, as each is computed once; what that changes is logged.
             threshold (`float`, *optional*):
                 Score from which a label is active, in a window or in the mean of several. By default, if the model is
                 multi-label, each label has the threshold that the checkpoint's `label_thresholds` name, or 0.5. If the
@@ -154,165 +170,413 @@ class AudioTagger:
                 What a segment is: `"hop"`, a stretch that the windows which cover it have the label for in their mean, as
                 exact as `hop` is short; `"window"`, all that a run of neighbouring windows with the label covers, which is
                 never less than a window. See [`label_stretches`].
+            off (`float`, *optional*):
+                Score down to which a label that became active stays so, also where in a single-label model another one is
+                the best; if not given, it ends where it could not become active.
+            min_duration (`float`, *optional*): seconds; shorter segments are left out.
+            close_gaps (`float`, *optional*):
+                Seconds; segments of a label with no more than that between them become one, before short ones are left out.
+            embeddings (`str`, *optional*):
+                `"file"`, `"window"` or `"second"`, to give vectors of each of these, from the same windows and the same pass of
+                the model; see [`file_embeddings`]. Silent windows have none.
+            window (`float`, *optional*):
+                Seconds that are scored at once, if not the model's own length. Shorter windows are padded as short clips are.
+            reduction (`str`, *optional*, defaults to `"mean"`): what a file's scores are, see [`reduced`].
+            silence_db (`float`, *optional*):
+                Decibels of full scale up to which a window's samples are silence, -80 by default; silent windows are not
+                scored.
+            each_channel (`bool`, *optional*, defaults to `False`):
+                Whether each channel of a file is tagged by itself, in place of the reader's choice.
+            progress (callable, *optional*):
+                Called with a file, the seconds of it that were heard so far, and how many it should last, if it says so.
 
         Returns:
-            An iterator over a [`FileTags`] for each file, in the order given. A file that cannot be decoded or scored has
-            `error` set, and the files after it are tagged all the same.
+            An iterator over a [`FileTags`] for each file, in the order given, or one for each channel. A file that cannot be
+            decoded or scored has `error` set, and the files after it are tagged all the same. Labels are none if all is
+            silent.
 
         Raises:
-            TaggingError: if `hop` is no part of a window, `threshold` is not between 0 and 1, there is no such reading of
-                `segments`, or the model has no labels.
+            TaggingError: if `window` is none that the model hears, `hop` is no part of a window, `threshold` or `off` is not
+                between 0 and 1, `off` is above `threshold`, a time is not above 0, there is no such reading of `segments`, kind
+                of `embeddings` or reduction, `silence_db` is not below 0, or the model has no labels.
         """
-        if segments not in SEGMENT_READINGS:
-            raise TaggingError(f"segments={segments!r} is none of {', '.join(SEGMENT_READINGS)}. Pass one of them.")
-        hop_samples = self._hop_samples(hop) if timeline else self.window_samples
-        if timeline and self.problem_type == "regression":
-            raise TaggingError("This model is a regression: it has no labels to place on a time line.")
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise TaggingError(f"threshold={threshold} is not a score. Pass --threshold between 0 and 1.")
-        if threshold is None:
-            multi_label = self.problem_type == "multi_label_classification"
-            threshold = label_thresholds(self.model.config) if multi_label else 0.0
-        place = partial(self._segments, threshold=threshold, reading=segments) if timeline else None
-        return self._tag_in_groups(files, top_k, batch_size, hop_samples, place)
+        plan = self._checked_plan(
+            top_k,
+            timeline,
+            hop,
+            threshold,
+            segments,
+            off,
+            min_duration,
+            close_gaps,
+            embeddings,
+            window,
+            reduction,
+            silence_db,
+        )
+        plan = replace(plan, each_channel=each_channel, progress=progress)
+        return self._tag_in_groups(files, self.windows_at_once(batch_size), plan)
 
-    def _tag_in_groups(
+    def tag_stream(
         self,
-        files: Sequence[str | os.PathLike],
-        top_k: int,
-        batch_size: int,
-        hop_samples: int,
-        place_segments: Callable[[str, int, list[int], np.ndarray], list[Segment]] | None,
-    ) -> Iterator[FileTags]:
-        """Decode `batch_size` files, score all their windows, go on; segments if there is something that places them.
+        chunks: Iterable[np.ndarray],
+        sampling_rate: int,
+        name: str = "The stream",
+        on_window: Callable[[WindowTags], None] | None = None,
+        top_k: int = 5,
+        timeline: bool = False,
+        **settings,
+    ) -> FileTags:
+        """Tag sound that comes in chunks, in real time or not.
 
-        After a long one the group ends, so that no two of them are held. The groups after it are of the same files as without
-        it: whoever goes on after an interruption gets the same batches.
-        """
-        names: list[str] = []
-        group: dict[str, Heard | AudioError] = {}
-        for number, file in enumerate(map(str, files), 1):
-            names.append(file)
-            if file not in group:
-                group[file] = self._hear(file)
-            is_long = isinstance(group[file], Heard) and group[file].waveform.size > LONG_FILE * self.sampling_rate
-            if number % batch_size and number < len(files) and not is_long:
-                continue
-            heard = {file: found for file, found in group.items() if isinstance(found, Heard)}
-            starts = {file: self._window_starts(found.waveform.size, hop_samples) for file, found in heard.items()}
-            scores = self._score_files({file: found.waveform for file, found in heard.items()}, starts, batch_size)
-            for file in names:
-                found = group[file] if file not in heard else scores[file]
-                if isinstance(found, AudioError):
-                    yield FileTags(file, [], error=str(found))
-                    continue
-                segments = None
-                if place_segments is not None:
-                    segments = place_segments(file, heard[file].waveform.size, starts[file], found)
-                labels = self._best_labels(found.mean(axis=0), top_k)
-                highest_frequency = min(heard[file].file_rate, self.sampling_rate) / 2
-                yield FileTags(file, labels, segments, highest_frequency=highest_frequency, notes=heard[file].notes)
-            names, group, heard = [], {}, {}
-
-    def _window_starts(self, num_samples: int, hop_samples: int) -> list[int]:
-        from ..features.kaldi import is_cut
-
-        if not is_cut(num_samples, self.window_samples, self.sampling_rate):
-            return [0]  # a second window would hear the same frames once more
-        return window_starts(num_samples, self.window_samples, hop_samples)
-
-    def _hop_samples(self, hop: float | None) -> int:
-        if hop is None:
-            return self.window_samples // 2
-        hop_samples = round(hop * self.sampling_rate) if math.isfinite(hop) else 0
-        if not 0 < hop_samples <= self.window_samples:
-            raise TaggingError(
-                f"hop={hop} s does not fit windows of {self.window_samples / self.sampling_rate:g} s: larger hops would "
-                "leave audio out. Pass --hop between one sample and a window, for example half a window."
-            )
-        return hop_samples
-
-    def _hear(self, file: str) -> Heard | AudioError:
-        from ..features.kaldi import FRAME_LENGTH_MS, frame_length
-
-        try:
-            heard = self.reader.hear(file)
-        except AudioError as error:
-            return error
-        size = heard.waveform.size
-        if size < frame_length(self.sampling_rate):
-            return AudioError(
-                f"{file} lasts {1000 * size / self.sampling_rate:.1f} ms; the model needs {FRAME_LENGTH_MS} ms. Leave it out."
-            )
-        return heard
-
-    def _score_files(
-        self, waveforms: dict[str, np.ndarray], starts: dict[str, list[int]], batch_size: int
-    ) -> dict[str, np.ndarray | AudioError]:
-        """Score the windows of several files in common batches, or each file alone if one of them cannot be scored.
+        Args:
+            chunks (iterable of `np.ndarray` of shape `(samples,)` or `(samples, channels)`):
+                Of any lengths, floats in [-1, 1] or integers at their full scale.
+            sampling_rate (`int`): of the chunks, in Hz.
+            name (`str`, *optional*): what results and messages call it.
+            on_window (callable, *optional*):
+                Called with a [`WindowTags`] for each window as soon as it is heard; windows are then scored one by one.
+            top_k (`int`, *optional*, defaults to 5): labels that are given, best first.
+            timeline (`bool`, *optional*, defaults to `False`): whether to give segments.
+            settings: of [`AudioTagger.tag_files`], but for `each_channel` and `progress`.
 
         Returns:
-            By file its scores of shape `(windows, labels)`, or why there are none.
+            [`FileTags`]: what was found, when the chunks have come to their end; of chunks that cannot be used the error.
+
+        Raises:
+            TaggingError: see [`AudioTagger.tag_files`].
         """
-        windows = {
-            file: [waveform[start : start + self.window_samples] for start in starts[file]]
-            for file, waveform in waveforms.items()
-        }
+        batch_size = self.windows_at_once(settings.pop("batch_size", None)) if on_window is None else 1
+        settings.pop("batch_size", None)
+        plan = self._checked_plan(top_k, timeline, **settings)
+        recording = self._recording(name, plan)
+        scorer = WindowScorer(partial(self._score, embeddings=plan.embeddings), batch_size)
+        told = 0
+
+        def take(cut: Callable[[], list[Window]]):
+            nonlocal told
+            self._take(scorer, recording, cut)
+            while on_window is not None and told < len(recording.starts) and recording.error is None:
+                on_window(self._window_tags(recording, told, plan))
+                told += 1
+
         try:
-            scores = self._score([window for of_file in windows.values() for window in of_file], batch_size)
-            ends = np.cumsum([len(of_file) for of_file in windows.values()])
-            found = dict(zip(windows, np.split(scores, ends[:-1]), strict=True)) if windows else {}
-        except ERRORS_OF_A_FILE:
-            found = {file: self._score_alone(file, of_file, batch_size) for file, of_file in windows.items()}
-        for file, scores in found.items():
-            if not isinstance(scores, AudioError) and not np.isfinite(scores).all():
-                found[file] = AudioError(
-                    f"{file} gets scores that are not numbers. Its samples may be far beyond full scale: export it again, for "
-                    "example as 16-bit WAV, or leave it out."
+            with errors_of_file(name, "heard"):
+                resampler = StreamResampler(
+                    whole_rate(sampling_rate, name), self.sampling_rate, self.reader.resampler, on_window is not None
                 )
-        return found
-
-    def _score_alone(self, file: str, windows: list[np.ndarray], batch_size: int) -> np.ndarray | AudioError:
-        try:
-            with errors_of_file(file, "scored"):
-                return self._score(windows, batch_size)
+                for chunk in chunks:
+                    block = resampler.add(self._heard_chunk(chunk, name))
+                    if len(block):
+                        take(partial(recording.cutter.add, block))
+                block = resampler.finish()
+                if len(block):
+                    take(partial(recording.cutter.add, block))
         except AudioError as error:
-            return error
+            return FileTags(name, [], error=str(error))
+        too_short = self._too_short(name, recording.num_samples)
+        if too_short is not None:
+            return FileTags(name, [], error=too_short)
+        take(recording.cutter.finish)
+        scorer.flush()
+        if recording.error is not None:
+            return FileTags(name, [], error=recording.error)
+        return self._result(recording, plan, (), sampling_rate)
 
-    def _score(self, windows: list[np.ndarray], batch_size: int) -> np.ndarray:
-        """Score windows of up to `window_samples` samples: float32 of shape `(windows, labels)`."""
+    def _heard_chunk(self, chunk: np.ndarray, name: str) -> np.ndarray:
+        samples = full_scale_waveform(np.asarray(chunk), name)
+        samples = samples[:, None] if samples.ndim == 1 else samples
+        if samples.ndim != 2:
+            raise AudioError(
+                f"{name} has a chunk of shape {samples.shape}, expected (samples,) or (samples, channels)."
+            )
+        waveform = one_channel(samples.astype(np.float32, copy=False), self.reader.channels, name)
+        if len(waveform):
+            checked_level(float(waveform.min()), float(waveform.max()), name)
+        return waveform
+
+    def _window_tags(self, recording: Recording, number: int, plan: _Plan) -> WindowTags:
+        start = recording.starts[number]
+        end = min(start + plan.window_samples, recording.num_samples)
+        labels = self._best_labels(recording.scores[number], plan.top_k) if recording.scored[number] else []
+        return WindowTags(start / self.sampling_rate, end / self.sampling_rate, labels)
+
+    def windows_at_once(self, batch_size: int | None = None) -> int:
+        """Tell how many windows go through the model in one pass; results of so many files are given together.
+
+        Args:
+            batch_size (`int`, *optional*): what somebody chose.
+
+        Returns:
+            `int`: that; if not given, 8 of the published sizes and up to 32 of smaller models, which take less time for a
+            window then.
+        """
+        if batch_size is not None:
+            return batch_size
+        frequency, time = patch_grid_of(self.model.config, self.model.config.max_length)
+        tokens = frequency * time + NUM_CLASS_TOKENS
+        return min(max(TOKENS_AT_ONCE // tokens, FEWEST_WINDOWS), MOST_WINDOWS)
+
+    def _checked_plan(
+        self,
+        top_k: int,
+        timeline: bool,
+        hop: float | None = None,
+        threshold: float | None = None,
+        segments: str = "hop",
+        off: float | None = None,
+        min_duration: float | None = None,
+        close_gaps: float | None = None,
+        embeddings: str | None = None,
+        window: float | None = None,
+        reduction: str = "mean",
+        silence_db: float | None = None,
+    ) -> _Plan:
+        rules = event_rules(self.model.config, self.sampling_rate, threshold, off, min_duration, close_gaps)
+        check_embeddings(embeddings)
+        if segments not in SEGMENT_READINGS:
+            raise TaggingError(f"segments={segments!r} is none of {', '.join(SEGMENT_READINGS)}. Pass one of them.")
+        if reduction not in REDUCTIONS:
+            raise TaggingError(f"reduction={reduction!r} is none of {', '.join(REDUCTIONS)}. Pass one of them.")
+        window_samples = self._window_samples(window)
+        hop_samples = self._hop_samples(hop, window_samples) if timeline else window_samples
+        if self.problem_type == "regression":
+            if timeline:
+                raise TaggingError("This model is a regression: it has no labels to place on a time line.")
+            if reduction == "share":
+                raise TaggingError(
+                    "This model is a regression: it has no threshold for a share of time. Pass mean or max."
+                )
+        if silence_db is not None and not -math.inf < silence_db < 0:
+            raise TaggingError(f"silence_db={silence_db} is not below full scale. Pass for example --silence_db -60.")
+        silent_peak = SILENT_PEAK if silence_db is None else 10 ** (silence_db / 20)
+        reading = segments if timeline else None
+        return _Plan(top_k, window_samples, hop_samples, silent_peak, False, reduction, rules, reading, embeddings)
+
+    def _tag_in_groups(self, files: Sequence[str | os.PathLike], batch_size: int, plan: _Plan) -> Iterator[FileTags]:
+        """Hear `batch_size` files, score what is left of their windows, give their results, go on.
+
+        After a long one the group ends, so that its results do not wait. The groups after it are of the same files as without
+        it: whoever goes on after an interruption gets the same batches.
+        """
+        scorer = WindowScorer(partial(self._score, embeddings=plan.embeddings), batch_size)
+        group: list[tuple[SoundStream, list[Recording], str | None]] = []
+        for number, file in enumerate(map(str, files), 1):
+            stream = self.reader.stream(file, each_channel=plan.each_channel)
+            recordings, error = self._hear(stream, scorer, plan)
+            group.append((stream, recordings, error))
+            is_long = any(each.num_samples > LONG_FILE * self.sampling_rate for each in recordings)
+            if number % batch_size and number < len(files) and not is_long:
+                continue
+            scorer.flush()
+            for stream, recordings, error in group:
+                yield from self._results(stream, recordings, error, plan)
+            group = []
+
+    def _hear(self, stream: SoundStream, scorer: WindowScorer, plan: _Plan) -> tuple[list[Recording], str | None]:
+        """Hear a file and have its windows scored, by and by.
+
+        Returns:
+            What is heard of it, each channel by itself if that was asked for; and why it cannot be heard, if that is so.
+        """
+        while True:
+            recordings: list[Recording] = []
+            try:
+                for blocks in stream.blocks():
+                    recordings = recordings or [
+                        self._recording(stream.name, plan, number if plan.each_channel else None)
+                        for number in range(1, len(blocks) + 1)
+                    ]
+                    for recording, block in zip(recordings, blocks, strict=True):
+                        self._take(
+                            scorer, recording, lambda recording=recording, block=block: recording.cutter.add(block)
+                        )
+                    if plan.progress is not None:
+                        seconds = recordings[0].num_samples / self.sampling_rate
+                        plan.progress(stream.name, seconds, stream.announced)
+                break
+            except HeardAnewError:
+                scorer.forget(recordings)
+            except AudioError as error:
+                scorer.forget(recordings)
+                return [], str(error)
+        for recording in recordings:
+            error = self._too_short(stream.name, recording.num_samples)
+            if error is not None:
+                return [], error
+            self._take(scorer, recording, recording.cutter.finish)
+        return recordings, None
+
+    def _recording(self, name: str, plan: _Plan, channel: int | None = None) -> Recording:
+        cutter = WindowCutter(
+            self.feature_extractor, self.device, plan.window_samples, plan.hop_samples, plan.silent_peak
+        )
+        return Recording(name, cutter, channel)
+
+    @staticmethod
+    def _take(scorer: WindowScorer, recording: Recording, cut: Callable[[], list[Window]]):
+        """Have windows of a recording scored; what goes wrong over its features is its own error."""
+        if recording.error is not None:
+            return
+        try:
+            with errors_of_file(recording.name, "scored"):
+                windows = cut()
+        except AudioError as error:
+            recording.error = str(error)
+            return
+        scorer.add(recording, windows)
+
+    def _too_short(self, file: str, num_samples: int) -> str | None:
+        from ..features.kaldi import FRAME_LENGTH_MS, frame_length
+
+        if num_samples >= frame_length(self.sampling_rate):
+            return None
+        return (
+            f"{file} lasts {1000 * num_samples / self.sampling_rate:.1f} ms; the model needs {FRAME_LENGTH_MS} ms. Leave it "
+            "out."
+        )
+
+    def _results(
+        self, stream: SoundStream, recordings: list[Recording], error: str | None, plan: _Plan
+    ) -> Iterator[FileTags]:
+        """What was found in a file whose windows are scored."""
+        if error is not None:
+            yield FileTags(stream.name, [], error=error)
+            return
+        for recording in recordings:
+            if recording.error is not None:
+                yield FileTags(
+                    stream.name,
+                    [],
+                    error=recording.error,
+                    channel=recording.channel,
+                    of_each_channel=plan.each_channel,
+                )
+                continue
+            notes = stream.notes
+            if plan.each_channel and recording.channel > 1:
+                notes = ()  # said once
+            yield self._result(recording, plan, notes, stream.file_rate)
+
+    def _result(
+        self, recording: Recording, plan: _Plan, notes: tuple[AudioNote, ...], file_rate: int | None
+    ) -> FileTags:
+        seconds = recording.num_samples / self.sampling_rate
+        is_said = any(note.kind in (CANCELLED, SILENT) for note in notes)
+        num_scored = recording.num_scored
+        if num_scored < len(recording.starts) and not (is_said and not num_scored):
+            notes = (*notes, self._silent_windows_note(recording, plan))
+        scores = reduced(recording, plan.reduction, plan.rules.find_active)
+        segments = embeddings = None
+        if plan.segments is not None:
+            segments = self._segments(recording.name, recording.num_samples, recording.runs(), plan)
+        if plan.embeddings is not None and num_scored:
+            embeddings = self._embeddings(recording, plan)
+        channel = channel_number(self.reader.channels) if recording.channel is None else recording.channel
+        highest_frequency = min(file_rate or self.sampling_rate, self.sampling_rate) / 2
+        return FileTags(
+            recording.name,
+            [] if scores is None else self._best_labels(scores, plan.top_k),
+            segments,
+            highest_frequency=highest_frequency,
+            notes=notes,
+            seconds=seconds,
+            channel=channel,
+            embeddings=embeddings,
+            of_each_channel=plan.each_channel,
+        )
+
+    @staticmethod
+    def _silent_windows_note(recording: Recording, plan: _Plan) -> AudioNote:
+        name = recording.name if recording.channel is None else f"{recording.name}, channel {recording.channel}"
+        level = 20 * math.log10(plan.silent_peak)
+        number = len(recording.starts)
+        which = f"{number - recording.num_scored} of its {number} windows are" if number > 1 else "its only window is"
+        return AudioNote(SILENT, f"{name}: {which} silent (no sample beyond {level:.0f} dB) and not scored.")
+
+    def _window_samples(self, window: float | None) -> int:
+        from ..features.kaldi import frame_length, num_frames, num_samples
+
+        if window is None:
+            return self.window_samples
+        own = self.window_samples / self.sampling_rate
+        samples = round(window * self.sampling_rate) if math.isfinite(window) else 0
+        if not frame_length(self.sampling_rate) <= samples <= self.window_samples:
+            raise TaggingError(
+                f"window={window} s is nothing that this model hears at once: it hears up to {own:g} s. Pass --window between "
+                f"0.025 and {own:g}, or leave it out."
+            )
+        rounded = num_samples(num_frames(samples, self.sampling_rate), self.sampling_rate)
+        if rounded != samples:
+            self._say_rounding("--window", window, rounded)
+        return rounded
+
+    def _hop_samples(self, hop: float | None, window_samples: int) -> int:
+        from ..features.kaldi import frame_shift
+
+        shift = frame_shift(self.sampling_rate)
+        most = max(window_samples // shift, 1)  # frames
+        if hop is None:
+            return max(window_samples // 2 // shift, 1) * shift  # overlapping by half or a little more
+        hop_samples = round(hop * self.sampling_rate) if math.isfinite(hop) else 0
+        frames = min(round(hop_samples / shift), most)
+        if frames < 1 or hop_samples > window_samples:
+            raise TaggingError(
+                f"hop={hop} s does not fit windows of {window_samples / self.sampling_rate:g} s: larger hops would "
+                "leave audio out. Pass --hop between 0.01 and a window, for example half a window."
+            )
+        if frames * shift != hop_samples:
+            self._say_rounding("--hop", hop, frames * shift)
+        return frames * shift
+
+    def _say_rounding(self, flag: str, asked: float, samples: int):
+        words = f"{flag} {asked:g} is rounded to {samples / self.sampling_rate:g} s, which is a whole number of frames of 10 ms."
+        if words not in self._said:
+            self._said.add(words)
+            logger.warning(words)
+
+    def _score(
+        self, windows: list[Window], embeddings: str | None = None
+    ) -> tuple[np.ndarray, list[WindowVectors] | None]:
+        """Score windows, of which all or none have features: float32 of shape `(windows, labels)`, and their vectors, if
+        wanted."""
         import torch
 
-        scores = [np.empty((0, self.model.config.num_labels), dtype=np.float32)]
-        for first in range(0, len(windows), batch_size):
-            batch = windows[first : first + batch_size]
-            features = self.feature_extractor(
-                batch, sampling_rate=self.sampling_rate, return_tensors="pt", device=self.device
+        if windows[0].features is not None:
+            inputs = self.feature_extractor.batch_of_frames([window.features for window in windows])
+        else:
+            inputs = self.feature_extractor(
+                [window.waveform for window in windows],
+                sampling_rate=self.sampling_rate,
+                return_tensors="pt",
+                device=self.device,
             )
-            with torch.inference_mode():
-                logits = self.model(**features.to(self.device)).logits
-            scores.append(scores_from_logits(logits, self.problem_type).cpu().numpy())
-        return np.concatenate(scores)
+        vectors = None
+        with torch.inference_mode():
+            if embeddings is not None:
+                places = [(window.start, window.samples) for window in windows]
+                logits, vectors = logits_and_vectors(
+                    self.model, inputs.to(self.device), embeddings, places, self.sampling_rate
+                )
+            else:
+                logits = self.model(**inputs.to(self.device)).logits
+        return scores_from_logits(logits, self.problem_type).cpu().numpy(), vectors
+
+    def _embeddings(self, recording: Recording, plan: _Plan) -> FileEmbeddings:
+        numbers = sorted(recording.vectors)
+        vectors = [recording.vectors[number] for number in numbers]
+        starts = [recording.starts[number] for number in numbers]
+        places = [(start, min(plan.window_samples, recording.num_samples - start)) for start in starts]
+        return file_embeddings(plan.embeddings, vectors, places, recording.num_samples, self.sampling_rate)
 
     def _best_labels(self, scores: np.ndarray, top_k: int) -> list[Tag]:
         best = np.argsort(-scores, kind="stable")[:top_k]
         return [Tag(self.model.config.id2label[int(index)], float(scores[index])) for index in best]
 
     def _segments(
-        self,
-        file: str,
-        num_samples: int,
-        starts: list[int],
-        scores: np.ndarray,
-        threshold: float | np.ndarray,
-        reading: str,
+        self, file: str, num_samples: int, runs: list[tuple[list[int], np.ndarray]], plan: _Plan
     ) -> list[Segment]:
-        def find_active(scores: np.ndarray) -> np.ndarray:
-            active = scores >= threshold
-            if self.problem_type == "single_label_classification":
-                active &= np.arange(scores.shape[1]) == scores.argmax(axis=1, keepdims=True)
-            return active
-
+        stretches = events_of_runs(runs, plan.window_samples, num_samples, plan.rules, plan.segments)
         segments = [
             Segment(
                 file=file,
@@ -321,7 +585,7 @@ class AudioTagger:
                 label=self.model.config.id2label[stretch.label],
                 score=stretch.score,
             )
-            for stretch in label_stretches(scores, starts, self.window_samples, num_samples, find_active, reading)
+            for stretch in stretches
         ]
         return sorted(segments, key=lambda segment: (segment.start, segment.end))
 

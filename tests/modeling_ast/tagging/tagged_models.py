@@ -8,6 +8,7 @@ from varied_model import vary_scores
 
 MAX_LENGTH = 96
 WINDOW = 400 + 95 * 160  # samples of 96 frames: one of 25 ms, and 95 shifts of 10 ms, at 16 kHz
+HOP = WINDOW // 2 // 160 * 160  # half a window, in whole frames
 LABELS = ("clap", "kick", "tom-tom")
 SCORE_TOLERANCE = 1e-5  # float32 through two layers, filter banks of two implementations
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,6 +194,16 @@ def test_reading_of_segments_is_a_flag(capsys, multi_label, clips):
         (["{clips}", "--timeline", "--threshold", "50"], "threshold=50.0 is not a score"),
         (["{clips}", "--timeline", "--threshold", "-1"], "threshold=-1.0 is not a score"),
         (["{clips}", "--format", "audacity"], "one file for each audio file and there are 4"),
+        (
+            ["{clips}", "--format", "csv", "--combine"],
+            "--combine makes one file of those of each audio file. Add --format",
+        ),
+        (
+            ["{clips}", "--format", "parquet"],
+            "--format parquet is no text to print. Add --output with the name of a file",
+        ),
+        (["{clips}", "--format", "raven"], "Pass --output with the name of a folder, or --combine."),
+        (["{clips}", "--format", "textgrid"], "Pass --output with the name of a folder."),
         (["{clips}", "--output", "{clips}"], "is a folder. Pass the name of a file in it"),
         (["{clips}", "--output", "{clips}/none/tags.txt"], "there is no folder"),
         (["{clips}", "--format", "raven", "--output", "{clips}/a_short.wav"], "the name of a folder"),
@@ -208,13 +217,6 @@ def test_wrong_arguments_are_explained(capsys, single_label, clips, arguments, w
     shown = capsys.readouterr()
     assert words in shown.err
     assert shown.out == ""
-
-
-def test_two_files_of_one_name_do_not_overwrite_each_other(single_label, clips, tmp_path):
-    (tmp_path / "more").mkdir()
-    twin = shutil.copy(clips[0], tmp_path / "more")
-    with pytest.raises(run_tagging.OutputError, match="Two audio files are called a_short"):
-        run_tagging.plan_output(tmp_path / "out", "audacity", [clips[0], Path(twin)])
 
 
 @pytest.mark.parametrize(

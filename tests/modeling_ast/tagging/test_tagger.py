@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 from tagged_models import (
+    HOP,
     LABELS,
     SCORE_TOLERANCE,
     WINDOW,
@@ -25,20 +26,24 @@ from modeling_ast.scores import problem_type_of
 from modeling_ast.tagging.tagger import AudioTagger, TaggingError, choose_device
 
 
-def test_no_two_long_files_are_held(single_label, tmp_path, monkeypatch):
+def test_results_of_a_long_file_do_not_wait(single_label, tmp_path, monkeypatch):
     files = [write(tmp_path / f"{number}.wav", noise(WINDOW * (1 + 4 * (number in (1, 2))))) for number in range(5)]
-    tagger, groups = AudioTagger.from_pretrained(single_label, device="cpu"), []
+    tagger, scored = AudioTagger.from_pretrained(single_label, device="cpu"), []
     expected = list(tagger.tag_files(files))
-    score = tagger._score_files
-    monkeypatch.setattr(tagger, "_score_files", lambda heard, *args: groups.append(len(heard)) or score(heard, *args))
+    score = tagger._score
+    monkeypatch.setattr(
+        tagger, "_score", lambda windows, **more: scored.append(len(windows)) or score(windows, **more)
+    )
     monkeypatch.setattr("modeling_ast.tagging.tagger.LONG_FILE", 2)  # seconds
-    found = list(tagger.tag_files(files))
-    assert groups == [2, 1, 2]
-    groups.clear()
-    for begin in (0, 2):  # a run that goes on behind the first two has the same groups
-        assert [tags.file for tags in tagger.tag_files(files[begin:], batch_size=2)] == list(map(str, files[begin:]))
-    assert groups == [2, 1, 1, 1, 1, 1, 1]
-    for tags, other in zip(found, expected, strict=True):
+    found = []
+    for tags in tagger.tag_files(files, batch_size=4):
+        found.append((tags, sum(scored)))
+    assert [windows for _, windows in found] == [6, 6, 11, 12, 13]  # the last two belong to other groups of four
+    for begin in (0, 4):  # a run that goes on behind the first four has the same batches
+        scored.clear()
+        assert [tags.file for tags in tagger.tag_files(files[begin:], batch_size=4)] == list(map(str, files[begin:]))
+        assert scored == [4, 2, 4, 1, 1, 1][begin and -1 :]
+    for (tags, _), other in zip(found, expected, strict=True):
         assert (tags.file, [tag.label for tag in tags.labels]) == (other.file, [tag.label for tag in other.labels])
         assert [tag.score for tag in tags.labels] == pytest.approx([tag.score for tag in other.labels], abs=1e-6)
 
@@ -47,7 +52,7 @@ def test_scores_that_are_no_numbers_are_an_error_of_that_file(single_label, tmp_
     files = [write(tmp_path / f"{number}.wav", noise(WINDOW)) for number in range(2)]
     tagger = AudioTagger.from_pretrained(single_label, device="cpu")
     score = tagger._score
-    monkeypatch.setattr(tagger, "_score", lambda *args: score(*args) * [[np.nan], [1]])
+    monkeypatch.setattr(tagger, "_score", lambda *args, **more: (score(*args, **more)[0] * [[np.nan], [1]], None))
     first, second = tagger.tag_files(files)
     assert first.error.startswith(f"{files[0]} gets scores that are not numbers.")
     assert second.error is None
@@ -143,9 +148,12 @@ def test_only_unreadable_files(single_label, tmp_path):
 
 
 @pytest.mark.parametrize(("beyond", "windows"), [(0, 1), (159, 1), (160, 2)])
-def test_a_second_window_is_there_for_whole_frames_only(single_label, beyond, windows):
-    tagger = AudioTagger.from_pretrained(single_label, "cpu")
-    assert len(tagger._window_starts(tagger.window_samples + beyond, tagger.window_samples)) == windows
+def test_a_second_window_is_there_for_whole_frames_only(single_label, tmp_path, beyond, windows):
+    tagger, seen = AudioTagger.from_pretrained(single_label, "cpu"), []
+    tagger.model.register_forward_hook(lambda _module, _inputs, output: seen.append(len(output.logits)))
+    for timeline in (False, True):
+        list(tagger.tag_files([write(tmp_path / "clip.wav", noise(WINDOW + beyond))], timeline=timeline))
+    assert seen == [windows, windows] or seen == [windows, 1, 1]  # with features, and without
 
 
 def timeline_by_hand(scores, active, starts, num_samples):
@@ -167,7 +175,7 @@ def timeline_by_hand(scores, active, starts, num_samples):
 @pytest.mark.parametrize("threshold", [None, 0.3])
 def test_timeline_of_a_multi_label_model(multi_label, clips, threshold):
     samples = 3 * WINDOW + 5_000
-    starts = [*range(0, samples - WINDOW, WINDOW // 2), samples - WINDOW]
+    starts = [*range(0, samples - WINDOW, HOP), samples - WINDOW]
     scores = stock_scores(multi_label, windows_of(clips[2], starts), "sigmoid")
     active = scores >= (threshold or 0.5)
     assert 0 < active.sum() < active.size
@@ -227,10 +235,10 @@ def test_segments_are_where_the_mean_over_windows_is_high(kind, clips, request):
     folder = request.getfixturevalue(kind)
     samples = 3 * WINDOW + 5_000
     starts = [
-        *range(0, samples - WINDOW, WINDOW // 2),
+        *range(0, samples - WINDOW, HOP),
         samples - WINDOW,
     ]  # the last is not half a window from its neighbour
-    assert samples % (WINDOW // 2)
+    assert samples % (HOP)
     if kind == "single_label":
         scores = stock_scores(folder, windows_of(clips[2], starts))
         expected = stretches_by_hand(scores, starts, samples, lambda means: means == means.max(axis=1, keepdims=True))
@@ -269,7 +277,7 @@ def with_thresholds(multi_label, tmp_path_factory):
 @pytest.mark.parametrize("threshold", [None, 0.4])
 def test_timeline_by_the_thresholds_of_the_checkpoint_unless_one_is_given(with_thresholds, clips, threshold):
     samples = 3 * WINDOW + 5_000
-    starts = [*range(0, samples - WINDOW, WINDOW // 2), samples - WINDOW]
+    starts = [*range(0, samples - WINDOW, HOP), samples - WINDOW]
     scores = stock_scores(with_thresholds, windows_of(clips[2], starts), "sigmoid")
     active = scores >= (threshold or np.array([0.3, 0.5, 0.7]))
     assert (active != (scores >= 0.5)).any(axis=0)[[0, 2] if threshold is None else [0]].all()

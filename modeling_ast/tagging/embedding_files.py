@@ -1,0 +1,120 @@
+"""Files of vectors: NumPy's `.npy` with a table of its rows, and Parquet; and as text in what a run has done so far."""
+
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..system.atomic_files import open_atomically
+from ..system.names_as_text import csv_row
+from .embeddings import FileEmbeddings
+
+SUFFIXES = (".npy", ".parquet")
+
+
+class EmbeddingsFile:
+    """A file of vectors that is written row by row and appears when it is complete: a context.
+
+    A `.npy` file is float32 of shape `(rows, hidden)`, and beside it `NAME.npy.csv` has the file, start and end of each row. A
+    Parquet file has columns `file`, `start`, `end` and `embedding`, a list of fixed size.
+
+    Args:
+        path (`Path`): where, with one of `SUFFIXES`.
+        hidden_size (`int`): length of a vector.
+    """
+
+    def __init__(self, path: Path, hidden_size: int):
+        self.path, self.hidden_size, self.rows = path, hidden_size, 0
+
+    def __enter__(self) -> "EmbeddingsFile":
+        with ExitStack() as stack:
+            self._file = stack.enter_context(open_atomically(self.path))
+            if self.path.suffix == ".parquet":
+                import pyarrow
+                from pyarrow import parquet
+
+                vector = pyarrow.list_(pyarrow.float32(), self.hidden_size)
+                columns = {"file": pyarrow.string(), "start": pyarrow.float64(), "end": pyarrow.float64()}
+                self._schema = pyarrow.schema([*columns.items(), ("embedding", vector)])
+                self._writer = stack.enter_context(parquet.ParquetWriter(self._file, self._schema))
+            else:
+                index = self.path.with_name(f"{self.path.name}.csv")
+                settings = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
+                self._index = stack.enter_context(open_atomically(index, "w", **settings))
+                self._index.write("file,start,end\n")
+                self._write_head()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, kind, error, traceback):
+        if kind is None and self.path.suffix == ".npy":
+            self._file.seek(0)
+            self._write_head()
+        return self._stack.__exit__(kind, error, traceback)
+
+    def _write_head(self):
+        # NumPy leaves room in it for a longer first axis.
+        head = {"descr": "<f4", "fortran_order": False, "shape": (self.rows, self.hidden_size)}
+        np.lib.format.write_array_header_1_0(self._file, head)
+
+    def add(self, file: str, embeddings: FileEmbeddings):
+        """Write the vectors of a file.
+
+        Args:
+            file (`str`): its name.
+            embeddings ([`FileEmbeddings`]): of the file.
+        """
+        vectors = np.ascontiguousarray(embeddings.vectors, dtype="<f4")
+        self.rows += len(vectors)
+        if self.path.suffix == ".parquet":
+            import pyarrow
+
+            name = file.encode("utf-8", "backslashreplace").decode("utf-8")
+            column = pyarrow.FixedSizeListArray.from_arrays(vectors.reshape(-1), self.hidden_size)
+            columns = [[name] * len(vectors), *embeddings.times.T, column]
+            names = self._schema.names
+            self._writer.write_table(pyarrow.table(dict(zip(names, columns, strict=True)), self._schema))
+        else:
+            self._file.write(vectors.data)
+            for start, end in embeddings.times:
+                self._index.write(csv_row((file, f"{start:.6f}", f"{end:.6f}")) + "\n")
+
+
+def as_text(file: str, embeddings: FileEmbeddings) -> dict:
+    """Make of embeddings what JSON holds, exactly.
+
+    Args:
+        file (`str`): whose they are.
+        embeddings ([`FileEmbeddings`]): of the file.
+
+    Returns:
+        Text and numbers by name, for [`writing_embeddings`].
+    """
+    vectors = np.ascontiguousarray(embeddings.vectors, dtype="<f4")
+    return {"file": file, "times": embeddings.times.tolist(), "vectors": b64encode(vectors.tobytes()).decode("ascii")}
+
+
+@contextmanager
+def writing_embeddings(path: Path | None, hidden_size: int) -> Iterator[Callable[[dict | None], None]]:
+    """Write a file of vectors, if one is wanted.
+
+    Args:
+        path (`Path`, *optional*): where, see [`EmbeddingsFile`].
+        hidden_size (`int`): length of a vector.
+
+    Yields:
+        A function that writes what [`as_text`] made of a file, or does nothing with `None`.
+    """
+    if path is None:
+        yield lambda text: None
+        return
+    with EmbeddingsFile(path, hidden_size) as file:
+
+        def add(text: dict | None):
+            if text is not None:
+                vectors = np.frombuffer(b64decode(text["vectors"]), dtype="<f4").reshape(-1, hidden_size)
+                file.add(text["file"], FileEmbeddings(vectors, np.array(text["times"])))
+
+        yield add

@@ -1,0 +1,165 @@
+"""The rules of events: two thresholds, gaps that are closed, and a minimum length, of a model and of what a user gives.
+
+The two thresholds are a Schmitt trigger over the scores in the order of time, as voice activity detection uses one; gaps
+are closed before short events are dropped, as `Binarize` of pyannote.audio does. [`label_stretches`] applies the rules.
+
+Source: Gelly and Gauvain 2015, "Minimum word error training of RNN-based voice activity detection", section 2.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..scores import label_thresholds, problem_type_of
+from .errors import TaggingError
+from .segments import Stretch, label_stretches
+
+
+@dataclass(frozen=True)
+class EventRules:
+    """What makes an event of scores.
+
+    Args:
+        on (`float` or `np.ndarray` of shape `(labels,)`): score with which an event of a label begins.
+        off (`float` or `np.ndarray` of shape `(labels,)`, *optional*): score down to which it goes on, besides
+            where it could begin; nowhere else if not given.
+        exclusive (`bool`, defaults to `False`): whether labels exclude each other: an event begins only where its label is
+            the best, and goes on there whatever the score.
+        min_samples (`int`, defaults to 0): events that are shorter are dropped.
+        gap_samples (`int`, *optional*): events of a label with no more than that between them are one; none are joined if
+            not given.
+    """
+
+    on: float | np.ndarray
+    off: float | np.ndarray | None = None
+    exclusive: bool = False
+    min_samples: int = 0
+    gap_samples: int | None = None
+
+    def find_active(self, scores: np.ndarray) -> np.ndarray:
+        """Tell where events may begin.
+
+        Args:
+            scores (`np.ndarray` of shape `(places, labels)`): in the order of time.
+
+        Returns:
+            `np.ndarray` of the same shape and type bool.
+        """
+        active = scores >= self.on
+        if self.exclusive:
+            active &= np.arange(scores.shape[1]) == scores.argmax(axis=1, keepdims=True)
+        return active
+
+    def find_held(self, scores: np.ndarray) -> np.ndarray:
+        """Tell where events that have begun go on.
+
+        Args:
+            scores (`np.ndarray` of shape `(places, labels)`): in the order of time.
+
+        Returns:
+            `np.ndarray` of the same shape and type bool: true wherever [`EventRules.find_active`] is, among others.
+        """
+        active = self.find_active(scores)
+        return active if self.off is None else active | (scores >= self.off)
+
+
+def event_rules(
+    config,
+    sampling_rate: int,
+    on: float | None = None,
+    off: float | None = None,
+    min_duration: float | None = None,
+    close_gaps: float | None = None,
+) -> EventRules:
+    """Make the rules of a model's events, in samples, out of what a user gives in seconds.
+
+    Args:
+        config ([`ASTConfig`]): the model's, for its thresholds, and for whether its labels exclude each other.
+        sampling_rate (`int`): of the model's input in Hz.
+        on (`float`, *optional*): score with which an event begins. By default, if the model is multi-label, each label's
+            threshold in the checkpoint, or 0.5; 0 otherwise, where only the best label begins one.
+        off (`float`, *optional*): score down to which an event goes on, besides where it could begin; nowhere else if not
+            given.
+        min_duration (`float`, *optional*): seconds that an event lasts at least.
+        close_gaps (`float`, *optional*): seconds of a gap between events of a label that is closed, at most.
+
+    Returns:
+        [`EventRules`].
+
+    Raises:
+        TaggingError: for scores that are not between 0 and 1, an `off` above `on`, and seconds that are not above 0.
+    """
+    for name, score in (("threshold", on), ("off", off)):
+        if score is not None and not 0 <= score <= 1:
+            raise TaggingError(f"{name}={score} is not a score. Pass --{name} between 0 and 1.")
+    for name, seconds in (("min_duration", min_duration), ("close_gaps", close_gaps)):
+        if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
+            raise TaggingError(f"{name}={seconds} is no time. Pass --{name} in seconds, above 0, or leave it out.")
+    if on is not None and off is not None and off > on:
+        raise TaggingError(
+            f"off={off} is above the score {on} with which events begin, so that none could go on. Pass an --off below --on."
+        )
+    problem_type = problem_type_of(config)
+    if on is None:
+        on = label_thresholds(config) if problem_type == "multi_label_classification" else 0.0
+    return EventRules(
+        on,
+        off,
+        problem_type == "single_label_classification",
+        round((min_duration or 0) * sampling_rate),
+        None if close_gaps is None else round(close_gaps * sampling_rate),
+    )
+
+
+def events_of_runs(
+    runs: Sequence[tuple[Sequence[int], np.ndarray]],
+    window_samples: int,
+    num_samples: int,
+    rules: EventRules,
+    reading: str,
+) -> list[Stretch]:
+    """Find the events of a recording of which not all windows have scores, as silent ones have none.
+
+    Args:
+        runs (sequence): of each run of neighbouring windows with scores their first samples, ascending, and the scores, of
+            shape `(windows, labels)`.
+        window_samples (`int`): length of a window.
+        num_samples (`int`): length of the recording.
+        rules ([`EventRules`]): what makes an event.
+        reading (`str`): see [`label_stretches`].
+
+    Returns:
+        `list[Stretch]`. Events that overlap where a silent window lies within two others are one; an event over a gap has the
+        mean of what has scores.
+    """
+    whole = len(runs) == 1
+    found = [
+        stretch
+        for starts, scores in runs
+        for stretch in label_stretches(
+            scores,
+            starts,
+            window_samples,
+            num_samples,
+            rules.find_active,
+            reading,
+            rules.find_held,
+            rules.min_samples if whole else 0,
+            rules.gap_samples if whole else None,
+        )
+    ]
+    if whole:
+        return found
+    events: list[Stretch] = []
+    scored = 0  # samples of the last event that have scores
+    for stretch in sorted(found, key=lambda stretch: (stretch.label, stretch.start)):
+        last, length = events[-1] if events else None, stretch.end - stretch.start
+        if last and last.label == stretch.label and stretch.start - last.end <= (rules.gap_samples or 0):
+            score = (last.score * scored + stretch.score * length) / (scored + length)
+            events[-1], scored = Stretch(last.start, stretch.end, stretch.label, score), scored + length
+        else:
+            events.append(stretch)
+            scored = length
+    return [event for event in events if event.end - event.start >= rules.min_samples]

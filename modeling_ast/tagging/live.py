@@ -1,0 +1,100 @@
+"""Sound from standard input, tagged as it comes: what is heard in each window, how long after its end that is told."""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ..audio import AudioError, WavPipe
+from ..system.names_as_text import in_one_line
+from .results import FileTags, WindowTags
+
+NAME = "-"
+
+
+class LiveWindows:
+    """What is said of each window of live sound, and how late.
+
+    A window cannot be told before its sound has come: latency is the time between the arrival of the sound with which a window
+    ends and the line about it.
+
+    Args:
+        say (callable): takes a line.
+    """
+
+    def __init__(self, say: Callable[[str], None]):
+        self.say, self.latencies = say, []
+        self.arrived = time.perf_counter()  # of the last chunk
+
+    def heard(self, chunks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        """Pass chunks on, and keep when they came.
+
+        Args:
+            chunks (iterator of `np.ndarray`): from [`WavPipe.chunks`].
+
+        Yields:
+            The same.
+        """
+        for chunk in chunks:
+            self.arrived = time.perf_counter()
+            yield chunk
+
+    def tell(self, window: WindowTags):
+        """Say what a window holds.
+
+        Args:
+            window ([`WindowTags`]): which one.
+        """
+        self.latencies.append(time.perf_counter() - self.arrived)
+        labels = ", ".join(f"{in_one_line(tag.label)} {tag.score:.2f}" for tag in window.labels) or "silence"
+        self.say(f"{window.start:9.2f} - {window.end:9.2f} s  {labels}  ({self.latencies[-1]:.3f} s later)")
+
+    def summary(self) -> str:
+        """Say how late windows were told.
+
+        Returns:
+            A sentence.
+        """
+        if not self.latencies:
+            return "0 windows."
+        middle, most = statistics.median(self.latencies), max(self.latencies)
+        return (
+            f"{len(self.latencies)} windows, told {middle:.3f} s after their end in the middle, {most:.3f} s at most."
+        )
+
+
+def tag_standard_input(tagger, say: Callable[[str], None], **settings) -> tuple[FileTags, KeyboardInterrupt | None]:
+    """Tag a WAV that comes through standard input, up to its end or an interruption.
+
+    Args:
+        tagger ([`AudioTagger`]): the model.
+        say (callable): takes a line about each window, and one at the end.
+        settings: of [`AudioTagger.tag_stream`].
+
+    Returns:
+        [`FileTags`], and what interrupted it, if anything.
+
+    Raises:
+        AudioError: if no WAV comes.
+        TaggingError: see [`AudioTagger.tag_stream`].
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise AudioError(
+            "Standard input is a terminal. Pipe a WAV into it, as arecord -f S16_LE -r 16000 | ast-tag - does."
+        )
+    windows, interruption = LiveWindows(say), None
+
+    def until_interrupted(pipe: WavPipe) -> Iterator[np.ndarray]:
+        nonlocal interruption
+        try:
+            yield from pipe.chunks()
+        except KeyboardInterrupt as error:
+            interruption = error
+
+    pipe = WavPipe(sys.stdin.buffer, "Standard input")
+    chunks = windows.heard(until_interrupted(pipe))
+    result = tagger.tag_stream(chunks, pipe.sampling_rate, NAME, windows.tell, **settings)
+    say(windows.summary())
+    return result, interruption

@@ -1,0 +1,81 @@
+"""What tagging finds: labels and their scores, segments along a time line, and all of these of a file, a channel or a window."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..audio.errors import AudioNote
+from .clock_time import StartTime
+from .embeddings import FileEmbeddings
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A label and its score: a probability, or the model's raw output if it is a regression."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a file, in seconds, in which a label was heard; [`label_stretches`] says where, and what its score is.
+
+    `channel` is the number of the channel in which it was, counted from 1, where segments of several are put together.
+    """
+
+    file: str
+    start: float
+    end: float
+    label: str
+    score: float
+    channel: int | None = None
+
+
+@dataclass(frozen=True)
+class FileTags:
+    """What was found in one file: its best labels, its segments if a time line was asked for, or why it failed.
+
+    `highest_frequency` is the one in Hz up to which the model heard the file: half the lower of their sampling rates.
+    `seconds` is its length, `channel` the number of the channel that was heard, counted from 1, if it was one alone.
+    `of_each_channel` tells that it is one of the results of a file that has one for each channel. `began` is for whoever writes clock times, see [`start_time`]. The notes are what was not heard of it, and what else the
+    user should know.
+    """
+
+    file: str
+    labels: list[Tag]
+    segments: list[Segment] | None = None
+    error: str | None = None
+    highest_frequency: float | None = None
+    notes: tuple[AudioNote, ...] = ()
+    seconds: float | None = None
+    channel: int | None = None
+    embeddings: FileEmbeddings | None = None
+    began: StartTime | None = None
+    of_each_channel: bool = False
+
+
+@dataclass(frozen=True)
+class WindowTags:
+    """What was found in one window of a stream: its start and end in seconds, and its best labels, none if it is silent."""
+
+    start: float
+    end: float
+    labels: list[Tag]
+
+
+def with_channels_together(results: Sequence[FileTags]) -> FileTags:
+    """Make one result of those of a file's channels, whose segments tell their channels.
+
+    Args:
+        results (sequence of [`FileTags`]): of one file, one for each channel, with segments where there is no error.
+
+    Returns:
+        [`FileTags`]: with the labels of the first channel, and the error of any.
+    """
+    errors = [result.error for result in results if result.error is not None]
+    if errors:
+        return replace(results[0], labels=[], segments=None, error=errors[0])
+    segments = [replace(segment, channel=result.channel) for result in results for segment in result.segments]
+    segments.sort(key=lambda segment: (segment.start, segment.end, segment.channel))
+    notes = dict.fromkeys(note for result in results for note in result.notes)
+    return replace(results[0], segments=segments, notes=tuple(notes), channel=None)

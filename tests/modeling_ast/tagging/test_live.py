@@ -1,0 +1,198 @@
+"""Sound that comes in chunks, from Python or as a WAV through a pipe: what is found in the file of it, as it comes."""
+
+import io
+import json
+import os
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import soundfile
+from tagged_models import HOP, SCORE_TOLERANCE, WINDOW, as_vector, noise, write
+
+from modeling_ast import run_tagging
+from modeling_ast.audio import AudioError, WavPipe
+from modeling_ast.tagging.tagger import AudioTagger
+
+LENGTH = 5 * WINDOW + 1_000
+
+
+@pytest.fixture(scope="module")
+def tagger(multi_label):
+    return AudioTagger.from_pretrained(multi_label, "cpu")
+
+
+def spans(tags):
+    return [(segment.start, segment.end, segment.label) for segment in tags.segments]
+
+
+@pytest.mark.parametrize("size", [160, 1_001, LENGTH])
+@pytest.mark.parametrize("live", [False, True])
+def test_chunks_give_what_their_file_gives(tagger, tmp_path, size, live):
+    waveform = noise(LENGTH)
+    (expected,) = tagger.tag_files([write(tmp_path / "a.wav", waveform)], timeline=True)
+    chunks, windows = (waveform[start : start + size] for start in range(0, LENGTH, size)), []
+    tags = tagger.tag_stream(chunks, 16_000, timeline=True, on_window=windows.append if live else None)
+    np.testing.assert_allclose(as_vector(tags.labels), as_vector(expected.labels), atol=SCORE_TOLERANCE)
+    assert spans(tags) == spans(expected)
+    assert (tags.file, tags.seconds) == ("The stream", LENGTH / 16_000)
+    if live:
+        starts = [*range(0, LENGTH - WINDOW, HOP), LENGTH - WINDOW]
+        assert [(w.start, w.end) for w in windows] == [(s / 16_000, (s + WINDOW) / 16_000) for s in starts]
+        (alone,) = tagger.tag_files([write(tmp_path / "b.wav", waveform[HOP : HOP + WINDOW])])
+        np.testing.assert_allclose(as_vector(windows[1].labels), as_vector(alone.labels), atol=SCORE_TOLERANCE)
+
+
+@pytest.mark.parametrize("resampler", ["torchaudio", "soxr"])
+def test_windows_are_told_as_soon_as_they_are_heard(multi_label, tmp_path, resampler):
+    """Of sound at another rate, within a tenth of a second of sound after a window's end."""
+    tagger = AudioTagger.from_pretrained(multi_label, "cpu")
+    tagger.reader = tagger.feature_extractor.audio_reader(resampler=resampler)
+    waveform, came, told = noise(4 * 44_100), [0], []
+    soundfile.write(tmp_path / "a.wav", waveform, 44_100, subtype="FLOAT")
+
+    def chunks():
+        for start in range(0, len(waveform), 441):
+            came[0] = start + 441
+            yield waveform[start : start + 441]
+
+    tags = tagger.tag_stream(
+        chunks(), 44_100, on_window=lambda w: told.append((w.end, came[0] / 44_100)), timeline=True
+    )
+    assert len(told) > 5
+    assert all(end <= heard < end + 0.1 for end, heard in told[:-1])
+    (expected,) = tagger.tag_files([tmp_path / "a.wav"], timeline=True)
+    np.testing.assert_allclose(as_vector(tags.labels), as_vector(expected.labels), atol=SCORE_TOLERANCE)
+    assert spans(tags) == spans(expected)
+
+
+def test_integers_and_channels_are_heard_as_of_files(tagger, tmp_path):
+    samples = (np.stack([noise(LENGTH, 1), noise(LENGTH, 2)], axis=1) * 2**13).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="PCM_16")
+    (expected,) = tagger.tag_files([tmp_path / "a.wav"])
+    tags = tagger.tag_stream(np.array_split(samples, 7), 16_000)
+    np.testing.assert_allclose(as_vector(tags.labels), as_vector(expected.labels), atol=SCORE_TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "rate", "words"),
+    [
+        ([np.zeros((2, 3, 4))], 16_000, r"has a chunk of shape \(2, 3, 4\), expected \(samples,\)"),
+        ([np.full(100, np.nan)], 16_000, "The stream contains NaN or infinite samples"),
+        ([noise(100)], 16_000, "The stream lasts 6.2 ms; the model needs 25 ms"),
+        ([], 16_000, "The stream lasts 0.0 ms"),
+        ([noise(100)], 1.5, "The stream has the sampling rate 1.5"),
+    ],
+)
+def test_chunks_that_cannot_be_used_are_the_stream_s_error(tagger, chunks, rate, words):
+    with pytest.raises(AudioError, match=words):
+        raise AudioError(tagger.tag_stream(chunks, rate).error)
+
+
+def wav(samples, rate=16_000, subtype="PCM_16", **settings):
+    content = io.BytesIO()
+    soundfile.write(content, samples, rate, format="WAV", subtype=subtype, **settings)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ALAW", "ULAW"])
+def test_a_wav_from_a_pipe_is_heard_as_the_file(subtype):
+    content = wav(np.stack([noise(5_000, 1), noise(5_000, 2)], axis=1), 44_100, subtype)
+    expected, _ = soundfile.read(io.BytesIO(content), dtype="float32")
+    pipe = WavPipe(io.BytesIO(content), "a")
+    assert (pipe.sampling_rate, pipe.channels) == (44_100, 2)
+    np.testing.assert_array_equal(np.concatenate(list(pipe.chunks()))[:5_000], expected)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"RIFF", b"fLaC" + bytes(100), wav(noise(10))[:30], b"RIFF\0\0\0\0WAVEdata" + bytes(99)]
+)
+def test_what_is_no_wav_is_refused(content):
+    with pytest.raises(AudioError, match="a is no WAV, or ends within its header. Send one"):
+        WavPipe(io.BytesIO(content), "a")
+    with pytest.raises(AudioError, match="a is a WAV with codec 2, 16 bits"):
+        WavPipe(io.BytesIO(wav(noise(10))[:20] + b"\2" + wav(noise(10))[21:]), "a")
+
+
+def play(content, speed):
+    """A pipe into which a WAV is written in pieces of 20 ms, at the speed at which it sounds if that is 1, or at once."""
+    ours, theirs = os.pipe()
+
+    def write_all():
+        with open(theirs, "wb", buffering=0) as pipe:
+            pipe.write(content[:44])
+            for start in range(44, len(content), 640):
+                pipe.write(content[start : start + 640])
+                time.sleep(0.02 / speed if speed else 0)
+
+    threading.Thread(target=write_all, daemon=True).start()
+    return open(ours, "rb", buffering=0)
+
+
+@pytest.mark.parametrize("speed", [0, pytest.param(1.0, marks=pytest.mark.long)])
+def test_a_wav_through_a_pipe_gives_the_segments_of_the_file(
+    tagger, multi_label, tmp_path, monkeypatch, capsys, speed
+):
+    path = tmp_path / "a.wav"
+    path.write_bytes(wav(noise(LENGTH)))
+    flags = ["--model_name_or_path", str(multi_label), "--device", "cpu", "--format", "jsonl", "--timeline"]
+    assert run_tagging.main([str(path), *flags]) == 0
+    (expected,) = map(json.loads, capsys.readouterr().out.splitlines())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BufferedReader(play(path.read_bytes(), speed=speed))))
+    assert run_tagging.main(["-", *flags]) == 0
+    shown = capsys.readouterr()
+    (row,) = map(json.loads, shown.out.splitlines())
+    assert row["file"] == "-"
+    assert [[s[key] for key in ("start", "end", "label")] for s in row["segments"]] == [
+        [s[key] for key in ("start", "end", "label")] for s in expected["segments"]
+    ]
+    lines = shown.err.splitlines()
+    starts = [*range(0, LENGTH - WINDOW, HOP), LENGTH - WINDOW]
+    assert len([line for line in lines if " s  " in line]) == len(starts)
+    assert lines[-1].startswith(f"ast-tag: {len(starts)} windows, told ")
+    if speed:
+        latency = float(lines[-1].split(" s after their end in the middle")[0].rsplit(" ", 1)[1])
+        assert latency < 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["-", "a.wav"], "- is sound from standard input, and is tagged alone"),
+        (["-", "--files_from", "-"], "- is sound from standard input, and is tagged alone"),
+        (["-", "--channels", "each"], "--channels each is about files"),
+        (["-", "--timeline", "--picture", "x.png"], "--picture is about files"),
+        (["-", "--start_time", "from_name", "--timeline"], "--start_time is about files"),
+    ],
+)
+def test_what_needs_a_file_is_refused_of_a_pipe(capsys, multi_label, arguments, words):
+    with pytest.raises(SystemExit) as ended:
+        run_tagging.main([*arguments, "--model_name_or_path", str(multi_label), "--device", "cpu"])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_standard_input_without_a_wav(capsys, multi_label, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"no sound")))
+    with pytest.raises(SystemExit):
+        run_tagging.main(["-", "--model_name_or_path", str(multi_label), "--device", "cpu"])
+    assert "Standard input is no WAV, or ends within its header." in capsys.readouterr().err
+
+
+def test_an_interruption_gives_what_was_found_so_far(multi_label, monkeypatch, capsys):
+    class Interrupted(io.BytesIO):
+        def read(self, count=-1):
+            found = super().read(count)
+            if self.tell() > 140_000:
+                raise KeyboardInterrupt
+            return found
+
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Interrupted(wav(noise(LENGTH)))))
+    with pytest.raises(KeyboardInterrupt):
+        run_tagging.main.__wrapped__(
+            ["-", "--model_name_or_path", str(multi_label), "--device", "cpu", "--format", "jsonl"]
+        )
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert len(row["labels"]) == 3

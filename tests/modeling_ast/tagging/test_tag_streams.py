@@ -1,0 +1,257 @@
+"""Recordings tagged as they are heard: the same scores whatever the blocks, batches and neighbours, and as of cut-out windows."""
+
+import numpy as np
+import pytest
+import soundfile
+from tagged_models import HOP, SCORE_TOLERANCE, WINDOW, as_vector, noise, stock_scores, windows_of, write
+
+from modeling_ast.audio import reading
+from modeling_ast.tagging.tagger import AudioTagger, TaggingError
+from modeling_ast.tagging.windows import WindowCutter
+
+LONG = 9 * WINDOW + 5_000
+
+
+@pytest.fixture(scope="module")
+def tagger(multi_label):
+    return AudioTagger.from_pretrained(multi_label, "cpu")
+
+
+@pytest.fixture
+def in_blocks(monkeypatch):
+    """Files of any size come in blocks of so many seconds."""
+
+    def set_seconds(seconds):
+        monkeypatch.setattr(reading, "HEARD_WHOLE", 0)
+        monkeypatch.setattr(reading, "BLOCK_SECONDS", seconds)
+
+    return set_seconds
+
+
+def scores_of_windows(tagger, path, **settings):
+    """The scores of each window of a timeline, as segments of one window tell them: shape `(windows, labels)`."""
+    rows, place = [], tagger._segments
+
+    def kept(file, num_samples, runs, plan):
+        rows.extend(runs)
+        return place(file, num_samples, runs, plan)
+
+    tagger._segments = kept
+    try:
+        list(tagger.tag_files([path], timeline=True, **settings))
+    finally:
+        del tagger._segments
+    ((starts, scores),) = rows
+    return starts, scores
+
+
+@pytest.mark.parametrize("hop", [None, 0.24, 0.01, 0.97])
+def test_windows_of_a_stream_are_scored_as_if_they_were_files(tagger, multi_label, tmp_path, in_blocks, hop):
+    path = write(tmp_path / "long.wav", noise(LONG if hop != 0.01 else 2 * WINDOW + 7))
+    in_blocks(1.0)
+    starts, scores = scores_of_windows(tagger, path, hop=hop)
+    last, step = soundfile.info(path).frames - WINDOW, HOP if hop is None else round(hop * 16_000)
+    assert starts == [*range(0, last, step), last]
+    expected = stock_scores(multi_label, windows_of(path, starts), "sigmoid")
+    np.testing.assert_allclose(scores, expected, atol=SCORE_TOLERANCE)
+    assert np.ptp(expected, axis=0).max() > 0.1  # otherwise any window would do
+    cut = [
+        write(tmp_path / f"{start}.wav", window)
+        for start, window in zip(starts, windows_of(path, starts), strict=True)
+    ]
+    found = np.stack([as_vector(tags.labels) for tags in tagger.tag_files(cut)])
+    np.testing.assert_allclose(scores, found, atol=SCORE_TOLERANCE)
+
+
+@pytest.mark.parametrize("timeline", [False, True])
+def test_neither_blocks_nor_batches_nor_neighbours_change_results(tagger, tmp_path, in_blocks, timeline):
+    lengths = (LONG, WINDOW - 3_000, 2 * WINDOW + 1, 500, 4 * WINDOW)
+    files = [write(tmp_path / f"{number}.wav", noise(length, number)) for number, length in enumerate(lengths)]
+    in_blocks(8.0)
+    expected = list(tagger.tag_files(files, timeline=timeline))
+    for seconds, batch_size in ((0.5, 1), (1.0, 3), (1.5, 64), (8.0, 7)):
+        in_blocks(seconds)
+        found = list(tagger.tag_files(files, batch_size=batch_size, timeline=timeline))
+        alone = [next(tagger.tag_files([file], batch_size=batch_size, timeline=timeline)) for file in files]
+        for results in (found, alone):
+            for tags, other in zip(results, expected, strict=True):
+                np.testing.assert_allclose(as_vector(tags.labels), as_vector(other.labels), atol=SCORE_TOLERANCE)
+                spans = [[(s.start, s.end, s.label) for s in each.segments or []] for each in (tags, other)]
+                assert spans[0] == spans[1]
+
+
+def test_frames_are_computed_once(tagger):
+    extractor, counted = tagger.feature_extractor, []
+
+    class Counting:
+        sampling_rate = extractor.sampling_rate
+
+        def frames(self, waveform, device):
+            features = extractor.frames(waveform, device)
+            counted.append(len(features))
+            return features
+
+    waveform, windows = noise(LONG), []
+    cutter = WindowCutter(Counting(), tagger.device, WINDOW, 24 * 160)
+    largest_held = 0
+    for start in range(0, LONG, 1_234):
+        windows += cutter.add(waveform[start : start + 1_234])
+        largest_held = max(largest_held, len(cutter._held))
+    assert sum(counted) <= 1 + (LONG - 400) // 160
+    assert largest_held < 2 * WINDOW
+    whole = extractor.frames(waveform, tagger.device)
+    for window in windows:
+        first = window.start // 160
+        np.testing.assert_array_equal(window.features.numpy(), whole[first : first + 96].numpy())
+    (last,) = cutter.finish()
+    np.testing.assert_array_equal(last.waveform, waveform[-WINDOW:])
+
+
+def test_hop_in_other_than_whole_frames_is_rounded_and_said(tagger, tmp_path, caplog):
+    path = write(tmp_path / "long.wav", noise(3 * WINDOW))
+    assert scores_of_windows(tagger, path, hop=0.243)[0][1] == 24 * 160
+    assert "--hop 0.243 is rounded to 0.24 s" in caplog.text
+    caplog.clear()
+    assert scores_of_windows(tagger, path, hop=0.25)[0][1] == 25 * 160
+    assert scores_of_windows(tagger, path, hop=0.243)[0][1] == 24 * 160
+    assert not caplog.text  # it is said once
+    assert scores_of_windows(tagger, path, hop=WINDOW / 16_000)[0][1] == 97 * 160  # no sample is left out
+
+
+def test_shorter_windows_are_padded_as_short_clips(tagger, multi_label, tmp_path):
+    path, short = write(tmp_path / "long.wav", noise(3 * WINDOW)), 400 + 49 * 160
+    starts, scores = scores_of_windows(tagger, path, window=0.515, hop=0.24)
+    assert starts == [*range(0, 3 * WINDOW - short, 3840), 3 * WINDOW - short]
+    waveform = soundfile.read(path, dtype="float32")[0]
+    expected = stock_scores(multi_label, [waveform[start : start + short] for start in starts], "sigmoid")
+    np.testing.assert_allclose(scores, expected, atol=SCORE_TOLERANCE)
+    for window in (0.01, 0.98, 0, -1, np.nan):
+        with pytest.raises(TaggingError, match="is nothing that this model hears at once: it hears up to 0.975 s"):
+            tagger.tag_files([path], window=window)
+
+
+def test_a_file_has_the_mean_the_maximum_or_the_share_of_its_time(tagger, multi_label, tmp_path):
+    path = write(tmp_path / "long.wav", noise(LONG))
+    starts = [*range(0, LONG - WINDOW, WINDOW), LONG - WINDOW]
+    windows = stock_scores(multi_label, windows_of(path, starts), "sigmoid")
+    by_sample = np.zeros((LONG, 3))
+    covered = np.zeros((LONG, 1))
+    for start, scores in zip(starts, windows, strict=True):
+        by_sample[start : start + WINDOW] += scores
+        covered[start : start + WINDOW] += 1
+    expected = {
+        "mean": windows.mean(axis=0),
+        "max": windows.max(axis=0),
+        "share": (by_sample / covered >= 0.5).mean(axis=0),
+    }
+    assert expected["share"].max() > 0
+    assert expected["share"].min() < 1
+    for reduction, scores in expected.items():
+        (tags,) = tagger.tag_files([path], reduction=reduction)
+        np.testing.assert_allclose(as_vector(tags.labels), scores, atol=SCORE_TOLERANCE)
+    (tags,) = tagger.tag_files([path], reduction="share", threshold=0.0)
+    assert set(as_vector(tags.labels)) == {1.0}
+    with pytest.raises(TaggingError, match="reduction='median' is none of mean, max, share"):
+        tagger.tag_files([path], reduction="median")
+
+
+def test_silent_windows_are_not_scored_and_said(tagger, multi_label, tmp_path):
+    waveform = noise(6 * WINDOW)
+    waveform[2 * WINDOW : 4 * WINDOW] = 0.25  # an offset is no sound
+    path = write(tmp_path / "gap.wav", waveform)
+    sounding = [0, WINDOW, 4 * WINDOW, 5 * WINDOW]
+    expected = stock_scores(multi_label, windows_of(path, sounding), "sigmoid")
+    (tags,) = tagger.tag_files([path])
+    np.testing.assert_allclose(as_vector(tags.labels), expected.mean(axis=0), atol=SCORE_TOLERANCE)
+    (note,) = tags.notes
+    assert note.text == f"{path}: 2 of its 6 windows are silent (no sample beyond -80 dB) and not scored."
+    (tags,) = tagger.tag_files([path], timeline=True, threshold=0.0, hop=0.96)
+    assert {(s.start, s.end) for s in tags.segments} == {(0.0, 0.96 * 2 + 0.975), (0.96 * 4, 6 * 0.975)}
+    (tags,) = tagger.tag_files([path], reduction="share", threshold=0.0)
+    np.testing.assert_allclose(as_vector(tags.labels), 4 / 6, atol=1e-6)
+    quiet = write(tmp_path / "quiet.wav", 1e-3 * waveform / np.abs(waveform).max())
+    assert [len(next(tagger.tag_files([quiet], silence_db=level)).labels) for level in (-70, -50)] == [3, 0]
+    silent = write(tmp_path / "silent.wav", np.zeros(WINDOW))
+    (tags,) = tagger.tag_files([silent], timeline=True)
+    assert (tags.labels, tags.segments, [note.text[-20:] for note in tags.notes]) == (
+        [],
+        [],
+        ["silence means nothing."[-20:]],
+    )
+    with pytest.raises(TaggingError, match="silence_db=6 is not below full scale"):
+        tagger.tag_files([quiet], silence_db=6)
+
+
+def test_each_channel_has_results_of_its_own(tagger, tmp_path):
+    channels = np.stack([noise(3 * WINDOW, seed) for seed in (1, 2)], axis=1)
+    soundfile.write(tmp_path / "two.wav", channels, 16_000, subtype="FLOAT")
+    alone = [write(tmp_path / f"{number}.wav", channels[:, number]) for number in (0, 1)]
+    mono = write(tmp_path / "mono.wav", noise(WINDOW))
+    found = list(tagger.tag_files([tmp_path / "two.wav", mono], timeline=True, each_channel=True))
+    assert [(tags.file, tags.channel) for tags in found] == [
+        (str(tmp_path / "two.wav"), 1),
+        (str(tmp_path / "two.wav"), 2),
+        (str(mono), 1),
+    ]
+    for tags, other in zip(found, tagger.tag_files(alone, timeline=True), strict=False):
+        np.testing.assert_allclose(as_vector(tags.labels), as_vector(other.labels), atol=SCORE_TOLERANCE)
+        assert [(s.start, s.end, s.label) for s in tags.segments] == [
+            (s.start, s.end, s.label) for s in other.segments
+        ]
+
+
+def test_a_file_that_turns_out_damaged_is_tagged_as_its_whole_decode(tagger, tmp_path, in_blocks):
+    path = tmp_path / "damaged.flac"
+    soundfile.write(path, noise(LONG), 16_000, subtype="PCM_24")
+    content = bytearray(path.read_bytes())
+    spot = int(0.8 * len(content))
+    content[spot : spot + 50] = bytes(50)
+    path.write_bytes(content)
+    (expected,) = tagger.tag_files([path], timeline=True)
+    in_blocks(1.0)
+    found = list(tagger.tag_files([path, write(tmp_path / "other.wav", noise(WINDOW))], timeline=True))
+    np.testing.assert_allclose(as_vector(found[0].labels), as_vector(expected.labels), atol=SCORE_TOLERANCE)
+    assert found[0].notes == expected.notes != ()
+    assert [(s.start, s.end, s.label) for s in found[0].segments] == [
+        (s.start, s.end, s.label) for s in expected.segments
+    ]
+
+
+def test_an_error_in_the_middle_is_that_file_s_own(tagger, tmp_path, in_blocks, monkeypatch):
+    files = [write(tmp_path / f"{number}.wav", noise(LONG, number)) for number in range(3)]
+    (expected,) = tagger.tag_files(files[2:])
+    samples = noise(LONG)
+    samples[100_000] = np.nan
+    write(files[1], samples)
+    in_blocks(1.0)
+    found = list(tagger.tag_files(files))
+    assert [tags.error is None for tags in found] == [True, False, True]
+    assert "contains NaN or infinite samples" in found[1].error
+    np.testing.assert_allclose(as_vector(found[2].labels), as_vector(expected.labels), atol=SCORE_TOLERANCE)
+    add = WindowCutter.add
+
+    def fail(cutter, block):
+        if cutter.num_samples > 60_000 and np.array_equal(block[:10], noise(LONG, 2)[cutter.num_samples :][:10]):
+            raise ValueError("no features")
+        return add(cutter, block)
+
+    monkeypatch.setattr(WindowCutter, "add", fail)
+    found = list(tagger.tag_files([files[0], files[2], files[0]]))
+    assert [tags.error for tags in found][::2] == [None, None]
+    assert found[1].error.startswith(f"{files[2]} cannot be scored: no features")
+
+
+def test_progress_is_told_as_a_file_is_heard(tagger, tmp_path, in_blocks):
+    path, told = write(tmp_path / "long.wav", noise(LONG)), []
+    in_blocks(1.0)
+    list(tagger.tag_files([path], progress=lambda *what: told.append(what)))
+    assert [file for file, *_ in told] == [str(path)] * len(told)
+    assert len(told) > 5
+    assert [seconds for _, seconds, _ in told] == sorted(seconds for _, seconds, _ in told)
+    assert told[-1][1:] == (LONG / 16_000, LONG / 16_000)
+
+
+def test_small_models_take_more_windows_at_a_time(tagger):
+    assert tagger.windows_at_once(5) == 5
+    tokens = 2 + ((128 - 16) // 10 + 1) * ((96 - 16) // 10 + 1)
+    assert tagger.windows_at_once() == min(9712 // tokens, 32)
