@@ -1,5 +1,7 @@
 """Recordings heard block by block: the samples, notes and errors of the whole decode, and no more memory for longer ones."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import soundfile
@@ -9,9 +11,10 @@ import torchaudio
 from encoded_audio import ID3V1, damaged, encode, ffmpeg_file, needs_ffmpeg, noise
 from flawed_audio import write_flawed
 
-from modeling_ast.audio import CANCELLED, CUT_OFF, SILENT, AudioError, AudioReader, HeardAnewError, reading
+from modeling_ast.audio import CANCELLED, CUT_OFF, SILENT, AudioError, AudioReader, Heard, HeardAnewError, reading
 from modeling_ast.audio.content import PIECE, BytesContent
 from modeling_ast.audio.resampling import StreamResampler, resample
+from tests.attack.damaged_audio import damaged_files
 
 MP3_ROUNDING = (
     1e-7  # libmpg123 rounds otherwise after a damaged frame, where what is read at a time is of another size
@@ -226,3 +229,35 @@ def test_no_block_and_nothing_held_grows_with_the_recording(tmp_path, audio_form
         sizes[seconds] = max(block.size for block in stream.blocks())
         assert not stream._needs_whole
     assert max(sizes.values()) < 17 * 16_000  # two blocks of torchaudio's convolution
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("resampler", ["torchaudio", "soxr"])
+def test_two_hundred_damaged_files_are_heard_as_the_whole(tmp_path, monkeypatch, resampler):
+    """Ten kinds of damage, twenty variants of each: the same samples, notes and words, and no error of another kind."""
+    monkeypatch.setattr(reading, "BLOCK_SECONDS", 0.5)
+    reader, kinds_of_outcome, unlike = AudioReader(resampler=resampler), Counter(), []
+    for number, file in enumerate(damaged_files()):
+        path = tmp_path / f"{number}_{file.kind}{file.suffix}"
+        path.write_bytes(file.content)
+        whole, blocks = (outcome_and_samples(hear, path) for hear in (reader.hear, lambda p: _joined(reader, p)))
+        kinds_of_outcome[type(whole[0]).__name__] += 1
+        if whole[0] != blocks[0] or not np.array_equal(whole[1], blocks[1]):
+            unlike.append(path.name)
+        path.unlink()
+    assert not unlike
+    assert sum(kinds_of_outcome.values()) == 200
+    assert min(kinds_of_outcome["str"], kinds_of_outcome["tuple"]) > 40  # refused, and heard
+
+
+def _joined(reader, path):
+    waveforms, _, _, stream = heard_in_blocks(reader, path)
+    return Heard(waveforms[0], stream.notes, stream.file_rate)
+
+
+def outcome_and_samples(hear, path):
+    try:
+        heard = hear(path)
+    except AudioError as error:
+        return str(error), None
+    return heard.notes, heard.waveform
