@@ -198,7 +198,7 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             self._warn_of_channels(raw_speech)
         device = clips[0].device if device is None else torch.device(device)
 
-        frames = [num_frames(len(clip), self.sampling_rate) for clip in clips]
+        frames = [num_frames(clip.shape[0], self.sampling_rate) for clip in clips]
         sizes = [padded_length(count) for count in frames]  # of the outputs
         if padding is not PaddingStrategy.DO_NOT_PAD:
             pad_to = max_length if padding is PaddingStrategy.MAX_LENGTH else None

@@ -112,21 +112,23 @@ def write_log_mel(
     """
     if not places:
         raise ValueError("No waveform was given, expected at least one.")
+    kind = _kind(places[0])
+    # Lengths by `shape`: the `len` of a tensor is a call of Python, of which clips of a second take thousands.
     for waveform, place in zip(waveforms, places, strict=True):
-        if _kind(place) != _kind(places[0]) or not place.is_contiguous():
+        if _kind(place) != kind or not place.is_contiguous():
             raise ValueError(
                 f"A place has shape {tuple(place.shape)}, {place.dtype} on {place.device}, the first one "
                 f"{tuple(places[0].shape)}, {places[0].dtype} on {places[0].device}. Give contiguous places for equally many "
                 "mel bins, of one dtype and on one device."
             )
-        if not 0 < len(place) <= num_frames(len(waveform), sampling_rate):
+        if not 0 < place.shape[0] <= num_frames(waveform.shape[0], sampling_rate):
             raise ValueError(
                 f"A waveform of {len(waveform)} samples has {num_frames(len(waveform), sampling_rate)} frames at "
                 f"{sampling_rate} Hz, its place has {len(place)}. Give a place for as many or fewer, but at least one."
             )
     write = _kernels() if _has_kernels_for(places[0]) else _write_by_expression
     shift = frame_shift(sampling_rate)
-    for pieces in _rounds([len(place) for place in places]):
+    for pieces in _rounds([place.shape[0] for place in places]):
         parts, parts_of_places = [], []
         for clip, first, count in pieces:
             start = first * shift
