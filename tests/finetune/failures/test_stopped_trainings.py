@@ -168,6 +168,7 @@ def after_checkpoint(monkeypatch, step: int, act):
     def save_and_act(self, *args):
         save(self, *args)
         if self.state.global_step == step:
+            self.wait_for_checkpoint()
             act()
 
     monkeypatch.setattr(ASTTrainer, "_save_checkpoint", save_and_act)
