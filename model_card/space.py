@@ -35,12 +35,16 @@ NOT_VENDORED = (
     "tagging/formats.py",
     "tagging/label_files.py",
     "tagging/label_tracks.py",
+    "tagging/live.py",
     "tagging/parquet_tables.py",
+    "tagging/progress.py",
+    "tagging/sources.py",
     "tagging/text_grids.py",
     "tagging/timeline_pictures.py",
     "system/processor.py",
     "system/terminal.py",
     "tagging/unfinished.py",
+    "tagging/written_lines.py",
 )
 # What the vendored files import; numpy, tqdm and others come with these.
 NEEDED = (
