@@ -150,7 +150,7 @@ def print_results(args: argparse.Namespace, files: list[Path]) -> int:
             progress.tagged(1)
             yield from outcome.lines
 
-    with progress, writing_embeddings(args.embeddings_output, tagger.model.config.hidden_size) as add_embeddings:
+    with progress, writing_embeddings(args.embeddings_output, tagger.config.hidden_size) as add_embeddings:
         print_lines(header_lines(args))
         print_lines(finished(args, found()))
     return failed
@@ -218,7 +218,7 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
         failed = 0
         try:
             with (
-                writing_embeddings(args.embeddings_output, tagger.model.config.hidden_size) as add_embeddings,
+                writing_embeddings(args.embeddings_output, tagger.config.hidden_size) as add_embeddings,
                 TaggingProgress(files, sizes, done, done_bytes) as progress,
             ):
                 results = tag(args, tagger, left, progress)
@@ -279,7 +279,7 @@ def load_tagger(args: argparse.Namespace):
     from .tagging.tagger import AudioTagger
 
     refused = HEARD_LESS if args.strict_audio else frozenset()
-    chosen = (None if args.channels == "each" else args.channels, refused, args.tokens_merged_per_layer)
+    chosen = (None if args.channels == "each" else args.channels, refused, args.tokens_merged_per_layer, args.compile)
     return AudioTagger.from_pretrained(args.model_name_or_path, args.device, *chosen)
 
 
@@ -415,7 +415,15 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
         "window",
         "silence_db",
     )
-    more = ("embeddings", "off", "min_duration", "close_gaps", "spreadsheet_safe", "tokens_merged_per_layer")
+    more = (
+        "embeddings",
+        "off",
+        "min_duration",
+        "close_gaps",
+        "spreadsheet_safe",
+        "tokens_merged_per_layer",
+        "compile",
+    )
     flags = {f"--{name}": getattr(args, name) for name in (*options, *more)}
     versions = {f"version of {name}": package_version(name) for name in (DISTRIBUTION, "torch")}
     return {"model": model_digest(tagger), "device": str(tagger.device)} | flags | versions

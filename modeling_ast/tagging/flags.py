@@ -44,7 +44,12 @@ def make_parser() -> FlagParser:
     parser.add_argument(
         "--files_from", metavar="LIST", help="a file with a path on each line, or - for standard input"
     )
-    parser.add_argument("--model_name_or_path", required=True, metavar="DIR", help="model folder, or Hub id user/name")
+    parser.add_argument(
+        "--model_name_or_path",
+        required=True,
+        metavar="DIR",
+        help="model folder, Hub id user/name, or a file of ast-export: OUT.onnx",
+    )
     parser.add_argument("--top_k", type=_positive_int, default=5, help="labels for each file (default: %(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="text", help="what is written (default: %(default)s)")
     parser.add_argument(
@@ -151,6 +156,12 @@ def make_parser() -> FlagParser:
         help="tag faster and a little less exactly: so many tokens that are much alike are merged in each layer, at most half "
         "of those that are left (default: none)",
     )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="tag much audio faster: torch.compile makes a program of the model, which takes a while first and needs a C++ "
+        "compiler on a CPU",
+    )
     add_channels_flag(parser, or_each=True)
     add_strict_flag(parser)
     parser.add_argument(
@@ -221,6 +232,8 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
             "embeddings_output": f"--embeddings {'|'.join(EMBEDDINGS)}",
         }
         parser.error(f"--{given} alone gives nothing. Add {words[given]}, or leave it out.")
+    if args.compile and args.embeddings is not None:
+        parser.error("--compile makes a program for scores alone, not for --embeddings. Leave one of them out.")
     if args.embeddings_output is not None and args.embeddings_output.suffix not in SUFFIXES:
         parser.error(
             f"--embeddings_output {args.embeddings_output} ends in neither {' nor '.join(SUFFIXES)}. Name it so."

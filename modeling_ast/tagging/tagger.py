@@ -22,14 +22,8 @@ from ..audio.resampling import StreamResampler
 from ..audio.silence import SILENT_PEAK
 from ..layers.patch_grid import NUM_CLASS_TOKENS, patch_grid_of
 from ..loading import load_checkpoint
-from ..scores import problem_type_of, scores_from_logits
-from .embeddings import (
-    FileEmbeddings,
-    WindowVectors,
-    check_embeddings,
-    file_embeddings,
-    logits_and_vectors,
-)
+from .backends import OnnxBackend, TorchBackend, choose_device, is_onnx
+from .embeddings import FileEmbeddings, WindowVectors, check_embeddings, file_embeddings
 from .errors import TaggingError
 from .events import EventRules, event_rules, events_of_runs
 from .reductions import REDUCTIONS, reduced
@@ -37,6 +31,8 @@ from .results import FileTags, Segment, Tag, WindowTags
 from .scoring import Recording, WindowScorer
 from .segments import SEGMENT_READINGS
 from .windows import Window, WindowCutter
+
+__all__ = ["AudioTagger", "FileTags", "Segment", "Tag", "TaggingError", "choose_device"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,17 +62,31 @@ class AudioTagger:
     """A model and its feature extractor, loaded once, ready to tag files.
 
     Args:
-        model ([`ASTForAudioClassification`]): a model with a trained classifier.
+        model ([`ASTForAudioClassification`] or [`OnnxBackend`]): a model with a trained classifier.
         feature_extractor ([`ASTFeatureExtractor`]): the one that was saved with it.
         device (`str`, *optional*, defaults to `"auto"`):
             `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest of them that is there.
         reader ([`AudioReader`], *optional*): how files are heard; as the feature extractor says if not given.
+        compiled (`bool`, *optional*, defaults to `False`): see [`TorchBackend`].
+
+    Attributes:
+        model ([`ASTForAudioClassification`], *optional*): the model, if it runs in PyTorch.
+        backend ([`TorchBackend`] or [`OnnxBackend`]): what scores windows.
+        config ([`ASTConfig`]): the model's.
 
     Raises:
-        TaggingError: if the device is not there, or model and feature extractor are of different sizes.
+        TaggingError: if the device is not there, model and feature extractor are of different sizes, or the model cannot be
+            compiled.
     """
 
-    def __init__(self, model, feature_extractor, device: str = "auto", reader: AudioReader | None = None):
+    def __init__(
+        self,
+        model,
+        feature_extractor,
+        device: str = "auto",
+        reader: AudioReader | None = None,
+        compiled: bool = False,
+    ):
         for name in ("max_length", "num_mel_bins"):
             expected, given = getattr(model.config, name), getattr(feature_extractor, name)
             if expected != given:
@@ -84,11 +94,11 @@ class AudioTagger:
                     f"{name} is {expected} in the model's config.json and {given} in preprocessor_config.json. Use the "
                     "feature extractor that was saved with the model."
                 )
-        self.device = choose_device(device)
-        self.model = model.to(self.device).eval()
+        self.backend = model if isinstance(model, OnnxBackend) else TorchBackend(model, device, compiled)
+        self.device, self.model, self.config = self.backend.device, self.backend.model, self.backend.config
+        self.problem_type = self.backend.problem_type
         self.feature_extractor = feature_extractor
         self.reader = feature_extractor.audio_reader() if reader is None else reader
-        self.problem_type = problem_type_of(model.config)
         self.window_samples = feature_extractor.max_samples
         self._said: set[str] = set()
 
@@ -100,26 +110,41 @@ class AudioTagger:
         channels: str | int | None = None,
         refused: frozenset[str] = frozenset(),
         tokens_merged_per_layer: int = 0,
+        compiled: bool = False,
     ) -> "AudioTagger":
-        """Load a checkpoint folder or a model of the Hub.
+        """Load a checkpoint folder, a model of the Hub, or a file of `ast-export`.
 
         Args:
-            model_name_or_path (`str` or `os.PathLike`): a folder, or a Hub id such as `user/name`.
+            model_name_or_path (`str` or `os.PathLike`): a folder, a Hub id such as `user/name`, or an ONNX file.
             device (`str`, *optional*, defaults to `"auto"`): see the class.
             channels (`str` or `int`, *optional*): which channels of files are heard, if not those of the checkpoint.
             refused (`frozenset[str]`, *optional*): kinds of notes that are errors; see [`AudioReader`].
             tokens_merged_per_layer (`int`, defaults to 0): tokens that a layer merges into others, for speed; see
                 [`ASTPreTrainedModel.merge_tokens`].
+            compiled (`bool`, *optional*, defaults to `False`): see [`TorchBackend`].
 
         Returns:
             [`AudioTagger`].
 
         Raises:
-            CheckpointError: if it cannot be used; see [`load_checkpoint`].
-            TaggingError: see the class.
+            CheckpointError: if it cannot be used; see [`load_checkpoint`] and [`OnnxBackend`].
+            TaggingError: see the class; also for an ONNX file with what only PyTorch can.
         """
-        model, feature_extractor = load_checkpoint(model_name_or_path, channels, tokens_merged_per_layer)
-        return cls(model, feature_extractor, device, feature_extractor.audio_reader(refused=refused))
+        if is_onnx(model_name_or_path):
+            given = {"compile": compiled, "tokens_merged_per_layer": tokens_merged_per_layer}
+            for option in filter(given.get, given):
+                raise TaggingError(
+                    f"--{option} is about models in PyTorch, and {model_name_or_path} runs in ONNX Runtime. Leave it out, or "
+                    "pass the folder that it was exported from."
+                )
+            from ..feature_extraction_ast import ASTFeatureExtractor
+
+            model = OnnxBackend(model_name_or_path, device)
+            changes = {} if channels is None else {"channels": channels}
+            feature_extractor = ASTFeatureExtractor(**model.extractor_fields | changes)
+        else:
+            model, feature_extractor = load_checkpoint(model_name_or_path, channels, tokens_merged_per_layer)
+        return cls(model, feature_extractor, device, feature_extractor.audio_reader(refused=refused), compiled)
 
     @property
     def sampling_rate(self) -> int:
@@ -313,7 +338,7 @@ class AudioTagger:
         """
         if batch_size is not None:
             return batch_size
-        frequency, time = patch_grid_of(self.model.config, self.model.config.max_length)
+        frequency, time = patch_grid_of(self.config, self.config.max_length)
         tokens = frequency * time + NUM_CLASS_TOKENS
         return min(max(TOKENS_AT_ONCE // tokens, FEWEST_WINDOWS), MOST_WINDOWS)
 
@@ -332,8 +357,10 @@ class AudioTagger:
         reduction: str = "mean",
         silence_db: float | None = None,
     ) -> _Plan:
-        rules = event_rules(self.model.config, self.sampling_rate, threshold, off, min_duration, close_gaps)
+        rules = event_rules(self.config, self.sampling_rate, threshold, off, min_duration, close_gaps)
         check_embeddings(embeddings)
+        if embeddings is not None and self.backend.without_vectors is not None:
+            raise TaggingError(f"embeddings={embeddings!r}: {self.backend.without_vectors}")
         if segments not in SEGMENT_READINGS:
             raise TaggingError(f"segments={segments!r} is none of {', '.join(SEGMENT_READINGS)}. Pass one of them.")
         if reduction not in REDUCTIONS:
@@ -540,8 +567,6 @@ class AudioTagger:
     ) -> tuple[np.ndarray, list[WindowVectors] | None]:
         """Score windows, of which all or none have features: float32 of shape `(windows, labels)`, and their vectors, if
         wanted."""
-        import torch
-
         if windows[0].features is not None:
             inputs = self.feature_extractor.batch_of_frames([window.features for window in windows])
         else:
@@ -551,16 +576,10 @@ class AudioTagger:
                 return_tensors="pt",
                 device=self.device,
             )
-        vectors = None
-        with torch.inference_mode():
-            if embeddings is not None:
-                places = [(window.start, window.samples) for window in windows]
-                logits, vectors = logits_and_vectors(
-                    self.model, inputs.to(self.device), embeddings, places, self.sampling_rate
-                )
-            else:
-                logits = self.model(**inputs.to(self.device)).logits
-        return scores_from_logits(logits, self.problem_type).cpu().numpy(), vectors
+        if embeddings is None:
+            return self.backend.probabilities(inputs), None
+        places = [(window.start, window.samples) for window in windows]
+        return self.backend.probabilities_and_vectors(inputs, embeddings, places, self.sampling_rate)
 
     def _embeddings(self, recording: Recording, plan: _Plan) -> FileEmbeddings:
         numbers = sorted(recording.vectors)
@@ -571,7 +590,7 @@ class AudioTagger:
 
     def _best_labels(self, scores: np.ndarray, top_k: int) -> list[Tag]:
         best = np.argsort(-scores, kind="stable")[:top_k]
-        return [Tag(self.model.config.id2label[int(index)], float(scores[index])) for index in best]
+        return [Tag(self.config.id2label[int(index)], float(scores[index])) for index in best]
 
     def _segments(
         self, file: str, num_samples: int, runs: list[tuple[list[int], np.ndarray]], plan: _Plan
@@ -582,34 +601,9 @@ class AudioTagger:
                 file=file,
                 start=stretch.start / self.sampling_rate,
                 end=stretch.end / self.sampling_rate,
-                label=self.model.config.id2label[stretch.label],
+                label=self.config.id2label[stretch.label],
                 score=stretch.score,
             )
             for stretch in stretches
         ]
         return sorted(segments, key=lambda segment: (segment.start, segment.end))
-
-
-def choose_device(device: str):
-    """Find the torch device for a name.
-
-    Args:
-        device (`str`): `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest of them that is there.
-
-    Returns:
-        `torch.device`.
-
-    Raises:
-        TaggingError: if the device is not there.
-    """
-    import torch
-
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if device == "auto":
-        device = next(name for name, available in there.items() if available)
-    if not there.get(device):
-        available = ", ".join(name for name, is_there in there.items() if is_there)
-        raise TaggingError(
-            f"There is no device {device!r} here; torch finds: {available}. Pass one of these or 'auto'."
-        )
-    return torch.device(device)

@@ -188,12 +188,12 @@ def model_digest(tagger) -> str:
         `str`: 64 hexadecimal digits.
     """
     digest = hashlib.sha256()
-    for settings in (tagger.model.config, tagger.feature_extractor):
+    for settings in (tagger.config, tagger.feature_extractor):
         fields = {name: value for name, value in settings.to_dict().items() if name != "_name_or_path"}
         digest.update(json.dumps(fields, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(tagger.model.state_dict().items()):
+    for name, content in tagger.backend.contents():
         digest.update(name.encode())
-        digest.update(tensor.cpu().contiguous().numpy().data)
+        digest.update(content)
     return digest.hexdigest()
 
 
