@@ -10,30 +10,19 @@ from dataclasses import replace
 from itertools import chain, groupby, islice
 from pathlib import Path
 
-from .audio_flags import add_channels_flag, add_strict_flag
-from .system.flags import FlagParser
 from .system.installation import DISTRIBUTION, package_version
 from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special
 from .system.run_lock import LockedError, hold_lock
 from .system.terminal import FAILED, ended_by, exit_code_of, shell_command
-from .tagging.clock_time import START_TIMES, start_time
-from .tagging.embedding_files import SUFFIXES, as_text, writing_embeddings
-from .tagging.embeddings import EMBEDDINGS
+from .tagging.clock_time import start_time
+from .tagging.embedding_files import as_text, writing_embeddings
+from .tagging.flags import LIVE, make_parser, parse_arguments
 from .tagging.formats import FORMATS, TagFormat, with_safe_names
 from .tagging.label_files import check_side_output, label_file_names, plan_pictures
 from .tagging.progress import TaggingProgress
-from .tagging.reductions import REDUCTIONS
-from .tagging.segments import SEGMENT_READINGS
 from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
 from .tagging.written_lines import print_lines, write_lines
-
-LIVE = "-"  # in place of a file: a WAV from standard input
-EPILOG = """\
-Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
-was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. {of_segments} imply
---timeline. {of_one_file} hold one audio file each: for several, --output is a folder. The exit code is 1 if a file could
-not be tagged; the others are tagged all the same."""
 
 
 @shell_command("ast-tag")
@@ -55,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     from .tagging.tagger import TaggingError
 
     try:
-        if args.audio == [LIVE]:
+        if args.audio == [LIVE] or args.microphone is not None:
             return print_live(args)
         left_out = []
         files = tagged_files(args.audio, args.files_from, left_out)
@@ -75,215 +64,6 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def make_parser() -> FlagParser:
-    """Describe the command line; neither torch nor Transformers is imported for it.
-
-    Returns:
-        [`FlagParser`].
-    """
-    parser = FlagParser(
-        prog="ast-tag",
-        description="Say what is heard in audio files, with a fine-tuned Audio Spectrogram Transformer.",
-        epilog=EPILOG.format(
-            of_segments=" and ".join(_formats_with("needs_timeline")),
-            of_one_file=" and ".join(_formats_with("label_file_suffix")),
-        ),
-    )
-    parser.add_argument(
-        "audio",
-        nargs="*",
-        metavar="AUDIO_OR_FOLDER",
-        help="audio files, folders of them at any depth, or patterns such as '*.wav'; - is a WAV "
-        "from standard input, which is tagged as it comes",
-    )
-    parser.add_argument(
-        "--files_from", metavar="LIST", help="a file with a path on each line, or - for standard input"
-    )
-    parser.add_argument("--model_name_or_path", required=True, metavar="DIR", help="model folder, or Hub id user/name")
-    parser.add_argument("--top_k", type=_positive_int, default=5, help="labels for each file (default: %(default)s)")
-    parser.add_argument("--format", choices=FORMATS, default="text", help="what is written (default: %(default)s)")
-    parser.add_argument(
-        "--combine",
-        action="store_true",
-        help=f"with --format {' or '.join(_formats_with('combined'))}: one file for all audio files, which are taken as lying end "
-        "to end, with their names and where each begins",
-    )
-    parser.add_argument(
-        "--start_time",
-        choices=START_TIMES,
-        default="none",
-        help=f"with --format {' or '.join(_formats_with('clock_time'))}: also give date and time, where the name or the header of a "
-        "recorder's file says when it began, with the time zone that is written there (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--reduce",
-        choices=REDUCTIONS,
-        default=REDUCTIONS[0],
-        help="what the scores of a file are: of its windows the mean or the max, or the share of its time in which a label "
-        "counts (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--window", type=float, metavar="S", help="seconds scored at once (default: as many as the model hears)"
-    )
-    parser.add_argument(
-        "--silence_db",
-        type=float,
-        metavar="DB",
-        help="decibels of full scale that a window's samples reach at most if it is silent and not scored (default: -80)",
-    )
-    parser.add_argument("--timeline", action="store_true", help="give segments with start and end in seconds")
-    parser.add_argument("--hop", type=float, metavar="S", help="seconds between windows (default: half a window)")
-    parser.add_argument(
-        "--threshold",
-        type=float,
-        metavar="P",
-        help="score from which a label counts in a segment (default: if labels are independent, each one's threshold "
-        "in the checkpoint, or 0.5; otherwise the best label of each window counts)",
-    )
-    parser.add_argument("--on", type=float, metavar="P", help="another name of --threshold, beside --off")
-    parser.add_argument(
-        "--off",
-        type=float,
-        metavar="P",
-        help="score down to which a segment that has begun goes on, also where another label is the best (default: it ends "
-        "where it could not begin)",
-    )
-    parser.add_argument(
-        "--close_gaps",
-        type=float,
-        metavar="S",
-        help="make one of segments of a label with no more than so many seconds between them (default: none)",
-    )
-    parser.add_argument(
-        "--min_duration",
-        type=float,
-        metavar="S",
-        help="leave out segments that are shorter, in seconds, after gaps are closed (default: none)",
-    )
-    parser.add_argument(
-        "--segments",
-        choices=SEGMENT_READINGS,
-        help="what a segment is. hop (default): a stretch in which the mean score of the windows that cover it reaches the "
-        "threshold, drawn in at its ends to where that mean is near its highest; score: this mean. window: all that "
-        "neighbouring windows which have the label cover, never less than a window; score: the mean of these windows. "
-        "A smaller --hop places segments of hop more exactly",
-    )
-    parser.add_argument(
-        "--embeddings",
-        choices=EMBEDDINGS,
-        help="also give vectors: one for each file, each window, or each second; see --embeddings_output",
-    )
-    parser.add_argument(
-        "--embeddings_output",
-        type=Path,
-        metavar="PATH",
-        help="where --embeddings are written: PATH.npy, float32 of shape (rows, hidden), with PATH.npy.csv, which says of what "
-        "each row is; or PATH.parquet, a table with both",
-    )
-    parser.add_argument(
-        "--picture",
-        type=Path,
-        metavar="PATH",
-        help="also draw time lines, the spectrogram above and the segments below: a PNG file, or for several audio files a folder "
-        "with one for each",
-    )
-    parser.add_argument(
-        "--batch_size",
-        type=_positive_int,
-        help="windows at a time (default: 8 of the published sizes, up to 32 of smaller models)",
-    )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda", "mps"),
-        default="auto",
-        help="where to compute (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tokens_merged_per_layer",
-        type=_positive_int,
-        default=0,
-        metavar="N",
-        help="tag faster and a little less exactly: so many tokens that are much alike are merged in each layer, at most half "
-        "of those that are left (default: none)",
-    )
-    add_channels_flag(parser, or_each=True)
-    add_strict_flag(parser)
-    parser.add_argument(
-        "--spreadsheet_safe",
-        action="store_true",
-        help=f"with --format {' or '.join(_formats_with('opens_in_spreadsheets'))}: put an apostrophe before names that "
-        "begin with = + - @, a tab or a carriage return, which a spreadsheet would run as a formula. Programs that read the "
-        "file then find other names than those of files and labels",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        help="write there instead of printing. FILE appears when it is complete; until then results are kept in "
-        "FILE.unfinished, and after an interruption the same command goes on there",
-    )
-    return parser
-
-
-def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Namespace:
-    """Parse the command line, and let formats of segments imply `--timeline`.
-
-    Args:
-        parser ([`FlagParser`]): from [`make_parser`].
-        argv (`list[str]`, *optional*): see [`main`].
-
-    Returns:
-        `argparse.Namespace`; flags that do not go together end the program with 2.
-    """
-    args = parser.parse_args(argv)
-    if LIVE in args.audio:
-        if len(args.audio) > 1 or args.files_from is not None:
-            parser.error(f"{LIVE} is sound from standard input, and is tagged alone. Leave the others out.")
-        given = {"channels each": args.channels == "each", "start_time": args.start_time != "none"}
-        given |= {name: getattr(args, name) is not None for name in ("picture", "embeddings", "output")}
-        for option in filter(given.get, given):
-            parser.error(f"--{option} is about files. Leave it out, or tag a file.")
-    if not args.audio and args.files_from is None:
-        parser.error("Nothing to tag was named. Name audio files or folders, or pass --files_from LIST.")
-    args.timeline = args.timeline or FORMATS[args.format].needs_timeline
-    if args.channels == "each":
-        for option in ("embeddings", "picture"):
-            if getattr(args, option) is not None:
-                parser.error(f"--{option} is of one channel. Pass another --channels than each, or leave it out.")
-    for option in ("hop", "threshold", "on", "off", "close_gaps", "min_duration", "segments", "picture"):
-        has_use = args.timeline or (option in ("threshold", "on") and args.reduce == "share")
-        if getattr(args, option) is not None and not has_use:
-            parser.error(f"--{option} is about segments. Add --timeline, or leave it out.")
-    if args.on is not None and args.threshold is not None:
-        parser.error("--on and --threshold are two names of one score. Leave one of them out.")
-    args.threshold = args.on if args.threshold is None else args.threshold
-    if args.spreadsheet_safe and not FORMATS[args.format].opens_in_spreadsheets:
-        names = _formats_with("opens_in_spreadsheets")
-        files = " and ".join(name.upper() for name in names)
-        parser.error(f"--spreadsheet_safe is about {files} files. Add --format {' or '.join(names)}, or leave it out.")
-    if args.combine and FORMATS[args.format].combined is None:
-        names = " or ".join(_formats_with("combined"))
-        parser.error(f"--combine makes one file of those of each audio file. Add --format {names}, or leave it out.")
-    if args.start_time != "none" and not FORMATS[args.format].clock_time:
-        names = " or ".join(_formats_with("clock_time"))
-        parser.error(f"--start_time: {args.format} has no place for it. Pass --format {names}, or leave it out.")
-    if args.output is None and FORMATS[args.format].write is not None:
-        parser.error(f"--format {args.format} is no text to print. Add --output with the name of a file.")
-    if (args.embeddings is None) != (args.embeddings_output is None):
-        given = "embeddings_output" if args.embeddings is None else "embeddings"
-        words = {
-            "embeddings": "--embeddings_output with a path",
-            "embeddings_output": f"--embeddings {'|'.join(EMBEDDINGS)}",
-        }
-        parser.error(f"--{given} alone gives nothing. Add {words[given]}, or leave it out.")
-    if args.embeddings_output is not None and args.embeddings_output.suffix not in SUFFIXES:
-        parser.error(
-            f"--embeddings_output {args.embeddings_output} ends in neither {' nor '.join(SUFFIXES)}. Name it so."
-        )
-    args.segments = args.segments or SEGMENT_READINGS[0]
-    return args
-
-
 def format_of(args: argparse.Namespace) -> TagFormat:
     """Look up how results are written.
 
@@ -295,16 +75,6 @@ def format_of(args: argparse.Namespace) -> TagFormat:
     """
     row = FORMATS[args.format]
     return row.combined if args.combine else row
-
-
-def _formats_with(field: str) -> list[str]:
-    return [name for name, row in FORMATS.items() if getattr(row, field)]
-
-
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)
 
 
 def plan_output(
@@ -380,14 +150,14 @@ def print_results(args: argparse.Namespace, files: list[Path]) -> int:
             progress.tagged(1)
             yield from outcome.lines
 
-    with progress, writing_embeddings(args.embeddings_output, tagger.model.config.hidden_size) as add_embeddings:
+    with progress, writing_embeddings(args.embeddings_output, tagger.config.hidden_size) as add_embeddings:
         print_lines(header_lines(args))
         print_lines(finished(args, found()))
     return failed
 
 
 def print_live(args: argparse.Namespace) -> int:
-    """Tag sound from standard input: windows as they come on standard error, the results at its end.
+    """Tag sound from standard input or a microphone: windows as they come on standard error, the results at its end.
 
     Args:
         args (`argparse.Namespace`): what was asked for.
@@ -398,12 +168,16 @@ def print_live(args: argparse.Namespace) -> int:
     Raises:
         KeyboardInterrupt: again, if that ended it, when the results are printed.
     """
-    from .tagging.live import tag_standard_input
+    from .tagging.live import tag_microphone, tag_standard_input
 
     def say(line: str):
         print(f"ast-tag: {line}", file=sys.stderr, flush=True)
 
-    result, interruption = tag_standard_input(load_tagger(args), say, **settings_of(args))
+    tagger, settings = load_tagger(args), settings_of(args)
+    if args.microphone is None:
+        result, interruption = tag_standard_input(tagger, say, **settings)
+    else:
+        result, interruption = tag_microphone(tagger, args.microphone or None, say, **settings)
     outcome = outcome_of(result, args)
     print_lines(outcome.said, sys.stderr)
     print_lines(chain(header_lines(args), finished(args, outcome.lines)))
@@ -448,7 +222,7 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
         failed = 0
         try:
             with (
-                writing_embeddings(args.embeddings_output, tagger.model.config.hidden_size) as add_embeddings,
+                writing_embeddings(args.embeddings_output, tagger.config.hidden_size) as add_embeddings,
                 TaggingProgress(files, sizes, done, done_bytes) as progress,
             ):
                 results = tag(args, tagger, left, progress)
@@ -497,20 +271,24 @@ def write_label_files(
 
 
 def load_tagger(args: argparse.Namespace):
-    """Load the model that was asked for.
+    """Load the models that were asked for.
 
     Args:
         args (`argparse.Namespace`): what was asked for.
 
     Returns:
-        [`AudioTagger`].
+        [`AudioTagger`], or an [`EnsembleTagger`] of several.
     """
     from .audio import HEARD_LESS
+    from .tagging.ensemble import EnsembleTagger
     from .tagging.tagger import AudioTagger
 
     refused = HEARD_LESS if args.strict_audio else frozenset()
-    chosen = (None if args.channels == "each" else args.channels, refused, args.tokens_merged_per_layer)
-    return AudioTagger.from_pretrained(args.model_name_or_path, args.device, *chosen)
+    chosen = (None if args.channels == "each" else args.channels, refused, args.tokens_merged_per_layer, args.compile)
+    models = args.model_name_or_path
+    if len(models) > 1:
+        return EnsembleTagger.from_pretrained(models, args.device, *chosen)
+    return AudioTagger.from_pretrained(models[0], args.device, *chosen)
 
 
 def tag(
@@ -645,7 +423,15 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
         "window",
         "silence_db",
     )
-    more = ("embeddings", "off", "min_duration", "close_gaps", "spreadsheet_safe", "tokens_merged_per_layer")
+    more = (
+        "embeddings",
+        "off",
+        "min_duration",
+        "close_gaps",
+        "spreadsheet_safe",
+        "tokens_merged_per_layer",
+        "compile",
+    )
     flags = {f"--{name}": getattr(args, name) for name in (*options, *more)}
     versions = {f"version of {name}": package_version(name) for name in (DISTRIBUTION, "torch")}
     return {"model": model_digest(tagger), "device": str(tagger.device)} | flags | versions

@@ -1,0 +1,307 @@
+"""What scores windows: features in, probabilities out. PyTorch, plain or compiled, and ONNX Runtime do it, each by a class here.
+
+The engine knows of a model its configuration (labels, kind of problem, thresholds, geometry), the device that features are
+computed on, and [`TorchBackend.probabilities`]; a further runtime is a class with these.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..checkpoints.fields import CONFIG_FILE_FIELDS, EXTRACTOR_FIELDS, CheckpointError, check_fields
+from ..scores import problem_type_of, scores_from_logits
+from ..system.installation import install_command
+from ..system.regular_files import SpecialFileError, only_files
+from .embeddings import WindowVectors, logits_and_vectors
+from .errors import TaggingError
+
+ONNX_SUFFIX = ".onnx"
+# Fields of a configuration and of a feature extractor by their names in the metadata that `ast-export` writes, which are
+# texts or, where so marked, JSON.
+_OF_CONFIG = {
+    "id2label": "id2label",
+    "max_length": "max_length",
+    "num_mel_bins": "num_mel_bins",
+    "min_length": "patch_size",
+    "frequency_stride": "frequency_stride",
+    "time_stride": "time_stride",
+}
+_OF_EXTRACTOR = (
+    "sampling_rate",
+    "num_mel_bins",
+    "max_length",
+    "padding_value",
+    "do_normalize",
+    "mean",
+    "std",
+    "return_attention_mask",
+)
+_TEXTS_OF_EXTRACTOR = ("padding", "resampler")
+
+
+class TorchBackend:
+    """A model in PyTorch.
+
+    Args:
+        model ([`ASTForAudioClassification`]): with a trained classifier.
+        device (`str`, *optional*, defaults to `"auto"`): see [`choose_device`].
+        compiled (`bool`, *optional*, defaults to `False`): whether `torch.compile` makes it faster, which takes a while first.
+
+    Attributes:
+        config ([`ASTConfig`]): what is known of the model.
+        device (`torch.device`): where features are computed.
+        problem_type (`str`): see [`problem_type_of`].
+        without_vectors (`str`, *optional*): why it gives no vectors beside probabilities, if that is so.
+
+    Raises:
+        TaggingError: if the device is not there, or the model cannot be compiled.
+    """
+
+    def __init__(self, model, device: str = "auto", compiled: bool = False):
+        self.device = choose_device(device)
+        self.model = model.to(self.device).eval()
+        self.config = model.config
+        self.problem_type = problem_type_of(model.config)
+        self.without_vectors = "What --compile makes gives scores alone. Leave it out." if compiled else None
+        self._call = _compiled(self.model) if compiled else self.model
+
+    def probabilities(self, inputs) -> np.ndarray:
+        """Score windows.
+
+        Args:
+            inputs ([`BatchFeature`]): what the feature extractor made of them: `input_values` of shape
+                `(windows, frames, mel bins)` and perhaps `attention_mask`.
+
+        Returns:
+            `np.ndarray` of shape `(windows, labels)`, float32.
+        """
+        import torch
+
+        with torch.inference_mode():
+            logits = self._call(**inputs.to(self.device)).logits
+        return scores_from_logits(logits, self.problem_type).cpu().numpy()
+
+    def probabilities_and_vectors(
+        self, inputs, kind: str, places: Sequence[tuple[int, int]], sampling_rate: int
+    ) -> tuple[np.ndarray, list[WindowVectors]]:
+        """Score windows and take their vectors in the same pass.
+
+        Args:
+            inputs ([`BatchFeature`]): see [`TorchBackend.probabilities`].
+            kind (`str`): see [`logits_and_vectors`].
+            places (sequence of `(int, int)`): see [`logits_and_vectors`].
+            sampling_rate (`int`): in Hz.
+
+        Returns:
+            `np.ndarray` of shape `(windows, labels)`, float32, and a list of [`WindowVectors`].
+        """
+        import torch
+
+        with torch.inference_mode():
+            logits, vectors = logits_and_vectors(self.model, inputs.to(self.device), kind, places, sampling_rate)
+        return scores_from_logits(logits, self.problem_type).cpu().numpy(), vectors
+
+    def contents(self) -> Iterator[tuple[str, memoryview | bytes]]:
+        """Give what tells this model from all others, besides its configuration.
+
+        Yields:
+            Names and bytes of its weights.
+        """
+        for name, tensor in sorted(self.model.state_dict().items()):
+            yield name, tensor.cpu().contiguous().numpy().data
+
+
+class OnnxBackend:
+    """A file of `ast-export` in ONNX Runtime, on the CPU; attributes as of [`TorchBackend`].
+
+    Args:
+        path (`str` or `os.PathLike`): the file, whose metadata say how it is to be used.
+        device (`str`, *optional*, defaults to `"auto"`): that or `"cpu"`.
+
+    Attributes:
+        extractor_fields (`dict`): arguments of the [`ASTFeatureExtractor`] that computes its features.
+
+    Raises:
+        CheckpointError: if there is no such file, it is no ONNX file, or none that `ast-export` wrote.
+        TaggingError: if ONNX Runtime is not installed, or for another device.
+    """
+
+    model = None
+    without_vectors = (
+        "An ONNX file gives scores alone. Pass --model_name_or_path with the folder that it was exported from."
+    )
+
+    def __init__(self, path: str | os.PathLike, device: str = "auto"):
+        if device not in ("auto", "cpu"):
+            raise TaggingError(
+                f"{path} runs in ONNX Runtime on the CPU, not on {device!r}. Pass --device cpu, or the folder that it was "
+                "exported from."
+            )
+        self.device = choose_device("cpu")
+        content = _content_of(path)
+        self._session = _session_of(content, path)
+        self._content_digest = hashlib.sha256(content).digest()
+        entries = self._session.get_modelmeta().custom_metadata_map
+        self.config, self.extractor_fields = _fields_of(entries, path)
+        self.problem_type = problem_type_of(self.config)
+
+    def probabilities(self, inputs) -> np.ndarray:
+        """Score windows; see [`TorchBackend.probabilities`].
+
+        Args:
+            inputs ([`BatchFeature`]): see there.
+
+        Returns:
+            `np.ndarray` of shape `(windows, labels)`, float32.
+
+        Raises:
+            RuntimeError: if ONNX Runtime cannot.
+        """
+        import torch
+
+        from ..export_onnx import run_session
+
+        values = inputs["input_values"].cpu().numpy()
+        # Without a mask all frames are heard, those of padding too, as in training.
+        mask = inputs.get("attention_mask")
+        mask = np.ones(values.shape[:2], np.int64) if mask is None else mask.cpu().numpy()
+        try:
+            logits = run_session(self._session, {"input_values": values, "attention_mask": mask})
+        except Exception as error:  # ONNX Runtime's errors have no base of their own
+            raise RuntimeError(f"ONNX Runtime: {error}") from error
+        return scores_from_logits(torch.from_numpy(logits), self.problem_type).numpy()
+
+    def contents(self) -> Iterator[tuple[str, bytes]]:
+        """See [`TorchBackend.contents`].
+
+        Yields:
+            A name, and a digest of the file.
+        """
+        yield "onnx", self._content_digest
+
+
+def is_onnx(model_name_or_path: str | os.PathLike) -> bool:
+    """Tell whether a name is that of an ONNX file.
+
+    Args:
+        model_name_or_path (`str` or `os.PathLike`): as a user gave it.
+
+    Returns:
+        `bool`.
+    """
+    return Path(model_name_or_path).suffix == ONNX_SUFFIX
+
+
+def choose_device(device: str):
+    """Find the torch device for a name.
+
+    Args:
+        device (`str`): `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest of them that is there.
+
+    Returns:
+        `torch.device`.
+
+    Raises:
+        TaggingError: if the device is not there.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        device = next(name for name, available in there.items() if available)
+    if not there.get(device):
+        available = ", ".join(name for name, is_there in there.items() if is_there)
+        raise TaggingError(
+            f"There is no device {device!r} here; torch finds: {available}. Pass one of these or 'auto'."
+        )
+    return torch.device(device)
+
+
+def _compiled(model):
+    """The model by `torch.compile`, tried out, so that what is missing for it is said before any file is heard."""
+    import torch
+
+    compiled = torch.compile(model, fullgraph=True, dynamic=True)
+    config = model.config
+    values = torch.zeros(2, config.max_length, config.num_mel_bins, device=model.device)
+    try:
+        with torch.inference_mode():
+            compiled(input_values=values)
+    except (RuntimeError, ImportError, OSError) as error:
+        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise TaggingError(
+            f"--compile does not work here: {said} On a CPU torch.compile needs a C++ compiler such as g++. Install one, or "
+            "leave it out."
+        ) from error
+    return compiled
+
+
+def _content_of(path: str | os.PathLike) -> bytes:
+    try:
+        with open(path, "rb", opener=only_files) as file:
+            return file.read()
+    except SpecialFileError as error:
+        raise CheckpointError(str(error)) from None
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror}. Pass --model_name_or_path with an ONNX file, as ast-export writes it, or "
+            "with a model folder."
+        ) from None
+
+
+def _session_of(content: bytes, path: str | os.PathLike):
+    from ..export_onnx import open_session
+
+    try:
+        session = open_session(content)
+    except ImportError as error:
+        raise TaggingError(
+            f"{path} needs onnxruntime, which cannot be imported ({error}). Type: {install_command('onnx')}"
+        ) from error
+    except Exception as error:  # ONNX Runtime's errors have no base of their own
+        raise CheckpointError(
+            f"{path} cannot be opened by ONNX Runtime: {str(error).splitlines()[0]} Export the model again with ast-export."
+        ) from error
+    inputs, outputs = ([item.name for item in items] for items in (session.get_inputs(), session.get_outputs()))
+    if sorted(inputs) != ["attention_mask", "input_values"] or outputs != ["logits"]:
+        raise CheckpointError(
+            f"{path} takes {', '.join(inputs)} and gives {', '.join(outputs)}, expected input_values, attention_mask and "
+            "logits. Pass a file that ast-export wrote."
+        )
+    return session
+
+
+def _fields_of(entries: dict[str, str], path: str | os.PathLike) -> tuple:
+    """The configuration of an exported model, and the arguments of its feature extractor, by its metadata."""
+    from ..configuration_ast import ASTConfig
+
+    missing = [
+        name
+        for name in (*_OF_CONFIG, "problem_type", *_OF_EXTRACTOR, *_TEXTS_OF_EXTRACTOR, "channels")
+        if name not in entries
+    ]
+    if missing:
+        raise CheckpointError(
+            f"{path} has no {', no '.join(missing)} in its metadata. Export the model again with ast-export."
+        )
+
+    def read(name: str):
+        try:
+            return json.loads(entries[name])
+        except (ValueError, RecursionError):
+            raise CheckpointError(
+                f"{path}: {name}={entries[name]!r:.60} in its metadata is no JSON. Export the model again with ast-export."
+            ) from None
+
+    config = {field: read(name) for name, field in _OF_CONFIG.items()} | {"problem_type": entries["problem_type"]}
+    if "label_thresholds" in entries:
+        config["label_thresholds"] = read("label_thresholds")
+    extractor = {name: read(name) for name in (*_OF_EXTRACTOR, "channels")}
+    extractor |= {name: entries[name] for name in _TEXTS_OF_EXTRACTOR}
+    check_fields(config, CONFIG_FILE_FIELDS, path)
+    check_fields(extractor, EXTRACTOR_FIELDS, path)
+    return ASTConfig(**config), extractor

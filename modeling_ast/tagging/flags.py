@@ -1,0 +1,279 @@
+"""Flags of `ast-tag`: what there is, and what does not go together. Importing this takes neither torch nor Transformers."""
+
+import argparse
+import re
+from pathlib import Path
+
+from ..audio_flags import add_channels_flag, add_strict_flag
+from ..checkpoints.fields import CONFIG
+from ..system.flags import FlagParser
+from .clock_time import START_TIMES
+from .embedding_files import SUFFIXES
+from .embeddings import EMBEDDINGS
+from .formats import FORMATS
+from .reductions import REDUCTIONS
+from .segments import SEGMENT_READINGS
+
+LIVE = "-"  # in place of a file: a WAV from standard input
+EPILOG = """\
+Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
+was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. {of_segments} imply
+--timeline. {of_one_file} hold one audio file each: for several, --output is a folder. The exit code is 1 if a file could
+not be tagged; the others are tagged all the same."""
+
+
+def make_parser() -> FlagParser:
+    """Describe the command line; neither torch nor Transformers is imported for it.
+
+    Returns:
+        [`FlagParser`].
+    """
+    parser = FlagParser(
+        prog="ast-tag",
+        description="Say what is heard in audio files, with a fine-tuned Audio Spectrogram Transformer.",
+        epilog=EPILOG.format(
+            of_segments=" and ".join(_formats_with("needs_timeline")),
+            of_one_file=" and ".join(_formats_with("label_file_suffix")),
+        ),
+    )
+    parser.add_argument(
+        "audio",
+        nargs="*",
+        metavar="AUDIO_OR_FOLDER",
+        help="audio files, folders of them at any depth, or patterns such as '*.wav'; - is a WAV "
+        "from standard input, which is tagged as it comes",
+    )
+    parser.add_argument(
+        "--files_from", metavar="LIST", help="a file with a path on each line, or - for standard input"
+    )
+    parser.add_argument(
+        "--microphone",
+        nargs="?",
+        const="",
+        metavar="DEVICE",
+        help="tag what a microphone hears, as it comes, until Ctrl-C: the system's own choice of a device, or one by its number "
+        "or a part of its name",
+    )
+    parser.add_argument(
+        "--model_name_or_path",
+        required=True,
+        nargs="+",
+        metavar="DIR",
+        help="model folder, Hub id user/name, or a file of ast-export: OUT.onnx; of several models the mean of their "
+        "probabilities counts",
+    )
+    parser.add_argument("--top_k", type=_positive_int, default=5, help="labels for each file (default: %(default)s)")
+    parser.add_argument("--format", choices=FORMATS, default="text", help="what is written (default: %(default)s)")
+    parser.add_argument(
+        "--combine",
+        action="store_true",
+        help=f"with --format {' or '.join(_formats_with('combined'))}: one file for all audio files, which are taken as lying end "
+        "to end, with their names and where each begins",
+    )
+    parser.add_argument(
+        "--start_time",
+        choices=START_TIMES,
+        default="none",
+        help=f"with --format {' or '.join(_formats_with('clock_time'))}: also give date and time, where the name or the header of a "
+        "recorder's file says when it began, with the time zone that is written there (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--reduce",
+        choices=REDUCTIONS,
+        default=REDUCTIONS[0],
+        help="what the scores of a file are: of its windows the mean or the max, or the share of its time in which a label "
+        "counts (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--window", type=float, metavar="S", help="seconds scored at once (default: as many as the model hears)"
+    )
+    parser.add_argument(
+        "--silence_db",
+        type=float,
+        metavar="DB",
+        help="decibels of full scale that a window's samples reach at most if it is silent and not scored (default: -80)",
+    )
+    parser.add_argument("--timeline", action="store_true", help="give segments with start and end in seconds")
+    parser.add_argument("--hop", type=float, metavar="S", help="seconds between windows (default: half a window)")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="P",
+        help="score from which a label counts in a segment (default: if labels are independent, each one's threshold "
+        "in the checkpoint, or 0.5; otherwise the best label of each window counts)",
+    )
+    parser.add_argument("--on", type=float, metavar="P", help="another name of --threshold, beside --off")
+    parser.add_argument(
+        "--off",
+        type=float,
+        metavar="P",
+        help="score down to which a segment that has begun goes on, also where another label is the best (default: it ends "
+        "where it could not begin)",
+    )
+    parser.add_argument(
+        "--close_gaps",
+        type=float,
+        metavar="S",
+        help="make one of segments of a label with no more than so many seconds between them (default: none)",
+    )
+    parser.add_argument(
+        "--min_duration",
+        type=float,
+        metavar="S",
+        help="leave out segments that are shorter, in seconds, after gaps are closed (default: none)",
+    )
+    parser.add_argument(
+        "--segments",
+        choices=SEGMENT_READINGS,
+        help="what a segment is. hop (default): a stretch in which the mean score of the windows that cover it reaches the "
+        "threshold, drawn in at its ends to where that mean is near its highest; score: this mean. window: all that "
+        "neighbouring windows which have the label cover, never less than a window; score: the mean of these windows. "
+        "A smaller --hop places segments of hop more exactly",
+    )
+    parser.add_argument(
+        "--embeddings",
+        choices=EMBEDDINGS,
+        help="also give vectors: one for each file, each window, or each second; see --embeddings_output",
+    )
+    parser.add_argument(
+        "--embeddings_output",
+        type=Path,
+        metavar="PATH",
+        help="where --embeddings are written: PATH.npy, float32 of shape (rows, hidden), with PATH.npy.csv, which says of what "
+        "each row is; or PATH.parquet, a table with both",
+    )
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        metavar="PATH",
+        help="also draw time lines, the spectrogram above and the segments below: a PNG file, or for several audio files a folder "
+        "with one for each",
+    )
+    parser.add_argument(
+        "--batch_size",
+        type=_positive_int,
+        help="windows at a time (default: 8 of the published sizes, up to 32 of smaller models)",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where to compute (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tokens_merged_per_layer",
+        type=_positive_int,
+        default=0,
+        metavar="N",
+        help="tag faster and a little less exactly: so many tokens that are much alike are merged in each layer, at most half "
+        "of those that are left (default: none)",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="tag much audio faster: torch.compile makes a program of the model, which takes a while first and needs a C++ "
+        "compiler on a CPU",
+    )
+    add_channels_flag(parser, or_each=True)
+    add_strict_flag(parser)
+    parser.add_argument(
+        "--spreadsheet_safe",
+        action="store_true",
+        help=f"with --format {' or '.join(_formats_with('opens_in_spreadsheets'))}: put an apostrophe before names that "
+        "begin with = + - @, a tab or a carriage return, which a spreadsheet would run as a formula. Programs that read the "
+        "file then find other names than those of files and labels",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write there instead of printing. FILE appears when it is complete; until then results are kept in "
+        "FILE.unfinished, and after an interruption the same command goes on there",
+    )
+    return parser
+
+
+def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Namespace:
+    """Parse the command line, and let formats of segments imply `--timeline`.
+
+    Args:
+        parser ([`FlagParser`]): from [`make_parser`].
+        argv (`list[str]`, *optional*): those after the program's name; of the process by default.
+
+    Returns:
+        `argparse.Namespace`; flags that do not go together end the program with 2.
+    """
+    args = parser.parse_args(argv)
+    if not args.audio:
+        args.model_name_or_path, args.audio = _models_and_audio(args.model_name_or_path)
+    is_live = LIVE in args.audio or args.microphone is not None
+    if is_live:
+        if len(args.audio) + (args.microphone is not None) > 1 or args.files_from is not None:
+            live = "--microphone" if args.microphone is not None else LIVE
+            source = "a microphone" if args.microphone is not None else "standard input"
+            parser.error(f"{live} is sound from {source}, and is tagged alone. Leave the others out.")
+        given = {"channels each": args.channels == "each", "start_time": args.start_time != "none"}
+        given |= {name: getattr(args, name) is not None for name in ("picture", "embeddings", "output")}
+        for option in filter(given.get, given):
+            parser.error(f"--{option} is about files. Leave it out, or tag a file.")
+    if not args.audio and args.files_from is None and not is_live:
+        parser.error("Nothing to tag was named. Name audio files or folders, or pass --files_from LIST.")
+    args.timeline = args.timeline or FORMATS[args.format].needs_timeline
+    if args.channels == "each":
+        for option in ("embeddings", "picture"):
+            if getattr(args, option) is not None:
+                parser.error(f"--{option} is of one channel. Pass another --channels than each, or leave it out.")
+    for option in ("hop", "threshold", "on", "off", "close_gaps", "min_duration", "segments", "picture"):
+        has_use = args.timeline or (option in ("threshold", "on") and args.reduce == "share")
+        if getattr(args, option) is not None and not has_use:
+            parser.error(f"--{option} is about segments. Add --timeline, or leave it out.")
+    if args.on is not None and args.threshold is not None:
+        parser.error("--on and --threshold are two names of one score. Leave one of them out.")
+    args.threshold = args.on if args.threshold is None else args.threshold
+    if args.spreadsheet_safe and not FORMATS[args.format].opens_in_spreadsheets:
+        names = _formats_with("opens_in_spreadsheets")
+        files = " and ".join(name.upper() for name in names)
+        parser.error(f"--spreadsheet_safe is about {files} files. Add --format {' or '.join(names)}, or leave it out.")
+    if args.combine and FORMATS[args.format].combined is None:
+        names = " or ".join(_formats_with("combined"))
+        parser.error(f"--combine makes one file of those of each audio file. Add --format {names}, or leave it out.")
+    if args.start_time != "none" and not FORMATS[args.format].clock_time:
+        names = " or ".join(_formats_with("clock_time"))
+        parser.error(f"--start_time: {args.format} has no place for it. Pass --format {names}, or leave it out.")
+    if args.output is None and FORMATS[args.format].write is not None:
+        parser.error(f"--format {args.format} is no text to print. Add --output with the name of a file.")
+    if (args.embeddings is None) != (args.embeddings_output is None):
+        given = "embeddings_output" if args.embeddings is None else "embeddings"
+        words = {
+            "embeddings": "--embeddings_output with a path",
+            "embeddings_output": f"--embeddings {'|'.join(EMBEDDINGS)}",
+        }
+        parser.error(f"--{given} alone gives nothing. Add {words[given]}, or leave it out.")
+    if args.compile and args.embeddings is not None:
+        parser.error("--compile makes a program for scores alone, not for --embeddings. Leave one of them out.")
+    if args.embeddings_output is not None and args.embeddings_output.suffix not in SUFFIXES:
+        parser.error(
+            f"--embeddings_output {args.embeddings_output} ends in neither {' nor '.join(SUFFIXES)}. Name it so."
+        )
+    args.segments = args.segments or SEGMENT_READINGS[0]
+    return args
+
+
+def _models_and_audio(names: list[str]) -> tuple[list[str], list[str]]:
+    """What stands behind --model_name_or_path, if nothing stands before it: models first, then what is to be tagged."""
+    for number, name in enumerate(names):
+        path = Path(name)
+        is_model = (path / CONFIG).is_file() or path.suffix == ".onnx"
+        if number and not is_model and (path.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)):
+            return names[:number], names[number:]
+    return names, []
+
+
+def _formats_with(field: str) -> list[str]:
+    return [name for name, row in FORMATS.items() if getattr(row, field)]
+
+
+def _positive_int(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
