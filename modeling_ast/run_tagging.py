@@ -267,20 +267,24 @@ def write_label_files(
 
 
 def load_tagger(args: argparse.Namespace):
-    """Load the model that was asked for.
+    """Load the models that were asked for.
 
     Args:
         args (`argparse.Namespace`): what was asked for.
 
     Returns:
-        [`AudioTagger`].
+        [`AudioTagger`], or an [`EnsembleTagger`] of several.
     """
     from .audio import HEARD_LESS
+    from .tagging.ensemble import EnsembleTagger
     from .tagging.tagger import AudioTagger
 
     refused = HEARD_LESS if args.strict_audio else frozenset()
     chosen = (None if args.channels == "each" else args.channels, refused, args.tokens_merged_per_layer, args.compile)
-    return AudioTagger.from_pretrained(args.model_name_or_path, args.device, *chosen)
+    models = args.model_name_or_path
+    if len(models) > 1:
+        return EnsembleTagger.from_pretrained(models, args.device, *chosen)
+    return AudioTagger.from_pretrained(models[0], args.device, *chosen)
 
 
 def tag(

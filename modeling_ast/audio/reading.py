@@ -6,7 +6,7 @@ the sampling rate, and leaves what it loses in silence.
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import BinaryIO
@@ -127,7 +127,13 @@ class AudioReader:
         name = name or _name_of(source)
         return self.convert(*self.decode(source, name, seconds), name, max_samples)
 
-    def stream(self, source: str | os.PathLike, name: str | None = None, each_channel: bool = False) -> "SoundStream":
+    def stream(
+        self,
+        source: str | os.PathLike,
+        name: str | None = None,
+        each_channel: bool = False,
+        others: Sequence["AudioReader"] = (),
+    ) -> "SoundStream":
         """Hear an audio file block by block, in memory that does not grow with its length.
 
         Args:
@@ -135,11 +141,13 @@ class AudioReader:
             name (`str`, *optional*): see [`read_audio`].
             each_channel (`bool`, *optional*, defaults to `False`): whether each of its channels is heard by itself, in
                 place of the reader's own choice.
+            others (sequence of [`AudioReader`], *optional*): of the same channels, with other sampling rates or resamplers; what
+                is decoded is converted for each of them.
 
         Returns:
             [`SoundStream`]; nothing is read before its blocks are asked for.
         """
-        return SoundStream(self, source, name or _name_of(source), each_channel)
+        return SoundStream(self, source, name or _name_of(source), each_channel, others=others)
 
     def convert(self, decoded: DecodedAudio, waveform: np.ndarray, name: str, max_samples: int | None = None) -> Heard:
         """Convert the sampling rate of what [`AudioReader.decode`] gave.
@@ -252,7 +260,8 @@ class SoundStream:
         source (`str` or `os.PathLike`): the file.
         name (`str`): what messages call it.
         each_channel (`bool`): see [`AudioReader.stream`].
-        whole (`bool`): whether the file is heard as a whole, by [`AudioReader.hear`], however long it is.
+        whole (`bool`): whether the file is heard as a whole, as by [`AudioReader.hear`], however long it is.
+        others (sequence of [`AudioReader`]): see [`AudioReader.stream`].
 
     Attributes:
         file_rate (`int`, *optional*): the file's own sampling rate in Hz, from the first block on.
@@ -268,7 +277,9 @@ class SoundStream:
         name: str,
         each_channel: bool = False,
         whole: bool = False,
+        others: Sequence[AudioReader] = (),
     ):
+        self.readers = (reader, *others)
         self.reader, self.source, self.name, self.each_channel = reader, source, name, each_channel
         self.file_rate: int | None = None
         self.num_channels: int | None = None
@@ -288,6 +299,19 @@ class SoundStream:
         Raises:
             HeardAnewError: if what was given does not count. Calling this method again gives all blocks, rightly.
             AudioError, TypeError: see [`AudioReader.hear`].
+        """
+        for of_readers in self.blocks_of_readers():
+            if of_readers[0].shape[1]:
+                yield of_readers[0]
+
+    def blocks_of_readers(self) -> Iterator[list[np.ndarray]]:
+        """Give the blocks of each reader, as [`SoundStream.blocks`] gives those of the first.
+
+        Yields:
+            A waveform for each reader, some of which may have no samples yet.
+
+        Raises:
+            HeardAnewError, AudioError, TypeError: see [`SoundStream.blocks`].
         """
         if self._needs_whole or self._is_small():
             yield self._whole()
@@ -311,22 +335,30 @@ class SoundStream:
         except (OSError, TypeError, ValueError):
             return True  # whoever opens it says in words what is wrong
 
-    def _whole(self) -> np.ndarray:
+    def _whole(self) -> list[np.ndarray]:
         reader = self.reader
-        if not self.each_channel:
+        if not self.each_channel and len(self.readers) == 1:
             heard = reader.hear(self.source, self.name)
             self.file_rate, self.notes = heard.file_rate, heard.notes
-            return heard.waveform[None]
+            return [heard.waveform[None]]
+        if not self.each_channel:
+            decoded, waveform = reader.decode(self.source, self.name)
+            heard = [each.convert(decoded, waveform, self.name) for each in self.readers]
+            self.file_rate = decoded.sampling_rate
+            self.notes = tuple(dict.fromkeys(note for each in heard for note in each.notes))
+            return [each.waveform[None] for each in heard]
         with errors_of_file(self.name):
             decoded = decode_audio(self.source, self.name, limits=reader.limits)
         self.file_rate, self.num_channels = decoded.sampling_rate, decoded.samples.shape[1]
-        channels = _Channels(reader, self.name, decoded.sampling_rate, decoded.samples.shape[1], each_channel=True)
+        channels = _Channels(
+            self.readers, self.name, decoded.sampling_rate, decoded.samples.shape[1], each_channel=True
+        )
         with errors_of_file(self.name):
-            blocks = [channels.add(decoded.samples), channels.finish()]
+            begins, rests = channels.add(decoded.samples), channels.finish()
             self.notes = reader.passed((*decoded.notes, *channels.notes()))
-        return np.concatenate(blocks, axis=1)
+        return [np.concatenate(blocks, axis=1) for blocks in zip(begins, rests, strict=True)]
 
-    def _blocks(self) -> Iterator[np.ndarray]:
+    def _blocks(self) -> Iterator[list[np.ndarray]]:
         reader, name = self.reader, self.name
         with _opened(self.source, name, HEARD_WHOLE) as (content, name):
             audio_format = sniff_format(content)
@@ -340,15 +372,15 @@ class SoundStream:
             rate = checked_rate(recording.sampling_rate, name)
             half_seconds = max(1, int(BLOCK_SECONDS / 0.5))
             for samples in recording.blocks(half_seconds * SoundLevels(rate, reader.channels).block):
-                channels = channels or _Channels(reader, name, rate, recording.channels, self.each_channel)
-                block = channels.add(samples)
-                if block.shape[1]:
-                    yield block
+                channels = channels or _Channels(self.readers, name, rate, recording.channels, self.each_channel)
+                found = channels.add(samples)
+                if any(block.shape[1] for block in found):
+                    yield found
             if channels is None:
                 raise AudioError(_without_samples(name))
-            block = channels.finish()
-            if block.shape[1]:
-                yield block
+            found = channels.finish()
+            if any(block.shape[1] for block in found):
+                yield found
             self.notes = reader.passed((*recording.notes, *channels.notes()))
 
 
@@ -357,53 +389,62 @@ class HeardAnewError(Exception):
 
 
 class _Channels:
-    """The channels of a file that are heard, block by block, at the sampling rate of the model."""
+    """The channels of a file that are heard, block by block, at the sampling rates of the readers."""
 
-    def __init__(self, reader: AudioReader, name: str, file_rate: int, num_channels: int, each_channel: bool):
-        self.reader, self.name, self.file_rate = reader, name, file_rate
-        self.heard = list(range(1, num_channels + 1)) if each_channel else [reader.channels]
+    def __init__(
+        self, readers: Sequence[AudioReader], name: str, file_rate: int, num_channels: int, each_channel: bool
+    ):
+        self.readers, self.name, self.file_rate = readers, name, file_rate
+        self.heard = list(range(1, num_channels + 1)) if each_channel else [readers[0].channels]
         self.levels = [SoundLevels(file_rate, channels) for channels in self.heard]
-        self.resamplers = [StreamResampler(file_rate, reader.sampling_rate, reader.resampler) for _ in self.heard]
+        self.resamplers = [
+            [StreamResampler(file_rate, reader.sampling_rate, reader.resampler) for reader in readers]
+            for _ in self.heard
+        ]
         self.each_channel = each_channel
         self._is_no_sound = False
-        self._ranges = [(np.inf, -np.inf)] * len(self.heard)  # of the result
+        self._ranges = [[(np.inf, -np.inf)] * len(self.heard) for _ in readers]  # of the results
 
-    def add(self, samples: np.ndarray) -> np.ndarray:
-        """Take samples of shape `(samples, channels)`; give the result as far as it goes, of shape `(heard, samples)`."""
+    def add(self, samples: np.ndarray) -> list[np.ndarray]:
+        """Take samples of shape `(samples, channels)`; give each reader's result as far as it goes, `(heard, samples)`."""
         found = []
-        for channels, levels, resampler in zip(self.heard, self.levels, self.resamplers, strict=True):
+        for channels, levels, resamplers in zip(self.heard, self.levels, self.resamplers, strict=True):
             waveform = one_channel(samples, channels, self.name)
             levels.add(waveform[:, None] if self.each_channel else samples, waveform)
             # Of what is no sound only the loudest sample is still of interest, to say what it is.
             self._is_no_sound |= not is_level_of_sound(levels.lowest, levels.highest)
             with errors_of_file(self.name, "resampled"):
-                found.append(waveform[:0] if self._is_no_sound else resampler.add(waveform))
-        return self._measured(found if not self._is_no_sound else [piece[:0] for piece in found])
+                found.append([waveform[:0] if self._is_no_sound else each.add(waveform) for each in resamplers])
+        return self._measured(found if not self._is_no_sound else [[one[:0] for one in of_all] for of_all in found])
 
-    def finish(self) -> np.ndarray:
-        """Give the rest of the result; refuse what is no sound."""
+    def finish(self) -> list[np.ndarray]:
+        """Give the rest of the results; refuse what is no sound."""
         for levels in self.levels:
             checked_level(levels.lowest, levels.highest, self.name)
         with errors_of_file(self.name, "resampled"):
-            return self._measured([resampler.finish() for resampler in self.resamplers])
+            return self._measured([[each.finish() for each in resamplers] for resamplers in self.resamplers])
 
-    def _measured(self, pieces: list[np.ndarray]) -> np.ndarray:
-        if len(pieces[0]):
-            self._ranges = [
-                (min(low, float(piece.min())), max(high, float(piece.max())))
-                for (low, high), piece in zip(self._ranges, pieces, strict=True)
-            ]
-        return np.stack(pieces)
+    def _measured(self, found: list[list[np.ndarray]]) -> list[np.ndarray]:
+        of_readers = list(zip(*found, strict=True))
+        for number, pieces in enumerate(of_readers):
+            if len(pieces[0]):
+                self._ranges[number] = [
+                    (min(low, float(piece.min())), max(high, float(piece.max())))
+                    for (low, high), piece in zip(self._ranges[number], pieces, strict=True)
+                ]
+        return [np.stack(pieces) for pieces in of_readers]
 
     def notes(self) -> Iterator[AudioNote]:
         """What is to be said of the sound."""
-        for number, levels, range_ in zip(self.heard, self.levels, self._ranges, strict=True):
+        for number, levels, *ranges in zip(self.heard, self.levels, *self._ranges, strict=True):
             name = f"{self.name}, channel {number}," if self.each_channel else self.name
             notes = list(levels.notes(name))
             yield from notes
-            is_converted = self.file_rate != self.reader.sampling_rate
-            if is_converted and is_silence(*range_) and not any(note.kind in (CANCELLED, SILENT) for note in notes):
-                yield silent_band_note(name, self.reader.sampling_rate)
+            if any(note.kind in (CANCELLED, SILENT) for note in notes):
+                continue
+            for reader, range_ in zip(self.readers, ranges, strict=True):
+                if self.file_rate != reader.sampling_rate and is_silence(*range_):
+                    yield silent_band_note(name, reader.sampling_rate)
 
 
 def _without_samples(name: str) -> str:

@@ -5,10 +5,11 @@ Importing this package imports no library: names resolve when they are first use
 
 from importlib import import_module
 
-__all__ = ["AudioTagger", "TaggingError"]
+_MODULES = {"AudioTagger": ".tagger", "EnsembleTagger": ".ensemble", "TaggingError": ".tagger"}
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str):
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(".tagger", __name__), name)
+    return getattr(import_module(_MODULES[name], __name__), name)

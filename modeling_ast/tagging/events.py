@@ -150,8 +150,19 @@ def events_of_runs(
             rules.gap_samples if whole else None,
         )
     ]
-    if whole:
-        return found
+    return found if whole else joined_events(found, rules)
+
+
+def joined_events(found: Sequence[Stretch], rules: EventRules) -> list[Stretch]:
+    """Make events of what was found in several runs of a recording, between which there are no scores.
+
+    Args:
+        found (sequence of [`Stretch`]): of all runs, with their gaps not closed and short ones kept.
+        rules ([`EventRules`]): what makes an event.
+
+    Returns:
+        `list[Stretch]`: see [`events_of_runs`].
+    """
     events: list[Stretch] = []
     scored = 0  # samples of the last event that have scores
     for stretch in sorted(found, key=lambda stretch: (stretch.label, stretch.start)):

@@ -1,9 +1,11 @@
 """Flags of `ast-tag`: what there is, and what does not go together. Importing this takes neither torch nor Transformers."""
 
 import argparse
+import re
 from pathlib import Path
 
 from ..audio_flags import add_channels_flag, add_strict_flag
+from ..checkpoints.fields import CONFIG
 from ..system.flags import FlagParser
 from .clock_time import START_TIMES
 from .embedding_files import SUFFIXES
@@ -47,8 +49,10 @@ def make_parser() -> FlagParser:
     parser.add_argument(
         "--model_name_or_path",
         required=True,
+        nargs="+",
         metavar="DIR",
-        help="model folder, Hub id user/name, or a file of ast-export: OUT.onnx",
+        help="model folder, Hub id user/name, or a file of ast-export: OUT.onnx; of several models the mean of their "
+        "probabilities counts",
     )
     parser.add_argument("--top_k", type=_positive_int, default=5, help="labels for each file (default: %(default)s)")
     parser.add_argument("--format", choices=FORMATS, default="text", help="what is written (default: %(default)s)")
@@ -192,6 +196,8 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         `argparse.Namespace`; flags that do not go together end the program with 2.
     """
     args = parser.parse_args(argv)
+    if not args.audio:
+        args.model_name_or_path, args.audio = _models_and_audio(args.model_name_or_path)
     if LIVE in args.audio:
         if len(args.audio) > 1 or args.files_from is not None:
             parser.error(f"{LIVE} is sound from standard input, and is tagged alone. Leave the others out.")
@@ -240,6 +246,16 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         )
     args.segments = args.segments or SEGMENT_READINGS[0]
     return args
+
+
+def _models_and_audio(names: list[str]) -> tuple[list[str], list[str]]:
+    """What stands behind --model_name_or_path, if nothing stands before it: models first, then what is to be tagged."""
+    for number, name in enumerate(names):
+        path = Path(name)
+        is_model = (path / CONFIG).is_file() or path.suffix == ".onnx"
+        if number and not is_model and (path.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)):
+            return names[:number], names[number:]
+    return names, []
 
 
 def _formats_with(field: str) -> list[str]:

@@ -68,26 +68,55 @@ def label_stretches(
     """
     begins = np.asarray(starts)
     ends = np.minimum(begins + window_samples, num_samples)
-    is_window = reading == "window"
-    if is_window:
-        places, lengths = scores, None
+    rules = (find_active, find_held, min_samples, gap_samples)
+    if reading == "hop":
+        yield from stretches_of_means(*hop_means(scores, begins, ends), REACH * window_samples, *rules)
     else:
-        edges, places = hop_means(scores, begins, ends)
-        begins, ends, lengths = edges[:-1], edges[1:], np.diff(edges)
+        yield from _stretches(scores, begins, ends, None, None, *rules)
+
+
+def stretches_of_means(
+    edges: np.ndarray,
+    means: np.ndarray,
+    reach: float,
+    find_active: Callable[[np.ndarray], np.ndarray],
+    find_held: Callable[[np.ndarray], np.ndarray] | None = None,
+    min_samples: int = 0,
+    gap_samples: int | None = None,
+) -> Iterator[Stretch]:
+    """Find where each label was heard by scores along the time line: the reading `"hop"` of [`label_stretches`].
+
+    Args:
+        edges (`np.ndarray` of shape `(places + 1,)`): samples between which the places of scores lie, ascending.
+        means (`np.ndarray` of shape `(places, labels)`): the score of each label in each place.
+        reach (`float`): samples from a segment's end within which it is drawn in.
+        find_active (callable): see [`label_stretches`].
+        find_held (callable, *optional*): see [`label_stretches`].
+        min_samples (`int`, defaults to 0): see [`label_stretches`].
+        gap_samples (`int`, *optional*): see [`label_stretches`].
+
+    Returns:
+        An iterator over [`Stretch`]: label by label, in the order of time.
+    """
+    rules = (find_active, find_held, min_samples, gap_samples)
+    return _stretches(means, edges[:-1], edges[1:], edges, reach, *rules)
+
+
+def _stretches(places, begins, ends, edges, reach, find_active, find_held, min_samples, gap_samples):
+    """Stretches of labels by the scores of places; with `edges` these lie side by side, and their ends are drawn in."""
     active = find_active(places)
     held = active if find_held is None else find_held(places)
-    for label in range(scores.shape[1]):
+    for label in range(places.shape[1]):
         runs = event_runs(active[:, label], held[:, label])
-        if not is_window:
-            reach = REACH * window_samples
+        if edges is not None:
             runs = [_draw_in(places[:, label], edges, first, last, reach) for first, last in runs]
         for first, last in without_gaps(runs, begins, ends, gap_samples):
             start, end = int(begins[first]), int(ends[last])
             if end - start < min_samples:
                 continue
             of_label = places[first : last + 1, label]
-            weights = None if is_window else lengths[first : last + 1]
-            score = of_label.mean() if is_window else np.average(of_label, weights=weights)
+            lengths = None if edges is None else np.diff(edges[first : last + 2])
+            score = of_label.mean() if lengths is None else np.average(of_label, weights=lengths)
             yield Stretch(start, end, label, float(score))
 
 

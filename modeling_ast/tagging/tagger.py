@@ -29,8 +29,8 @@ from .events import EventRules, event_rules, events_of_runs
 from .reductions import REDUCTIONS, reduced
 from .results import FileTags, Segment, Tag, WindowTags
 from .scoring import Recording, WindowScorer
-from .segments import SEGMENT_READINGS
-from .windows import Window, WindowCutter
+from .segments import SEGMENT_READINGS, Stretch
+from .windows import SharedLogMel, Window, WindowCutter
 
 __all__ = ["AudioTagger", "FileTags", "Segment", "Tag", "TaggingError", "choose_device"]
 
@@ -56,6 +56,7 @@ class _Plan:
     segments: str | None  # how they are read, if there are any
     embeddings: str | None
     progress: Callable[[str, float, float | None], None] | None = None
+    of_members: tuple[tuple[int, int], ...] = ()  # of each of several models the samples of its windows and hops
 
 
 class AudioTagger:
@@ -147,6 +148,11 @@ class AudioTagger:
         return cls(model, feature_extractor, device, feature_extractor.audio_reader(refused=refused), compiled)
 
     @property
+    def members(self) -> tuple["AudioTagger", ...]:
+        """The taggers of one model each that this one is made of: itself."""
+        return (self,)
+
+    @property
     def sampling_rate(self) -> int:
         """Sampling rate of the model's input in Hz."""
         return self.feature_extractor.sampling_rate
@@ -228,16 +234,16 @@ class AudioTagger:
         plan = self._checked_plan(
             top_k,
             timeline,
-            hop,
-            threshold,
-            segments,
-            off,
-            min_duration,
-            close_gaps,
-            embeddings,
-            window,
-            reduction,
-            silence_db,
+            hop=hop,
+            threshold=threshold,
+            segments=segments,
+            off=off,
+            min_duration=min_duration,
+            close_gaps=close_gaps,
+            embeddings=embeddings,
+            window=window,
+            reduction=reduction,
+            silence_db=silence_db,
         )
         plan = replace(plan, each_channel=each_channel, progress=progress)
         return self._tag_in_groups(files, self.windows_at_once(batch_size), plan)
@@ -274,39 +280,42 @@ class AudioTagger:
         batch_size = self.windows_at_once(settings.pop("batch_size", None)) if on_window is None else 1
         settings.pop("batch_size", None)
         plan = self._checked_plan(top_k, timeline, **settings)
-        recording = self._recording(name, plan)
-        scorer = WindowScorer(partial(self._score, embeddings=plan.embeddings), batch_size)
+        if on_window is not None:
+            self._check_window_lines(plan)
+        recordings, scorers = self._recordings(name, plan), self._scorers(batch_size, plan)
         told = 0
 
-        def take(cut: Callable[[], list[Window]]):
+        def take(blocks: list[np.ndarray] | None):
             nonlocal told
-            self._take(scorer, recording, cut)
-            while on_window is not None and told < len(recording.starts) and recording.error is None:
-                on_window(self._window_tags(recording, told, plan))
+            self._take(scorers, recordings, blocks)
+            complete = min(len(recording.starts) for recording in recordings)
+            while on_window is not None and told < complete and _error_of(recordings) is None:
+                on_window(self._window_tags(recordings, told, plan))
                 told += 1
 
         try:
             with errors_of_file(name, "heard"):
-                resampler = StreamResampler(
-                    whole_rate(sampling_rate, name), self.sampling_rate, self.reader.resampler, on_window is not None
-                )
+                file_rate, soon = whole_rate(sampling_rate, name), on_window is not None
+                resamplers = [
+                    StreamResampler(file_rate, reader.sampling_rate, reader.resampler, soon)
+                    for reader in (self.reader, *self._other_readers)
+                ]
                 for chunk in chunks:
-                    block = resampler.add(self._heard_chunk(chunk, name))
-                    if len(block):
-                        take(partial(recording.cutter.add, block))
-                block = resampler.finish()
-                if len(block):
-                    take(partial(recording.cutter.add, block))
+                    waveform = self._heard_chunk(chunk, name)
+                    take([resampler.add(waveform) for resampler in resamplers])
+                take([resampler.finish() for resampler in resamplers])
         except AudioError as error:
             return FileTags(name, [], error=str(error))
-        too_short = self._too_short(name, recording.num_samples)
+        too_short = self._too_short(name, recordings[0].num_samples)
         if too_short is not None:
             return FileTags(name, [], error=too_short)
-        take(recording.cutter.finish)
-        scorer.flush()
-        if recording.error is not None:
-            return FileTags(name, [], error=recording.error)
-        return self._result(recording, plan, (), sampling_rate)
+        take(None)
+        for scorer in scorers:
+            scorer.flush()
+        error = _error_of(recordings)
+        if error is not None:
+            return FileTags(name, [], error=error)
+        return self._result(recordings, plan, (), sampling_rate)
 
     def _heard_chunk(self, chunk: np.ndarray, name: str) -> np.ndarray:
         samples = full_scale_waveform(np.asarray(chunk), name)
@@ -320,10 +329,11 @@ class AudioTagger:
             checked_level(float(waveform.min()), float(waveform.max()), name)
         return waveform
 
-    def _window_tags(self, recording: Recording, number: int, plan: _Plan) -> WindowTags:
-        start = recording.starts[number]
-        end = min(start + plan.window_samples, recording.num_samples)
-        labels = self._best_labels(recording.scores[number], plan.top_k) if recording.scored[number] else []
+    def _window_tags(self, recordings: list[Recording], number: int, plan: _Plan) -> WindowTags:
+        start = recordings[0].starts[number]
+        end = min(start + plan.window_samples, recordings[0].num_samples)
+        scores = [recording.scores[number] for recording in recordings if recording.scored[number]]
+        labels = self._best_labels(np.mean(scores, axis=0), plan.top_k) if scores else []
         return WindowTags(start / self.sampling_rate, end / self.sampling_rate, labels)
 
     def windows_at_once(self, batch_size: int | None = None) -> int:
@@ -386,72 +396,99 @@ class AudioTagger:
         After a long one the group ends, so that its results do not wait. The groups after it are of the same files as without
         it: whoever goes on after an interruption gets the same batches.
         """
-        scorer = WindowScorer(partial(self._score, embeddings=plan.embeddings), batch_size)
-        group: list[tuple[SoundStream, list[Recording], str | None]] = []
+        scorers = self._scorers(batch_size, plan)
+        group: list[tuple[SoundStream, list[list[Recording]], str | None]] = []
         for number, file in enumerate(map(str, files), 1):
-            stream = self.reader.stream(file, each_channel=plan.each_channel)
-            recordings, error = self._hear(stream, scorer, plan)
-            group.append((stream, recordings, error))
-            is_long = any(each.num_samples > LONG_FILE * self.sampling_rate for each in recordings)
+            stream = self.reader.stream(file, each_channel=plan.each_channel, others=self._other_readers)
+            waveforms, error = self._hear(stream, scorers, plan)
+            group.append((stream, waveforms, error))
+            is_long = any(each[0].num_samples > LONG_FILE * self.sampling_rate for each in waveforms)
             if number % batch_size and number < len(files) and not is_long:
                 continue
-            scorer.flush()
-            for stream, recordings, error in group:
-                yield from self._results(stream, recordings, error, plan)
+            for scorer in scorers:
+                scorer.flush()
+            for stream, waveforms, error in group:
+                yield from self._results(stream, waveforms, error, plan)
             group = []
 
-    def _hear(self, stream: SoundStream, scorer: WindowScorer, plan: _Plan) -> tuple[list[Recording], str | None]:
+    def _hear(
+        self, stream: SoundStream, scorers: list[WindowScorer], plan: _Plan
+    ) -> tuple[list[list[Recording]], str | None]:
         """Hear a file and have its windows scored, by and by.
 
         Returns:
-            What is heard of it, each channel by itself if that was asked for; and why it cannot be heard, if that is so.
+            For what is heard of it, each channel by itself if that was asked for, the recordings of the models; and why it
+            cannot be heard, if that is so.
         """
         while True:
-            recordings: list[Recording] = []
+            waveforms: list[list[Recording]] = []
             try:
-                for blocks in stream.blocks():
-                    recordings = recordings or [
-                        self._recording(stream.name, plan, number if plan.each_channel else None)
-                        for number in range(1, len(blocks) + 1)
+                for of_readers in stream.blocks_of_readers():
+                    waveforms = waveforms or [
+                        self._recordings(stream.name, plan, number if plan.each_channel else None)
+                        for number in range(1, len(of_readers[0]) + 1)
                     ]
-                    for recording, block in zip(recordings, blocks, strict=True):
-                        self._take(
-                            scorer, recording, lambda recording=recording, block=block: recording.cutter.add(block)
-                        )
+                    for channel, recordings in enumerate(waveforms):
+                        self._take(scorers, recordings, [blocks[channel] for blocks in of_readers])
                     if plan.progress is not None:
-                        seconds = recordings[0].num_samples / self.sampling_rate
+                        seconds = waveforms[0][0].num_samples / self.sampling_rate
                         plan.progress(stream.name, seconds, stream.announced)
                 break
-            except HeardAnewError:
-                scorer.forget(recordings)
-            except AudioError as error:
-                scorer.forget(recordings)
-                return [], str(error)
-        for recording in recordings:
-            error = self._too_short(stream.name, recording.num_samples)
+            except (HeardAnewError, AudioError) as error:
+                for scorer in scorers:
+                    scorer.forget([recording for recordings in waveforms for recording in recordings])
+                if isinstance(error, AudioError):
+                    return [], str(error)
+        for recordings in waveforms:
+            error = self._too_short(stream.name, recordings[0].num_samples)
             if error is not None:
                 return [], error
-            self._take(scorer, recording, recording.cutter.finish)
-        return recordings, None
+            self._take(scorers, recordings, None)
+        return waveforms, None
 
-    def _recording(self, name: str, plan: _Plan, channel: int | None = None) -> Recording:
+    @property
+    def _other_readers(self) -> tuple[AudioReader, ...]:
+        """Readers besides `reader` for which sound is resampled; [`EnsembleTagger`] has some."""
+        return ()
+
+    def _recordings(self, name: str, plan: _Plan, channel: int | None = None) -> list[Recording]:
+        """What is made of one waveform: a recording for each model that hears it."""
+        return [self._recording(name, plan, channel)]
+
+    def _recording(
+        self, name: str, plan: _Plan, channel: int | None = None, shared: SharedLogMel | None = None
+    ) -> Recording:
         cutter = WindowCutter(
-            self.feature_extractor, self.device, plan.window_samples, plan.hop_samples, plan.silent_peak
+            self.feature_extractor, self.device, plan.window_samples, plan.hop_samples, plan.silent_peak, shared
         )
         return Recording(name, cutter, channel)
 
-    @staticmethod
-    def _take(scorer: WindowScorer, recording: Recording, cut: Callable[[], list[Window]]):
-        """Have windows of a recording scored; what goes wrong over its features is its own error."""
-        if recording.error is not None:
-            return
-        try:
-            with errors_of_file(recording.name, "scored"):
-                windows = cut()
-        except AudioError as error:
-            recording.error = str(error)
-            return
-        scorer.add(recording, windows)
+    def _scorers(self, batch_size: int, plan: _Plan) -> list[WindowScorer]:
+        """What scores the windows of each of the [`_recordings`]."""
+        return [WindowScorer(partial(self._score, embeddings=plan.embeddings), batch_size)]
+
+    def _check_window_lines(self, plan: _Plan):
+        """Refuse windows that are told one by one where there are no such; see [`EnsembleTagger`]."""
+
+    def _blocks_of_models(self, of_readers: list[np.ndarray]) -> list[np.ndarray]:
+        """The block of each of the [`_recordings`], of those of the readers."""
+        return of_readers
+
+    def _take(self, scorers: list[WindowScorer], recordings: list[Recording], of_readers: list[np.ndarray] | None):
+        """Have windows scored of what comes next, of each reader, or of the end; what goes wrong over the features of a
+        recording is its own error."""
+        blocks = [None] * len(recordings) if of_readers is None else self._blocks_of_models(of_readers)
+        for scorer, recording, block in zip(scorers, recordings, blocks, strict=True):
+            if recording.error is not None or (block is not None and not len(block)):
+                continue
+            try:
+                with errors_of_file(recording.name, "scored"):
+                    cutter = recording.cutter
+                    windows = cutter.finish() if block is None else cutter.add(block)
+            except AudioError as error:
+                recording.error = str(error)
+                continue
+            scorer.add(recording, windows)
 
     def _too_short(self, file: str, num_samples: int) -> str | None:
         from ..features.kaldi import FRAME_LENGTH_MS, frame_length
@@ -464,54 +501,58 @@ class AudioTagger:
         )
 
     def _results(
-        self, stream: SoundStream, recordings: list[Recording], error: str | None, plan: _Plan
+        self, stream: SoundStream, waveforms: list[list[Recording]], error: str | None, plan: _Plan
     ) -> Iterator[FileTags]:
         """What was found in a file whose windows are scored."""
         if error is not None:
             yield FileTags(stream.name, [], error=error)
             return
-        for recording in recordings:
-            if recording.error is not None:
-                yield FileTags(
-                    stream.name,
-                    [],
-                    error=recording.error,
-                    channel=recording.channel,
-                    of_each_channel=plan.each_channel,
-                )
+        for recordings in waveforms:
+            channel, error = recordings[0].channel, _error_of(recordings)
+            if error is not None:
+                yield FileTags(stream.name, [], error=error, channel=channel, of_each_channel=plan.each_channel)
                 continue
-            notes = stream.notes
-            if plan.each_channel and recording.channel > 1:
-                notes = ()  # said once
-            yield self._result(recording, plan, notes, stream.file_rate)
+            # Notes of a file are said once.
+            notes = () if plan.each_channel and channel > 1 else stream.notes
+            yield self._result(recordings, plan, notes, stream.file_rate)
 
     def _result(
-        self, recording: Recording, plan: _Plan, notes: tuple[AudioNote, ...], file_rate: int | None
+        self, recordings: list[Recording], plan: _Plan, notes: tuple[AudioNote, ...], file_rate: int | None
     ) -> FileTags:
-        seconds = recording.num_samples / self.sampling_rate
+        recording = recordings[0]
         is_said = any(note.kind in (CANCELLED, SILENT) for note in notes)
         num_scored = recording.num_scored
         if num_scored < len(recording.starts) and not (is_said and not num_scored):
             notes = (*notes, self._silent_windows_note(recording, plan))
-        scores = reduced(recording, plan.reduction, plan.rules.find_active)
-        segments = embeddings = None
-        if plan.segments is not None:
-            segments = self._segments(recording.name, recording.num_samples, recording.runs(), plan)
+        scores, segments = self._found(recordings, plan)
+        embeddings = None
         if plan.embeddings is not None and num_scored:
             embeddings = self._embeddings(recording, plan)
         channel = channel_number(self.reader.channels) if recording.channel is None else recording.channel
-        highest_frequency = min(file_rate or self.sampling_rate, self.sampling_rate) / 2
+        highest_rate = self._highest_rate
         return FileTags(
             recording.name,
             [] if scores is None else self._best_labels(scores, plan.top_k),
             segments,
-            highest_frequency=highest_frequency,
+            highest_frequency=min(file_rate or highest_rate, highest_rate) / 2,
             notes=notes,
-            seconds=seconds,
+            seconds=recording.num_samples / self.sampling_rate,
             channel=channel,
             embeddings=embeddings,
             of_each_channel=plan.each_channel,
         )
+
+    @property
+    def _highest_rate(self) -> int:
+        return self.sampling_rate
+
+    def _found(self, recordings: list[Recording], plan: _Plan) -> tuple[np.ndarray | None, list[Segment] | None]:
+        """The scores of a waveform, if there are any, and its segments, if they were asked for."""
+        (recording,) = recordings
+        scores = reduced(recording, plan.reduction, plan.rules.find_active)
+        if plan.segments is None:
+            return scores, None
+        return scores, self._segments(recording.name, recording.num_samples, recording.runs(), plan)
 
     @staticmethod
     def _silent_windows_note(recording: Recording, plan: _Plan) -> AudioNote:
@@ -569,6 +610,9 @@ class AudioTagger:
         wanted."""
         if windows[0].features is not None:
             inputs = self.feature_extractor.batch_of_frames([window.features for window in windows])
+        elif windows[0].log_mel is not None:
+            rows = [self.feature_extractor.normalize(window.log_mel.values()) for window in windows]
+            inputs = self.feature_extractor.batch_of_frames(rows)
         else:
             inputs = self.feature_extractor(
                 [window.waveform for window in windows],
@@ -596,6 +640,9 @@ class AudioTagger:
         self, file: str, num_samples: int, runs: list[tuple[list[int], np.ndarray]], plan: _Plan
     ) -> list[Segment]:
         stretches = events_of_runs(runs, plan.window_samples, num_samples, plan.rules, plan.segments)
+        return self._as_segments(file, stretches)
+
+    def _as_segments(self, file: str, stretches: list[Stretch]) -> list[Segment]:
         segments = [
             Segment(
                 file=file,
@@ -607,3 +654,7 @@ class AudioTagger:
             for stretch in stretches
         ]
         return sorted(segments, key=lambda segment: (segment.start, segment.end))
+
+
+def _error_of(recordings: list[Recording]) -> str | None:
+    return next((recording.error for recording in recordings if recording.error is not None), None)

@@ -179,21 +179,22 @@ def states_of(files: Sequence[Path]) -> list:
 
 
 def model_digest(tagger) -> str:
-    """What tells a model and its feature extractor from all others: a digest of all weights and settings.
+    """What tells models and their feature extractors from all others: a digest of all weights and settings.
 
     Args:
-        tagger ([`AudioTagger`]): which holds both.
+        tagger ([`AudioTagger`]): which holds them.
 
     Returns:
         `str`: 64 hexadecimal digits.
     """
     digest = hashlib.sha256()
-    for settings in (tagger.config, tagger.feature_extractor):
-        fields = {name: value for name, value in settings.to_dict().items() if name != "_name_or_path"}
-        digest.update(json.dumps(fields, sort_keys=True, default=str).encode())
-    for name, content in tagger.backend.contents():
-        digest.update(name.encode())
-        digest.update(content)
+    for member in tagger.members:
+        for settings in (member.config, member.feature_extractor):
+            fields = {name: value for name, value in settings.to_dict().items() if name != "_name_or_path"}
+            digest.update(json.dumps(fields, sort_keys=True, default=str).encode())
+        for name, content in member.backend.contents():
+            digest.update(name.encode())
+            digest.update(content)
     return digest.hexdigest()
 
 

@@ -4,7 +4,8 @@ Windows that overlap share frames where they lie a whole number of frames apart.
 with the waveform, and short recordings are kept as samples, whose features are computed when they are scored.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -21,6 +22,7 @@ class Window:
         is_silent (`bool`): whether it holds nothing but silence.
         waveform (`np.ndarray` of shape `(samples,)`, *optional*): what is heard, if its features are not computed yet.
         features (`torch.Tensor` of shape `(frames, mel bins)`, *optional*): normalised features, if they are.
+        log_mel ([`LogMel`], *optional*): what they are made of, in place of the waveform, where several models share it.
     """
 
     start: int
@@ -28,6 +30,64 @@ class Window:
     is_silent: bool
     waveform: np.ndarray | None = None
     features: object = None
+    log_mel: "LogMel | None" = None
+
+
+class LogMel:
+    """Log-mel features of a stretch of a waveform before normalising, computed when they are first asked for.
+
+    Args:
+        waveform (`np.ndarray` of shape `(samples,)`): the stretch.
+        feature_extractor ([`ASTFeatureExtractor`]): one that does not normalise.
+        device (`torch.device`): where to compute.
+    """
+
+    def __init__(self, waveform: np.ndarray, feature_extractor, device):
+        self._waveform, self._feature_extractor, self._device = waveform, feature_extractor, device
+        self._values = None
+
+    def values(self):
+        """Compute them.
+
+        Returns:
+            `torch.Tensor` of shape `(frames, mel bins)`, which nobody may write to.
+        """
+        if self._values is None:
+            self._values = self._feature_extractor.frames(self._waveform, self._device)
+            self._waveform = None
+        return self._values
+
+
+@dataclass
+class SharedLogMel:
+    """Log-mel features of one waveform for several models: of each stretch they are computed once.
+
+    Args:
+        feature_extractor ([`ASTFeatureExtractor`]): one that does not normalise.
+        device (`torch.device`): where to compute.
+    """
+
+    feature_extractor: object
+    device: object
+    _known: WeakValueDictionary = field(default_factory=WeakValueDictionary)
+    _last: LogMel | None = None
+
+    def of(self, start: int, waveform: np.ndarray) -> LogMel:
+        """Give the features of a stretch.
+
+        Args:
+            start (`int`): its first sample.
+            waveform (`np.ndarray` of shape `(samples,)`): the stretch.
+
+        Returns:
+            [`LogMel`]: the same for each model that asks, as long as one of them keeps it; the last is kept here.
+        """
+        key = (start, len(waveform))
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = LogMel(waveform, self.feature_extractor, self.device)
+        self._last = found
+        return found
 
 
 class WindowCutter:
@@ -40,15 +100,23 @@ class WindowCutter:
         hop_samples (`int`): between the starts of two windows.
         silent_peak (`float`, *optional*, defaults to `SILENT_PEAK`): amplitude up to which a window is silent, a constant
             offset aside.
+        shared ([`SharedLogMel`], *optional*): of the waveform, if several models share it.
     """
 
     def __init__(
-        self, feature_extractor, device, window_samples: int, hop_samples: int, silent_peak: float = SILENT_PEAK
+        self,
+        feature_extractor,
+        device,
+        window_samples: int,
+        hop_samples: int,
+        silent_peak: float = SILENT_PEAK,
+        shared: SharedLogMel | None = None,
     ):
         from ..features.kaldi import frame_length, frame_shift, num_frames
 
         self.feature_extractor, self.device = feature_extractor, device
         self.window_samples, self.hop_samples, self.silent_peak = window_samples, hop_samples, silent_peak
+        self.shared = shared
         self.num_samples = 0  # that have come
         self._shift = frame_shift(feature_extractor.sampling_rate)
         self._frame_length = frame_length(feature_extractor.sampling_rate)
@@ -73,8 +141,10 @@ class WindowCutter:
         self._held = np.concatenate([self._held, block]) if len(self._held) else block
         self.num_samples += len(block)
         windows = []
+        if self._shares_frames and self.shared is not None:
+            self._compute_frames()  # at once, so that models with windows of other lengths ask for the same ones
         if self._goes_beyond_a_window() and self._next + self.window_samples < self.num_samples:
-            if self._shares_frames:
+            if self._shares_frames and self.shared is None:
                 self._compute_frames()
             while self._next + self.window_samples < self.num_samples:
                 windows.append(self._window(self._next, self._shares_frames))
@@ -93,8 +163,9 @@ class WindowCutter:
         Returns:
             `list[Window]`: one window.
         """
-        last = self.num_samples - self.window_samples if self._goes_beyond_a_window() else 0
-        return [self._window(last, has_frames=False)]
+        if self._goes_beyond_a_window():
+            return [self._window(self.num_samples - self.window_samples, has_frames=False)]
+        return [self._window(0, has_frames=self._frames is not None)]
 
     def _goes_beyond_a_window(self) -> bool:
         from ..features.kaldi import is_cut
@@ -105,8 +176,12 @@ class WindowCutter:
     def _window(self, start: int, has_frames: bool) -> Window:
         waveform = self._held[start - self._begin :][: self.window_samples]
         is_silent = float(waveform.max()) - float(waveform.min()) <= 2 * self.silent_peak
-        if not has_frames or is_silent:
-            return Window(start, len(waveform), is_silent, None if is_silent else waveform)
+        if is_silent:
+            return Window(start, len(waveform), is_silent)
+        if not has_frames and self.shared is not None:
+            return Window(start, len(waveform), False, log_mel=self.shared.of(start, waveform))
+        if not has_frames:
+            return Window(start, len(waveform), False, waveform)
         first = start // self._shift - self._first_frame
         return Window(start, len(waveform), False, features=self._frames[first : first + self._window_frames])
 
@@ -117,7 +192,11 @@ class WindowCutter:
         start = self._num_frames * self._shift
         if self.num_samples - start < self._frame_length:
             return
-        new = self.feature_extractor.frames(self._held[start - self._begin :], self.device)
+        waveform = self._held[start - self._begin :]
+        if self.shared is None:
+            new = self.feature_extractor.frames(waveform, self.device)
+        else:
+            new = self.feature_extractor.normalize(self.shared.of(start, waveform).values())
         earliest = self._next // self._shift
         kept = [] if self._frames is None else [self._frames[earliest - self._first_frame :]]
         if self._frames is not None:
