@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     from .tagging.tagger import TaggingError
 
     try:
-        if args.audio == [LIVE]:
+        if args.audio == [LIVE] or args.microphone is not None:
             return print_live(args)
         left_out = []
         files = tagged_files(args.audio, args.files_from, left_out)
@@ -157,7 +157,7 @@ def print_results(args: argparse.Namespace, files: list[Path]) -> int:
 
 
 def print_live(args: argparse.Namespace) -> int:
-    """Tag sound from standard input: windows as they come on standard error, the results at its end.
+    """Tag sound from standard input or a microphone: windows as they come on standard error, the results at its end.
 
     Args:
         args (`argparse.Namespace`): what was asked for.
@@ -168,12 +168,16 @@ def print_live(args: argparse.Namespace) -> int:
     Raises:
         KeyboardInterrupt: again, if that ended it, when the results are printed.
     """
-    from .tagging.live import tag_standard_input
+    from .tagging.live import tag_microphone, tag_standard_input
 
     def say(line: str):
         print(f"ast-tag: {line}", file=sys.stderr, flush=True)
 
-    result, interruption = tag_standard_input(load_tagger(args), say, **settings_of(args))
+    tagger, settings = load_tagger(args), settings_of(args)
+    if args.microphone is None:
+        result, interruption = tag_standard_input(tagger, say, **settings)
+    else:
+        result, interruption = tag_microphone(tagger, args.microphone or None, say, **settings)
     outcome = outcome_of(result, args)
     print_lines(outcome.said, sys.stderr)
     print_lines(chain(header_lines(args), finished(args, outcome.lines)))

@@ -47,6 +47,14 @@ def make_parser() -> FlagParser:
         "--files_from", metavar="LIST", help="a file with a path on each line, or - for standard input"
     )
     parser.add_argument(
+        "--microphone",
+        nargs="?",
+        const="",
+        metavar="DEVICE",
+        help="tag what a microphone hears, as it comes, until Ctrl-C: the system's own choice of a device, or one by its number "
+        "or a part of its name",
+    )
+    parser.add_argument(
         "--model_name_or_path",
         required=True,
         nargs="+",
@@ -198,14 +206,17 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
     args = parser.parse_args(argv)
     if not args.audio:
         args.model_name_or_path, args.audio = _models_and_audio(args.model_name_or_path)
-    if LIVE in args.audio:
-        if len(args.audio) > 1 or args.files_from is not None:
-            parser.error(f"{LIVE} is sound from standard input, and is tagged alone. Leave the others out.")
+    is_live = LIVE in args.audio or args.microphone is not None
+    if is_live:
+        if len(args.audio) + (args.microphone is not None) > 1 or args.files_from is not None:
+            live = "--microphone" if args.microphone is not None else LIVE
+            source = "a microphone" if args.microphone is not None else "standard input"
+            parser.error(f"{live} is sound from {source}, and is tagged alone. Leave the others out.")
         given = {"channels each": args.channels == "each", "start_time": args.start_time != "none"}
         given |= {name: getattr(args, name) is not None for name in ("picture", "embeddings", "output")}
         for option in filter(given.get, given):
             parser.error(f"--{option} is about files. Leave it out, or tag a file.")
-    if not args.audio and args.files_from is None:
+    if not args.audio and args.files_from is None and not is_live:
         parser.error("Nothing to tag was named. Name audio files or folders, or pass --files_from LIST.")
     args.timeline = args.timeline or FORMATS[args.format].needs_timeline
     if args.channels == "each":

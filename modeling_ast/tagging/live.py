@@ -1,4 +1,4 @@
-"""Sound from standard input, tagged as it comes: what is heard in each window, how long after its end that is told."""
+"""Sound from standard input or a microphone, tagged as it comes: what is heard in each window, how long after its end that is told."""
 
 import statistics
 import sys
@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..audio import AudioError, WavPipe
+from ..audio import AudioError, Microphone, WavPipe
 from ..system.names_as_text import in_one_line
 from .results import FileTags, WindowTags
 
-NAME = "-"
+NAME, MICROPHONE = "-", "microphone"
 
 
 class LiveWindows:
@@ -32,7 +32,7 @@ class LiveWindows:
         """Pass chunks on, and keep when they came.
 
         Args:
-            chunks (iterator of `np.ndarray`): from [`WavPipe.chunks`].
+            chunks (iterator of `np.ndarray`): from [`WavPipe.chunks`] or [`Microphone.chunks`].
 
         Yields:
             The same.
@@ -84,17 +84,52 @@ def tag_standard_input(tagger, say: Callable[[str], None], **settings) -> tuple[
         raise AudioError(
             "Standard input is a terminal. Pipe a WAV into it, as arecord -f S16_LE -r 16000 | ast-tag - does."
         )
+    return _tag_live(tagger, WavPipe(sys.stdin.buffer, "Standard input"), NAME, say, settings)
+
+
+def tag_microphone(
+    tagger, device: str | None, say: Callable[[str], None], **settings
+) -> tuple[FileTags, KeyboardInterrupt | None]:
+    """Tag what a recording device hears, up to an interruption.
+
+    Args:
+        tagger ([`AudioTagger`]): the model.
+        device (`str`, *optional*): see [`Microphone`].
+        say (callable): takes lines, also about the device.
+        settings: of [`AudioTagger.tag_stream`].
+
+    Returns:
+        [`FileTags`], and what interrupted it, if anything; nothing did if the device is gone.
+
+    Raises:
+        AudioError: if there is none.
+        TaggingError: see [`AudioTagger.tag_stream`].
+    """
+    microphone = Microphone(device, tagger.reader.channels)
+    say(
+        f"Listening to {in_one_line(microphone.name)}, {microphone.channels} channel(s) at {microphone.sampling_rate} Hz; Ctrl-C "
+        "ends it."
+    )
+    found = _tag_live(tagger, microphone, MICROPHONE, say, settings)
+    if microphone.losses:
+        say(
+            f"Sound was lost {microphone.losses} times, as the model takes longer than the sound lasts. Pass a larger --hop, or "
+            "leave --timeline out."
+        )
+    return found
+
+
+def _tag_live(tagger, source, name: str, say: Callable[[str], None], settings: dict):
     windows, interruption = LiveWindows(say), None
 
-    def until_interrupted(pipe: WavPipe) -> Iterator[np.ndarray]:
+    def until_interrupted() -> Iterator[np.ndarray]:
         nonlocal interruption
         try:
-            yield from pipe.chunks()
+            yield from source.chunks()
         except KeyboardInterrupt as error:
             interruption = error
 
-    pipe = WavPipe(sys.stdin.buffer, "Standard input")
-    chunks = windows.heard(until_interrupted(pipe))
-    result = tagger.tag_stream(chunks, pipe.sampling_rate, NAME, windows.tell, **settings)
+    chunks = windows.heard(until_interrupted())
+    result = tagger.tag_stream(chunks, source.sampling_rate, name, windows.tell, **settings)
     say(windows.summary())
     return result, interruption
