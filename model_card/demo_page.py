@@ -313,18 +313,25 @@ class RecentReader(AudioReader):
             self.recent[key] = super().hear(source, name)
         return self.recent[key]
 
-    def stream(self, source: str | os.PathLike, name: str | None = None, each_channel: bool = False) -> SoundStream:
+    def stream(
+        self,
+        source: str | os.PathLike,
+        name: str | None = None,
+        each_channel: bool = False,
+        others: Sequence[AudioReader] = (),
+    ) -> SoundStream:
         """Hear a file in one block, that was heard just now.
 
         Args:
             source (`str` or `os.PathLike`): the file.
             name (`str`, *optional*): see [`read_audio`].
             each_channel (`bool`, *optional*, defaults to `False`): see [`AudioReader.stream`].
+            others (sequence of [`AudioReader`], *optional*): see [`AudioReader.stream`].
 
         Returns:
             [`SoundStream`].
         """
-        return SoundStream(self, source, name or str(source), each_channel, whole=True)
+        return SoundStream(self, source, name or str(source), each_channel, whole=True, others=others)
 
 
 def page_reader(feature_extractor, max_minutes: float) -> RecentReader:

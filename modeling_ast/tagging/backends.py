@@ -49,7 +49,7 @@ class TorchBackend:
     Args:
         model ([`ASTForAudioClassification`]): with a trained classifier.
         device (`str`, *optional*, defaults to `"auto"`): see [`choose_device`].
-        compiled (`bool`, *optional*, defaults to `False`): whether `torch.compile` makes it faster, which takes a while first.
+        compiled (`bool`, *optional*, defaults to `False`): whether what `torch.compile` makes of it scores.
 
     Attributes:
         config ([`ASTConfig`]): what is known of the model.

@@ -171,8 +171,8 @@ def make_parser() -> FlagParser:
     parser.add_argument(
         "--compile",
         action="store_true",
-        help="tag much audio faster: torch.compile makes a program of the model, which takes a while first and needs a C++ "
-        "compiler on a CPU",
+        help="have torch.compile make a program of the model first, which takes up to minutes, and on a CPU a C++ compiler; "
+        "whether scoring is faster then depends on model and machine",
     )
     add_channels_flag(parser, or_each=True)
     add_strict_flag(parser)

@@ -1,6 +1,7 @@
 """`--microphone`, with a stand-in for the package `sounddevice` that plays a waveform, as no test has a sound device."""
 
 import json
+import queue
 import sys
 import threading
 from types import ModuleType, SimpleNamespace
@@ -79,7 +80,7 @@ def plays(monkeypatch):
         monkeypatch.setitem(sys.modules, "sounddevice", stand_in)
         return stand_in
 
-    monkeypatch.setattr(microphone_module, "PATIENCE", 0.05)
+    monkeypatch.setattr(microphone_module, "PATIENCE", 0.2)
     return install
 
 
@@ -107,6 +108,25 @@ def test_a_microphone_gives_what_a_file_of_its_sound_gives(multi_label, tmp_path
     assert "ast-tag: Sound was lost 2 times" in lines[-1]
     (settings,) = stand_in.opened
     assert (settings["device"], settings["samplerate"], settings["dtype"]) == (None, 16_000, "float32")
+    assert stand_in.closed == 1
+
+
+def test_an_interruption_gives_what_was_heard_so_far(multi_label, plays, monkeypatch, capsys):
+    class Interrupted(queue.SimpleQueue):
+        """As of somebody who presses Ctrl-C when all was heard."""
+
+        def get(self, timeout):
+            try:
+                return super().get(timeout=timeout)
+            except queue.Empty:
+                raise KeyboardInterrupt from None
+
+    stand_in = plays()
+    monkeypatch.setattr(microphone_module, "queue", SimpleNamespace(SimpleQueue=Interrupted, Empty=queue.Empty))
+    with pytest.raises(KeyboardInterrupt):
+        run_tagging.main.__wrapped__(["--microphone", *flags_of(multi_label)])
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert len(row["labels"]) == 3
     assert stand_in.closed == 1
 
 
