@@ -16,10 +16,10 @@ from .system.regular_files import what_is_special
 from .system.run_lock import LockedError, hold_lock
 from .system.terminal import FAILED, ended_by, exit_code_of, shell_command
 from .tagging.clock_time import start_time
-from .tagging.embedding_files import as_text, writing_embeddings
+from .tagging.embedding_files import as_text, index_file, writing_embeddings
 from .tagging.flags import LIVE, make_parser, parse_arguments
 from .tagging.formats import FORMATS, TagFormat, with_safe_names
-from .tagging.label_files import check_side_output, label_file_names, plan_pictures
+from .tagging.label_files import check_side_output, label_file_names, plan_pictures, refuse_to_overwrite
 from .tagging.progress import TaggingProgress
 from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
 from .tagging.written_lines import print_lines, write_lines
@@ -53,6 +53,13 @@ def main(argv: list[str] | None = None) -> int:
         destinations = plan_output(args.output, args.format, files, args.combine)
         check_side_output("embeddings_output", args.embeddings_output, args.output)
         args.pictures = plan_pictures(args.picture, files, args.output)
+        vectors = args.embeddings_output
+        written = {
+            "output": [args.output] * (args.output is not None) if destinations is None else [*destinations.values()],
+            "embeddings_output": [] if vectors is None else [vectors, index_file(vectors)],
+            "picture": [*args.pictures.values()],
+        }
+        refuse_to_overwrite(files, written)
         to_file = args.output is not None
         failed = write_results(args, files, destinations) if to_file else print_results(args, files)
     except (AudioError, CheckpointError, TaggingError, OutputError, LockedError) as error:
@@ -431,8 +438,10 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
         "spreadsheet_safe",
         "tokens_merged_per_layer",
         "compile",
+        "picture",
     )
     flags = {f"--{name}": getattr(args, name) for name in (*options, *more)}
+    flags["--picture"] = None if args.picture is None else str(args.picture)
     versions = {f"version of {name}": package_version(name) for name in (DISTRIBUTION, "torch")}
     return {"model": model_digest(tagger), "device": str(tagger.device)} | flags | versions
 

@@ -1,7 +1,7 @@
 """A WAV that comes through a pipe, in real time or not: its header, and its samples as they come.
 
-libsndfile needs a file in which it can seek. Programs that record to a pipe do not know how long it will be, and so what the
-header says of sizes is passed over: the samples end with the pipe.
+libsndfile needs a file in which it can seek. Programs that record to a pipe do not know how long it will be, and write 0 or the
+most that a header can hold: the samples end with the pipe then. Behind those of a file whose length is told stand other chunks.
 """
 
 import io
@@ -23,6 +23,7 @@ SUBTYPES = {
     (6, 8): "ALAW", (7, 8): "ULAW",
 }  # fmt: skip
 LARGEST_CHUNK = 1 << 24  # bytes of something that is no sound, before the samples
+UNKNOWN_SIZE = 0x7FFF0000  # bytes of samples; what programs write that do not know is from here on, or 0
 READ_AT_ONCE = 1 << 16  # bytes that are waited for at most
 
 
@@ -43,7 +44,7 @@ class WavPipe:
         self._exactly(4)
         if order is None or self._exactly(4) != b"WAVE":
             raise self._no_wav()
-        described = None
+        described, long_size = None, 0
         for _ in range(MOST_TAGS):
             kind, size = struct.unpack(f"{order}4sI", self._exactly(8))
             if kind == b"data":
@@ -52,6 +53,8 @@ class WavPipe:
                 raise self._no_wav()
             content = self._exactly(size + size % 2)
             described = content if kind == b"fmt " else described
+            if kind == b"ds64" and len(content) >= 16:
+                long_size = struct.unpack_from(f"{order}Q", content, 8)[0]
         else:
             raise self._no_wav()
         if described is None or len(described) < 16:
@@ -67,6 +70,9 @@ class WavPipe:
                 "Send 16-bit samples, as ffmpeg -i SOURCE -c:a pcm_s16le -f wav - does."
             )
         self._frame = self.channels * bits // 8
+        size = long_size if long_size and size == 0xFFFFFFFF else size
+        is_told = 0 < size < UNKNOWN_SIZE or (0 < long_size == size < 1 << 62)
+        self._left = size if is_told else None  # bytes of samples
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Give the samples as they come.
@@ -78,6 +84,9 @@ class WavPipe:
 
         rest = b""
         while piece := self._some():
+            if self._left is not None:
+                piece = piece[: self._left]
+                self._left -= len(piece)
             rest += piece
             whole = len(rest) // self._frame * self._frame
             if whole:
@@ -90,6 +99,8 @@ class WavPipe:
 
     def _some(self) -> bytes:
         """What is there, or comes next; nothing at the end."""
+        if self._left == 0:
+            return b""
         try:
             return os.read(self.file.fileno(), READ_AT_ONCE)
         except (AttributeError, io.UnsupportedOperation):  # a file in memory

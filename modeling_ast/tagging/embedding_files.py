@@ -14,6 +14,18 @@ from .embeddings import FileEmbeddings
 SUFFIXES = (".npy", ".parquet")
 
 
+def index_file(path: Path) -> Path:
+    """Name the table that says the file, start and end of each row of a `.npy` file of vectors.
+
+    Args:
+        path (`Path`): the `.npy` file.
+
+    Returns:
+        `Path`: beside it.
+    """
+    return path.with_name(f"{path.name}.csv")
+
+
 class EmbeddingsFile:
     """A file of vectors that is written row by row and appears when it is complete: a context.
 
@@ -40,7 +52,7 @@ class EmbeddingsFile:
                 self._schema = pyarrow.schema([*columns.items(), ("embedding", vector)])
                 self._writer = stack.enter_context(parquet.ParquetWriter(self._file, self._schema))
             else:
-                index = self.path.with_name(f"{self.path.name}.csv")
+                index = index_file(self.path)
                 settings = {"encoding": "utf-8", "errors": "surrogateescape", "newline": "\n"}
                 self._index = stack.enter_context(open_atomically(index, "w", **settings))
                 self._index.write("file,start,end\n")

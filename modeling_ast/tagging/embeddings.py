@@ -91,7 +91,10 @@ def file_embeddings(
     if kind != "second":
         means = np.stack([window.class_token_mean for window in windows])
         if kind == "file":
-            return FileEmbeddings(means.mean(axis=0, keepdims=True), np.array([[0, num_samples / sampling_rate]]))
+            return FileEmbeddings(
+                means.mean(axis=0, keepdims=True, dtype=np.float64).astype(np.float32),
+                np.array([[0, num_samples / sampling_rate]]),
+            )
         times = [[start / sampling_rate, (start + samples) / sampling_rate] for start, samples in places]
         return FileEmbeddings(means, np.array(times))
     after = max(window.first + len(window.counts) for window in windows)

@@ -213,7 +213,8 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
             source = "a microphone" if args.microphone is not None else "standard input"
             parser.error(f"{live} is sound from {source}, and is tagged alone. Leave the others out.")
         given = {"channels each": args.channels == "each", "start_time": args.start_time != "none"}
-        given |= {name: getattr(args, name) is not None for name in ("picture", "embeddings", "output")}
+        given |= {name: getattr(args, name) is not None for name in ("picture", "embeddings", "output", "batch_size")}
+        given |= {"strict_audio": args.strict_audio, "format parquet": args.format == "parquet"}
         for option in filter(given.get, given):
             parser.error(f"--{option} is about files. Leave it out, or tag a file.")
     if not args.audio and args.files_from is None and not is_live:

@@ -59,6 +59,10 @@ def plan_pictures(picture: Path | None, files: Sequence[Path], output: Path | No
     if picture is None:
         return {}
     if len(files) == 1 and not picture.is_dir():
+        if picture.suffix.lower() != PICTURE_SUFFIX:
+            raise OutputError(
+                f"--picture {picture} is no name of a PNG. Pass one that ends in {PICTURE_SUFFIX}, or a folder."
+            )
         check_side_output("picture", picture, output)
         return {str(files[0]): picture}
     if picture.suffix.lower() == PICTURE_SUFFIX or (os.path.lexists(picture) and not picture.is_dir()):
@@ -70,6 +74,25 @@ def plan_pictures(picture: Path | None, files: Sequence[Path], output: Path | No
         raise OutputError(f"Two audio files would have one picture in {picture}. Tag them apart.")
     picture.mkdir(parents=True, exist_ok=True)
     return pictures
+
+
+def refuse_to_overwrite(files: Sequence[Path], written: dict[str, Sequence[Path]]) -> None:
+    """Make sure that nothing is written over a recording, or over something else of the same run.
+
+    Args:
+        files (sequence of `Path`): the recordings.
+        written (`dict[str, sequence of Path]`): by flag what is written because of it.
+
+    Raises:
+        OutputError: if two of them are one file.
+    """
+    taken = {os.path.realpath(file): f"the recording {file}" for file in files}
+    for flag, paths in written.items():
+        for path in paths:
+            place = os.path.realpath(path)
+            if place in taken:
+                raise OutputError(f"--{flag} would write over {taken[place]}. Pass another name.")
+            taken[place] = f"{path} of --{flag}"
 
 
 def check_side_output(flag: str, path: Path | None, output: Path | None) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from ..audio import AudioError, Microphone, WavPipe
+from ..system.interruption import put_off, raise_if_interrupted
 from ..system.names_as_text import in_one_line
 from .results import FileTags, WindowTags
 
@@ -125,11 +126,18 @@ def _tag_live(tagger, source, name: str, say: Callable[[str], None], settings: d
     def until_interrupted() -> Iterator[np.ndarray]:
         nonlocal interruption
         try:
-            yield from source.chunks()
+            for chunk in source.chunks():
+                put_off(True)  # what is scored of it is not broken off
+                yield chunk
+                put_off(False)
+                raise_if_interrupted()
         except KeyboardInterrupt as error:
             interruption = error
 
-    chunks = windows.heard(until_interrupted())
-    result = tagger.tag_stream(chunks, source.sampling_rate, name, windows.tell, **settings)
+    try:
+        chunks = windows.heard(until_interrupted())
+        result = tagger.tag_stream(chunks, source.sampling_rate, name, windows.tell, **settings)
+    finally:
+        put_off(False)
     say(windows.summary())
     return result, interruption

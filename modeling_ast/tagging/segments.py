@@ -125,13 +125,12 @@ def hop_means(scores: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple
 
     Args:
         scores (`np.ndarray` of shape `(windows, labels)`): of each window.
-        begins (`np.ndarray` of shape `(windows,)`): the first sample of each window, ascending, without a gap between
-            windows.
+        begins (`np.ndarray` of shape `(windows,)`): the first sample of each window, ascending.
         ends (`np.ndarray` of shape `(windows,)`): the sample after each window's last, ascending.
 
     Returns:
         The edges of the stretches in samples, of shape `(stretches + 1,)`, and the means, float32 of shape
-        `(stretches, labels)`.
+        `(stretches, labels)`; NaN where no window covers a stretch.
     """
     edges = np.unique(np.concatenate([begins, ends]))
     # Of windows of one length those that cover a stretch are neighbours.
@@ -140,7 +139,8 @@ def hop_means(scores: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple
     sums = np.zeros((len(scores) + 1, scores.shape[1]))
     np.cumsum(scores, axis=0, out=sums[1:])
     # In the scores' own precision again, or a mean of equal scores could fall below a threshold that they reach.
-    return edges, ((sums[after] - sums[first]) / (after - first)[:, None]).astype(np.float32)
+    with np.errstate(invalid="ignore"):
+        return edges, ((sums[after] - sums[first]) / (after - first)[:, None]).astype(np.float32)
 
 
 def _draw_in(means: np.ndarray, edges: np.ndarray, first: int, last: int, reach: float) -> tuple[int, int]:

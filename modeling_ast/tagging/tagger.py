@@ -294,16 +294,8 @@ class AudioTagger:
                 told += 1
 
         try:
-            with errors_of_file(name, "heard"):
-                file_rate, soon = whole_rate(sampling_rate, name), on_window is not None
-                resamplers = [
-                    StreamResampler(file_rate, reader.sampling_rate, reader.resampler, soon)
-                    for reader in (self.reader, *self._other_readers)
-                ]
-                for chunk in chunks:
-                    waveform = self._heard_chunk(chunk, name)
-                    take([resampler.add(waveform) for resampler in resamplers])
-                take([resampler.finish() for resampler in resamplers])
+            for blocks in self._blocks_of_chunks(chunks, sampling_rate, name, soon=on_window is not None):
+                take(blocks)
         except AudioError as error:
             return FileTags(name, [], error=str(error))
         too_short = self._too_short(name, recordings[0].num_samples)
@@ -316,6 +308,21 @@ class AudioTagger:
         if error is not None:
             return FileTags(name, [], error=error)
         return self._result(recordings, plan, (), sampling_rate)
+
+    def _blocks_of_chunks(
+        self, chunks: Iterable[np.ndarray], sampling_rate: int, name: str, soon: bool
+    ) -> Iterator[list[np.ndarray]]:
+        """Resample chunks for each reader; what goes wrong here, and not where they are taken, is the chunks' error."""
+        with errors_of_file(name, "heard"):
+            file_rate = whole_rate(sampling_rate, name)
+            resamplers = [
+                StreamResampler(file_rate, reader.sampling_rate, reader.resampler, soon)
+                for reader in (self.reader, *self._other_readers)
+            ]
+            for chunk in chunks:
+                waveform = self._heard_chunk(chunk, name)
+                yield [resampler.add(waveform) for resampler in resamplers]
+            yield [resampler.finish() for resampler in resamplers]
 
     def _heard_chunk(self, chunk: np.ndarray, name: str) -> np.ndarray:
         samples = full_scale_waveform(np.asarray(chunk), name)
@@ -347,6 +354,8 @@ class AudioTagger:
             window then.
         """
         if batch_size is not None:
+            if batch_size < 1:
+                raise TaggingError(f"batch_size={batch_size} is no number of windows. Pass --batch_size 1 or more.")
             return batch_size
         frequency, time = patch_grid_of(self.config, self.config.max_length)
         tokens = frequency * time + NUM_CLASS_TOKENS

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import signal
 import sys
 import threading
 import time
@@ -103,7 +104,49 @@ def test_a_wav_from_a_pipe_is_heard_as_the_file(subtype):
     expected, _ = soundfile.read(io.BytesIO(content), dtype="float32")
     pipe = WavPipe(io.BytesIO(content), "a")
     assert (pipe.sampling_rate, pipe.channels) == (44_100, 2)
-    np.testing.assert_array_equal(np.concatenate(list(pipe.chunks()))[:5_000], expected)
+    np.testing.assert_array_equal(np.concatenate(list(pipe.chunks())), expected)
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_samples_end_where_the_header_says_or_with_the_pipe_if_it_cannot_know(size):
+    content = wav(noise(5_000))
+    place = content.index(b"data")
+    told = content + b"guan" + (4_000).to_bytes(4, "little") + bytes(4_000)
+    assert sum(map(len, WavPipe(io.BytesIO(told), "a").chunks())) == 5_000
+    untold = content[: place + 4] + size.to_bytes(4, "little") + content[place + 8 :] + bytes(2_000)
+    assert sum(map(len, WavPipe(io.BytesIO(untold), "a").chunks())) == 6_000
+
+
+def test_what_a_listener_raises_is_no_fault_of_the_sound(tagger):
+    def listener(window):
+        raise ValueError("of the listener")
+
+    with pytest.raises(ValueError, match="^of the listener$"):
+        tagger.tag_stream([noise(LENGTH)], 16_000, on_window=listener)
+
+
+def test_ctrl_c_while_a_window_is_scored_gives_what_was_found_so_far(multi_label, monkeypatch, capsys):
+    score, scored = AudioTagger._score, []
+
+    def interrupted(self, *args, **kwargs):
+        scored.append(args)
+        if len(scored) == 3:
+            signal.raise_signal(signal.SIGINT)
+        return score(self, *args, **kwargs)
+
+    monkeypatch.setattr(AudioTagger, "_score", interrupted)
+    content = wav(noise(LENGTH))
+    pieces = [content[start : start + 2 * WINDOW] for start in range(0, len(content), 2 * WINDOW)]  # a window each
+    monkeypatch.setattr(WavPipe, "_some", lambda self: pieces.pop(0) if pieces else b"")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(pieces.pop(0)[:44])))
+    with pytest.raises(SystemExit) as ended:
+        sys.exit(
+            run_tagging.main(["-", "--model_name_or_path", str(multi_label), "--device", "cpu", "--format", "jsonl"])
+        )
+    assert ended.value.code == 130
+    (row,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert len(row["labels"]) == 3
+    assert 3 <= len(scored) <= 4
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,31 @@ def test_recordings_of_one_name_keep_their_folders(files, expected):
     assert [*label_file_names([Path(file) for file in files], ".txt").values()] == [f"{name}.txt" for name in expected]
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--timeline", "--picture", "a.png"], "--picture would write over the recording"),
+        (["--output", "a.png"], "--output would write over the recording"),
+        (
+            ["--embeddings", "file", "--embeddings_output", "e.npy", "--output", "e.npy.csv"],
+            "would write over e.npy.csv",
+        ),
+        (["--timeline", "--picture", "p.jpg"], "--picture p.jpg is no name of a PNG"),
+    ],
+)
+def test_nothing_is_written_over_a_recording_or_another_result(tag, tmp_path, monkeypatch, capsys, flags, words):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("a.wav", noise(16_000), 16_000)
+    os.rename("a.wav", "a.png")  # a name tells nothing of the content
+    content = Path("a.png").read_bytes()
+    with pytest.raises(SystemExit) as ended:
+        tag("a.png", *flags)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+    assert Path("a.png").read_bytes() == content
+    assert os.listdir() == ["a.png"]
+
+
 def test_relative_names_are_of_the_folder_they_are_in(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

@@ -1,11 +1,14 @@
 """Recordings tagged as they are heard: the same scores whatever the blocks, batches and neighbours, and as of cut-out windows."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import soundfile
 from tagged_models import HOP, SCORE_TOLERANCE, WINDOW, as_vector, noise, stock_scores, windows_of, write
 
 from modeling_ast.audio import reading
+from modeling_ast.tagging.reductions import reduced
 from modeling_ast.tagging.tagger import AudioTagger, TaggingError
 from modeling_ast.tagging.windows import WindowCutter
 
@@ -128,6 +131,25 @@ def test_shorter_windows_are_padded_as_short_clips(tagger, multi_label, tmp_path
     for window in (0.01, 0.98, 0, -1, np.nan):
         with pytest.raises(TaggingError, match="is nothing that this model hears at once: it hears up to 0.975 s"):
             tagger.tag_files([path], window=window)
+
+
+def test_the_mean_of_very_many_windows_is_exact():
+    scores = np.full((150_000, 2), 0.9, np.float32)
+    recording = SimpleNamespace(runs=lambda: [(range(len(scores)), scores)])
+    np.testing.assert_allclose(reduced(recording, "mean", None), scores[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("hop", [None, 0.24])
+def test_the_share_of_time_around_a_silent_window_is_no_more_than_all(tagger, tmp_path, hop):
+    waveform = noise(4 * WINDOW)
+    waveform[WINDOW : 2 * WINDOW + HOP] = 0
+    path = write(tmp_path / "gap.wav", waveform)
+    (tags,) = tagger.tag_files([path], timeline=True, hop=hop, reduction="share", threshold=0.0)
+    shares = as_vector(tags.labels)
+    assert (shares == shares[0]).all()
+    assert 0.5 < shares[0] <= 1
+    with pytest.raises(TaggingError, match="batch_size=0 is no number of windows"):
+        tagger.tag_files([path], batch_size=0)
 
 
 def test_a_file_has_the_mean_the_maximum_or_the_share_of_its_time(tagger, multi_label, tmp_path):
