@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain, groupby, islice
+from itertools import chain, groupby
 from pathlib import Path
 
 from .system.installation import DISTRIBUTION, package_version
@@ -23,6 +23,8 @@ from .tagging.label_files import check_side_output, label_file_names, plan_pictu
 from .tagging.progress import TaggingProgress
 from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
 from .tagging.written_lines import print_lines, write_lines
+
+LARGE_FILE = 1 << 24  # bytes, as of a quarter of an hour of MP3 or three minutes of FLAC
 
 
 @shell_command("ast-tag")
@@ -216,12 +218,10 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
         if changed:
             words = f"{unfinished.path} is of a run with another {', '.join(changed)}; starting anew."
             print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
-        at_once = tagger.windows_at_once(args.batch_size)
-        groups = [files[first : first + at_once] for first in range(0, len(files), at_once)]
+        groups = groups_of(files, tagger.windows_at_once(args.batch_size))
         states = [states_of(group) for group in groups]
         kept = [unfinished.outcomes(state) is not None for state in states]
-        left = [file for group, is_kept in zip(groups, kept, strict=True) if not is_kept for file in group]
-        done = len(files) - len(left)
+        done = sum(len(group) for group, is_kept in zip(groups, kept, strict=True) if is_kept)
         if done:
             print(f"{done} of {len(files)} files were tagged already by an interrupted run", flush=True)
         sizes = [size for state in states for _, size, _ in state]
@@ -232,9 +232,9 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
                 writing_embeddings(args.embeddings_output, tagger.config.hidden_size) as add_embeddings,
                 TaggingProgress(files, sizes, done, done_bytes) as progress,
             ):
-                results = tag(args, tagger, left, progress)
                 for group, state, is_kept in zip(groups, states, kept, strict=True):
-                    outcomes = unfinished.outcomes(state) if is_kept else list(islice(results, len(group)))
+                    # Each by itself: whoever goes on after an interruption gets the same batches.
+                    outcomes = unfinished.outcomes(state) if is_kept else list(tag(args, tagger, group, progress))
                     for outcome in outcomes:
                         print_lines(outcome.said, sys.stderr)
                         failed += outcome.failed
@@ -257,6 +257,24 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
             raise
         unfinished.is_complete = True
     return failed
+
+
+def groups_of(files: list[Path], at_once: int) -> list[list[Path]]:
+    """Divide files into groups whose results are kept together.
+
+    Args:
+        files (`list[Path]`): the audio files.
+        at_once (`int`): files of a group at most.
+
+    Returns:
+        `list[list[Path]]`: in their order; a large file ends its group, so that its results do not wait for others.
+    """
+    groups: list[list[Path]] = [[]]
+    for file, (_, size, _) in zip(files, states_of(files), strict=True):
+        groups[-1].append(file)
+        if len(groups[-1]) == at_once or size > LARGE_FILE:
+            groups.append([])
+    return groups[:-1] if not groups[-1] else groups
 
 
 def write_label_files(

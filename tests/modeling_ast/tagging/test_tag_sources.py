@@ -215,6 +215,19 @@ def test_an_interrupted_run_keeps_the_channels(tag, two_channels, multi_label, t
     assert (tmp_path / "tags.jsonl").read_text() == whole
 
 
+def test_a_large_file_is_kept_when_it_ends(folder, tag, multi_label, capsys, monkeypatch):
+    monkeypatch.setattr(run_tagging, "LARGE_FILE", (folder / "a.wav").stat().st_size - 1)
+    tag("*.wav", "deep", "--format", "jsonl", "--output", "whole.jsonl")
+    flags = ["*.wav", "deep", "--format", "jsonl", "--output", "tags.jsonl"]
+    with monkeypatch.context() as context:
+        context.setattr(run_tagging.UnfinishedTags, "add", interrupted_after(run_tagging.UnfinishedTags.add))
+        command = [*flags, "--model_name_or_path", str(multi_label), "--device", "cpu"]
+        with pytest.raises(KeyboardInterrupt):
+            run_tagging.main.__wrapped__(command)
+    assert "1 of 4 files were tagged already" in tag(*flags)
+    assert (folder / "tags.jsonl").read_text() == (folder / "whole.jsonl").read_text()
+
+
 def interrupted_after(add):
     def added(unfinished, *arguments):
         add(unfinished, *arguments)
