@@ -36,6 +36,7 @@ NOT_VENDORED = (
     "tagging/label_files.py",
     "tagging/label_tracks.py",
     "tagging/live.py",
+    "tagging/microphone.py",
     "tagging/parquet_tables.py",
     "tagging/progress.py",
     "tagging/sources.py",

@@ -22,7 +22,6 @@ from .errors import (
 from .ffmpeg import FFMPEG_COMMANDS
 from .files import AUDIO_SUFFIXES, find_audio_files
 from .limits import AudioLimits
-from .microphone import Microphone
 from .reading import (
     AudioLength,
     AudioReader,
@@ -61,7 +60,6 @@ __all__ = [
     "DecodedAudio",
     "Heard",
     "HeardAnewError",
-    "Microphone",
     "MissingAudioError",
     "SoundStream",
     "WavPipe",

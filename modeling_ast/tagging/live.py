@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..audio import AudioError, Microphone, WavPipe
+from ..audio import AudioError, WavPipe
 from ..system.interruption import put_off, raise_if_interrupted
 from ..system.names_as_text import in_one_line
+from .microphone import Microphone
 from .results import FileTags, WindowTags
 
 NAME, MICROPHONE = "-", "microphone"

@@ -11,8 +11,9 @@ import pytest
 from tagged_models import HOP, WINDOW, noise, write
 
 from modeling_ast import run_tagging
-from modeling_ast.audio import AudioError, Microphone
-from modeling_ast.audio import microphone as microphone_module
+from modeling_ast.audio import AudioError
+from modeling_ast.tagging import microphone as microphone_module
+from modeling_ast.tagging.microphone import Microphone
 
 LENGTH = 3 * WINDOW
 DEVICES = [

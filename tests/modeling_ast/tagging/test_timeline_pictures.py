@@ -124,7 +124,7 @@ def test_pictures_of_one_file_and_of_a_folder(multi_label, clips, tmp_path, caps
         (["--timeline", "--picture", "none/a.png"], "--picture none/a.png: there is no folder none."),
         (["{other}", "--timeline", "--picture", "a.png"], "a.png is no folder, and there are 2 audio files."),
         (["{other}", "--timeline", "--picture", "{other}"], "is no folder, and there are 2 audio files."),
-        (["--timeline", "--picture", "a", "--output", "a"], "--picture a is the --output itself."),
+        (["--timeline", "--picture", "a.png", "--output", "a.png"], "--picture a.png is the --output itself."),
     ],
 )
 def test_flags_without_effect_are_refused(multi_label, clips, capsys, flags, words):

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..audio import AudioError
+from ..audio.channels import channel_number
+from ..audio.resampling import checked_rate
 from ..system.installation import install_command
-from .channels import channel_number
-from .errors import AudioError
-from .resampling import checked_rate
 
 BLOCK_SECONDS = 0.02  # of sound that comes at once
 MOST_CHANNELS = 2  # that are heard where none is named: some systems offer dozens, nearly all of them silent
