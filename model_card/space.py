@@ -32,6 +32,7 @@ NOT_VENDORED = (
     "run_export.py",
     "run_tagging.py",
     "tagging/embedding_files.py",
+    "tagging/flags.py",
     "tagging/formats.py",
     "tagging/label_files.py",
     "tagging/label_tracks.py",
