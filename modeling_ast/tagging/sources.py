@@ -1,4 +1,4 @@
-"""What is tagged: files, folders, patterns such as `*.wav`, and lists of these in a file or from standard input."""
+"""What is tagged: files, folders, patterns such as `*.wav`, and lists of names in a file or from standard input."""
 
 import glob
 import os

@@ -148,15 +148,16 @@ def test_one_file_of_all_is_gone_on_with(tag, folder, tmp_path, monkeypatch, out
     tag(*command, "--output", tmp_path / "whole", code=1)
     tag_files = AudioTagger.tag_files
 
-    def interrupted(*arguments, **settings):
-        tagged = tag_files(*arguments, **settings)
-        yield next(tagged)
-        raise KeyboardInterrupt
+    groups = []
+
+    def interrupted(self, files, *arguments, **settings):
+        groups.extend([files] if files else [])
+        if len(groups) == 2:
+            raise KeyboardInterrupt
+        return tag_files(self, files, *arguments, **settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(
-            AudioTagger, "tag_files", lambda *given, **more: interrupted(*given, **more) if given[1] else iter(())
-        )
+        patch.setattr(AudioTagger, "tag_files", interrupted)
         tag(*command, "--output", tmp_path / "tags", code=130)
     assert not (tmp_path / "tags").exists()
     assert "1 of 3 files were tagged already" in tag(*command, "--output", tmp_path / "tags", code=1).out
