@@ -229,7 +229,7 @@ class AudioTagger:
         Raises:
             TaggingError: if `window` is none that the model hears, `hop` is no part of a window, `threshold` or `off` is not
                 between 0 and 1, `off` is above `threshold`, a time is not above 0, there is no such reading of `segments`, kind
-                of `embeddings` or reduction, `silence_db` is not below 0, or the model has no labels.
+                of `embeddings` or reduction, `silence_db` is not below 0, `batch_size` is below 1, or the model has no labels.
         """
         plan = self._checked_plan(
             top_k,
@@ -352,6 +352,9 @@ class AudioTagger:
         Returns:
             `int`: that; if not given, 8 of the published sizes and up to 32 of smaller models, which take less time for a
             window then.
+
+        Raises:
+            TaggingError: if it is below 1.
         """
         if batch_size is not None:
             if batch_size < 1:
