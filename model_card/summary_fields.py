@@ -61,6 +61,7 @@ SUMMARY_FIELDS = {
     "evaluation.last_epoch": OBJECT, "evaluation.last_epoch.metrics": NUMBERS, "evaluation.validation": OBJECT,
     "evaluation.validation.split": TEXT, "evaluation.validation.clips": COUNT, "evaluation.validation.metrics": NUMBERS,
     "evaluation.thresholds": NUMBERS, "evaluation.thresholds_not_chosen": TEXTS, "evaluation.left_out": TEXTS,
+    "evaluation.label_doubts": OBJECT, "evaluation.label_doubts.clips": COUNT, "evaluation.label_doubts.likely_errors": COUNT,
     "evaluation.clips_without_labels": COUNT, "evaluation.per_class": OBJECTS, "evaluation.per_class.*.label": TEXT,
     "time.training_seconds": number(0, 1e15), "time.train_samples_per_second": number(0, 1e15),
     "license_notice.work": TEXT, "license_notice.address": TEXT, "license_notice.copyright": TEXT,

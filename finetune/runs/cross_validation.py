@@ -13,13 +13,15 @@ from pathlib import Path
 import datasets
 from accelerate import PartialState
 
-from model_card.run_summary import RUN_SUMMARY_NAME
+from model_card.render import write_model_card
+from model_card.run_summary import RUN_SUMMARY_NAME, write_run_summary
 from modeling_ast.system.atomic_files import open_atomically
 
 from ..arguments.command_line import merged_recipe, parse_arguments
 from ..arguments.groups import ASTTrainingArguments, RunArguments
 from ..clip_sets.clip_datasets import clip_set
 from ..failures.input_errors import input_errors_in_words
+from ..results.label_doubts_file import HELD_OUT_NAME, LABEL_DOUBTS_NAME, write_label_doubts
 from ..results.output_folder import (
     make_output_dir,
     refuse_another_run,
@@ -57,7 +59,8 @@ def cross_validate(argv: list[str], arguments: RunArguments) -> dict:
         arguments ([`RunArguments`]): what [`parse_arguments`] makes of it.
 
     Returns:
-        What `cross_validation.json` holds; see [`summarize_folds`].
+        What `cross_validation.json` holds; see [`summarize_folds`]. In the main process also `label_doubts`: the `file`, its
+        `clips`, and those of them with a label that is likely wrong, `likely_errors`; `None` if there is no such file.
 
     Raises:
         InputError: for whatever is wrong with the input; the message says what to type.
@@ -83,18 +86,38 @@ def cross_validate(argv: list[str], arguments: RunArguments) -> dict:
                 with input_errors_in_words():
                     _begin_folder(folder, identity, fold_folder)
                 begun = True
-            train_run(run)
+            train_run(run, fold_folder / HELD_OUT_NAME)
         summaries.append(json.loads(summary.read_text(encoding="utf-8")))
 
     metric = "mean_average_precision" if is_multi_label(folds[0][1]["train"]) else "accuracy"
     results = summarize_folds(names, summaries, metric)
-    table = markdown_table(results)
     if PartialState().is_main_process:
+        results["label_doubts"] = _doubt_labels(folder, names, summaries)
+        table = markdown_table(results)
         for name, text in ((RESULTS_NAME, json.dumps(results, indent=2)), (TABLE_NAME, table)):
             with open_atomically(folder / name) as file:
                 file.write(f"{text}\n".encode())
-    _say(f"\n{table}\n\n{folder / TABLE_NAME}")
+        _say(f"\n{table}\n\n{folder / TABLE_NAME}")
     return results
+
+
+def _doubt_labels(folder: Path, names: list[str], summaries: list[dict]) -> dict | None:
+    """Write which labels are doubted, and name that in summary and card of each fold."""
+    places = {name: folder / _folder_name(name) for name in names}
+    found = write_label_doubts(folder, places)
+    if found is None:
+        _say(
+            f"No {LABEL_DOUBTS_NAME} is written: folds that were finished before kept no {HELD_OUT_NAME}. Train anew with "
+            "--overwrite_output_dir to have it."
+        )
+        return None
+    for (name, place), summary in zip(places.items(), summaries, strict=True):
+        if summary["evaluation"].get("label_doubts") != found[name]:
+            summary["evaluation"]["label_doubts"] = found[name]
+            write_run_summary(place, summary)
+            write_model_card(place)
+    totals = {key: sum(row[key] for row in found.values()) for key in ("clips", "likely_errors")}
+    return {"file": LABEL_DOUBTS_NAME} | totals
 
 
 def check_fold_choices(training_args: ASTTrainingArguments):
@@ -176,7 +199,7 @@ def _begin_folder(folder: Path, identity: dict, first_fold: Path):
     """Say what cross-validation the folder is of, and remove all folds of an earlier one but the first, which is ready."""
     found = [path for path in _fold_folders(folder) if path != first_fold]
     PartialState().wait_for_everyone()  # before one process removes what another looks for
-    remove([*found, *(folder / name for name in (RESULTS_NAME, TABLE_NAME))])
+    remove([*found, *(folder / name for name in (RESULTS_NAME, TABLE_NAME, LABEL_DOUBTS_NAME))])
     if PartialState().is_main_process:
         with make_output_dir(folder), open_atomically(folder / IDENTITY_NAME) as file:
             file.write(json.dumps(identity, indent=1).encode())
@@ -267,6 +290,11 @@ def markdown_table(results: dict) -> str:
         )
         rows.append(
             f"\nOf epoch {epoch}, the best on the mean over the folds, which makes it a little optimistic{padding}."
+        )
+    if doubts := results.get("label_doubts"):
+        rows.append(
+            f"\nLabels of {doubts['likely_errors']} of {doubts['clips']} clips are likely wrong by models that were not trained on "
+            f"them: {doubts['file']}, the most doubtful first."
         )
     return "\n".join(rows)
 

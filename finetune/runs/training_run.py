@@ -28,6 +28,7 @@ from ..clip_sets.waveforms import ClipDataset, UsableWaveforms
 from ..failures.input_errors import input_errors_in_words
 from ..failures.stopped_trainings import failures_in_words
 from ..results import summary_sections
+from ..results.label_doubts_file import write_held_out_scores
 from ..results.output_folder import check_output_dir, clear_output_dir, make_output_dir, refuse_another_run
 from ..results.publishing import publish
 from ..results.pushing import push_finished_run
@@ -238,11 +239,13 @@ def _teacher_asked_for(arguments: RunArguments) -> TeacherArguments:
     return asked
 
 
-def train_run(run: PreparedRun) -> dict:
+def train_run(run: PreparedRun, held_out_scores: Path | None = None) -> dict:
     """Train, score, write the checkpoint folder, and push it to the Hub if that was asked for.
 
     Args:
         run ([`PreparedRun`]): from [`prepare_run`].
+        held_out_scores (`Path`, *optional*): where the scores of the held-out clips are written, clip by clip, before the
+            summary tells that the run is finished.
 
     Returns:
         The run summary.
@@ -253,13 +256,13 @@ def train_run(run: PreparedRun) -> dict:
         NotPushedError: if the run is whole in its folder, but could not be pushed.
     """
     with failures_in_words(run.trainer, run.data_args, run.recipe):
-        summary = _train_and_publish(run)
+        summary = _train_and_publish(run, held_out_scores)
     if run.trainer.args.push_to_hub:
         push_finished_run(run.trainer)
     return summary
 
 
-def _train_and_publish(run: PreparedRun) -> dict:
+def _train_and_publish(run: PreparedRun, held_out_scores: Path | None) -> dict:
     trainer, args = run.trainer, run.trainer.args
     length = f"{args.max_steps} steps" if args.max_steps > 0 else f"{args.num_train_epochs:g} epochs"
     print_stage(4, f"training: {length} on {args.device}")
@@ -276,6 +279,8 @@ def _train_and_publish(run: PreparedRun) -> dict:
         summary["time"] = summary_sections.cost_section(outcome, args)
         words.append(summary_sections.cost_in_words(summary["time"]))
     print_stage(5, "; ".join(words))
+    if held_out_scores is not None:
+        write_held_out_scores(held_out_scores, trainer, run.clips["eval"])
     averaged = run.optimization.average_epochs  # into weights that are no longer those of one adapter
     publish(trainer, run.clips["eval"], run.recipe, summary, None if averaged else adapted, run.command)
     if not run.optimization.ensemble_epochs and PartialState().is_main_process:
