@@ -40,6 +40,7 @@ NOT_VENDORED = (
     "tagging/microphone.py",
     "tagging/parquet_tables.py",
     "tagging/progress.py",
+    "tagging/review.py",
     "tagging/sources.py",
     "tagging/text_grids.py",
     "tagging/timeline_pictures.py",

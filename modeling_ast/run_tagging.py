@@ -52,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         files = tagged_files(args.audio, args.files_from, left_out)
         for words in left_out:
             print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
+        if args.review is not None:
+            return review_files(args, files)
         destinations = plan_output(args.output, args.format, files, args.combine)
         check_side_output("embeddings_output", args.embeddings_output, args.output)
         args.pictures = plan_pictures(args.picture, files, args.output)
@@ -193,6 +195,38 @@ def print_live(args: argparse.Namespace) -> int:
     if interruption is not None:
         raise interruption
     return 1 if outcome.failed else 0
+
+
+def review_files(args: argparse.Namespace, files: list[Path]) -> int:
+    """Tag files, and write clips of them for a person to judge.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+        files (`list[Path]`): the audio files.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        OutputError, TaggingError: see [`check_review_folder`] and [`write_review`].
+    """
+    from .tagging.review import check_review_folder, review_of, words_of_review, write_review
+
+    check_review_folder(args.review)
+    tagger = load_tagger(args)
+    settings = settings_of(args)
+    review, failed = review_of(tagger, args.per_label, **settings), 0
+    with TaggingProgress(files, [size for _, size, _ in states_of(files)]) as progress:
+        for result in tagger.tag_files(files, **settings, faint=True, progress=progress.heard):
+            outcome = outcome_of(result, args)
+            print_lines(outcome.said, sys.stderr)
+            failed += outcome.failed
+            review.add(result)
+            progress.tagged(1)
+    clips, said = write_review(review, args.review)
+    print_lines((f"ast-tag: {in_one_line(words)}" for words in said), sys.stderr)
+    print(in_one_line(words_of_review(review, clips, args.review)))
+    return 1 if failed or said else 0
 
 
 def write_results(args: argparse.Namespace, files: list[Path], destinations: dict[str, Path] | None) -> int:

@@ -8,13 +8,15 @@ Source: Gelly and Gauvain 2015, "Minimum word error training of RNN-based voice 
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..scores import label_thresholds, problem_type_of
 from .errors import TaggingError
 from .segments import Stretch, label_stretches
+
+FAINT = 0.5  # of the scores with which events begin and end, for those that do not count but may be some
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,16 @@ class EventRules:
         """
         active = self.find_active(scores)
         return active if self.off is None else active | (scores >= self.off)
+
+    def fainter(self) -> "EventRules | None":
+        """Lower the scores, so that what just does not count is found as well.
+
+        Returns:
+            [`EventRules`]: with `FAINT` of each score; `None` if any score makes an event already.
+        """
+        if not np.any(self.on):
+            return None
+        return replace(self, on=FAINT * self.on, off=None if self.off is None else FAINT * self.off)
 
 
 def event_rules(

@@ -15,6 +15,7 @@ from .reductions import REDUCTIONS
 from .segments import SEGMENT_READINGS
 
 LIVE = "-"  # in place of a file: a WAV from standard input
+PER_LABEL = 20  # clips of --review
 EPILOG = """\
 Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
 was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. {of_segments} imply
@@ -150,6 +151,19 @@ def make_parser() -> FlagParser:
         "with one for each",
     )
     parser.add_argument(
+        "--review",
+        type=Path,
+        metavar="DIR",
+        help="write short clips to judge, around the events of which the model is least and most sure, into a new folder with a "
+        "metadata.csv; corrected there, they are training clips of ast-finetune --dataset_name DIR. Implies --timeline",
+    )
+    parser.add_argument(
+        "--per_label",
+        type=_positive_int,
+        metavar="N",
+        help=f"with --review: clips of each label at most, half of them of unsure events (default: {PER_LABEL})",
+    )
+    parser.add_argument(
         "--batch_size",
         type=_positive_int,
         help="windows at a time (default: 8 of the published sizes, up to 32 of smaller models)",
@@ -214,12 +228,17 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
             parser.error(f"{live} is sound from {source}, and is tagged alone. Leave the others out.")
         given = {"channels each": args.channels == "each", "start_time": args.start_time != "none"}
         given |= {name: getattr(args, name) is not None for name in ("picture", "embeddings", "output", "batch_size")}
+        given |= {"review": args.review is not None}
         given |= {"strict_audio": args.strict_audio, "format parquet": args.format == "parquet"}
         for option in filter(given.get, given):
             parser.error(f"--{option} is about files. Leave it out, or tag a file.")
     if not args.audio and args.files_from is None and not is_live:
         parser.error("Nothing to tag was named. Name audio files or folders, or pass --files_from LIST.")
-    args.timeline = args.timeline or FORMATS[args.format].needs_timeline
+    if args.per_label is not None and args.review is None:
+        parser.error("--per_label is about the clips of --review. Add --review DIR, or leave it out.")
+    if args.review is not None:
+        _check_review(parser, args)
+    args.timeline = args.timeline or FORMATS[args.format].needs_timeline or args.review is not None
     if args.channels == "each":
         for option in ("embeddings", "picture"):
             if getattr(args, option) is not None:
@@ -258,6 +277,25 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         )
     args.segments = args.segments or SEGMENT_READINGS[0]
     return args
+
+
+def _check_review(parser: FlagParser, args: argparse.Namespace):
+    """Refuse what is about results, where clips are written in their place."""
+    given = {
+        name: getattr(args, name) is not None for name in ("output", "embeddings", "embeddings_output", "picture")
+    }
+    given |= {"combine": args.combine, "spreadsheet_safe": args.spreadsheet_safe}
+    given |= {f"format {args.format}": args.format != parser.get_default("format")}
+    given |= {f"start_time {args.start_time}": args.start_time != parser.get_default("start_time")}
+    given |= {f"reduce {args.reduce}": args.reduce != parser.get_default("reduce")}
+    given |= {f"top_k {args.top_k}": args.top_k != parser.get_default("top_k")}
+    for option in filter(given.get, given):
+        parser.error(f"--{option} is about results, and --review writes clips in their place. Leave one of them out.")
+    if args.channels == "each":
+        parser.error(
+            "--review cuts clips with all their channels. Pass another --channels than each, or leave it out."
+        )
+    args.per_label = args.per_label or PER_LABEL
 
 
 def _models_and_audio(names: list[str]) -> tuple[list[str], list[str]]:

@@ -38,7 +38,7 @@ class FileTags:
     `highest_frequency` is the one in Hz up to which the model heard the file: half the lower of their sampling rates.
     `seconds` is its length, `channel` the number of the channel that was heard, counted from 1, if it was one alone.
     `of_each_channel` tells that it is one of the results of a file that has one for each channel. `began` is for whoever writes clock times, see [`start_time`]. The notes are what was not heard of it, and what else the
-    user should know.
+    user should know. `faint` are its segments by lower thresholds, for whoever looks for what just does not count.
     """
 
     file: str
@@ -52,6 +52,7 @@ class FileTags:
     embeddings: FileEmbeddings | None = None
     began: StartTime | None = None
     of_each_channel: bool = False
+    faint: list[Segment] | None = None
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ class _Plan:
     segments: str | None  # how they are read, if there are any
     embeddings: str | None
     progress: Callable[[str, float, float | None], None] | None = None
+    faint: EventRules | None = None  # by which segments are given besides
     of_members: tuple[tuple[int, int], ...] = ()  # of each of several models the samples of its windows and hops
 
 
@@ -175,6 +176,7 @@ class AudioTagger:
         reduction: str = "mean",
         silence_db: float | None = None,
         each_channel: bool = False,
+        faint: bool = False,
         progress: Callable[[str, float, float | None], None] | None = None,
     ) -> Iterator[FileTags]:
         """Tag files one after the other, several at a time in the model.
@@ -218,6 +220,8 @@ class AudioTagger:
                 scored.
             each_channel (`bool`, *optional*, defaults to `False`):
                 Whether each channel of a file is tagged by itself, in place of the reader's choice.
+            faint (`bool`, *optional*, defaults to `False`):
+                Whether the segments by half the thresholds are given too, with a time line; see [`EventRules.fainter`].
             progress (callable, *optional*):
                 Called with a file, the seconds of it that were heard so far, and how many it should last, if it says so.
 
@@ -245,7 +249,8 @@ class AudioTagger:
             reduction=reduction,
             silence_db=silence_db,
         )
-        plan = replace(plan, each_channel=each_channel, progress=progress)
+        fainter = plan.rules.fainter() if faint and timeline else None
+        plan = replace(plan, each_channel=each_channel, faint=fainter, progress=progress)
         return self._tag_in_groups(files, self.windows_at_once(batch_size), plan)
 
     def tag_stream(
@@ -269,7 +274,7 @@ class AudioTagger:
                 Called with a [`WindowTags`] for each window as soon as it is heard; windows are then scored one by one.
             top_k (`int`, *optional*, defaults to 5): labels that are given, best first.
             timeline (`bool`, *optional*, defaults to `False`): whether to give segments.
-            settings: of [`AudioTagger.tag_files`], but for `each_channel` and `progress`.
+            settings: of [`AudioTagger.tag_files`], but for `each_channel`, `faint` and `progress`.
 
         Returns:
             [`FileTags`]: what was found, when the chunks have come to their end; of chunks that cannot be used the error.
@@ -537,6 +542,7 @@ class AudioTagger:
         if num_scored < len(recording.starts) and not (is_said and not num_scored):
             notes = (*notes, self._silent_windows_note(recording, plan))
         scores, segments = self._found(recordings, plan)
+        faint = None if plan.faint is None else self._found(recordings, replace(plan, rules=plan.faint))[1]
         embeddings = None
         if plan.embeddings is not None and num_scored:
             embeddings = self._embeddings(recording, plan)
@@ -552,6 +558,7 @@ class AudioTagger:
             channel=channel,
             embeddings=embeddings,
             of_each_channel=plan.each_channel,
+            faint=faint,
         )
 
     @property
