@@ -1,13 +1,15 @@
 """How much models doubt the labels that clips were given, told from scores of models that were not trained on them.
 
-With exclusive labels the doubt is the margin by which another label is ahead of the given one; with independent ones it is
-told of each label by itself, where it is given (it may be superfluous) and where it is not (it may be missing). Beside it
-stands whether the clip counts as an error in the confident joint, whose thresholds are each label's own: a clip is taken
-for one of another label if its score for that is at least the mean over the clips that were given it.
+Some labels are scored lower than others wherever they are right. So a score is held against what is usual for its label, the
+mean over the clips that were given it. With exclusive labels the doubt is the margin by which another label is ahead of the
+given one then; with independent ones it is told of each label by itself, where it is given (it may be superfluous) and where it
+is not (it may be missing). Beside it stands whether the clip counts as an error in the confident joint: whether the score of
+another label is at least what is usual for that.
 
-Source: Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", sections 3.1 and
-3.2, for the confident joint and the normalised margin. [`cleanlab`](https://github.com/cleanlab/cleanlab) has the same
-margin as `get_normalized_margin_for_each_label`, from 1 for a label without doubt to 0.
+Source: Northcutt, Jiang and Chuang 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels", sections 3.1 and 3.2, for
+the thresholds, the confident joint and the normalised margin. [`cleanlab`](https://github.com/cleanlab/cleanlab) 2.9 computes
+the same margin as `get_label_quality_scores(..., method="normalized_margin", adjust_pred_probs=True)`, from 1 for a label without doubt
+to 0.
 """
 
 from dataclasses import dataclass
@@ -24,8 +26,8 @@ class LabelDoubts:
     Args:
         clips (`np.ndarray` of shape `(pairs,)`): the place of the clip.
         labels (`np.ndarray` of shape `(pairs,)`): index of the label.
-        suggested (`np.ndarray` of shape `(pairs,)`, *optional*): with exclusive labels the index of the one with the highest
-            score, which may be the given one.
+        suggested (`np.ndarray` of shape `(pairs,)`, *optional*): with exclusive labels the index of the one that the models
+            would give, which may be the given one.
         missing (`np.ndarray` of shape `(pairs,)`, *optional*): with independent labels whether the label was not given and may
             be missing; else it was given and may be superfluous.
         doubts (`np.ndarray` of shape `(pairs,)`): from 0 to 1; above 0.5 the models say otherwise.
@@ -59,17 +61,23 @@ def exclusive_doubts(scores: np.ndarray, given: np.ndarray) -> LabelDoubts:
         given (`np.ndarray` of shape `(clips,)`): index of the label that each clip was given.
 
     Returns:
-        [`LabelDoubts`]: a pair for each clip, in their order. The doubt is (1 + highest other score - score of the label) / 2.
+        [`LabelDoubts`]: a pair for each clip, in their order. With scores from which the mean of their label was taken, brought
+        to shares that are not negative and add up to 1, the doubt is (1 + highest other share - share of the label) / 2, and
+        the label with the highest share is suggested.
 
     Source: the normalised margin of Northcutt et al. 2021, turned round and brought to 0 to 1.
     """
     scores, rows = np.asarray(scores, np.float64), np.arange(len(given))
-    others = scores.copy()
-    others[rows, given] = -np.inf
-    doubts = (1 + others.max(axis=1) - scores[rows, given]) / 2
-    found = confident_labels(scores, np.eye(scores.shape[1], dtype=bool)[given])
+    given = np.asarray(given)
+    one_hot = np.eye(scores.shape[1], dtype=bool)[given]
+    usual = usual_scores(scores, one_hot)
+    shares = np.where(usual < NEVER_REACHED, scores - usual + usual[usual < NEVER_REACHED].max(), 0)
+    shares /= shares.sum(axis=1, keepdims=True)
+    others = np.where(one_hot, -np.inf, shares)
+    doubts = (1 + others.max(axis=1) - shares[rows, given]) / 2
+    found = confident_labels(scores, one_hot)
     likely = (found >= 0) & (found != given)
-    return LabelDoubts(rows, np.asarray(given), doubts, likely, suggested=scores.argmax(axis=1))
+    return LabelDoubts(rows, given, doubts, likely, suggested=shares.argmax(axis=1))
 
 
 def independent_doubts(scores: np.ndarray, given: np.ndarray) -> LabelDoubts:
@@ -120,11 +128,26 @@ def confident_labels(scores: np.ndarray, given: np.ndarray) -> np.ndarray:
         `np.ndarray` of shape `(clips,)`: index of the label with the highest score among those whose score is at least the
         mean over the clips that were given it; -1 where there is none.
 
-    Source: Northcutt et al. 2021, equations 1 and 2.
+    Source: Northcutt et al. 2021, equation 1.
+    """
+    reached = scores >= usual_scores(scores, given)
+    best = np.where(reached, scores, -1).argmax(axis=1)
+    return np.where(reached.any(axis=1), best, -1)
+
+
+def usual_scores(scores: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """Tell the score that is usual for each label where it was given.
+
+    Args:
+        scores (`np.ndarray` of shape `(clips, labels)`): probabilities.
+        given (boolean `np.ndarray` of shape `(clips, labels)`): which labels each clip was given.
+
+    Returns:
+        `np.ndarray` of shape `(labels,)`: the mean over the clips that were given the label; `NEVER_REACHED` of one that none
+        was given.
+
+    Source: Northcutt et al. 2021, equation 2.
     """
     counts = given.sum(axis=0)
     sums = np.where(given, scores, 0).sum(axis=0)
-    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), NEVER_REACHED)
-    reached = scores >= thresholds
-    best = np.where(reached, scores, -1).argmax(axis=1)
-    return np.where(reached.any(axis=1), best, -1)
+    return np.where(counts > 0, sums / np.maximum(counts, 1), NEVER_REACHED)

@@ -34,17 +34,20 @@ def thresholds_of(scores: np.ndarray, given: np.ndarray) -> dict[int, float]:
     return {label: math.fsum(values) / len(values) for label, values in of_label.items()}
 
 
-def test_the_doubt_of_an_exclusive_label_is_the_normalised_margin(drawn):
+def test_the_doubt_of_an_exclusive_label_is_the_normalised_margin_over_what_is_usual_for_each(drawn):
     scores, given = drawn
     found = exclusive_doubts(scores.astype(np.float32), given)
     thresholds = thresholds_of(scores.astype(np.float32).astype(float), given)
     for place, row in enumerate(scores.astype(np.float32).tolist()):
         own = int(given[place])
-        highest = max(score for label, score in enumerate(row) if label != own)
-        # cleanlab's quality is (own - highest + 1) / 2, and the doubt is what is missing from 1.
-        assert found.doubts[place] == pytest.approx(1 - (row[own] - highest + 1) / 2, abs=1e-12)
+        # As cleanlab has it: thresholds taken away, the largest put back so that nothing is negative, then shares of 1.
+        raised = [row[label] - thresholds[label] + max(thresholds.values()) for label in range(4)]
+        shares = [value / math.fsum(raised) for value in raised]
+        highest = max(share for label, share in enumerate(shares) if label != own)
+        quality = (shares[own] - highest + 1) / 2
+        assert found.doubts[place] == pytest.approx(1 - quality, abs=1e-12)
         assert (found.doubts[place] > 0.5) == (found.suggested[place] != own)
-        assert found.suggested[place] == np.argmax(row)
+        assert found.suggested[place] == np.argmax(shares)
         confident = confident_label(row, thresholds)
         assert found.likely[place] == (confident not in (-1, own))
     assert 0 < found.likely.sum() < len(given)
@@ -63,10 +66,26 @@ def test_a_label_that_no_clip_was_given_is_never_confident(drawn):
 def test_doubts_are_sorted_and_equal_ones_keep_the_order_of_the_clips():
     scores = np.array([[0.9, 0.1], [0.2, 0.8], [0.9, 0.1], [0.2, 0.8]])
     found = exclusive_doubts(scores, np.array([0, 0, 1, 0])).sorted()
-    assert found.clips.tolist() == [2, 1, 3, 0]
-    assert found.labels.tolist() == [1, 0, 0, 0]
-    assert found.doubts.tolist() == pytest.approx([0.9, 0.8, 0.8, 0.1])
-    assert found.suggested.tolist() == [0, 1, 1, 0]
+    assert found.clips.tolist() == [1, 3, 2, 0]
+    assert found.labels.tolist() == [0, 0, 1, 0]
+    # Usual are 1.3 / 3 and 0.1: so much is missing from the label, and the other is beyond it, of 4 / 3 in all.
+    expected = [(1 + (0.7 + 0.7 / 3) * 0.75) / 2] * 2 + [(1 + (1.4 / 3) * 0.75) / 2, (1 - (1.4 / 3) * 0.75) / 2]
+    assert found.doubts.tolist() == pytest.approx(expected)
+    assert found.suggested.tolist() == [1, 1, 0, 0]
+
+
+def test_a_label_that_is_hard_to_hear_is_not_doubted_for_that_alone():
+    """Of ten clips with the label 1 none is scored above 0.4, as of one that has 0 in truth; that one's score is the lowest."""
+    generator = np.random.default_rng(0)
+    own = np.concatenate([generator.uniform(0.8, 1, 30), generator.uniform(0.3, 0.4, 10), [0.2]])
+    given = np.repeat([0, 1], [30, 11])
+    wrong = len(given)  # labelled 0, and scored as the clips with 1 are
+    scores = np.stack([np.where(given == 0, own, 1 - own), np.where(given == 0, 1 - own, own)], axis=1)
+    scores, given = np.concatenate([scores, [[0.62, 0.38]]]), np.concatenate([given, [0]])
+    found = exclusive_doubts(scores, given).sorted()
+    assert found.clips[:2].tolist() == [wrong, wrong - 1]
+    bare = np.argsort(scores[np.arange(len(given)), given])
+    assert wrong not in bare[:11]
 
 
 def test_independent_labels_are_doubted_one_by_one_between_the_means_of_those_with_and_without():
