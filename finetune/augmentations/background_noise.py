@@ -77,8 +77,7 @@ class BackgroundNoise(AugmentationStep):
         alike, and the `"place"` in it, both in [0, 1)."""
         is_noisy, level, file, place = generator.random(4).tolist()
         snr_db = self.min_snr_db + level * (self.max_snr_db - self.min_snr_db)
-        is_noisy = bool(self.strengths_given) and is_noisy < self.noise_probability
-        return {"snr_db": snr_db if is_noisy else None, "file": file, "place": place}
+        return {"snr_db": snr_db if is_noisy < self.noise_probability else None, "file": file, "place": place}
 
     def change_waveform(self, clip: TrainingClip, drawn: dict, partner: TrainingClip | None) -> TrainingClip:
         """See [`AugmentationStep.change_waveform`]: adds the noise to a clip that has one."""

@@ -80,8 +80,7 @@ class Room(AugmentationStep):
     def draw(self, generator: np.random.Generator, num_clips: int) -> dict:
         """See [`AugmentationStep.draw`]: draws which `"file"`, in [0, 1) and all alike; `None` for a clip that gets no room."""
         in_room, file = generator.random(2).tolist()
-        in_room = bool(self.strengths_given) and in_room < self.impulse_response_probability
-        return {"file": file if in_room else None}
+        return {"file": file if in_room < self.impulse_response_probability else None}
 
     def change_waveform(self, clip: TrainingClip, drawn: dict, partner: TrainingClip | None) -> TrainingClip:
         """See [`AugmentationStep.change_waveform`]: convolves a clip that has a room."""

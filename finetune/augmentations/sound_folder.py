@@ -175,7 +175,7 @@ class SoundFolder:
         Returns:
             Words.
         """
-        return f"{len(self.files)} {kind} ({lasting(file.seconds for file in self.files)}) in {self.path}"
+        return f"{kind}: {len(self.files)} file(s), {lasting(file.seconds for file in self.files)}, in {self.path}"
 
 
 def lasting(seconds: Iterable[float]) -> str:

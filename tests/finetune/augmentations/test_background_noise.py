@@ -42,13 +42,14 @@ def noisy(folder, clip: np.ndarray, place: float = 0.5, snr_db: float = 10.0, fi
 
 @pytest.mark.parametrize("snr_db", [-5.0, 0.0, 12.5])
 def test_a_stretch_is_added_at_the_ratio_and_only_it_is_read(tmp_path, monkeypatch, snr_db):
-    noise, clip = random_sound(60), random_sound(0.5, seed=1) + 0.2  # an offset is no power
+    noise, clip = random_sound(60) - 0.3, random_sound(0.5, seed=1) + 0.2  # an offset is no power
     write(tmp_path / "noises" / "long.wav", noise)
     read, of_file = [], soundfile.SoundFile.read
     monkeypatch.setattr(soundfile.SoundFile, "read", lambda *a, **k: read.append(of_file(*a, **k)) or read[-1])
     mixed = noisy(tmp_path / "noises", clip, 0.3, snr_db)
     assert sum(map(len, read)) == len(clip) == len(mixed)
     added = mixed.astype(np.float64) - clip
+    assert abs(added.mean()) < 1e-6
     assert 10 * np.log10(np.var(clip, dtype=np.float64) / np.mean(added**2)) == pytest.approx(snr_db, abs=1e-4)
     first = int(0.3 * (len(noise) - len(clip) + 1))
     stretch = noise[first : first + len(clip)].astype(np.float64)
@@ -132,7 +133,7 @@ def test_files_that_cannot_be_used_are_one_message(tmp_path):
     write(folder / "bad.wav", np.full(8_000, np.nan, np.float32))
     with pytest.raises(AudioError, match=r"bad\.wav holds NaN"):
         noisy(folder, random_sound(0.1))
-    assert Augmentation(noise_dir=str(folder)).look_at_files() == [f"2 noises (1.5 s) in {folder}"]
+    assert Augmentation(noise_dir=str(folder)).look_at_files() == [f"noises: 2 file(s), 1.5 s, in {folder}"]
     (folder / "good.wav").unlink()
     step = BackgroundNoise(noise_dir=str(folder))
     assert step.look_at_files()
@@ -177,8 +178,8 @@ def test_trainings_resume_bit_for_bit_with_any_workers_wherever_the_sounds_lie(s
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     assert main(flags(sounds / "clips", whole, **fields)) == 0
     said = capsys.readouterr().out
-    assert f"2 noises (3.2 s) in {sounds / 'noises'}" in said
-    assert f"1 impulse responses (0.1 s) in {sounds / 'rooms'}" in said
+    assert f"noises: 2 file(s), 3.2 s, in {sounds / 'noises'}" in said
+    assert f"impulse responses: 1 file(s), 0.1 s, in {sounds / 'rooms'}" in said
     steps = sorted(whole.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     shutil.copytree(steps[0], resumed / steps[0].name)
     # Elsewhere, read by a process of its own, kept in memory: nothing of this changes a sample.
