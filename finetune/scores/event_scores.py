@@ -283,23 +283,19 @@ def psds(reference: EventTable, scores: Mapping[str, ScoreTable], durations: Map
         raise ImportError(
             f"PSDS needs the package sed_scores_eval, which cannot be imported ({error}). Type {install_command('psds')}."
         ) from error
-    scored, scenarios, others = labels, PSDS_SCENARIOS, []
+    scenarios = PSDS_SCENARIOS
     if len(labels) == 1:
-        # sed_scores_eval 0.0.4 ends with a TypeError at one label. Beside another one, which is marked somewhere and never found, the
-        # label's own score is what it would be alone, as nothing can be taken for that other one.
-        scored = [*labels, f"not {labels[0]}"]
-        others = [(0.0, 1.0, scored[1])]
+        # No other label that it could be taken for: sed_scores_eval 0.0.4 ends with a TypeError if it is to look for one.
         scenarios = {name: each | {"cttc_threshold": None, "alpha_ct": 0.0} for name, each in PSDS_SCENARIOS.items()}
     given = {
-        "scores": {file: _frame_of(scores[file], scored) for file in reference.events},
-        "ground_truth": {file: [*map(tuple, joined(events)), *others] for file, events in reference.events.items()},
+        "scores": {file: _frame_of(scores[file], labels) for file in reference.events},
+        "ground_truth": {file: [*map(tuple, joined(events))] for file, events in reference.events.items()},
         "audio_durations": {file: durations[file] for file in reference.events},
         "max_efpr": MOST_FALSE_POSITIVES,
     }
     found = {name: computed(**given, **each)[:2] for name, each in scenarios.items()}
     per_label = {label: {name: float(of_label[label]) for name, (_, of_label) in found.items()} for label in labels}
-    together = per_label[labels[0]] if len(labels) == 1 else {name: float(value) for name, (value, _) in found.items()}
-    return together | {"per_label": per_label}
+    return {name: float(value) for name, (value, _) in found.items()} | {"per_label": per_label}
 
 
 def _frame_of(table: ScoreTable, labels: list[str]) -> pd.DataFrame:
