@@ -22,6 +22,7 @@ from .yaml_files import read_yaml
 NAMES_SHOWN = 5
 FIELDS_OF_PLACES = frozenset(
     ("train_file", "eval_file", "validation_file", "label_csv", "output_dir", "waveform_cache", "logging_dir")
+    + ("noise_dir", "impulse_response_dir")
 )
 NO_BASE = "./checkpoint"  # in place of the local one that was trained further
 NO_TEACHER = "./teacher"  # in place of the local one that taught

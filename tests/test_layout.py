@@ -50,7 +50,7 @@ FLOORS = {
         "failures",
         "runs",
         "dry_runs",
-        "fine_tuning stock_scores drums_demo run_evaluate run_finetune run_pretrain",
+        "fine_tuning stock_scores drums_demo run_evaluate run_events run_finetune run_pretrain",
     ),
 }
 

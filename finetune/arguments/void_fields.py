@@ -87,6 +87,7 @@ _KEPT = (
     _without("features_column_name", "is about decoded clips, and features_column_name names finished features"),
 )
 _ADAPTERS = _with("lora_rank", "--lora_rank 8", "belongs to LoRA adapters")
+_NOISES = _with("noise_dir", "--noise_dir DIR", "says how loud noises are")
 _TEACHER = _with("teacher", "--teacher", "belongs to a teacher")
 _GROUPING = Effect(
     "says which clips a split that is made keeps together",
@@ -169,6 +170,31 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
     ),
     # Augmentation
     "mixup_alpha": (_with("mixup_probability", "--mixup_probability 0.5", "says how clips are mixed"),),
+    "noise_dir": (_with("noise_probability", "--noise_probability 0.5", "holds noises for a share of the clips"),),
+    "noise_probability": (
+        _with(
+            "noise_dir",
+            "--noise_dir DIR",
+            "says how many clips get a noise",
+            lambda run: bool(run.noise_dir) or not run.noise_probability,
+        ),
+    ),
+    **dict.fromkeys(("min_snr_db", "max_snr_db"), (_NOISES,)),
+    "impulse_response_dir": (
+        _with(
+            "impulse_response_probability",
+            "--impulse_response_probability 0.5",
+            "holds rooms for a share of the clips",
+        ),
+    ),
+    "impulse_response_probability": (
+        _with(
+            "impulse_response_dir",
+            "--impulse_response_dir DIR",
+            "says how many clips get a room",
+            lambda run: bool(run.impulse_response_dir) or not run.impulse_response_probability,
+        ),
+    ),
     "heard_padding_share": (
         _with(
             "padding",

@@ -17,6 +17,7 @@ from modeling_ast import ASTConfig
 from modeling_ast.layers.patch_grid import patch_grid_of
 
 from .augmentation_step import ORIGINAL_STREAM, AugmentationStep, TrainingClip
+from .background_noise import BackgroundNoise
 from .filter_augment import FilterAugment
 from .gain import Gain
 from .heard_padding import HeardPadding
@@ -24,6 +25,7 @@ from .masks import Masks
 from .mixup import Mixup
 from .noise_and_roll import NoiseAndRoll
 from .patchout import Patchout
+from .room import Room
 from .speed_change import SpeedChange
 
 # In the order in which they are applied. A new one needs no more than its class and its place here: flags, recipes, data
@@ -31,6 +33,8 @@ from .speed_change import SpeedChange
 AUGMENTATIONS: tuple[type[AugmentationStep], ...] = (
     SpeedChange,
     Mixup,
+    Room,
+    BackgroundNoise,
     Gain,
     HeardPadding,
     FilterAugment,
@@ -133,7 +137,7 @@ class Augmentation:
         active (`tuple[AugmentationStep, ...]`): those that are on, in the order in which they are applied.
     """
 
-    def __init__(self, *others: AugmentationStep, **strengths: float):
+    def __init__(self, *others: AugmentationStep, **strengths: float | str | None):
         given = AugmentationFields(**strengths)
         of_table = (kind(**{item.name: getattr(given, item.name) for item in fields(kind)}) for kind in AUGMENTATIONS)
         self.steps = (*of_table, *others)
@@ -169,6 +173,25 @@ class Augmentation:
         }
         values = {step.name: step.draw(generators[step.stream], num_clips) for step in self.steps}
         return Draws((epoch, index, visit), values)
+
+    def look_at_files(self) -> list[str]:
+        """Look at the sounds that augmentations draw from, before a training.
+
+        Returns:
+            What is said of them in words.
+
+        Raises:
+            AudioError: if there are none, or one cannot be used.
+        """
+        return [words for step in self.active for words in step.look_at_files()]
+
+    def recorded(self) -> dict:
+        """Tell what the run summary says of the augmentations; see [`AugmentationStep.recorded`].
+
+        Returns:
+            `dict`: the fields of all of them.
+        """
+        return {name: value for step in self.steps for name, value in step.recorded().items()}
 
     def samples_needed(self, max_samples: int) -> int:
         """Tell how many samples of a clip can be among those that the model hears in training.

@@ -1,10 +1,13 @@
 """The base class of an augmentation: its flags, its random numbers, and the stages at which it can change a clip."""
 
+import os
 from dataclasses import asdict, dataclass
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
+
+from .sound_folder import SoundFolder
 
 # The three augmentations of the original draw from one generator, one after the other, as they always did.
 ORIGINAL_STREAM = 2
@@ -29,8 +32,8 @@ class TrainingClip(NamedTuple):
 class AugmentationStep:
     """One augmentation. A subclass is a frozen dataclass that overrides `draw` and the stages at which it changes a clip.
 
-    Its fields are numbers from 0 on, with a default at which it is off and help text in their metadata: they become flags
-    of `ast-finetune` when the class is in the table [`AUGMENTATIONS`]. Stages come in this order: `change_heard` and
+    Its fields are numbers from 0 on, or name folders of sounds, with a default at which it is off and help text in their metadata:
+    they become flags of `ast-finetune` when the class is in the table [`AUGMENTATIONS`]. Stages come in this order: `change_heard` and
     `change_waveform` where the clip is read, then for a whole batch on the training device `frames_heard`, `change_log_mel`,
     `change_normalized`, `patches_kept` and `extra_inputs`. A step that is off is passed over, and none is applied to clips that are scored.
 
@@ -41,6 +44,8 @@ class AugmentationStep:
         strengths (`tuple[str, ...]`): the fields that turn it on where they are not 0.
         mixes_labels (`bool`): whether it changes labels, which are vectors then.
         sounds_the_same (`bool`): whether what was scored of the clip as it is stays right of the waveform that it makes.
+        may_be_negative (`tuple[str, ...]`): fields that are numbers below 0 too.
+        folder_fields (`tuple[str, ...]`): fields that name a folder of sounds, wherever that lies.
     """
 
     name: ClassVar[str]
@@ -48,10 +53,12 @@ class AugmentationStep:
     strengths: ClassVar[tuple[str, ...]]
     mixes_labels: ClassVar[bool] = False
     sounds_the_same: ClassVar[bool] = False
+    may_be_negative: ClassVar[tuple[str, ...]] = ()
+    folder_fields: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
         for name, value in asdict(self).items():
-            if value < 0:
+            if name not in self.may_be_negative + self.folder_fields and value < 0:
                 raise ValueError(f"{name}={value} is negative. Pass 0 to turn it off.")
 
     @property
@@ -73,6 +80,40 @@ class AugmentationStep:
         """
         mixes_scores = type(self).mix_scores is not AugmentationStep.mix_scores
         return not self.needs_waveforms or self.sounds_the_same or mixes_scores
+
+    def folders(self) -> dict[str, SoundFolder]:
+        """Tell which folders of sounds it draws from.
+
+        Returns:
+            `dict[str, SoundFolder]`: by what they hold; none if it is off.
+        """
+        return {}
+
+    def look_at_files(self) -> list[str]:
+        """Look at the files that it draws from, before a training.
+
+        Returns:
+            What is said of them in words.
+
+        Raises:
+            AudioError: if there are none, or one cannot be used.
+        """
+        return []
+
+    def recorded(self) -> dict:
+        """Tell what the run summary says of it.
+
+        Returns:
+            `dict`: its fields; of folders their names, and by what they hold the number and a digest of their files. Of a
+            folder that is not used, nothing.
+        """
+        values = asdict(self)
+        if not self.folder_fields:
+            return values
+        if not self.strengths_given:
+            return {}
+        values |= {name: os.path.basename(os.path.abspath(values[name])) for name in self.folder_fields}
+        return values | {kind: folder.recorded() for kind, folder in self.folders().items()}
 
     def draw(self, generator: np.random.Generator, num_clips: int) -> dict:
         """Draw its random numbers for one visit to a clip, always equally many, whether it is on or off.

@@ -21,6 +21,7 @@ from ..arguments.groups import (
     DataArguments,
     OptimizationArguments,
 )
+from ..augmentations.augmentation import AUGMENTATIONS
 from ..augmentations.filter_augment import FilterAugment
 from ..augmentations.heard_padding import HeardPadding
 from ..augmentations.patchout import Patchout
@@ -34,6 +35,9 @@ from ..training.trainer_card import hub_id_or_none, shown_checkpoint
 
 GIGA = 1e9
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+FOLDER_FIELDS = tuple(
+    name for kind in AUGMENTATIONS for name in kind.folder_fields
+)  # what they hold counts, not their name
 RESAMPLER_OF_OLD_RUNS = ("resampler", DEFAULT_RESAMPLER)
 NEW_AUGMENTATIONS = (
     Patchout.strengths + FilterAugment.strengths + HeardPadding.strengths
@@ -173,7 +177,7 @@ def training_section(
         "padding": data_args.padding,
         "train_sampling_strategy": args.train_sampling_strategy,
         **({"shuffle_buffer": data_args.shuffle_buffer} if data_args.streaming else {}),
-        "augmentation": asdict(augmentation),
+        "augmentation": augmentation.augmentation().recorded(),
         # What there is to say of adapters, and of a teacher, has a section of its own, where there are any.
         "optimization": {
             name: value for name, value in asdict(optimization).items() if not name.startswith(("lora_", "teacher"))
@@ -209,7 +213,11 @@ def identity(summary: dict, splits: dict[str, ClipSet]) -> dict:
     # Nor of an augmentation that they did not have, which is the same as one that is off.
     augmentation = training.get("augmentation", {}).items()
     training |= {
-        "augmentation": {name: value for name, value in augmentation if value or name not in NEW_AUGMENTATIONS}
+        "augmentation": {
+            name: value
+            for name, value in augmentation
+            if name not in FOLDER_FIELDS and (value or name not in NEW_AUGMENTATIONS)
+        }
     }
     if "teacher" in training:  # known by its digest, wherever it lies
         training["teacher"] = {

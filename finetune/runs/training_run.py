@@ -154,6 +154,7 @@ def _prepare_trainer(
         loaded = task.load(model_args, data_args, training_args.seed)
     reader = clip_reader(data_args, feature_extractor)
     augmentation = augmentation_args.augmentation()
+    sounds = augmentation.look_at_files()
     cache = waveform_cache(data_args, feature_extractor, augmentation)
     noted: list[NotedClip] = []
     num_workers = training_args.dataloader_num_workers
@@ -163,7 +164,7 @@ def _prepare_trainer(
     sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
     if "validation" in splits:
         sizes += f", {len(splits['validation'])} to choose on"
-    notes += void_notes(arguments)
+    notes += sounds + void_notes(arguments)
     if wrong_way_round(training_args):
         notes.append(f"--greater_is_better {training_args.greater_is_better} chooses {wrong_way_round(training_args)}")
     in_line, lists = ([words for words in notes if ("\n" in words) == is_list] for is_list in (False, True))

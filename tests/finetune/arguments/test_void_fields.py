@@ -29,6 +29,12 @@ PAIRS = {
     "keep_features": [("true --memory_for_clips 0", "false"), ("true --streaming", "true")],
     "shuffle_buffer": [("1000", "1000 --streaming")],
     "normalization_clips": [("2000 --normalization -4.3 4.6", "0"), ("0 --normalization -4.3 4.6", "0")],
+    "noise_dir": [("noises --noise_probability 0", "noises")],
+    "noise_probability": [("0.5", "0.5 --noise_dir noises")],
+    "min_snr_db": [("5", "-5 --noise_dir noises")],
+    "max_snr_db": [("20", "20 --noise_dir noises")],
+    "impulse_response_dir": [("rooms --impulse_response_probability 0", "rooms")],
+    "impulse_response_probability": [("0.5", "1 --impulse_response_dir rooms")],
     "heard_padding_share": [("0.5", "0.5 --padding longest")],
     "mixup_alpha": [("10", "10 --mixup_probability 0.5"), ("10 --mixup_probability 0", "5 --mixup_probability 1")],
     "decay_every": [("1", "1 --decay_after_epoch 5"), ("1 --decay_after_epoch 0", "1 --decay_after_epoch 1")],
@@ -137,7 +143,7 @@ def test_every_field_has_a_row_or_counts_always():
 
 @pytest.mark.parametrize(
     "words",
-    ["--lora_rank 0 --lora_dropout 0", "--hub_always_push false", "--eval_delay 0", "--warmup_steps 0 --lr_scheduler_type constant"],
+    ["--lora_rank 0 --lora_dropout 0", "--noise_probability 0 --impulse_response_probability 0", "--hub_always_push false", "--eval_delay 0", "--warmup_steps 0 --lr_scheduler_type constant"],
 )  # fmt: skip
 def test_what_switches_off_what_is_off_is_obeyed(words):
     parse_arguments(command(words))
