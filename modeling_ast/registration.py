@@ -16,10 +16,15 @@ from transformers import (
     AutoFeatureExtractor,
     AutoModel,
     AutoModelForAudioClassification,
+    AutoModelForAudioFrameClassification,
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING, FEATURE_EXTRACTOR_MAPPING_NAMES
-from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING, MODEL_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
+    MODEL_FOR_AUDIO_FRAME_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
+)
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils import PaddingStrategy, logging
 
@@ -28,6 +33,7 @@ from .audio.arrays import ARRAY_KEYS, FILE_KEYS, hear_array
 from .checkpoints.fields import CheckpointError, PipelineCheckpointError
 from .configuration_ast import ASTConfig
 from .feature_extraction_ast import ASTFeatureExtractor
+from .frame_classification import ASTForAudioFrameClassification
 from .modeling_ast import ASTForAudioClassification, ASTModel
 
 logger = logging.get_logger(__name__)
@@ -192,6 +198,7 @@ def register() -> None:
     AutoFeatureExtractor.register(ASTConfig, ASTFeatureExtractor, exist_ok=True)
     AutoModel.register(ASTConfig, ASTModel, exist_ok=True)
     AutoModelForAudioClassification.register(ASTConfig, ASTForAudioClassification, exist_ok=True)
+    AutoModelForAudioFrameClassification.register(ASTConfig, ASTForAudioFrameClassification, exist_ok=True)
 
 
 def unregister() -> None:
@@ -203,6 +210,7 @@ def unregister() -> None:
         (FEATURE_EXTRACTOR_MAPPING, ASTConfig),
         (MODEL_MAPPING, ASTConfig),
         (MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING, ASTConfig),
+        (MODEL_FOR_AUDIO_FRAME_CLASSIFICATION_MAPPING, ASTConfig),
     ):
         mapping._extra_content.pop(key, None)  # the library has no call that takes a registration back
     for name in ("impl", "pt"):
