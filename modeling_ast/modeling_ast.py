@@ -28,7 +28,7 @@ from transformers.utils import (
     logging,
 )
 
-from .checkpoints.fields import CheckpointError
+from .checkpoints.fields import FRAME_ARCHITECTURE, CheckpointError
 from .checkpoints.tensor_names import HUB_KEY_MAPPING, hub_name
 from .checkpoints.weights import (
     WEIGHTS,
@@ -1067,7 +1067,7 @@ class ASTForAudioClassification(ASTPreTrainedModel):
         self.post_init()
 
     def _say_new_head(self, name):
-        if "ASTForAudioFrameClassification" in (self.config.architectures or ()):
+        if FRAME_ARCHITECTURE in (self.config.architectures or ()):
             self.config.label_thresholds = None  # those of the head that is left out
             logger.warning(
                 "%s has a frame head, which is left out, and no classifier of clips: that is new. Train it before you rely on "

@@ -30,7 +30,7 @@ from transformers.utils import PaddingStrategy, logging
 
 from .audio import AudioError, AudioReader
 from .audio.arrays import ARRAY_KEYS, FILE_KEYS, hear_array
-from .checkpoints.fields import CheckpointError, PipelineCheckpointError
+from .checkpoints.fields import FRAME_ARCHITECTURE, CheckpointError, PipelineCheckpointError
 from .configuration_ast import ASTConfig
 from .feature_extraction_ast import ASTFeatureExtractor
 from .frame_classification import ASTForAudioFrameClassification
@@ -171,9 +171,15 @@ class _AutoModelOrNothing(AutoModelForAudioClassification):
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         try:
-            return super().from_pretrained(*args, **kwargs)
+            model = super().from_pretrained(*args, **kwargs)
         except CheckpointError as error:
             raise PipelineCheckpointError(str(error)) from error
+        if FRAME_ARCHITECTURE in (model.config.architectures or ()):
+            raise PipelineCheckpointError(
+                f"{args[0] if args else model.name_or_path} has a frame head, which no pipeline has a use for: its labels are of "
+                "frames, not of clips. Load it with AutoModelForAudioFrameClassification, or hear with it by ast-tag --timeline."
+            )
+        return model
 
 
 def register() -> None:

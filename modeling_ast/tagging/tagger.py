@@ -20,8 +20,9 @@ from ..audio.channels import channel_number, one_channel
 from ..audio.limits import checked_level
 from ..audio.resampling import StreamResampler
 from ..audio.silence import SILENT_PEAK
+from ..checkpoints.fields import CheckpointError
 from ..layers.patch_grid import NUM_CLASS_TOKENS, patch_grid_of
-from ..loading import load_checkpoint
+from ..loading import FRAMES_REFUSED, load_checkpoint
 from .backends import OnnxBackend, TorchBackend, choose_device, is_onnx
 from .embeddings import FileEmbeddings, WindowVectors, check_embeddings, file_embeddings
 from .errors import TaggingError
@@ -112,6 +113,7 @@ class AudioTagger:
         refused: frozenset[str] = frozenset(),
         tokens_merged_per_layer: int = 0,
         compiled: bool = False,
+        frame_heads: bool = False,
     ) -> "AudioTagger":
         """Load a checkpoint folder, a model of the Hub, or a file of `ast-export`.
 
@@ -123,6 +125,7 @@ class AudioTagger:
             tokens_merged_per_layer (`int`, defaults to 0): tokens that a layer merges into others, for speed; see
                 [`ASTPreTrainedModel.merge_tokens`].
             compiled (`bool`, *optional*, defaults to `False`): see [`TorchBackend`].
+            frame_heads (`bool`, *optional*, defaults to `False`): see [`load_checkpoint`].
 
         Returns:
             [`AudioTagger`].
@@ -141,10 +144,14 @@ class AudioTagger:
             from ..feature_extraction_ast import ASTFeatureExtractor
 
             model = OnnxBackend(model_name_or_path, device)
+            if model.tells_frames and not frame_heads:
+                raise CheckpointError(f"{model_name_or_path} cannot be used: {FRAMES_REFUSED}")
             changes = {} if channels is None else {"channels": channels}
             feature_extractor = ASTFeatureExtractor(**model.extractor_fields | changes)
         else:
-            model, feature_extractor = load_checkpoint(model_name_or_path, channels, tokens_merged_per_layer)
+            model, feature_extractor = load_checkpoint(
+                model_name_or_path, channels, tokens_merged_per_layer, frame_heads=frame_heads
+            )
         return cls(model, feature_extractor, device, feature_extractor.audio_reader(refused=refused), compiled)
 
     @property

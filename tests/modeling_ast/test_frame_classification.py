@@ -9,9 +9,10 @@ from model_runs import MEL_BINS, NUM_LABELS, ROUNDING, make_inputs, run, same_we
 from safetensors.torch import save_file
 from transformers import ASTForAudioClassification as StockClassifier
 from transformers import ASTModel as StockModel
-from transformers import AutoModelForAudioFrameClassification
+from transformers import AutoModelForAudioFrameClassification, pipeline
 
 from modeling_ast import (
+    ASTFeatureExtractor,
     ASTForAudioClassification,
     ASTForAudioFrameClassification,
     ASTForMaskedSpectrogramModeling,
@@ -19,6 +20,7 @@ from modeling_ast import (
     register,
     unregister,
 )
+from modeling_ast.checkpoints.fields import PipelineCheckpointError
 
 ROWS, COLUMNS = 4, 9  # patches of 48 mel bins and 96 frames
 
@@ -230,3 +232,13 @@ def test_a_plain_trainer_gets_logits_alone(model):
     ignored = [*model.config.keys_to_ignore_at_inference, "loss"]
     assert [name for name in outputs if name not in ignored] == ["logits"]
     assert "keys_to_ignore_at_inference" not in model.config.to_dict()
+
+
+def test_no_pipeline_takes_frames_for_clips(checkpoint):
+    ASTFeatureExtractor(max_length=96, num_mel_bins=MEL_BINS).save_pretrained(checkpoint)
+    register()
+    try:
+        with pytest.raises(PipelineCheckpointError, match="has a frame head, which no pipeline has a use for"):
+            pipeline("audio-classification", model=str(checkpoint))
+    finally:
+        unregister()
