@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .features.kaldi import FRAME_LENGTH_MS, FRAME_SHIFT_MS
 from .layers.patch_grid import patches_along
 
 LEAST_SHARE = 0.5  # of a column's time that is marked with a label, where it counts
@@ -44,6 +43,8 @@ class FrameColumns:
     @property
     def seconds(self) -> float:
         """Time between the beginnings of two columns."""
+        from .features.kaldi import FRAME_SHIFT_MS  # which imports torch
+
         return self.time_stride * FRAME_SHIFT_MS / 1000
 
     def number(self, frames: int) -> int:
@@ -67,12 +68,16 @@ class FrameColumns:
             `np.ndarray` of shape `(columns + 1,)`, float64, seconds from the clip's beginning: column `c` stands for the time
             from edge `c` up to edge `c + 1`. The last edge is the end of the last frame.
         """
+        from .features.kaldi import FRAME_LENGTH_MS, FRAME_SHIFT_MS
+
         between = self.first_edge + np.arange(1, self.number(frames)) * self.seconds
         return np.concatenate([[0.0], between, [(FRAME_LENGTH_MS + (frames - 1) * FRAME_SHIFT_MS) / 1000]])
 
     @property
     def first_edge(self) -> float:
         """Seconds from a clip's beginning to that of the `time_stride` frames around the middle of its first column."""
+        from .features.kaldi import FRAME_LENGTH_MS, FRAME_SHIFT_MS
+
         middle = (self.patch_size - 1) * FRAME_SHIFT_MS / 2 + FRAME_LENGTH_MS / 2
         return middle / 1000 - self.seconds / 2
 

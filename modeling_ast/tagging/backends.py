@@ -81,7 +81,7 @@ class TorchBackend:
                 `(windows, frames, mel bins)` and perhaps `attention_mask`.
 
         Returns:
-            `np.ndarray` of shape `(windows, labels)`, float32.
+            `np.ndarray` of shape `(windows, labels)`, float32; of a frame head `(windows, columns, labels)`.
         """
         import torch
 

@@ -66,3 +66,20 @@ def test_what_needs_clips_refuses_frames_by_name(folder, exported, tmp_path, cap
             AudioTagger.from_pretrained(given)
     assert run_export.main([str(folder), str(tmp_path / "frames.onnx"), "--int8"]) == 2
     assert "leave --int8 out" in capsys.readouterr().err
+
+
+def test_the_file_tags_as_the_folder_does(folder, exported, drum_rows):
+    files = [row["path"] for row in drum_rows[:400:80]]
+    of_folder, of_file = (
+        list(
+            AudioTagger.from_pretrained(given, "cpu", frame_heads=True).tag_files(files, timeline=True, threshold=0.2)
+        )
+        for given in (folder, exported)
+    )
+    assert sum(len(tags.segments) for tags in of_folder) > 5
+    for expected, found in zip(of_folder, of_file, strict=True):
+        assert [(each.start, each.end, each.label) for each in found.segments] == [
+            (each.start, each.end, each.label) for each in expected.segments
+        ]
+        scores = [each.score for each in expected.segments]
+        assert [each.score for each in found.segments] == pytest.approx(scores, abs=1e-4)
