@@ -10,6 +10,7 @@ _HOMES = {
     "ASTConfig": "configuration_ast",
     "ASTFeatureExtractor": "feature_extraction_ast",
     "ASTForAudioClassification": "modeling_ast",
+    "ASTForAudioFrameClassification": "frame_classification",
     "ASTForMaskedSpectrogramModeling": "masked_modeling",
     "ASTModel": "modeling_ast",
     "ASTPreTrainedModel": "modeling_ast",

@@ -61,6 +61,7 @@ class ASTConfig(PreTrainedConfig):
     """
 
     model_type = MODEL_TYPE
+    keys_to_ignore_at_inference = ("frame_mask",)  # what `Trainer` does not take for predictions
 
     hidden_size: int = 768
     num_hidden_layers: int = 12

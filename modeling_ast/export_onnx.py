@@ -2,7 +2,8 @@
 
 The graph takes `input_values` of shape `(batch, frames, mel bins)` and `attention_mask` of shape `(batch, frames)` with
 any batch and any number of frames from one patch on, and returns `logits`. Positions and masks are part of the graph, so
-each clip of a padded batch gets the logits that it gets alone. The mask is int64, as the feature extractor returns it
+each clip of a padded batch gets the logits that it gets alone. Logits are of clips, `(batch, labels)`, or of the columns of the patch
+grid, `(batch, columns, labels)`, by the model's head. The mask is int64, as the feature extractor returns it
 and as the ONNX files on the Hub take it: what the extractor gives goes in unchanged. What is needed beside the graph
 (how features are computed, normalised and padded, how logits become scores, labels and their thresholds) is in the file's
 `metadata_props`, see [`describe`].
@@ -35,6 +36,8 @@ from .features.kaldi import (
     num_samples,
 )
 from .features.padding import frame_mask
+from .frame_classification import ASTForAudioFrameClassification
+from .frame_columns import FrameColumns
 from .modeling_ast import ASTForAudioClassification
 from .scores import label_thresholds, problem_type_of
 from .system.atomic_files import open_atomically
@@ -54,17 +57,20 @@ SCORES_IN_WORDS = {
     "regression": "the logits themselves",
 }
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+FRAME_HEAD = "frames"  # in the metadata of a model that tells labels of frames, under "head"
+Model = ASTForAudioClassification | ASTForAudioFrameClassification
 
 
 class ExportError(ValueError):
     """A model that cannot be exported, or packages that are not there; the message says what to do about it."""
 
 
-def export_onnx(model: ASTForAudioClassification, feature_extractor: ASTFeatureExtractor, path: str | Path) -> float:
+def export_onnx(model: Model, feature_extractor: ASTFeatureExtractor, path: str | Path) -> float:
     """Write a model as one self-contained float32 ONNX file, after comparing it with PyTorch.
 
     Args:
-        model ([`ASTForAudioClassification`]): of any dtype, on any device; it is left as it is.
+        model ([`ASTForAudioClassification`] or [`ASTForAudioFrameClassification`]): of any dtype, on any device; it is left
+            as it is.
         feature_extractor ([`ASTFeatureExtractor`]): the one that was saved with it; described in the file.
         path (`str` or `Path`): file to write or replace, complete or not at all.
 
@@ -81,7 +87,7 @@ def export_onnx(model: ASTForAudioClassification, feature_extractor: ASTFeatureE
     return difference
 
 
-def check_against_pytorch(content: bytes, model: ASTForAudioClassification) -> float:
+def check_against_pytorch(content: bytes, model: Model) -> float:
     """Compare an exported model with PyTorch: batches of one and three, short, of the trained length, and longer.
 
     Each clip of a padded batch is compared with what PyTorch gives for that clip alone, without a mask, unpadded but for
@@ -120,20 +126,24 @@ def check_against_pytorch(content: bytes, model: ASTForAudioClassification) -> f
                     "are at fault. Nothing was written. Pass an earlier checkpoint, or train again with a lower learning "
                     "rate."
                 )
-            differences = np.abs(found[clip] - expected) / np.maximum(1, np.abs(expected))
+            of_clip = (
+                found[clip] if expected.ndim == 1 else found[clip, : len(expected)]
+            )  # behind are columns of padding
+            of_clip, expected = of_clip.ravel(), expected.ravel()
+            differences = np.abs(of_clip - expected) / np.maximum(1, np.abs(expected))
             worst = differences.argmax()
             if not differences[worst] <= TOLERANCE:
                 raise ExportError(
                     f"ONNX Runtime {version('onnxruntime')} and PyTorch differ by {differences[worst]:.2g}, allowed is "
                     f"{TOLERANCE}: logit {worst} of clip {clip} ({frames} of {max(lengths)} frames, batch of "
-                    f"{len(lengths)}) is {found[clip][worst]:.6g} in place of {expected[worst]:.6g}. Nothing was "
+                    f"{len(lengths)}) is {of_clip[worst]:.6g} in place of {expected[worst]:.6g}. Nothing was "
                     f"written. Try other versions: pip install --upgrade {' '.join(ONNX_PACKAGES)}"
                 )
             largest = max(largest, float(differences[worst]))
     return largest
 
 
-def describe(model: ASTForAudioClassification, feature_extractor: ASTFeatureExtractor) -> dict[str, str]:
+def describe(model: Model, feature_extractor: ASTFeatureExtractor) -> dict[str, str]:
     """Describe what a user of the file needs beside the graph, as its `metadata_props`: strings, JSON where it is a
     table.
 
@@ -185,6 +195,16 @@ def describe(model: ASTForAudioClassification, feature_extractor: ASTFeatureExtr
         "normalization": "(x - mean) / (2 * std)" if feature_extractor.do_normalize else "x",
         "versions": json.dumps(producing_versions()),
     }
+    if isinstance(model, ASTForAudioFrameClassification):
+        columns = FrameColumns.of(config)
+        entries |= {
+            "head": FRAME_HEAD,
+            "frame_seconds": str(columns.seconds),
+            "first_frame_end": str(columns.first_edge + columns.seconds),
+            "frames": "logits are (batch, columns, labels): of n frames of features there are (n - min_length) // time_stride + 1 "
+            "columns; the first stands for the time up to first_frame_end, each next one for frame_seconds more, the last one "
+            "for all up to the end; columns that reach into padding mean nothing",
+        }
     if problem_type == "multi_label_classification":
         thresholds = zip(config.id2label.values(), label_thresholds(config).tolist(), strict=True)
         entries["label_thresholds"] = json.dumps(dict(thresholds), ensure_ascii=False)
@@ -255,12 +275,12 @@ def import_packages() -> None:
 class _LogitsOnly(nn.Module):
     """The graph's signature: two tensors in, one out."""
 
-    def __init__(self, model: ASTForAudioClassification):
+    def __init__(self, model: Model):
         super().__init__()
         self.model = model
 
     def forward(self, input_values: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """`(batch, frames, mel bins)` and `(batch, frames)` to `(batch, labels)`."""
+        """`(batch, frames, mel bins)` and `(batch, frames)` to `(batch, labels)` or `(batch, columns, labels)`."""
         return self.model(input_values, attention_mask=attention_mask).logits
 
 
@@ -278,7 +298,7 @@ def checked_onnx(model, feature_extractor: ASTFeatureExtractor) -> tuple[bytes, 
         ExportError: as [`export_onnx`].
     """
     import_packages()
-    if not isinstance(model, ASTForAudioClassification):
+    if not isinstance(model, Model):
         raise ExportError(
             f"The model is a {type(model).__module__}.{type(model).__name__}, expected this project's "
             "ASTForAudioClassification. Load it with modeling_ast.ASTForAudioClassification.from_pretrained."
@@ -300,7 +320,7 @@ def checked_onnx(model, feature_extractor: ASTFeatureExtractor) -> tuple[bytes, 
     return content, check_against_pytorch(content, model)
 
 
-def _to_onnx(model: ASTForAudioClassification, metadata: dict[str, str]) -> bytes:
+def _to_onnx(model: Model, metadata: dict[str, str]) -> bytes:
     import onnx
 
     config = model.config
@@ -356,9 +376,9 @@ def run_session(session, inputs: dict[str, np.ndarray]) -> np.ndarray:
             `attention_mask` of shape `(batch, frames)`, int64.
 
     Returns:
-        The logits, `np.ndarray` of shape `(batch, labels)`.
+        The logits, `np.ndarray` of shape `(batch, labels)`, or `(batch, columns, labels)` of a frame head.
     """
-    return session.run(["logits"], inputs)[0]  # (batch, labels)
+    return session.run(["logits"], inputs)[0]
 
 
 @contextmanager

@@ -4,10 +4,15 @@ import os
 import re
 from pathlib import Path
 
-from .checkpoints.fields import CONFIG, EXTRACTOR, CheckpointError, read_settings
+from .checkpoints.fields import CONFIG, EXTRACTOR, FRAME_ARCHITECTURE, CheckpointError, read_settings
 from .checkpoints.weights import weight_files
 from .system.regular_files import SpecialFileError, refuse_special_in
 from .system.surroundings import cache_hint
+
+FRAMES_REFUSED = (
+    "it has a frame head, which tells labels of frames and not of clips. Hear with it by ast-tag --timeline, or pass a checkpoint "
+    "with a classifier of clips."
+)
 
 
 def load_checkpoint(
@@ -15,6 +20,7 @@ def load_checkpoint(
     channels: str | int | None = None,
     tokens_merged_per_layer: int = 0,
     revision: str | None = None,
+    frame_heads: bool = False,
 ):
     """Load a model with a trained classifier, and the feature extractor that was saved with it.
 
@@ -23,19 +29,22 @@ def load_checkpoint(
         channels (`str` or `int`, *optional*): which channels of files are heard, if not those of the checkpoint.
         tokens_merged_per_layer (`int`, defaults to 0): see [`ASTPreTrainedModel.merge_tokens`].
         revision (`str`, *optional*): branch, tag or commit of a model of the Hub, if not its main branch.
+        frame_heads (`bool`, defaults to `False`): whether a checkpoint that tells labels of frames can be used, too.
 
     Returns:
-        [`ASTForAudioClassification`] in float32 on the CPU, and [`ASTFeatureExtractor`].
+        [`ASTForAudioClassification`], or [`ASTForAudioFrameClassification`] of a checkpoint with a frame head, in float32 on
+        the CPU, and [`ASTFeatureExtractor`].
 
     Raises:
-        CheckpointError: if there is no such model, a file is missing in the folder, it is another kind of model, or its
-            classifier was never trained.
+        CheckpointError: if there is no such model, a file is missing in the folder, it is another kind of model, its
+            classifier was never trained, or it has a frame head where that cannot be used.
     """
     check_model_name(model_name_or_path)
     import torch
 
-    from .configuration_ast import LOGITS_ALONE
+    from .configuration_ast import LOGITS_ALONE, ASTConfig
     from .feature_extraction_ast import ASTFeatureExtractor
+    from .frame_classification import ASTForAudioFrameClassification
     from .modeling_ast import ASTForAudioClassification
     from .system.hub_answers import hub_answers
 
@@ -44,8 +53,12 @@ def load_checkpoint(
             changes = {} if channels is None else {"channels": channels}
             place = {} if revision is None else {"revision": revision}
             feature_extractor = ASTFeatureExtractor.from_pretrained(model_name_or_path, **changes, **place)
+            of_frames = has_frame_head(ASTConfig.get_config_dict(model_name_or_path, **place)[0])
+            if of_frames and not frame_heads:
+                raise CheckpointError(FRAMES_REFUSED)
+            model_class = ASTForAudioFrameClassification if of_frames else ASTForAudioClassification
             # A checkpoint saved in half precision would load in it, and its features are float32.
-            model, loading_info = ASTForAudioClassification.from_pretrained(
+            model, loading_info = model_class.from_pretrained(
                 model_name_or_path, dtype=torch.float32, output_loading_info=True, **LOGITS_ALONE, **place
             )
     except (OSError, ValueError) as error:
@@ -60,6 +73,18 @@ def load_checkpoint(
         )
     model.merge_tokens(tokens_merged_per_layer)
     return model, feature_extractor
+
+
+def has_frame_head(config: dict) -> bool:
+    """Tell by a checkpoint's configuration whether it tells labels of frames, not of clips.
+
+    Args:
+        config (`dict`): what `config.json` holds.
+
+    Returns:
+        `bool`.
+    """
+    return FRAME_ARCHITECTURE in (config.get("architectures") or ())
 
 
 def check_model_name(model_name_or_path: str | os.PathLike) -> None:

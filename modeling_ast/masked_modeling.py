@@ -15,7 +15,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .configuration_ast import ASTConfig
-from .modeling_ast import ASTModel, ASTPreTrainedModel
+from .modeling_ast import CLIP_HEAD, FRAME_HEAD, ASTModel, ASTPreTrainedModel
 
 logger = logging.get_logger(__name__)
 
@@ -127,7 +127,7 @@ def _mean_of_masked(of_patches: torch.Tensor, masked: torch.Tensor) -> torch.Ten
 class ASTForMaskedSpectrogramModeling(ASTPreTrainedModel):
     """AST with the two heads of a self-supervised pretraining. Its patches must not overlap."""
 
-    _keys_to_ignore_on_load_unexpected = [r"^classifier\."]
+    _keys_to_ignore_on_load_unexpected = [CLIP_HEAD, FRAME_HEAD]
 
     def __init__(self, config: ASTConfig):
         super().__init__(config)

@@ -28,7 +28,7 @@ from transformers.utils import (
     logging,
 )
 
-from .checkpoints.fields import CheckpointError
+from .checkpoints.fields import FRAME_ARCHITECTURE, CheckpointError
 from .checkpoints.tensor_names import HUB_KEY_MAPPING, hub_name
 from .checkpoints.weights import (
     WEIGHTS,
@@ -51,7 +51,8 @@ from .system.regular_files import refuse_special_in
 
 logger = logging.get_logger(__name__)
 
-# What only `ASTForMaskedSpectrogramModeling` has, as patterns of names.
+# What only one of the models with heads has, as patterns of names.
+CLIP_HEAD, FRAME_HEAD = r"^classifier\.", r"^frame_classifier\."
 PRETRAINING_HEADS = (r"^mask_embedding$", r"^matching_head\.", r"^reconstruction_head\.")
 # What says where a checkpoint lies, among the arguments of `from_pretrained`.
 _PLACE_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
@@ -423,6 +424,7 @@ class ASTPreTrainedModel(PreTrainedModel):
     base_model_prefix = "audio_spectrogram_transformer"
     main_input_name = "input_values"
     _input_embed_layer = "patch_embeddings"  # for `get_input_embeddings` and `set_input_embeddings`
+    head_name = "classifier"  # of the part that tells labels, where a model has one
     input_modalities = ("audio",)
     supports_gradient_checkpointing = True
     # The loss is a mean over the clips of a batch. Without this, `Trainer` would take it for a sum over the whole
@@ -434,6 +436,11 @@ class ASTPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+
+    def post_init(self):
+        """As the stock method, but what the encoder alone may leave out of a checkpoint is no concern of a model with a head."""
+        super().post_init()
+        self._keys_to_ignore_on_load_unexpected = {*(type(self)._keys_to_ignore_on_load_unexpected or ())}
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module):
@@ -521,14 +528,15 @@ class ASTPreTrainedModel(PreTrainedModel):
             pretrained_model_name_or_path, loading_info, ignore_mismatched_sizes or labels_given
         )
         refuse_broken(pretrained_model_name_or_path, model.state_dict().items())
+        has_classifier = f"{cls.head_name}.dense.weight" not in loading_info["missing_keys"]
+        if not has_classifier:
+            model._say_new_head(pretrained_model_name_or_path)
         model.resize_patch_grid(**{name: wanted.get(name) for name in GEOMETRY_FIELDS})
         id2label = wanted_id2label(wanted, model.config.id2label)
         if id2label != model.config.id2label:
             if labels_decide_problem_type:  # what was concluded from the old labels is not true of the new ones
                 model.config.problem_type = None
-            model._replace_labels(
-                id2label, had_classifier="classifier.dense.weight" not in loading_info["missing_keys"]
-            )
+            model._replace_labels(id2label, has_classifier)
         return (model, loading_info) if output_loading_info else model
 
     @property
@@ -619,9 +627,12 @@ class ASTPreTrainedModel(PreTrainedModel):
         self.config.id2label = id2label
         self.config.label2id = {label: index for index, label in id2label.items()}
 
+    def _say_new_head(self, name):
+        """Say that a checkpoint has no head of this kind, where that is not said otherwise."""
+
     def _refuse_unfit_checkpoint(self, name, loading_info: dict, new_classifier_allowed: bool):
         missing = set(loading_info["missing_keys"])
-        classifier = {key for key in self.state_dict() if key.startswith("classifier.")}
+        classifier = {key for key in self.state_dict() if key.startswith(f"{self.head_name}.")}
         if classifier <= missing:  # a checkpoint of the bare model: the whole classifier is new
             missing -= classifier
         mismatched = {key: (tuple(found), tuple(needed)) for key, found, needed in loading_info["mismatched_keys"]}
@@ -729,7 +740,7 @@ class ASTModel(ASTPreTrainedModel):
     """
 
     # A checkpoint with heads loads into the bare model; they are not needed then.
-    _keys_to_ignore_on_load_unexpected = [r"^classifier\.", *PRETRAINING_HEADS]
+    _keys_to_ignore_on_load_unexpected = [CLIP_HEAD, FRAME_HEAD, *PRETRAINING_HEADS]
 
     def __init__(self, config: ASTConfig):
         super().__init__(config)
@@ -1045,8 +1056,8 @@ def classification_loss(logits: torch.Tensor, labels: torch.Tensor, problem_type
 class ASTForAudioClassification(ASTPreTrainedModel):
     """AST with a classifier on the mean of its two class tokens."""
 
-    # Of a checkpoint of masked pretraining the encoder is taken.
-    _keys_to_ignore_on_load_unexpected = [*PRETRAINING_HEADS]
+    # Of a checkpoint of masked pretraining or with a frame head the encoder is taken.
+    _keys_to_ignore_on_load_unexpected = [FRAME_HEAD, *PRETRAINING_HEADS]
 
     def __init__(self, config: ASTConfig):
         super().__init__(config)
@@ -1054,6 +1065,15 @@ class ASTForAudioClassification(ASTPreTrainedModel):
         self.audio_spectrogram_transformer = ASTModel(config)
         self.classifier = ASTMLPHead(config)
         self.post_init()
+
+    def _say_new_head(self, name):
+        if FRAME_ARCHITECTURE in (self.config.architectures or ()):
+            self.config.label_thresholds = None  # those of the head that is left out
+            logger.warning(
+                "%s has a frame head, which is left out, and no classifier of clips: that is new. Train it before you rely on "
+                "it, or load the checkpoint with ASTForAudioFrameClassification.",
+                name,
+            )
 
     def reset_classifier(self):
         """Give the model a new classifier with initial weights, for labels other than those it was trained on."""

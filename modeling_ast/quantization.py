@@ -109,6 +109,11 @@ def export_quantized_onnx(
         ExportError: as [`export_onnx`].
         ValueError: if `clips` is empty.
     """
+    if not isinstance(model, ASTForAudioClassification):
+        raise ExportError(
+            f"int8 is chosen by what the best label of clips is, and {type(model).__name__} is none that tells it. Export it in "
+            "float32: leave --int8 out."
+        )
     synthetic = clips is None
     if synthetic:
         sounds = synthetic_clips(feature_extractor.sampling_rate)

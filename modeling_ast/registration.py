@@ -16,18 +16,24 @@ from transformers import (
     AutoFeatureExtractor,
     AutoModel,
     AutoModelForAudioClassification,
+    AutoModelForAudioFrameClassification,
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING, FEATURE_EXTRACTOR_MAPPING_NAMES
-from transformers.models.auto.modeling_auto import MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING, MODEL_MAPPING
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING,
+    MODEL_FOR_AUDIO_FRAME_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
+)
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils import PaddingStrategy, logging
 
 from .audio import AudioError, AudioReader
 from .audio.arrays import ARRAY_KEYS, FILE_KEYS, hear_array
-from .checkpoints.fields import CheckpointError, PipelineCheckpointError
+from .checkpoints.fields import FRAME_ARCHITECTURE, CheckpointError, PipelineCheckpointError
 from .configuration_ast import ASTConfig
 from .feature_extraction_ast import ASTFeatureExtractor
+from .frame_classification import ASTForAudioFrameClassification
 from .modeling_ast import ASTForAudioClassification, ASTModel
 
 logger = logging.get_logger(__name__)
@@ -165,9 +171,15 @@ class _AutoModelOrNothing(AutoModelForAudioClassification):
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
         try:
-            return super().from_pretrained(*args, **kwargs)
+            model = super().from_pretrained(*args, **kwargs)
         except CheckpointError as error:
             raise PipelineCheckpointError(str(error)) from error
+        if FRAME_ARCHITECTURE in (model.config.architectures or ()):
+            raise PipelineCheckpointError(
+                f"{args[0] if args else model.name_or_path} has a frame head, which no pipeline has a use for: its labels are of "
+                "frames, not of clips. Load it with AutoModelForAudioFrameClassification, or hear with it by ast-tag --timeline."
+            )
+        return model
 
 
 def register() -> None:
@@ -192,6 +204,7 @@ def register() -> None:
     AutoFeatureExtractor.register(ASTConfig, ASTFeatureExtractor, exist_ok=True)
     AutoModel.register(ASTConfig, ASTModel, exist_ok=True)
     AutoModelForAudioClassification.register(ASTConfig, ASTForAudioClassification, exist_ok=True)
+    AutoModelForAudioFrameClassification.register(ASTConfig, ASTForAudioFrameClassification, exist_ok=True)
 
 
 def unregister() -> None:
@@ -203,6 +216,7 @@ def unregister() -> None:
         (FEATURE_EXTRACTOR_MAPPING, ASTConfig),
         (MODEL_MAPPING, ASTConfig),
         (MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING, ASTConfig),
+        (MODEL_FOR_AUDIO_FRAME_CLASSIFICATION_MAPPING, ASTConfig),
     ):
         mapping._extra_content.pop(key, None)  # the library has no call that takes a registration back
     for name in ("impl", "pt"):

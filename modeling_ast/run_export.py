@@ -64,7 +64,7 @@ def _export(args: argparse.Namespace):
     for words in left_out:
         print(f"ast-export: {in_one_line(words)}", file=sys.stderr)
     # Checks that model and extractor fit.
-    loaded = AudioTagger.from_pretrained(args.checkpoint_dir, "cpu", args.channels)
+    loaded = AudioTagger.from_pretrained(args.checkpoint_dir, "cpu", args.channels, frame_heads=True)
     model, feature_extractor = loaded.model, loaded.feature_extractor
     if args.int8:
         clips = read_clips(files, feature_extractor) if files else None

@@ -346,8 +346,8 @@ def load_tagger(args: argparse.Namespace):
     chosen = (None if args.channels == "each" else args.channels, refused, args.tokens_merged_per_layer, args.compile)
     models = args.model_name_or_path
     if len(models) > 1:
-        return EnsembleTagger.from_pretrained(models, args.device, *chosen)
-    return AudioTagger.from_pretrained(models[0], args.device, *chosen)
+        return EnsembleTagger.from_pretrained(models, args.device, *chosen, frame_heads=True)
+    return AudioTagger.from_pretrained(models[0], args.device, *chosen, frame_heads=True)
 
 
 def tag(
@@ -405,7 +405,7 @@ def settings_of(args: argparse.Namespace) -> dict:
         Keyword arguments.
     """
     same = ("top_k", "batch_size", "timeline", "hop", "threshold", "segments", "off", "min_duration", "close_gaps")
-    settings = {name: getattr(args, name) for name in (*same, "embeddings", "window", "silence_db")}
+    settings = {name: getattr(args, name) for name in (*same, "median_filter", "embeddings", "window", "silence_db")}
     return settings | {"reduction": args.reduce}
 
 
@@ -487,6 +487,7 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
         "off",
         "min_duration",
         "close_gaps",
+        "median_filter",
         "spreadsheet_safe",
         "tokens_merged_per_layer",
         "compile",

@@ -16,6 +16,7 @@ from ..system.regular_files import only_files
 
 MODEL_TYPE = "audio-spectrogram-transformer"
 CONFIG, EXTRACTOR = "config.json", "preprocessor_config.json"
+FRAME_ARCHITECTURE = "ASTForAudioFrameClassification"  # in config.json of a checkpoint with a frame head
 LARGEST_JSON = 64 << 20  # bytes; the names of a hundred thousand labels are a tenth of that
 WIDEST = 65_536  # of a layer; the widest vision transformers have a tenth of that
 DEEPEST = 1_000  # layers, as of DeepNet

@@ -55,6 +55,7 @@ class TorchBackend:
         config ([`ASTConfig`]): what is known of the model.
         device (`torch.device`): where features are computed.
         problem_type (`str`): see [`problem_type_of`].
+        tells_frames (`bool`): whether probabilities are of columns of the patch grid, not of windows.
         without_vectors (`str`, *optional*): why it gives no vectors beside probabilities, if that is so.
 
     Raises:
@@ -62,10 +63,13 @@ class TorchBackend:
     """
 
     def __init__(self, model, device: str = "auto", compiled: bool = False):
+        from ..frame_classification import ASTForAudioFrameClassification
+
         self.device = choose_device(device)
         self.model = model.to(self.device).eval()
         self.config = model.config
         self.problem_type = problem_type_of(model.config)
+        self.tells_frames = isinstance(model, ASTForAudioFrameClassification)
         self.without_vectors = "What --compile makes gives scores alone. Leave it out." if compiled else None
         self._call = _compiled(self.model) if compiled else self.model
 
@@ -77,7 +81,7 @@ class TorchBackend:
                 `(windows, frames, mel bins)` and perhaps `attention_mask`.
 
         Returns:
-            `np.ndarray` of shape `(windows, labels)`, float32.
+            `np.ndarray` of shape `(windows, labels)`, float32; of a frame head `(windows, columns, labels)`.
         """
         import torch
 
@@ -141,12 +145,15 @@ class OnnxBackend:
                 f"{path} runs in ONNX Runtime on the CPU, not on {device!r}. Pass --device cpu, or the folder that it was "
                 "exported from."
             )
+        from ..export_onnx import FRAME_HEAD
+
         self.device = choose_device("cpu")
         content = _content_of(path)
         self._session = _session_of(content, path)
         self._content_digest = hashlib.sha256(content).digest()
         entries = self._session.get_modelmeta().custom_metadata_map
         self.config, self.extractor_fields = _fields_of(entries, path)
+        self.tells_frames = entries.get("head") == FRAME_HEAD
         self.problem_type = problem_type_of(self.config)
 
     def probabilities(self, inputs) -> np.ndarray:

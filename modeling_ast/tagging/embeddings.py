@@ -40,17 +40,20 @@ def logits_and_vectors(model, inputs, kind: str, places: Sequence[tuple[int, int
     """Score windows and take their vectors in one pass of the model.
 
     Args:
-        model ([`ASTForAudioClassification`]): in evaluation.
+        model ([`ASTForAudioClassification`] or [`ASTForAudioFrameClassification`]): in evaluation.
         inputs (mapping): what the feature extractor made of the windows, on the model's device.
         kind (`str`): one of `EMBEDDINGS`.
         places (sequence of `(int, int)`): of each window its first sample in the recording, and how many it has.
         sampling_rate (`int`): in Hz.
 
     Returns:
-        The logits, a `torch.Tensor` of shape `(batch, labels)`, and a list of [`WindowVectors`], one a window.
+        The logits, a `torch.Tensor` of shape `(batch, labels)`, or `(batch, columns, labels)` of a frame head, and a list of [`WindowVectors`], one a window.
     """
-    embedded = model.embed(**inputs)
-    logits = model.classifier(embedded.class_token_mean)
+    embedded = model.audio_spectrogram_transformer.embed(**inputs)
+    if model.head_name == "classifier":
+        logits = model.classifier(embedded.class_token_mean)
+    else:
+        logits = model.frame_classifier(embedded.patch_grid.mean(dim=1))  # no patch is left out here
     means = embedded.class_token_mean.float().cpu().numpy()
     if kind != "second":
         return logits, [WindowVectors(mean) for mean in means]

@@ -23,11 +23,12 @@ import numpy as np
 from ..audio import AudioReader
 from ..system.names_as_text import in_one_line
 from .errors import TaggingError
-from .events import joined_events
+from .events import events_of_means
+from .frames import share_of_time
 from .reductions import reduced
 from .results import Segment
 from .scoring import Recording, WindowScorer
-from .segments import REACH, runs_of_true, stretches_of_means
+from .segments import REACH, runs_of_true
 from .tagger import AudioTagger
 from .windows import SharedLogMel
 
@@ -115,6 +116,11 @@ class EnsembleTagger(AudioTagger):
     def _check(taggers: Sequence[AudioTagger], names: Sequence[str]):
         first, labels = taggers[0], _labels(taggers[0])
         for tagger, name in zip(taggers, names, strict=True):
+            if tagger.backend.tells_frames:
+                raise TaggingError(
+                    f"{name} has a frame head, whose scores are of frames: with others no mean is made of them. Pass it alone, or "
+                    "leave it out."
+                )
             if tagger.problem_type == "regression":
                 raise TaggingError(f"{name} is a regression: it gives no probabilities to average. Leave it out.")
             if Counter(_labels(tagger)) != Counter(labels):
@@ -227,8 +233,7 @@ class EnsembleTagger(AudioTagger):
         if plan.reduction == "share":
             scores = None
             if by_time:
-                samples = sum(np.diff(edges) @ rules.find_active(means).astype(float) for edges, means in by_time)
-                scores = (samples / num_samples).astype(np.float32)
+                scores = (share_of_time(by_time, rules.find_active) / num_samples).astype(np.float32)
         else:
             own = [reduced(recording, plan.reduction, rules.find_active) for recording in recordings]
             own = [of_model for of_model in own if of_model is not None]
@@ -237,15 +242,8 @@ class EnsembleTagger(AudioTagger):
             return scores, None
         if plan.segments == "window":
             return scores, self._segments(name, num_samples, _window_means(recordings), plan)
-        whole = len(by_time) == 1
         reach = REACH * max(each.samples * each.scale for each in windows)
-        limits = (rules.min_samples, rules.gap_samples) if whole else (0, None)
-        found = [
-            stretch
-            for edges, means in by_time
-            for stretch in stretches_of_means(edges, means, reach, rules.find_active, rules.find_held, *limits)
-        ]
-        return scores, self._as_segments(name, found if whole else joined_events(found, rules))
+        return scores, self._as_segments(name, events_of_means(by_time, reach, rules))
 
 
 class _InOrder:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..scores import label_thresholds, problem_type_of
 from .errors import TaggingError
-from .segments import Stretch, label_stretches
+from .segments import Stretch, label_stretches, stretches_of_means
 
 FAINT = 0.5  # of the scores with which events begin and end, for those that do not count but may be some
 
@@ -161,6 +161,30 @@ def events_of_runs(
             rules.min_samples if whole else 0,
             rules.gap_samples if whole else None,
         )
+    ]
+    return found if whole else joined_events(found, rules)
+
+
+def events_of_means(
+    places: Sequence[tuple[np.ndarray, np.ndarray]], reach: float | None, rules: EventRules
+) -> list[Stretch]:
+    """Find the events of a recording by its scores along the time line, of which not all parts have some.
+
+    Args:
+        places (sequence): of each run of places with scores their edges in samples, and the scores, of shape
+            `(places, labels)`.
+        reach (`float`, *optional*): see [`stretches_of_means`].
+        rules ([`EventRules`]): what makes an event.
+
+    Returns:
+        `list[Stretch]`: see [`events_of_runs`].
+    """
+    whole = len(places) == 1
+    limits = (rules.min_samples, rules.gap_samples) if whole else (0, None)
+    found = [
+        stretch
+        for edges, means in places
+        for stretch in stretches_of_means(edges, means, reach, rules.find_active, rules.find_held, *limits)
     ]
     return found if whole else joined_events(found, rules)
 

@@ -124,6 +124,13 @@ def make_parser() -> FlagParser:
         help="leave out segments that are shorter, in seconds, after gaps are closed (default: none)",
     )
     parser.add_argument(
+        "--median_filter",
+        type=float,
+        metavar="S",
+        help="of a model with a frame head: smooth its scores by their median over so many seconds, before segments are found "
+        "(default: none)",
+    )
+    parser.add_argument(
         "--segments",
         choices=SEGMENT_READINGS,
         help="what a segment is. hop (default): a stretch in which the mean score of the windows that cover it reaches the "
@@ -243,8 +250,19 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         for option in ("embeddings", "picture"):
             if getattr(args, option) is not None:
                 parser.error(f"--{option} is of one channel. Pass another --channels than each, or leave it out.")
-    for option in ("hop", "threshold", "on", "off", "close_gaps", "min_duration", "segments", "picture"):
-        has_use = args.timeline or (option in ("threshold", "on") and args.reduce == "share")
+    of_segments = (
+        "hop",
+        "threshold",
+        "on",
+        "off",
+        "median_filter",
+        "close_gaps",
+        "min_duration",
+        "segments",
+        "picture",
+    )
+    for option in of_segments:
+        has_use = args.timeline or (option in ("threshold", "on", "median_filter") and args.reduce == "share")
         if getattr(args, option) is not None and not has_use:
             parser.error(f"--{option} is about segments. Add --timeline, or leave it out.")
     if args.on is not None and args.threshold is not None:
@@ -275,7 +293,6 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         parser.error(
             f"--embeddings_output {args.embeddings_output} ends in neither {' nor '.join(SUFFIXES)}. Name it so."
         )
-    args.segments = args.segments or SEGMENT_READINGS[0]
     return args
 
 

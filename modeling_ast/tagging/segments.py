@@ -78,7 +78,7 @@ def label_stretches(
 def stretches_of_means(
     edges: np.ndarray,
     means: np.ndarray,
-    reach: float,
+    reach: float | None,
     find_active: Callable[[np.ndarray], np.ndarray],
     find_held: Callable[[np.ndarray], np.ndarray] | None = None,
     min_samples: int = 0,
@@ -89,7 +89,7 @@ def stretches_of_means(
     Args:
         edges (`np.ndarray` of shape `(places + 1,)`): samples between which the places of scores lie, ascending.
         means (`np.ndarray` of shape `(places, labels)`): the score of each label in each place.
-        reach (`float`): samples from a segment's end within which it is drawn in.
+        reach (`float`, *optional*): samples from a segment's end within which it is drawn in; it is not if not given.
         find_active (callable): see [`label_stretches`].
         find_held (callable, *optional*): see [`label_stretches`].
         min_samples (`int`, defaults to 0): see [`label_stretches`].
@@ -103,12 +103,12 @@ def stretches_of_means(
 
 
 def _stretches(places, begins, ends, edges, reach, find_active, find_held, min_samples, gap_samples):
-    """Stretches of labels by the scores of places; with `edges` these lie side by side, and their ends are drawn in."""
+    """Stretches of labels by the scores of places; with `edges` these lie side by side, with `reach` their ends are drawn in."""
     active = find_active(places)
     held = active if find_held is None else find_held(places)
     for label in range(places.shape[1]):
         runs = event_runs(active[:, label], held[:, label])
-        if edges is not None:
+        if reach is not None:
             runs = [_draw_in(places[:, label], edges, first, last, reach) for first, last in runs]
         for first, last in without_gaps(runs, begins, ends, gap_samples):
             start, end = int(begins[first]), int(ends[last])

@@ -5,7 +5,6 @@ their scores are put together is said in [`AudioTagger.tag_files`]. Files are he
 with their length.
 """
 
-import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,21 +19,23 @@ from ..audio.channels import channel_number, one_channel
 from ..audio.limits import checked_level
 from ..audio.resampling import StreamResampler
 from ..audio.silence import SILENT_PEAK
+from ..checkpoints.fields import CheckpointError
+from ..frame_columns import FrameColumns
 from ..layers.patch_grid import NUM_CLASS_TOKENS, patch_grid_of
-from ..loading import load_checkpoint
+from ..loading import FRAMES_REFUSED, load_checkpoint
 from .backends import OnnxBackend, TorchBackend, choose_device, is_onnx
 from .embeddings import FileEmbeddings, WindowVectors, check_embeddings, file_embeddings
 from .errors import TaggingError
-from .events import EventRules, event_rules, events_of_runs
+from .events import EventRules, event_rules, events_of_means, events_of_runs
+from .frames import FrameRecording, reduced_places, refuse_for_windows, smoothed
 from .reductions import REDUCTIONS, reduced
 from .results import FileTags, Segment, Tag, WindowTags
 from .scoring import Recording, WindowScorer
 from .segments import SEGMENT_READINGS, Stretch
+from .window_times import RoundedTimes
 from .windows import SharedLogMel, Window, WindowCutter
 
 __all__ = ["AudioTagger", "FileTags", "Segment", "Tag", "TaggingError", "choose_device"]
-
-logger = logging.getLogger(__name__)
 
 LONG_FILE = 600  # seconds, from which on a file's results are given before another is decoded
 # Tokens of a batch, of the sizes that are published: small models take more windows at a time, or calls would cost more than
@@ -57,14 +58,16 @@ class _Plan:
     embeddings: str | None
     progress: Callable[[str, float, float | None], None] | None = None
     faint: EventRules | None = None  # by which segments are given besides
+    median_columns: int = 1  # over which scores of a frame head are smoothed
     of_members: tuple[tuple[int, int], ...] = ()  # of each of several models the samples of its windows and hops
 
 
-class AudioTagger:
+class AudioTagger(RoundedTimes):
     """A model and its feature extractor, loaded once, ready to tag files.
 
     Args:
-        model ([`ASTForAudioClassification`] or [`OnnxBackend`]): a model with a trained classifier.
+        model ([`ASTForAudioClassification`], [`ASTForAudioFrameClassification`] or [`OnnxBackend`]): a model with a trained
+            head.
         feature_extractor ([`ASTFeatureExtractor`]): the one that was saved with it.
         device (`str`, *optional*, defaults to `"auto"`):
             `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest of them that is there.
@@ -75,6 +78,7 @@ class AudioTagger:
         model ([`ASTForAudioClassification`], *optional*): the model, if it runs in PyTorch.
         backend ([`TorchBackend`] or [`OnnxBackend`]): what scores windows.
         config ([`ASTConfig`]): the model's.
+        columns ([`FrameColumns`], *optional*): those that its scores are of, if it has a frame head.
 
     Raises:
         TaggingError: if the device is not there, model and feature extractor are of different sizes, or the model cannot be
@@ -99,6 +103,7 @@ class AudioTagger:
         self.backend = model if isinstance(model, OnnxBackend) else TorchBackend(model, device, compiled)
         self.device, self.model, self.config = self.backend.device, self.backend.model, self.backend.config
         self.problem_type = self.backend.problem_type
+        self.columns = FrameColumns.of(self.config) if self.backend.tells_frames else None
         self.feature_extractor = feature_extractor
         self.reader = feature_extractor.audio_reader() if reader is None else reader
         self.window_samples = feature_extractor.max_samples
@@ -113,6 +118,7 @@ class AudioTagger:
         refused: frozenset[str] = frozenset(),
         tokens_merged_per_layer: int = 0,
         compiled: bool = False,
+        frame_heads: bool = False,
     ) -> "AudioTagger":
         """Load a checkpoint folder, a model of the Hub, or a file of `ast-export`.
 
@@ -124,6 +130,7 @@ class AudioTagger:
             tokens_merged_per_layer (`int`, defaults to 0): tokens that a layer merges into others, for speed; see
                 [`ASTPreTrainedModel.merge_tokens`].
             compiled (`bool`, *optional*, defaults to `False`): see [`TorchBackend`].
+            frame_heads (`bool`, *optional*, defaults to `False`): see [`load_checkpoint`].
 
         Returns:
             [`AudioTagger`].
@@ -142,10 +149,14 @@ class AudioTagger:
             from ..feature_extraction_ast import ASTFeatureExtractor
 
             model = OnnxBackend(model_name_or_path, device)
+            if model.tells_frames and not frame_heads:
+                raise CheckpointError(f"{model_name_or_path} cannot be used: {FRAMES_REFUSED}")
             changes = {} if channels is None else {"channels": channels}
             feature_extractor = ASTFeatureExtractor(**model.extractor_fields | changes)
         else:
-            model, feature_extractor = load_checkpoint(model_name_or_path, channels, tokens_merged_per_layer)
+            model, feature_extractor = load_checkpoint(
+                model_name_or_path, channels, tokens_merged_per_layer, frame_heads=frame_heads
+            )
         return cls(model, feature_extractor, device, feature_extractor.audio_reader(refused=refused), compiled)
 
     @property
@@ -166,12 +177,13 @@ class AudioTagger:
         timeline: bool = False,
         hop: float | None = None,
         threshold: float | None = None,
-        segments: str = "hop",
+        segments: str | None = None,
         off: float | None = None,
         min_duration: float | None = None,
         close_gaps: float | None = None,
         embeddings: str | None = None,
         *,
+        median_filter: float | None = None,
         window: float | None = None,
         reduction: str = "mean",
         silence_db: float | None = None,
@@ -199,8 +211,8 @@ class AudioTagger:
                 Score from which a label is active, in a window or in the mean of several. By default, if the model is
                 multi-label, each label has the threshold that the checkpoint's `label_thresholds` name, or 0.5. If the
                 model is single-label, only the best label can be active, and it always is by default.
-            segments (`str`, *optional*, defaults to `"hop"`):
-                What a segment is: `"hop"`, a stretch that the windows which cover it have the label for in their mean, as
+            segments (`str`, *optional*):
+                What a segment of a model with a clip head is, `"hop"` by default: `"hop"`, a stretch that the windows which cover it have the label for in their mean, as
                 exact as `hop` is short; `"window"`, all that a run of neighbouring windows with the label covers, which is
                 never less than a window. See [`label_stretches`].
             off (`float`, *optional*):
@@ -212,6 +224,9 @@ class AudioTagger:
             embeddings (`str`, *optional*):
                 `"file"`, `"window"` or `"second"`, to give vectors of each of these, from the same windows and the same pass of
                 the model; see [`file_embeddings`]. Silent windows have none.
+            median_filter (`float`, *optional*):
+                Seconds over which the scores of a frame head are smoothed by their median, before events are found in them;
+                rounded to an odd number of columns.
             window (`float`, *optional*):
                 Seconds that are scored at once, if not the model's own length. Shorter windows are padded as short clips are.
             reduction (`str`, *optional*, defaults to `"mean"`): what a file's scores are, see [`reduced`].
@@ -245,6 +260,7 @@ class AudioTagger:
             min_duration=min_duration,
             close_gaps=close_gaps,
             embeddings=embeddings,
+            median_filter=median_filter,
             window=window,
             reduction=reduction,
             silence_db=silence_db,
@@ -375,11 +391,12 @@ class AudioTagger:
         timeline: bool,
         hop: float | None = None,
         threshold: float | None = None,
-        segments: str = "hop",
+        segments: str | None = None,
         off: float | None = None,
         min_duration: float | None = None,
         close_gaps: float | None = None,
         embeddings: str | None = None,
+        median_filter: float | None = None,
         window: float | None = None,
         reduction: str = "mean",
         silence_db: float | None = None,
@@ -388,12 +405,14 @@ class AudioTagger:
         check_embeddings(embeddings)
         if embeddings is not None and self.backend.without_vectors is not None:
             raise TaggingError(f"embeddings={embeddings!r}: {self.backend.without_vectors}")
-        if segments not in SEGMENT_READINGS:
-            raise TaggingError(f"segments={segments!r} is none of {', '.join(SEGMENT_READINGS)}. Pass one of them.")
+        refuse_for_windows(median_filter, segments, self.columns is not None, SEGMENT_READINGS)
         if reduction not in REDUCTIONS:
             raise TaggingError(f"reduction={reduction!r} is none of {', '.join(REDUCTIONS)}. Pass one of them.")
         window_samples = self._window_samples(window)
-        hop_samples = self._hop_samples(hop, window_samples) if timeline else window_samples
+        hop_samples = window_samples
+        if timeline or self.columns is not None:
+            hop_samples = self._hop_samples(hop, window_samples, timeline)
+        width = 1 if median_filter is None else self._median_columns(median_filter)
         if self.problem_type == "regression":
             if timeline:
                 raise TaggingError("This model is a regression: it has no labels to place on a time line.")
@@ -404,8 +423,9 @@ class AudioTagger:
         if silence_db is not None and not -math.inf < silence_db < 0:
             raise TaggingError(f"silence_db={silence_db} is not below full scale. Pass for example --silence_db -60.")
         silent_peak = SILENT_PEAK if silence_db is None else 10 ** (silence_db / 20)
-        reading = segments if timeline else None
-        return _Plan(top_k, window_samples, hop_samples, silent_peak, False, reduction, rules, reading, embeddings)
+        reading = (segments or SEGMENT_READINGS[0]) if timeline else None
+        plan = _Plan(top_k, window_samples, hop_samples, silent_peak, False, reduction, rules, reading, embeddings)
+        return replace(plan, median_columns=width)
 
     def _tag_in_groups(self, files: Sequence[str | os.PathLike], batch_size: int, plan: _Plan) -> Iterator[FileTags]:
         """Hear `batch_size` files, score what is left of their windows, give their results, go on.
@@ -476,8 +496,16 @@ class AudioTagger:
         self, name: str, plan: _Plan, channel: int | None = None, shared: SharedLogMel | None = None
     ) -> Recording:
         cutter = WindowCutter(
-            self.feature_extractor, self.device, plan.window_samples, plan.hop_samples, plan.silent_peak, shared
+            self.feature_extractor,
+            self.device,
+            plan.window_samples,
+            plan.hop_samples,
+            plan.silent_peak,
+            shared,
+            self._step_samples if self.columns is not None else 1,
         )
+        if self.columns is not None:
+            return FrameRecording(name, cutter, channel, self.columns, self.sampling_rate)
         return Recording(name, cutter, channel)
 
     def _scorers(self, batch_size: int, plan: _Plan) -> list[WindowScorer]:
@@ -568,10 +596,23 @@ class AudioTagger:
     def _found(self, recordings: list[Recording], plan: _Plan) -> tuple[np.ndarray | None, list[Segment] | None]:
         """The scores of a waveform, if there are any, and its segments, if they were asked for."""
         (recording,) = recordings
+        if self.columns is not None:
+            return self._found_in_frames(recording, plan)
         scores = reduced(recording, plan.reduction, plan.rules.find_active)
         if plan.segments is None:
             return scores, None
         return scores, self._segments(recording.name, recording.num_samples, recording.runs(), plan)
+
+    def _found_in_frames(
+        self, recording: FrameRecording, plan: _Plan
+    ) -> tuple[np.ndarray | None, list[Segment] | None]:
+        places = recording.places()
+        smooth = smoothed(places, plan.median_columns)
+        of_file = smooth if plan.reduction == "share" else places
+        scores = reduced_places(of_file, plan.reduction, recording.num_samples, plan.rules.find_active)
+        if plan.segments is None:
+            return scores, None
+        return scores, self._as_segments(recording.name, events_of_means(smooth, None, plan.rules))
 
     @staticmethod
     def _silent_windows_note(recording: Recording, plan: _Plan) -> AudioNote:
@@ -580,47 +621,6 @@ class AudioTagger:
         number = len(recording.starts)
         which = f"{number - recording.num_scored} of its {number} windows are" if number > 1 else "its only window is"
         return AudioNote(SILENT, f"{name}: {which} silent (no sample beyond {level:.0f} dB) and not scored.")
-
-    def _window_samples(self, window: float | None) -> int:
-        from ..features.kaldi import frame_length, num_frames, num_samples
-
-        if window is None:
-            return self.window_samples
-        own = self.window_samples / self.sampling_rate
-        samples = round(window * self.sampling_rate) if math.isfinite(window) else 0
-        if not frame_length(self.sampling_rate) <= samples <= self.window_samples:
-            raise TaggingError(
-                f"window={window} s is nothing that this model hears at once: it hears up to {own:g} s. Pass --window between "
-                f"0.025 and {own:g}, or leave it out."
-            )
-        rounded = num_samples(num_frames(samples, self.sampling_rate), self.sampling_rate)
-        if rounded != samples:
-            self._say_rounding("--window", window, rounded)
-        return rounded
-
-    def _hop_samples(self, hop: float | None, window_samples: int) -> int:
-        from ..features.kaldi import frame_shift
-
-        shift = frame_shift(self.sampling_rate)
-        most = max(window_samples // shift, 1)  # frames
-        if hop is None:
-            return max(window_samples // 2 // shift, 1) * shift  # overlapping by half or a little more
-        hop_samples = round(hop * self.sampling_rate) if math.isfinite(hop) else 0
-        frames = min(round(hop_samples / shift), most)
-        if frames < 1 or hop_samples > window_samples:
-            raise TaggingError(
-                f"hop={hop} s does not fit windows of {window_samples / self.sampling_rate:g} s: larger hops would "
-                "leave audio out. Pass --hop between 0.01 and a window, for example half a window."
-            )
-        if frames * shift != hop_samples:
-            self._say_rounding("--hop", hop, frames * shift)
-        return frames * shift
-
-    def _say_rounding(self, flag: str, asked: float, samples: int):
-        words = f"{flag} {asked:g} is rounded to {samples / self.sampling_rate:g} s, which is a whole number of frames of 10 ms."
-        if words not in self._said:
-            self._said.add(words)
-            logger.warning(words)
 
     def _score(
         self, windows: list[Window], embeddings: str | None = None

@@ -101,6 +101,8 @@ class WindowCutter:
         silent_peak (`float`, *optional*, defaults to `SILENT_PEAK`): amplitude up to which a window is silent, a constant
             offset aside.
         shared ([`SharedLogMel`], *optional*): of the waveform, if several models share it.
+        step_samples (`int`, *optional*, defaults to 1): what the start of the last window is a multiple of; that window is
+            shorter than others by less than this.
     """
 
     def __init__(
@@ -111,12 +113,13 @@ class WindowCutter:
         hop_samples: int,
         silent_peak: float = SILENT_PEAK,
         shared: SharedLogMel | None = None,
+        step_samples: int = 1,
     ):
         from ..features.kaldi import frame_length, frame_shift, num_frames
 
         self.feature_extractor, self.device = feature_extractor, device
         self.window_samples, self.hop_samples, self.silent_peak = window_samples, hop_samples, silent_peak
-        self.shared = shared
+        self.shared, self.step_samples = shared, step_samples
         self.num_samples = 0  # that have come
         self._shift = frame_shift(feature_extractor.sampling_rate)
         self._frame_length = frame_length(feature_extractor.sampling_rate)
@@ -164,7 +167,8 @@ class WindowCutter:
             `list[Window]`: one window.
         """
         if self._goes_beyond_a_window():
-            return [self._window(self.num_samples - self.window_samples, has_frames=False)]
+            steps = -(-(self.num_samples - self.window_samples) // self.step_samples)
+            return [self._window(steps * self.step_samples, has_frames=False)]
         return [self._window(0, has_frames=self._frames is not None)]
 
     def _goes_beyond_a_window(self) -> bool:
