@@ -41,7 +41,7 @@ from .checkpoints.weights import (
 )
 from .configuration_ast import LABEL_FIELDS, ASTConfig, wanted_id2label
 from .features.kaldi import FRAME_SHIFT_MS
-from .layers.fused_layers import are_fused, feed_forward_plus, is_gelu, linear_plus
+from .layers.fused_layers import are_fused, feed_forward_plus, is_gelu, linear_plus, projected_patches
 from .layers.linear import ASTLinear
 from .layers.patch_grid import GEOMETRY_FIELDS, NUM_CLASS_TOKENS, patch_grid_of, patches_along
 from .layers.patch_layout import PatchLayout
@@ -79,6 +79,8 @@ class ASTPatchEmbeddings(nn.Module):
         Returns:
             `torch.Tensor` of shape `(batch, hidden, frequency, time)`, in patches.
         """
+        if are_fused(input_values, ((self, ASTPatchEmbeddings), (self.projection, nn.Conv2d))):
+            return projected_patches(input_values, self.projection)
         images = input_values.transpose(1, 2).unsqueeze(1)  # (batch, 1, mel bins, frames)
         return self.projection(images)  # (batch, hidden, frequency, time)
 

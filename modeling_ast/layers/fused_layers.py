@@ -31,7 +31,7 @@ def are_fused(rows: torch.Tensor, parts: Sequence[tuple[nn.Module, type]]) -> bo
     """Tell whether the functions of this file may take the place of modules.
 
     Args:
-        rows (`torch.Tensor` of shape `(..., hidden)`): what the result is added to.
+        rows (`torch.Tensor` of shape `(..., features)`): what the modules are given, or what their result is added to.
         parts (sequence of `(nn.Module, type)`): the modules that would not be called, each with the class that it has to be of.
 
     Returns:
@@ -50,7 +50,9 @@ def are_fused(rows: torch.Tensor, parts: Sequence[tuple[nn.Module, type]]) -> bo
     if every_module._global_forward_hooks or every_module._global_forward_pre_hooks:
         return False
     return all(
-        type(part) is kind and _is_plain(part) and (kind is not ASTLinear or _is_for_onednn(rows, part, product))
+        type(part) is kind
+        and _is_plain(part)
+        and (kind not in (ASTLinear, nn.Conv2d) or _is_for_onednn(rows, part, product))
         for part, kind in parts
     )
 
@@ -60,7 +62,7 @@ def _is_plain(part: nn.Module) -> bool:
     return not (part.training or part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part))
 
 
-def _is_for_onednn(rows: torch.Tensor, layer: ASTLinear, product: Product) -> bool:
+def _is_for_onednn(rows: torch.Tensor, layer: ASTLinear | nn.Conv2d, product: Product) -> bool:
     is_large = (
         product is Product.CONVOLUTION or layer.weight.numel() >= LEAST_WEIGHTS
     )  # small ones are slower with AVX2
@@ -79,6 +81,26 @@ def is_gelu(activation: nn.Module) -> bool:
     if type(activation) is GELUActivation:
         return activation.act is nn.functional.gelu
     return type(activation) is nn.GELU and activation.approximate == "none"
+
+
+def projected_patches(input_values: torch.Tensor, projection: nn.Conv2d) -> torch.Tensor:
+    """Project each patch of spectrograms: the convolution as one matrix product.
+
+    Args:
+        input_values (`torch.Tensor` of shape `(batch, frames, mel bins)`): normalised log-mel features.
+        projection (`nn.Conv2d`): of one channel, mel bins by frames, without padding.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, hidden, frequency, time)`, in patches; its memory is in the order of tokens.
+    """
+    (height, width), (frequency_stride, time_stride) = projection.kernel_size, projection.stride
+    # Mel bins lie side by side in memory: they run fastest in a patch, and in its weights.
+    patches = input_values.unfold(1, width, time_stride).unfold(2, height, frequency_stride)
+    patches = patches.transpose(1, 2)  # (batch, frequency, time, width, height)
+    rows = patches.flatten(3).flatten(0, 2)  # (batch * frequency * time, width * height)
+    weight = projection.weight[:, 0].transpose(1, 2).flatten(1)  # (hidden, width * height)
+    tokens = torch.ops.mkldnn._linear_pointwise(rows, weight, projection.bias, "none", [], "")
+    return tokens.view(*patches.shape[:3], -1).permute(0, 3, 1, 2)
 
 
 def linear_plus(rows: torch.Tensor, layer: nn.Linear, added: torch.Tensor) -> torch.Tensor:

@@ -162,3 +162,58 @@ def test_what_the_operator_is_not_made_for_goes_through_modules(make_model, oned
         onednn(Product.ONEDNN)  # a processor without AVX-512
         run(model, inputs)
     assert not any(fused.values())
+
+
+@pytest.fixture
+def matrix_products(monkeypatch):
+    calls, function = [], modeling_ast.projected_patches
+    monkeypatch.setattr(modeling_ast, "projected_patches", lambda *args: calls.append(1) or function(*args))
+    return calls
+
+
+@pytest.mark.parametrize("strides", [(10, 10), (16, 16), (7, 12)])
+@pytest.mark.parametrize("frames", [96, 101])
+def test_patches_of_one_product_equal_those_of_the_convolution(make_model, onednn, matrix_products, strides, frames):
+    model = make_model(frequency_stride=strides[0], time_stride=strides[1], max_length=frames)
+    patches = model.audio_spectrogram_transformer.embeddings.patch_embeddings
+    inputs = torch.randn(3, frames, 2 * 48)[..., ::2]  # not contiguous
+    with torch.no_grad():
+        found = patches(inputs)
+        assert matrix_products
+        expected = nn.functional.conv2d(
+            inputs.transpose(1, 2)[:, None].double(),
+            patches.projection.weight.double(),
+            patches.projection.bias.double(),
+            stride=strides,
+        )
+    assert found.shape == expected.shape
+    torch.testing.assert_close(found, expected.float(), atol=ROUNDING, rtol=ROUNDING)
+
+
+class Counted(nn.Conv2d):
+    """A projection of somebody's own kind."""
+
+    def forward(self, images):
+        self.calls.append(1)
+        return super().forward(images)
+
+
+@pytest.mark.parametrize("case", ["hook", "gradients", "another class", "float64"])
+def test_a_projection_that_somebody_changed_is_called(make_model, onednn, matrix_products, case):
+    model, inputs, calls = make_model(num_hidden_layers=1), make_inputs(96), []
+    projection = model.audio_spectrogram_transformer.embeddings.patch_embeddings.projection
+    if case == "hook":
+        projection.register_forward_hook(lambda *args: calls.append(1))
+    elif case == "another class":
+        projection.__class__ = Counted
+        projection.calls = calls
+    elif case == "gradients":
+        model(**inputs).loss.backward()
+        assert projection.weight.grad is not None
+        calls.append(1)
+    else:
+        model.double()
+        calls.append(1)
+    run(model, inputs)
+    assert calls == [1]
+    assert bool(matrix_products) == (case == "gradients")  # the pass after it has none
