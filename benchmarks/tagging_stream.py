@@ -37,7 +37,7 @@ def peak():
 model, clip, *given = sys.argv[1:]
 """
 TAGGER = """
-from modeling_ast.tagging.tagger import AudioTagger
+from modeling_ast.tagging import AudioTagger  # where earlier builds have it too
 tagger = AudioTagger.from_pretrained(model, "cpu")
 list(tagger.tag_files([clip] * 40))
 hop = round(tagger.window_samples / 4 / 160) / 100  # a quarter of a window

@@ -41,6 +41,7 @@ from .checkpoints.weights import (
 )
 from .configuration_ast import LABEL_FIELDS, ASTConfig, wanted_id2label
 from .features.kaldi import FRAME_SHIFT_MS
+from .layers.fused_layers import are_fused, feed_forward_plus, is_gelu, linear_plus, projected_patches
 from .layers.linear import ASTLinear
 from .layers.patch_grid import GEOMETRY_FIELDS, NUM_CLASS_TOKENS, patch_grid_of, patches_along
 from .layers.patch_layout import PatchLayout
@@ -79,6 +80,8 @@ class ASTPatchEmbeddings(nn.Module):
         Returns:
             `torch.Tensor` of shape `(batch, hidden, frequency, time)`, in patches.
         """
+        if are_fused(input_values, ((self, ASTPatchEmbeddings), (self.projection, nn.Conv2d))):
+            return projected_patches(input_values, self.projection)
         images = input_values.transpose(1, 2).unsqueeze(1)  # (batch, 1, mel bins, frames)
         return self.projection(images)  # (batch, hidden, frequency, time)
 
@@ -340,20 +343,48 @@ class ASTLayer(GradientCheckpointingLayer):
         Returns:
             `torch.Tensor` of shape `(batch, queries, hidden)`, with fewer tokens where some were merged, and the weights, see [`ASTSelfAttention.forward`].
         """
+        attention, residual = self.attention, hidden_states if num_queries is None else hidden_states[:, :num_queries]
         normed = self.layernorm_before(hidden_states)
-        with recomputed_in_backward(normed, self.layernorm_before, hidden_states):
-            attended, weights = self.attention(normed, attention_mask, attn_implementation, num_queries, merging)
-        hidden_states = (hidden_states if num_queries is None else hidden_states[:, :num_queries]) + attended
+        if are_fused(residual, self._parts_of_projection()):
+            context, weights = attention.attention(normed, attention_mask, attn_implementation, num_queries, merging)
+            hidden_states = linear_plus(context, attention.output.dense, residual)
+        else:
+            with recomputed_in_backward(normed, self.layernorm_before, hidden_states):
+                attended, weights = attention(normed, attention_mask, attn_implementation, num_queries, merging)
+            hidden_states = residual + attended
         if merging is not None:
             hidden_states = merging.merge(hidden_states)
 
         normed = self.layernorm_after(hidden_states)
+        activation = self.intermediate.activation
+        if is_gelu(activation) and are_fused(hidden_states, self._parts_of_feed_forward()):
+            return feed_forward_plus(normed, self.intermediate.dense, self.output.dense, hidden_states), weights
         with recomputed_in_backward(normed, self.layernorm_after, hidden_states):
             widened = self.intermediate(normed)
-        activated = self.intermediate.activation(widened)
-        with recomputed_in_backward(activated, self.intermediate.activation, widened):
+        activated = activation(widened)
+        with recomputed_in_backward(activated, activation, widened):
             narrowed = self.output(activated)
         return hidden_states + narrowed, weights
+
+    def _parts_of_projection(self) -> tuple[tuple[nn.Module, type], ...]:
+        output = self.attention.output
+        return (
+            (self.attention, ASTAttention),
+            (output, ASTSelfOutput),
+            (output.dense, ASTLinear),
+            (output.dropout, nn.Dropout),
+        )
+
+    def _parts_of_feed_forward(self) -> tuple[tuple[nn.Module, type], ...]:
+        intermediate, output = self.intermediate, self.output
+        return (
+            (intermediate, ASTIntermediate),
+            (intermediate.dense, ASTLinear),
+            (intermediate.activation, type(intermediate.activation)),
+            (output, ASTOutput),
+            (output.dense, ASTLinear),
+            (output.dropout, nn.Dropout),
+        )
 
 
 class ASTEncoder(nn.Module):

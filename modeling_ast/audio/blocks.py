@@ -27,7 +27,10 @@ from .errors import AudioNote
 from .ffmpeg import FFmpegError, FFmpegMissingError, FFmpegStream
 from .limits import Allowance
 
-BLOCK_SECONDS = 8.0  # about, of what is decoded at a time
+BLOCK_SECONDS = (
+    2.0  # about, of what is decoded at a time: more makes each block new memory, which costs more than its samples
+)
+FFMPEG_SECONDS = 8.0  # likewise by FFmpeg, which looks for the begin of each piece
 # Formats that FFmpeg reads and that are not decoded block by block: the announced length of WMA counts what no decoder gives, so
 # that the ffmpeg program is asked as well; libsndfile reads what is healthy of FLAC.
 NEVER_IN_BLOCKS = formats.WITHOUT_LENGTH | {"WMA", "FLAC", None}
@@ -157,7 +160,7 @@ class RecordingBlocks:
 
     def _decoded_with_ffmpeg(self, size: int) -> Iterator[np.ndarray]:
         most, read = self.allowance.samples(self.channels, self.sampling_rate), 0
-        for piece in self._ffmpeg.pieces(size / self.sampling_rate):
+        for piece in self._ffmpeg.pieces(max(size / self.sampling_rate, FFMPEG_SECONDS)):
             read += len(piece)
             if read > most:
                 raise self.allowance.error(self.channels, self.sampling_rate)

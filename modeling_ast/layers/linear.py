@@ -2,9 +2,10 @@
 
 PyTorch's x86 builds multiply float32 matrices with MKL, which on processors that are not Intel's is often slower than
 oneDNN, the library behind PyTorch's convolutions. With AVX-512, which MKL leaves unused there, a linear layer is computed
-as what it also is, a convolution of width 1, forwards and backwards. With AVX2 some sizes make that convolution three times
-slower than MKL; there the matrix product of oneDNN itself is called, by the operator that PyTorch's compiler uses, and
-only forwards: backwards MKL was measured to be faster.
+as what it also is, a convolution of width 1, forwards and backwards. Without gradients and for a few thousand rows the matrix
+product of oneDNN itself is faster still, which the operator calls that PyTorch's compiler uses. With AVX2 some sizes make the
+convolution three times slower than MKL; there that operator is called, and only forwards: backwards MKL was measured to be
+faster.
 """
 
 from enum import Enum
@@ -20,6 +21,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 LEAST_ROWS = 64
 LEAST_MULTIPLICATIONS = 5_000_000
 LEAST_WEIGHTS = 500_000
+MOST_ROWS = 4096  # up to which oneDNN's matrix product was measured to be no slower than its convolution, with AVX-512
 
 
 class Product(Enum):
@@ -44,8 +46,16 @@ def fastest_product() -> Product:
         return Product.BLAS
     if processor.get("avx512_f"):
         return Product.CONVOLUTION
-    has_operator = hasattr(torch.ops.mkldnn, "_linear_pointwise")  # is not public, and may go
-    return Product.ONEDNN if processor.get("avx2") and has_operator else Product.BLAS
+    return Product.ONEDNN if processor.get("avx2") and has_operator() else Product.BLAS
+
+
+def has_operator() -> bool:
+    """Tell whether PyTorch has the operator that calls oneDNN's matrix product, which is not public, and may go.
+
+    Returns:
+        `bool`.
+    """
+    return hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -74,16 +84,31 @@ def _product_for(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | 
     product = fastest_product()
     if product is Product.BLAS:  # by far the most frequent answer is given soon
         return product
-    in_float32 = rows.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    on_cpu = rows.device.type == weight.device.type == "cpu"
-    if not (in_float32 and on_cpu and _fit(rows, weight, bias)) or rows.numel() < LEAST_ROWS * rows.shape[-1]:
+    if not runs_in_float32(rows, weight) or not _fit(rows, weight, bias) or rows.numel() < LEAST_ROWS * rows.shape[-1]:
         return Product.BLAS
     if product is Product.CONVOLUTION:
-        # Backwards with one thread oneDNN is the slower of the two.
-        has_gradients = torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad)
-        pays = torch.get_num_threads() > 1 or not has_gradients
-        return product if pays and rows.numel() * len(weight) >= LEAST_MULTIPLICATIONS else Product.BLAS
-    return product if weight.numel() >= LEAST_WEIGHTS and _is_for_operator(rows, weight, bias) else Product.BLAS
+        if rows.numel() * len(weight) < LEAST_MULTIPLICATIONS:
+            return Product.BLAS
+        if torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad):
+            # Backwards with one thread oneDNN is the slower of the two.
+            return product if torch.get_num_threads() > 1 else Product.BLAS
+        is_short = rows.numel() <= MOST_ROWS * rows.shape[-1]
+        return Product.ONEDNN if is_short and has_operator() and is_for_operator(rows, weight, bias) else product
+    return product if weight.numel() >= LEAST_WEIGHTS and is_for_operator(rows, weight, bias) else Product.BLAS
+
+
+def runs_in_float32(rows: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Tell whether a product is one of float32 on the CPU.
+
+    Args:
+        rows (`torch.Tensor`): what is multiplied.
+        weight (`torch.Tensor`): the matrix.
+
+    Returns:
+        `bool`.
+    """
+    in_float32 = rows.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return in_float32 and rows.device.type == weight.device.type == "cpu"
 
 
 def _fit(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
@@ -92,9 +117,18 @@ def _fit(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) ->
     return are_linear and (bias is None or (bias.shape == weight.shape[:1] and bias.dtype == weight.dtype))
 
 
-def _is_for_operator(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
-    """Whether oneDNN's operator can stand for the layer: it is made for plain numbers, and knows nothing of tangents, of the
-    transforms of `torch.func`, and of who counts or records operations."""
+def is_for_operator(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> bool:
+    """Tell whether oneDNN's operator can stand for a layer: it is made for plain numbers, and knows nothing of tangents, of the
+    transforms of `torch.func`, and of who counts or records operations.
+
+    Args:
+        rows (`torch.Tensor`): what is multiplied.
+        weight (`torch.Tensor`): the matrix.
+        bias (`torch.Tensor`, *optional*): what is added.
+
+    Returns:
+        `bool`.
+    """
     tensors = [rows, weight] if bias is None else [rows, weight, bias]
     are_plain = all(
         type(tensor) in (torch.Tensor, nn.Parameter) and tensor.layout is torch.strided for tensor in tensors

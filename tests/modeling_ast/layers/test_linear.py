@@ -317,6 +317,7 @@ def test_tensors_of_two_dtypes_are_pytorchs_business(on_a_processor_for_onednn, 
 def test_convolutions_with_gradients_need_a_second_thread(monkeypatch, threads, trained):
     monkeypatch.setattr(linear, "fastest_product", lambda: Product.CONVOLUTION)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(linear, "MOST_ROWS", 0)  # or what has no gradients would go to the matrix product
     layers = Linears(monkeypatch)
     strides = []
     counted = nn.functional.conv2d
@@ -327,6 +328,20 @@ def test_convolutions_with_gradients_need_a_second_thread(monkeypatch, threads, 
     assert bool(layers.calls_of_onednn) == (threads == 2 or not trained)
     # With one thread PyTorch gives a convolution to oneDNN only if it has a stride.
     assert strides == ([] if not layers.calls_of_onednn else [(2, 1) if threads == 1 else 1])
+
+
+@pytest.mark.parametrize(
+    ("rows", "trained", "product"),
+    [(4096, False, Product.ONEDNN), (4097, False, Product.CONVOLUTION), (4096, True, Product.CONVOLUTION)],
+)
+def test_few_rows_without_gradients_go_to_onednns_matrix_product(monkeypatch, rows, trained, product):
+    monkeypatch.setattr(linear, "fastest_product", lambda: Product.CONVOLUTION)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    weight = torch.randn(128, 128, requires_grad=trained)
+    found = linear._product_for(torch.randn(1, rows, 128), weight, None)
+    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        product = Product.CONVOLUTION
+    assert found is product
 
 
 @pytest.mark.parametrize(("size", "product"), [(768, Product.ONEDNN), (384, Product.BLAS)])
@@ -340,7 +355,8 @@ def test_the_layers_of_ast_are_large_enough_for_convolutions(monkeypatch, rows, 
     monkeypatch.setattr(linear, "fastest_product", lambda: Product.CONVOLUTION)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     monkeypatch.setattr(linear, "LEAST_ROWS", 1)
-    assert linear._product_for(torch.randn(rows, 384), torch.randn(384, 384), None) is product
+    weight = torch.randn(384, 384, requires_grad=True)
+    assert linear._product_for(torch.randn(rows, 384), weight, None) is product
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
