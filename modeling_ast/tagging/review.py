@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..audio.errors import AudioError
-from ..audio.excerpts import read_excerpts, write_excerpt
+from ..audio.excerpt_files import read_excerpts, write_excerpt
 from ..system.atomic_files import make_folder_atomically, refuse_existing
 from ..system.names_as_text import csv_row
 from .errors import TaggingError

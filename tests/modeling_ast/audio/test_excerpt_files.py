@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from modeling_ast.audio import AudioError, decode_audio, excerpts
-from modeling_ast.audio.excerpts import read_excerpts, write_excerpt
+from modeling_ast.audio import AudioError, decode_audio, excerpt_files
+from modeling_ast.audio.excerpt_files import read_excerpts, write_excerpt
 
 RATE = 22_050
 SPANS = [(0, 0.5), (3.21, 4), (1.5, 1.6), (7.75, 9)]  # in any order, and beyond the end of eight seconds
@@ -45,7 +45,7 @@ def test_a_stretch_is_that_of_the_whole_decode_and_only_it_is_decoded(folder, na
     monkeypatch.setattr(
         soundfile.SoundFile, "read", lambda self, count, **kwargs: decoded.append(count) or read(self, count, **kwargs)
     )
-    monkeypatch.delattr(excerpts, "decode_audio")
+    monkeypatch.delattr(excerpt_files, "decode_audio")
     for (start, end), excerpt in zip(SPANS, read_excerpts(folder / name, SPANS), strict=True):
         assert excerpt.sampling_rate == rate == RATE
         assert excerpt.samples.dtype == FORMATS[name][1]
