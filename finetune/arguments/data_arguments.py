@@ -14,7 +14,10 @@ from modeling_ast.audio_flags import CHANNELS_HELP, STRICT_HELP
 from .given import ArgumentGroup
 
 SIDES = ("train", "eval", "validation")  # what clips of a split are for
-AUDIO_FIELDS = ("waveform_cache", "skip_bad_audio", "check_audio", "channels", "strict_audio", "resampler")
+AUDIO_FIELDS = (
+    "waveform_cache", "skip_bad_audio", "check_audio", "channels", "strict_audio", "resampler", "clip_windows", "score_windows",
+)  # fmt: skip
+TRAINED_WINDOWS, SCORED_WINDOWS = ("beginning", "random", "all"), ("beginning", "mean", "max")
 ANNOTATIONS_JOINED_BY = ("any", "majority", "all", "share")
 
 
@@ -149,6 +152,22 @@ class DataArguments(ArgumentGroup):
             f"checkpoint names, or {NEW_RESAMPLER}. Without effect on clips at the model's rate."
         },
     )
+    clip_windows: str | None = field(
+        default=None,
+        metadata={
+            "help": "What is trained on of a clip that lasts longer than the model hears: its 'beginning', a 'random' window in "
+            "every epoch, or 'all' its windows, each a clip of its own; random if not given.",
+            "choices": list(TRAINED_WINDOWS),
+        },
+    )
+    score_windows: str | None = field(
+        default=None,
+        metadata={
+            "help": "How a clip is scored that lasts longer than the model hears: by its 'beginning', or by the 'mean' or 'max' of "
+            "the scores of all its windows; mean if not given, or beginning with --clip_windows beginning.",
+            "choices": list(SCORED_WINDOWS),
+        },
+    )
     waveform_cache: str | None = field(
         default=None,
         metadata={
@@ -250,6 +269,11 @@ class DataArguments(ArgumentGroup):
             self.channels = str(parse_channels(self.channels))
         if self.resampler is not None:
             checked_resampler(self.resampler)
+        for name, choices in (("clip_windows", TRAINED_WINDOWS), ("score_windows", SCORED_WINDOWS)):
+            if getattr(self, name) not in (None, *choices):
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is not among {', '.join(choices)}. Pass one of these."
+                )
         self.normalization_statistics()
         self._refuse_audio_beside_features()
         self._check_grouping()
@@ -362,6 +386,22 @@ class DataArguments(ArgumentGroup):
                 f"{' and '.join(given)} concern(s) audio, but with features_column_name="
                 f"{self.features_column_name!r} none is decoded. Leave out {' '.join(f'--{name}' for name in given)}."
             )
+
+    def windows_trained(self) -> str:
+        """Tell what is trained on of clips that last longer than the model hears.
+
+        Returns:
+            One of `TRAINED_WINDOWS`.
+        """
+        return self.clip_windows or ("random" if self.labelled else "beginning")
+
+    def windows_scored(self) -> str:
+        """Tell how clips are scored that last longer than the model hears.
+
+        Returns:
+            One of `SCORED_WINDOWS`.
+        """
+        return self.score_windows or ("mean" if self.labelled and self.clip_windows != "beginning" else "beginning")
 
     def sources(self) -> list[str]:
         """List where the clips and labels come from.

@@ -63,6 +63,20 @@ def clip_sets(splits: Mapping[str, ClipSet | datasets.Dataset]) -> dict[str, Cli
     return {side: clip_set(split) for side, split in splits.items()}
 
 
+def with_windows(splits: Mapping[str, ClipSet], trained: str, scored: str) -> dict[str, ClipSet]:
+    """Choose what is heard of clips that last longer than the model hears.
+
+    Args:
+        splits (`Mapping[str, ClipSet]`): of a run, by side.
+        trained (`str`): what of training clips; see [`ClipSet.with_windows`].
+        scored (`str`): what of those that are scored or chosen on.
+
+    Returns:
+        The splits, by side.
+    """
+    return {side: split.with_windows(trained if side == "train" else scored) for side, split in splits.items()}
+
+
 def clip_set(split: ClipSet | datasets.Dataset) -> ClipSet:
     """Make a split the kind of data set that it is.
 

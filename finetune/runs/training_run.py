@@ -157,7 +157,15 @@ def _prepare_trainer(
     noted: list[NotedClip] = []
     num_workers = training_args.dataloader_num_workers
     splits, split_method, notes, skipped = prepare_data(
-        data_args, feature_extractor, training_args.seed, loaded, cache, num_workers, looks.files_known, noted
+        data_args,
+        feature_extractor,
+        training_args.seed,
+        loaded,
+        cache,
+        num_workers,
+        looks.files_known,
+        noted,
+        task.scores_windows,
     )
     sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
     if "validation" in splits:
@@ -215,6 +223,8 @@ def _prepare_trainer(
     print_stage(3, f"{in_words}; {note}" if note else in_words)
     if data_args.skip_bad_audio:
         summary["data"]["skipped_clips"] = summary_sections.skipped_section(data_args, skipped)
+    if splits["train"].num_longer:
+        summary["data"]["windows"] = summary_sections.windows_section(splits)
     if noted:
         summary["data"]["audio_notes"] = summary_sections.audio_notes_section(data_args, noted)
     identity = summary_sections.identity(summary, splits)

@@ -360,7 +360,7 @@ class SoundStream:
 
     def _blocks(self) -> Iterator[list[np.ndarray]]:
         reader, name = self.reader, self.name
-        with _opened(self.source, name, HEARD_WHOLE) as (content, name):
+        with opened(self.source, name, HEARD_WHOLE) as (content, name):
             audio_format = sniff_format(content)
             parts = recordings(content, audio_format)
             if len(parts) > 1:
@@ -519,7 +519,7 @@ def decode_audio(
     """
     # So much is decoded that resampling gives, bit for bit, what it gives of the whole file.
     limit = None if seconds is None else seconds + SECONDS_BEYOND
-    with _opened(source, name) as (content, name):
+    with opened(source, name) as (content, name):
         audio_format = sniff_format(content)
         allowance = Allowance(name, content.size, limits)
         if limit is not None and isinstance(content, FileContent):
@@ -586,7 +586,7 @@ def audio_length(source: str | os.PathLike | bytes | BinaryIO | dict) -> AudioLe
     """
     import soundfile
 
-    with _opened(source, None) as (content, name):
+    with opened(source, None) as (content, name):
         parts = recordings(content, sniff_format(content))[:MOST_RECORDINGS]
         try:
             streams = [stream for part in parts for stream in streams_of(part, sniff_format(part), name)]
@@ -624,8 +624,20 @@ def audio_duration(source: str | os.PathLike | bytes | BinaryIO | dict) -> float
 
 
 @contextmanager
-def _opened(source, name: str | None, held_whole: int = HELD_WHOLE) -> Iterator[tuple[Content, str]]:
-    """The content of a file, which is not empty, and the name for messages about it."""
+def opened(source, name: str | None, held_whole: int = HELD_WHOLE) -> Iterator[tuple[Content, str]]:
+    """Open a file that is not empty.
+
+    Args:
+        source: see [`read_audio`].
+        name (`str`, *optional*): see [`read_audio`].
+        held_whole (`int`, *optional*): bytes of a file that are read at once; of a larger one only what is asked for.
+
+    Yields:
+        Its content, and the name for messages about it.
+
+    Raises:
+        AudioError, TypeError: see [`read_audio`].
+    """
     content, name = _content(source, name, held_whole)
     if not content.size:
         raise AudioError(f"{name} is empty (0 bytes). Copy or download it again, or leave it out.")

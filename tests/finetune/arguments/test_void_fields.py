@@ -109,7 +109,7 @@ ALWAYS = {
     "restore_callback_states_from_checkpoint", "resume_from_checkpoint", "save_strategy", "seed", "skip_bad_audio", "skip_memory_metrics",
     "streaming", "strict_audio", "teacher", "tf32", "time_stride", "torch_compile", "torch_compile_backend", "torch_compile_mode",
     "torch_empty_cache_steps", "train_file", "train_sampling_strategy", "train_split_name", "use_cpu", "validation_file",
-    "validation_fraction", "waveform_cache", "weight_decay",
+    "validation_fraction", "waveform_cache", "weight_decay", "clip_windows", "score_windows",
     "dataloader_prefetch_factor",  # `TrainingArguments` refuses it by itself
 }  # fmt: skip
 
