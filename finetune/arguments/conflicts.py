@@ -30,6 +30,7 @@ NOT_WITH_LABEL_SETS = {
     "fold_column_name": "there are no folds",
     "streaming": "the clips have to be at hand",
     "score_windows": "a clip is scored by its beginning",
+    "marks": "a window has no label of each set",
 }
 
 

@@ -37,12 +37,14 @@ from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import Checks, ClipSet
 from ..clip_sets.collator import ASTDataCollator, model_inputs
 from ..clip_sets.free_memory import free_memory
+from ..clip_sets.marked_windows import MarkedClips
 from ..clip_sets.normalization import measure_normalization, normalized_batch_warning, refuse_waveform_statistics
 from ..clip_sets.waveform_cache import WaveformCache, in_bytes
 from ..clip_sets.waveforms import WHOLE, ClipDataset
 from ..results import summary_sections
 from ..results.evaluation import as_references
 from ..scores.clip_scores import loss_of_clips, references_of_clips, scores_of_clips
+from ..scores.hard_negatives import find_hard_negatives
 from ..scores.metrics import classification_scores
 from ..scores.scoring import PROBLEM_TYPES, probabilities
 from ..sources.labels import is_multi_label, label_names
@@ -152,6 +154,33 @@ def prepare_data(
     )
     checked = splits["train"].check(splits, checks)
     return checked.splits, split_method, checked.notes, checked.skipped
+
+
+def with_hard_negatives(
+    split: MarkedClips, data_args: DataArguments, training_args: ASTTrainingArguments
+) -> tuple[MarkedClips, str]:
+    """Find the background windows that a checkpoint takes for a label, to train on them more often.
+
+    Args:
+        split ([`MarkedClips`]): the training recordings.
+        data_args ([`DataArguments`]): its `hard_negatives` names the checkpoint.
+        training_args ([`ASTTrainingArguments`]): batch size and workers.
+
+    Returns:
+        The recordings, and in words how many windows were found.
+
+    Raises:
+        ScoringError: see [`find_hard_negatives`].
+    """
+    windows, number = find_hard_negatives(
+        data_args.hard_negatives,
+        split,
+        training_args.per_device_eval_batch_size,
+        training_args.device.type,
+        training_args.dataloader_num_workers,
+    )
+    words = f"hard negatives: {len(windows)} of {number} background windows, which {data_args.hard_negatives} takes for a label"
+    return split.with_hard_negatives(windows), words
 
 
 def problem_type_of_labels(split: ClipSet, loss: str | None) -> str:

@@ -61,6 +61,7 @@ from .preparation import (
     refuse_smoothed_vectors,
     set_normalization,
     waveform_cache,
+    with_hard_negatives,
 )
 from .tasks import Task, task_of
 
@@ -167,6 +168,9 @@ def _prepare_trainer(
         noted,
         task.scores_windows,
     )
+    if data_args.hard_negatives:
+        splits["train"], words = with_hard_negatives(splits["train"], data_args, training_args)
+        notes.append(words)
     sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
     if "validation" in splits:
         sizes += f", {len(splits['validation'])} to choose on"
