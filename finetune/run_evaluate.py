@@ -75,6 +75,7 @@ DATA_FLAGS = (
     "channels",
     "strict_audio",
     "skip_bad_audio",
+    "score_windows",
 )
 ClipArguments = dataclasses.make_dataclass(
     "ClipArguments",
@@ -208,6 +209,8 @@ def main(argv: list[str] | None = None) -> int:
                 split, skipped = without_bad_audio(args, clip_args, split, hearing)
                 words += f" but {len(skipped)} that cannot be used" if skipped else ""
             print(f"{len(split)} clips, {words}", flush=True)
+            if longer := windows_note(args, clip_args, split):
+                print(longer, flush=True)
             evaluations, scores = evaluate_models(args, split, words, labels, hearing)
     except (AudioError, DivergedError) as error:
         print(f"ast-evaluate: {own_message(error)}", file=sys.stderr)
@@ -331,7 +334,31 @@ def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str])
             f"The clips have {names_in_short(unknown)}, which the checkpoint does not know; its labels are {names_in_short(labels)}. Rename "
             f"them, or pass --ignore_labels {quoted} to leave these clips out."
         )
-    return clip_set(with_encoded_labels(clips, clip_labels, rows, labels).select(rows)), words
+    split = clip_set(with_encoded_labels(clips, clip_labels, rows, labels).select(rows))
+    return split.with_windows(data.windows_scored()), words
+
+
+def windows_note(args: EvaluationArguments, clip_args: ClipArguments, split: ClipSet) -> str | None:
+    """Say how clips are scored that last longer than the first model hears.
+
+    Args:
+        args ([`EvaluationArguments`]): names the models.
+        clip_args (`ClipArguments`): which channels are heard.
+        split ([`ClipSet`]): from [`load_scored_clips`].
+
+    Returns:
+        `str`, *optional*: words; `None` if there is no such clip, or all are heard from their beginning.
+    """
+    changes = {} if clip_args.channels is None else {"channels": clip_args.channels}
+    extractor = ASTFeatureExtractor.from_pretrained(args.model_name_or_path[0], **changes)
+    dataset = split.dataset(extractor)
+    if dataset.clip_of_item is None:
+        return None
+    seconds = extractor.max_samples / extractor.sampling_rate
+    return (
+        f"{dataset.num_longer} of {len(split)} clips are longer than the {seconds:.2f} s that the model hears: scored by the "
+        f"{dataset.reduction} of all their windows (--score_windows)"
+    )
 
 
 def _rows_of_split(clips: Clips, split: str, data: DataArguments) -> tuple[list[int], str]:

@@ -86,6 +86,7 @@ class ASTModelCardData:
         features_column (`str`, *optional*): column of log-mel features that were computed before the training.
         split_method (`str`, *optional*): how the data were split.
         share_that_counts (`float`, *optional*): of soft labels, the share from which a clip was counted and scored as having one.
+        windows (`str`, *optional*): what was heard of clips that last longer than the model hears.
         skipped_clips (`int`): clips left out because they cannot be decoded, are cut off, empty, too short or hold NaN.
         splits (`dict[str, dict]`): for each split its `clips`, `seconds` and `label_counts`.
         normalization (`str`, *optional*): how `mean` and `std` were got.
@@ -156,6 +157,7 @@ class ASTModelCardData:
     features_column: str | None = None
     split_method: str | None = None
     share_that_counts: float | None = None
+    windows: str | None = None
     skipped_clips: int = 0
     splits: dict[str, dict] = field(default_factory=dict)
     normalization: str | None = None
@@ -284,6 +286,7 @@ class ASTModelCardData:
             features_column=data.get("features_column"),
             split_method=data.get("split_method"),
             share_that_counts=data.get("share_that_counts"),
+            windows=data.get("windows", {}).get("in_words"),
             skipped_clips=len(data.get("skipped_clips", [])),
             splits=data.get("splits", {}),
             normalization=recorded.get("normalization"),

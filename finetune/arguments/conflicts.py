@@ -29,6 +29,8 @@ NOT_WITH_LABEL_SETS = {
     **dict.fromkeys(("average_epochs", "ensemble_epochs"), "the last weights are scored and saved"),
     "fold_column_name": "there are no folds",
     "streaming": "the clips have to be at hand",
+    "score_windows": "a clip is scored by its beginning",
+    "marks": "a window has no label of each set",
 }
 
 
@@ -286,6 +288,9 @@ def refuse_in_a_stream(data: DataArguments, training: ASTTrainingArguments):
         "features_column_name": "is for features that are at hand",
         "drop_duplicate_audio": "compares all clips",
         "join_annotations": "compares all rows",
+        **dict.fromkeys(
+            ("clip_windows", "score_windows"), "is for clips at hand, and of a stream's the beginning is heard"
+        ),
     }
     for name, reason in reasons.items():
         if getattr(data, name):

@@ -14,7 +14,32 @@ from modeling_ast.audio_flags import CHANNELS_HELP, STRICT_HELP
 from .given import ArgumentGroup
 
 SIDES = ("train", "eval", "validation")  # what clips of a split are for
-AUDIO_FIELDS = ("waveform_cache", "skip_bad_audio", "check_audio", "channels", "strict_audio", "resampler")
+AUDIO_FIELDS = (
+    "waveform_cache", "skip_bad_audio", "check_audio", "channels", "strict_audio", "resampler", "clip_windows", "score_windows",
+)  # fmt: skip
+OVERLAP = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*(s?)")  # of --mark_overlap
+UNMARKED = ("background", "ignore")
+# Fields that say nothing of marked stretches, or what they would have to be told in another way, and why.
+NOT_WITH_MARKS = {
+    **dict.fromkeys(
+        ("train_file", "eval_file", "validation_file"),
+        "recordings are found by --dataset_name, and their splits by folders",
+    ),
+    **dict.fromkeys(
+        ("label_columns", "label_separator", "label_csv", "join_annotations"),
+        "labels are those of the marked stretches",
+    ),
+    **dict.fromkeys(("group_column_name", "group_file_pattern"), "a split goes by recording"),
+    "fold_column_name": "folds of recordings are not made",
+    "features_column_name": "windows are cut from audio",
+    "streaming": "recordings have to be at hand",
+    "waveform_cache": "no more than a window is decoded, and whole recordings would be kept",
+    "skip_bad_audio": "what cannot be used is a whole recording: remove it",
+    "check_audio": "recordings are not decoded as a whole",
+    "drop_duplicate_audio": "recordings in two splits are refused",
+    **dict.fromkeys(("clip_windows", "score_windows"), "each window is a clip of its own"),
+}
+TRAINED_WINDOWS, SCORED_WINDOWS = ("beginning", "random", "all"), ("beginning", "mean", "max")
 ANNOTATIONS_JOINED_BY = ("any", "majority", "all", "share")
 
 
@@ -149,6 +174,68 @@ class DataArguments(ArgumentGroup):
             f"checkpoint names, or {NEW_RESAMPLER}. Without effect on clips at the model's rate."
         },
     )
+    clip_windows: str | None = field(
+        default=None,
+        metadata={
+            "help": "What is trained on of a clip that lasts longer than the model hears: its 'beginning', a 'random' window in "
+            "every epoch, or 'all' its windows, each a clip of its own; random if not given.",
+            "choices": list(TRAINED_WINDOWS),
+        },
+    )
+    score_windows: str | None = field(
+        default=None,
+        metadata={
+            "help": "How a clip is scored that lasts longer than the model hears: by its 'beginning', or by the 'mean' or 'max' of "
+            "the scores of all its windows; mean if not given, or beginning with --clip_windows beginning.",
+            "choices": list(SCORED_WINDOWS),
+        },
+    )
+    marks: str | None = field(
+        default=None,
+        metadata={
+            "help": "Where stretches of long recordings are marked, in place of labels of clips: 'beside' them in files of the same "
+            "names (Audacity's label tracks, Raven's selection tables, CSV), a folder of such files, a table with file, start, end "
+            "and label, or the 'columns' of the data set itself."
+        },
+    )
+    mark_label_column: str | None = field(
+        default=None,
+        metadata={"help": "Column of the labels in tables of marks; Annotation, Label or label if not given."},
+    )
+    mark_overlap: str = field(
+        default="0.5",
+        metadata={
+            "help": "How much of a stretch has to be in a window for its label to count there: a share of it, or seconds as in 0.2s; of "
+            "what is longer than the window, of the window."
+        },
+    )
+    background_share: float | None = field(
+        default=None,
+        metadata={
+            "help": "Share of the training windows that hold nothing of any stretch; half of them if not given, where there are any."
+        },
+    )
+    background_label: str | None = field(
+        default=None,
+        metadata={
+            "help": "Label of windows without any stretch, and one label a window; without it labels are independent, and such windows "
+            "have none."
+        },
+    )
+    unmarked: str | None = field(
+        default=None,
+        metadata={
+            "help": "What recordings without marks are: 'background' as a whole, or left out ('ignore').",
+            "choices": list(UNMARKED),
+        },
+    )
+    hard_negatives: str | None = field(
+        default=None,
+        metadata={
+            "help": "A checkpoint: half of the background is drawn from training windows that it takes for a label though nothing is "
+            "marked there."
+        },
+    )
     waveform_cache: str | None = field(
         default=None,
         metadata={
@@ -250,6 +337,13 @@ class DataArguments(ArgumentGroup):
             self.channels = str(parse_channels(self.channels))
         if self.resampler is not None:
             checked_resampler(self.resampler)
+        for name, choices in (("clip_windows", TRAINED_WINDOWS), ("score_windows", SCORED_WINDOWS)):
+            if getattr(self, name) not in (None, *choices):
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is not among {', '.join(choices)}. Pass one of these."
+                )
+        if self.marks is not None:
+            self._check_marks()
         self.normalization_statistics()
         self._refuse_audio_beside_features()
         self._check_grouping()
@@ -362,6 +456,45 @@ class DataArguments(ArgumentGroup):
                 f"{' and '.join(given)} concern(s) audio, but with features_column_name="
                 f"{self.features_column_name!r} none is decoded. Leave out {' '.join(f'--{name}' for name in given)}."
             )
+
+    def _check_marks(self):
+        for name, why in NOT_WITH_MARKS.items():
+            value = getattr(self, name)
+            if value:
+                raise ValueError(f"{name}={value!r} was given with marks, but {why}. Leave out --{name}.")
+        if self.unmarked not in (None, *UNMARKED):
+            raise ValueError(f"unmarked={self.unmarked!r} is not among {', '.join(UNMARKED)}. Pass one of these.")
+        if self.background_share is not None and not 0 <= self.background_share < 1:
+            raise ValueError(
+                f"background_share={self.background_share:g} is not from 0 up to, but not, 1. Pass for example 0.5."
+            )
+        if self.hard_negatives and self.background_share == 0:
+            raise ValueError(
+                "hard_negatives are windows of background, and background_share=0 asks for none. Pass one of them."
+            )
+        match = OVERLAP.fullmatch(self.mark_overlap.strip())
+        number = float(match[1]) if match else 0.0
+        if not number or not (match[2] or number <= 1):
+            raise ValueError(
+                f"mark_overlap={self.mark_overlap!r} is neither a share above 0 and up to 1 nor seconds. Pass for example "
+                "--mark_overlap 0.5 for half of a stretch, or 0.2s for a fifth of a second."
+            )
+
+    def windows_trained(self) -> str:
+        """Tell what is trained on of clips that last longer than the model hears.
+
+        Returns:
+            One of `TRAINED_WINDOWS`.
+        """
+        return self.clip_windows or ("random" if self.labelled else "beginning")
+
+    def windows_scored(self) -> str:
+        """Tell how clips are scored that last longer than the model hears.
+
+        Returns:
+            One of `SCORED_WINDOWS`.
+        """
+        return self.score_windows or ("mean" if self.labelled and self.clip_windows != "beginning" else "beginning")
 
     def sources(self) -> list[str]:
         """List where the clips and labels come from.

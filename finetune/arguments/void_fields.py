@@ -84,6 +84,7 @@ _SAVING = _with(
 )
 _KEPT = (
     _without("streaming", "is about clips that are at hand, and streaming reads them anew"),
+    _without("marks", "is about clips, and windows of marked recordings are others in every epoch"),
     _without("features_column_name", "is about decoded clips, and features_column_name names finished features"),
 )
 _ADAPTERS = _with("lora_rank", "--lora_rank 8", "belongs to LoRA adapters")
@@ -167,6 +168,17 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
             "says how many clips are measured",
             lambda run: run.normalization == ["measured"],
         ),
+    ),
+    **dict.fromkeys(
+        (
+            "mark_label_column",
+            "mark_overlap",
+            "background_share",
+            "background_label",
+            "unmarked",
+            "hard_negatives",
+        ),
+        (_with("marks", "--marks beside", "is about marked stretches of recordings"),),
     ),
     # Augmentation
     "mixup_alpha": (_with("mixup_probability", "--mixup_probability 0.5", "says how clips are mixed"),),

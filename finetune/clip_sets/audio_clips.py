@@ -1,9 +1,10 @@
 """Audio files at hand: a split whose clips are undecoded audio, as paths or bytes, and what is checked of them."""
 
+import copy
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Self
 
 import datasets
@@ -22,6 +23,7 @@ from ..sources.columns import column_values
 from ..sources.labels import as_list, share_lists
 from .clip_notes import NotedClip
 from .clip_set import Checked, Checks, UndecodedClip
+from .clip_windows import windowed_dataset
 from .decoding import decoded_clips
 from .row_clips import RowClips, advice_on_rows, drawn_places, without_shared_clips
 from .split_checks import (
@@ -45,6 +47,35 @@ class AudioClips(RowClips):
     Args:
         rows (`datasets.Dataset`): with the columns `"audio"` (undecoded `datasets.Audio`) and `"label"`.
     """
+
+    def with_windows(self, windows: str) -> Self:
+        """See [`ClipSet.with_windows`].
+
+        Args:
+            windows (`str`): what is heard of longer clips.
+
+        Returns:
+            The same clips.
+        """
+        return self._changed(windows=windows)
+
+    def without(self, left_out: Mapping[int, list[int]]) -> Self:
+        """See [`ClipSet.without`].
+
+        Args:
+            left_out (`Mapping[int, list[int]]`): place and label indices of each clip to leave out.
+
+        Returns:
+            The other clips.
+        """
+        left = super().without(left_out)
+        left.windows, left.num_longer = self.windows, self.num_longer
+        return left
+
+    def _changed(self, **attributes) -> Self:
+        changed = copy.copy(self)
+        vars(changed).update(attributes)
+        return changed
 
     def name(self, index: int) -> str:
         """Tell what to call a clip in a message.
@@ -93,9 +124,7 @@ class AudioClips(RowClips):
             [`ASTDataset`].
         """
         reader = feature_extractor.audio_reader() if reader is None else reader
-        return ASTDataset(
-            self.rows, reader, feature_extractor.max_samples, augmentation, seed, binary_targets=binary_targets
-        )
+        return windowed_dataset(self.rows, self.windows, feature_extractor, reader, augmentation, seed, binary_targets)
 
     @classmethod
     def check(cls, splits: dict[str, Self], checks: Checks) -> Checked:
@@ -240,7 +269,8 @@ def look_at_every_clip(
             odd.append(NotedClip(side, place, split.rows[place]["audio"]["path"], said[start + place]))
         start += len(split)
     left, skipped, more_notes = leave_out(splits, bad, data, len(audio))
-    notes += more_notes + note_on_cut_clips(num_longer, len(audio), max_samples / reader.sampling_rate)
+    notes += more_notes + note_on_cut_clips(num_longer, len(audio), max_samples / reader.sampling_rate, left)
+    left = {side: split._changed(num_longer=num_longer) for side, split in left.items()}
     return left, skipped, notes + notes_on_clips(odd, len(audio), noted)
 
 
@@ -274,8 +304,9 @@ def check_splits(
     notes += check_labels(splits)
     if not looked_at:
         num_checked, num_longer, odd = _check_files(splits, data, reader, max_samples)
-        notes += note_on_cut_clips(num_longer, num_checked, max_samples / reader.sampling_rate)
+        notes += note_on_cut_clips(num_longer, num_checked, max_samples / reader.sampling_rate, splits)
         notes += notes_on_clips(odd, num_checked, noted)
+        splits = {side: split._changed(num_longer=num_longer) for side, split in splits.items()}
     return splits, notes
 
 

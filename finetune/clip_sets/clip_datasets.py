@@ -9,10 +9,12 @@ from modeling_ast.audio import CUT_OFF, HEARD_LESS, AudioReader
 
 from ..arguments.groups import DataArguments
 from ..augmentations.augmentation import Augmentation
+from ..sources.marked_recordings import load_marked
 from ..sources.splits import load_splits
 from ..sources.stored_features import is_precomputed
 from .audio_clips import AudioClips
 from .clip_set import ClipSet
+from .marked_windows import marked_clip_sets
 from .precomputed import FeatureClips
 from .streaming import load_streams
 from .waveforms import ClipDataset
@@ -43,8 +45,11 @@ def load_clip_sets(data: DataArguments, seed: int) -> tuple[dict[str, ClipSet], 
         The splits `"train"`, `"eval"` and, if asked for, `"validation"`; and in words how they were made.
 
     Raises:
-        DataError: see [`load_streams`] and [`load_splits`].
+        DataError: see [`load_marked`], [`load_streams`] and [`load_splits`].
     """
+    if data.marks:
+        found = load_marked(data, seed)
+        return marked_clip_sets(found, data), found.words
     if data.streaming:
         return load_streams(data)
     splits, method = load_splits(data, seed)
@@ -61,6 +66,20 @@ def clip_sets(splits: Mapping[str, ClipSet | datasets.Dataset]) -> dict[str, Cli
         The same splits, by side.
     """
     return {side: clip_set(split) for side, split in splits.items()}
+
+
+def with_windows(splits: Mapping[str, ClipSet], trained: str, scored: str) -> dict[str, ClipSet]:
+    """Choose what is heard of clips that last longer than the model hears.
+
+    Args:
+        splits (`Mapping[str, ClipSet]`): of a run, by side.
+        trained (`str`): what of training clips; see [`ClipSet.with_windows`].
+        scored (`str`): what of those that are scored or chosen on.
+
+    Returns:
+        The splits, by side.
+    """
+    return {side: split.with_windows(trained if side == "train" else scored) for side, split in splits.items()}
 
 
 def clip_set(split: ClipSet | datasets.Dataset) -> ClipSet:

@@ -95,8 +95,12 @@ class ClipSet(ABC):
             [`label_names`](finetune.sources.labels.label_names) and its like tell the labels; with soft labels also
             `"label_shares"`.
         licenses (`list[str]`, *optional*): of the clips; `None` where the data says nothing of licences.
+        windows (`str`): what is heard of a clip that lasts longer than the model hears; see [`ClipSet.with_windows`].
+        num_longer (`int`): clips of the run that were looked at and last longer; 0 before the checks.
     """
 
+    windows: str = "beginning"
+    num_longer: int = 0
     at_hand: ClassVar[bool] = True
     features: datasets.Features
     licenses: list[str] | None = None
@@ -201,6 +205,18 @@ class ClipSet(ABC):
         Raises:
             ValueError: for an augmentation that this kind of data set cannot have.
         """
+
+    def with_windows(self, windows: str) -> "ClipSet":
+        """Choose what is heard of clips that last longer than the model hears.
+
+        Args:
+            windows (`str`): their `"beginning"`, a `"random"` window in every epoch, or `"all"` windows; of clips that are
+                scored, the `"mean"` or `"max"` of the scores of all.
+
+        Returns:
+            Clips heard so; a kind that hears nothing but beginnings stays as it is.
+        """
+        return self
 
     def names(self) -> Iterator[str | None]:
         """Tell by what a table lists the clips.

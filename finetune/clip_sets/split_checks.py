@@ -74,13 +74,17 @@ def notes_on_clips(odd: list[NotedClip], num_checked: int, noted: list[NotedClip
     return noted_in_words([clip.notes for clip in odd], num_checked)
 
 
-def note_on_cut_clips(num_longer: int, num_checked: int, seconds: float) -> list[str]:
-    """Put into words how many clips the model does not hear to their end.
+def note_on_cut_clips(
+    num_longer: int, num_checked: int, seconds: float, splits: dict[str, ClipSet] | None = None
+) -> list[str]:
+    """Put into words how many clips the model does not hear to their end at once, and what is done with them.
 
     Args:
         num_longer (`int`): how many these are.
         num_checked (`int`): how many clips were looked at.
         seconds (`float`): how much of a clip the model hears.
+        splits (`dict[str, ClipSet]`, *optional*): of the run, by side, which say what is heard of them; the beginning if not
+            given.
 
     Returns:
         One text, or none if there is no such clip.
@@ -88,9 +92,34 @@ def note_on_cut_clips(num_longer: int, num_checked: int, seconds: float) -> list
     if not num_longer:
         return []
     return [
-        f"{num_longer} of {num_checked} clips looked at are longer than the {seconds:.2f} s that the model hears; the rest of "
-        "them is cut"
+        f"{num_longer} of {num_checked} clips looked at are longer than the {seconds:.2f} s that the model hears; "
+        f"{windows_in_words({side: split.windows for side, split in (splits or {}).items()})}"
     ]
+
+
+def windows_in_words(windows: dict[str, str]) -> str:
+    """Say what is heard of clips that last longer than the model hears.
+
+    Args:
+        windows (`dict[str, str]`): by side, as of [`ClipSet.with_windows`].
+
+    Returns:
+        Words.
+    """
+    trained, scored = (windows.get(side, "beginning") for side in ("train", "eval"))
+    if trained == scored == "beginning":
+        return "the rest of them is cut"
+    of_training = {
+        "beginning": "trained on is their beginning",
+        "random": "trained on is a window of each that is drawn in every epoch",
+        "all": "trained on are all their windows",
+    }
+    of_scores = {
+        "beginning": "scored is their beginning",
+        "mean": "scored is the mean of all their windows",
+        "max": "scored is the highest of all their windows",
+    }
+    return f"{of_training[trained]}, {of_scores[scored]}"
 
 
 def leave_out(

@@ -43,6 +43,7 @@ SAMPLE = np.dtype("<f4")
 # `offset` and `samples` count what is kept in the file, `length` is that of the clip as far as it was decoded.
 RECORD = np.dtype([("key", "S16"), ("offset", "<u8"), ("samples", "<u8"), ("length", "<u8")])
 KEY_VERSION = 2  # to be raised when decoding comes to give other samples
+UNTOLD_SECONDS = 60  # that are counted of a clip that does not tell its length, where whole clips are kept
 COMMIT_BYTES = 64_000_000  # written between two waits for the disk, and lost at most by a build that is killed
 
 
@@ -92,6 +93,33 @@ class CachedWaveforms:
         Raises:
             AudioError: if the cache is not there any more.
         """
+        return self.piece(row, 0, int(self.samples[row]))
+
+    def length(self, row: int) -> int:
+        """Tell how much of a clip there is.
+
+        Args:
+            row (`int`): which clip.
+
+        Returns:
+            Samples.
+        """
+        return int(self.samples[row])
+
+    def piece(self, row: int, start: int, samples: int) -> np.ndarray:
+        """Take a part of a clip.
+
+        Args:
+            row (`int`): which clip.
+            start (`int`): first sample.
+            samples (`int`): how many at most.
+
+        Returns:
+            `np.ndarray` of shape `(samples,)`, float32, a copy.
+
+        Raises:
+            AudioError: if the cache is not there any more.
+        """
         if self._mapped is None:
             try:
                 self._mapped = np.memmap(self.path, SAMPLE, "r", shape=(int((self.offsets + self.samples).max()),))
@@ -100,8 +128,9 @@ class CachedWaveforms:
                     f"The waveform cache {self.path} was removed or cut while it was in use ({error}). Run again to have it "
                     "made anew."
                 ) from error
-        start = int(self.offsets[row])
-        return np.array(self._mapped[start : start + int(self.samples[row])], dtype=np.float32)
+        first = int(self.offsets[row]) + start
+        stop = int(self.offsets[row]) + min(start + samples, int(self.samples[row]))
+        return np.array(self._mapped[first:stop], dtype=np.float32)
 
     def __getstate__(self) -> dict:
         return vars(self) | {"_mapped": None}  # pickled, it would be the samples themselves
@@ -113,7 +142,7 @@ class WaveformCache:
     Args:
         folder (`str` or `Path`): made if it is not there.
         reader ([`AudioReader`]): how clips are heard. One folder may hold clips of several readers.
-        max_samples (`int`): samples of a clip that have to be there; see [`samples_needed`].
+        max_samples (`int`): samples of a clip that have to be there; see [`samples_needed`]. `WHOLE` for all.
     """
 
     def __init__(self, folder: str | Path, reader: AudioReader, max_samples: int):
@@ -370,10 +399,14 @@ class WaveformCache:
         try:
             header = soundfile.info(audio["path"] if audio["bytes"] is None else BytesIO(audio["bytes"]))
         except (*ERRORS_OF_A_FILE, soundfile.SoundFileError, TypeError):
-            return self.max_samples  # no header that is read without decoding, or no audio at all
+            return self._samples_unknown()  # no header that is read without decoding, or no audio at all
         if header.frames <= 0 or header.samplerate <= 0:  # of what was written to a pipe there is more than it says
-            return self.max_samples
+            return self._samples_unknown()
         return min(-(-header.frames * self.reader.sampling_rate // header.samplerate), self.max_samples)
+
+    def _samples_unknown(self) -> int:
+        """Samples that are counted of a clip that does not tell its length."""
+        return min(self.max_samples, UNTOLD_SECONDS * self.reader.sampling_rate)
 
 
 class _Appender:

@@ -37,6 +37,8 @@ from ..sources.labels import (
 from .clip_memory import VALUE, ClipMemory
 from .clip_notes import NotesSaid
 
+WHOLE = 1 << 48  # samples, where all of a clip is wanted
+
 
 @contextmanager
 def one_thread():
@@ -68,7 +70,7 @@ def hear_clip(audio: dict, reader: AudioReader, max_samples: int | None = None) 
         AudioError: if it cannot be decoded, is empty or too short, holds NaN, or is refused.
     """
     with one_thread():
-        heard = reader.hear(audio, clip_name(audio), max_samples)
+        heard = reader.hear(audio, clip_name(audio), None if max_samples == WHOLE else max_samples)
     rate, length = reader.sampling_rate, len(heard.waveform)
     if length < frame_length(rate):
         raise AudioError(
@@ -133,11 +135,16 @@ class ClipDataset(Dataset, ABC):
             order.
         hears_audio (`bool`): whether its clips are audio, and not finished features.
         keeps_clips (`bool`): whether what it decodes can stay in memory for later epochs; see [`ASTDataset.keep_in_memory`].
+        clip_of_item (`np.ndarray` of shape `(items,)`, *optional*): the place of the clip of each item, where a clip may have
+            several, whose scores are put together; else each item is a clip.
+        reduction (`str`): what puts them together: their `"mean"` or `"max"`.
     """
 
     at_hand: ClassVar[bool] = True
     hears_audio: ClassVar[bool] = True
     keeps_clips: ClassVar[bool] = False
+    clip_of_item: np.ndarray | None = None
+    reduction: str = "mean"
 
     def __init__(
         self,
@@ -164,10 +171,38 @@ class ClipDataset(Dataset, ABC):
 
     def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
         epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
+        clip = self.heard_as(index, epoch, *visit)
         if self.augmentation is None or epoch is None:
-            return self._plain(index)
+            return self._plain(clip)
         draws = self.augmentation.draw(self.seed, epoch, index, len(self), *visit)
-        return self._augmented(index, draws, draws.partners)
+        partners = {name: self.heard_as(place, epoch, *visit) for name, place in draws.partners.items()}
+        return self._augmented(clip, draws, partners)
+
+    def heard_as(self, index: int, epoch: int | None = None, visit: int = 0):
+        """Tell as what [`ClipDataset.decode`] takes a clip, of which another part may be heard in every epoch.
+
+        Args:
+            index (`int`): place of the clip.
+            epoch (`int`, *optional*): of a training; without it the clip is heard as it is.
+            visit (`int`, defaults to 0): how often it came before in this epoch.
+
+        Returns:
+            The place, or what else the subclass asks for clips by.
+        """
+        return index
+
+    @property
+    def num_clips(self) -> int:
+        """How many clips there are, of which some may have several items."""
+        return len(self) if self.clip_of_item is None else len(self.split)
+
+    def has_windows(self) -> bool:
+        """Tell whether something else than its beginning is heard of a clip.
+
+        Returns:
+            `True` if a clip lasts longer than the model hears, and windows of it are heard.
+        """
+        return self.clip_of_item is not None
 
     @property
     def sampling_rate(self) -> int:
@@ -232,7 +267,7 @@ class ClipDataset(Dataset, ABC):
 
     def _clip(self, index: int) -> np.ndarray:
         """A clip without its label or augmentation."""
-        return self._read(index)[0]
+        return self._read(self.heard_as(index))[0]
 
     def _drawn(self, count: int, seed: int) -> list[int]:
         """Places of clips drawn at random; of all for a `count` of 0."""
@@ -272,9 +307,11 @@ class ClipDataset(Dataset, ABC):
             [`ClipDataset.waveforms`] takes them; and their names.
         """
         for key in draws:
-            draws = self.augmentation.draw(self.seed, *key[:2], len(self), key[2])
-            clips = [key[1], *draws.partners.values()]
-            yield key, clips, [self.name(clip) for clip in clips]
+            epoch, index, visit = key
+            draws = self.augmentation.draw(self.seed, epoch, index, len(self), visit)
+            places = [index, *draws.partners.values()]
+            clips = [self.heard_as(place, epoch, visit) for place in places]
+            yield key, clips, [self.name(place) for place in places]
 
     def _plain(self, clip) -> dict:
         heard, label = self.decode(clip)
@@ -347,6 +384,32 @@ class UsableWaveforms:
                 last = error
         raise last
 
+    def length(self, index: int) -> int:
+        """Tell how long the waveform of a clip is.
+
+        Args:
+            index (`int`): place of the clip.
+
+        Returns:
+            Samples.
+        """
+        return len(self[index])
+
+    def piece(self, index: int, start: int, samples: int) -> np.ndarray:
+        """Take a part of the waveform of a clip, or one that lasts as long where not so much of it is decoded.
+
+        Args:
+            index (`int`): place of the clip.
+            start (`int`): first sample.
+            samples (`int`): how many at most.
+
+        Returns:
+            `np.ndarray` of shape `(samples,)`.
+        """
+        waveform = self[index]
+        start = max(min(start, len(waveform) - samples), 0)
+        return waveform[start : start + samples]
+
 
 class ASTDataset(ClipDataset):
     """Decoded clips of a split, with their targets.
@@ -365,7 +428,8 @@ class ASTDataset(ClipDataset):
     def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
         if self.features_by is None:
             return super().__getitem__(key)
-        return self._item_of_features(key, self._features_of(key[1] if isinstance(key, tuple) else key))
+        epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
+        return self._item_of_features(key, self._features_of(self.heard_as(index, epoch, *visit)))
 
     def _item_of_features(self, key: int | tuple, features: np.ndarray) -> dict:
         """An item that holds features in place of a waveform, and the draws of what is done to them."""
@@ -444,19 +508,22 @@ class ASTDataset(ClipDataset):
         return label_of(self.labels_alone[clip])
 
     def _clip(self, index: int) -> np.ndarray:
-        return super()._clip(index) if self.features_by is None else self._features_of(index)
+        return super()._clip(index) if self.features_by is None else self._features_of(self.heard_as(index))
 
     def _features_of(self, clip: int) -> np.ndarray:
         """Features of shape `(frames, mel bins)`, not normalised, from memory if they are there."""
         features = self.memory.get(clip)
         if features is None:
-            waveform = torch.from_numpy(np.ascontiguousarray(self._read(clip)[0]))[None]
-            extractor = self.features_by
-            lengths = torch.tensor([waveform.shape[1]])
-            features, frames = extractor.log_mel(waveform, lengths, extractor.max_length)
-            features = features[0, : frames[0]].numpy()
+            features = self._computed_features(clip)
             self.memory.keep(clip, features)
         return features
+
+    def _computed_features(self, clip) -> np.ndarray:
+        waveform = torch.from_numpy(np.ascontiguousarray(self._read(clip)[0]))[None]
+        extractor = self.features_by
+        lengths = torch.tensor([waveform.shape[1]])
+        features, frames = extractor.log_mel(waveform, lengths, extractor.max_length)
+        return features[0, : frames[0]].numpy()
 
     def label_lists(self) -> list[list[int]]:
         """Tell the labels of every clip, without decoding audio; with soft labels, those that count.

@@ -18,6 +18,7 @@ from ..arguments.conflicts import wrong_way_round
 from ..arguments.groups import DataArguments, OptimizationArguments
 from ..arguments.training_fields import SCORES
 from ..clip_sets.waveforms import ClipDataset
+from ..scores.clip_scores import references_of_clips, scores_of_clips
 from ..scores.metrics import as_multi_hot, classification_scores, macro_f1
 from ..scores.scoring import PROBLEM_TYPES, evaluation_section, probabilities
 from ..scores.thresholds import choose_thresholds, not_chosen
@@ -163,9 +164,9 @@ def _predict(
 ) -> tuple[np.ndarray, np.ndarray, dict[str, float]]:
     """Scores `(clips, labels)`, references, loss and scores, without times and memory."""
     prediction = trainer.scores_of(clips)
-    scores = probabilities(prediction.predictions, trainer.model.config.problem_type)
+    scores = scores_of_clips(probabilities(prediction.predictions, trainer.model.config.problem_type), clips)
     metrics = {name: prediction.metrics[f"eval_{name}"] for name in ("loss", *SCORES)}
-    return scores, as_references(prediction.label_ids, exclusive), metrics
+    return scores, as_references(references_of_clips(prediction.label_ids, clips), exclusive), metrics
 
 
 def _epoch_ensemble(
@@ -207,7 +208,7 @@ def _load_weights(trainer: ASTTrainer, file: Path):
 def _choices_on_validation(trainer: ASTTrainer, clips: ClipDataset, exclusive: bool, labels: list[str]) -> dict:
     """Metrics of the validation split and, for independent scores, thresholds chosen there."""
     scores, references, metrics = _predict(trainer, clips, exclusive)
-    section = {"validation": {"clips": len(clips), "metrics": metrics}}
+    section = {"validation": {"clips": clips.num_clips, "metrics": metrics}}
     if trainer.model.config.problem_type == PROBLEM_TYPES["sigmoid"]:
         truth = as_multi_hot(references, len(labels))
         trainer.model.config.label_thresholds = choose_thresholds(scores, truth, labels)

@@ -27,6 +27,7 @@ from ..augmentations.heard_padding import HeardPadding
 from ..augmentations.patchout import Patchout
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import ClipSet
+from ..clip_sets.split_checks import windows_in_words
 from ..sources.folders import data_folder
 from ..sources.labels import SHARE_THAT_COUNTS, has_soft_labels
 from ..sources.tables import TABLE_SUFFIXES
@@ -90,6 +91,23 @@ def data_section(args: DataArguments, splits: dict[str, ClipSet], split_method: 
         licenses = {name for split in splits.values() for name in split.licenses or ()}
         section["license"] = sorted(filter(None, licenses))
     return section
+
+
+def windows_section(splits: dict[str, ClipSet]) -> dict:
+    """What is heard of clips that last longer than the model hears.
+
+    Args:
+        splits (`dict[str, ClipSet]`): the clips, by side.
+
+    Returns:
+        `dict`: what of the training clips, how those that are scored, and both in words.
+    """
+    windows = {side: split.windows for side, split in splits.items()}
+    return {
+        "training": windows["train"],
+        "scores": windows["eval"],
+        "in_words": f"Of clips longer than the model hears, {windows_in_words(windows)}.",
+    }
 
 
 def skipped_section(args: DataArguments, skipped: list[dict]) -> list[dict]:
@@ -234,8 +252,15 @@ def identity(summary: dict, splits: dict[str, ClipSet]) -> dict:
         "features": features,
         "model sizes": summary["model"],
         "training settings": training,
+        "windows of longer clips": _windows_told_apart(summary.get("data", {}).get("windows")),
         BEST_CHECKPOINT: summary["training"].get("metric_for_best_model"),
     }
+
+
+def _windows_told_apart(windows: dict | None) -> list[str] | None:
+    """What is heard of longer clips; `None` for their beginnings, as of runs that say nothing of it."""
+    heard = [] if windows is None else [windows["training"], windows["scores"]]
+    return None if set(heard) <= {"beginning"} else heard
 
 
 def cost_section(outcome: TrainOutput, args: ASTTrainingArguments) -> dict:

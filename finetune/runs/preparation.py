@@ -31,18 +31,21 @@ from ..arguments.groups import (
     RunArguments,
 )
 from ..augmentations.augmentation import Augmentation
-from ..clip_sets.clip_datasets import clip_reader, clip_sets, load_clip_sets
+from ..clip_sets.clip_datasets import clip_reader, clip_sets, load_clip_sets, with_windows
 from ..clip_sets.clip_memory import divided
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import Checks, ClipSet
 from ..clip_sets.collator import ASTDataCollator, model_inputs
 from ..clip_sets.free_memory import free_memory
+from ..clip_sets.marked_windows import MarkedClips
 from ..clip_sets.normalization import measure_normalization, normalized_batch_warning, refuse_waveform_statistics
 from ..clip_sets.waveform_cache import WaveformCache, in_bytes
-from ..clip_sets.waveforms import ClipDataset
+from ..clip_sets.waveforms import WHOLE, ClipDataset
 from ..results import summary_sections
 from ..results.evaluation import as_references
-from ..scores.metrics import classification_scores, mean_loss
+from ..scores.clip_scores import loss_of_clips, references_of_clips, scores_of_clips
+from ..scores.hard_negatives import find_hard_negatives
+from ..scores.metrics import classification_scores
 from ..scores.scoring import PROBLEM_TYPES, probabilities
 from ..sources.labels import is_multi_label, label_names
 from ..training import trainer_card
@@ -96,7 +99,10 @@ def waveform_cache(
     if not data_args.waveform_cache:
         return None
     reader = clip_reader(data_args, feature_extractor)
-    return WaveformCache(data_args.waveform_cache, reader, augmentation.samples_needed(feature_extractor.max_samples))
+    needed = augmentation.samples_needed(feature_extractor.max_samples)
+    if not data_args.windows_trained() == data_args.windows_scored() == "beginning":
+        needed = WHOLE  # windows may lie anywhere
+    return WaveformCache(data_args.waveform_cache, reader, needed)
 
 
 def prepare_data(
@@ -108,6 +114,7 @@ def prepare_data(
     num_workers: int = 0,
     files_known: bool = False,
     noted: list[NotedClip] | None = None,
+    score_windows: bool = True,
 ) -> tuple[dict[str, ClipSet], str, list[str], list[dict]]:
     """Load, split and check the clips, and fill the waveform cache if there is one.
 
@@ -120,6 +127,7 @@ def prepare_data(
         num_workers (`int`, defaults to 0): processes that decode.
         files_known (`bool`, defaults to `False`): see [`Looks`].
         noted (`list[NotedClip]`, *optional*): to which clips are added of which there is something to be said.
+        score_windows (`bool`, defaults to `True`): whether the scores of several windows of a clip can be put together.
 
     Returns:
         The splits, in words how they were made, what else the user should know, and which clips were left out because
@@ -132,6 +140,8 @@ def prepare_data(
         splits, split_method = load_clip_sets(data_args, seed)
     else:
         splits, split_method = clip_sets(loaded[0]), loaded[1]
+    scored = data_args.windows_scored() if score_windows else "beginning"
+    splits = with_windows(splits, data_args.windows_trained(), scored)
     checks = Checks(
         data_args,
         feature_extractor,
@@ -144,6 +154,33 @@ def prepare_data(
     )
     checked = splits["train"].check(splits, checks)
     return checked.splits, split_method, checked.notes, checked.skipped
+
+
+def with_hard_negatives(
+    split: MarkedClips, data_args: DataArguments, training_args: ASTTrainingArguments
+) -> tuple[MarkedClips, str]:
+    """Find the background windows that a checkpoint takes for a label, to train on them more often.
+
+    Args:
+        split ([`MarkedClips`]): the training recordings.
+        data_args ([`DataArguments`]): its `hard_negatives` names the checkpoint.
+        training_args ([`ASTTrainingArguments`]): batch size and workers.
+
+    Returns:
+        The recordings, and in words how many windows were found.
+
+    Raises:
+        ScoringError: see [`find_hard_negatives`].
+    """
+    windows, number = find_hard_negatives(
+        data_args.hard_negatives,
+        split,
+        training_args.per_device_eval_batch_size,
+        training_args.device.type,
+        training_args.dataloader_num_workers,
+    )
+    words = f"hard negatives: {len(windows)} of {number} background windows, which {data_args.hard_negatives} takes for a label"
+    return split.with_hard_negatives(windows), words
 
 
 def problem_type_of_labels(split: ClipSet, loss: str | None) -> str:
@@ -467,10 +504,11 @@ def build_trainer(
     exclusive = not is_multi_label(clips["train"].split)
 
     def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-        scores = probabilities(prediction.predictions, model.config.problem_type, trainer.scored_dataset)
-        references = as_references(prediction.label_ids, exclusive)
+        dataset, problem_type = trainer.scored_dataset, model.config.problem_type
+        scores = scores_of_clips(probabilities(prediction.predictions, problem_type, dataset), dataset)
+        references = as_references(references_of_clips(prediction.label_ids, dataset), exclusive)
         # `Trainer` takes the mean over batches, in which clips that fill up the last one of several processes count too.
-        loss = mean_loss(prediction.predictions, prediction.label_ids, model.config.problem_type)
+        loss = loss_of_clips(prediction.predictions, prediction.label_ids, problem_type, dataset)
         return {"loss": loss} | classification_scores(scores, references, not exclusive)
 
     trainer = ASTTrainer(

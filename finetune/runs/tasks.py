@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import ClassVar
 
 import datasets
 import torch
@@ -45,7 +46,13 @@ from .preparation import SINGLE_LABEL, build_model, build_trainer, problem_type_
 
 
 class Task(ABC):
-    """What a run trains for."""
+    """What a run trains for.
+
+    Attributes:
+        scores_windows (`bool`): whether the scores of several windows of a clip can be put together.
+    """
+
+    scores_windows: ClassVar[bool] = True
 
     def load(
         self, model: ModelArguments, data: DataArguments, seed: int
@@ -186,6 +193,8 @@ class Classification(Task):
 
 class LabelSets(Classification):
     """Labels of several sets at once: one encoder, and for each set a head that tells its own labels apart."""
+
+    scores_windows = False
 
     def problem_type(self, split: ClipSet, optimization: OptimizationArguments) -> str:
         """See [`Task.problem_type`]: exclusive labels, each of a set.

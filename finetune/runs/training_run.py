@@ -62,6 +62,7 @@ from .preparation import (
     refuse_smoothed_vectors,
     set_normalization,
     waveform_cache,
+    with_hard_negatives,
 )
 from .tasks import Task, task_of
 
@@ -159,8 +160,19 @@ def _prepare_trainer(
     noted: list[NotedClip] = []
     num_workers = training_args.dataloader_num_workers
     splits, split_method, notes, skipped = prepare_data(
-        data_args, feature_extractor, training_args.seed, loaded, cache, num_workers, looks.files_known, noted
+        data_args,
+        feature_extractor,
+        training_args.seed,
+        loaded,
+        cache,
+        num_workers,
+        looks.files_known,
+        noted,
+        task.scores_windows,
     )
+    if data_args.hard_negatives:
+        splits["train"], words = with_hard_negatives(splits["train"], data_args, training_args)
+        notes.append(words)
     sizes = f"{len(splits['train'])} training clips, {len(splits['eval'])} to score"
     if "validation" in splits:
         sizes += f", {len(splits['validation'])} to choose on"
@@ -217,6 +229,8 @@ def _prepare_trainer(
     print_stage(3, f"{in_words}; {note}" if note else in_words)
     if data_args.skip_bad_audio:
         summary["data"]["skipped_clips"] = summary_sections.skipped_section(data_args, skipped)
+    if splits["train"].num_longer:
+        summary["data"]["windows"] = summary_sections.windows_section(splits)
     if noted:
         summary["data"]["audio_notes"] = summary_sections.audio_notes_section(data_args, noted)
     identity = summary_sections.identity(summary, splits)

@@ -25,9 +25,10 @@ from ..clip_sets.clip_set import ClipSet
 from ..clip_sets.collator import ASTDataCollator, model_inputs
 from ..clip_sets.loader_errors import loader_errors
 from ..clip_sets.waveform_cache import WaveformCache
-from ..clip_sets.waveforms import ASTDataset, ClipDataset
+from ..clip_sets.waveforms import WHOLE, ASTDataset, ClipDataset
 from ..sources.data_errors import names_in_short
 from ..sources.labels import is_multi_label, label_names, that_count
+from .clip_scores import references_of_clips, scores_of_clips
 from .metrics import classification_scores, clips_without_labels, confusion, left_out, per_class_table
 
 PROBLEM_TYPES = {"softmax": "single_label_classification", "sigmoid": "multi_label_classification"}
@@ -86,9 +87,12 @@ def probabilities(
             "--max_grad_norm 1."
         )
     if len(faulty):
+        number = len(scores)
+        if getattr(dataset, "clip_of_item", None) is not None:  # of a clip one window is named
+            faulty, number = faulty[np.unique(dataset.clip_of_item[faulty], return_index=True)[1]], dataset.num_clips
         names = [f"clip {index + 1}" if dataset is None else _described(dataset, index) for index in faulty.tolist()]
         raise ClipScoresError(
-            f"The model gives scores that are not numbers for {len(faulty)} of {len(scores)} clips, and numbers for the "
+            f"The model gives scores that are not numbers for {len(faulty)} of {number} clips, and numbers for the "
             f"others: {names_in_short(names)}. Repair or leave out what is named here."
         )
     return scores
@@ -116,7 +120,8 @@ def predict_scores(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of a model on a data set, with features computed on its device as in training.
 
-    Nothing is augmented, and clips are padded as the feature extractor says.
+    Nothing is augmented, and clips are padded as the feature extractor says. Of a clip that is heard in several windows, the
+    scores are the data set's `reduction` of theirs.
 
     Args:
         model ([`ASTForAudioClassification`]): the model; it is moved to the device and left in evaluation mode.
@@ -163,7 +168,8 @@ def predict_scores(
                 labels = inputs.pop("labels").cpu().numpy()
                 references.append(that_count(labels) if labels.ndim == 2 else labels)
                 logits.append(model(**inputs).logits.float().cpu())
-    return probabilities(torch.cat(logits), problem_type, dataset), np.concatenate(references)
+    scores = scores_of_clips(probabilities(torch.cat(logits), problem_type, dataset), dataset)
+    return scores, references_of_clips(np.concatenate(references), dataset)
 
 
 class _CollatorWithNotes:
@@ -297,7 +303,8 @@ def checkpoint_scores(
 
 def _read_from_cache(dataset: ASTDataset, folder: str, num_workers: int) -> list[tuple[AudioNote, ...]]:
     """Let a data set take its clips from a cache, which is filled; what is to be said of them is logged and returned."""
-    cache = WaveformCache(folder, dataset.reader, dataset.max_samples)
+    needed = dataset.max_samples if dataset.clip_of_item is None else WHOLE
+    cache = WaveformCache(folder, dataset.reader, needed)
     filled = cache.fill(dataset.split, num_workers)
     if filled.faults:
         raise AudioError(filled.faults[min(filled.faults)])

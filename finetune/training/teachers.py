@@ -133,6 +133,11 @@ class StoredTeacher(Teacher):
             student.augmentation.refuse_stored_scores()
         except ValueError as error:
             raise DataError(str(error)) from None
+        if student.clips.has_windows():
+            raise DataError(
+                "Clips are longer than the model hears, and the teacher's stored scores are none of the windows of them that are "
+                "trained on. Pass --clip_windows beginning, with scores of their beginnings, or the model itself as --teacher."
+            )
         stored = read_stored_scores(asked.teacher)
         columns = self._columns(stored.labels)
         self._refuse_exclusive(stored.add_up is True)

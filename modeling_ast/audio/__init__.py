@@ -19,6 +19,7 @@ from .errors import (
     files_of_each_kind,
     notes_in_words,
 )
+from .excerpts import ExcerptReader, FileLayout, file_layout
 from .ffmpeg import FFMPEG_COMMANDS
 from .files import AUDIO_SUFFIXES, find_audio_files
 from .limits import AudioLimits
@@ -58,6 +59,8 @@ __all__ = [
     "AudioNote",
     "AudioReader",
     "DecodedAudio",
+    "ExcerptReader",
+    "FileLayout",
     "Heard",
     "HeardAnewError",
     "MissingAudioError",
@@ -69,6 +72,7 @@ __all__ = [
     "decode_audio",
     "errors_of_file",
     "files_of_each_kind",
+    "file_layout",
     "find_audio_files",
     "is_silent",
     "notes_in_words",

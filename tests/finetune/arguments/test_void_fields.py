@@ -25,7 +25,11 @@ PAIRS = {
     "eval_fraction": [
         (f"0.2 {FILES}", f"0.2 {FOLDER}"), ("0.2 --streaming", "0.2"), ("0.2 --fold_column_name fold", "0.2"),
     ],
-    "memory_for_clips": [("0.25 --streaming", "0.25"), ("0.1 --features_column_name mel", "0")],
+    **dict.fromkeys(("mark_label_column", "background_label", "hard_negatives"), [("x", "x --marks beside")]),
+    "mark_overlap": [("0.2s", "0.2s --marks beside")],
+    "background_share": [("0.5", "0.5 --marks beside")],
+    "unmarked": [("ignore", "ignore --marks beside")],
+    "memory_for_clips": [("0.25 --marks beside", "0.25"), ("0.25 --streaming", "0.25"), ("0.1 --features_column_name mel", "0")],
     "keep_features": [("true --memory_for_clips 0", "false"), ("true --streaming", "true")],
     "shuffle_buffer": [("1000", "1000 --streaming")],
     "normalization_clips": [("2000 --normalization -4.3 4.6", "0"), ("0 --normalization -4.3 4.6", "0")],
@@ -115,7 +119,7 @@ ALWAYS = {
     "restore_callback_states_from_checkpoint", "resume_from_checkpoint", "save_strategy", "seed", "skip_bad_audio", "skip_memory_metrics",
     "streaming", "strict_audio", "teacher", "tf32", "time_stride", "torch_compile", "torch_compile_backend", "torch_compile_mode",
     "torch_empty_cache_steps", "train_file", "train_sampling_strategy", "train_split_name", "use_cpu", "validation_file",
-    "validation_fraction", "waveform_cache", "weight_decay",
+    "validation_fraction", "waveform_cache", "weight_decay", "clip_windows", "score_windows", "marks",
     "dataloader_prefetch_factor",  # `TrainingArguments` refuses it by itself
 }  # fmt: skip
 

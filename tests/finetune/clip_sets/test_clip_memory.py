@@ -41,7 +41,7 @@ def heard(monkeypatch) -> Counter:
     ids=["features", "waveforms"],
 )
 def test_weights_are_the_same_as_without_and_each_clip_is_decoded_once(few_drums, tmp_path, heard, fields):
-    settings = {"eval_strategy": "epoch", "save_total_limit": 2} | fields
+    settings = {"eval_strategy": "epoch", "save_total_limit": 2, "clip_windows": "beginning"} | fields
     recipe = write_recipe(tmp_path, few_drums, **settings)
     without, resumed = tmp_path / "without", tmp_path / "run"
     assert main([recipe, *OFF, "--output_dir", str(without)]) == 0
@@ -59,7 +59,7 @@ def test_weights_are_the_same_as_without_and_each_clip_is_decoded_once(few_drums
 def test_what_does_not_fit_is_said_and_decoded_again(few_drums, tmp_path, heard, capsys, monkeypatch):
     clip_bytes = 48 * 128 * 4  # of features, as nothing changes waveforms
     monkeypatch.setattr("finetune.runs.preparation.free_memory", lambda: 40 * clip_bytes)
-    recipe = write_recipe(tmp_path, few_drums, num_train_epochs=1, save_strategy="no")
+    recipe = write_recipe(tmp_path, few_drums, num_train_epochs=1, save_strategy="no", clip_windows="beginning")
     assert main([recipe, "--memory_for_clips", "0.5"]) == 0
     said = capsys.readouterr().out
     assert "decoded clips stay in memory as far as 0.5 MB (0.5 of what is free) hold them" in said

@@ -52,7 +52,7 @@ def test_a_stretch_is_that_of_the_whole_decode_and_only_it_is_decoded(folder, na
         expected = whole[round(start * rate) : round(end * rate)]
         rounding = 1.2e-7 if name.endswith("mp3") else 0  # its decoder rounds another way when it was moved backwards
         np.testing.assert_allclose(as_floats(excerpt.samples), expected, rtol=0, atol=rounding)
-    warm_up = 3 * excerpts.WARM_UP if name.endswith("mp3") else 0
+    warm_up = 3 * excerpt_files.WARM_UP if name.endswith("mp3") else 0
     assert sum(decoded) == sum(round(min(end, 8) * rate) - round(start * rate) for start, end in SPANS) + warm_up
 
 

@@ -1,0 +1,505 @@
+"""Windows of long recordings around and between marked stretches.
+
+In training each stretch has a window in every epoch, placed by (seed, epoch, item) so that the stretch counts in it, and as many
+windows more as the share of background asks for hold nothing of any stretch. Scored are all windows side by side; those that hold
+so little of a stretch that it does not count, and where it cannot be said to be absent, have no part. Of a file no more than the
+window is decoded, and of recordings nothing is kept but their names and times.
+"""
+
+import copy
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple, Self
+
+import datasets
+import numpy as np
+
+from modeling_ast import ASTFeatureExtractor
+from modeling_ast.audio import AudioError, AudioReader, ExcerptReader, Heard
+from modeling_ast.features.kaldi import frame_length
+from modeling_ast.tagging.segments import window_starts
+
+from ..arguments.groups import DataArguments
+from ..augmentations.augmentation import Augmentation
+from ..sources.data_errors import DataError
+from ..sources.labels import count_labels, label_feature
+from ..sources.marked_recordings import MarkedData, Recording
+from ..sources.marks import Overlap, parse_overlap, touching
+from .clip_set import Checked, Checks, ClipSet
+from .split_checks import SPLIT_WORDS, check_labels, refuse_clips
+from .waveforms import ClipDataset, one_thread
+
+MARK_STREAM = 103  # sets these random numbers apart from those of augmentations, masks, windows and the order of clips
+WINDOWS_CHECKED = 32  # decoded before a training
+HARD_SHARE = 0.5  # of the background windows, where there are hard negatives
+
+
+class Placed(NamedTuple):
+    """A window.
+
+    Attributes:
+        recording (`int`): place of its recording.
+        start (`float`): in seconds.
+        labels (`tuple[int, ...]`): that count in it.
+        stretches (`tuple[tuple[float, float, int], ...]`): start, end and label of all that it holds anything of, in seconds from
+            the window's own start, within the window.
+    """
+
+    recording: int
+    start: float
+    labels: tuple[int, ...]
+    stretches: tuple[tuple[float, float, int], ...]
+
+
+@dataclass(frozen=True)
+class WindowRules:
+    """How windows are cut and what counts in them.
+
+    Args:
+        overlap ([`Overlap`]): how much of a stretch makes its label count.
+        background_share (`float`, *optional*): of the training windows; half, as far as there is background, if not given.
+        background (`int`, *optional*): label of a window without any stretch; without it labels are independent, and it has none.
+    """
+
+    overlap: Overlap
+    background_share: float | None = None
+    background: int | None = None
+
+
+class MarkedClips(ClipSet):
+    """Windows of the recordings of a split.
+
+    Args:
+        recordings (`list[Recording]`): with what is marked in each.
+        labels (`list[str]`): names in the order of the model's outputs.
+        rules ([`WindowRules`]): how windows are cut.
+        trains (`bool`): whether windows are drawn, or all are heard side by side.
+        seconds (`float`): of a window; see [`MarkedClips.of_length`].
+        hard (`np.ndarray` of shape `(windows, 2)`, *optional*): recording and start of background windows that are drawn more.
+    """
+
+    def __init__(
+        self,
+        recordings: list[Recording],
+        labels: list[str],
+        rules: WindowRules,
+        trains: bool,
+        seconds: float = 10.0,
+        hard: np.ndarray | None = None,
+    ):
+        self.recordings, self.labels, self.rules, self.trains = recordings, labels, rules, trains
+        self.seconds, self.hard = seconds, hard
+        self.features = datasets.Features(
+            {"audio": datasets.Audio(decode=False), "label": label_feature(labels, rules.background is None)}
+        )
+        places = {label: place for place, label in enumerate(labels)}
+        self._starts = [np.array([mark.start for mark in item.marks]) for item in recordings]
+        self._ends = [np.array([mark.end for mark in item.marks]) for item in recordings]
+        self._labels = [np.array([places[mark.label] for mark in item.marks], np.int64) for item in recordings]
+        self._marks = [(number, mark) for number, item in enumerate(recordings) for mark in range(len(item.marks))]
+
+    def of_length(self, seconds: float) -> Self:
+        """Cut windows of another length.
+
+        Args:
+            seconds (`float`): what the model hears.
+
+        Returns:
+            The same recordings.
+        """
+        return type(self)(self.recordings, self.labels, self.rules, self.trains, seconds, self.hard)
+
+    def with_hard_negatives(self, windows: np.ndarray) -> Self:
+        """Draw half of the background from some windows.
+
+        Args:
+            windows (`np.ndarray` of shape `(windows, 2)`): recording and start in seconds of each.
+
+        Returns:
+            The same recordings.
+        """
+        return type(self)(
+            self.recordings, self.labels, self.rules, self.trains, self.seconds, windows if len(windows) else None
+        )
+
+    @cached_property
+    def free(self) -> np.ndarray:
+        """Where windows without any stretch may begin, `(spans, 3)`: recording, first and last start in seconds."""
+        spans = []
+        for number, item in enumerate(self.recordings):
+            last = max(item.seconds - self.seconds, 0.0)
+            blocked = sorted((mark.start, mark.end) for mark in [*item.marks, *item.unknown])
+            begin = 0.0
+            for start, end in [*blocked, (item.seconds + self.seconds, np.inf)]:
+                # A start in between holds nothing of the stretch before or of this one.
+                upto = (
+                    min(start - self.seconds, last)
+                    if item.seconds > self.seconds
+                    else (last if start >= item.seconds else -1)
+                )
+                if upto >= begin:
+                    spans.append((number, begin, upto))
+                begin = max(begin, np.nextafter(end, np.inf))
+        return np.array(spans, np.float64).reshape(-1, 3)
+
+    @cached_property
+    def _grid(self) -> list[Placed]:
+        """All windows side by side, but those that hold of a stretch less than counts, and of several labels where one is told."""
+        found, self.num_unclear = [], 0
+        for number, item in enumerate(self.recordings):
+            scale = 1000  # in milliseconds, as starts have to be whole numbers
+            length, window = round(item.seconds * scale), round(self.seconds * scale)
+            for start in window_starts(length, window, window):
+                placed = self.placed(number, start / scale)
+                clear = placed is not None and (self.rules.background is None or len(placed.labels) == 1)
+                if clear:
+                    found.append(placed)
+                self.num_unclear += not clear
+        return found
+
+    def windows(self) -> list[Placed]:
+        """List the windows that are scored.
+
+        Returns:
+            All of them.
+        """
+        return self._grid
+
+    def background_alone(self) -> Self:
+        """Take the windows that hold nothing of any stretch, side by side, to score them.
+
+        Returns:
+            These windows.
+        """
+        alone = copy.copy(self)
+        background = () if self.rules.background is None else (self.rules.background,)
+        alone.trains, alone.num_unclear = False, 0
+        alone._grid = [
+            Placed(int(number), float(start), background, ())
+            for number, first, last in self.free
+            for start in np.arange(first, last + 1e-9, self.seconds)
+        ]
+        return alone
+
+    def placed(self, number: int, start: float, centre: int | None = None) -> Placed | None:
+        """Tell what a window holds.
+
+        Args:
+            number (`int`): place of its recording.
+            start (`float`): in seconds.
+            centre (`int`, *optional*): the stretch that it is cut around, whose label is the window's where it can have one alone.
+
+        Returns:
+            [`Placed`]; `None` if it holds stretches of which none counts, or one whose label is left out.
+        """
+        item = self.recordings[number]
+        end = min(start + self.seconds, item.seconds)
+        starts, ends, labels = self._starts[number], self._ends[number], self._labels[number]
+        near = np.flatnonzero(touching(starts, ends, start, end)) if len(starts) else np.empty(0, np.int64)
+        counting = near[self.rules.overlap.counts(starts[near], ends[near], start, end)] if len(near) else near
+        unknown = [mark for mark in item.unknown if mark.start < end and mark.end > start]
+        if centre is None and (len(counting) < len(near) or unknown):
+            return None
+        found = sorted({int(label) for label in labels[counting]})
+        if self.rules.background is not None:
+            found = [int(labels[centre])] if centre is not None else found or [self.rules.background]
+        stretches = tuple(
+            (float(max(starts[one] - start, 0)), float(min(ends[one], end) - start), int(labels[one])) for one in near
+        )
+        return Placed(number, float(start), tuple(found), stretches)
+
+    @property
+    def num_stretches(self) -> int:
+        """Stretches of all recordings."""
+        return len(self._marks)
+
+    @property
+    def num_background(self) -> int:
+        """Background windows of an epoch of training."""
+        share = self.rules.background_share
+        if not len(self.free):
+            return 0
+        share = 0.5 if share is None else share
+        return round(self.num_stretches * share / (1 - share))
+
+    def __len__(self) -> int:
+        return self.num_stretches + self.num_background if self.trains else len(self._grid)
+
+    def window(self, index: int, seed: int = 0, epoch: int = 0, visit: int = 0) -> Placed:
+        """Place the window of an item.
+
+        Args:
+            index (`int`): of the item: stretches come first, then background.
+            seed (`int`, defaults to 0): of all draws.
+            epoch (`int`, defaults to 0): of a training.
+            visit (`int`, defaults to 0): how often the item came before in this epoch.
+
+        Returns:
+            [`Placed`].
+        """
+        if not self.trains:
+            return self._grid[index]
+        generator = np.random.default_rng((MARK_STREAM, seed, epoch, index, *((visit,) if visit else ())))
+        if index < self.num_stretches:
+            number, mark = self._marks[index]
+            return self.placed(number, self._start_around(number, mark, generator), mark)
+        if self.hard is not None and generator.random() < HARD_SHARE:
+            number, start = self.hard[int(generator.integers(len(self.hard)))]
+        else:
+            sizes = self.free[:, 2] - self.free[:, 1] + 1e-3  # a span of one place can be drawn, too
+            span = int(np.searchsorted(np.cumsum(sizes), generator.random() * sizes.sum(), side="right"))
+            number, first, last = self.free[min(span, len(self.free) - 1)]
+            start = first + generator.random() * (last - first)
+        background = () if self.rules.background is None else (self.rules.background,)
+        return Placed(int(number), float(start), background, ())
+
+    def _start_around(self, number: int, mark: int, generator: np.random.Generator) -> float:
+        """Draw where a window begins in which a stretch counts."""
+        start, end = self._starts[number][mark], self._ends[number][mark]
+        seconds, last = self.seconds, max(self.recordings[number].seconds - self.seconds, 0.0)
+        needed = float(
+            self.rules.overlap.needed(np.array([end - start]), min(seconds, self.recordings[number].seconds))[0]
+        )
+        # From where its end is long enough in the window to where its beginning still is.
+        lowest, highest = start + needed - seconds, end - needed
+        lowest, highest = min(max(lowest, 0.0), last), min(max(highest, 0.0), last)
+        return float(lowest + generator.random() * max(highest - lowest, 0.0))
+
+    def _item_labels(self, index: int) -> list[int]:
+        if not self.trains:
+            return list(self._grid[index].labels)
+        if index < self.num_stretches:
+            number, mark = self._marks[index]
+            return [int(self._labels[number][mark])]
+        return [] if self.rules.background is None else [self.rules.background]
+
+    def label_lists(self) -> list[list[int]]:
+        """See [`ClipSet.label_lists`]; of a training window the label of the stretch that it is cut around.
+
+        Returns:
+            Label indices of each window.
+        """
+        return [self._item_labels(index) for index in range(len(self))]
+
+    def label_counts(self) -> np.ndarray:
+        """See [`ClipSet.label_counts`]."""
+        return count_labels(self.label_lists(), len(self.labels))
+
+    def label_sets(self) -> set[tuple[int, ...]]:
+        """See [`ClipSet.label_sets`]."""
+        return {tuple(labels) for labels in self.label_lists()}
+
+    def name(self, index: int) -> str:
+        """See [`ClipSet.name`].
+
+        Args:
+            index (`int`): place of the window, as in the first epoch.
+
+        Returns:
+            Its recording, and where it begins.
+        """
+        placed = self.window(index)
+        return f"{self.recordings[placed.recording].name}, from {placed.start:.2f} s"
+
+    def digest(self) -> str:
+        """See [`ClipSet.digest`]: names, sizes and marks of the recordings, and how windows are cut."""
+        digest = hashlib.sha256(f"{self.rules} {self.seconds} {self.trains}".encode())
+        for item in self.recordings:
+            digest.update(item.digest())
+        if self.hard is not None:
+            digest.update(self.hard.tobytes())
+        return digest.hexdigest()
+
+    def without(self, left_out: Mapping[int, list[int]]) -> Self:
+        """See [`ClipSet.without`]; windows are not left out one by one.
+
+        Args:
+            left_out (`Mapping[int, list[int]]`): none.
+
+        Returns:
+            These.
+        """
+        return self
+
+    def described(self) -> dict:
+        """See [`ClipSet.described`]: recordings, their seconds and stretches besides."""
+        seconds = round(sum(item.seconds for item in self.recordings), 3)
+        counts = {"recordings": len(self.recordings), "seconds": seconds, "stretches": self.num_stretches}
+        return super().described() | counts
+
+    def dataset(
+        self,
+        feature_extractor: ASTFeatureExtractor,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        *,
+        binary_targets: bool = False,
+        reader: AudioReader | None = None,
+    ) -> "MarkedWindows":
+        """See [`ClipSet.dataset`].
+
+        Returns:
+            [`MarkedWindows`].
+        """
+        reader = feature_extractor.audio_reader() if reader is None else reader
+        windows = self.of_length(feature_extractor.max_samples / feature_extractor.sampling_rate)
+        return MarkedWindows(
+            windows, reader, feature_extractor.max_samples, augmentation, seed, binary_targets=binary_targets
+        )
+
+    @classmethod
+    def check(cls, splits: dict[str, Self], checks: Checks) -> Checked:
+        """See [`ClipSet.check`]: labels, recordings in two splits, and some windows are decoded.
+
+        Args:
+            splits (`dict[str, MarkedClips]`): of the run, by side.
+            checks ([`Checks`]): what is looked at, and how.
+
+        Returns:
+            [`Checked`].
+
+        Raises:
+            DataError: for a label that cannot be learned, a recording in two splits, and windows that cannot be decoded.
+        """
+        rate = checks.feature_extractor.sampling_rate
+        splits = {side: split.of_length(checks.max_samples / rate) for side, split in splits.items()}
+        _refuse_shared(splits)
+        train = splits["train"]
+        if train.rules.background_share and not len(train.free):
+            raise DataError(
+                f"background_share={train.rules.background_share:g} was given, but no window of {train.seconds:.2f} s of the training "
+                "recordings is without a stretch. Add recordings with background, or pass --background_share 0."
+            )
+        for side, split in splits.items():
+            if not len(split):
+                raise DataError(
+                    f"No window of the {SPLIT_WORDS[side]} recordings can be used. Give the split other recordings, or pass a smaller "
+                    "--mark_overlap."
+                )
+        notes = [
+            f"windows of {train.seconds:.2f} s: {train.num_stretches} around marked stretches and {train.num_background} of background in "
+            "every epoch"
+        ]
+        unclear = sum(split.num_unclear for split in splits.values() if not split.trains)
+        if unclear:
+            notes.append(f"{unclear} windows to score hold of a stretch too little to count, and have no part")
+        return Checked(splits, notes + check_labels(splits) + _look_at_windows(splits, checks))
+
+
+def _refuse_shared(splits: dict[str, MarkedClips]):
+    """Refuse recordings of one name and size, with the same marks, that are in two splits."""
+    sides: dict[bytes, str] = {}
+    for side, split in splits.items():
+        for item in split.recordings:
+            if sides.setdefault(item.digest(), side) != side:
+                raise DataError(
+                    f"{item.name} is in the {SPLIT_WORDS[side]} split and in the {SPLIT_WORDS[sides[item.digest()]]} one. The score would be "
+                    "too good. Remove it from one of them."
+                )
+
+
+def _look_at_windows(splits: dict[str, MarkedClips], checks: Checks) -> list[str]:
+    """Decode some windows; refuse those that cannot be."""
+    places = [(side, place) for side, split in splits.items() for place in range(len(split))]
+    chosen = np.random.default_rng(0).permutation(len(places))[:WINDOWS_CHECKED].tolist()
+    if checks.files_known:
+        return []
+    datasets_of = {
+        side: split.dataset(checks.feature_extractor, reader=checks.reader) for side, split in splits.items()
+    }
+    faults = []
+    for side, place in (places[number] for number in chosen):
+        try:
+            datasets_of[side].decode(splits[side].window(place))
+        except AudioError as error:
+            faults.append(str(error))
+    if faults:
+        refuse_clips(faults, len(chosen), "")
+    return []
+
+
+class MarkedWindows(ClipDataset):
+    """Windows of recordings with their labels; see [`ClipDataset`].
+
+    An item's `"stretches"` are start, end and label of all that its window holds anything of, in seconds from its start, before
+    an augmentation changes the speed.
+
+    Args:
+        split ([`MarkedClips`]): the recordings.
+        reader ([`AudioReader`]): how they are heard.
+        *args: see [`ClipDataset`].
+        **kwargs: see [`ClipDataset`].
+    """
+
+    def __init__(self, split: MarkedClips, reader: AudioReader, *args, **kwargs):
+        super().__init__(split, reader, *args, **kwargs)
+        self.excerpts = ExcerptReader(reader)
+
+    def __getitem__(self, key: int | tuple[int, int] | tuple[int, int, int]) -> dict:
+        epoch, index, *visit = key if isinstance(key, tuple) else (None, key)
+        return super().__getitem__(key) | {"stretches": list(self.heard_as(index, epoch, *visit).stretches)}
+
+    def heard_as(self, index: int, epoch: int | None = None, visit: int = 0) -> Placed:
+        """See [`ClipDataset.heard_as`].
+
+        Args:
+            index (`int`): place of the window.
+            epoch (`int`, *optional*): by which it is drawn; the first if not given.
+            visit (`int`, defaults to 0): how often it came before in this epoch.
+
+        Returns:
+            [`Placed`].
+        """
+        return self.split.window(index, self.seed, epoch or 0, visit)
+
+    def decode(self, clip: Placed) -> tuple[Heard, int | list[int]]:
+        """See [`ClipDataset.decode`]."""
+        item = self.split.recordings[clip.recording]
+        start = round(clip.start * self.sampling_rate)
+        with one_thread():
+            heard = self.excerpts.hear(item.audio, start, self.samples_needed, item.name)
+        if len(heard.waveform) < frame_length(self.sampling_rate):
+            raise AudioError(
+                f"{item.name} has no whole frame from {clip.start:.2f} s on. Remove it, or what is marked there."
+            )
+        self.said.log(heard.notes)
+        return heard, list(clip.labels) if self.split.rules.background is None else clip.labels[0]
+
+    def name(self, index: int) -> str:
+        """See [`ClipDataset.name`]."""
+        return self.split.name(index)
+
+    def label_counts(self) -> np.ndarray:
+        """See [`ClipDataset.label_counts`]."""
+        return self.split.label_counts()
+
+    def label_lists(self) -> list[list[int]]:
+        """Tell the labels of every window; see [`MarkedClips.label_lists`].
+
+        Returns:
+            Label indices of each.
+        """
+        return self.split.label_lists()
+
+    def lengths(self) -> np.ndarray:
+        """See [`ClipDataset.lengths`]."""
+        recordings = self.split.recordings
+        found = [recordings[self.split.window(index).recording].seconds for index in range(len(self))]
+        return np.minimum(found, self.split.seconds)
+
+
+def marked_clip_sets(found: MarkedData, data: DataArguments) -> dict[str, MarkedClips]:
+    """Make data sets of windows of marked recordings.
+
+    Args:
+        found ([`MarkedData`]): the recordings by side.
+        data ([`DataArguments`]): how windows are cut.
+
+    Returns:
+        By side, windows that are drawn for training, and all for what is scored.
+    """
+    background = found.labels.index(data.background_label) if data.background_label else None
+    rules = WindowRules(parse_overlap(data.mark_overlap), data.background_share, background)
+    return {side: MarkedClips(items, found.labels, rules, side == "train") for side, items in found.sides.items()}

@@ -1,0 +1,299 @@
+"""Files of marked stretches: Audacity's label tracks, Raven's selection tables, and tables of file, start, end, label.
+
+Source: Audacity's manual, "Importing and Exporting Labels" (the second line of a spectral label begins with a backslash); Raven
+Pro 1.4 User's Manual (a selection has a row for each view; "File Offset (s)" counts from the begin of the file in which it
+lies, "Begin Time (s)" from that of the first of a sequence).
+"""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path, PurePath, PureWindowsPath
+
+import pandas as pd
+
+from .data_errors import DataError, is_empty, names_in_short
+from .marks import Mark
+from .stretches import stretch_columns
+
+NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+FREQUENCY_LINE = "\\"  # begins the second line of a label with frequencies
+BEGIN, END, LOW, HIGH = "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)"
+SELECTION, VIEW, OFFSET = "Selection", "View", "File Offset (s)"
+RAVEN_FILES = ("Begin Path", "Begin File")
+RAVEN_LABELS = ("Annotation", "Label")
+FILE_COLUMNS = ("file", "file_name", "filename", "path", "audio", "recording")
+TABLES = (".csv", ".tsv", ".parquet")
+
+
+def read_mark_file(path: Path, label_column: str | None = None) -> dict[str | None, list[Mark]]:
+    """Read a file of marked stretches, whichever of the formats it is.
+
+    Args:
+        path (`Path`): the file.
+        label_column (`str`, *optional*): column of the labels, in a table of Raven or another; found if not given.
+
+    Returns:
+        Stretches by the name of the recording as the file has it; `None` stands for the one that the file is about.
+
+    Raises:
+        DataError: if it is none of these, or a line is wrong; the message says what to type.
+    """
+    if path.suffix.lower() in TABLES:
+        return marks_of_columns(table_columns(path), str(path), label_column)
+    lines = _text(path).splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    fields = first.split("\t")
+    if not first or (len(fields) > 1 and NUMBER.fullmatch(fields[0].strip())):
+        return {None: read_label_track(lines, str(path))}
+    if len(fields) > 1:
+        return read_selection_table(_columns(lines, "\t", path), str(path), label_column)
+    raise DataError(
+        f"{path} is neither a label track of Audacity (start, end and label with tabs between them) nor a selection table of Raven "
+        "(with a header). Export it as one of these, or write a CSV with the columns file, start, end, label."
+    )
+
+
+def table_columns(path: Path) -> dict[str, list]:
+    """Read a table as it stands.
+
+    Args:
+        path (`Path`): CSV with commas, semicolons or tabs, TSV, or Parquet.
+
+    Returns:
+        What each column holds; of text tables, text.
+
+    Raises:
+        DataError: if it is empty, or its cells are not as many as its columns.
+    """
+    if path.suffix.lower() == ".parquet":
+        return {name: values.tolist() for name, values in pd.read_parquet(path).items()}
+    lines = _text(path).splitlines()
+    first = next((line for line in lines if line.strip()), "")
+    return _columns(lines, max("\t;,", key=first.count), path)
+
+
+def read_label_track(lines: Iterable[str], name: str) -> list[Mark]:
+    """Read a label track of Audacity, with or without frequencies.
+
+    Args:
+        lines (iterable of `str`): of the file.
+        name (`str`): what messages call it.
+
+    Returns:
+        The stretches in the order of the lines.
+
+    Raises:
+        DataError: for a line that is none of a label track.
+    """
+    marks: list[Mark] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        place, fields = f"{name}, line {number}", line.rstrip("\n").split("\t")
+        if fields[0].strip() == FREQUENCY_LINE:
+            if not marks or len(fields) < 3:
+                raise DataError(
+                    f"{place} has frequencies, but of no label. Export the track again, or remove the line."
+                )
+            low, high = (_number(field, place, "a frequency") for field in fields[1:3])
+            last = marks[-1]
+            # Audacity writes -1 for a frequency that was not chosen.
+            marks[-1] = Mark(
+                last.start, last.end, last.label, low if low >= 0 else None, high if high >= 0 else None, last.place
+            )
+            continue
+        if len(fields) < 2:
+            raise DataError(
+                f"{place} is {line!r:.80}, expected start, end and label with tabs between them. Export the track again, or correct the "
+                "line."
+            )
+        start, end = (_number(field, place, "seconds") for field in fields[:2])
+        label = "\t".join(fields[2:]).strip()
+        if not label:
+            raise DataError(f"{place} marks a stretch without a label. Write what is heard there, or remove the line.")
+        marks.append(Mark(start, end, label, place=place))
+    return marks
+
+
+def read_selection_table(
+    columns: dict[str, list], name: str, label_column: str | None = None
+) -> dict[str | None, list[Mark]]:
+    """Read a selection table of Raven; a selection that several views show counts once.
+
+    Args:
+        columns (`dict[str, list]`): of the table.
+        name (`str`): what messages call it.
+        label_column (`str`, *optional*): column of the labels; `Annotation` or `Label` if not given.
+
+    Returns:
+        Stretches by the name of the file in which they begin, where the table tells it, else under `None`.
+
+    Raises:
+        DataError: if times or labels are missing.
+    """
+    missing = [column for column in (BEGIN, END) if column not in columns]
+    if missing:
+        raise DataError(
+            f"{name} has the columns {names_in_short([*map(repr, columns)])} without {' and '.join(map(repr, missing))}. If it is a selection "
+            f"table of Raven in another language, rename them to {BEGIN!r} and {END!r} in its first line; if it is another table, "
+            "write a CSV with the columns file, start, end, label."
+        )
+    if label_column is None:
+        label_column = next((column for column in RAVEN_LABELS if column in columns), None)
+    if label_column not in columns:
+        asked = f"no column {label_column!r}" if label_column else f"neither {' nor '.join(map(repr, RAVEN_LABELS))}"
+        raise DataError(
+            f"{name} has {asked}; it has {names_in_short([*map(repr, columns)])}. Name the column of the labels with --mark_label_column."
+        )
+    files = next((columns[column] for column in RAVEN_FILES if column in columns), None)
+    found: dict[str | None, list[Mark]] = {}
+    seen: dict[tuple, str] = {}  # the label of each selection
+    counted: set[tuple] = set()
+    for row in range(len(columns[BEGIN])):
+        place = f"{name}, row {row + 1}"
+        start, end = (_number(columns[column][row], place, column) for column in (BEGIN, END))
+        if files is not None and OFFSET in columns and not is_empty(columns[OFFSET][row]):
+            offset = _number(columns[OFFSET][row], place, OFFSET)
+            start, end = offset, offset + end - start
+        file = None if files is None or is_empty(files[row]) else str(files[row])
+        label = "" if is_empty(columns[label_column][row]) else str(columns[label_column][row]).strip()
+        selection = columns[SELECTION][row] if SELECTION in columns else row
+        selection = (file, columns[SELECTION][row], start, end) if {SELECTION, VIEW} <= columns.keys() else (row,)
+        before = seen.setdefault(selection, label)
+        if before != label:
+            raise DataError(
+                f"{place}: selection {selection[1]} is {label!r} in one view and {before!r} in another. Write the same in both rows."
+            )
+        if not label:
+            raise DataError(f"{place} has nothing in the column {label_column!r}. Fill it in, or remove the row.")
+        if selection in counted:
+            continue
+        counted.add(selection)
+        low, high = (_frequency(columns, column, row, place) for column in (LOW, HIGH))
+        found.setdefault(file, []).append(Mark(start, end, label, low, high, place))
+    return found or {None: []}
+
+
+def marks_of_columns(
+    columns: dict[str, Iterable], name: str, label_column: str | None = None, whole: bool = False
+) -> dict[str | None, list[Mark]]:
+    """Read a table with a row for each stretch.
+
+    Args:
+        columns (`dict[str, Iterable]`): of the table; times in seconds, under names such as start and end.
+        name (`str`): what messages call it.
+        label_column (`str`, *optional*): column of the labels; `label`, `annotation` or `class` if not given.
+        whole (`bool`, defaults to `False`): whether it has to name the files.
+
+    Returns:
+        Stretches by the name of the file, as the table has it, or under `None` where it names none.
+
+    Raises:
+        DataError: if a column is missing or a cell holds no number.
+    """
+    columns = {str(column).strip(): list(values) for column, values in columns.items()}
+    if BEGIN in columns or END in columns:
+        return read_selection_table(columns, name, label_column)
+    by_name = {column.casefold(): column for column in columns}
+    if label_column is None:
+        label_column = next((by_name[key] for key in ("label", "annotation", "class") if key in by_name), None)
+    times = stretch_columns(column for column in columns if column != label_column)
+    file_column = next((by_name[key] for key in FILE_COLUMNS if key in by_name), None)
+    if len(times) < 2 or label_column not in columns or (whole and file_column is None):
+        raise DataError(
+            f"{name} has the columns {names_in_short([*map(repr, columns)])}, expected file, start, end (in seconds) and label. Rename them, "
+            "or name that of the labels with --mark_label_column."
+        )
+    is_length = times[1].casefold().startswith(("dur", "len"))
+    found: dict[str | None, list[Mark]] = {}
+    for row, label in enumerate(columns[label_column]):
+        place = f"{name}, row {row + 1}"
+        start, end = (_number(columns[column][row], place, column) for column in times)
+        end = start + end if is_length else end
+        text = "" if is_empty(label) else str(label).strip()
+        if not text:
+            raise DataError(f"{place} has nothing in the column {label_column!r}. Fill it in, or remove the row.")
+        frequencies = [_frequency(columns, by_name.get(key), row, place) for key in ("low_hz", "high_hz")]
+        file = None if file_column is None or is_empty(columns[file_column][row]) else str(columns[file_column][row])
+        found.setdefault(file, []).append(Mark(start, end, text, *frequencies, place))
+    return found
+
+
+def file_key(name: str) -> str:
+    """Tell by what a recording is known to files of other programs: its name, without its folders.
+
+    Args:
+        name (`str`): a path, of this or another system.
+
+    Returns:
+        The name.
+    """
+    return PureWindowsPath(name).name if "\\" in name else PurePath(name).name
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        content = path.read_bytes()
+        if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            return content.decode("utf-16")
+        raise DataError(
+            f"{path} is not in UTF-8. Save it in UTF-8, as the programs that write such files do."
+        ) from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _columns(lines: list[str], separator: str, path: Path) -> dict[str, list]:
+    rows = [row for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator) if any(map(str.strip, row))]
+    if not rows:
+        raise DataError(f"{path} is empty. Write a header and a row for each stretch, or remove it.")
+    header = [name.strip() for name in rows[0]]
+    doubled = sorted({name for name in header if name and header.count(name) > 1})
+    if doubled:
+        raise DataError(
+            f"{path} has more than one column {names_in_short([*map(repr, doubled)])}. Rename all but one of each."
+        )
+    long = next((number for number, row in enumerate(rows) if len(row) > len(header)), None)
+    if long is not None:
+        raise DataError(
+            f"{path}, row {long}: {len(rows[long])} cells under {len(header)} columns. Put cells that hold {separator!r} (such as a decimal "
+            "comma) in double quotes, or write a point."
+        )
+    padded = [row + [""] * (len(header) - len(row)) for row in rows[1:]]
+    return {name: [row[place] for row in padded] for place, name in enumerate(header) if name}
+
+
+def _number(value, place: str, what: str) -> float:
+    """A cell as a number; a decimal comma is a point."""
+    if isinstance(value, str):
+        text = value.strip()
+        if NUMBER.fullmatch(text):
+            return float(text.replace(",", "."))
+    elif not is_empty(value):
+        return float(value)
+    raise DataError(
+        f"{place}: {value!r:.40} is no number of {what}. Write seconds such as 12.5, without units, thousands or minutes."
+    )
+
+
+def _frequency(columns: dict[str, list], column: str | None, row: int, place: str) -> float | None:
+    if column is None or column not in columns or is_empty(columns[column][row]):
+        return None
+    return _number(columns[column][row], place, column)
+
+
+def named_after(path: Path) -> str:
+    """Tell the name of the recording that a file of marks beside it is about.
+
+    Args:
+        path (`Path`): such as `dawn.txt`, `dawn.wav.txt` or `dawn.Table.1.selections.txt`.
+
+    Returns:
+        The name without suffixes.
+    """
+    return re.sub(r"(\.Table\.\d+)?\.selections$", "", os.path.splitext(path.name)[0])

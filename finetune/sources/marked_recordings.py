@@ -1,0 +1,400 @@
+"""Long recordings with marked stretches: which files they are, what is marked in each, and which are trained on.
+
+A split goes by recording, and never through one. Nothing is decoded here: how long a recording lasts, its header tells.
+"""
+
+import hashlib
+import logging
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import datasets
+import numpy as np
+
+from modeling_ast.audio import AudioError, FileLayout, file_layout
+from modeling_ast.audio.files import search_folder
+from modeling_ast.system.regular_files import refuse_special
+
+from ..arguments.groups import DataArguments
+from ..arguments.shipped_files import local_or_shipped
+from .columns import column_values
+from .data_errors import DataError, names_in_short
+from .mark_files import FILE_COLUMNS, file_key, marks_of_columns, named_after, read_mark_file, table_columns
+from .marks import Mark, joined_marks, refuse_wrong_marks
+from .saved_data_sets import is_saved_data_set, load_saved
+from .split_names import named_splits, side_of
+from .tables import resolve_audio
+
+logger = logging.getLogger(__name__)
+
+BESIDE, COLUMNS = "beside", "columns"  # what --marks may be in place of a path
+MARK_SUFFIXES = (".txt", ".csv", ".tsv", ".parquet")
+METADATA = ("metadata", "readme", "license", "licenses", "licence", "notes")  # stems of texts that mark nothing
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A recording and what is marked in it.
+
+    Args:
+        audio (`dict`): `{"bytes", "path"}`, undecoded.
+        name (`str`): what it is called.
+        seconds (`float`): how long it lasts.
+        marks (`list[Mark]`): in the order of time; those of a label do not overlap.
+        unknown (`list[Mark]`): stretches whose labels are left out: neither trained on nor background.
+        split (`str`): what the data says of its split, if it does.
+        size (`int`): bytes of the file.
+    """
+
+    audio: dict
+    name: str
+    seconds: float
+    marks: list[Mark]
+    unknown: list[Mark] = field(default_factory=list)
+    split: str = ""
+    size: int = 0
+
+    def digest(self) -> bytes:
+        """Tell it from others, wherever it lies.
+
+        Returns:
+            SHA-256 over its name, size and marks.
+        """
+        text = f"{os.path.basename(self.name)}\0{self.size}\0"
+        text += "\0".join(f"{mark.start:.6f} {mark.end:.6f} {mark.label}" for mark in [*self.marks, *self.unknown])
+        return hashlib.sha256(text.encode(errors="surrogateescape")).digest()
+
+
+@dataclass(frozen=True)
+class MarkedData:
+    """Recordings by side, with the labels of all.
+
+    Args:
+        sides (`dict[str, list[Recording]]`): `"train"`, `"eval"` and perhaps `"validation"`.
+        labels (`list[str]`): names in the order of the model's outputs.
+        words (`str`): how they were split, and what else there is to say.
+    """
+
+    sides: dict[str, list[Recording]]
+    labels: list[str]
+    words: str
+
+
+def load_marked(data: DataArguments, seed: int) -> MarkedData:
+    """Find recordings and what is marked in them, and split them.
+
+    Args:
+        data ([`DataArguments`]): its `marks` says where stretches are marked.
+        seed (`int`): of a split that has to be made.
+
+    Returns:
+        [`MarkedData`].
+
+    Raises:
+        DataError: for recordings without marks and the reverse, stretches that cannot be, and splits that cannot be made.
+    """
+    found, notes = _recordings(data)
+    found, more = _checked(found, data)
+    labels = _labels(found, data)
+    sides, words = _split(found, data, seed)
+    return MarkedData(sides, labels, "; ".join([words, *notes, *more]))
+
+
+def _recordings(data: DataArguments) -> tuple[list[Recording], list[str]]:
+    """All recordings, not looked into yet, with what files or columns mark in them; and what is to be said."""
+    if data.marks == COLUMNS:
+        return _of_columns(data), []
+    source = local_or_shipped(data.dataset_name)
+    refuse_special(source)
+    if not source.is_dir():
+        raise DataError(
+            f"dataset_name={data.dataset_name!r} is no folder of recordings. Pass one, or --marks columns for a table or data set "
+            "with a row for each stretch."
+        )
+    files, reasons = search_folder(source)
+    for words in reasons:
+        logger.warning(words)
+    if not files:
+        raise DataError(
+            f"{source} and the folders below it hold no audio file. Pass --dataset_name with the folder of recordings."
+        )
+    marks = _marks_of_files(source, files, data)
+    unmarked = [path for path in files if path not in marks]
+    notes = []
+    if unmarked:
+        if data.unmarked is None:
+            raise DataError(
+                f"{len(unmarked)} of {len(files)} recordings have no marks: {names_in_short([*map(str, unmarked)])}. Pass --unmarked "
+                "background if nothing is to be heard in them, or --unmarked ignore to leave them out."
+            )
+        words = "are background as a whole" if data.unmarked == "background" else "are left out"
+        notes.append(f"{len(unmarked)} recordings without marks {words}")
+    if data.unmarked == "background":
+        marks |= dict.fromkeys(unmarked, [])
+    recordings = [
+        Recording({"bytes": None, "path": str(path)}, str(path), 0.0, marks[path], split=_folder_split(path, source))
+        for path in files
+        if path in marks
+    ]
+    return recordings, notes
+
+
+def _folder_split(path: Path, source: Path) -> str:
+    parts = path.relative_to(source).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def _marks_of_files(source: Path, files: list[Path], data: DataArguments) -> dict[Path, list[Mark]]:
+    """What is marked in each recording that has marks, though it may be nothing."""
+    by_name, by_stem = defaultdict(list), defaultdict(list)
+    for path in files:
+        by_name[path.name].append(path)
+        by_stem[path.stem].append(path)
+    if data.marks != BESIDE:
+        place = local_or_shipped(data.marks)
+        refuse_special(place)
+        if place.is_file():
+            read = read_mark_file(place, data.mark_label_column)
+            return _assigned([(place, read)], {place: None}, by_name, by_stem)
+        if not place.is_dir():
+            raise DataError(
+                f"marks={data.marks!r} is not there. Pass --marks beside for files beside the recordings, a folder of such files, a table "
+                "with the columns file, start, end, label, or columns."
+            )
+        beside = sorted(path for path in place.rglob("*") if _is_mark_file(path))
+    else:
+        place = source
+        beside = sorted(path for path in source.rglob("*") if _is_mark_file(path))
+    if not beside:
+        raise DataError(
+            f"{place} holds no file of marks ({', '.join(MARK_SUFFIXES)}). Name where they are with --marks: a folder, or a table."
+        )
+    read, owners = [], {}
+    for path in beside:
+        read.append((path, read_mark_file(path, data.mark_label_column)))
+        name = named_after(path)
+        candidates = by_name.get(name) or by_stem.get(name) or []
+        near = [file for file in candidates if file.parent == path.parent]
+        owners[path] = near or candidates
+    return _assigned(read, owners, by_name, by_stem)
+
+
+def _is_mark_file(path: Path) -> bool:
+    is_text = path.suffix.lower() in MARK_SUFFIXES and path.is_file() and not path.name.startswith(".")
+    return is_text and path.stem.casefold() not in METADATA
+
+
+def _assigned(
+    read: list[tuple[Path, dict[str | None, list[Mark]]]],
+    owners: dict[Path, list[Path] | None],
+    by_name: dict[str, list[Path]],
+    by_stem: dict[str, list[Path]],
+) -> dict[Path, list[Mark]]:
+    """Give what files mark to the recordings that they are about."""
+    found: dict[Path, list[Mark]] = {}
+    read_from: dict[Path, Path] = {}
+    alone, clashes = [], []
+    for file, by_recording in read:
+        for name, marks in by_recording.items():
+            if name is None:
+                candidates = owners[file] or []
+            else:
+                candidates = [path for path in by_name.get(file_key(name), []) if str(path).endswith(_tail(name))]
+                candidates = candidates or by_name.get(file_key(name), []) or by_stem.get(file_key(name), [])
+            if not candidates:
+                alone.append(f"{file}" if name is None else f"{name} (in {file})")
+                continue
+            if len(candidates) > 1:
+                raise DataError(
+                    f"{name or file} may be about {names_in_short([*map(str, candidates)])}. Put the file of marks beside its recording, or "
+                    "write the path of the recording in the table."
+                )
+            (recording,) = candidates
+            if read_from.setdefault(recording, file) != file:
+                clashes.append(f"{recording} ({read_from[recording].name} and {file.name})")
+                continue
+            found[recording] = [*found.get(recording, []), *marks]
+    if clashes:
+        raise DataError(
+            f"{len(clashes)} recording(s) have two files of marks: {names_in_short(clashes)}. Keep one of each, or join them."
+        )
+    if alone:
+        raise DataError(
+            f"{len(alone)} file(s) of marks are about a recording that is not there: {names_in_short(alone)}. Put the recordings there, "
+            "remove the files, or, where they mark nothing, give them another ending."
+        )
+    return found
+
+
+def _tail(name: str) -> str:
+    """The last two parts of a path, by which files of one name in several folders are told apart."""
+    return "/".join(Path(name.replace("\\", "/")).parts[-2:])
+
+
+def _of_columns(data: DataArguments) -> list[Recording]:
+    """Recordings of a table or data set with a row for each stretch."""
+    source = local_or_shipped(data.dataset_name)
+    refuse_special(source)
+    if source.is_file():
+        columns, audio, splits = _rows_of_table(source, data)
+    else:
+        columns, audio, splits = _rows_of_data_set(source, data)
+    keys = [value["path"] if value["bytes"] is None else hashlib.sha256(value["bytes"]).hexdigest() for value in audio]
+    others = {name: values for name, values in columns.items() if name.casefold() not in FILE_COLUMNS}
+    by_key = marks_of_columns(others | {"file": keys}, str(data.dataset_name), data.mark_label_column)
+    found: dict[str, Recording] = {}
+    for key, value, split in zip(keys, audio, splits, strict=True):
+        name = value["path"] or f"recording {len(found) + 1}"
+        first = found.setdefault(key, Recording(value, name, 0.0, by_key.get(key, []), split=split))
+        if first.split != split:
+            raise DataError(
+                f"{first.name} has stretches in the splits {first.split!r} and {split!r}, and a recording is in one of them. Move its rows "
+                "together."
+            )
+    return list(found.values())
+
+
+def _rows_of_table(source: Path, data: DataArguments) -> tuple[dict[str, list], list[dict], list[str]]:
+    columns = table_columns(source)
+    by_name = {name.casefold(): name for name in columns}
+    column = data.audio_column_name if data.audio_column_name in columns else None
+    column = column or next((by_name[name] for name in FILE_COLUMNS if name in by_name), None)
+    if column is None:
+        raise DataError(
+            f"{source} has the columns {names_in_short([*map(repr, columns)])}, of which none names the recordings. Pass --audio_column_name."
+        )
+    values = [resolve_audio(value, source.parent) for value in columns.pop(column)]
+    audio = [value if isinstance(value, dict) else {"bytes": None, "path": value} for value in values]
+    missing = sorted(
+        {value["path"] for value in audio if value["bytes"] is None and not os.path.isfile(value["path"])}
+    )
+    if missing:
+        raise DataError(
+            f"{source} names {len(missing)} recording(s) that are not there: {names_in_short(missing)}. Paths are taken as relative to "
+            f"{source.parent}. Correct or remove these rows."
+        )
+    splits = columns.get(data.split_column_name) or [""] * len(audio)
+    return columns, audio, [str(split) for split in splits]
+
+
+def _rows_of_data_set(source: Path, data: DataArguments) -> tuple[dict[str, list], list[dict], list[str]]:
+    loaded = (
+        load_saved(source)
+        if is_saved_data_set(source)
+        else datasets.load_dataset(data.dataset_name, data.dataset_config_name)
+    )
+    parts = loaded if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
+    columns: dict[str, list] = defaultdict(list)
+    audio, splits = [], []
+    for name, part in parts.items():
+        if data.audio_column_name not in part.column_names:
+            raise DataError(
+                f"{data.dataset_name} has the columns {names_in_short([*map(repr, part.column_names)])}. Name that of the recordings with "
+                "--audio_column_name."
+            )
+        undecoded = part.cast_column(data.audio_column_name, datasets.Audio(decode=False)).with_format(None)
+        audio += undecoded[data.audio_column_name][:]
+        for column, kind in part.features.items():
+            if column == data.audio_column_name:
+                continue
+            values = column_values(part, column)
+            columns[column] += (
+                [kind.int2str(value) for value in values] if isinstance(kind, datasets.ClassLabel) else values
+            )
+        of_column = (
+            column_values(part, data.split_column_name) if data.split_column_name in part.column_names else None
+        )
+        splits += [str(split) for split in of_column] if of_column and not name else [name] * len(part)
+    return columns, audio, splits
+
+
+def _checked(found: list[Recording], data: DataArguments) -> tuple[list[Recording], list[str]]:
+    """Recordings with their lengths, and with stretches that can be; and what is to be said of them."""
+    checked, faults, absorbed, whole = [], [], 0, []
+    for recording in found:
+        try:
+            layout: FileLayout = file_layout(recording.audio, recording.name)
+        except AudioError as error:
+            faults.append(str(error))
+            continue
+        seconds = layout.frames / layout.sampling_rate
+        if not layout.goes_there:
+            whole.append(recording.name)
+        marks = refuse_wrong_marks(recording.marks, seconds, recording.name)
+        ignored = set(data.ignore_labels)
+        kept, joined = joined_marks(mark for mark in marks if mark.label not in ignored)
+        absorbed += joined
+        unknown = [mark for mark in marks if mark.label in ignored]
+        audio = recording.audio
+        size = os.path.getsize(audio["path"]) if audio["bytes"] is None else len(audio["bytes"])
+        checked.append(replace(recording, seconds=seconds, marks=kept, unknown=unknown, size=size))
+    if faults:
+        listed = "".join(f"\n  {fault}" for fault in faults[:5])
+        raise DataError(f"{len(faults)} of {len(found)} recordings cannot be used:{listed}\nRepair or remove them.")
+    notes = [f"{absorbed} stretches that overlap others of their label are joined with them"] if absorbed else []
+    if whole:
+        notes.append(
+            f"{len(whole)} recordings have to be decoded as a whole for each window ({names_in_short(whole)}): convert them to FLAC or WAV"
+        )
+    return checked, notes
+
+
+def _labels(found: Iterable[Recording], data: DataArguments) -> list[str]:
+    counts = Counter(mark.label for recording in found for mark in recording.marks)
+    if not counts:
+        raise DataError(
+            "Nothing is marked in any recording. Mark what the model is to hear, or name the files with --marks."
+        )
+    background = data.background_label
+    if background in counts:
+        raise DataError(
+            f"background_label={background!r} is marked in recordings too. Pass another name, or leave these stretches out with "
+            f"--ignore_labels {background}: what is not marked is background."
+        )
+    extra = [background] if background else []
+    if data.labels:
+        unknown = sorted((counts.keys() | set(extra)) - set(data.labels))
+        if unknown:
+            raise DataError(
+                f"labels does not name {names_in_short(unknown)}. Add them to --labels, or leave them out with --ignore_labels."
+            )
+        return list(data.labels)
+    return [*sorted(counts), *extra]
+
+
+def _split(found: list[Recording], data: DataArguments, seed: int) -> tuple[dict[str, list[Recording]], str]:
+    """Recordings by side, and in words what says it."""
+    present = list(dict.fromkeys(recording.split for recording in found if recording.split))
+    names = named_splits(present, data) if any(map(side_of, present)) or data.given_split_names() else {}
+    if {"train", "eval"} <= names.keys():
+        sides = {
+            side: [recording for recording in found if recording.split == name] for side, name in names.items() if name
+        }
+        others = len(found) - sum(map(len, sides.values()))
+        words = "split by recording, as the data says" + (f", without {others} recordings of others" if others else "")
+    else:
+        held_out, words = _held_out(found, data.eval_fraction, seed)
+        sides = {"train": [item for item in found if item.name not in held_out]}
+        sides["eval"] = [item for item in found if item.name in held_out]
+        words = f"{words} held out at random by recording (seed {seed})"
+    if data.validation_fraction:
+        chosen, how = _held_out(sides["train"], data.validation_fraction, seed + 1)
+        sides["validation"] = [item for item in sides["train"] if item.name in chosen]
+        sides["train"] = [item for item in sides["train"] if item.name not in chosen]
+        words += f"; {how} set apart for validation"
+    return sides, words
+
+
+def _held_out(found: list[Recording], fraction: float, seed: int) -> tuple[set[str], str]:
+    """Draw a share of the recordings."""
+    number = max(1, round(fraction * len(found)))
+    if len(found) - number < 1:
+        raise DataError(
+            f"{len(found)} recording(s) cannot be split: windows of one recording are never on both sides. Add recordings, or give the data "
+            "folders train/ and test/."
+        )
+    order = np.random.default_rng(seed).permutation(len(found))[:number].tolist()
+    return {found[place].name for place in order}, f"{number} of {len(found)} recordings"

@@ -1,0 +1,246 @@
+"""Stretches of a file, each decoded by itself: libsndfile goes to where it begins, and nothing before or far behind it is read.
+
+What comes is what [`AudioReader.hear`] gives of the whole file, from one sample to another. At the file's own sampling rate it
+is that bit for bit; where the rate is converted, a little more on either side is decoded, so that the filter of the resampler
+finds what it would find there. Damaged files, several recordings joined in one, and what only FFmpeg reads are decoded as a
+whole, in the words that [`AudioReader`] has for them.
+"""
+
+import itertools
+import math
+import os
+from collections import OrderedDict
+from dataclasses import dataclass
+from io import BytesIO
+
+import numpy as np
+
+from . import flac
+from .channels import one_channel
+from .content import Content
+from .decoders import Stream, frames_of, open_stream, streams_of
+from .errors import errors_of_file
+from .formats import recordings, sniff_format
+from .limits import checked_level
+from .reading import AudioReader, Heard, audio_length, opened_audio
+from .resampling import checked_rate, resample
+
+MARGIN_SECONDS = 0.05  # decoded on either side where the rate is converted; both resamplers' filters are shorter
+# MP3 frames need what earlier ones left: after so many seconds the samples are those of a decode from the beginning.
+MP3_SECONDS = 0.3
+OGG_SECONDS = 4.0  # before the end of Ogg: libsndfile 1.2.2 goes to a wrong place within the last page of Vorbis
+LOOKED_THROUGH = 1 << 21  # bytes in which it takes no time to look for a second recording
+PROBES = 16  # parts of a FLAC file, at whose ends the numbers of its frames are looked at
+LAYOUTS_KEPT = 1 << 16  # files of which it is known how they are read; some hundred bytes each
+
+
+@dataclass(frozen=True)
+class FileLayout:
+    """How stretches of a file are read.
+
+    Args:
+        frames (`int`): samples of each channel, at the file's rate.
+        sampling_rate (`int`): of the file, in Hz.
+        goes_there (`bool`): whether libsndfile goes to a place of it; if not, it is decoded as a whole.
+        lead (`int`): samples before a place that have to be decoded for what is there to be right.
+        latest (`int`, *optional*): the last place that libsndfile goes to rightly; any if not given.
+    """
+
+    frames: int
+    sampling_rate: int
+    goes_there: bool = True
+    lead: int = 0
+    latest: int | None = None
+
+    def place_before(self, begin: int) -> int:
+        """Tell where to go to for what is decoded from a place on to be right.
+
+        Args:
+            begin (`int`): the place, a sample of the file.
+
+        Returns:
+            That place or an earlier one.
+        """
+        place = max(begin - self.lead, 0)
+        return place if self.latest is None else min(place, self.latest)
+
+
+class ExcerptReader:
+    """Hears stretches of files.
+
+    Args:
+        reader ([`AudioReader`]): how files are heard.
+    """
+
+    def __init__(self, reader: AudioReader):
+        self.reader = reader
+        self._layouts: OrderedDict[str, FileLayout] = OrderedDict()
+        self._whole: tuple[str, Heard] | None = None  # the last file that was decoded as a whole
+
+    def __getstate__(self) -> dict:
+        return {"reader": self.reader}
+
+    def __setstate__(self, state: dict):
+        self.__init__(state["reader"])
+
+    def num_samples(self, source: str | os.PathLike | dict, name: str | None = None) -> int:
+        """Tell how long a file is as it is heard, from its header.
+
+        Args:
+            source (`str`, `os.PathLike` or `dict`): path of an audio file, or `{"bytes", "path"}` as of an undecoded column.
+            name (`str`, *optional*): what messages call it.
+
+        Returns:
+            Samples at the reader's rate, a part of a sample aside.
+
+        Raises:
+            AudioError: if it is not there, is no audio or lasts no time that can be told.
+        """
+        layout = self.layout(source, name)
+        return layout.frames * self.reader.sampling_rate // layout.sampling_rate
+
+    def layout(self, source: str | os.PathLike | dict, name: str | None = None) -> FileLayout:
+        """Find out how stretches of a file are read; what was found of a file on this machine is kept.
+
+        Args:
+            source (`str`, `os.PathLike` or `dict`): see [`ExcerptReader.num_samples`].
+            name (`str`, *optional*): what messages call it.
+
+        Returns:
+            [`FileLayout`].
+
+        Raises:
+            AudioError: see [`ExcerptReader.num_samples`].
+        """
+        path = _path_of(source)
+        if path is None:
+            return file_layout(source, name)
+        found = self._layouts.get(path)
+        if found is None:
+            found = self._layouts[path] = file_layout(source, name)
+            if len(self._layouts) > LAYOUTS_KEPT:
+                self._layouts.popitem(last=False)
+        return found
+
+    def hear(self, source: str | os.PathLike | dict, start: int, samples: int, name: str | None = None) -> Heard:
+        """Decode a stretch of a file, make one channel of its channels and convert its sampling rate.
+
+        Args:
+            source (`str`, `os.PathLike` or `dict`): see [`ExcerptReader.num_samples`].
+            start (`int`): its first sample, at the reader's rate.
+            samples (`int`): how many; there are fewer where the file ends before.
+            name (`str`, *optional*): what messages call it.
+
+        Returns:
+            [`Heard`]; of its notes those of the whole file where that had to be decoded, else none.
+
+        Raises:
+            AudioError: if it cannot be decoded, is not finite or is refused, or has no such channel.
+        """
+        path = _path_of(source)
+        name = name or path or (source.get("path") if isinstance(source, dict) else None) or "The audio"
+        layout, rate = self.layout(source, name), self.reader.sampling_rate
+        if not layout.goes_there:
+            return self._of_whole(source, path, start, samples, name)
+        divisor = math.gcd(layout.sampling_rate, rate)
+        old, new = layout.sampling_rate // divisor, rate // divisor
+        margin = 0 if old == new else math.ceil(MARGIN_SECONDS * layout.sampling_rate)
+        # From a place that both rates have in common, or the result would lie between its samples.
+        block = max(start // new - math.ceil(margin / old), 0)
+        begin = block * old
+        end = min(-(-(start + samples) * old // new) + margin, layout.frames)
+        with errors_of_file(name):
+            decoded = _decoded(source if path is None else path, layout.place_before(begin), begin, max(end, begin))
+        if decoded is None:  # damaged there: the whole decode knows what to do
+            return self._of_whole(source, path, start, samples, name)
+        with errors_of_file(name):
+            waveform = one_channel(decoded, self.reader.channels, name)
+            if len(waveform):
+                checked_level(float(waveform.min()), float(waveform.max()), name)
+        if old != new:
+            with errors_of_file(name, "resampled"):
+                waveform = resample(waveform, layout.sampling_rate, rate, self.reader.resampler)
+        first = start - block * new
+        samples = max(min(samples, self.num_samples(source, name) - start), 0)
+        return Heard(np.ascontiguousarray(waveform[first : first + samples]), (), layout.sampling_rate)
+
+    def _of_whole(self, source, path: str | None, start: int, samples: int, name: str) -> Heard:
+        if self._whole is None or path is None or self._whole[0] != path:
+            self._whole = (path or "", self.reader.hear(source, name))
+        heard = self._whole[1]
+        return Heard(heard.waveform[start : start + samples].copy(), heard.notes, heard.file_rate)
+
+
+def file_layout(source: str | os.PathLike | bytes | dict, name: str | None = None) -> FileLayout:
+    """Find out how stretches of a file are read.
+
+    Args:
+        source (`str`, `os.PathLike`, `bytes` or `dict`): an audio file, as [`read_audio`] takes it.
+        name (`str`, *optional*): what messages call it.
+
+    Returns:
+        [`FileLayout`].
+
+    Raises:
+        AudioError: if it is not there, is empty or no audio.
+    """
+    import soundfile
+
+    with opened_audio(source, name, held_whole=0) as (content, name):
+        try:
+            audio_format = sniff_format(content)
+            # Of FLAC that is whole, all of it would be read to look for another recording behind it.
+            is_one = audio_format == "FLAC" and content.size > LOOKED_THROUGH and _is_one_flac(content)
+            parts = [content] if is_one else recordings(content, audio_format)
+            streams = streams_of(parts[0], audio_format, name) if len(parts) == 1 else []
+            if len(streams) == 1 and _is_plain(streams[0], content.size):
+                with open_stream(streams[0]) as file:
+                    rate = checked_rate(file.samplerate, name)
+                    frames = max(frames_of(streams[0], file), 0)
+                    lead = math.ceil(MP3_SECONDS * rate) if file.format == "MP3" else 0
+                    latest = max(frames - math.ceil(OGG_SECONDS * rate), 0) if file.format == "OGG" else None
+                    return FileLayout(frames, rate, lead=lead, latest=latest)
+        except soundfile.SoundFileError:
+            pass  # FFmpeg may read it
+    rate = 16_000  # nothing is counted in the file's own samples
+    return FileLayout(round(audio_length(source).seconds * rate), rate, goes_there=False)
+
+
+def _is_one_flac(content: Content) -> bool:
+    """Whether a FLAC file ends with the last sample that it announces, and its frames are numbered on up to there."""
+    info = flac.stream_info(content)
+    if info is None or not info.samples or flac.last_sample(content, info) != info.samples:
+        return False
+    places = (content.part(0, content.size * number // PROBES) for number in range(1, PROBES))
+    found = [number for number in (flac.last_sample(part, info) for part in places) if number is not None]
+    return all(earlier <= later < info.samples for earlier, later in itertools.pairwise([*found, info.samples - 1]))
+
+
+def _is_plain(stream: Stream, size: int) -> bool:
+    """Whether libsndfile reads a file of so many bytes by itself, and all of it is there."""
+    helped = stream.notes or stream.silences or stream.skipped or stream.samples is not None
+    return not (helped or stream.announced_share or stream.ends_early) and stream.content.size == size
+
+
+def _path_of(source) -> str | None:
+    """The path of a file on this machine, `None` for bytes."""
+    if isinstance(source, dict):
+        return source.get("path") if source.get("bytes") is None else None
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else None
+
+
+def _decoded(source, place: int, begin: int, end: int) -> np.ndarray | None:
+    """Samples from `begin` to `end`, decoded from `place` on, `(samples, channels)`; `None` if not all of them come."""
+    import soundfile
+
+    if isinstance(source, dict):
+        source = BytesIO(source["bytes"])
+    try:
+        with soundfile.SoundFile(source) as file:
+            file.seek(place)
+            samples = np.empty((end - place, file.channels), np.float32)
+            if len(samples) and file.buffer_read_into(samples, "float32") < len(samples):
+                return None
+            return samples[begin - place :]
+    except soundfile.SoundFileError:
+        return None

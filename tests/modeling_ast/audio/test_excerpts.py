@@ -1,0 +1,108 @@
+"""Stretches of a file are what the whole decode gives there, wherever they lie, and what cannot be sought is decoded whole."""
+
+import numpy as np
+import pytest
+import soundfile
+
+from modeling_ast.audio import AudioError, AudioReader, ExcerptReader, file_layout
+
+RATE = 44_100
+FORMATS = {
+    "a.wav": ("WAV", "PCM_16"),
+    "a.flac": ("FLAC", "PCM_16"),
+    "a.ogg": ("OGG", "VORBIS"),
+    "a.mp3": ("MP3", "MPEG_LAYER_III"),
+}
+
+
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    """Fourteen seconds of noise under a slow tone in two channels, in files of every kind."""
+    folder = tmp_path_factory.mktemp("sounds")
+    noise = 0.1 * np.random.default_rng(0).standard_normal((14 * RATE, 2))
+    tone = 0.3 * np.sin(2 * np.pi * 3 * np.arange(len(noise)) / RATE)
+    for name, (kind, subtype) in FORMATS.items():
+        soundfile.write(folder / name, (noise + tone[:, None]).astype(np.float32), RATE, subtype, format=kind)
+    return folder
+
+
+@pytest.mark.parametrize("resampler", ["soxr", "torchaudio"])
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_stretch_is_that_of_the_whole(sounds, name, resampler):
+    for rate, tolerance in (
+        (RATE, 1e-7),
+        (16_000, 2e-7),
+    ):  # MP3 rounds otherwise from where it begins; so do resamplers
+        reader = AudioReader(rate, resampler=resampler)
+        whole = reader.hear(sounds / name).waveform
+        excerpts = ExcerptReader(reader)
+        length = excerpts.num_samples(sounds / name)
+        assert abs(length - len(whole)) <= 1
+        for start in (0, 1, 777, length // 3 + 5, length - rate, length - 300, length - 100):
+            found = excerpts.hear(sounds / name, start, rate).waveform
+            expected = whole[start : start + rate]
+            assert abs(len(found) - len(expected)) <= 1
+            size = min(len(found), len(expected))
+            np.testing.assert_allclose(found[:size], expected[:size], atol=tolerance, rtol=0)
+
+
+def test_wav_and_flac_at_their_own_rate_are_the_same_bits(sounds):
+    reader = AudioReader(RATE, channels="right")
+    for name in ("a.wav", "a.flac"):
+        whole = soundfile.read(sounds / name, dtype="float32")[0][:, 1]
+        found = ExcerptReader(reader).hear(sounds / name, 12_345, 20_000).waveform
+        np.testing.assert_array_equal(found, whole[12_345:32_345])
+
+
+def test_bytes_and_a_file_are_the_same(sounds):
+    excerpts = ExcerptReader(AudioReader())
+    content = {"bytes": (sounds / "a.flac").read_bytes(), "path": "x.flac"}
+    of_bytes, of_file = (excerpts.hear(source, 5_000, 800).waveform for source in (content, sounds / "a.flac"))
+    np.testing.assert_array_equal(of_bytes, of_file)
+
+
+def test_what_is_joined_or_damaged_is_decoded_whole(sounds, tmp_path):
+    joined, damaged = tmp_path / "joined.flac", tmp_path / "damaged.flac"
+    content = (sounds / "a.flac").read_bytes()
+    assert len(content) > 1 << 21, "so large that it is not looked through for a second recording"
+    assert file_layout(sounds / "a.flac").goes_there
+    joined.write_bytes(content * 2)
+    assert not file_layout(joined).goes_there
+    hurt = bytearray(content)
+    hurt[len(content) // 2 : len(content) // 2 + 60_000] = bytes(60_000)
+    damaged.write_bytes(hurt)
+    reader = AudioReader()
+    for path in (joined, damaged):
+        whole = reader.hear(path)
+        excerpts = ExcerptReader(reader)
+        start = len(whole.waveform) // 2 - 2_000
+        heard = excerpts.hear(path, start, 9_000)
+        np.testing.assert_allclose(heard.waveform, whole.waveform[start : start + 9_000], atol=2e-7)
+        assert heard.notes == whole.notes
+    assert heard.notes, "damage is said"
+
+
+def test_wrong_files_are_named(tmp_path):
+    excerpts = ExcerptReader(AudioReader())
+    (tmp_path / "text.wav").write_text("no audio")
+    with pytest.raises(AudioError, match="nowhere.wav"):
+        excerpts.num_samples(tmp_path / "nowhere.wav")
+    with pytest.raises(AudioError, match="text.wav"):
+        excerpts.num_samples(tmp_path / "text.wav")
+    soundfile.write(tmp_path / "mono.wav", np.zeros(8_000), 16_000)
+    with pytest.raises(AudioError, match="mono.wav is mono"):
+        ExcerptReader(AudioReader(channels=2)).hear(tmp_path / "mono.wav", 10, 100)
+
+
+def test_nothing_else_is_read_of_a_long_file(tmp_path, monkeypatch):
+    """Ten minutes, of which a window of two seconds is asked for."""
+    soundfile.write(tmp_path / "long.wav", np.zeros(600 * 16_000, np.int16), 16_000)
+    read, into = [], soundfile.SoundFile.buffer_read_into
+
+    def counted(self, buffer, dtype):
+        read.append(len(buffer))
+        return into(self, buffer, dtype)
+
+    monkeypatch.setattr(soundfile.SoundFile, "buffer_read_into", counted)
+    ExcerptReader(AudioReader()).hear(tmp_path / "long.wav", 300 * 16_000, 32_000)
+    assert read == [32_000]
