@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -171,6 +172,21 @@ def test_the_command_reads_what_ast_tag_writes_and_other_tables(tmp_path, capsys
     pytest.importorskip("sed_scores_eval")
     assert main([*map(str, argv), "--scores", str(windows)]) == 0
     assert "PSDS: 1.000 (scenario 1), 1.000 (scenario 2)" in capsys.readouterr().out
+
+
+def test_without_the_libraries_it_says_what_to_install(tmp_path, capsys, monkeypatch):
+    marked = tmp_path / "marked.csv"
+    marked.write_text("file,start,end,label,duration,score\na,1,2,x,9,0.5\n")
+    argv = [str(marked), "--reference", str(marked)]
+    for module, extra, more in (
+        ("sed_scores_eval.intersection_based", "psds", ["--scores", str(marked)]),
+        ("sed_eval", "events", []),
+    ):
+        monkeypatch.setitem(sys.modules, module, None)
+        assert main([*argv, *more]) == 2
+        said = capsys.readouterr().err
+        assert module.split(".")[0] in said
+        assert extra in said.partition("Type ")[2]
 
 
 WRONG = {
