@@ -84,3 +84,11 @@ def test_what_is_not_there_is_said(folder, tmp_path):
     with pytest.raises(AudioError, match="There is no file"):
         read_excerpts(tmp_path / "none.wav", [(0, 1)])
     assert read_excerpts(tmp_path / "none.wav", []) == []
+
+
+def test_floats_are_written_without_the_time_of_writing(folder, tmp_path):
+    (excerpt,) = read_excerpts(folder / "c.wav", [(2, 3)])
+    write_excerpt(tmp_path / "clip.wav", excerpt)
+    content = (tmp_path / "clip.wav").read_bytes()
+    peak = content.index(b"PEAK")  # its size, its version, and when it was written
+    assert content[peak + 12 : peak + 16] == bytes(4)

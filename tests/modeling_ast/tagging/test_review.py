@@ -238,3 +238,10 @@ def test_names_of_labels_that_no_file_could_have_are_told_in_the_table(recording
     assert {row["asked"] for row in rows} == set(labels)
     ends = {row["asked"]: row["file_name"][5:] for row in rows}
     assert ends == {"a/b": "a-b.wav", "=1+1": "1-1.wav", "鼓": "label.wav"}
+
+
+def test_a_faint_event_around_one_that_counts_is_no_event_of_its_own():
+    review = Review(["a"], EventRules(0.5), seconds=1.0, per_label=4)
+    faint = [event("a", 0.45, 2.0, length=6.0), event("a", 0.3, 12.0)]
+    review.add(FileTags("x.wav", [], [event("a", 0.9, 2.5)], seconds=20.0, faint=faint))
+    assert sorted(candidate.score for candidate, _ in review.chosen()) == [0.3, 0.9]
