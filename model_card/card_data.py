@@ -14,6 +14,8 @@ from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from modeling_ast.checkpoints.fields import CONFIG_FILE_FIELDS, EXTRACTOR_FILE_FIELDS, check_fields, read_json
 from modeling_ast.checkpoints.weights import shapes_in
+from modeling_ast.frame_columns import FrameColumns
+from modeling_ast.loading import has_frame_head
 from modeling_ast.system.names_as_text import storable
 from modeling_ast.system.regular_files import refuse_special_in
 
@@ -125,6 +127,8 @@ class ASTModelCardData:
         train_samples_per_second (`float`, *optional*): clips a second in training.
         labels (`list[str]`): the labels in the order of the logits.
         problem_type (`str`, *optional*): one of Transformers' three problem types.
+        frame_seconds (`float`, *optional*): of a checkpoint with a frame head, how long the frames are that it tells labels of.
+        eval_frames (`int`, *optional*): of such, how many were scored.
         parameters (`int`, *optional*): number of weights in `model.safetensors`.
         geometry (`dict[str, Any]`): widths, depths, patch size and strides from `config.json`.
         sampling_rate (`int`, *optional*): in Hz.
@@ -195,6 +199,8 @@ class ASTModelCardData:
     # Computed from the checkpoint
     labels: list[str] = field(default_factory=list)
     problem_type: str | None = None
+    frame_seconds: float | None = None
+    eval_frames: int | None = None
     thresholds: dict[str, float] = field(default_factory=dict)
     parameters: int | None = None
     geometry: dict[str, Any] = field(default_factory=dict)
@@ -322,6 +328,8 @@ class ASTModelCardData:
             train_samples_per_second=time.get("train_samples_per_second"),
             labels=labels or summary.get("labels", []),
             problem_type=config.get("problem_type", summary.get("problem_type")),
+            frame_seconds=_frame_seconds(config),
+            eval_frames=evaluation.get("frames"),
             thresholds=config.get("label_thresholds", evaluation.get("thresholds", {})),
             parameters=_count_parameters(folder / "model.safetensors", summary.get("model", {}).get("parameters")),
             geometry={name: config[name] for name in _GEOMETRY if name in config},
@@ -350,6 +358,11 @@ class ASTModelCardData:
         """What a pretraining without labels has hidden; empty if it was none."""
         settings = self.training.get("pretraining", {})
         return settings if settings.keys() >= {"masked_share", "cluster_sides"} else {}
+
+    @property
+    def task_type(self) -> str:
+        """The Hub's name for what it does; of frames there is none, and no widget or pipeline."""
+        return "audio-classification" if self.frame_seconds is None else "audio-frame-classification"
 
     @property
     def top_label_accuracy(self) -> bool:
@@ -384,8 +397,8 @@ class ASTModelCardData:
                 continue
             results.append(
                 EvalResult(
-                    task_type="audio-classification",
-                    task_name="Audio classification",
+                    task_type=self.task_type,
+                    task_name=self.task_type.replace("-", " ").capitalize(),
                     dataset_type=self.dataset_id or LOCAL_DATASET_TYPE,
                     dataset_name=storable(dataset_name),
                     dataset_split=self.eval_split and storable(self.eval_split),
@@ -403,11 +416,15 @@ class ASTModelCardData:
             `ModelCardData`, whose `to_yaml()` is the block at the top of `README.md`.
         """
         results = self.eval_results()
+        pipeline_tag = "audio-classification" if self.labels else "feature-extraction"
+        tags = ["audio-spectrogram-transformer", "audio-tagging"]
+        if self.frame_seconds is not None:  # a pipeline would take it for a classifier of clips that has no weights
+            pipeline_tag, tags = None, [tags[0], "sound-event-detection", self.task_type]
         return ModelCardData(
             license=self.license.lower() if self.license else None,
             library_name="transformers",
-            pipeline_tag="audio-classification" if self.labels else "feature-extraction",
-            tags=["audio-spectrogram-transformer", "audio-tagging"],
+            pipeline_tag=pipeline_tag,
+            tags=tags,
             base_model=self.base_model_id,
             datasets=[self.dataset_id] if self.dataset_id else None,
             metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
@@ -441,6 +458,12 @@ def read_json_object(path: Path, origin: str) -> dict[str, Any]:
             f"{path} holds {content!r:.60}, expected a JSON object; {origin}. Put an unbroken copy there."
         )
     return content
+
+
+def _frame_seconds(config: dict[str, Any]) -> float | None:
+    if not has_frame_head(config):
+        return None
+    return config.get("time_stride", FrameColumns().time_stride) * FRAME_SHIFT
 
 
 def _known(value: Any) -> Any:

@@ -23,7 +23,7 @@ from modeling_ast.checkpoints.weights import (
     shapes_in,
     weight_files,
 )
-from modeling_ast.loading import check_model_name
+from modeling_ast.loading import check_model_name, has_frame_head
 
 from .file_names import (
     CARD_NAME,
@@ -40,7 +40,7 @@ from .render import render_model_card
 from .run_summary import RUN_SUMMARY_NAME
 from .yaml_files import check_front_matter
 
-CLASSIFIER_WEIGHT = "classifier.dense.weight"
+CLASSIFIER_WEIGHT, FRAME_CLASSIFIER_WEIGHT = "classifier.dense.weight", "frame_classifier.dense.weight"
 DEFAULT_LABELS = ["LABEL_0", "LABEL_1"]  # of Transformers, which does not write them into config.json
 
 
@@ -117,9 +117,10 @@ def check_checkpoint(checkpoint_dir: str | Path) -> list[str]:
     _refuse_wrapped_names(weights)
     shapes = shapes_in(weights)
     refuse_other_weights(folder, ASTConfig.from_dict(dict(config)), shapes)
-    classifier = shapes.get(CLASSIFIER_WEIGHT)
+    name = FRAME_CLASSIFIER_WEIGHT if has_frame_head(config) else CLASSIFIER_WEIGHT
+    classifier = shapes.get(name)
     if classifier is not None and len(classifier) != 2:
-        refuse_faults(folder, [f"{CLASSIFIER_WEIGHT} has shape {classifier}, expected (labels, width)"])
+        refuse_faults(folder, [f"{name} has shape {classifier}, expected (labels, width)"])
     check_labels(config, None if classifier is None else classifier[0], folder)
     _refuse_broken_weights(weights)
     return check_card(folder)

@@ -38,6 +38,8 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import validate_repo_id
 from tqdm import tqdm
 
+from modeling_ast.checkpoints.fields import CONFIG, read_settings
+from modeling_ast.loading import has_frame_head
 from modeling_ast.system.atomic_files import temporary_folder
 from modeling_ast.system.hub_answers import HubSilentError, hub_answers, interruptibly
 from modeling_ast.system.terminal import FAILED
@@ -143,6 +145,8 @@ def push_to_hub(
     check_names(repo_id, revision)
     repository = Repository(repo_id, MODEL, private, revision or constants.DEFAULT_REVISION, token)
     files = files_to_publish(folder)
+    if space and has_frame_head(read_settings(folder / CONFIG)):
+        raise ValueError(f"{folder} has a frame head, and the demo page shows labels of clips. Leave --space out.")
     if not dry_run:
         check_access(repository)
         if space:

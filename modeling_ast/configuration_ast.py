@@ -61,7 +61,7 @@ class ASTConfig(PreTrainedConfig):
     """
 
     model_type = MODEL_TYPE
-    keys_to_ignore_at_inference = ("frame_mask",)  # what `Trainer` does not take for predictions
+    keys_to_ignore_at_inference = ["frame_mask"]  # noqa: RUF012 - a list, to which `Trainer` adds; what `Trainer` does not take for predictions
 
     hidden_size: int = 768
     num_hidden_layers: int = 12

@@ -4,6 +4,7 @@ import difflib
 
 from transformers import TrainingArguments
 
+from .frame_arguments import refuse_with_frames
 from .groups import (
     ASTTrainingArguments,
     DataArguments,
@@ -11,6 +12,7 @@ from .groups import (
     OptimizationArguments,
     RunArguments,
 )
+from .model_arguments import FRAME_HEAD
 from .optimization_arguments import LABEL_SETS
 from .pretraining_arguments import NOT_IN_PRETRAINING
 from .training_arguments import BALANCED_STRATEGIES
@@ -47,6 +49,8 @@ def check_together(arguments: RunArguments):
     optimization, training = arguments.optimization, arguments.training
     if arguments.pretraining is not None:
         refuse_in_pretraining(arguments)
+    if model.head == FRAME_HEAD:
+        refuse_with_frames(arguments)
     if optimization.loss == LABEL_SETS:
         refuse_with_label_sets(arguments)
     elif training.train_sampling_strategy == "set_balanced":

@@ -7,6 +7,7 @@ from modeling_ast.layers.patch_grid import GEOMETRY_FIELDS
 from .given import ArgumentGroup
 
 WIDTH_FIELDS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
+CLIP_HEAD, FRAME_HEAD = "clip", "frame"
 SIZE_FIELDS = (*WIDTH_FIELDS, *GEOMETRY_FIELDS)
 
 
@@ -17,6 +18,14 @@ class ModelArguments(ArgumentGroup):
     model_name_or_path: str | None = field(
         default=None,
         metadata={"help": "Checkpoint to start from: folder or Hub id. A new model with random weights if not given."},
+    )
+    head: str = field(
+        default=CLIP_HEAD,
+        metadata={
+            "help": "What is told: labels of a 'clip', or of every 'frame' of 100 ms (the time_stride), where stretches of time are "
+            "marked with labels.",
+            "choices": [CLIP_HEAD, FRAME_HEAD],
+        },
     )
     hidden_size: int | None = field(default=None, metadata={"help": "Width of a new model (768 if not given)."})
     num_hidden_layers: int | None = field(default=None, metadata={"help": "Layers of a new model (12)."})

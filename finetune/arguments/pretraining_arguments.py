@@ -31,6 +31,7 @@ NOT_IN_PRETRAINING = {
     ),
     "heard_padding_share": "padding is no part of what is to be found",
     "teacher": "a teacher knows labels, and ast-pretrain reads none",
+    "head": _OF_A_CLASSIFIER,
     "lora_rank": "a pretraining trains all weights",
     "marks": _OF_LABELS,
     **dict.fromkeys(("clip_windows", "score_windows"), "a pretraining hears the beginning of a longer clip"),

@@ -46,7 +46,8 @@ class Mixup(AugmentationStep):
             return clip
         weight = drawn["weight"]
         waveform = mix_waveforms(clip.waveform, partner.waveform, weight)
-        return clip._replace(waveform=waveform, label=weight * clip.label + (1 - weight) * partner.label)
+        others = fitted_labels(partner.label, clip.label)
+        return clip._replace(waveform=waveform, label=weight * clip.label + (1 - weight) * others)
 
     def mix_scores(self, scores: torch.Tensor, drawn: dict, partners: torch.Tensor) -> torch.Tensor:
         """See [`AugmentationStep.mix_scores`]: mixes them with the weight of the waveforms, as labels are."""
@@ -56,6 +57,24 @@ class Mixup(AugmentationStep):
         ]
         weights = torch.tensor(mixed, dtype=scores.dtype, device=scores.device)[:, None]
         return weights * scores + (1 - weights) * partners
+
+
+def fitted_labels(labels: np.ndarray, like: np.ndarray) -> np.ndarray:
+    """Cut labels of another clip's frames, or add frames without labels, to those of the clip that it is mixed into.
+
+    Args:
+        labels (`np.ndarray` of shape `(columns, labels)` or `(labels,)`): those of the other clip.
+        like (`np.ndarray`): those of the clip.
+
+    Returns:
+        `np.ndarray` of the shape of `like`: labels of whole clips as they are.
+    """
+    if labels.shape == like.shape:
+        return labels
+    fitted = np.zeros_like(like)
+    shared = min(len(labels), len(like))
+    fitted[:shared] = labels[:shared]
+    return fitted
 
 
 def mix_waveforms(waveform: np.ndarray, partner: np.ndarray, weight: float) -> np.ndarray:

@@ -14,9 +14,11 @@ import numpy as np
 
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioReader
+from modeling_ast.frame_columns import FrameColumns
 
 from ..arguments.groups import DataArguments
 from ..augmentations.augmentation import Augmentation
+from ..sources.data_errors import DataError
 from ..sources.labels import label_names
 from .clip_notes import NotedClip
 from .waveform_cache import WaveformCache
@@ -217,6 +219,24 @@ class ClipSet(ABC):
             Clips heard so; a kind that hears nothing but beginnings stays as it is.
         """
         return self
+
+    def with_frames(self, columns: FrameColumns) -> "ClipSet":
+        """Have the items of its data sets carry the labels of their frames in place of those of clips.
+
+        Args:
+            columns ([`FrameColumns`]): of the model.
+
+        Returns:
+            Clips whose data sets have under `"label"` a float32 array of shape `(columns, labels)`: of the columns of a clip as it
+            is heard, without padding, from [`FrameColumns.targets`].
+
+        Raises:
+            DataError: if no stretches of time are marked in the clips, as in this class.
+        """
+        raise DataError(
+            "head='frame' learns when each label sounds, and these clips have labels of whole clips. Pass data in which stretches "
+            "of time are marked, or --head clip."
+        )
 
     def names(self) -> Iterator[str | None]:
         """Tell by what a table lists the clips.

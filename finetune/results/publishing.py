@@ -20,7 +20,7 @@ from model_card.file_names import (
 )
 from model_card.render import write_model_card
 from model_card.run_summary import RUN_SUMMARY_NAME, write_run_summary
-from modeling_ast import ASTForAudioClassification
+from modeling_ast import ASTForAudioClassification, ASTForAudioFrameClassification
 from modeling_ast.system.atomic_files import open_atomically, sync
 
 from ..arguments.command_line import COMMAND_LINES, PYTHON_LINE
@@ -107,16 +107,21 @@ def _write_files(trainer: ASTTrainer, folder: Path, scored: ClipDataset, recipe:
 def _plot_example(trainer: ASTTrainer, scored: ClipDataset, labels: list[str], folder: Path):
     """Spectrogram, without padding, and prediction of the first held-out clip."""
     # As it was saved: the model in training may be spread over processes, of which only one is here.
-    model = ASTForAudioClassification.from_pretrained(folder).eval().to(trainer.args.device)
+    of_frames = isinstance(trainer.model, ASTForAudioFrameClassification)
+    model_class = ASTForAudioFrameClassification if of_frames else ASTForAudioClassification
+    model = model_class.from_pretrained(folder).eval().to(trainer.args.device)
     example = scored[0]
     batch = trainer._prepare_input(trainer.data_collator([example]))
     with torch.inference_mode():
         inputs = model_inputs(batch, trainer.feature_extractor)
         logits = model(inputs["input_values"]).logits.float().cpu().numpy()
         log_mel, frames = raw_features(batch, trainer.feature_extractor)
+    truths = example["label"]
+    if of_frames:  # of the clip what is heard in any of its frames
+        logits, truths = logits[:, : len(truths)].max(axis=1), truths.max(axis=0)
     scores = probabilities(logits, model.config.problem_type)[0]
     answers = [{"label": label, "score": float(score)} for label, score in zip(labels, scores, strict=True)]
-    true_labels = np.flatnonzero(that_count(example["label"])) if scored.vector_targets else [example["label"]]
+    true_labels = np.flatnonzero(that_count(truths)) if scored.vector_targets else [truths]
     truth = ", ".join(labels[label] for label in true_labels)
     plot_spectrogram_with_prediction(
         log_mel[0, : frames[0]].cpu().numpy(), answers, folder / SPECTROGRAM_NAME, truth, scored.sampling_rate

@@ -16,6 +16,7 @@ from modeling_ast import (
     ASTConfig,
     ASTFeatureExtractor,
     ASTForAudioClassification,
+    ASTForAudioFrameClassification,
     ASTForMaskedSpectrogramModeling,
 )
 from modeling_ast.audio import NEW_RESAMPLER, AudioReader
@@ -345,6 +346,50 @@ def normalization_warning(
     return normalized_batch_warning(features, frames)
 
 
+def build_frame_model(args: ModelArguments, labels: list[str]) -> tuple[ASTForAudioFrameClassification, str]:
+    """A new model with a frame head, or a checkpoint, whose frame head is new unless it has one for these labels in this order.
+
+    Args:
+        args ([`ModelArguments`]): which model.
+        labels (`list[str]`): names in output order.
+
+    Returns:
+        The model, and in words where it comes from.
+    """
+    settings, start = model_settings(args, labels), args.model_name_or_path
+    if not start:
+        return ASTForAudioFrameClassification(ASTConfig(**args.sizes(), **settings)), "random weights"
+    trained_labels = ASTConfig.from_pretrained(start).id2label
+    model, loading_info = ASTForAudioFrameClassification.from_pretrained(
+        start, dtype=torch.float32, output_loading_info=True, **settings, **args.sizes()
+    )
+    model.config.label_thresholds = None  # those of the weights it starts from
+    missing = f"{model.head_name}.dense.weight" in loading_info["missing_keys"]
+    kept = trained_labels == settings["id2label"] and not missing
+    return model, f"from {start} with {'its' if kept else 'a new'} frame head"
+
+
+def model_settings(args: ModelArguments, labels: list[str]) -> dict:
+    """Tell what of a configuration is chosen for a training, but for the sizes.
+
+    Args:
+        args ([`ModelArguments`]): which model.
+        labels (`list[str]`): names in output order.
+
+    Returns:
+        `dict`: fields of [`ASTConfig`].
+    """
+    names = dict(enumerate(labels))
+    return {
+        "id2label": names,
+        "label2id": {name: index for index, name in names.items()},
+        "hidden_dropout_prob": args.hidden_dropout_prob,
+        "attention_probs_dropout_prob": args.attention_probs_dropout_prob,
+        "attn_implementation": args.attn_implementation,
+        **LOGITS_ALONE,
+    }
+
+
 def build_model(
     args: ModelArguments, labels: list[str], problem_type: str = SINGLE_LABEL
 ) -> tuple[ASTForAudioClassification, str]:
@@ -359,15 +404,7 @@ def build_model(
         The model, and in words where it comes from.
     """
     names = dict(enumerate(labels))
-    settings = {
-        "id2label": names,
-        "label2id": {name: index for index, name in names.items()},
-        "problem_type": problem_type,
-        "hidden_dropout_prob": args.hidden_dropout_prob,
-        "attention_probs_dropout_prob": args.attention_probs_dropout_prob,
-        "attn_implementation": args.attn_implementation,
-        **LOGITS_ALONE,
-    }
+    settings = model_settings(args, labels) | {"problem_type": problem_type}
     start = args.model_name_or_path
     if not start:
         return ASTForAudioClassification(ASTConfig(**args.sizes(), **settings)), "random weights"

@@ -12,9 +12,11 @@ from typing import ClassVar
 
 import datasets
 import torch
+from transformers import EarlyStoppingCallback, EvalPrediction
 
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForMaskedSpectrogramModeling
 from modeling_ast.configuration_ast import LOGITS_ALONE
+from modeling_ast.frame_columns import FrameColumns
 from modeling_ast.layers.patch_grid import patch_grid_of
 from modeling_ast.modeling_ast import ASTPreTrainedModel
 
@@ -25,16 +27,20 @@ from ..arguments.groups import (
     OptimizationArguments,
     RunArguments,
 )
+from ..arguments.model_arguments import FRAME_HEAD
 from ..arguments.optimization_arguments import LABEL_SETS
 from ..arguments.pretraining_arguments import PretrainingArguments
 from ..augmentations.augmentation import Augmentation
 from ..clip_sets.clip_set import ClipSet
 from ..clip_sets.collator import ASTDataCollator
+from ..clip_sets.frame_targets import FrameCollator
 from ..clip_sets.unlabelled import MaskedCollator, Masking, UnlabelledClips
 from ..clip_sets.waveforms import ClipDataset
 from ..results.evaluation import evaluate
+from ..results.frame_evaluation import evaluate_frames
 from ..results.label_set_evaluation import evaluate_label_sets, label_set_scores
 from ..results.pretext_evaluation import evaluate_pretext
+from ..scores.frame_scores import frame_scores
 from ..sources.label_sets import label_sets
 from ..sources.labels import is_multi_label, label_names
 from ..sources.splits import load_splits
@@ -42,7 +48,14 @@ from ..training.losses import label_sets_loss
 from ..training.masked_trainer import MaskedTrainer
 from ..training.teacher import Teacher
 from ..training.trainer import ASTTrainer
-from .preparation import SINGLE_LABEL, build_model, build_trainer, problem_type_of_labels
+from .preparation import (
+    MULTI_LABEL,
+    SINGLE_LABEL,
+    build_frame_model,
+    build_model,
+    build_trainer,
+    problem_type_of_labels,
+)
 
 
 class Task(ABC):
@@ -68,6 +81,21 @@ class Task(ABC):
             The splits by side and in words how they were made; `None` for the usual way.
         """
         return None
+
+    def clips(self, splits: dict[str, ClipSet], model: ModelArguments) -> dict[str, ClipSet]:
+        """Have the clips carry what is trained for, where that is not a label of each.
+
+        Args:
+            splits (`dict[str, ClipSet]`): by side, after they were checked.
+            model ([`ModelArguments`]): which model.
+
+        Returns:
+            The splits.
+
+        Raises:
+            DataError: if they do not tell it.
+        """
+        return splits
 
     @abstractmethod
     def problem_type(self, split: ClipSet, optimization: OptimizationArguments) -> str | None:
@@ -261,6 +289,85 @@ class LabelSets(Classification):
         return "accuracy"
 
 
+class Frames(Classification):
+    """Labels of frames: which of them sound in each column of the patch grid, where stretches of time are marked."""
+
+    def clips(self, splits: dict[str, ClipSet], model: ModelArguments) -> dict[str, ClipSet]:
+        """See [`Task.clips`].
+
+        Args:
+            splits (`dict[str, ClipSet]`): by side.
+            model ([`ModelArguments`]): whose columns are told of.
+
+        Returns:
+            The splits, whose labels are those of frames.
+
+        Raises:
+            DataError: see [`ClipSet.with_frames`].
+        """
+        start, strides = model.model_name_or_path, model.sizes()
+        config = ASTConfig.from_pretrained(start, **strides) if start else ASTConfig(**strides)
+        columns = FrameColumns.of(config)
+        return {side: split.with_frames(columns) for side, split in splits.items()}
+
+    def problem_type(self, split: ClipSet, optimization: OptimizationArguments) -> str:
+        """See [`Task.problem_type`]: independent labels, whatever the clips have."""
+        return MULTI_LABEL
+
+    def build_model(
+        self, args: ModelArguments, labels: list[str], problem_type: str | None
+    ) -> tuple[ASTPreTrainedModel, str, str]:
+        """See [`Task.build_model`]: new, or with the encoder of a checkpoint, and its frame head if that tells the same labels."""
+        model, origin = build_frame_model(args, labels)
+        columns = FrameColumns.of(model.config)
+        return model, f"{len(labels)} labels of frames of {1000 * columns.seconds:g} ms", origin
+
+    def build_trainer(
+        self,
+        model: ASTPreTrainedModel,
+        feature_extractor: ASTFeatureExtractor,
+        clips: dict[str, ClipDataset],
+        augmentation: Augmentation,
+        optimization: OptimizationArguments,
+        args: ASTTrainingArguments,
+        identity: dict,
+        teacher: Teacher | None = None,
+    ) -> ASTTrainer:
+        """See [`Task.build_trainer`]."""
+
+        def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
+            return frame_scores(prediction.predictions, prediction.label_ids)
+
+        trainer = ASTTrainer(
+            model=model,
+            args=args,
+            train_dataset=clips["train"],
+            eval_dataset=clips.get("validation", clips["eval"]),
+            data_collator=FrameCollator(feature_extractor, FrameColumns.of(model.config)),
+            compute_metrics=compute_metrics,
+            feature_extractor=feature_extractor,
+            augmentation=augmentation,
+            optimization=optimization,
+            identity=identity,
+        )
+        if optimization.early_stopping_patience:
+            args.restore_callback_states_from_checkpoint = True  # or a resumed run would be patient for longer
+            trainer.add_callback(EarlyStoppingCallback(optimization.early_stopping_patience))
+        return trainer
+
+    def evaluate(self, *args) -> dict:
+        """See [`Task.evaluate`]."""
+        return evaluate_frames(*args)
+
+    def headline(self, scored: ClipSet) -> str:
+        """See [`Task.headline`]."""
+        return "mean_average_precision"
+
+    def settings(self) -> dict:
+        """See [`Task.settings`]."""
+        return {"head": FRAME_HEAD}
+
+
 class MaskedModeling(Task):
     """Hidden patches, as `ast-pretrain` has them found and reconstructed.
 
@@ -385,6 +492,8 @@ def task_of(arguments: RunArguments) -> Task:
     """
     if arguments.pretraining is not None:
         return MaskedModeling(arguments.pretraining)
+    if arguments.model.head == FRAME_HEAD:
+        return Frames()
     return LabelSets() if arguments.optimization.loss == LABEL_SETS else Classification()
 
 

@@ -98,9 +98,12 @@ def smoothed(places: Places, width: int) -> Places:
     """
     if width == 1:
         return places
-    from scipy.ndimage import median_filter
+    return [(edges, np.stack([_median(of_label, width) for of_label in means.T], axis=1)) for edges, means in places]
 
-    return [(edges, median_filter(means, size=(width, 1), mode="nearest")) for edges, means in places]
+
+def _median(scores: np.ndarray, width: int) -> np.ndarray:
+    padded = np.pad(scores, width // 2, mode="edge")
+    return np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
 
 
 def reduced_places(

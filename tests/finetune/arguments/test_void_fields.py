@@ -103,7 +103,7 @@ PAIRS = {
 CASES = [(name, void, counts) for name, pairs in PAIRS.items() for void, counts in pairs]
 # Fields that count in every run, as which flag they are or what data, machine, launcher and a later call make of them.
 ALWAYS = {
-    "accelerator_config", "activation_checkpointing", "attention_probs_dropout_prob", "attn_implementation", "average_epochs", "bf16",
+    "head", "accelerator_config", "activation_checkpointing", "attention_probs_dropout_prob", "attn_implementation", "average_epochs", "bf16",
     "channels", "check_audio", "cluster_sides", "data_seed", "dataloader_drop_last", "dataloader_num_workers", "dataloader_pin_memory",
     "dataset_name", "ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph",
     "ddp_timeout", "debug", "decay_after_epoch", "deepspeed", "disable_tqdm", "drop_duplicate_audio", "dry_run", "early_stopping_patience",
