@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Self
 
 import datasets
@@ -13,7 +14,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from modeling_ast import ASTFeatureExtractor
-from modeling_ast.audio import AudioError, AudioReader
+from modeling_ast.audio import AudioError, AudioReader, ExcerptReader
 from modeling_ast.features.kaldi import is_cut
 
 from ..arguments.groups import DataArguments
@@ -148,6 +149,9 @@ class AudioClips(RowClips):
                 splits, data, reader, longest, checks.num_workers, checks.cache, checks.noted
             )
         splits, more_notes = check_splits(splits, data, reader, longest, looked_at or checks.files_known, checks.noted)
+        if checks.files_known and not looked_at:
+            number = _num_longer_by_headers(splits, reader, longest)
+            splits = {side: split._changed(num_longer=number) for side, split in splits.items()}
         return Checked(splits, hints + notes + more_notes, skipped)
 
     @classmethod
@@ -333,3 +337,13 @@ def _check_files(
     if faults:
         refuse_clips(faults, len(places), "" if len(places) == num_clips else "; --check_audio looks at every clip")
     return len(places), num_longer, odd
+
+
+def _num_longer_by_headers(splits: dict[str, AudioClips], reader: AudioReader, max_samples: int) -> int:
+    """Of the clips that would be looked at, how many the model does not hear to their end."""
+    excerpts, number = ExcerptReader(reader), 0
+    for side, place in places_to_check(splits):
+        audio = splits[side].rows[place]["audio"]
+        with suppress(AudioError):  # which is left out where it is decoded
+            number += is_cut(excerpts.num_samples(audio), max_samples, reader.sampling_rate)
+    return number

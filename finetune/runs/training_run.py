@@ -230,7 +230,7 @@ def _prepare_trainer(
     print_stage(3, f"{in_words}; {note}" if note else in_words)
     if data_args.skip_bad_audio:
         summary["data"]["skipped_clips"] = summary_sections.skipped_section(data_args, skipped)
-    if splits["train"].num_longer:
+    if splits["train"].num_longer and {split.windows for split in splits.values()} != {"beginning"}:
         summary["data"]["windows"] = summary_sections.windows_section(splits)
     if noted:
         summary["data"]["audio_notes"] = summary_sections.audio_notes_section(data_args, noted)

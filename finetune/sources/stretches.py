@@ -104,7 +104,7 @@ def refuse_stretches(names: Iterable[str], data: DataArguments, where: str, repe
     several = len(marking) > 1
     raise DataError(
         f"{where} has the column{'s' if several else ''} {shown}, which mark{'' if several else 's'} stretches of files. A clip "
-        "here is a whole file, so that every row would be heard from the beginning of its file. Cut the stretches into "
-        "files of their own, for example with: ffmpeg -i FILE -ss START -to END CLIP.wav, and pass a table of these. If "
+        "here is a whole file, so that every row would be heard from the beginning of its file. To train on the stretches, pass "
+        "--marks columns, or cut them into files of their own, for example with: ffmpeg -i FILE -ss START -to END CLIP.wav, and pass a table of these. If "
         f"the clips are cut already and nothing is marked: {shlex.join(['--ignore_columns', *marking])}."
     )

@@ -13,6 +13,7 @@ from modeling_ast import ASTConfig
 from modeling_ast.checkpoints.fields import CONFIG, read_json
 
 from ..arguments.teacher_arguments import TeacherArguments
+from ..clip_sets.waveforms import ClipDataset
 from ..scores.stored_scores import SUFFIXES, read_stored_scores
 from ..sources.data_errors import DataError, names_in_short
 from .ast_teacher import ASTTeacher
@@ -133,7 +134,7 @@ class StoredTeacher(Teacher):
             student.augmentation.refuse_stored_scores()
         except ValueError as error:
             raise DataError(str(error)) from None
-        if student.clips.has_windows():
+        if isinstance(student.clips, ClipDataset) and student.clips.has_windows():
             raise DataError(
                 "Clips are longer than the model hears, and the teacher's stored scores are none of the windows of them that are "
                 "trained on. Pass --clip_windows beginning, with scores of their beginnings, or the model itself as --teacher."

@@ -104,7 +104,7 @@ def of_test_split(rows: list[dict]) -> list[dict]:
 
 
 def test_the_mean_of_models_with_other_strides_is_that_of_stock_transformers(models, rows, tmp_path, clips):
-    assert main(["--model_name_or_path", *models, "--dataset_name", clips, "--device", "cpu",
+    assert main(["--model_name_or_path", *models, "--dataset_name", clips, "--device", "cpu", "--score_windows", "beginning",
                  "--output", f"{tmp_path}/scores.json", "--predictions", f"{tmp_path}/scores.csv"]) == 0  # fmt: skip
     test = of_test_split(rows)
     each = [stock_probabilities(model, test) for model in models]
@@ -139,6 +139,7 @@ def test_a_multi_label_model_is_scored_by_sigmoid_and_its_own_thresholds(tmp_pat
     several[-1]["label"] = ""  # hears none of the labels
     table = write_table(tmp_path / "clips.csv", several)
     flags = ["--model_name_or_path", model, "--dataset_name", table, "--label_separator", "|", "--split", "all"]
+    flags += ["--score_windows", "beginning"]  # as stock Transformers
     output = ["--output", f"{tmp_path}/scores.json", "--predictions", f"{tmp_path}/scores.csv", "--device", "cpu"]
     assert main([*flags, *output]) == 0
 
@@ -291,6 +292,7 @@ def test_several_labels_a_clip_need_a_model_of_independent_ones(tmp_path, models
     several = [row | {"label": f"{row['label']};{LABELS[number % 7]}"} for number, row in enumerate(rows)]
     table = write_table(tmp_path / "several.csv", several)
     flags = ["--model_name_or_path", models[0], "--dataset_name", table, "--label_separator", ";", "--split", "all"]
+    flags += ["--score_windows", "beginning"]  # as stock Transformers
     assert main(flags) == 2
     message = capsys.readouterr().err
     assert "takes its labels as exclusive (problem_type single_label_classification)" in message

@@ -91,7 +91,7 @@ def train_multi_label(folder: Path) -> Path:
     fields = {
         "dataset_name": str(clips), "model_name_or_path": str(base), "skip_bad_audio": True, "padding": "longest",
         "label_column_name": "labels", "label_separator": ";", "validation_split_name": "valid", "eval_strategy": "epoch",
-        "average_epochs": [1, 2], "ensemble_epochs": [1, 2], "lora_rank": 2,
+        "average_epochs": [1, 2], "ensemble_epochs": [1, 2], "lora_rank": 2, "clip_windows": "beginning",
     }  # fmt: skip
     return train(folder, FIXTURES["multi_label"], **fields)
 

@@ -178,7 +178,7 @@ def test_features_work_with_balance_groups_validation_and_folds(train):
 
 def test_a_checkpoint_is_evaluated_on_features_as_on_audio(on_features, tmp_path, table, capsys):
     flags = ["--model_name_or_path", str(on_features), "--dataset_name", str(table), "--predictions"]
-    assert run_evaluate.main([*flags, str(tmp_path / "audio.csv")]) == 0
+    assert run_evaluate.main([*flags, str(tmp_path / "audio.csv"), "--score_windows", "beginning"]) == 0
     assert run_evaluate.main([*flags, str(tmp_path / "features.csv"), *PRECOMPUTED]) == 0
     audio, features = (pd.read_csv(tmp_path / f"{name}.csv") for name in ("audio", "features"))
     assert features["file"][0] == str(table.parent / "24.npy")

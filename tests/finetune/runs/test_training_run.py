@@ -74,7 +74,15 @@ def exclusive(tmp_path, drum_rows):
 
 @pytest.mark.pictures
 def test_clips_with_several_labels_from_the_originals_layout(multi_label, tmp_path, capsys):
-    assert main([multi_label, "--train_sampling_strategy", "class_balanced", "--mixup_probability", "0.5"]) == 0
+    flags = [
+        "--train_sampling_strategy",
+        "class_balanced",
+        "--mixup_probability",
+        "0.5",
+        "--clip_windows",
+        "beginning",
+    ]
+    assert main([multi_label, *flags]) == 0
     folder = tmp_path / "run"
     summary = summary_in(folder)
     evaluation = summary["evaluation"]
@@ -85,7 +93,15 @@ def test_clips_with_several_labels_from_the_originals_layout(multi_label, tmp_pa
     assert "confusion_matrix" not in evaluation
     assert "1 of 4 classes have no clip in the scored split" in capsys.readouterr().out
 
-    argv = [multi_label, "--output_dir", str(tmp_path / "x"), "--keep_features", "false"]
+    argv = [
+        multi_label,
+        "--output_dir",
+        str(tmp_path / "x"),
+        "--keep_features",
+        "false",
+        "--clip_windows",
+        "beginning",
+    ]
     run = prepare_run(argv, parse_arguments(argv))
     clips = run.clips["eval"]
     model = stock.ASTForAudioClassification.from_pretrained(folder).eval()
@@ -125,7 +141,10 @@ def test_thresholds_are_chosen_on_the_validation_clips_and_saved_for_tagging(mul
 
 def test_averaged_epochs_are_what_is_saved_and_scored(multi_label, tmp_path):
     assert (
-        main([multi_label, "--num_train_epochs", "4", "--average_epochs", "2", "4", "--ensemble_epochs", "3", "4"])
+        main(
+            [multi_label, "--num_train_epochs", "4", "--average_epochs", "2", "4", "--ensemble_epochs", "3", "4"]
+            + ["--clip_windows", "beginning"]
+        )
         == 0
     )
     folder = tmp_path / "run"
