@@ -7,7 +7,7 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from itertools import chain, groupby
+from itertools import chain, islice
 from pathlib import Path
 
 from .system.installation import DISTRIBUTION, package_version
@@ -372,7 +372,7 @@ def tag(
     )
     if args.channels != "each":
         return (outcome_of(with_picture(result, args, tagger), args) for result in results)
-    by_file = (list(of_file) for _, of_file in groupby(results, key=lambda result: result.file))
+    by_file = ([first, *islice(results, first.results_of_file - 1)] for first in results)
     return (outcome_of_channels(of_file, args) for of_file in by_file)
 
 
@@ -443,8 +443,11 @@ def outcome_of(result, args: argparse.Namespace) -> Outcome:
         [`Outcome`].
     """
     said = [f"ast-tag: {in_one_line(note.text)}" for note in result.notes]
-    if result.error is not None:
-        return Outcome(said=[*said, f"ast-tag: {in_one_line(result.error)}"], failed=True)
+    failed = result.error is not None
+    if failed:
+        said.append(f"ast-tag: {in_one_line(result.error)}")
+        if not result.labels:
+            return Outcome(said=said, failed=True)
     named = with_safe_names(result) if args.spreadsheet_safe else result
     if args.start_time != "none":
         named = replace(named, began=start_time(result.file, args.start_time))
@@ -453,7 +456,7 @@ def outcome_of(result, args: argparse.Namespace) -> Outcome:
             words = f"{result.file} has no date and time of a recorder in its {place}; its rows have none."
             said.append(f"ast-tag: {in_one_line(words)}")
     embeddings = None if result.embeddings is None else as_text(result.file, result.embeddings)
-    return Outcome(list(format_of(args).lines(named)), said, embeddings=embeddings)
+    return Outcome(list(format_of(args).lines(named)), said, failed, embeddings)
 
 
 def identity_of(args: argparse.Namespace, tagger) -> dict:

@@ -143,8 +143,8 @@ def events_of_runs(
         reading (`str`): see [`label_stretches`].
 
     Returns:
-        `list[Stretch]`. Events that overlap where a silent window lies within two others are one; an event over a gap has the
-        mean of what has scores.
+        `list[Stretch]`. With the reading `"hop"`, events that overlap where a silent window lies within two others are one; with
+        `"window"` they are two, as around any window without the label. An event over a gap has the mean of what has scores.
     """
     whole = len(runs) == 1
     found = [
@@ -162,7 +162,9 @@ def events_of_runs(
             rules.gap_samples if whole else None,
         )
     ]
-    return found if whole else joined_events(found, rules)
+    if whole or (reading == "window" and rules.gap_samples is None):
+        return [stretch for stretch in found if stretch.end - stretch.start >= rules.min_samples]
+    return joined_events(found, rules)
 
 
 def events_of_means(

@@ -39,6 +39,10 @@ class FileTags:
     `seconds` is its length, `channel` the number of the channel that was heard, counted from 1, if it was one alone.
     `of_each_channel` tells that it is one of the results of a file that has one for each channel. `began` is for whoever writes clock times, see [`start_time`]. The notes are what was not heard of it, and what else the
     user should know. `faint` are its segments by lower thresholds, for whoever looks for what just does not count.
+    `of_each_channel` tells that it is one of the results of a file that has one for each channel, and `results_of_file` how many
+    these are. `began` is for whoever writes clock times, see [`start_time`]. The notes are what was not heard of it, and what
+    else the user should know; those of the whole file stand with its first result. A stream that failed has what was found before
+    that beside its error.
     """
 
     file: str
@@ -53,6 +57,7 @@ class FileTags:
     began: StartTime | None = None
     of_each_channel: bool = False
     faint: list[Segment] | None = None
+    results_of_file: int = 1
 
 
 @dataclass(frozen=True)

@@ -293,7 +293,8 @@ class AudioTagger(RoundedTimes):
             settings: of [`AudioTagger.tag_files`], but for `each_channel`, `faint` and `progress`.
 
         Returns:
-            [`FileTags`]: what was found, when the chunks have come to their end; of chunks that cannot be used the error.
+            [`FileTags`]: what was found, when the chunks have come to their end; of chunks that cannot be used the error, beside
+            what was found before them.
 
         Raises:
             TaggingError: see [`AudioTagger.tag_files`].
@@ -314,21 +315,22 @@ class AudioTagger(RoundedTimes):
                 on_window(self._window_tags(recordings, told, plan))
                 told += 1
 
+        failure = None
         try:
             for blocks in self._blocks_of_chunks(chunks, sampling_rate, name, soon=on_window is not None):
                 take(blocks)
         except AudioError as error:
-            return FileTags(name, [], error=str(error))
-        too_short = self._too_short(name, recordings[0].num_samples)
+            failure = str(error)
+        too_short = self._too_short(name, min(recording.num_samples for recording in recordings))
         if too_short is not None:
-            return FileTags(name, [], error=too_short)
+            return FileTags(name, [], error=failure or too_short)
         take(None)
         for scorer in scorers:
             scorer.flush()
         error = _error_of(recordings)
         if error is not None:
             return FileTags(name, [], error=error)
-        return self._result(recordings, plan, (), sampling_rate)
+        return replace(self._result(recordings, plan, (), sampling_rate), error=failure)
 
     def _blocks_of_chunks(
         self, chunks: Iterable[np.ndarray], sampling_rate: int, name: str, soon: bool
@@ -552,14 +554,18 @@ class AudioTagger(RoundedTimes):
         if error is not None:
             yield FileTags(stream.name, [], error=error)
             return
+        notes = stream.notes  # which are said once
         for recordings in waveforms:
-            channel, error = recordings[0].channel, _error_of(recordings)
-            if error is not None:
-                yield FileTags(stream.name, [], error=error, channel=channel, of_each_channel=plan.each_channel)
-                continue
-            # Notes of a file are said once.
-            notes = () if plan.each_channel and channel > 1 else stream.notes
-            yield self._result(recordings, plan, notes, stream.file_rate)
+            error = _error_of(recordings)
+            if error is None:
+                result = self._result(recordings, plan, notes, stream.file_rate)
+            else:
+                channel = recordings[0].channel
+                result = FileTags(
+                    stream.name, [], error=error, notes=notes, channel=channel, of_each_channel=plan.each_channel
+                )
+            notes = ()
+            yield replace(result, results_of_file=len(waveforms))
 
     def _result(
         self, recordings: list[Recording], plan: _Plan, notes: tuple[AudioNote, ...], file_rate: int | None

@@ -91,7 +91,8 @@ class SharedLogMel:
 
 
 class WindowCutter:
-    """Cuts a waveform that comes block by block into windows, as [`window_starts`] places them.
+    """Cuts a waveform that comes block by block into windows: one every hop from its start on, and a last one that ends with it,
+    or a single one if the waveform is not longer than that.
 
     Args:
         feature_extractor ([`ASTFeatureExtractor`]): of the model.

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from window_places import window_starts
 
 from modeling_ast import run_tagging
-from modeling_ast.tagging.events import event_rules
-from modeling_ast.tagging.segments import DROP, REACH, label_stretches, window_starts
+from modeling_ast.tagging.events import event_rules, events_of_runs
+from modeling_ast.tagging.segments import DROP, REACH, label_stretches
 from modeling_ast.tagging.tagger import AudioTagger, TaggingError
 
 RATE, WINDOW = 10, 10  # samples a second, and of a window
@@ -206,3 +207,14 @@ def test_flags_without_effect_are_refused(capsys, flags, words):
         run_tagging.main(["x.wav", "--model_name_or_path", "m", *flags])
     assert ended.value.code == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("close_gaps", "joined"), [(None, False), (0.1, True)])
+@pytest.mark.parametrize("silent", [False, True])
+def test_windows_that_touch_are_two_segments_beside_silence_too(silent, close_gaps, joined):
+    rules = event_rules(config(), RATE, on=0.5, min_duration=1.0, close_gaps=close_gaps)
+    starts, scores = [0, 5, 10, 25, 40], np.array(along(0.9, 0.1, 0.7, 0.1, 0.8), np.float32)
+    runs = [(starts[:3], scores[:3]), (starts[4:], scores[4:])] if silent else [(starts, scores)]
+    found = events_of_runs(runs, WINDOW, 50, rules, "window")
+    expected = [(0, 20), (40, 50)] if joined else [(0, 10), (10, 20), (40, 50)]
+    assert [(event.start, event.end) for event in found] == expected

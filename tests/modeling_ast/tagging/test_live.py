@@ -92,6 +92,24 @@ def test_chunks_that_cannot_be_used_are_the_stream_s_error(tagger, chunks, rate,
         raise AudioError(tagger.tag_stream(chunks, rate).error)
 
 
+@pytest.mark.parametrize("timeline", [False, True])
+def test_what_was_found_before_a_stream_failed_is_kept(tagger, timeline):
+    def chunks():
+        yield from np.array_split(noise(50_000, 3), 9)
+        yield np.full(100, np.nan)
+        raise RuntimeError("is not asked for")
+
+    tags = tagger.tag_stream(chunks(), 16_000, timeline=timeline)
+    expected = tagger.tag_stream([noise(50_000, 3)], 16_000, timeline=timeline)
+    assert "NaN" in tags.error
+    assert expected.error is None
+    np.testing.assert_allclose(as_vector(tags.labels), as_vector(expected.labels), atol=SCORE_TOLERANCE)
+    spans = [[(s.start, s.end, s.label) for s in each.segments or []] for each in (tags, expected)]
+    assert spans[0] == spans[1]
+    assert bool(spans[0]) == timeline
+    assert tags.seconds == 50_000 / 16_000
+
+
 def wav(samples, rate=16_000, subtype="PCM_16", **settings):
     content = io.BytesIO()
     soundfile.write(content, samples, rate, format="WAV", subtype=subtype, **settings)

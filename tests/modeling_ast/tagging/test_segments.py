@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from window_places import window_starts
 
-from modeling_ast.tagging.segments import Stretch, hop_means, label_stretches, runs_of_true, window_starts
+from modeling_ast.tagging.segments import Stretch, hop_means, label_stretches, runs_of_true
 
 WINDOW = 8
 CALL = 0.9
@@ -27,13 +28,6 @@ def places(*arguments, **keywords):
 def heard_by(starts, call_start, call_end):
     """Scores of windows of which those that hold the whole of a short call hear it."""
     return [CALL if start <= call_start and call_end <= start + WINDOW else 0.0 for start in starts]
-
-
-@pytest.mark.parametrize(
-    ("samples", "expected"), [(5, [0]), (10, [0]), (11, [0, 1]), (20, [0, 4, 8, 10]), (22, [0, 4, 8, 12])]
-)
-def test_window_starts(samples, expected):
-    assert window_starts(samples, window_samples=10, hop_samples=4) == expected
 
 
 def test_runs_of_true():

@@ -8,8 +8,10 @@ import soundfile
 from tagged_models import HOP, SCORE_TOLERANCE, WINDOW, as_vector, noise, stock_scores, windows_of, write
 
 from modeling_ast.audio import reading
+from modeling_ast.run_tagging import tag
+from modeling_ast.tagging.flags import make_parser, parse_arguments
 from modeling_ast.tagging.reductions import reduced
-from modeling_ast.tagging.tagger import AudioTagger, TaggingError
+from modeling_ast.tagging.tagger import AudioTagger, FileTags, Tag, TaggingError
 from modeling_ast.tagging.windows import WindowCutter
 
 LONG = 9 * WINDOW + 5_000
@@ -220,6 +222,43 @@ def test_each_channel_has_results_of_its_own(tagger, tmp_path):
         assert [(s.start, s.end, s.label) for s in tags.segments] == [
             (s.start, s.end, s.label) for s in other.segments
         ]
+
+
+def test_a_file_of_channels_is_printed_before_the_next_is_heard(tagger, tmp_path, monkeypatch):
+    heard = []
+
+    def results(files, **settings):
+        for file in files:
+            heard.append(file)
+            for channel in (1, 2):
+                yield FileTags(file, [Tag("a", 1.0)], channel=channel, of_each_channel=True, results_of_file=2)
+
+    monkeypatch.setattr(tagger, "tag_files", results)
+    args = parse_arguments(make_parser(), ["x", "--model_name_or_path", "y", "--channels", "each"])
+    outcomes = tag(args, tagger, ["a.wav", "b.wav"])
+    assert len(next(outcomes).lines) == 4
+    assert heard == ["a.wav"]
+    assert [len(outcome.lines) for outcome in outcomes] == [4]
+
+
+def test_notes_of_a_file_stand_with_its_first_channel_though_that_fails(tagger, tmp_path, monkeypatch):
+    channels = np.stack([noise(WINDOW, seed) for seed in (1, 2)], axis=1)
+    path = tmp_path / "cut.wav"
+    soundfile.write(path, channels, 16_000, subtype="FLOAT")
+    path.write_bytes(path.read_bytes()[:-20_000])
+    score, first = tagger._score, channels[0, 0]
+
+    def fail(windows, **kwargs):
+        if any(window.waveform[0] == first for window in windows):
+            raise RuntimeError("out of luck")
+        return score(windows, **kwargs)
+
+    monkeypatch.setattr(tagger, "_score", fail)
+    one, two = tagger.tag_files([path], each_channel=True)
+    assert "out of luck" in one.error
+    assert two.error is None
+    assert [len(tags.notes) for tags in (one, two)] == [1, 0]
+    assert [tags.results_of_file for tags in (one, two)] == [2, 2]
 
 
 def test_a_file_that_turns_out_damaged_is_tagged_as_its_whole_decode(tagger, tmp_path, in_blocks):

@@ -50,7 +50,11 @@ def test_columns_of_a_longer_one_are_the_loudest_of_their_frames(clips, monkeypa
 
 def bars(axes):
     """Of each bar its lane, start, end and opacity."""
-    boxes = [(bar.get_paths()[0].get_extents(), bar.get_alpha()) for bar in axes.collections]
+    boxes = [
+        (path.get_extents(), colour[3])
+        for bars in axes.collections
+        for path, colour in zip(bars.get_paths(), bars.get_facecolors(), strict=True)
+    ]
     return sorted((round((box.y0 + box.y1) / 2), box.x0, box.x1, opacity) for box, opacity in boxes)
 
 
@@ -70,6 +74,13 @@ def test_segments_lie_below_their_seconds(tmp_path):
     assert [label.get_text() for label in lanes.get_yticklabels()] == ["$kick$", "tom"]
     assert bars(lanes) == [(0, 1.0, 3.0, 1.0), (0, 7.0, 9.5, 0.25), (1, 2.0, 2.5, 0.625)]
     assert lanes.get_ylim()[0] > lanes.get_ylim()[1]  # the first label is the uppermost
+
+
+def test_thousands_of_segments_are_drawn_at_once(tmp_path):
+    segments = [Segment("", n, n + 0.5, f"label {n % 3}", n / 3000) for n in range(3000)]
+    _, lanes = draw_timeline(np.ones((80, 128)), 3000.0, segments, tmp_path / "a.png", "a.wav").axes
+    assert len(lanes.collections) == 3
+    assert [bar[1] for bar in bars(lanes) if bar[0] == 0] == [*range(0, 3000, 3)]
 
 
 def test_of_many_labels_those_with_the_highest_scores_are_shown(tmp_path):
