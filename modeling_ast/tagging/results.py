@@ -37,8 +37,7 @@ class FileTags:
 
     `highest_frequency` is the one in Hz up to which the model heard the file: half the lower of their sampling rates.
     `seconds` is its length, `channel` the number of the channel that was heard, counted from 1, if it was one alone.
-    `of_each_channel` tells that it is one of the results of a file that has one for each channel. `began` is for whoever writes clock times, see [`start_time`]. The notes are what was not heard of it, and what else the
-    user should know. `faint` are its segments by lower thresholds, for whoever looks for what just does not count.
+    `faint` are its segments by lower thresholds, for whoever looks for what just does not count.
     `of_each_channel` tells that it is one of the results of a file that has one for each channel, and `results_of_file` how many
     these are. `began` is for whoever writes clock times, see [`start_time`]. The notes are what was not heard of it, and what
     else the user should know; those of the whole file stand with its first result. A stream that failed has what was found before
