@@ -53,7 +53,7 @@ def label_stretches(
 
     Args:
         scores (`np.ndarray` of shape `(windows, labels)`): of each window.
-        starts (sequence of `int`): first samples of the windows, ascending.
+        starts (sequence of `int`): first samples of the windows, ascending, as of [`window_starts`].
         window_samples (`int`): length of a window.
         num_samples (`int`): length of the recording.
         find_active (callable): tells of scores of shape `(n, labels)` which labels are active, as `bool` of the same shape.
@@ -151,6 +151,21 @@ def _draw_in(means: np.ndarray, edges: np.ndarray, first: int, last: int, reach:
     kept_start = near_start[means[near_start] >= DROP * means[near_start].max()]
     kept_end = near_end[means[near_end] >= DROP * means[near_end].max()]
     return int(kept_start[0]), int(kept_end[-1])
+
+
+def window_starts(num_samples: int, window_samples: int, hop_samples: int) -> list[int]:
+    """Place windows on a waveform: every `hop_samples` from its start, and a last one that ends with it.
+
+    Args:
+        num_samples (`int`): of the waveform.
+        window_samples (`int`): of a window.
+        hop_samples (`int`): between the starts of two windows.
+
+    Returns:
+        First samples of the windows, ascending; `[0]` if the waveform is not longer than a window.
+    """
+    last = max(num_samples - window_samples, 0)
+    return [*range(0, last, hop_samples), last]
 
 
 def event_runs(active: np.ndarray, held: np.ndarray) -> list[tuple[int, int]]:

@@ -5,11 +5,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from window_places import window_starts
 
 from modeling_ast import run_tagging
 from modeling_ast.tagging.events import event_rules, events_of_runs
-from modeling_ast.tagging.segments import DROP, REACH, label_stretches
+from modeling_ast.tagging.segments import DROP, REACH, label_stretches, window_starts
 from modeling_ast.tagging.tagger import AudioTagger, TaggingError
 
 RATE, WINDOW = 10, 10  # samples a second, and of a window

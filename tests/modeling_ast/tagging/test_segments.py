@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from window_places import window_starts
 
-from modeling_ast.tagging.segments import Stretch, hop_means, label_stretches, runs_of_true
+from modeling_ast.tagging.segments import Stretch, hop_means, label_stretches, runs_of_true, window_starts
 
 WINDOW = 8
 CALL = 0.9
