@@ -199,6 +199,5 @@ def column_means(grid: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
     Returns:
         `torch.Tensor` of shape `(batch, time, hidden)`: the mean of those that count; 0 for a column without any.
     """
-    # Whatever stands in padding, NaN too, is not multiplied but left out.
     sums = grid.masked_fill(~heard[..., None], 0).sum(dim=1)
     return sums / heard.sum(dim=1).clamp(min=1)[..., None].to(grid.dtype)

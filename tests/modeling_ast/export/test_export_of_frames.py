@@ -11,6 +11,7 @@ from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioFrameClassif
 from modeling_ast.loading import CheckpointError, load_checkpoint
 from modeling_ast.tagging.tagger import AudioTagger
 
+pytestmark = pytest.mark.long  # one more graph is exported
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
