@@ -15,7 +15,9 @@ from tagged_models import HOP, SCORE_TOLERANCE, WINDOW, as_vector, noise, write
 
 from modeling_ast import run_tagging
 from modeling_ast.audio import AudioError, WavPipe
-from modeling_ast.tagging.tagger import AudioTagger
+from modeling_ast.run_tagging import outcome_of
+from modeling_ast.tagging.flags import make_parser, parse_arguments
+from modeling_ast.tagging.tagger import AudioTagger, FileTags, Tag
 
 LENGTH = 5 * WINDOW + 1_000
 
@@ -108,6 +110,15 @@ def test_what_was_found_before_a_stream_failed_is_kept(tagger, timeline):
     assert spans[0] == spans[1]
     assert bool(spans[0]) == timeline
     assert tags.seconds == 50_000 / 16_000
+
+
+def test_a_failed_stream_is_printed_as_far_as_it_came():
+    args = parse_arguments(make_parser(), ["-", "--model_name_or_path", "x"])
+    outcome = outcome_of(FileTags("-", [Tag("kick", 0.75)], error="is damaged"), args)
+    assert outcome.failed
+    assert outcome.said == ["ast-tag: is damaged"]
+    assert any("kick" in line for line in outcome.lines)
+    assert outcome_of(FileTags("-", [], error="is damaged"), args).lines == []
 
 
 def wav(samples, rate=16_000, subtype="PCM_16", **settings):
