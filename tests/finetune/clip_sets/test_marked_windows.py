@@ -1,12 +1,10 @@
 """Windows around and between marked stretches: what counts in them, where they may lie, what is decoded for them."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
 import torch
+from marked_sounds import RATE, SECONDS, TIMES, write_marked
 from safetensors.torch import load_file
 from tiny_trainings import summary_in, write_recipe
 
@@ -18,9 +16,6 @@ from finetune.run_finetune import main
 from finetune.sources.marked_recordings import load_marked
 from finetune.sources.marks import Overlap, parse_overlap
 from modeling_ast import ASTFeatureExtractor
-
-sys.path.append(str(Path(__file__).parents[1]))
-from marked_sounds import RATE, SECONDS, TIMES, write_marked
 
 HEARD = 48 * 160 + 240
 WINDOW = HEARD / RATE

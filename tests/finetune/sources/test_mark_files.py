@@ -1,20 +1,17 @@
 """Files of marked stretches: Audacity's, Raven's and tables, and what is said of those that are wrong."""
 
-import sys
 from pathlib import Path
 
 import datasets
 import pandas as pd
 import pytest
+from marked_sounds import RAVEN, SECONDS, TIMES, TONES, audacity, raven, write_marked, write_recordings
 
 from finetune.arguments.data_arguments import DataArguments
 from finetune.sources.data_errors import DataError
 from finetune.sources.mark_files import read_mark_file
 from finetune.sources.marked_recordings import load_marked
 from finetune.sources.marks import Mark, joined_marks
-
-sys.path.append(str(Path(__file__).parents[1]))
-from marked_sounds import RAVEN, SECONDS, TIMES, TONES, audacity, raven, write_marked, write_recordings
 
 
 def tuples(marks) -> list[tuple]:
