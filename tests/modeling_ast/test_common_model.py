@@ -232,7 +232,9 @@ class TestASTModel:
         absent = {name for name, parameter in model.named_parameters() if parameter.is_meta}
         layers = {name for name in model.state_dict() if name.startswith(f"{prefix}encoder.")}
         assert absent == (layers if layers_on == "disk" else set())
-        assert torch.equal(run(model, tester.inputs())[0], run(tester.model(model_class), tester.inputs())[0])
+        torch.testing.assert_close(
+            run(model, tester.inputs())[0], run(tester.model(model_class), tester.inputs())[0], atol=1e-5, rtol=1e-5
+        )  # hooked modules are not fused
 
     def test_cpu_offload(self, tester, model_class, tmp_path):
         tester.model(model_class).save_pretrained(tmp_path)
