@@ -15,6 +15,9 @@ from modeling_ast.adapters import LORA_TARGET_MODULES
 
 # Offloading and copies
 
+# A layer with the hooks of offloading calls its modules, one without sums its products in another order.
+IN_OTHER_ORDER = {"atol": 1e-5, "rtol": 0}
+
 
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("place", ["cpu", "disk"])
@@ -27,7 +30,7 @@ def test_an_offloaded_model_gives_the_same_logits(make_model, tmp_path, place, t
     else:
         disk_offload(model, tmp_path, execution_device=torch.device("cpu"))
     assert {parameter.device.type for parameter in model.parameters()} == {"meta"}
-    assert torch.equal(run(model, inputs).logits, expected)
+    torch.testing.assert_close(run(model, inputs).logits, expected, **IN_OTHER_ORDER)
 
 
 def test_a_model_spread_over_cpu_and_disk_by_layer_gives_the_same_logits(make_model, tmp_path):
@@ -37,7 +40,7 @@ def test_a_model_spread_over_cpu_and_disk_by_layer_gives_the_same_logits(make_mo
     device_map = {f"{base}.encoder.layer.{index}": "disk" if index else "cpu" for index in range(3)}
     device_map |= {f"{base}.embeddings": "disk", f"{base}.layernorm": "cpu", "classifier": "disk"}
     dispatched = dispatch_model(model, device_map, main_device="cpu", offload_dir=tmp_path / "dispatched")
-    assert torch.equal(run(dispatched, inputs).logits, expected)
+    torch.testing.assert_close(run(dispatched, inputs).logits, expected, **IN_OTHER_ORDER)
 
     make_model(num_hidden_layers=3).save_pretrained(tmp_path / "checkpoint")
     loaded = ASTForAudioClassification.from_pretrained(
@@ -46,7 +49,7 @@ def test_a_model_spread_over_cpu_and_disk_by_layer_gives_the_same_logits(make_mo
     offloaded = {name for name, parameter in loaded.named_parameters() if parameter.is_meta}
     on_disk = tuple(name for name, device in device_map.items() if device == "disk")
     assert offloaded == {name for name in loaded.state_dict() if name.startswith(on_disk)}
-    assert torch.equal(run(loaded, inputs).logits, expected)
+    torch.testing.assert_close(run(loaded, inputs).logits, expected, **IN_OTHER_ORDER)
 
 
 def through_torch_save(model, folder):
