@@ -143,6 +143,7 @@ class Augmentation:
         self.steps = (*of_table, *others)
         self.active = tuple(step for step in self.steps if step.strengths_given)
         _refuse_shared(self.steps)
+        self._lengthening = [step for step in self.active if _hears_padding(step)]
         self._leaving_out = [step for step in self.active if _leaves_patches_out(step)]
         if len(self._leaving_out) > 1:
             both = " and ".join(step.name for step in self._leaving_out)
@@ -166,12 +167,18 @@ class Augmentation:
         Returns:
             [`Draws`]: of every step, those that are off too, so that turning one on leaves the numbers of others.
         """
+        return self._draw(self.steps, seed, epoch, index, visit, num_clips)
+
+    @staticmethod
+    def _draw(
+        steps: Sequence[AugmentationStep], seed: int, epoch: int, index: int, visit: int, num_clips: int
+    ) -> Draws:
+        """The draws of some steps, of all that share a stream."""
         key = (seed, epoch, index, visit) if visit else (seed, epoch, index)
         generators = {
-            stream: np.random.default_rng((stream, *key))
-            for stream in dict.fromkeys(step.stream for step in self.steps)
+            stream: np.random.default_rng((stream, *key)) for stream in dict.fromkeys(step.stream for step in steps)
         }
-        values = {step.name: step.draw(generators[step.stream], num_clips) for step in self.steps}
+        values = {step.name: step.draw(generators[step.stream], num_clips) for step in steps}
         return Draws((epoch, index, visit), values)
 
     def look_at_files(self) -> list[str]:
@@ -282,23 +289,48 @@ class Augmentation:
             clip = step.change_waveform(clip, draws[step.name], partners.get(step.name))
         return clip
 
-    def frames_heard(self, frames: torch.Tensor, width: int, draws: dict[str, dict]) -> torch.Tensor:
+    @property
+    def hears_padding(self) -> bool:
+        """Whether clips may be heard longer than they are, with `padding="longest"`."""
+        return bool(self._lengthening)
+
+    def frames_heard(self, frames: torch.Tensor, max_length: int, draws: dict[str, dict]) -> torch.Tensor:
         """Tell how many frames of each clip are no padding to the model, with `padding="longest"`.
 
         Args:
             frames (`torch.Tensor` of shape `(batch,)`): frames of each clip.
-            width (`int`): frames of the batch.
+            max_length (`int`): frames that the model hears at most.
             draws (`dict[str, dict]`): from [`collate_draws`], on the device of the features.
 
         Returns:
-            `torch.Tensor` of shape `(batch,)`: from a clip's own frames to those of the batch.
+            `torch.Tensor` of shape `(batch,)`: from a clip's own frames to `max_length`.
 
         Raises:
             ValueError: if an augmentation that is on was not drawn for the batch.
         """
-        for step in self.active:
-            frames = step.frames_heard(frames, width, _drawn(step, draws))
+        for step in self._lengthening:
+            frames = step.frames_heard(frames, max_length, _drawn(step, draws))
         return frames
+
+    def frames_of_visits(
+        self, seed: int, keys: Sequence[tuple[int, int, int]], num_clips: int, frames: np.ndarray, max_length: int
+    ) -> np.ndarray:
+        """Tell beforehand what [`Augmentation.frames_heard`] will tell of visits to clips, so that equals can be visited together.
+
+        Args:
+            seed (`int`): seed of the run.
+            keys (sequence of `(int, int, int)`): epoch, index of the clip and visit, of each.
+            num_clips (`int`): as of [`Augmentation.draw`].
+            frames (`np.ndarray` of shape `(visits,)`): frames of the clips.
+            max_length (`int`): frames that the model hears at most.
+
+        Returns:
+            `np.ndarray` of shape `(visits,)`.
+        """
+        streams = {step.stream for step in self._lengthening}
+        steps = [step for step in self.steps if step.stream in streams]
+        draws = collate_draws([self._draw(steps, seed, *key, num_clips) for key in keys])
+        return self.frames_heard(torch.from_numpy(frames), max_length, draws).numpy()
 
     def change_log_mel(self, features: torch.Tensor, frames: torch.Tensor, draws: dict[str, dict]) -> torch.Tensor:
         """Change the log-mel features of a batch before they are normalised.
@@ -421,6 +453,10 @@ class Augmentation:
         for step in self.active:
             inputs |= step.extra_inputs(features, frames, _drawn(step, draws))
         return inputs
+
+
+def _hears_padding(step: AugmentationStep) -> bool:
+    return type(step).frames_heard is not AugmentationStep.frames_heard
 
 
 def _leaves_patches_out(step: AugmentationStep) -> bool:

@@ -195,16 +195,16 @@ class AugmentationStep:
         """
         return None
 
-    def frames_heard(self, frames: torch.Tensor, width: int, drawn: dict) -> torch.Tensor:
+    def frames_heard(self, frames: torch.Tensor, max_length: int, drawn: dict) -> torch.Tensor:
         """Tell how many frames of each clip are no padding to the model; asked with `padding="longest"` alone.
 
         Args:
             frames (`torch.Tensor` of shape `(batch,)`): frames of each clip.
-            width (`int`): frames of the batch.
+            max_length (`int`): frames that the model hears at most.
             drawn (`dict`): what `draw` returned for each clip, together.
 
         Returns:
-            `torch.Tensor` of shape `(batch,)`: from a clip's own frames to those of the batch.
+            `torch.Tensor` of shape `(batch,)`: from a clip's own frames to `max_length`.
         """
         return frames
 

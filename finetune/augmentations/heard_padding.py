@@ -1,8 +1,8 @@
 """Padding that is heard: the model learns clips of a batch both as they are and padded; not in the original AST, which always pads.
 
 With `padding="longest"` the padding of a batch is masked, so that a model never learns what padding sounds like; stock Transformers
-and its pipeline pad every clip to `max_length` and mask nothing. What is heard ends at a length that is drawn, as a batch may hold
-one clip that is far longer than the others.
+and its pipeline pad every clip to `max_length` and mask nothing. What is heard ends at a length that is drawn, as not every clip is
+worth the time of a whole `max_length`.
 """
 
 from dataclasses import dataclass, field
@@ -14,12 +14,13 @@ import torch
 from .augmentation_step import AugmentationStep
 
 LONGEST_HEARD = 4  # times a clip's own length
+SHORTEST_LIMIT = 128  # frames; four times a very short clip would be short too
 
 
 @dataclass(frozen=True)
 class HeardPadding(AugmentationStep):
-    """Let the padding of some clips be heard, as all of it is with `padding="max_length"`, up to a length between one and four times
-    the clip's own, and the longest of the batch."""
+    """Let the padding of some clips be heard, as all of it is with `padding="max_length"`: up to a length between the clip's own and
+    four times that (128 frames if that is more), and no more than `max_length`. Batches are padded to what is heard of them."""
 
     name: ClassVar[str] = "heard_padding"
     stream: ClassVar[int] = 7
@@ -42,10 +43,11 @@ class HeardPadding(AugmentationStep):
             )
 
     def draw(self, generator: np.random.Generator, num_clips: int) -> dict:
-        """See [`AugmentationStep.draw`]: draws `"times"`, the length that is heard by the clip's own; 1 where no padding is."""
-        is_heard, length = generator.random(2)
-        return {"times": np.float32(1 + (LONGEST_HEARD - 1) * length * (is_heard < self.heard_padding_share))}
+        """See [`AugmentationStep.draw`]: draws `"way"`, how far from the clip's own length to the longest; 0 where no padding is heard."""
+        is_heard, way = generator.random(2)
+        return {"way": np.float32(way * (is_heard < self.heard_padding_share))}
 
-    def frames_heard(self, frames: torch.Tensor, width: int, drawn: dict) -> torch.Tensor:
+    def frames_heard(self, frames: torch.Tensor, max_length: int, drawn: dict) -> torch.Tensor:
         """See [`AugmentationStep.frames_heard`]: more than the clip's own where padding is heard."""
-        return (frames * drawn["times"]).long().clamp(max=width)
+        longest = (LONGEST_HEARD * frames).clamp(min=SHORTEST_LIMIT).clamp(max=max_length)
+        return frames + ((longest - frames) * drawn["way"]).long()

@@ -140,8 +140,11 @@ def model_inputs(
     to_longest = feature_extractor.padding == "longest"
     features, frames = raw_features(batch, feature_extractor, None if to_longest else max_length)
     augmented = augmentation is not None and "draws" in batch
-    if augmented and to_longest:
-        frames = augmentation.frames_heard(frames, features.shape[1], batch["draws"])
+    padding_is_heard = augmented and to_longest and augmentation.hears_padding
+    if padding_is_heard:
+        heard = augmentation.frames_heard(frames, max_length, batch["draws"])
+        width = max(int(heard.max()), features.shape[1])  # waits for the device, as nothing else here does
+        features, frames = pad_frames(features, frames, feature_extractor.padding_value, width), heard
     # The original masks and rolls the padded clip; without a common length only a clip's own frames are its own.
     augmented_frames = frames if to_longest else torch.full_like(frames, features.shape[1])
     if augmented:
@@ -150,7 +153,7 @@ def model_inputs(
     if augmented:
         features = augmentation.change_normalized(features, augmented_frames, batch["draws"])
     inputs = {"input_values": features, "labels": batch["labels"]}
-    if to_longest and batch["is_padded"]:
+    if to_longest and (batch["is_padded"] or padding_is_heard):
         inputs["attention_mask"] = frame_mask(frames, features.shape[1])
     if augmented:
         inputs |= augmentation.extra_inputs(features, augmented_frames, batch["draws"], config)

@@ -5,7 +5,7 @@ Differs from it in that, with several processes, no clip goes to two of them in 
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
@@ -32,6 +32,8 @@ class EpochSampler(Sampler):
             to these; see [`class_balanced_weights`], [`set_balanced_weights`].
         distinct (`bool`, defaults to `False`): with `weights`, draw no clip twice in a group. The last group, if it is
             smaller, counts with those of the first that Accelerate fills it up with.
+        heard_lengths (function, *optional*): of lengths and keys (epoch, index, visit) to the lengths as they are heard in
+            these visits, where padding is heard; see [`ClipDataset.heard_lengths`].
 
     Raises:
         ValueError: if there is not one weight per clip, or fewer clips with a weight than have to be drawn together.
@@ -45,6 +47,7 @@ class EpochSampler(Sampler):
         group_size: int = 1,
         weights: np.ndarray | None = None,
         distinct: bool = False,
+        heard_lengths: Callable[[np.ndarray, list[tuple[int, int, int]]], np.ndarray] | None = None,
     ):
         self.num_clips = num_clips
         self.seed = seed
@@ -52,6 +55,7 @@ class EpochSampler(Sampler):
         self.group_size = group_size
         self.weights = weights
         self.distinct = distinct
+        self.heard_lengths = heard_lengths
         self.epoch = 0
         if weights is None:
             return
@@ -83,20 +87,27 @@ class EpochSampler(Sampler):
             order = self._draw(self.num_clips, generator)
             if self.distinct:
                 order = self._with_distinct_groups(order, generator)
-            elif self.lengths is not None:
-                order = self._grouped_by_length(order, generator)
-            return zip(itertools.repeat(self.epoch), order.tolist(), _visits(order).tolist(), strict=False)
+            visits = _visits(order)
+            if self.lengths is not None and not self.distinct:
+                places = self._grouped_by_length(order, visits, generator)
+                order, visits = order[places], visits[places]
+            return zip(itertools.repeat(self.epoch), order.tolist(), visits.tolist(), strict=False)
         order = generator.permutation(self.num_clips)
         if self.lengths is not None:
-            order = self._grouped_by_length(order, generator)
+            order = order[self._grouped_by_length(order, np.zeros_like(order), generator)]
         return zip(itertools.repeat(self.epoch), order.tolist(), strict=False)
 
-    def _grouped_by_length(self, order: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    def _grouped_by_length(self, order: np.ndarray, visits: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """Places of an order in which groups have clips of almost one length."""
         together = self.group_size * GROUPS_SORTED_TOGETHER
+        lengths = self.lengths[order]
+        if self.heard_lengths is not None:
+            keys = zip(itertools.repeat(self.epoch), order.tolist(), visits.tolist(), strict=False)
+            lengths = self.heard_lengths(lengths, list(keys))
         groups = []
         for start in range(0, len(order), together):
-            part = order[start : start + together]
-            part = part[np.argsort(self.lengths[part], kind="stable")]
+            part = np.arange(start, min(start + together, len(order)))
+            part = part[np.argsort(lengths[part], kind="stable")]
             groups += [part[first : first + self.group_size] for first in range(0, len(part), self.group_size)]
         whole = [group for group in groups if len(group) == self.group_size]
         rest = [group for group in groups if len(group) < self.group_size]  # last, or all groups after it were shifted

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError, AudioReader, Heard, audio_duration
-from modeling_ast.features.kaldi import FRAME_LENGTH_MS, frame_length
+from modeling_ast.features.kaldi import FRAME_LENGTH_MS, frame_length, num_frames, num_samples
 from modeling_ast.features.log_mel import is_alike_in_any_batch
 from modeling_ast.system.regular_files import SpecialFileError, refuse_special
 
@@ -251,6 +251,23 @@ class ClipDataset(Dataset, ABC):
             `np.ndarray` of shape `(clips,)`, seconds; `None` where only decoding would tell.
         """
         return None
+
+    def heard_lengths(self, lengths: np.ndarray, keys: list[tuple[int, int, int]]) -> np.ndarray:
+        """Tell how long clips are in a training that hears padding, from how long they are.
+
+        Args:
+            lengths (`np.ndarray` of shape `(visits,)`): of the clips, in seconds.
+            keys (`list[tuple[int, int, int]]`): epoch, index and visit of each.
+
+        Returns:
+            `np.ndarray` of shape `(visits,)`, seconds; `lengths` where no padding is heard.
+        """
+        if self.augmentation is None or not self.augmentation.hears_padding:
+            return lengths
+        rate = self.sampling_rate
+        frames = num_frames(np.round(lengths * rate).astype(np.int64), rate)
+        longest = num_frames(self.max_samples, rate)
+        return num_samples(self.augmentation.frames_of_visits(self.seed, keys, len(self), frames, longest), rate) / rate
 
     def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
         """Read clips without labels or augmentation, as [`measure_normalization`] takes them.

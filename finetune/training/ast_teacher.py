@@ -130,8 +130,9 @@ class ASTTeacher(ModelTeacher):
         # Of the student: what it masks and rolls is what the teacher does not hear either.
         augmented = frames if own.padding == "longest" else torch.full_like(frames, width)
         augmentation, draws = self.student.augmentation, batch.get("draws")
-        if draws is not None and own.padding == "longest":
-            augmented = augmentation.frames_heard(frames, width, draws)
+        padding_is_heard = draws is not None and own.padding == "longest" and augmentation.hears_padding
+        if padding_is_heard:
+            augmented = augmentation.frames_heard(frames, own.max_length, draws)
         if draws is not None:
             features = augmentation.change_log_mel_of_teacher(features, augmented, draws, self._other_bins)
         features = extractor.normalize(features)
@@ -141,7 +142,7 @@ class ASTTeacher(ModelTeacher):
         if extractor.padding == "longest":
             taken = {"input_values": features}
             heard = augmented.clamp(max=features.shape[1])
-            padded = own.padding == "longest" and batch["is_padded"]
+            padded = own.padding == "longest" and (batch["is_padded"] or padding_is_heard)
             return taken | ({"attention_mask": frame_mask(heard, features.shape[1])} if padded else {})
         filled = torch.full_like(frames, features.shape[1])
         silence = float(extractor.normalize(torch.tensor(extractor.padding_value)))

@@ -215,6 +215,7 @@ class ASTTrainer(Trainer):
             group_size=self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size,
             weights=weights,
             distinct=self.args.world_size > 1,  # one process draws with replacement, as in the original
+            heard_lengths=getattr(dataset, "heard_lengths", None),
         )
         return self._told_of_epochs(sampler)
 

@@ -57,15 +57,15 @@ def num_frames(num_samples, sampling_rate: int):
     return (num_samples - frame_length(sampling_rate)) // frame_shift(sampling_rate) + 1
 
 
-def num_samples(frames: int, sampling_rate: int) -> int:
+def num_samples(frames, sampling_rate: int):
     """Count the samples that so many frames take: the fewest that give them.
 
     Args:
-        frames (`int`): frames, at least one.
+        frames (`int` or integer array): frames, at least one.
         sampling_rate (`int`): in Hz.
 
     Returns:
-        Samples.
+        Samples, of the type of `frames`.
     """
     return frame_length(sampling_rate) + (frames - 1) * frame_shift(sampling_rate)
 
