@@ -18,12 +18,14 @@ from modeling_ast.layers.patch_grid import patch_grid_of
 
 from .augmentation_step import ORIGINAL_STREAM, AugmentationStep, TrainingClip
 from .background_noise import BackgroundNoise
+from .band_limit import BandLimit
 from .filter_augment import FilterAugment
 from .gain import Gain
 from .heard_padding import HeardPadding
 from .masks import Masks
 from .mixup import Mixup
 from .noise_and_roll import NoiseAndRoll
+from .noise_floor import NoiseFloor
 from .patchout import Patchout
 from .room import Room
 from .speed_change import SpeedChange
@@ -38,6 +40,8 @@ AUGMENTATIONS: tuple[type[AugmentationStep], ...] = (
     Gain,
     HeardPadding,
     FilterAugment,
+    NoiseFloor,
+    BandLimit,
     Masks,
     NoiseAndRoll,
     Patchout,

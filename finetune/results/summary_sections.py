@@ -22,8 +22,10 @@ from ..arguments.groups import (
     OptimizationArguments,
 )
 from ..augmentations.augmentation import AUGMENTATIONS
+from ..augmentations.band_limit import BandLimit
 from ..augmentations.filter_augment import FilterAugment
 from ..augmentations.heard_padding import HeardPadding
+from ..augmentations.noise_floor import NoiseFloor
 from ..augmentations.patchout import Patchout
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import ClipSet
@@ -40,9 +42,9 @@ FOLDER_FIELDS = tuple(
     name for kind in AUGMENTATIONS for name in kind.folder_fields
 )  # what they hold counts, not their name
 RESAMPLER_OF_OLD_RUNS = ("resampler", DEFAULT_RESAMPLER)
-NEW_AUGMENTATIONS = (
-    Patchout.strengths + FilterAugment.strengths + HeardPadding.strengths
-)  # fields that older runs do not record
+NEW_AUGMENTATIONS = (  # fields that older runs do not record
+    Patchout.strengths + FilterAugment.strengths + HeardPadding.strengths + NoiseFloor.strengths + BandLimit.strengths
+)
 
 
 def origin_section(argv: list[str], start: str | None, command: str = FINE_TUNING.name) -> dict:

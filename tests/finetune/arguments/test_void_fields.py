@@ -103,7 +103,7 @@ PAIRS = {
 CASES = [(name, void, counts) for name, pairs in PAIRS.items() for void, counts in pairs]
 # Fields that count in every run, as which flag they are or what data, machine, launcher and a later call make of them.
 ALWAYS = {
-    "head", "accelerator_config", "activation_checkpointing", "attention_probs_dropout_prob", "attn_implementation", "average_epochs", "bf16",
+    "head", "accelerator_config", "activation_checkpointing", "attention_probs_dropout_prob", "attn_implementation", "average_epochs", "band_limit_probability", "bf16",
     "channels", "check_audio", "cluster_sides", "data_seed", "dataloader_drop_last", "dataloader_num_workers", "dataloader_pin_memory",
     "dataset_name", "ddp_backend", "ddp_broadcast_buffers", "ddp_bucket_cap_mb", "ddp_find_unused_parameters", "ddp_static_graph",
     "ddp_timeout", "debug", "decay_after_epoch", "deepspeed", "disable_tqdm", "drop_duplicate_audio", "dry_run", "early_stopping_patience",
@@ -114,7 +114,7 @@ ALWAYS = {
     "labels", "learning_rate", "license", "load_best_model_at_end", "log_level", "log_level_replica", "log_on_each_node",
     "logging_first_step", "logging_nan_inf_filter", "logging_steps", "logging_strategy", "loss", "masked_share", "max_filter_db", "max_frequency_mask", "max_gain_db",
     "max_grad_norm", "max_length", "max_roll", "max_speed_change", "max_steps", "max_time_mask", "mixup_probability", "model_name_or_path",
-    "noise_strength", "normalization", "num_attention_heads", "num_hidden_layers", "num_mel_bins", "optimizer", "output_dir",
+    "noise_floor_probability", "noise_strength", "normalization", "num_attention_heads", "num_hidden_layers", "num_mel_bins", "optimizer", "output_dir",
     "overwrite_output_dir", "padding", "patchout_frequency", "patchout_share", "patchout_time", "per_device_eval_batch_size", "per_device_train_batch_size", "push_to_hub", "reconstruction_weight", "report_to", "resampler",
     "restore_callback_states_from_checkpoint", "resume_from_checkpoint", "save_strategy", "seed", "skip_bad_audio", "skip_memory_metrics",
     "streaming", "strict_audio", "teacher", "tf32", "time_stride", "torch_compile", "torch_compile_backend", "torch_compile_mode",
