@@ -267,7 +267,9 @@ class ClipDataset(Dataset, ABC):
         rate = self.sampling_rate
         frames = num_frames(np.round(lengths * rate).astype(np.int64), rate)
         longest = num_frames(self.max_samples, rate)
-        return num_samples(self.augmentation.frames_of_visits(self.seed, keys, len(self), frames, longest), rate) / rate
+        return (
+            num_samples(self.augmentation.frames_of_visits(self.seed, keys, len(self), frames, longest), rate) / rate
+        )
 
     def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
         """Read clips without labels or augmentation, as [`measure_normalization`] takes them.
