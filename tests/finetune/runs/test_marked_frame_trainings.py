@@ -104,6 +104,19 @@ def test_scored_windows_tell_each_moment_once(folder):
         assert lengths.sum() == pytest.approx(8.0, abs=0.1)
 
 
+def test_a_splinter_at_the_edge_of_a_window_counts_in_no_frame(folder):
+    """A long stretch of which a window holds 10 ms is no click of 10 ms."""
+    train = frame_clips(folder)["train"]
+    number = next(place for place, item in enumerate(train.recordings) if item.marks)
+    mark = train.recordings[number].marks[0]
+    for start in (mark.end - 0.01, mark.start + 0.01 - WINDOW):
+        placed = train.placed(number, max(start, 0.0))
+        targets = train.frame_targets(placed, start, FRAMES)
+        label = train.labels.index(mark.label)
+        assert not targets[0 if start > mark.start else -1, label].any()
+    assert train.frame_targets(placed, mark.start - 0.01, FRAMES)[1, label] == 1
+
+
 def test_frames_of_left_out_labels_do_not_count(folder):
     (scored,) = [split for side, split in frame_clips(folder, ignore_labels=["low"]).items() if side != "train"]
     items = scored.dataset(ASTFeatureExtractor(max_length=FRAMES))
