@@ -11,6 +11,7 @@ NOT_WITH_FRAMES = {
     "lora_rank": "adapters are of a model with a classifier of clips",
     "features_column_name": "stretches are marked in audio",
     "streaming": "the clips have to be at hand",
+    "background_label": "a frame in which nothing is marked has no label",
     "dry_run": "it estimates a training on labels of clips",
     **dict.fromkeys(("average_epochs", "ensemble_epochs"), _OF_WEIGHTS),
     "max_roll": "sounds would be rolled away from where they are marked",

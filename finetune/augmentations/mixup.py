@@ -10,6 +10,8 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from modeling_ast.frame_classification import NOT_SCORED
+
 from .augmentation_step import ORIGINAL_STREAM, AugmentationStep, TrainingClip
 
 
@@ -47,7 +49,10 @@ class Mixup(AugmentationStep):
         weight = drawn["weight"]
         waveform = mix_waveforms(clip.waveform, partner.waveform, weight)
         others = fitted_labels(partner.label, clip.label)
-        return clip._replace(waveform=waveform, label=weight * clip.label + (1 - weight) * others)
+        label = weight * clip.label + (1 - weight) * others
+        # Frames of which nothing is known, in one of the two, are not known after mixing.
+        unknown = (clip.label < 0) | (others < 0)
+        return clip._replace(waveform=waveform, label=np.where(unknown, np.float32(NOT_SCORED), label))
 
     def mix_scores(self, scores: torch.Tensor, drawn: dict, partners: torch.Tensor) -> torch.Tensor:
         """See [`AugmentationStep.mix_scores`]: mixes them with the weight of the waveforms, as labels are."""

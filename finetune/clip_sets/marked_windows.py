@@ -2,7 +2,8 @@
 
 In training each stretch has a window in every epoch, placed by (seed, epoch, item) so that the stretch counts in it, and as many
 windows more as the share of background asks for hold nothing of any stretch. Scored are all windows side by side; those that hold
-so little of a stretch that it does not count, and where it cannot be said to be absent, have no part. Of a file no more than the
+so little of a stretch that it does not count, and where it cannot be said to be absent, have no part. For a frame head
+([`MarkedClips.with_frames`]) each frame has labels of its own, so that all windows have a part. Of a file no more than the
 window is decoded, and of recordings nothing is kept but their names and times.
 """
 
@@ -18,7 +19,9 @@ import numpy as np
 
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioError, AudioReader, ExcerptReader, Heard
-from modeling_ast.features.kaldi import frame_length
+from modeling_ast.features.kaldi import frame_length, num_frames
+from modeling_ast.frame_classification import NOT_SCORED
+from modeling_ast.frame_columns import FrameColumns
 from modeling_ast.tagging.segments import window_starts
 
 from ..arguments.groups import DataArguments
@@ -33,6 +36,7 @@ from .waveforms import ClipDataset, one_thread
 
 MARK_STREAM = 103  # sets these random numbers apart from those of augmentations, masks, windows and the order of clips
 WINDOWS_CHECKED = 32  # decoded before a training
+GRID = 1000  # windows that are scored begin at whole milliseconds
 HARD_SHARE = 0.5  # of the background windows, where there are hard negatives
 
 
@@ -78,6 +82,7 @@ class MarkedClips(ClipSet):
         trains (`bool`): whether windows are drawn, or all are heard side by side.
         seconds (`float`): of a window; see [`MarkedClips.of_length`].
         hard (`np.ndarray` of shape `(windows, 2)`, *optional*): recording and start of background windows that are drawn more.
+        columns ([`FrameColumns`], *optional*): of a model with a frame head; see [`MarkedClips.with_frames`].
     """
 
     def __init__(
@@ -88,9 +93,10 @@ class MarkedClips(ClipSet):
         trains: bool,
         seconds: float = 10.0,
         hard: np.ndarray | None = None,
+        columns: FrameColumns | None = None,
     ):
         self.recordings, self.labels, self.rules, self.trains = recordings, labels, rules, trains
-        self.seconds, self.hard = seconds, hard
+        self.seconds, self.hard, self.columns = seconds, hard, columns
         self.features = datasets.Features(
             {"audio": datasets.Audio(decode=False), "label": label_feature(labels, rules.background is None)}
         )
@@ -109,7 +115,7 @@ class MarkedClips(ClipSet):
         Returns:
             The same recordings.
         """
-        return type(self)(self.recordings, self.labels, self.rules, self.trains, seconds, self.hard)
+        return self._changed(seconds=seconds)
 
     def with_hard_negatives(self, windows: np.ndarray) -> Self:
         """Draw half of the background from some windows.
@@ -120,9 +126,23 @@ class MarkedClips(ClipSet):
         Returns:
             The same recordings.
         """
-        return type(self)(
-            self.recordings, self.labels, self.rules, self.trains, self.seconds, windows if len(windows) else None
-        )
+        return self._changed(hard=windows if len(windows) else None)
+
+    def with_frames(self, columns: FrameColumns) -> Self:
+        """See [`ClipSet.with_frames`]; windows to score are then all of the grid, and each moment of a recording is scored once.
+
+        Args:
+            columns ([`FrameColumns`]): of the model.
+
+        Returns:
+            The same recordings.
+        """
+        return self._changed(columns=columns)
+
+    def _changed(self, **fields) -> Self:
+        """The same recordings, for windows of which something is different."""
+        own = {"seconds": self.seconds, "hard": self.hard, "columns": self.columns}
+        return type(self)(self.recordings, self.labels, self.rules, self.trains, **own | fields)
 
     @cached_property
     def free(self) -> np.ndarray:
@@ -146,13 +166,13 @@ class MarkedClips(ClipSet):
 
     @cached_property
     def _grid(self) -> list[Placed]:
-        """All windows side by side, but those that hold of a stretch less than counts, and of several labels where one is told."""
+        """All windows side by side; for labels of windows without those that hold of a stretch less than counts, and of several
+        labels where one is told."""
         found, self.num_unclear = [], 0
         for number, item in enumerate(self.recordings):
-            scale = 1000  # in milliseconds, as starts have to be whole numbers
-            length, window = round(item.seconds * scale), round(self.seconds * scale)
+            length, window = round(item.seconds * GRID), round(self.seconds * GRID)
             for start in window_starts(length, window, window):
-                placed = self.placed(number, start / scale)
+                placed = self.placed(number, start / GRID)
                 clear = placed is not None and (self.rules.background is None or len(placed.labels) == 1)
                 if clear:
                     found.append(placed)
@@ -175,7 +195,7 @@ class MarkedClips(ClipSet):
         """
         alone = copy.copy(self)
         background = () if self.rules.background is None else (self.rules.background,)
-        alone.trains, alone.num_unclear = False, 0
+        alone.trains, alone.num_unclear, alone.columns = False, 0, None
         alone._grid = [
             Placed(int(number), float(start), background, ())
             for number, first, last in self.free
@@ -192,15 +212,18 @@ class MarkedClips(ClipSet):
             centre (`int`, *optional*): the stretch that it is cut around, whose label is the window's where it can have one alone.
 
         Returns:
-            [`Placed`]; `None` if it holds stretches of which none counts, or one whose label is left out.
+            [`Placed`]; `None` if it holds stretches of which none counts, or one whose label is left out. With frames, which have
+            labels each, all stretches count that it holds anything of.
         """
         item = self.recordings[number]
         end = min(start + self.seconds, item.seconds)
         starts, ends, labels = self._starts[number], self._ends[number], self._labels[number]
         near = np.flatnonzero(touching(starts, ends, start, end)) if len(starts) else np.empty(0, np.int64)
-        counting = near[self.rules.overlap.counts(starts[near], ends[near], start, end)] if len(near) else near
+        counting = near
+        if self.columns is None and len(near):
+            counting = near[self.rules.overlap.counts(starts[near], ends[near], start, end)]
         unknown = [mark for mark in item.unknown if mark.start < end and mark.end > start]
-        if centre is None and (len(counting) < len(near) or unknown):
+        if centre is None and self.columns is None and (len(counting) < len(near) or unknown):
             return None
         found = sorted({int(label) for label in labels[counting]})
         if self.rules.background is not None:
@@ -209,6 +232,34 @@ class MarkedClips(ClipSet):
             (float(max(starts[one] - start, 0)), float(min(ends[one], end) - start), int(labels[one])) for one in near
         )
         return Placed(number, float(start), tuple(found), stretches)
+
+    def frame_targets(self, placed: Placed, start: float, frames: int) -> np.ndarray:
+        """Tell the labels of each frame of a window.
+
+        Args:
+            placed ([`Placed`]): the window.
+            start (`float`): where it begins as it is heard, which is at a whole sample, in seconds.
+            frames (`int`): of 10 ms that are heard of it.
+
+        Returns:
+            `np.ndarray` of shape `(columns, labels)`, float32: 1 where a column has a label, else 0; -100, which counts nothing,
+            where a stretch lies whose label is left out, and in scored windows where the one before tells already.
+        """
+        number, edges = placed.recording, self.columns.edges(frames)
+        starts, ends = self._starts[number] - start, self._ends[number] - start
+        near = np.flatnonzero((starts < edges[-1]) & (ends >= 0))
+        # Whole stretches, not what the window holds of them: a splinter at its edge is no short sound.
+        stretches = [(starts[one], ends[one], self._labels[number][one]) for one in near]
+        targets = self.columns.targets(stretches, len(self.labels), frames)
+        for mark in self.recordings[number].unknown:
+            targets[(mark.start - start < edges[1:]) & (mark.end - start > edges[:-1])] = NOT_SCORED
+        if not self.trains:
+            # The last window ends with the recording, so that it may begin within the one before.
+            window, begin = round(self.seconds * GRID), round(placed.start * GRID)
+            again = (edges[:-1] + edges[1:]) / 2 < -begin % window / GRID
+            again[-1] = False
+            targets[again] = NOT_SCORED
+        return targets
 
     @property
     def num_stretches(self) -> int:
@@ -310,6 +361,8 @@ class MarkedClips(ClipSet):
             digest.update(item.digest())
         if self.hard is not None:
             digest.update(self.hard.tobytes())
+        if self.columns is not None:
+            digest.update(str(self.columns).encode())
         return digest.hexdigest()
 
     def without(self, left_out: Mapping[int, list[int]]) -> Self:
@@ -454,8 +507,8 @@ class MarkedWindows(ClipDataset):
         """
         return self.split.window(index, self.seed, epoch or 0, visit)
 
-    def decode(self, clip: Placed) -> tuple[Heard, int | list[int]]:
-        """See [`ClipDataset.decode`]."""
+    def decode(self, clip: Placed) -> tuple[Heard, int | list[int] | np.ndarray]:
+        """See [`ClipDataset.decode`]; with frames, the label is an array of shape `(columns, labels)`."""
         item = self.split.recordings[clip.recording]
         start = round(clip.start * self.sampling_rate)
         with one_thread():
@@ -465,6 +518,9 @@ class MarkedWindows(ClipDataset):
                 f"{item.name} has no whole frame from {clip.start:.2f} s on. Remove it, or what is marked there."
             )
         self.said.log(heard.notes)
+        if self.split.columns is not None:
+            frames = num_frames(min(len(heard.waveform), self.max_samples), self.sampling_rate)
+            return heard, self.split.frame_targets(clip, start / self.sampling_rate, frames)
         return heard, list(clip.labels) if self.split.rules.background is None else clip.labels[0]
 
     def name(self, index: int) -> str:

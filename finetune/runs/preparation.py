@@ -4,7 +4,7 @@ They stand in the order in which [`~finetune.runs.training_run.prepare_run`] cal
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import datasets
@@ -116,6 +116,7 @@ def prepare_data(
     files_known: bool = False,
     noted: list[NotedClip] | None = None,
     score_windows: bool = True,
+    carried: Callable[[dict[str, ClipSet]], dict[str, ClipSet]] | None = None,
 ) -> tuple[dict[str, ClipSet], str, list[str], list[dict]]:
     """Load, split and check the clips, and fill the waveform cache if there is one.
 
@@ -129,6 +130,7 @@ def prepare_data(
         files_known (`bool`, defaults to `False`): see [`Looks`].
         noted (`list[NotedClip]`, *optional*): to which clips are added of which there is something to be said.
         score_windows (`bool`, defaults to `True`): whether the scores of several windows of a clip can be put together.
+        carried (callable, *optional*): has the splits carry what is trained for, before they are checked for it.
 
     Returns:
         The splits, in words how they were made, what else the user should know, and which clips were left out because
@@ -142,6 +144,7 @@ def prepare_data(
     else:
         splits, split_method = clip_sets(loaded[0]), loaded[1]
     scored = data_args.windows_scored() if score_windows else "beginning"
+    splits = splits if carried is None else carried(splits)
     splits = with_windows(splits, data_args.windows_trained(), scored)
     checks = Checks(
         data_args,

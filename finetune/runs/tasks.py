@@ -86,7 +86,7 @@ class Task(ABC):
         """Have the clips carry what is trained for, where that is not a label of each.
 
         Args:
-            splits (`dict[str, ClipSet]`): by side, after they were checked.
+            splits (`dict[str, ClipSet]`): by side, before they are checked.
             model ([`ModelArguments`]): which model.
 
         Returns:

@@ -169,6 +169,7 @@ def _prepare_trainer(
         looks.files_known,
         noted,
         task.scores_windows,
+        lambda found: task.clips(found, model_args),
     )
     if data_args.hard_negatives:
         splits["train"], words = with_hard_negatives(splits["train"], data_args, training_args)
@@ -182,7 +183,6 @@ def _prepare_trainer(
     in_line, lists = ([words for words in notes if ("\n" in words) == is_list] for is_list in (False, True))
     print_stage(1, "\n  ".join(["; ".join([f"data: {sizes}, split {split_method}", *in_line]), *lists]))
 
-    splits = task.clips(splits, model_args)
     problem_type = task.problem_type(splits["train"], optimization_args)
     clips = build_datasets(splits, feature_extractor, augmentation, training_args.seed, problem_type, reader)
     for dataset in clips.values():
