@@ -1,4 +1,4 @@
-"""`ast-events PREDICTED --reference MARKED`: how well the events of recordings were found, from two tables."""
+"""`ast-events PREDICTED --reference MARKED`: how well the events of recordings were found."""
 
 import argparse
 import json
@@ -32,7 +32,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         "--reference",
         required=True,
         metavar="MARKED",
-        help="table of what is marked, likewise; a row with a file alone is a recording in which nothing is",
+        help="table of what is marked, likewise; a row with a file alone is a recording in which nothing is. Or a folder of "
+        "recordings with files of marks beside them",
     )
     parser.add_argument(
         "--collar", type=float, default=0.2, help="seconds by which start and end may be off (default 0.2)"
@@ -98,6 +99,7 @@ def score_tables(arguments: argparse.Namespace) -> dict:
 
     Raises:
         EventTableError: for tables that cannot be scored as they are.
+        DataError: for a folder whose marks cannot be taken as they are.
     """
     from .scores.event_scores import EventRule, psds, score_events
     from .scores.event_tables import EventTable, durations_of, matched, read_events, read_scores, refuse_beyond_end

@@ -7,6 +7,7 @@ sed_eval.
 """
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -220,8 +221,10 @@ def _counted(
 
 def _sed_eval():
     try:
-        from dcase_util.containers import MetaDataContainer
-        from sed_eval import sound_event
+        with warnings.catch_warnings():  # of dcase_util's own imports
+            warnings.simplefilter("ignore", UserWarning)
+            from dcase_util.containers import MetaDataContainer
+            from sed_eval import sound_event
     except ImportError as error:
         raise ImportError(
             f"The scores of events need the package sed_eval, which cannot be imported ({error}). Type {install_command('events')}."

@@ -13,6 +13,8 @@ import pandas as pd
 
 from modeling_ast.audio import audio_duration
 
+from ..sources.marked_recordings import recordings_in
+
 # Names of the columns: those that `ast-tag` writes, and those of DCASE's and other tables.
 COLUMNS = {
     "file": ("file", "filename", "file_name", "path"),
@@ -85,20 +87,25 @@ class ScoreTable:
 
 
 def read_events(path: str | os.PathLike) -> EventTable:
-    """Read a table of stretches.
+    """Read a table of stretches, or what is marked beside the recordings of a folder.
 
     Args:
         path (`str` or `os.PathLike`): CSV, TSV or Parquet with the columns file, start, end and label, by these or DCASE's names,
-            and perhaps duration. A row with a file alone is a recording in which nothing is marked.
+            and perhaps duration. A row with a file alone is a recording in which nothing is marked. Or a folder of recordings
+            with label tracks of Audacity, selection tables of Raven or tables beside them, as `ast-finetune --marks beside` takes
+            it; recordings without such a file are left out.
 
     Returns:
         [`EventTable`].
 
     Raises:
         EventTableError: for a column that is missing, and for rows that are no stretches; it names the first.
+        DataError: for a folder whose marks cannot be read, or belong to no recording.
         FileNotFoundError: if there is no such file.
     """
     path = Path(path)
+    if path.is_dir():
+        return _events_of_folder(path)
     table = _read(path)
     names = _columns(table, path, COLUMNS)
     events: dict[str, list[Event]] = {}
@@ -115,6 +122,18 @@ def read_events(path: str | os.PathLike) -> EventTable:
         of_file.append(Event(start, end, _text(row["label"], "label", place)))
     return EventTable(
         str(path), {file: sorted(found) for file, found in events.items()}, _durations(table, path, names)
+    )
+
+
+def _events_of_folder(folder: Path) -> EventTable:
+    recordings = recordings_in(folder)
+    return EventTable(
+        str(folder),
+        {
+            recording.name: sorted(Event(mark.start, mark.end, mark.label) for mark in recording.marks)
+            for recording in recordings
+        },
+        {recording.name: recording.seconds for recording in recordings},
     )
 
 

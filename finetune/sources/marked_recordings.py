@@ -103,6 +103,22 @@ def load_marked(data: DataArguments, seed: int) -> MarkedData:
     return MarkedData(sides, labels, "; ".join([words, *notes, *more]))
 
 
+def recordings_in(folder: Path) -> list[Recording]:
+    """Read the recordings of a folder that have a file of marks beside them.
+
+    Args:
+        folder (`Path`): where they are, and in folders below it.
+
+    Returns:
+        `list[Recording]`.
+
+    Raises:
+        DataError: for a folder without recordings or marks, marks without a recording, and stretches that cannot be.
+    """
+    data = DataArguments(dataset_name=str(folder), marks=BESIDE, unmarked="ignore")
+    return _checked(_recordings(data)[0], data)[0]
+
+
 def _recordings(data: DataArguments) -> tuple[list[Recording], list[str]]:
     """All recordings, not looked into yet, with what files or columns mark in them; and what is to be said."""
     if data.marks == COLUMNS:

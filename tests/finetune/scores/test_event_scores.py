@@ -174,6 +174,23 @@ def test_the_command_reads_what_ast_tag_writes_and_other_tables(tmp_path, capsys
     assert "PSDS: 1.000 (scenario 1), 1.000 (scenario 2)" in capsys.readouterr().out
 
 
+def test_a_folder_of_recordings_with_marks_beside_them_is_a_reference(tmp_path, capsys):
+    folder, tags = tmp_path / "recordings", tmp_path / "tags.csv"
+    folder.mkdir()
+    for name in ("a", "b", "unmarked"):
+        soundfile.write(folder / f"{name}.wav", np.zeros(36_000), 1000)
+    (folder / "a.txt").write_text("1.1\t2.05\towl\n")
+    (folder / "b.txt").write_text("")
+    tags.write_text(f"file,start,end,label,score\n{folder}/a.wav,1,2,owl,0.9\n{folder}/b.wav,5,6,owl,0.8\n")
+    assert main([str(tags), "--reference", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "event-based: F1 0.667 of all together (micro)" in said
+    assert "false alarms per hour: 50.00 in 0.02 h" in said
+    (folder / "stray.txt").write_text("1\t2\towl\n")
+    assert main([str(tags), "--reference", str(folder)]) == 2
+    assert "about a recording that is not there" in capsys.readouterr().err
+
+
 def test_without_the_libraries_it_says_what_to_install(tmp_path, capsys, monkeypatch):
     marked = tmp_path / "marked.csv"
     marked.write_text("file,start,end,label,duration,score\na,1,2,x,9,0.5\n")
