@@ -92,8 +92,7 @@ class FrameColumns:
 
         A column has a label where stretches with it cover at least `least_share` of the time that it stands for. That no sound
         is too short to be learned, a stretch that lies in the clip as a whole also counts in the column with which it has
-        the most time in common, however little that is, and a place without a length in the column that holds it. What of a
-        stretch lies outside the clip counts nothing.
+        the most time in common, however little that is. What of a stretch lies outside the clip counts nothing.
 
         Args:
             stretches (iterable of `(float, float, int)`): start and end in seconds from the clip's beginning, and the index
@@ -127,9 +126,7 @@ class FrameColumns:
             # Sums of times in seconds: what is half a column is half of it in spite of the last digit.
             targets[covered >= least_share * lengths - 1e-9, label] = 1
             for start, end in spans:
-                if edges[0] <= start == end < edges[-1]:
-                    targets[np.searchsorted(edges, start, side="right") - 1, label] = 1
-                elif edges[0] <= start < end <= edges[-1]:
+                if edges[0] <= start < end <= edges[-1]:
                     targets[_overlaps(start, end, edges).argmax(), label] = 1
         return targets
 

@@ -58,8 +58,8 @@ def raven(times, column: str = "Annotation", views=("Waveform 1", "Spectrogram 1
     return "\n".join(rows) + "\n"
 
 
-def write_marked(folder: Path) -> Path:
+def write_marked(folder: Path, times=TIMES) -> Path:
     """Recordings with label tracks beside them."""
-    for path, times in zip(write_recordings(folder), TIMES, strict=True):
-        path.with_suffix(".txt").write_text(audacity(times))
+    for path, of_recording in zip(write_recordings(folder, times), times, strict=True):
+        path.with_suffix(".txt").write_text(audacity(of_recording))
     return folder

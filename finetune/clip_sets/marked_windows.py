@@ -36,6 +36,7 @@ from .waveforms import ClipDataset, one_thread
 
 MARK_STREAM = 103  # sets these random numbers apart from those of augmentations, masks, windows and the order of clips
 WINDOWS_CHECKED = 32  # decoded before a training
+PLACE_SECONDS = 1e-6  # that a mark without a length lasts, so that it counts in the frame that holds it
 GRID = 1000  # windows that are scored begin at whole milliseconds
 HARD_SHARE = 0.5  # of the background windows, where there are hard negatives
 
@@ -249,7 +250,8 @@ class MarkedClips(ClipSet):
         starts, ends = self._starts[number] - start, self._ends[number] - start
         near = np.flatnonzero((starts < edges[-1]) & (ends >= 0))
         # Whole stretches, not what the window holds of them: a splinter at its edge is no short sound.
-        stretches = [(starts[one], ends[one], self._labels[number][one]) for one in near]
+        lasts = np.maximum(ends, starts + PLACE_SECONDS)
+        stretches = [(starts[one], lasts[one], self._labels[number][one]) for one in near]
         targets = self.columns.targets(stretches, len(self.labels), frames)
         for mark in self.recordings[number].unknown:
             targets[(mark.start - start < edges[1:]) & (mark.end - start > edges[:-1])] = NOT_SCORED

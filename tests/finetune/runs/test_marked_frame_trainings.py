@@ -141,9 +141,14 @@ def test_frames_of_which_nothing_is_known_are_not_known_after_mixing():
         np.testing.assert_allclose(label[[0, 1, 3]], known[[0, 1, 3]])
 
 
-def test_a_place_without_a_length_counts_in_the_column_that_holds_it():
-    targets = FrameColumns().targets([(0.41, 0.41, 0), (-0.2, -0.2, 0), (5.0, 5.0, 0)], 1, FRAMES)
-    assert np.flatnonzero(targets[:, 0]).tolist() == [int((0.41 - 0.0375) / 0.1)]
+def test_a_place_without_a_length_counts_in_the_frame_that_holds_it(tmp_path):
+    folder = write_marked(tmp_path / "places", [[(2.0, 2.0, "low")], [(3.0, 3.0, "low")], []])
+    train = frame_clips(folder)["train"]
+    number, place = next((number, item.marks[0].start) for number, item in enumerate(train.recordings) if item.marks)
+    placed = train.placed(number, place - 0.41)
+    targets = train.frame_targets(placed, placed.start, FRAMES)
+    assert np.flatnonzero(targets[:, train.labels.index("low")]).tolist() == [int((0.41 - 0.0375) / 0.1)]
+    assert not train.frame_targets(placed, place + 0.1, FRAMES).any()
 
 
 def test_from_marked_recordings_to_events(folder, tmp_path, capsys):
