@@ -14,6 +14,7 @@ import numpy as np
 from . import ogg
 from .decoders import frames_of, open_stream, streams_of
 from .errors import AudioError
+from .excerpts import layout_of_format
 from .formats import recordings, sniff_format
 from .reading import HEARD_WHOLE, decode_audio, opened_audio
 
@@ -23,7 +24,6 @@ EXACT = {
     "PCM_32": "int32",
 }  # subtypes of libsndfile that integers hold as they are
 OTHERS = "FLOAT"
-WARM_UP = 8_192  # samples that an MP3 is decoded before a stretch: some frames need what those before them left
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,11 @@ class _ShortError(Exception):
 
 
 def _read(file, stream, span: tuple[float, float]) -> Excerpt:
-    rate, dtype = file.samplerate, EXACT.get(file.subtype, "float32")
-    start, end = (min(round(second * rate) + stream.skipped, frames_of(stream, file)) for second in span)
-    warm_up = min(WARM_UP, start) if file.format == "MP3" else 0
-    file.seek(start - warm_up)
-    samples = file.read(end - start + warm_up, dtype=dtype, always_2d=True)[warm_up:]
+    rate, dtype, frames = file.samplerate, EXACT.get(file.subtype, "float32"), frames_of(stream, file)
+    start, end = (min(round(second * rate) + stream.skipped, frames) for second in span)
+    place = layout_of_format(file.format, frames, rate).place_before(start)
+    file.seek(place)
+    samples = file.read(end - place, dtype=dtype, always_2d=True)[start - place :]
     if len(samples) < end - start:
         raise _ShortError
     return Excerpt(samples, rate, file.subtype if file.subtype in EXACT else OTHERS)

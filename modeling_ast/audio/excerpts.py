@@ -197,13 +197,27 @@ def file_layout(source: str | os.PathLike | bytes | dict, name: str | None = Non
                 with open_stream(streams[0]) as file:
                     rate = checked_rate(file.samplerate, name)
                     frames = max(frames_of(streams[0], file), 0)
-                    lead = math.ceil(MP3_SECONDS * rate) if file.format == "MP3" else 0
-                    latest = max(frames - math.ceil(OGG_SECONDS * rate), 0) if file.format == "OGG" else None
-                    return FileLayout(frames, rate, lead=lead, latest=latest)
+                    return layout_of_format(file.format, frames, rate)
         except soundfile.SoundFileError:
             pass  # FFmpeg may read it
     rate = 16_000  # nothing is counted in the file's own samples
     return FileLayout(round(audio_length(source).seconds * rate), rate, goes_there=False)
+
+
+def layout_of_format(name: str, frames: int, sampling_rate: int) -> FileLayout:
+    """Tell how stretches of a file are read that libsndfile reads as one recording.
+
+    Args:
+        name (`str`): of the format, as libsndfile calls it.
+        frames (`int`): samples of each channel.
+        sampling_rate (`int`): of the file, in Hz.
+
+    Returns:
+        [`FileLayout`].
+    """
+    lead = math.ceil(MP3_SECONDS * sampling_rate) if name == "MP3" else 0
+    latest = max(frames - math.ceil(OGG_SECONDS * sampling_rate), 0) if name == "OGG" else None
+    return FileLayout(frames, sampling_rate, lead=lead, latest=latest)
 
 
 def _is_one_flac(content: Content) -> bool:

@@ -6,6 +6,7 @@ import soundfile
 
 from modeling_ast.audio import AudioError, decode_audio, excerpt_files
 from modeling_ast.audio.excerpt_files import read_excerpts, write_excerpt
+from modeling_ast.audio.excerpts import MP3_SECONDS, OGG_SECONDS
 
 RATE = 22_050
 SPANS = [(0, 0.5), (3.21, 4), (1.5, 1.6), (7.75, 9)]  # in any order, and beyond the end of eight seconds
@@ -52,8 +53,18 @@ def test_a_stretch_is_that_of_the_whole_decode_and_only_it_is_decoded(folder, na
         expected = whole[round(start * rate) : round(end * rate)]
         rounding = 1.2e-7 if name.endswith("mp3") else 0  # its decoder rounds another way when it was moved backwards
         np.testing.assert_allclose(as_floats(excerpt.samples), expected, rtol=0, atol=rounding)
-    warm_up = 3 * excerpt_files.WARM_UP if name.endswith("mp3") else 0
-    assert sum(decoded) == sum(round(min(end, 8) * rate) - round(start * rate) for start, end in SPANS) + warm_up
+    # Before each stretch of MP3, and of the last seconds of Ogg, where libsndfile goes to a wrong place, more is decoded.
+    before = {"mp3": MP3_SECONDS, "ogg": OGG_SECONDS}.get(name[2:], 0)
+    asked = sum(round(min(end, 8) * rate) - round(start * rate) for start, end in SPANS)
+    assert asked <= sum(decoded) <= asked + len(SPANS) * (before * rate + 1)
+
+
+def test_the_last_page_of_ogg_is_read_where_it_is(folder):
+    """libsndfile 1.2.2 itself goes to a wrong place there."""
+    whole = soundfile.read(folder / "g.ogg", dtype="float32", always_2d=True)[0]
+    for start in (7.8, 7.97, 7.99, 7.999):
+        (excerpt,) = read_excerpts(folder / "g.ogg", [(start, 8.2)])
+        np.testing.assert_array_equal(excerpt.samples, whole[round(start * RATE) :])
 
 
 @pytest.mark.parametrize("name", ["a.wav", "f.flac", "h.mp3"])
