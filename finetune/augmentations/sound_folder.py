@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from modeling_ast.audio import AudioError, AudioReader, HeardAnewError, audio_duration, find_audio_files, resample
+from modeling_ast.audio.excerpts import layout_of_format
 
 FAULTS_SHOWN = 5
 
@@ -72,8 +73,10 @@ class SoundFile:
 
         try:
             with soundfile.SoundFile(self.path) as file:
-                file.seek(first)
-                return np.ascontiguousarray(file.read(count, dtype="float32", always_2d=True).mean(axis=1))
+                place = layout_of_format(file.format, self.samples, file.samplerate).place_before(first)
+                file.seek(place)
+                found = file.read(first - place + count, dtype="float32", always_2d=True)
+                return np.ascontiguousarray(found[first - place :].mean(axis=1))
         except (OSError, soundfile.SoundFileError) as error:
             raise AudioError(f"{self.path} cannot be decoded at {first} samples: {error}. Leave it out.") from error
 

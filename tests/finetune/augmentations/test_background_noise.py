@@ -65,6 +65,16 @@ def test_a_short_noise_is_repeated_and_the_last_places_of_a_long_one_are_reached
     np.testing.assert_array_equal(file.stretch(np.nextafter(1, 0), 100, RATE), noise[-100:])
 
 
+@pytest.mark.parametrize("suffix", ["flac", "ogg", "mp3"])
+def test_a_stretch_of_a_compressed_noise_is_that_of_the_whole(tmp_path, suffix):
+    path = write(tmp_path / f"noise.{suffix}", random_sound(8))
+    whole = soundfile.read(path, dtype="float32")[0]
+    file = SoundFile(str(path), 8.0, len(whole), RATE)
+    for place in (0.0, 0.4, np.nextafter(1, 0)):
+        first = int(place * (len(whole) - 400 + 1))
+        np.testing.assert_allclose(file.stretch(place, 400, RATE), whole[first : first + 400], rtol=0, atol=2e-7)
+
+
 def test_other_rates_and_several_channels(tmp_path):
     noise = random_sound(2, 44_100, channels=2)
     file = SoundFolder(str(write(tmp_path / "stereo.flac", noise, 44_100)), "noise_dir").files[0]
