@@ -160,7 +160,6 @@ def read_selection_table(
             start, end = offset, offset + end - start
         file = None if files is None or is_empty(files[row]) else str(files[row])
         label = "" if is_empty(columns[label_column][row]) else str(columns[label_column][row]).strip()
-        selection = columns[SELECTION][row] if SELECTION in columns else row
         selection = (file, columns[SELECTION][row], start, end) if {SELECTION, VIEW} <= columns.keys() else (row,)
         before = seen.setdefault(selection, label)
         if before != label:

@@ -214,6 +214,7 @@ def _assigned(
     read_from: dict[Path, Path] = {}
     alone, clashes = [], []
     for file, by_recording in read:
+        named: dict[Path, str] = {}
         for name, marks in by_recording.items():
             if name is None:
                 candidates = owners[file] or []
@@ -229,6 +230,9 @@ def _assigned(
                     "write the path of the recording in the table."
                 )
             (recording,) = candidates
+            if name is not None and named.setdefault(recording, name) != name:
+                alone.append(f"{name} (in {file}; {recording} is there, and is {named[recording]} as well)")
+                continue
             if read_from.setdefault(recording, file) != file:
                 clashes.append(f"{recording} ({read_from[recording].name} and {file.name})")
                 continue
