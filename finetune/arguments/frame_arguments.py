@@ -15,6 +15,7 @@ NOT_WITH_FRAMES = {
     "dry_run": "it estimates a training on labels of clips",
     **dict.fromkeys(("average_epochs", "ensemble_epochs"), _OF_WEIGHTS),
     "max_roll": "sounds would be rolled away from where they are marked",
+    "heard_padding_share": "padding has no labels",
     "max_speed_change": "sounds would be moved from where they are marked",
 }
 
