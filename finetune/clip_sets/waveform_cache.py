@@ -400,7 +400,8 @@ class WaveformCache:
             header = soundfile.info(audio["path"] if audio["bytes"] is None else BytesIO(audio["bytes"]))
         except (*ERRORS_OF_A_FILE, soundfile.SoundFileError, TypeError):
             return self._samples_unknown()  # no header that is read without decoding, or no audio at all
-        if header.frames <= 0 or header.samplerate <= 0:  # of what was written to a pipe there is more than it says
+        # Of what was written to a pipe there is more than it says, or no number at all, which libsndfile calls 2^63 - 1.
+        if not 0 < header.frames < 1 << 62 or header.samplerate <= 0:
             return self._samples_unknown()
         return min(-(-header.frames * self.reader.sampling_rate // header.samplerate), self.max_samples)
 
