@@ -12,7 +12,7 @@ from tqdm import tqdm
 from modeling_ast.audio import AudioError, AudioNote, AudioReader
 
 from .loader_errors import loader_errors
-from .waveforms import fetched, hear_clip
+from .waveforms import fetched, hear_clip, look_at_clip
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,14 @@ class _RowsToDecode(Dataset):
         place, row = key
         without_bytes = row | {"audio": {"bytes": None, "path": row["audio"]["path"]}}
         try:
-            heard = hear_clip(fetched(row["audio"]), self.reader, self.max_samples)
+            audio = fetched(row["audio"])
+            if not self.keep:
+                length, notes = look_at_clip(audio, self.reader, self.max_samples)
+                return DecodedClip(place, None, length, notes=notes), without_bytes
+            heard = hear_clip(audio, self.reader, self.max_samples)
         except AudioError as error:
             return DecodedClip(place, None, 0, str(error)), without_bytes
         waveform, length = heard.waveform, len(heard.waveform)
-        if not self.keep:
-            return DecodedClip(place, None, length, notes=heard.notes), without_bytes
         # A view of its beginning would keep the whole of it in memory.
         beginning = waveform[: self.max_samples].copy() if length > self.max_samples else waveform
         return DecodedClip(place, beginning, length, notes=heard.notes), without_bytes
