@@ -87,7 +87,7 @@ def test_scored_windows_tell_each_moment_once(folder):
     (scored,) = [split for side, split in frame_clips(folder).items() if side != "train"]
     items = scored.dataset(ASTFeatureExtractor(max_length=FRAMES))
     edges, told = edges_of(FRAMES), {}
-    for index, placed in enumerate(scored.windows()):
+    for index, placed in enumerate(scored.scored_windows()):
         item = scored.recordings[placed.recording]
         label, shares = items[index]["label"], marked_share(item, placed.start, ["high", "low"], edges)
         counts = (label >= 0).all(axis=1)
@@ -121,7 +121,7 @@ def test_frames_of_left_out_labels_do_not_count(folder):
     (scored,) = [split for side, split in frame_clips(folder, ignore_labels=["low"]).items() if side != "train"]
     items = scored.dataset(ASTFeatureExtractor(max_length=FRAMES))
     hidden = 0
-    for index, placed in enumerate(scored.windows()):
+    for index, placed in enumerate(scored.scored_windows()):
         label, item = items[index]["label"], scored.recordings[placed.recording]
         shares = marked_share(item, placed.start, ["low"], edges_of(FRAMES))[:, 0]
         assert (label[shares > 0] == -100).all()
