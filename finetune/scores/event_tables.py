@@ -23,6 +23,7 @@ COLUMNS = {
     "label": ("label", "event_label"),
 }
 DURATIONS = ("duration",)
+ROUNDED = 0.011  # seconds; tables round to hundredths
 READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": lambda path: _read_text(path, ","),
     ".tsv": lambda path: _read_text(path, "\t"),
@@ -313,17 +314,29 @@ def _durations(table: pd.DataFrame, path: Path, names: Mapping[str, str]) -> dic
     column = next((own[name] for name in DURATIONS if name in own), None)
     if column is None:
         return {}
+    rows = [
+        (f"{path}, row {number}", row)
+        for number, row in _rows(table, {**names, "duration": column})
+        if not _is_missing(row["duration"])
+    ]
+    if all(_is_of_stretch(row, place) for place, row in rows):
+        return {}
     found: dict[str, float] = {}
-    for number, row in _rows(table, {"file": names["file"], "duration": column}):
-        if _is_missing(row["duration"]):
-            continue
-        place = f"{path}, row {number}"
+    for place, row in rows:
         seconds, file = _seconds(row["duration"], "duration", place), _text(row["file"], "file", place)
         if found.setdefault(file, seconds) != seconds:
             raise EventTableError(
                 f"{place}: {file} lasts {seconds:g} s here and {found[file]:g} s above. Correct one."
             )
     return found
+
+
+def _is_of_stretch(row: Mapping, place: str) -> bool:
+    """Whether a duration is how long the stretch lasts, as other programs' tables have it, and not the recording."""
+    if any(_is_missing(row[name]) for name in ("start", "end")):
+        return False
+    start, end, seconds = (_seconds(row[name], name, place) for name in ("start", "end", "duration"))
+    return abs(end - start - seconds) <= ROUNDED
 
 
 def _is_missing(value) -> bool:

@@ -206,6 +206,18 @@ def test_without_the_libraries_it_says_what_to_install(tmp_path, capsys, monkeyp
         assert extra in said.partition("Type ")[2]
 
 
+def test_how_long_a_stretch_lasts_is_not_taken_for_the_recording(tmp_path, capsys):
+    marked = tmp_path / "marked.csv"
+    marked.write_text("file,start,end,label,duration\na,1,2,x,1.0\na,3,4.504,x,1.5\nb,,,,\n")
+    assert main([str(marked), "--reference", str(marked)]) == 0
+    said = capsys.readouterr().out
+    assert "event-based: F1 1.000" in said
+    assert "false alarms per hour: unknown" in said
+    marked.write_text("file,start,end,label,duration\na,1,2,x,10\na,3,4.5,x,10\nb,,,,20\n")
+    assert main([str(marked), "--reference", str(marked)]) == 0
+    assert "false alarms per hour: 0.00 in 0.01 h" in capsys.readouterr().out
+
+
 WRONG = {
     "file,start,end\na,1,2\n": r"has no column label; it has file, start, end\. The first line names",
     "file;start;end;label\na;1;2;x\n": "has no column file, start, end, label; it has file;start;end;label",
