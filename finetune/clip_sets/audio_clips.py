@@ -25,7 +25,7 @@ from ..sources.labels import as_list, share_lists
 from .clip_notes import NotedClip
 from .clip_set import Checked, Checks, UndecodedClip
 from .clip_windows import windowed_dataset
-from .decoding import decoded_clips
+from .decoding import decoded_clips, look_at_clip
 from .row_clips import RowClips, advice_on_rows, drawn_places, without_shared_clips
 from .split_checks import (
     BadClip,
@@ -37,7 +37,7 @@ from .split_checks import (
     refuse_clips,
 )
 from .waveform_cache import WaveformCache, in_bytes
-from .waveforms import WHOLE, ASTDataset, clip_name, look_at_clip
+from .waveforms import WHOLE, ASTDataset, clip_name
 
 BEGINNING = 4096  # bytes by which files of one size are told apart before they are read through
 

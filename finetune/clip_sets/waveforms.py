@@ -17,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from torch.utils.data import Dataset
 
 from modeling_ast import ASTFeatureExtractor
-from modeling_ast.audio import AudioError, AudioNote, AudioReader, Heard, HeardAnewError, audio_duration
+from modeling_ast.audio import AudioError, AudioReader, Heard, audio_duration
 from modeling_ast.features.kaldi import FRAME_LENGTH_MS, frame_length, num_frames, num_samples
 from modeling_ast.features.log_mel import is_alike_in_any_batch
 from modeling_ast.system.regular_files import SpecialFileError, refuse_special
@@ -71,38 +71,21 @@ def hear_clip(audio: dict, reader: AudioReader, max_samples: int | None = None) 
     """
     with one_thread():
         heard = reader.hear(audio, clip_name(audio), None if max_samples == WHOLE else max_samples)
-    _refuse_too_short(audio, len(heard.waveform), reader)
+    refuse_too_short(audio, len(heard.waveform), reader)
     return heard
 
 
-def look_at_clip(audio: dict, reader: AudioReader, max_samples: int) -> tuple[int, tuple[AudioNote, ...]]:
-    """Decode what [`hear_clip`] decodes, and keep nothing of it: the memory does not grow with the length of a file.
+def refuse_too_short(audio: dict, length: int, reader: AudioReader):
+    """Refuse a clip that is too short for a single frame.
 
     Args:
         audio (`dict`): see [`hear_clip`].
-        reader ([`AudioReader`]): see [`hear_clip`].
-        max_samples (`int`): see [`hear_clip`].
-
-    Returns:
-        Samples that were decoded, and what is to be said of the clip.
+        length (`int`): its samples.
+        reader ([`AudioReader`]): how it is heard.
 
     Raises:
-        AudioError: see [`hear_clip`].
+        AudioError: if it is.
     """
-    if max_samples != WHOLE or audio["bytes"] is not None:
-        heard = hear_clip(audio, reader, max_samples)
-        return len(heard.waveform), heard.notes
-    stream = reader.stream(audio["path"], clip_name(audio))
-    with one_thread():
-        try:
-            length = sum(block.shape[1] for block in stream.blocks())
-        except HeardAnewError:  # it is damaged, and decoded as a whole
-            length = sum(block.shape[1] for block in stream.blocks())
-    _refuse_too_short(audio, length, reader)
-    return length, stream.notes
-
-
-def _refuse_too_short(audio: dict, length: int, reader: AudioReader):
     rate = reader.sampling_rate
     if length < frame_length(rate):
         raise AudioError(

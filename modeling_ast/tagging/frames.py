@@ -86,22 +86,33 @@ class FrameRecording(Recording):
         return [(edges[first : end + 2], means[first : end + 1]) for first, end in runs_of_true(counts > 0)]
 
 
-def smoothed(places: Places, width: int) -> Places:
+def smoothed(places: Places, width: int | np.ndarray) -> Places:
     """Smooth scores along time by their median, each run by itself.
 
     Args:
         places (list): from [`FrameRecording.places`].
-        width (`int`): an odd number of places; with 1 nothing changes. Beyond the ends of a run its outermost scores go on.
+        width (`int` or `np.ndarray` of shape `(labels,)`): an odd number of places, for all labels or each; with 1 nothing changes.
+            Beyond the ends of a run its outermost scores go on.
 
     Returns:
         The same places with other scores.
     """
-    if width == 1:
+    if np.all(width == 1):
         return places
-    return [(edges, np.stack([_median(of_label, width) for of_label in means.T], axis=1)) for edges, means in places]
+    return [
+        (
+            edges,
+            np.stack(
+                [_median(*each) for each in zip(means.T, np.broadcast_to(width, means.shape[1]), strict=True)], axis=1
+            ),
+        )
+        for edges, means in places
+    ]
 
 
 def _median(scores: np.ndarray, width: int) -> np.ndarray:
+    if width == 1:
+        return scores
     padded = np.pad(scores, width // 2, mode="edge")
     return np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
 

@@ -3,8 +3,11 @@
 import logging
 import math
 
+import numpy as np
+
 from ..frame_columns import FrameColumns
 from .errors import TaggingError
+from .events import chosen_for_labels
 from .frames import median_width
 
 FRAMES_IN_WORDS = "a whole number of frames of 10 ms"
@@ -17,6 +20,7 @@ class RoundedTimes:
     Attributes:
         sampling_rate (`int`): of the model's input, in Hz.
         window_samples (`int`): that the model hears at once.
+        config ([`ASTConfig`]): of the model.
         columns ([`FrameColumns`], *optional*): that its scores are of, if it has a frame head.
     """
 
@@ -93,7 +97,12 @@ class RoundedTimes:
             self._said.add(words)
             logger.warning(words)
 
-    def _median_columns(self, seconds: float) -> int:
+    def _median_columns(self, seconds: float | None) -> int | np.ndarray:
+        """Columns of the median filter: of what a user gives, or for each label of what the checkpoint has."""
+        if seconds is None:
+            chosen = [] if self.columns is None else chosen_for_labels(self.config, "median_filter").tolist()
+            widths = [1 if math.isnan(each) else median_width(each, self.columns)[0] for each in chosen]
+            return np.array(widths or [1])
         width, rounded = median_width(seconds, self.columns)
         if abs(rounded - seconds) > 1e-9:
             self._say_rounding(
