@@ -85,9 +85,12 @@ def _sound_folders(summary: dict) -> tuple[dict, list[str]]:
     return fields, [name for name in SOUND_FOLDERS if fields.get(name)]
 
 
-def _clips(data: dict) -> list[dict]:
+def _clips(summary: dict) -> list[dict]:
     """The rows of a summary that name clips."""
-    lists = [data.get(name) for name in CLIP_LISTS]
+    evaluation = summary.get("evaluation")
+    events = evaluation.get("events") if isinstance(evaluation, dict) else None
+    lists = [_data(summary).get(name) for name in CLIP_LISTS]
+    lists.append(events.get("per_recording") if isinstance(events, dict) else None)
     return [row for rows in lists if isinstance(rows, list) for row in rows if isinstance(row, dict)]
 
 
@@ -101,7 +104,7 @@ def _names_in_summary(files: Mapping[str, Path]) -> list[str]:
     own += [teacher.removeprefix("./")] if teacher.startswith("./") else []
     sounds, folders = _sound_folders(summary)
     own += [sounds[name] for name in folders]
-    return [str(name) for name in [*own, *(clip.get("file") for clip in _clips(data))] if name]
+    return [str(name) for name in [*own, *(clip.get("file") for clip in _clips(summary))] if name]
 
 
 def _names_in_recipe(files: Mapping[str, Path]) -> list[str]:
@@ -191,7 +194,7 @@ def _hidden(summary: dict) -> dict:
     """A run summary in which clips have numbers for names."""
     summary = json.loads(json.dumps(summary)) | {"command": None}
     data, numbers = _data(summary), {}
-    for clip in _clips(data):
+    for clip in _clips(summary):
         file = str(clip.get("file", ""))
         number = numbers.setdefault(file, f"clip {len(numbers) + 1}")
         name = file.removeprefix(f"{OUTSIDE}: ")

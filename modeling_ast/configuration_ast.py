@@ -144,6 +144,7 @@ class ASTConfig(PreTrainedConfig):
         check_fields(config_dict, CONFIG_FILE_FIELDS, "config.json", cls)
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
         choices = {name: kwargs.pop(name) for name in CHOICES if name in kwargs}
+        check_fields(choices, CONFIG_FIELDS)
         labels = {name: kwargs.pop(name) for name in LABEL_FIELDS if name in kwargs}
         if labels:
             own = config_dict.get("id2label") or {index: f"LABEL_{index}" for index in range(2)}

@@ -11,6 +11,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from modeling_ast.tagging.events import EventRules
+from modeling_ast.tagging.frames import median_width
 from modeling_ast.tagging.score_tracks import ScoreTrack
 
 from .event_scores import EventRule
@@ -36,13 +37,13 @@ def choose_event_rules(
 
     Looked for is one after the other, each with those before it: the score with which an event begins together with the median
     filter, the score down to which it goes on, the gap that is closed, the shortest length. A rule more is taken only if the F1 is
-    higher with it.
+    higher with it; of equally good scores the one in their middle, as the most certain.
 
     Args:
         tracks (sequence of [`ScoreTrack`]): scores of the validation recordings along time.
         marked (sequence): for each recording its stretches.
         labels (sequence of `str`): names in the order of the scores.
-        thresholds (`Mapping[str, float]`): of equally good scores the one nearest to this is taken.
+        thresholds (`Mapping[str, float]`): scores that are looked at besides.
         rule ([`EventRule`]): its tolerances.
         exclusive (`bool`, defaults to `False`): see [`EventRules`].
 
@@ -70,7 +71,7 @@ def _best_rules(
     def f1(rules: Mapping[str, float]) -> float:
         hits = found = 0
         for track, events in zip(tracks, marked, strict=True):
-            stretches = track.events(_rules_of(rules, label, track, exclusive), rules.get("median_filter"), label)
+            stretches = track.events(*_settings(rules, track, exclusive), label)
             times = [(one.start / track.sampling_rate, one.end / track.sampling_rate) for one in stretches]
             found += len(times)
             hits += num_hits([(event.start, event.end) for event in events], times, rule)
@@ -79,9 +80,16 @@ def _best_rules(
     def best(among: Iterator[dict[str, float]]) -> tuple[float, dict[str, float]]:
         return max(((f1(rules), rules) for rules in among), key=lambda pair: pair[0])
 
-    ons = sorted({*ON_SCORES, round(threshold, ROUNDED)}, key=lambda on: abs(on - threshold))
-    medians = [{}] + [{"median_filter": seconds} for seconds in (MEDIANS if tracks[0].columns is not None else ())]
-    score, rules = best({"on": on, **median} for median in medians for on in ons)
+    score, rules = -1.0, {}
+    for median in [
+        {},
+        *({"median_filter": seconds} for seconds in (MEDIANS if tracks[0].columns is not None else ())),
+    ]:
+        of_ons = {on: f1({"on": on, **median}) for on in sorted({*ON_SCORES, round(threshold, ROUNDED)})}
+        highest = max(of_ons.values())
+        as_good = [on for on, of_on in of_ons.items() if of_on == highest]
+        if highest > score:
+            score, rules = highest, {"on": as_good[len(as_good) // 2], **median}
     lengths = sorted(event.end - event.start for events in marked for event in events)
     shortest = lengths[len(lengths) // 10]
     for name, values in (
@@ -96,16 +104,13 @@ def _best_rules(
     return rules
 
 
-def _rules_of(rules: Mapping[str, float], label: int, track: ScoreTrack, exclusive: bool) -> EventRules:
-    rate = track.sampling_rate
-    gap = rules.get("close_gaps")
-    return EventRules(
-        rules["on"],
-        rules.get("off"),
-        exclusive,
-        round(rules.get("min_duration", 0) * rate),
-        None if gap is None else round(gap * rate),
-    )
+def _settings(rules: Mapping[str, float], track: ScoreTrack, exclusive: bool) -> tuple[EventRules, int]:
+    """The rules in samples, and the columns of the median filter."""
+    rate, gap = track.sampling_rate, rules.get("close_gaps")
+    gap_samples = None if gap is None else round(gap * rate)
+    shortest = round(rules.get("min_duration", 0) * rate)
+    width = median_width(rules["median_filter"], track.columns)[0] if "median_filter" in rules else 1
+    return EventRules(rules["on"], rules.get("off"), exclusive, shortest, gap_samples), width
 
 
 def num_hits(marked: Sequence[tuple[float, float]], found: Sequence[tuple[float, float]], rule: EventRule) -> int:

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..frame_columns import FrameColumns
 from .events import EventRules, events_of_means
-from .frames import Places, median_width, smoothed
+from .frames import Places, smoothed
 from .segments import Stretch
 
 
@@ -34,12 +36,13 @@ class ScoreTrack:
         """How long the recording is."""
         return self.num_samples / self.sampling_rate
 
-    def events(self, rules: EventRules, median_filter: float | None = None, label: int | None = None) -> list[Stretch]:
+    def events(self, rules: EventRules, median: int | np.ndarray = 1, label: int | None = None) -> list[Stretch]:
         """Find events.
 
         Args:
             rules ([`EventRules`]): what makes one.
-            median_filter (`float`, *optional*): seconds over which scores of a frame head are smoothed.
+            median (`int` or `np.ndarray` of shape `(labels,)`, defaults to 1): columns over which the scores of a frame head are
+                smoothed, an odd number, of all labels or of each.
             label (`int`, *optional*): the only label that is looked for.
 
         Returns:
@@ -48,9 +51,7 @@ class ScoreTrack:
         places = self.places
         if label is not None and not rules.exclusive:  # which have nothing to do with the others
             places = [(edges, means[:, label : label + 1]) for edges, means in places]
-        if median_filter is not None:
-            places = smoothed(places, median_width(median_filter, self.columns)[0])
-        found = events_of_means(places, self.reach, rules)
+        found = events_of_means(smoothed(places, median), self.reach, rules)
         if label is None:
             return found
         if rules.exclusive:

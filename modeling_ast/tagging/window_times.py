@@ -7,8 +7,7 @@ import numpy as np
 
 from ..frame_columns import FrameColumns
 from .errors import TaggingError
-from .events import chosen_for_labels
-from .frames import median_width
+from .frames import chosen_medians, median_width
 
 FRAMES_IN_WORDS = "a whole number of frames of 10 ms"
 logger = logging.getLogger(__name__)
@@ -100,9 +99,7 @@ class RoundedTimes:
     def _median_columns(self, seconds: float | None) -> int | np.ndarray:
         """Columns of the median filter: of what a user gives, or for each label of what the checkpoint has."""
         if seconds is None:
-            chosen = [] if self.columns is None else chosen_for_labels(self.config, "median_filter").tolist()
-            widths = [1 if math.isnan(each) else median_width(each, self.columns)[0] for each in chosen]
-            return np.array(widths or [1])
+            return chosen_medians(self.config, self.columns)
         width, rounded = median_width(seconds, self.columns)
         if abs(rounded - seconds) > 1e-9:
             self._say_rounding(
