@@ -148,7 +148,7 @@ def _scores(
     except ImportError as error:
         return {"not_scored": str(error)}
     with suppress(ImportError):  # which needs a C compiler to be installed
-        tables = {file: _score_table(track, names) for file, track in tracks.items()}
+        tables = {file: score_table(track, names) for file, track in tracks.items()}
         scores["psds"] = psds(reference, tables, durations)
     return scores
 
@@ -171,8 +171,16 @@ def events_in_words(section: dict) -> str:
     )
 
 
-def _score_table(track: ScoreTrack, labels: list[str]) -> ScoreTable:
-    """The scores of a recording in one table, with nothing where it is silent."""
+def score_table(track: ScoreTrack, labels: list[str]) -> ScoreTable:
+    """Put the scores of a recording into one table.
+
+    Args:
+        track ([`ScoreTrack`]): of the recording.
+        labels (`list[str]`): names in the order of the scores.
+
+    Returns:
+        [`ScoreTable`]: with nothing where the recording is silent.
+    """
     times, rows = [0.0], []
     for edges, means in track.places:
         seconds = edges / track.sampling_rate
