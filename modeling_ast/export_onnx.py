@@ -7,13 +7,17 @@ grid, `(batch, columns, labels)`, by the model's head. The mask is int64, as the
 and as the ONNX files on the Hub take it: what the extractor gives goes in unchanged. What is needed beside the graph
 (how features are computed, normalised and padded, how logits become scores, labels and their thresholds) is in the file's
 `metadata_props`, see [`describe`].
+
+With `waveform` the graph takes samples and gives scores: see [`modeling_ast.waveform_graph`]. What a protobuf message cannot hold
+goes into a file of weights beside the graph.
 """
 
 import copy
 import json
 import logging
+import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -33,22 +37,25 @@ from .features.kaldi import (
     frame_length,
     frame_shift,
     kaldi_arguments,
+    num_frames,
     num_samples,
 )
 from .features.padding import frame_mask
 from .frame_classification import ASTForAudioFrameClassification
 from .frame_columns import FrameColumns
 from .modeling_ast import ASTForAudioClassification
-from .scores import label_thresholds, problem_type_of
-from .system.atomic_files import open_atomically
+from .scores import label_thresholds, problem_type_of, scores_from_logits
+from .system.atomic_files import give_usual_mode, sync, temporary_folder
 from .system.installation import install_command
+from .waveform_graph import SCORES, heard_padding, with_waveform
 
 OPSET = 20  # the exporter's own default, the first with Gelu; ONNX Runtime reads it from 1.17 on
 # Written out, attention runs faster in ONNX Runtime than as what the exporter makes of PyTorch's fused one (0.8 and 1.0 s
 # for the 1024 frames of a base model on two cores), and 1.7 times as fast once the matrices are 8-bit.
 EXPORTED_ATTENTION = "eager"
 TOLERANCE = 1e-4  # of the logits, in proportion where they are beyond 1: float32, summed in another order
-LARGEST_FILE = 2**31 - 1  # bytes, of a protobuf message
+LARGEST_FILE = 2**31 - 2**24  # bytes of weights beside which the graph has room in a protobuf message of 2 GB
+DATA_SUFFIX = ".data"  # of the file of weights of a larger model, behind the name of its graph
 TRACED_FRAMES_IN_PATCHES = 2  # of the example that the exporter traces; the graph is the same for any number
 
 SCORES_IN_WORDS = {
@@ -58,6 +65,11 @@ SCORES_IN_WORDS = {
 }
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 FRAME_HEAD = "frames"  # in the metadata of a model that tells labels of frames, under "head"
+FRAMES_IN_WORDS = (
+    "{what} are (batch, columns, labels): of n frames of features there are (n - min_length) // time_stride + 1 columns; the "
+    "first stands for the time up to first_frame_end, each next one for frame_seconds more, the last one for all up to the end; "
+    "columns that reach into padding mean nothing"
+)
 Model = ASTForAudioClassification | ASTForAudioFrameClassification
 
 
@@ -65,36 +77,245 @@ class ExportError(ValueError):
     """A model that cannot be exported, or packages that are not there; the message says what to do about it."""
 
 
-def export_onnx(model: Model, feature_extractor: ASTFeatureExtractor, path: str | Path) -> float:
-    """Write a model as one self-contained float32 ONNX file, after comparing it with PyTorch.
+def export_onnx(
+    model: Model,
+    feature_extractor: ASTFeatureExtractor,
+    path: str | Path,
+    waveform: bool = False,
+    float16: bool = False,
+    facts: dict[str, str] | None = None,
+) -> float:
+    """Write a model as an ONNX file, after comparing it with PyTorch.
 
     Args:
         model ([`ASTForAudioClassification`] or [`ASTForAudioFrameClassification`]): of any dtype, on any device; it is left
             as it is.
         feature_extractor ([`ASTFeatureExtractor`]): the one that was saved with it; described in the file.
-        path (`str` or `Path`): file to write or replace, complete or not at all.
+        path (`str` or `Path`): file to write or replace, complete or not at all. Weights beyond 2 GB lie beside it in one that
+            ends in `.onnx.data`.
+        waveform (`bool`, *optional*, defaults to `False`): whether the file takes samples and gives scores, in place of features
+            and logits.
+        float16 (`bool`, *optional*, defaults to `False`): whether the transformer's weights and values are float16; what goes in
+            and comes out stays float32, and features are computed in it.
+        facts (`dict[str, str]`, *optional*): more texts for the metadata, such as those of [`card_facts`].
 
     Returns:
-        The largest difference of a logit between ONNX Runtime and PyTorch, see [`check_against_pytorch`].
+        The largest difference between ONNX Runtime and PyTorch: of a logit, see [`check_against_pytorch`], or with `waveform` of
+        a score, see [`check_scores_against_pytorch`].
 
     Raises:
-        ExportError: if the ONNX packages are missing, the model is of another class or too large for one file, or
-            ONNX Runtime gives other logits.
+        ExportError: if the ONNX packages are missing, the model is of another class, or ONNX Runtime gives other numbers; in
+            float16 only if these are not finite.
     """
-    content, difference = checked_onnx(model, feature_extractor)
-    with open_atomically(path) as file:
-        file.write(content)
+    exported, difference = checked_onnx(model, feature_extractor)
+    plain = exported
+    if float16:
+        exported = to_float16(exported)
+    if waveform:
+        exported = waveform_onnx(exported, model, feature_extractor)
+    add_metadata(exported, facts or {})
+    if waveform:
+        difference = check_scores_against_pytorch(exported, model, feature_extractor, exact=not float16)
+    elif float16:
+        difference = _difference_in_float16(exported, plain, model.config)
+    save_onnx(exported, path)
     return difference
 
 
-def check_against_pytorch(content: bytes, model: Model) -> float:
+def waveform_onnx(exported, model: Model, feature_extractor: ASTFeatureExtractor):
+    """Make of an exported transformer the graph from samples to scores.
+
+    Args:
+        exported (`onnx.ModelProto`): what [`checked_onnx`] gives, quantized or not.
+        model ([`ASTForAudioClassification`]): see [`export_onnx`].
+        feature_extractor ([`ASTFeatureExtractor`]): see [`export_onnx`].
+
+    Returns:
+        `onnx.ModelProto`, see [`with_waveform`].
+    """
+    entries = {entry.key: entry.value for entry in exported.metadata_props}
+    entries |= describe_waveform(model, feature_extractor)
+    return with_waveform(exported, model.config, feature_extractor, entries["problem_type"], entries)
+
+
+def add_metadata(exported, entries: dict[str, str]):
+    """Add to what a file says of itself.
+
+    Args:
+        exported (`onnx.ModelProto`): changed in place.
+        entries (`dict[str, str]`): texts by name; those that are there already are replaced.
+    """
+    import onnx
+
+    before = {entry.key: entry.value for entry in exported.metadata_props}
+    onnx.helper.set_model_props(exported, before | entries)
+
+
+def weight_bytes(exported) -> int:
+    """Count the bytes of a graph's weights.
+
+    Args:
+        exported (`onnx.ModelProto`): the graph.
+
+    Returns:
+        Bytes. The message itself cannot be asked: it fails where it would be larger than 2 GB.
+    """
+    return sum(len(tensor.raw_data) for tensor in exported.graph.initializer)
+
+
+def save_onnx(exported, path: str | Path):
+    """Write a graph, with the weights beside it if one file does not hold them.
+
+    Args:
+        exported (`onnx.ModelProto`): the graph.
+        path (`str` or `Path`): file to write or replace, complete or not at all.
+    """
+    import onnx
+
+    path = Path(path)
+    with temporary_folder(path.name, path.parent) as folder:
+        new = folder / path.name
+        if weight_bytes(exported) <= LARGEST_FILE:
+            new.write_bytes(exported.SerializeToString())
+        else:
+            copied = onnx.ModelProto()
+            copied.CopyFrom(exported)  # as saving takes the weights out of it
+            onnx.save_model(copied, new, save_as_external_data=True, location=path.name + DATA_SUFFIX)
+        for file in sorted(folder.iterdir(), reverse=True):  # the weights first: the graph is what is looked for
+            if file.name.startswith(path.name):
+                sync(file)
+                give_usual_mode(file)
+                os.replace(file, path.parent / file.name)
+
+
+def to_float16(exported):
+    """Convert a transformer to float16, but for what goes in and comes out.
+
+    Args:
+        exported (`onnx.ModelProto`): what [`checked_onnx`] gives; it is left as it is.
+
+    Returns:
+        `onnx.ModelProto`.
+    """
+    import onnx
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    copied = onnx.ModelProto()
+    copied.CopyFrom(exported)
+    with quiet_exporters():
+        converted = convert_float_to_float16(copied, keep_io_types=True, disable_shape_infer=True)
+    add_metadata(converted, {"precision": "float16"})
+    return converted
+
+
+def _difference_in_float16(converted, plain, config) -> float:
+    """The largest difference of a logit to that of the float32 file, in proportion where it is beyond 1."""
+    generator = np.random.default_rng(0)
+    values = generator.normal(0, 0.5, (2, config.max_length, config.num_mel_bins)).astype(np.float32)
+    inputs = {"input_values": values, "attention_mask": np.ones(values.shape[:2], np.int64)}
+    found, expected = (run_session(open_session(each), inputs) for each in (converted, plain))
+    _refuse_infinite(found)
+    return float((np.abs(found - expected) / np.maximum(1, np.abs(expected))).max())
+
+
+def _refuse_infinite(found: np.ndarray):
+    if not np.isfinite(found).all():
+        raise ExportError(
+            "In float16 the model gives numbers that are not finite: its values are beyond 65504. Nothing was written. Leave "
+            "--float16 out."
+        )
+
+
+def check_scores_against_pytorch(
+    exported, model: Model, feature_extractor: ASTFeatureExtractor, exact: bool = True
+) -> float:
+    """Compare a graph from samples to scores with feature extractor and model in PyTorch.
+
+    Batches of one and three, of less than a patch up to more than the model's length, of odd numbers of samples. Each clip of a
+    batch is compared with what it gets alone. Of longer ones than the model was trained on all is heard, as in
+    `feature_extractor(..., truncation=False)`.
+
+    Args:
+        exported (`onnx.ModelProto`): the graph.
+        model ([`ASTForAudioClassification`]): see [`export_onnx`].
+        feature_extractor ([`ASTFeatureExtractor`]): see [`export_onnx`].
+        exact (`bool`, *optional*, defaults to `True`): whether a difference beyond `TOLERANCE` is an error.
+
+    Returns:
+        The largest difference of a score.
+
+    Raises:
+        ExportError: if that exceeds `TOLERANCE`.
+    """
+    session, generator, largest = open_session(exported), np.random.default_rng(0), 0.0
+    model = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    full, window = feature_extractor.max_samples, frame_length(feature_extractor.sampling_rate)
+    for lengths in ((window + 1,), (full,), (full // 3 * 2 + 7, window * 8 + 5, full + full // 4 + 3)):
+        clips = [
+            (generator.normal(size=length) / 10 ** generator.uniform(1, 3)).astype(np.float32) for length in lengths
+        ]
+        found = run_session(session, joined_waveforms(clips))
+        if not exact:
+            _refuse_infinite(found)
+        for clip, row in zip(clips, found, strict=True):
+            expected = scores_in_pytorch(clip, model, feature_extractor)
+            row = row if expected.ndim == 1 else row[: len(expected)]
+            difference = float((np.abs(row - expected) / np.maximum(1, np.abs(expected))).max())
+            if exact and not difference <= TOLERANCE:
+                raise ExportError(
+                    f"From samples ONNX Runtime {version('onnxruntime')} and PyTorch differ by {difference:.2g}, allowed is "
+                    f"{TOLERANCE}: a clip of {len(clip)} samples in a batch of {len(lengths)}. Nothing was written. Try other "
+                    f"versions: pip install --upgrade {' '.join(ONNX_PACKAGES)}"
+                )
+            largest = max(largest, difference)
+    return largest
+
+
+def joined_waveforms(clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+    """Make a batch of clips for a graph that takes samples.
+
+    Args:
+        clips (sequence of `np.ndarray` of shapes `(samples,)`): float32.
+
+    Returns:
+        `waveform` of shape `(clips, samples)` and `lengths` of shape `(clips,)`.
+    """
+    lengths = np.array([len(clip) for clip in clips], np.int64)
+    batch = np.zeros((len(clips), lengths.max()), np.float32)
+    for row, clip in zip(batch, clips, strict=True):
+        row[: len(clip)] = clip
+    return {"waveform": batch, "lengths": lengths}
+
+
+def scores_in_pytorch(clip: np.ndarray, model: Model, feature_extractor: ASTFeatureExtractor) -> np.ndarray:
+    """Score a clip, all of it, by feature extractor and model.
+
+    Args:
+        clip (`np.ndarray` of shape `(samples,)`): at the extractor's sampling rate.
+        model ([`ASTForAudioClassification`]): in float32, on the CPU, in evaluation mode.
+        feature_extractor ([`ASTFeatureExtractor`]): its own.
+
+    Returns:
+        `np.ndarray` of shape `(labels,)`, or `(columns, labels)` of those columns that hold no padding, where that is masked.
+    """
+    inputs = feature_extractor(
+        clip, sampling_rate=feature_extractor.sampling_rate, truncation=False, return_tensors="pt"
+    )
+    if not heard_padding(feature_extractor):
+        real = num_frames(len(clip), feature_extractor.sampling_rate)
+        inputs = {"input_values": inputs["input_values"][:, : max(real, model.config.patch_size)]}
+    with torch.inference_mode():
+        return scores_from_logits(model(**inputs).logits, problem_type_of(model.config))[0].numpy()
+
+
+def check_against_pytorch(content, model: Model) -> float:
     """Compare an exported model with PyTorch: batches of one and three, short, of the trained length, and longer.
 
     Each clip of a padded batch is compared with what PyTorch gives for that clip alone, without a mask, unpadded but for
     a clip shorter than a patch.
 
     Args:
-        content (`bytes`): the ONNX file.
+        content (`bytes` or `onnx.ModelProto`): the ONNX file.
         model ([`ASTForAudioClassification`]): in float32, on the CPU, in evaluation mode.
 
     Returns:
@@ -201,9 +422,7 @@ def describe(model: Model, feature_extractor: ASTFeatureExtractor) -> dict[str, 
             "head": FRAME_HEAD,
             "frame_seconds": str(columns.seconds),
             "first_frame_end": str(columns.first_edge + columns.seconds),
-            "frames": "logits are (batch, columns, labels): of n frames of features there are (n - min_length) // time_stride + 1 "
-            "columns; the first stands for the time up to first_frame_end, each next one for frame_seconds more, the last one "
-            "for all up to the end; columns that reach into padding mean nothing",
+            "frames": FRAMES_IN_WORDS.format(what="logits"),
         }
     if problem_type == "multi_label_classification":
         thresholds = zip(config.id2label.values(), label_thresholds(config).tolist(), strict=True)
@@ -211,6 +430,69 @@ def describe(model: Model, feature_extractor: ASTFeatureExtractor) -> dict[str, 
     if config.event_rules:
         entries["event_rules"] = json.dumps(config.event_rules, ensure_ascii=False)
     return entries
+
+
+def describe_waveform(model: Model, feature_extractor: ASTFeatureExtractor) -> dict[str, str]:
+    """Describe what a file that takes samples says otherwise, or besides: see [`describe`].
+
+    Args:
+        model ([`ASTForAudioClassification`]): see [`export_onnx`].
+        feature_extractor ([`ASTFeatureExtractor`]): see [`export_onnx`].
+
+    Returns:
+        Texts by name. `window_seconds` and `hop_seconds` are those of `ast-tag`'s time line: what is scored at once, and how far
+        apart such windows begin.
+    """
+    rate, config = feature_extractor.sampling_rate, model.config
+    frames = max(config.max_length // 2, 1)
+    if isinstance(model, ASTForAudioFrameClassification):
+        frames = max(frames // config.time_stride, 1) * config.time_stride
+    samples = feature_extractor.max_samples
+    entries = {
+        "input": "waveform",
+        "inputs": "waveform is (batch, samples), float32; lengths is (batch,), int64: how many samples of each row are the clip's. "
+        "Nothing is cut: what is longer than max_length_samples is heard as a whole, with positions stretched to it; cut it into "
+        "windows of max_length_samples to have what ast-tag gives",
+        "output": SCORES,
+        "scores": {
+            "multi_label_classification": "sigmoid of each logit; a label counts from its threshold in label_thresholds on",
+            "single_label_classification": "softmax; the label with the highest one counts",
+            "regression": "the outputs themselves",
+        }[problem_type_of(config)],
+        "window_seconds": str(samples / rate),
+        "hop_seconds": str(frames * frame_shift(rate) / rate),
+    }
+    if isinstance(model, ASTForAudioFrameClassification):
+        entries["frames"] = FRAMES_IN_WORDS.format(what="scores")
+    return entries
+
+
+def card_facts(checkpoint_dir: str | Path) -> dict[str, str]:
+    """Read licence and figures of a checkpoint folder's model card, as far as it has one.
+
+    Args:
+        checkpoint_dir (`str` or `Path`): the folder.
+
+    Returns:
+        `license` and `figures`, the latter a JSON list of `{"dataset", "split", "metric", "value"}`; what is unknown is left out.
+    """
+    from huggingface_hub import ModelCard
+
+    try:
+        data = ModelCard((Path(checkpoint_dir) / "README.md").read_text(encoding="utf-8")).data
+    except (OSError, ValueError):  # none, or none that can be read: the file says nothing of it then
+        return {}
+    facts = {"license": data.license} if isinstance(data.license, str) else {}
+    figures = [
+        {
+            "dataset": result.dataset_name,
+            "split": result.dataset_split,
+            "metric": result.metric_name or result.metric_type,
+            "value": result.metric_value,
+        }
+        for result in data.eval_results or ()
+    ]
+    return facts | ({"figures": json.dumps(figures, ensure_ascii=False)} if figures else {})
 
 
 def _padding_in_words(feature_extractor: ASTFeatureExtractor, patch_size: int) -> str:
@@ -286,7 +568,7 @@ class _LogitsOnly(nn.Module):
         return self.model(input_values, attention_mask=attention_mask).logits
 
 
-def checked_onnx(model, feature_extractor: ASTFeatureExtractor) -> tuple[bytes, float]:
+def checked_onnx(model, feature_extractor: ASTFeatureExtractor) -> tuple:
     """Export a model into memory and compare what ONNX Runtime makes of it with PyTorch.
 
     Args:
@@ -294,7 +576,7 @@ def checked_onnx(model, feature_extractor: ASTFeatureExtractor) -> tuple[bytes, 
         feature_extractor ([`ASTFeatureExtractor`]): the one that was saved with it; described in the file.
 
     Returns:
-        The float32 file's bytes, and the largest difference of a logit, see [`check_against_pytorch`].
+        The float32 graph, `onnx.ModelProto`, and the largest difference of a logit, see [`check_against_pytorch`].
 
     Raises:
         ExportError: as [`export_onnx`].
@@ -310,19 +592,13 @@ def checked_onnx(model, feature_extractor: ASTFeatureExtractor) -> tuple[bytes, 
             f"The model merges {model.tokens_merged_per_layer} tokens a layer, which a graph for any number of frames cannot "
             "hold. Call its merge_tokens(0) first."
         )
-    num_bytes = 4 * sum(parameter.numel() for parameter in model.parameters())
-    if num_bytes > LARGEST_FILE:
-        raise ExportError(
-            f"The weights take {num_bytes / 1e9:.1f} GB in float32 and one ONNX file holds 2 GB at most. Export a smaller "
-            "model."
-        )
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
-    content = _to_onnx(model, describe(model, feature_extractor))
+    exported = _to_onnx(model, describe(model, feature_extractor))
     model.set_attn_implementation("sdpa")  # as everywhere else, not what was exported
-    return content, check_against_pytorch(content, model)
+    return exported, check_against_pytorch(exported, model)
 
 
-def _to_onnx(model: Model, metadata: dict[str, str]) -> bytes:
+def _to_onnx(model: Model, metadata: dict[str, str]):
     import onnx
 
     config = model.config
@@ -347,14 +623,14 @@ def _to_onnx(model: Model, metadata: dict[str, str]) -> bytes:
     for item in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         item.ClearField("metadata_props")
     onnx.helper.set_model_props(exported, metadata)
-    return exported.SerializeToString()
+    return exported
 
 
-def open_session(model: bytes | Path):
+def open_session(model):
     """Open an ONNX Runtime session on the CPU with as many threads as PyTorch has.
 
     Args:
-        model (`bytes` or `Path`): the file, or its content.
+        model (`bytes`, `Path` or `onnx.ModelProto`): the file's content, the file, or the graph.
 
     Returns:
         `onnxruntime.InferenceSession`.
@@ -364,9 +640,15 @@ def open_session(model: bytes | Path):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # errors
-    return onnxruntime.InferenceSession(
-        model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
-    )
+    providers = ["CPUExecutionProvider"]
+    if isinstance(model, bytes | str | Path):
+        content = model if isinstance(model, bytes) else str(model)
+        return onnxruntime.InferenceSession(content, options, providers=providers)
+    if weight_bytes(model) <= LARGEST_FILE:
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+    with temporary_folder("model.onnx") as folder:
+        save_onnx(model, folder / "model.onnx")
+        return onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=providers)
 
 
 def run_session(session, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -375,12 +657,12 @@ def run_session(session, inputs: dict[str, np.ndarray]) -> np.ndarray:
     Args:
         session (`onnxruntime.InferenceSession`): from [`open_session`].
         inputs (`dict[str, np.ndarray]`): `input_values` of shape `(batch, frames, mel bins)`, float32, and
-            `attention_mask` of shape `(batch, frames)`, int64.
+            `attention_mask` of shape `(batch, frames)`, int64; or what [`joined_waveforms`] gives.
 
     Returns:
-        The logits, `np.ndarray` of shape `(batch, labels)`, or `(batch, columns, labels)` of a frame head.
+        The logits or scores, `np.ndarray` of shape `(batch, labels)`, or `(batch, columns, labels)` of a frame head.
     """
-    return session.run(["logits"], inputs)[0]
+    return session.run(None, inputs)[0]
 
 
 @contextmanager

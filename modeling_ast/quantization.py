@@ -7,7 +7,6 @@ for a whole batch, so there a clip's logits depend a little on its neighbours.
 
 import itertools
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,13 +16,20 @@ import numpy as np
 import torch
 
 from .export_onnx import (
+    DATA_SUFFIX,
+    LARGEST_FILE,
     ExportError,
+    add_metadata,
+    check_scores_against_pytorch,
     checked_onnx,
     clip_inputs,
+    joined_waveforms,
     open_session,
     producing_versions,
     quiet_exporters,
     run_session,
+    save_onnx,
+    waveform_onnx,
 )
 from .feature_extraction_ast import ASTFeatureExtractor
 from .modeling_ast import ASTForAudioClassification
@@ -88,6 +94,8 @@ def export_quantized_onnx(
     feature_extractor: ASTFeatureExtractor,
     path: str | Path,
     clips: Sequence[dict[str, np.ndarray]] | None = None,
+    waveform: bool = False,
+    facts: dict[str, str] | None = None,
 ) -> QuantizationReport:
     """Write a model as an ONNX file with 8-bit weights: the best of four, by the rule of [`choose_candidate`].
 
@@ -101,6 +109,9 @@ def export_quantized_onnx(
         path (`str` or `Path`): file to write or replace, together with the report at [`report_path`].
         clips (sequence of `dict`, *optional*): what the candidates are compared on, from [`clip_inputs`] or
             [`read_clips`]; by default the sounds of [`synthetic_clips`].
+        waveform (`bool`, *optional*, defaults to `False`): see [`export_onnx`]; then clips are from [`joined_waveforms`], and
+            what is compared are scores. Features stay float32.
+        facts (`dict[str, str]`, *optional*): see [`export_onnx`].
 
     Returns:
         [`QuantizationReport`] of all candidates.
@@ -117,21 +128,25 @@ def export_quantized_onnx(
     synthetic = clips is None
     if synthetic:
         sounds = synthetic_clips(feature_extractor.sampling_rate)
-        clips = [clip_inputs(sound, feature_extractor) for sound in sounds]
+        clips = [joined_waveforms([sound]) if waveform else clip_inputs(sound, feature_extractor) for sound in sounds]
     if not clips:
         raise ValueError("clips is empty, expected at least one. Leave it out to compare on synthetic sounds.")
 
     path = Path(path)
-    content, difference = checked_onnx(model, feature_extractor)
+    exported, difference = checked_onnx(model, feature_extractor)
     with temporary_folder(path.name, path.parent) as folder:
         float32 = folder / "float32.onnx"
-        float32.write_bytes(content)
-        float32_bytes = len(content)
-        del content
+        add_metadata(exported, facts or {})
+        save_onnx(exported, float32)
         settings = list(itertools.product(WEIGHT_TYPES, (False, True)))
         files = [_quantize(float32, *setting) for setting in settings]
+        if waveform:
+            for file in (float32, *files):
+                save_onnx(waveform_onnx(load_whole(file), model, feature_extractor), file)
+            difference = check_scores_against_pytorch(load_whole(float32), model, feature_extractor)
+        float32_bytes = size_of(float32)
         sessions = [open_session(file) for file in (float32, *files)]
-        seconds = _time_sessions(sessions, model.config)
+        seconds = _time_sessions(sessions, model.config, feature_extractor.max_samples if waveform else None)
         logits = _logits_of_clips(sessions, clips)  # (files, clips, labels)
 
         candidates = []
@@ -144,8 +159,8 @@ def export_quantized_onnx(
                     name=file.stem,
                     weight_type=weight_type,
                     reduce_range=reduce_range,
-                    num_bytes=file.stat().st_size,
-                    size_ratio=file.stat().st_size / float32_bytes,
+                    num_bytes=size_of(file),
+                    size_ratio=size_of(file) / float32_bytes,
                     seconds=file_seconds,
                     speedup=seconds[0] / file_seconds,
                     largest_difference=float(np.abs(file_logits - logits[0]).max()),
@@ -165,13 +180,9 @@ def export_quantized_onnx(
             processor=f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
             versions=producing_versions(),
         )
-        with (
-            open_atomically(report_path(path), "w", encoding="utf-8") as report_file,
-            open_atomically(path) as file,
-            open(files[candidates.index(chosen)], "rb") as source,
-        ):
+        with open_atomically(report_path(path), "w", encoding="utf-8") as report_file:
             json.dump(asdict(report), report_file, indent=2)
-            shutil.copyfileobj(source, file)
+            save_onnx(load_whole(files[candidates.index(chosen)]), path)
     return report
 
 
@@ -207,7 +218,36 @@ def report_path(path: str | Path) -> Path:
     return Path(path).with_suffix(".quantization.json")
 
 
-def read_clips(files: Sequence[Path], feature_extractor: ASTFeatureExtractor) -> list[dict[str, np.ndarray]]:
+def load_whole(path: Path):
+    """Read a graph with all its weights.
+
+    Args:
+        path (`Path`): the file; its weights may lie beside it.
+
+    Returns:
+        `onnx.ModelProto`.
+    """
+    import onnx
+
+    return onnx.load(path)
+
+
+def size_of(path: Path) -> int:
+    """Count the bytes of a graph and of the weights beside it.
+
+    Args:
+        path (`Path`): the file.
+
+    Returns:
+        Bytes.
+    """
+    beside = path.with_name(path.name + DATA_SUFFIX)
+    return path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+
+
+def read_clips(
+    files: Sequence[Path], feature_extractor: ASTFeatureExtractor, waveform: bool = False
+) -> list[dict[str, np.ndarray]]:
     """Decode audio files for [`export_quantized_onnx`]; of a file longer than the model's input, its beginning.
 
     What of a file is not heard is logged as a warning.
@@ -215,9 +255,10 @@ def read_clips(files: Sequence[Path], feature_extractor: ASTFeatureExtractor) ->
     Args:
         files (sequence of `Path`): from [`find_audio_files`].
         feature_extractor ([`ASTFeatureExtractor`]): the model's own.
+        waveform (`bool`, *optional*, defaults to `False`): whether the graph takes samples.
 
     Returns:
-        The inputs of the graph for each file, see [`clip_inputs`].
+        The inputs of the graph for each file, see [`clip_inputs`] and [`joined_waveforms`].
 
     Raises:
         AudioError: if a file cannot be decoded.
@@ -227,9 +268,10 @@ def read_clips(files: Sequence[Path], feature_extractor: ASTFeatureExtractor) ->
 
     clips, reader = [], feature_extractor.audio_reader()
     for file in tqdm(files, desc="Reading clips", unit="file", disable=None):
-        waveform = reader.read(file)
+        samples = reader.read(file)
         try:
-            clips.append(clip_inputs(waveform, feature_extractor))
+            inputs = clip_inputs(samples, feature_extractor)  # which refuses what is too short
+            clips.append(joined_waveforms([samples[: feature_extractor.max_samples]]) if waveform else inputs)
         except ValueError as error:
             raise ExportError(f"{file} cannot be used for the comparison: {error}") from error
     return clips
@@ -282,15 +324,15 @@ def _quantize(float32: Path, weight_type: str, reduce_range: bool) -> Path:
             per_channel=True,
             reduce_range=reduce_range,
             weight_type=QuantType[weight_type],
+            use_external_data_format=size_of(float32) > LARGEST_FILE,
         )
     quantized = onnx.load(file)
-    entries = {entry.key: entry.value for entry in quantized.metadata_props}
-    onnx.helper.set_model_props(quantized, entries | {"quantization": file.stem})
-    onnx.save(quantized, file)
+    add_metadata(quantized, {"quantization": file.stem})
+    save_onnx(quantized, file)
     return file
 
 
-def _time_sessions(sessions: Sequence, config) -> list[float]:
+def _time_sessions(sessions: Sequence, config, samples: int | None = None) -> list[float]:
     """Seconds of a forward pass in each session: the best of several rounds, as all else only makes it slower.
 
     The sessions take turns, so that what the machine does beside hits all alike.
@@ -298,6 +340,8 @@ def _time_sessions(sessions: Sequence, config) -> list[float]:
     generator = np.random.default_rng(0)
     values = generator.normal(0, 0.5, (1, config.max_length, config.num_mel_bins)).astype(np.float32)
     inputs = {"input_values": values, "attention_mask": np.ones(values.shape[:2], dtype=np.int64)}
+    if samples is not None:
+        inputs = joined_waveforms([generator.normal(0, 0.1, samples).astype(np.float32)])
     best = [float("inf")] * len(sessions)
     for _ in range(TIMED_ROUNDS):
         for index, session in enumerate(sessions):

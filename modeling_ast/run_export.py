@@ -1,6 +1,6 @@
 """Command line of [`modeling_ast.export_onnx`] and [`modeling_ast.quantization`].
 
-Called as `ast-export CHECKPOINT_DIR OUT.onnx [--int8]`.
+Called as `ast-export CHECKPOINT_DIR OUT.onnx [--waveform] [--int8 | --float16]`.
 """
 
 import argparse
@@ -21,7 +21,8 @@ GOOD_AGREEMENT = 0.99  # of the clips, below which the float32 file is recommend
 EPILOG = """\
 The file takes input_values (batch, frames, mel bins) and attention_mask (batch, frames; int64, 1 for frames of the clip
 and 0 for padding) and returns logits. It is compared with PyTorch before it is written; labels, sampling rate and
-normalisation are in its metadata. --int8 also writes OUT.quantization.json with all that was measured; 8-bit activations
+normalisation are in its metadata. With --waveform it takes waveform (batch, samples; float32 at the model's sampling rate) and
+lengths (batch; int64, samples of each clip) and gives scores. --int8 also writes OUT.quantization.json with all that was measured; 8-bit activations
 are rounded over a whole batch, so that a clip's logits depend a little on its neighbours."""
 
 
@@ -54,8 +55,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _export(args: argparse.Namespace):
     from .audio import find_audio_files
-    from .export_onnx import export_onnx, import_packages
-    from .quantization import export_quantized_onnx, read_clips
+    from .export_onnx import card_facts, export_onnx, import_packages
+    from .quantization import export_quantized_onnx, read_clips, size_of
     from .tagging.tagger import AudioTagger
 
     import_packages()
@@ -66,15 +67,19 @@ def _export(args: argparse.Namespace):
     # Checks that model and extractor fit.
     loaded = AudioTagger.from_pretrained(args.checkpoint_dir, "cpu", args.channels, frame_heads=True)
     model, feature_extractor = loaded.model, loaded.feature_extractor
+    facts = card_facts(args.checkpoint_dir) if args.waveform else {}
     if args.int8:
-        clips = read_clips(files, feature_extractor) if files else None
-        report = export_quantized_onnx(model, feature_extractor, args.output, clips)
+        clips = read_clips(files, feature_extractor, args.waveform) if files else None
+        report = export_quantized_onnx(model, feature_extractor, args.output, clips, args.waveform, facts)
         for line in format_report(report, args.output):
             print(line)
-    else:
-        difference = export_onnx(model, feature_extractor, args.output)
-        megabytes = args.output.stat().st_size / 1e6
-        print(f"{args.output}: {megabytes:.1f} MB, largest difference to PyTorch's logits {difference:.1e}")
+        return
+    difference = export_onnx(model, feature_extractor, args.output, args.waveform, args.float16, facts)
+    megabytes = size_of(args.output) / 1e6
+    numbers = "scores" if args.waveform else "logits"
+    print(f"{args.output}: {megabytes:.1f} MB, largest difference to PyTorch's {numbers} {difference:.1e}")
+    if args.float16:
+        print("Its weights are float16. On a CPU that is no faster; for one, leave --float16 out or pass --int8.")
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -94,6 +99,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("checkpoint_dir", type=Path, metavar="CHECKPOINT_DIR", help="folder of a fine-tuned model")
     parser.add_argument("output", type=Path, metavar="OUT.onnx", help="file to write, all or nothing")
     parser.add_argument(
+        "--waveform",
+        action="store_true",
+        help="take samples and give scores: features, normalisation and sigmoid or softmax are in the graph",
+    )
+    parser.add_argument("--float16", action="store_true", help="weights of 16 bits; inputs and outputs stay float32")
+    parser.add_argument(
         "--int8", action="store_true", help="8-bit weights: four ways are measured, the best is written"
     )
     parser.add_argument(
@@ -105,6 +116,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add_channels_flag(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
     args = parser.parse_args(argv)
+    if args.int8 and args.float16:
+        parser.error("--int8 and --float16 are two kinds of weights. Pass one of them.")
     if args.clips and not args.int8:
         parser.error("--clips is what --int8 is compared on. Add --int8, or leave it out.")
     if args.channels and not args.clips:

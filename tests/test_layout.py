@@ -35,6 +35,7 @@ FLOORS = {
         "feature_extraction_ast modeling_ast",
         "frame_classification",
         "adapters attention_maps loading masked_modeling registration scores",
+        "waveform_graph",
         "export_onnx",
         "quantization",
         "tagging",

@@ -11,6 +11,8 @@ from varied_model import vary_scores
 
 from modeling_ast import ASTFeatureExtractor, ASTForAudioClassification, export_onnx, quantization, run_export
 
+onnx = pytest.importorskip("onnx")
+
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory):
@@ -69,7 +71,7 @@ def quantized(checkpoint, exported, recordings, tmp_path_factory):
     """The 8-bit file, from the command line, of the float32 file that is there already."""
     path = tmp_path_factory.mktemp("int8") / "tiny.onnx"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quantization, "checked_onnx", lambda _model, _extractor: (exported.read_bytes(), 0.0))
+        patch.setattr(quantization, "checked_onnx", lambda _model, _extractor: (onnx.load(exported), 0.0))
         assert run_export.main([str(checkpoint), str(path), "--int8", "--clips", str(recordings)]) == 0
     return path
 
@@ -77,6 +79,5 @@ def quantized(checkpoint, exported, recordings, tmp_path_factory):
 @pytest.fixture
 def without_export(monkeypatch, exported):
     """Leave out the slow way to the float32 file, which is there already."""
-    content = exported.read_bytes()
     for module in (export_onnx, quantization):
-        monkeypatch.setattr(module, "checked_onnx", lambda _model, _extractor: (content, 0.0))
+        monkeypatch.setattr(module, "checked_onnx", lambda _model, _extractor: (onnx.load(exported), 0.0))
