@@ -29,6 +29,7 @@ NOT_VENDORED = (
     "audio/excerpt_files.py",
     "doctor.py",
     "export_onnx.py",
+    "runtime.py",
     "quantization.py",
     "run_export.py",
     "run_tagging.py",

@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -44,6 +44,7 @@ from .features.padding import frame_mask
 from .frame_classification import ASTForAudioFrameClassification
 from .frame_columns import FrameColumns
 from .modeling_ast import ASTForAudioClassification
+from .onnx_sessions import DATA_SUFFIX, FRAME_HEAD, WAVEFORM, joined_waveforms, open_file, run_session
 from .scores import label_thresholds, problem_type_of, scores_from_logits
 from .system.atomic_files import give_usual_mode, sync, temporary_folder
 from .system.installation import install_command
@@ -55,7 +56,6 @@ OPSET = 20  # the exporter's own default, the first with Gelu; ONNX Runtime read
 EXPORTED_ATTENTION = "eager"
 TOLERANCE = 1e-4  # of the logits, in proportion where they are beyond 1: float32, summed in another order
 LARGEST_FILE = 2**31 - 2**24  # bytes of weights beside which the graph has room in a protobuf message of 2 GB
-DATA_SUFFIX = ".data"  # of the file of weights of a larger model, behind the name of its graph
 TRACED_FRAMES_IN_PATCHES = 2  # of the example that the exporter traces; the graph is the same for any number
 
 SCORES_IN_WORDS = {
@@ -64,7 +64,6 @@ SCORES_IN_WORDS = {
     "regression": "the logits themselves",
 }
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-FRAME_HEAD = "frames"  # in the metadata of a model that tells labels of frames, under "head"
 FRAMES_IN_WORDS = (
     "{what} are (batch, columns, labels): of n frames of features there are (n - min_length) // time_stride + 1 columns; the "
     "first stands for the time up to first_frame_end, each next one for frame_seconds more, the last one for all up to the end; "
@@ -271,22 +270,6 @@ def check_scores_against_pytorch(
     return largest
 
 
-def joined_waveforms(clips: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
-    """Make a batch of clips for a graph that takes samples.
-
-    Args:
-        clips (sequence of `np.ndarray` of shapes `(samples,)`): float32.
-
-    Returns:
-        `waveform` of shape `(clips, samples)` and `lengths` of shape `(clips,)`.
-    """
-    lengths = np.array([len(clip) for clip in clips], np.int64)
-    batch = np.zeros((len(clips), lengths.max()), np.float32)
-    for row, clip in zip(batch, clips, strict=True):
-        row[: len(clip)] = clip
-    return {"waveform": batch, "lengths": lengths}
-
-
 def scores_in_pytorch(clip: np.ndarray, model: Model, feature_extractor: ASTFeatureExtractor) -> np.ndarray:
     """Score a clip, all of it, by feature extractor and model.
 
@@ -449,7 +432,7 @@ def describe_waveform(model: Model, feature_extractor: ASTFeatureExtractor) -> d
         frames = max(frames // config.time_stride, 1) * config.time_stride
     samples = feature_extractor.max_samples
     entries = {
-        "input": "waveform",
+        "input": WAVEFORM,
         "inputs": "waveform is (batch, samples), float32; lengths is (batch,), int64: how many samples of each row are the clip's. "
         "Nothing is cut: what is longer than max_length_samples is heard as a whole, with positions stretched to it; cut it into "
         "windows of max_length_samples to have what ast-tag gives",
@@ -635,34 +618,14 @@ def open_session(model):
     Returns:
         `onnxruntime.InferenceSession`.
     """
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3  # errors
-    providers = ["CPUExecutionProvider"]
+    threads = torch.get_num_threads()
     if isinstance(model, bytes | str | Path):
-        content = model if isinstance(model, bytes) else str(model)
-        return onnxruntime.InferenceSession(content, options, providers=providers)
+        return open_file(model, threads)
     if weight_bytes(model) <= LARGEST_FILE:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+        return open_file(model.SerializeToString(), threads)
     with temporary_folder("model.onnx") as folder:
         save_onnx(model, folder / "model.onnx")
-        return onnxruntime.InferenceSession(str(folder / "model.onnx"), options, providers=providers)
-
-
-def run_session(session, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    """Run a graph.
-
-    Args:
-        session (`onnxruntime.InferenceSession`): from [`open_session`].
-        inputs (`dict[str, np.ndarray]`): `input_values` of shape `(batch, frames, mel bins)`, float32, and
-            `attention_mask` of shape `(batch, frames)`, int64; or what [`joined_waveforms`] gives.
-
-    Returns:
-        The logits or scores, `np.ndarray` of shape `(batch, labels)`, or `(batch, columns, labels)` of a frame head.
-    """
-    return session.run(None, inputs)[0]
+        return open_file(folder / "model.onnx", threads)
 
 
 @contextmanager

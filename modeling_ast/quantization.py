@@ -16,23 +16,21 @@ import numpy as np
 import torch
 
 from .export_onnx import (
-    DATA_SUFFIX,
     LARGEST_FILE,
     ExportError,
     add_metadata,
     check_scores_against_pytorch,
     checked_onnx,
     clip_inputs,
-    joined_waveforms,
     open_session,
     producing_versions,
     quiet_exporters,
-    run_session,
     save_onnx,
     waveform_onnx,
 )
 from .feature_extraction_ast import ASTFeatureExtractor
 from .modeling_ast import ASTForAudioClassification
+from .onnx_sessions import DATA_SUFFIX, joined_waveforms, run_session
 from .scores import problem_type_of
 from .system.atomic_files import open_atomically, temporary_folder
 from .system.processor import processor_name

@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(parser, argv)
 
     from .audio import AudioError
-    from .loading import CheckpointError
+    from .checkpoints.fields import CheckpointError
     from .tagging.sources import tagged_files
     from .tagging.tagger import TaggingError
 

@@ -24,7 +24,7 @@ from finetune.run_evaluate import parse_arguments as parse_evaluation_arguments
 from model_card.run_demo import parse_arguments as parse_demo_arguments
 from model_card.run_model_card import parse_arguments as parse_card_arguments
 from model_card.run_push import parse_arguments as parse_push_arguments
-from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, run_tagging, unregister
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, run_export, run_tagging, unregister
 from modeling_ast.run_export import parse_arguments as parse_export_arguments
 
 ROOT = Path(__file__).parents[1]
@@ -180,6 +180,10 @@ def check_command(words: list[str], parsers: dict[str, argparse.ArgumentParser])
         assert ".venv" in MAKEFILE
     elif program == "make":
         check_target(rest)
+    elif words == ["pip", "install", "--no-deps", "."]:
+        assert (ROOT / "setup.cfg").is_file()
+    elif program == "pip" and rest[0] == "install" and set(rest[1:]) <= runtime_packages():
+        assert set(rest[1:]) == runtime_packages(), "packages of the extra runtime are missing"
     elif program == "pip" and rest[:2] == ["install", "-e"]:
         extras = re.fullmatch(r"\.(?:\[([a-z,]+)\])?", rest[2])
         assert set((extras[1] or "dev").split(",")) <= SETUP["options.extras_require"].keys()
@@ -189,6 +193,11 @@ def check_command(words: list[str], parsers: dict[str, argparse.ArgumentParser])
         shutil.copy(*rest)
     elif words != ["source", ".venv/bin/activate"]:
         pytest.fail(f"This test knows no command {shlex.join(words)!r}. Teach it, or leave the command out.")
+
+
+def runtime_packages() -> set[str]:
+    """What the extra names for use without PyTorch."""
+    return set(re.findall(r"^[a-z]+", SETUP["options.extras_require"]["runtime"], re.MULTILINE))
 
 
 def check_flags(program: str, words: list[str], parsers: dict[str, argparse.ArgumentParser]):
@@ -250,6 +259,9 @@ def test_python_runs_from_the_top_of_the_page(page, at_desk, capsys):
     if page.name in RUN_ELSEWHERE:
         assert page.name in (ROOT / "tests" / RUN_ELSEWHERE[page.name]).read_text(encoding="utf-8")
         return
+    if page.name == "deploy.md":
+        assert run_export.main(["runs/drums", "drums.onnx", "--waveform", "--overwrite"]) == 0
+        capsys.readouterr()
     names = {}
     for block in blocks_of(page):
         if block.language == "python":

@@ -35,11 +35,11 @@ FLOORS = {
         "feature_extraction_ast modeling_ast",
         "frame_classification",
         "adapters attention_maps loading masked_modeling registration scores",
-        "waveform_graph",
+        "onnx_sessions waveform_graph",
         "export_onnx",
         "quantization",
         "tagging",
-        "doctor run_export run_tagging",
+        "doctor run_export run_tagging runtime",
     ),
     "finetune": (
         "augmentations",

@@ -7,8 +7,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
 from .fields import CheckpointError, read_json
 from .tensor_names import hub_name
 
@@ -90,6 +88,8 @@ def open_weights(path: str | os.PathLike, framework: str = "numpy"):
         CheckpointError: if it cannot be read; nothing larger than its header was read then.
     """
     path = Path(path)
+    from safetensors import SafetensorError, safe_open
+
     try:
         with open(path, "rb") as file:
             header = int.from_bytes(file.read(8), "little")

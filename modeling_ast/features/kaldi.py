@@ -5,19 +5,21 @@ Both ways to compute it stand on this file: [`modeling_ast.features.log_mel`] as
 
 `mel_filter_bank` stands in place of `torchaudio.compliance.kaldi.get_mel_banks`, which computes on PyTorch's default device,
 whichever that is, and anew at each call; `num_frames` in place of what `kaldi.fbank` returns, as frames are counted here
-before there are samples.
+before there are samples. Importing this does not import torch: whoever only counts frames does without.
 """
 
 import math
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 FRAME_LENGTH_MS = 25  # Kaldi's default, as in the released code
 FRAME_SHIFT_MS = 10
 LOWEST_FREQUENCY_HZ = 20.0
 PRE_EMPHASIS = 0.97
-SMALLEST_ENERGY = torch.finfo(torch.float32).eps  # floor before the logarithm, in every dtype
+SMALLEST_ENERGY = 2.0**-23  # float32's epsilon, the floor before the logarithm in every dtype
 
 
 def frame_length(sampling_rate: int) -> int:
@@ -126,7 +128,7 @@ def mel_scale(frequency_hz: float) -> float:
     return 1127.0 * math.log(1.0 + frequency_hz / 700.0)
 
 
-def mel_edges(num_mel_bins: int, sampling_rate: int) -> torch.Tensor:
+def mel_edges(num_mel_bins: int, sampling_rate: int) -> "torch.Tensor":
     """Where the triangles of [`mel_filter_bank`] lie.
 
     Args:
@@ -137,13 +139,15 @@ def mel_edges(num_mel_bins: int, sampling_rate: int) -> torch.Tensor:
         `torch.Tensor` of shape `(num_mel_bins + 2,)`, float64, in Hz: triangle `b` rises from edge `b`, peaks at edge
         `b + 1` and ends at edge `b + 2`.
     """
+    import torch
+
     lowest, highest = mel_scale(LOWEST_FREQUENCY_HZ), mel_scale(sampling_rate / 2)
     mel = torch.linspace(lowest, highest, num_mel_bins + 2, device="cpu", dtype=torch.float64)
     return 700.0 * torch.expm1(mel / 1127.0)
 
 
 @lru_cache(maxsize=8)
-def mel_filter_bank(num_mel_bins: int, sampling_rate: int) -> torch.Tensor:
+def mel_filter_bank(num_mel_bins: int, sampling_rate: int) -> "torch.Tensor":
     """Triangular filters on the mel scale.
 
     Args:
@@ -156,6 +160,8 @@ def mel_filter_bank(num_mel_bins: int, sampling_rate: int) -> torch.Tensor:
     Source: Kaldi's `MelBanks`. The order of operations in float32 is that of torchaudio: a slope close to zero would
     otherwise differ in its leading digits, and so would the logarithm of an almost empty bin.
     """
+    import torch
+
     num_fft_bins = fft_length(sampling_rate) // 2
     lowest, highest = mel_scale(LOWEST_FREQUENCY_HZ), mel_scale(sampling_rate / 2)
     spacing = (highest - lowest) / (num_mel_bins + 1)
@@ -186,7 +192,7 @@ def fft_length(sampling_rate: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def symmetric_hann_window(sampling_rate: int, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+def symmetric_hann_window(sampling_rate: int, device: "torch.device", dtype: "torch.dtype") -> "torch.Tensor":
     """Make the window that a frame is multiplied with: zero at both ends.
 
     Args:
@@ -197,4 +203,6 @@ def symmetric_hann_window(sampling_rate: int, device: torch.device, dtype: torch
     Returns:
         `torch.Tensor` of shape `(window length,)`.
     """
+    import torch
+
     return torch.hann_window(frame_length(sampling_rate), periodic=False, device=device, dtype=dtype)

@@ -13,6 +13,15 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoints.fields import CHOICES, CONFIG_FILE_FIELDS, EXTRACTOR_FIELDS, CheckpointError, check_fields
+from ..onnx_sessions import (
+    DATA_SUFFIX,
+    FRAME_HEAD,
+    ExportedConfig,
+    ExportedHearing,
+    joined_waveforms,
+    open_file,
+    run_session,
+)
 from ..scores import problem_type_of, scores_from_logits
 from ..system.installation import install_command
 from ..system.regular_files import SpecialFileError, only_files
@@ -56,11 +65,14 @@ class TorchBackend:
         device (`torch.device`): where features are computed.
         problem_type (`str`): see [`problem_type_of`].
         tells_frames (`bool`): whether probabilities are of columns of the patch grid, not of windows.
+        takes_waveforms (`bool`): whether windows come as samples, not as features.
         without_vectors (`str`, *optional*): why it gives no vectors beside probabilities, if that is so.
 
     Raises:
         TaggingError: if the device is not there, or the model cannot be compiled.
     """
+
+    takes_waveforms = False
 
     def __init__(self, model, device: str = "auto", compiled: bool = False):
         from ..frame_classification import ASTForAudioFrameClassification
@@ -128,6 +140,7 @@ class OnnxBackend:
 
     Attributes:
         extractor_fields (`dict`): arguments of the [`ASTFeatureExtractor`] that computes its features.
+        takes_waveforms (`bool`): whether the graph computes them itself, so that neither torch nor transformers is imported.
 
     Raises:
         CheckpointError: if there is no such file, it is no ONNX file, or none that `ast-export` wrote.
@@ -145,22 +158,43 @@ class OnnxBackend:
                 f"{path} runs in ONNX Runtime on the CPU, not on {device!r}. Pass --device cpu, or the folder that it was "
                 "exported from."
             )
-        from ..export_onnx import FRAME_HEAD
-
-        self.device = choose_device("cpu")
-        content = _content_of(path)
-        self._session = _session_of(content, path)
-        self._content_digest = hashlib.sha256(content).digest()
+        self._content_digest = _digest_of(path)
+        self._session = _session_of(path)
         entries = self._session.get_modelmeta().custom_metadata_map
-        self.config, self.extractor_fields = _fields_of(entries, path)
+        self.takes_waveforms = _takes_waveforms(self._session, path)
+        config, self.extractor_fields = _fields_of(entries, path)
+        if self.takes_waveforms:
+            self.device, self.config = "cpu", ExportedConfig(**config)
+        else:
+            from ..configuration_ast import ASTConfig
+
+            self.device, self.config = choose_device("cpu"), ASTConfig(**config)
         self.tells_frames = entries.get("head") == FRAME_HEAD
         self.problem_type = problem_type_of(self.config)
+
+    def feature_extractor(self, channels: str | int | None = None):
+        """Make what says how files are heard, and computes features where the graph does not.
+
+        Args:
+            channels (`str` or `int`, *optional*): which channels of files are heard, if not those of the file.
+
+        Returns:
+            [`ExportedHearing`] of a graph that takes samples, else [`ASTFeatureExtractor`].
+        """
+        changes = {} if channels is None else {"channels": channels}
+        if self.takes_waveforms:
+            names = ("sampling_rate", "num_mel_bins", "max_length", "channels", "resampler")
+            return ExportedHearing(**{name: self.extractor_fields[name] for name in names} | changes)
+        from ..feature_extraction_ast import ASTFeatureExtractor
+
+        return ASTFeatureExtractor(**self.extractor_fields | changes)
 
     def probabilities(self, inputs) -> np.ndarray:
         """Score windows; see [`TorchBackend.probabilities`].
 
         Args:
-            inputs ([`BatchFeature`]): see there.
+            inputs ([`BatchFeature`], or list of `np.ndarray` of shapes `(samples,)`): see there; samples of each window for a graph
+                that takes them.
 
         Returns:
             `np.ndarray` of shape `(windows, labels)`, float32.
@@ -168,19 +202,22 @@ class OnnxBackend:
         Raises:
             RuntimeError: if ONNX Runtime cannot.
         """
+        if self.takes_waveforms:
+            return self._run(joined_waveforms(inputs))
         import torch
-
-        from ..export_onnx import run_session
 
         values = inputs["input_values"].cpu().numpy()
         # Without a mask all frames are heard, those of padding too, as in training.
         mask = inputs.get("attention_mask")
         mask = np.ones(values.shape[:2], np.int64) if mask is None else mask.cpu().numpy()
+        logits = self._run({"input_values": values, "attention_mask": mask})
+        return scores_from_logits(torch.from_numpy(logits), self.problem_type).numpy()
+
+    def _run(self, inputs: dict[str, np.ndarray]) -> np.ndarray:
         try:
-            logits = run_session(self._session, {"input_values": values, "attention_mask": mask})
+            return run_session(self._session, inputs)
         except Exception as error:  # ONNX Runtime's errors have no base of their own
             raise RuntimeError(f"ONNX Runtime: {error}") from error
-        return scores_from_logits(torch.from_numpy(logits), self.problem_type).numpy()
 
     def contents(self) -> Iterator[tuple[str, bytes]]:
         """See [`TorchBackend.contents`].
@@ -247,10 +284,15 @@ def _compiled(model):
     return compiled
 
 
-def _content_of(path: str | os.PathLike) -> bytes:
+def _digest_of(path: str | os.PathLike) -> bytes:
+    """Of the file and of the weights beside it, if it has some."""
+    digest = hashlib.sha256()
+    beside = Path(f"{path}{DATA_SUFFIX}")
     try:
-        with open(path, "rb", opener=only_files) as file:
-            return file.read()
+        for each in (path, beside) if beside.is_file() else (path,):
+            with open(each, "rb", opener=only_files) as file:
+                while content := file.read(1 << 20):
+                    digest.update(content)
     except SpecialFileError as error:
         raise CheckpointError(str(error)) from None
     except OSError as error:
@@ -258,13 +300,12 @@ def _content_of(path: str | os.PathLike) -> bytes:
             f"{path} cannot be read: {error.strerror}. Pass --model_name_or_path with an ONNX file, as ast-export writes it, or "
             "with a model folder."
         ) from None
+    return digest.digest()
 
 
-def _session_of(content: bytes, path: str | os.PathLike):
-    from ..export_onnx import open_session
-
+def _session_of(path: str | os.PathLike):
     try:
-        session = open_session(content)
+        return open_file(path)
     except ImportError as error:
         raise TaggingError(
             f"{path} needs onnxruntime, which cannot be imported ({error}). Type: {install_command('onnx')}"
@@ -273,19 +314,22 @@ def _session_of(content: bytes, path: str | os.PathLike):
         raise CheckpointError(
             f"{path} cannot be opened by ONNX Runtime: {str(error).splitlines()[0]} Export the model again with ast-export."
         ) from error
+
+
+def _takes_waveforms(session, path: str | os.PathLike) -> bool:
     inputs, outputs = ([item.name for item in items] for items in (session.get_inputs(), session.get_outputs()))
-    if sorted(inputs) != ["attention_mask", "input_values"] or outputs != ["logits"]:
+    if (sorted(inputs), outputs) == (["lengths", "waveform"], ["scores"]):
+        return True
+    if (sorted(inputs), outputs) != (["attention_mask", "input_values"], ["logits"]):
         raise CheckpointError(
             f"{path} takes {', '.join(inputs)} and gives {', '.join(outputs)}, expected input_values, attention_mask and "
-            "logits. Pass a file that ast-export wrote."
+            "logits, or waveform, lengths and scores. Pass a file that ast-export wrote."
         )
-    return session
+    return False
 
 
 def _fields_of(entries: dict[str, str], path: str | os.PathLike) -> tuple:
-    """The configuration of an exported model, and the arguments of its feature extractor, by its metadata."""
-    from ..configuration_ast import ASTConfig
-
+    """The fields of the configuration of an exported model, and the arguments of its feature extractor, by its metadata."""
     missing = [
         name
         for name in (*_OF_CONFIG, "problem_type", *_OF_EXTRACTOR, *_TEXTS_OF_EXTRACTOR, "channels")
@@ -310,4 +354,4 @@ def _fields_of(entries: dict[str, str], path: str | os.PathLike) -> tuple:
     extractor |= {name: entries[name] for name in _TEXTS_OF_EXTRACTOR}
     check_fields(config, CONFIG_FILE_FIELDS, path)
     check_fields(extractor, EXTRACTOR_FIELDS, path)
-    return ASTConfig(**config), extractor
+    return config, extractor

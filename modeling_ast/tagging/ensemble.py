@@ -205,14 +205,16 @@ class EnsembleTagger(AudioTagger):
         keys = [(each.reader.key, each.feature_extractor.num_mel_bins, str(each.device)) for each in self.members]
         shared = {}
         for key, member in zip(keys, self.members, strict=True):
-            if keys.count(key) > 1 and key not in shared:
+            if keys.count(key) > 1 and key not in shared and not member.backend.takes_waveforms:
                 raw = copy.copy(member.feature_extractor)
                 raw.do_normalize = False
                 shared[key] = SharedLogMel(raw, member.device)
         recordings = []
         for key, member, (window, hop) in zip(keys, self.members, plan.of_members, strict=True):
             own = replace(plan, window_samples=window, hop_samples=hop)
-            recordings.append(member._recording(name, own, channel, shared.get(key)))
+            recordings.append(
+                member._recording(name, own, channel, None if member.backend.takes_waveforms else shared.get(key))
+            )
         return recordings
 
     def _scorers(self, batch_size: int, plan) -> list[WindowScorer]:

@@ -5,6 +5,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
+class _NoBar:
+    """What stands in place of a bar where tqdm is not installed, as without PyTorch: nothing is shown."""
+
+    disable = True
+
+    def __init__(self, total: int, initial: int):
+        self.total, self.n = total, initial
+
+    def refresh(self):
+        """Show nothing."""
+
+    def close(self):
+        """Close nothing."""
+
+
+def _bar(total: int, initial: int, **settings):
+    try:
+        from tqdm import tqdm
+    except ImportError:
+        return _NoBar(total, initial)
+    return tqdm(total=total, initial=initial, **settings)
+
+
 class TaggingProgress:
     """A bar on the error stream, if that is a terminal; a context.
 
@@ -24,13 +47,11 @@ class TaggingProgress:
         done_bytes: int = 0,
         hidden: bool = False,
     ):
-        from tqdm import tqdm
-
         self.sizes = dict(zip(map(str, files), sizes, strict=True))
         self.number, self.done, self.seconds = len(files), done, 0.0
         self._file, self._heard, self._finished_bytes = None, 0.0, done_bytes
         self._began = time.perf_counter()
-        self._bar = tqdm(
+        self._bar = _bar(
             total=max(sum(sizes), 1),
             initial=done_bytes,
             disable=hidden or None,  # None shows a bar only on a terminal

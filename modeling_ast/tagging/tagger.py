@@ -22,7 +22,6 @@ from ..audio.silence import SILENT_PEAK
 from ..checkpoints.fields import CheckpointError
 from ..frame_columns import FrameColumns
 from ..layers.patch_grid import NUM_CLASS_TOKENS, patch_grid_of
-from ..loading import FRAMES_REFUSED, load_checkpoint
 from .backends import OnnxBackend, TorchBackend, choose_device, is_onnx
 from .embeddings import FileEmbeddings, WindowVectors, check_embeddings, file_embeddings
 from .errors import TaggingError
@@ -147,14 +146,15 @@ class AudioTagger(RoundedTimes):
                     f"--{option} is about models in PyTorch, and {model_name_or_path} runs in ONNX Runtime. Leave it out, or "
                     "pass the folder that it was exported from."
                 )
-            from ..feature_extraction_ast import ASTFeatureExtractor
-
             model = OnnxBackend(model_name_or_path, device)
             if model.tells_frames and not frame_heads:
+                from ..loading import FRAMES_REFUSED
+
                 raise CheckpointError(f"{model_name_or_path} cannot be used: {FRAMES_REFUSED}")
-            changes = {} if channels is None else {"channels": channels}
-            feature_extractor = ASTFeatureExtractor(**model.extractor_fields | changes)
+            feature_extractor = model.feature_extractor(channels)
         else:
+            from ..loading import load_checkpoint
+
             model, feature_extractor = load_checkpoint(
                 model_name_or_path, channels, tokens_merged_per_layer, frame_heads=frame_heads
             )
@@ -551,6 +551,7 @@ class AudioTagger(RoundedTimes):
             plan.silent_peak,
             shared,
             self._step_samples if self.columns is not None else 1,
+            self.backend.takes_waveforms,
         )
         if self.columns is not None:
             return FrameRecording(name, cutter, channel, self.columns, self.sampling_rate)
@@ -679,6 +680,8 @@ class AudioTagger(RoundedTimes):
     ) -> tuple[np.ndarray, list[WindowVectors] | None]:
         """Score windows, of which all or none have features: float32 of shape `(windows, labels)`, and their vectors, if
         wanted."""
+        if self.backend.takes_waveforms:
+            return self.backend.probabilities([window.waveform for window in windows]), None
         if windows[0].features is not None:
             inputs = self.feature_extractor.batch_of_frames([window.features for window in windows])
         elif windows[0].log_mel is not None:

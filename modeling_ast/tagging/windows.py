@@ -104,6 +104,7 @@ class WindowCutter:
         shared ([`SharedLogMel`], *optional*): of the waveform, if several models share it.
         step_samples (`int`, *optional*, defaults to 1): what the start of the last window is a multiple of; that window is
             shorter than others by less than this.
+        keeps_samples (`bool`, *optional*, defaults to `False`): whether windows are given as samples, features being another's part.
     """
 
     def __init__(
@@ -115,6 +116,7 @@ class WindowCutter:
         silent_peak: float = SILENT_PEAK,
         shared: SharedLogMel | None = None,
         step_samples: int = 1,
+        keeps_samples: bool = False,
     ):
         from ..features.kaldi import frame_length, frame_shift, num_frames
 
@@ -125,7 +127,7 @@ class WindowCutter:
         self._shift = frame_shift(feature_extractor.sampling_rate)
         self._frame_length = frame_length(feature_extractor.sampling_rate)
         self._window_frames = num_frames(window_samples, feature_extractor.sampling_rate)
-        self._shares_frames = hop_samples % self._shift == 0 and hop_samples < window_samples
+        self._shares_frames = not keeps_samples and hop_samples % self._shift == 0 and hop_samples < window_samples
         self._next = 0  # start of the next window
         self._held, self._begin = (
             np.empty(0, np.float32),

@@ -131,9 +131,6 @@ def test_nothing_of_this_machine_goes_along(space_folder, tmp_path):
         assert not [place for place in places if place in path.read_text()], path
 
 
-UNREACHED = {"modeling_ast.export_onnx"}  # for a model that is an ONNX file; a Space has a folder
-
-
 def test_every_import_is_vendored_or_required(space_folder):
     tops = {}
     for name, distribution in distributions_for(requirements_of(space_folder)).items():
@@ -144,7 +141,7 @@ def test_every_import_is_vendored_or_required(space_folder):
             if top in ("modeling_ast", "demo_page", "page_guard"):
                 place = space_folder / module.replace(".", "/")
                 is_there = place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()
-                assert is_there or not rest or module in UNREACHED, f"{source}: {module}"
+                assert is_there or not rest, f"{source}: {module}"
             else:
                 assert top in tops or top in sys.stdlib_module_names, (
                     f"{source} imports {module}, which is not required"
