@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .audio import DEFAULT_RESAMPLER, AudioReader, checked_resampler, parse_channels
+from .audio.resampling import WITHOUT_TORCH
 from .features.kaldi import num_samples
 
 FRAME_HEAD = "frames"  # in the metadata of a model that tells labels of frames, under "head"
@@ -83,6 +84,7 @@ class ExportedHearing:
             [`AudioReader`].
         """
         own = {"sampling_rate": self.sampling_rate, "channels": self.channels, "resampler": self.resampler}
+        own["resampler"] = WITHOUT_TORCH.get(self.resampler, self.resampler)
         return AudioReader(**own | settings)
 
     def to_dict(self) -> dict:

@@ -7,10 +7,11 @@ import argparse
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
 
-from .system.installation import DISTRIBUTION, package_version
+from .system.installation import DISTRIBUTION, install_command, package_version
 from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special
 from .system.run_lock import LockedError, hold_lock
@@ -345,9 +346,37 @@ def load_tagger(args: argparse.Namespace):
     refused = HEARD_LESS if args.strict_audio else frozenset()
     chosen = (None if args.channels == "each" else args.channels, refused, args.tokens_merged_per_layer, args.compile)
     models = args.model_name_or_path
+    check_pytorch(models, args.picture is not None)
     if len(models) > 1:
         return EnsembleTagger.from_pretrained(models, args.device, *chosen, frame_heads=True)
     return AudioTagger.from_pretrained(models[0], args.device, *chosen, frame_heads=True)
+
+
+def check_pytorch(models: Iterable[str | Path], pictures: bool) -> None:
+    """Say what to do where PyTorch is wanted in an environment that was made without it.
+
+    Args:
+        models (iterable of `str` or `Path`): folders, names and files as they were given.
+        pictures (`bool`): whether pictures are to be drawn.
+
+    Raises:
+        TaggingError: if it is wanted and not installed.
+    """
+    from .tagging.backends import is_onnx
+    from .tagging.errors import TaggingError
+
+    if find_spec("torch") is not None:
+        return
+    folders = [model for model in models if not is_onnx(model)]
+    if folders:
+        raise TaggingError(
+            f"{folders[0]} runs in PyTorch, which is not installed here. Pass a file that ast-export --waveform made of it, or "
+            f"type: {install_command()}"
+        )
+    if pictures:
+        raise TaggingError(
+            f"--picture needs PyTorch and Matplotlib, which are not installed here. Leave it out, or type: {install_command()}"
+        )
 
 
 def tag(

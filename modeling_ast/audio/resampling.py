@@ -51,7 +51,7 @@ def resample(
         ValueError: if there is no such resampler.
         ImportError: if the resampler is not installed.
     """
-    convert = RESAMPLERS[checked_resampler(resampler)]
+    convert = (RESAMPLERS | _NOT_NAMED)[checked_resampler(resampler)]
     file_rate, sampling_rate = checked_rate(file_rate, "The audio"), checked_rate(sampling_rate, "The result")
     if file_rate == sampling_rate or len(waveform) == 0:
         return waveform
@@ -71,7 +71,7 @@ def checked_resampler(resampler: str) -> str:
     Raises:
         ValueError: if there is no such resampler.
     """
-    if isinstance(resampler, str) and resampler in RESAMPLERS:
+    if isinstance(resampler, str) and (resampler in RESAMPLERS or resampler in _NOT_NAMED):
         return resampler
     known = " or ".join(repr(name) for name in RESAMPLERS)
     raise ValueError(
@@ -134,10 +134,18 @@ def _resample_as_torchaudio(waveform: np.ndarray, old: int, new: int) -> np.ndar
     return _piecewise_kernel(old, new)(samples).numpy()
 
 
+def _resample_without_torch(waveform: np.ndarray, old: int, new: int) -> np.ndarray:
+    """torchaudio's formula in NumPy; rates without a common divisor."""
+    return _SincBlocks(old, new).rest_of(waveform, len(waveform))
+
+
 RESAMPLERS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
     "soxr": _resample_with_soxr,
     "torchaudio": _resample_as_torchaudio,
 }
+# In place of torchaudio's where PyTorch is not to be imported: what a reader is given, and no checkpoint names.
+WITHOUT_TORCH = {"torchaudio": "torchaudio in NumPy"}
+_NOT_NAMED = {"torchaudio in NumPy": _resample_without_torch}
 
 
 def _reach(old: int, new: int) -> int:
@@ -360,6 +368,66 @@ class _PiecewiseBlocks:
         return self.kernel.rows(stretch, first, rows)
 
 
+class _SincBlocks:
+    """torchaudio's formula in NumPy, over a waveform that comes bit by bit; its methods are those of [`_ConvolvedBlocks`] with
+    arrays in place of tensors. Each sample of the result is a sum of its own, so that it does not depend on the blocks.
+
+    Args:
+        old (`int`): the waveform's sampling rate, divided by what both rates have in common.
+        new (`int`): the wanted one, likewise.
+    """
+
+    def __init__(self, old: int, new: int):
+        self.old, self.new, self.reach = old, new, _reach(old, new)
+        self.num_taps = 2 * self.reach + 2
+        self.at_a_time = max(BLOCK_VALUES // self.num_taps, 1)  # samples of the result
+        self.place = 0  # in the result, from which on nothing was computed
+        self.is_table = new * (old + 2 * self.reach) <= LARGEST_KERNEL
+        self.table = self._weights(np.arange(new)) if self.is_table else None
+
+    @property
+    def begin(self) -> int:
+        return max(self._start(self.place), 0)
+
+    def ready(self, samples: np.ndarray, begin: int) -> list[np.ndarray]:
+        found, there = [], begin + len(samples)
+        while self._start(self.place + self.at_a_time) + self.num_taps <= there:
+            found.append(self._sums(samples, begin, self.place + self.at_a_time))
+        return found
+
+    def rest_of(self, samples: np.ndarray, length: int, begin: int = 0) -> np.ndarray:
+        # torchaudio rounds the length to float32 where it uses a table.
+        wanted = length * self.new / self.old
+        outputs = math.ceil(np.float32(wanted)) if self.is_table else -(-length * self.new // self.old)
+        found = [np.empty(0, np.float32)]
+        while self.place < outputs:
+            found.append(self._sums(samples, begin, min(self.place + self.at_a_time, outputs)))
+        return np.concatenate(found)
+
+    def _start(self, place: int) -> int:
+        return place * self.old // self.new - self.reach
+
+    def _weights(self, phases: np.ndarray) -> np.ndarray:
+        """Of shape `(phases, taps)`; a phase is how far beyond a sample a place lies, in parts of which a sample has `new`."""
+        base = min(self.old, self.new) * ROLLOFF
+        taps = np.arange(-self.reach, self.reach + 2)
+        crossings = ((taps - phases[:, None] / self.new) * (base / self.old)).clip(-ZERO_CROSSINGS, ZERO_CROSSINGS)
+        weights = np.sinc(crossings) * np.cos(np.pi * crossings / 2 / ZERO_CROSSINGS) ** 2 * base / self.old
+        return weights.astype(np.float32)
+
+    def _sums(self, samples: np.ndarray, begin: int, stop: int) -> np.ndarray:
+        """The samples of the result from `self.place` up to `stop`; beyond its ends the waveform is zero."""
+        first, end = self._start(self.place), self._start(stop - 1) + self.num_taps
+        stretch = samples[max(first - begin, 0) : max(end - begin, 0)]
+        missing = max(begin - first, 0)
+        stretch = np.pad(stretch, (missing, max(end - first - missing - len(stretch), 0)))
+        starts, phases = np.divmod(np.arange(self.place, stop, dtype=np.int64) * self.old, self.new)
+        windows = np.lib.stride_tricks.sliding_window_view(stretch, self.num_taps)[starts - self.reach - first]
+        weights = self._weights(phases) if self.table is None else self.table[phases]
+        self.place = stop
+        return np.einsum("ij,ij->i", windows, weights)
+
+
 class StreamResampler:
     """Converts the sampling rate of a waveform that comes bit by bit: together the blocks are what [`resample`] gives of
     the whole, bit for bit.
@@ -388,7 +456,9 @@ class StreamResampler:
             self._soxr = _soxr().ResampleStream(old, new, 1, dtype="float32", quality="HQ")
             return
         is_table = new * (old + 2 * _reach(old, new)) <= LARGEST_KERNEL
-        if is_table:
+        if resampler in _NOT_NAMED:
+            self._blocks = _SincBlocks(old, new)
+        elif is_table:
             self._blocks = _ConvolvedBlocks(old, new, int(SOON_SECONDS * sampling_rate) if soon else BLOCK_VALUES)
         else:
             self._blocks = _PiecewiseBlocks(_piecewise_kernel(old, new))
@@ -408,14 +478,12 @@ class StreamResampler:
             return waveform
         if self._soxr is not None:
             return self._soxr.resample_chunk(np.ascontiguousarray(waveform, np.float32))
-        import torch
-
         self._held = np.concatenate([self._held, waveform], dtype=np.float32)
-        found = self._blocks.ready(torch.from_numpy(self._held), self._begin)
+        found = self._blocks.ready(self._as_taken(self._held), self._begin)
         used = self._blocks.begin - self._begin
         if used > 0:
             self._held, self._begin = self._held[used:].copy(), self._begin + used
-        return torch.cat(found).numpy() if found else np.empty(0, np.float32)
+        return np.concatenate([np.asarray(each) for each in found]) if found else np.empty(0, np.float32)
 
     def finish(self) -> np.ndarray:
         """Give the rest, when all samples were taken.
@@ -428,6 +496,12 @@ class StreamResampler:
         if self._soxr is not None:
             old, new = self._ratio
             return self._soxr.resample_chunk(np.zeros(max(-(-old // new) - self._length, 0), np.float32), last=True)
+        return np.asarray(self._blocks.rest_of(self._as_taken(self._held), self._length, self._begin))
+
+    def _as_taken(self, samples: np.ndarray):
+        """What the blocks take."""
+        if isinstance(self._blocks, _SincBlocks):
+            return samples
         import torch
 
-        return self._blocks.rest_of(torch.from_numpy(self._held), self._length, self._begin).numpy()
+        return torch.from_numpy(samples)

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,11 @@ class OnnxBackend:
         if self.takes_waveforms:
             self.device, self.config = "cpu", ExportedConfig(**config)
         else:
+            if find_spec("torch") is None:
+                raise TaggingError(
+                    f"{path} takes features, which PyTorch computes, and that is not installed here. Export it again with "
+                    "ast-export --waveform."
+                )
             from ..configuration_ast import ASTConfig
 
             self.device, self.config = choose_device("cpu"), ASTConfig(**config)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import torchaudio
 import transformers
 from onnx_files import LABELS, MAX_LENGTH, metadata
 
@@ -23,6 +24,8 @@ from modeling_ast import (
     run_export,
     run_tagging,
 )
+from modeling_ast.audio.resampling import StreamResampler, resample
+from modeling_ast.tagging import backends
 from modeling_ast.tagging.tagger import AudioTagger
 from modeling_ast.waveform_graph import with_waveform
 
@@ -266,10 +269,49 @@ def test_neither_torch_nor_transformers_is_imported(heard, sounds, tmp_path):
         "assert tags.error is None and len(tags.labels) == 3\n"
         "print(sorted({'torch', 'transformers', 'numba', 'scipy', 'torchaudio'} & set(sys.modules)))\n"
     )
-    # Of a resampler that is in no need of PyTorch.
     graph = onnx.load(heard)
+    assert metadata(heard)["resampler"] == "torchaudio"
     onnx.helper.set_model_props(graph, metadata(heard) | {"resampler": "soxr"})
     onnx.save(graph, tmp_path / "m.onnx")
-    command = [sys.executable, "-c", script, str(tmp_path / "m.onnx"), *map(str, sounds)]
-    child = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert child.stdout.splitlines()[-1] == "[]"
+    for path in (heard, tmp_path / "m.onnx"):
+        command = [sys.executable, "-c", script, str(path), *map(str, sounds)]
+        child = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert child.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("rate", [8_000, 22_050, 44_100, 44_117, 192_000])
+def test_torchaudios_resampler_is_there_without_torch(rate):
+    sound = np.random.default_rng(0).normal(size=rate * 2 + 17).astype(np.float32) / 9
+    found = resample(sound, rate, 16_000, "torchaudio in NumPy")
+    expected = resample(sound, rate, 16_000, "torchaudio")
+    if rate != 44_117:  # of which torchaudio's own table would be huge
+        expected = torchaudio.functional.resample(torch.from_numpy(sound), rate, 16_000).numpy()
+    np.testing.assert_allclose(found, expected, atol=2e-5)  # its table is computed at places in float32
+    stream = StreamResampler(rate, 16_000, "torchaudio in NumPy")
+    parts = [stream.add(sound[start : start + 9_001]) for start in range(0, len(sound), 9_001)]
+    np.testing.assert_array_equal(np.concatenate([*parts, stream.finish()]), found)
+
+
+@pytest.mark.parametrize(
+    ("given", "flags", "words"),
+    [
+        (
+            "folder",
+            [],
+            "runs in PyTorch, which is not installed here. Pass a file that ast-export --waveform made of it",
+        ),
+        ("features", [], "takes features, which PyTorch computes, and that is not installed here"),
+        ("samples", ["--timeline", "--picture", "p.png"], "--picture needs PyTorch and Matplotlib"),
+    ],
+)
+def test_what_needs_pytorch_is_told_where_it_is_not_there(
+    checkpoint, exported, heard, sounds, monkeypatch, capsys, tmp_path, given, flags, words
+):
+    for module in (run_tagging, backends):
+        monkeypatch.setattr(module, "find_spec", lambda _name: None)
+    monkeypatch.chdir(tmp_path)
+    model = {"folder": checkpoint, "features": exported, "samples": heard}[given]
+    with pytest.raises(SystemExit) as ended:
+        run_tagging.main([str(sounds[0]), "--model_name_or_path", str(model), *flags])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
