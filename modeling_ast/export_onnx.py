@@ -28,6 +28,7 @@ import torch
 from torch import nn
 from transformers.utils import PaddingStrategy
 
+from .checkpoints.folder import DATA_SUFFIX
 from .feature_extraction_ast import ASTFeatureExtractor
 from .features.kaldi import (
     FRAME_LENGTH_MS,
@@ -44,7 +45,7 @@ from .features.padding import frame_mask
 from .frame_classification import ASTForAudioFrameClassification
 from .frame_columns import FrameColumns
 from .modeling_ast import ASTForAudioClassification
-from .onnx_sessions import DATA_SUFFIX, FRAME_HEAD, WAVEFORM, joined_waveforms, open_file, run_session
+from .onnx_sessions import FRAME_HEAD, WAVEFORM, joined_waveforms, open_file, run_session
 from .scores import label_thresholds, problem_type_of, scores_from_logits
 from .system.atomic_files import give_usual_mode, sync, temporary_folder
 from .system.installation import install_command
@@ -185,6 +186,8 @@ def save_onnx(exported, path: str | Path):
                 sync(file)
                 give_usual_mode(file)
                 os.replace(file, path.parent / file.name)
+    if weight_bytes(exported) <= LARGEST_FILE:
+        path.with_name(path.name + DATA_SUFFIX).unlink(missing_ok=True)  # of what was replaced
 
 
 def to_float16(exported):
@@ -427,10 +430,10 @@ def describe_waveform(model: Model, feature_extractor: ASTFeatureExtractor) -> d
         apart such windows begin.
     """
     rate, config = feature_extractor.sampling_rate, model.config
-    frames = max(config.max_length // 2, 1)
-    if isinstance(model, ASTForAudioFrameClassification):
-        frames = max(frames // config.time_stride, 1) * config.time_stride
     samples = feature_extractor.max_samples
+    is_of_frames = isinstance(model, ASTForAudioFrameClassification)
+    step = frame_shift(rate) * (config.time_stride if is_of_frames else 1)
+    hop = max(samples // 2 // step, 1) * step  # as modeling_ast.tagging's
     entries = {
         "input": WAVEFORM,
         "inputs": "waveform is (batch, samples), float32; lengths is (batch,), int64: how many samples of each row are the clip's. "
@@ -443,9 +446,9 @@ def describe_waveform(model: Model, feature_extractor: ASTFeatureExtractor) -> d
             "regression": "the outputs themselves",
         }[problem_type_of(config)],
         "window_seconds": str(samples / rate),
-        "hop_seconds": str(frames * frame_shift(rate) / rate),
+        "hop_seconds": str(hop / rate),
     }
-    if isinstance(model, ASTForAudioFrameClassification):
+    if is_of_frames:
         entries["frames"] = FRAMES_IN_WORDS.format(what="scores")
     return entries
 

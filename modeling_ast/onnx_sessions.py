@@ -16,7 +16,6 @@ from .audio.resampling import WITHOUT_TORCH
 from .features.kaldi import num_samples
 
 FRAME_HEAD = "frames"  # in the metadata of a model that tells labels of frames, under "head"
-DATA_SUFFIX = ".data"  # of the file of weights of a model beyond 2 GB, behind the name of its graph
 WAVEFORM = "waveform"  # in the metadata of a graph that takes samples, under "input"
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .checkpoints.folder import DATA_SUFFIX
 from .export_onnx import (
     LARGEST_FILE,
     ExportError,
@@ -30,7 +31,7 @@ from .export_onnx import (
 )
 from .feature_extraction_ast import ASTFeatureExtractor
 from .modeling_ast import ASTForAudioClassification
-from .onnx_sessions import DATA_SUFFIX, joined_waveforms, run_session
+from .onnx_sessions import joined_waveforms, run_session
 from .scores import problem_type_of
 from .system.atomic_files import open_atomically, temporary_folder
 from .system.processor import processor_name

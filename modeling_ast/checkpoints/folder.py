@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+DATA_SUFFIX = ".data"  # of the file of weights of an exported model beyond 2 GB, behind the name of its graph
+
 
 def check_checkpoint_dir(folder: str | os.PathLike) -> None:
     """Check that a folder is there, for commands that take no Hub id.

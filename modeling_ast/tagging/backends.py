@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from ..checkpoints.fields import CHOICES, CONFIG_FILE_FIELDS, EXTRACTOR_FIELDS, CheckpointError, check_fields
+from ..checkpoints.folder import DATA_SUFFIX
 from ..onnx_sessions import (
-    DATA_SUFFIX,
     FRAME_HEAD,
     ExportedConfig,
     ExportedHearing,

@@ -131,7 +131,8 @@ def test_the_file_says_all_that_a_program_needs(checkpoint, heard, exported):
     entries = metadata(heard)
     assert (entries["input"], entries["sampling_rate"]) == ("waveform", "16000")
     assert float(entries["window_seconds"]) == WINDOW / 16_000
-    assert float(entries["hop_seconds"]) == 0.48
+    tagger = AudioTagger.from_pretrained(heard)
+    assert float(entries["hop_seconds"]) == tagger._hop_samples(None, tagger.window_samples) / 16_000 == 0.48
     assert metadata(exported).keys() < entries.keys()
     assert "license" not in entries  # the folder has no card
 
@@ -185,6 +186,11 @@ def test_what_one_file_does_not_hold_lies_beside_it(checkpoint, heard, without_e
     assert path.stat().st_size < 200_000 < (tmp_path / "m.onnx.data").stat().st_size
     np.testing.assert_array_equal(run_on(path, clips[:2]), run_on(heard, clips[:2]))
     onnx.checker.check_model(str(path), full_check=True)
+    (tmp_path / "m.onnx").unlink()
+    assert run_export.main([str(checkpoint), str(path)]) == 2  # weights without their graph are not overwritten
+    monkeypatch.setattr(export_onnx, "LARGEST_FILE", 2**30)
+    assert run_export.main([str(checkpoint), str(path), "--overwrite"]) == 0
+    assert os.listdir(tmp_path) == ["m.onnx"]
 
 
 def test_two_kinds_of_weights_are_refused(checkpoint, tmp_path, capsys):
