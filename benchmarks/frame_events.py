@@ -1,6 +1,6 @@
 """Drum strokes in long noisy recordings: events of a frame head, of a clip head on windows, and of one on clips that were cut out.
 
-    python -m benchmarks.frame_events [--seconds 600] [--epochs 12] [--seed 0] [--folder FOLDER]
+    python -m benchmarks.frame_events [--seconds 600] [--epochs 10] [--seed 0] [--folder FOLDER]
 
 Six recordings of ten minutes are made of the shipped drum clips, each at a known time, 0.1 to 1.5 s after the one before, over
 noises; labels are drawn alike often. Each stroke is -5 to 20 dB above its noise: the mean power of all that is marked of it, beside
@@ -52,7 +52,7 @@ SEEN, UNSEEN = ("white", "pink", "brown", "hum"), "crackle"
 HELD_BACK = 5  # every fifth clip of a label is for the unseen recordings
 SIZES = {
     "hidden_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 512, "frequency_stride": 16,
-    "time_stride": 8, "max_length": 96,
+    "time_stride": 8, "max_length": 96, "num_mel_bins": 64,
 }  # fmt: skip
 BATCH = 32
 
@@ -89,7 +89,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=600.0, help="of each recording (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, default=12, help="over the marked stretches (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, default=10, help="over the marked stretches (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of recordings and trainings (default: %(default)s)")
     parser.add_argument(
         "--unheard_kit", action="store_true", help="score on strokes of a kit that is in no other recording"
