@@ -39,6 +39,7 @@ from ..results.publishing import NOVELTY_SECTION, publish
 from ..results.pushing import push_finished_run
 from ..scores.metrics import left_out_note, without_labels_note
 from ..scores.thresholds import not_chosen_note
+from ..sources.folders import data_folder
 from ..sources.labels import label_names
 from ..training import trainer_card
 from ..training.lora import (
@@ -299,7 +300,8 @@ def _train_and_publish(run: PreparedRun, held_out_scores: Path | None) -> dict:
     words = [f"score: {scores}", *evaluation_notes(evaluation)]
     findings = None
     if isinstance(run.clips["eval"].split, MarkedClips):
-        findings = evaluate_events(trainer, {side: clips.split for side, clips in run.clips.items()})
+        of_sides = {side: clips.split for side, clips in run.clips.items()}
+        findings = evaluate_events(trainer, of_sides, data_folder(run.data_args))
     if findings is not None:
         evaluation["events"] = findings.section
         words.append(events_in_words(findings.section))

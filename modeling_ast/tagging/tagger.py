@@ -470,7 +470,7 @@ class AudioTagger(RoundedTimes):
         silence_db: float | None = None,
         none_of_these: str | float | None = None,
     ) -> _Plan:
-        rules = event_rules(self.config, self.sampling_rate, threshold, off, min_duration, close_gaps)
+        rules = event_rules(self.config, self.sampling_rate, threshold, off, min_duration, close_gaps, timeline)
         check_embeddings(embeddings)
         if embeddings is not None and self.backend.without_vectors is not None:
             raise TaggingError(f"embeddings={embeddings!r}: {self.backend.without_vectors}")
@@ -481,7 +481,7 @@ class AudioTagger(RoundedTimes):
         hop_samples = window_samples
         if timeline or self.columns is not None:
             hop_samples = self._hop_samples(hop, window_samples, timeline)
-        width = self._median_columns(median_filter)
+        width = self._median_columns(median_filter) if timeline or median_filter is not None else 1
         if self.problem_type == "regression":
             if timeline:
                 raise TaggingError("This model is a regression: it has no labels to place on a time line.")
