@@ -121,6 +121,8 @@ class ASTModelCardData:
         clips_without_labels (`int`): scored clips of several labels that have none, left out of the accuracy.
         label_doubts (`dict[str, int]`): of a fold of a cross-validation, its `clips` and how many of them have a label that is
             likely wrong by models that were not trained on them, `likely_errors`.
+        events (`dict[str, Any]`): of a model of marked recordings, how well their events are found: `event_based`, `per_label` and
+            more.
         one_label_a_clip (`bool`): whether each scored clip has exactly one label, by whose top score it is judged.
         per_class (`list[dict[str, Any]]`): a row for each label: `label`, `precision`, `recall` and more.
         environment (`dict[str, Any]`): versions, device, threads, processes.
@@ -191,6 +193,7 @@ class ASTModelCardData:
     left_out: list[str] = field(default_factory=list)
     clips_without_labels: int = 0
     label_doubts: dict[str, int] = field(default_factory=dict)
+    events: dict[str, Any] = field(default_factory=dict)
     one_label_a_clip: bool = False
     per_class: list[dict[str, Any]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -322,6 +325,7 @@ class ASTModelCardData:
             left_out=evaluation.get("left_out", []),
             clips_without_labels=evaluation.get("clips_without_labels", 0),
             label_doubts=evaluation.get("label_doubts", {}),
+            events=evaluation.get("events", {}),
             one_label_a_clip="confusion_matrix" in evaluation,
             per_class=evaluation.get("per_class", []),
             environment=summary.get("environment", {}),

@@ -22,9 +22,14 @@ from .yaml_files import read_yaml
 NAMES_SHOWN = 5
 FIELDS_OF_PLACES = frozenset(
     ("train_file", "eval_file", "validation_file", "label_csv", "output_dir", "waveform_cache", "logging_dir")
-    + ("noise_dir", "impulse_response_dir")
+    + ("noise_dir", "impulse_response_dir", "marks", "hard_negatives")
 )
 NO_BASE = "./checkpoint"  # in place of the local one that was trained further
+SOUND_FOLDERS = {
+    "noise_dir": "noises",
+    "impulse_response_dir": "rooms",
+}  # of an augmentation, and what stands in their place
+NOT_PLACES = frozenset({"beside", "columns"})  # what `marks` may be in place of one
 NO_TEACHER = "./teacher"  # in place of the local one that taught
 CLIP_LISTS = ("skipped_clips", "audio_notes")
 _ORIGIN = "trainings and conversions write it"
@@ -72,9 +77,20 @@ def _teacher(summary: dict) -> dict:
     return teacher if isinstance(teacher, dict) else {}
 
 
-def _clips(data: dict) -> list[dict]:
+def _sound_folders(summary: dict) -> tuple[dict, list[str]]:
+    """The section of a summary that names folders of sounds, and which of its fields do."""
+    training = summary.get("training")
+    fields = training.get("augmentation") if isinstance(training, dict) else None
+    fields = fields if isinstance(fields, dict) else {}
+    return fields, [name for name in SOUND_FOLDERS if fields.get(name)]
+
+
+def _clips(summary: dict) -> list[dict]:
     """The rows of a summary that name clips."""
-    lists = [data.get(name) for name in CLIP_LISTS]
+    evaluation = summary.get("evaluation")
+    events = evaluation.get("events") if isinstance(evaluation, dict) else None
+    lists = [_data(summary).get(name) for name in CLIP_LISTS]
+    lists.append(events.get("per_recording") if isinstance(events, dict) else None)
     return [row for rows in lists if isinstance(rows, list) for row in rows if isinstance(row, dict)]
 
 
@@ -86,7 +102,9 @@ def _names_in_summary(files: Mapping[str, Path]) -> list[str]:
     own += [base.removeprefix("./")] if isinstance(base, str) and base.startswith("./") else []
     teacher = _teacher(summary).get("name") or ""
     own += [teacher.removeprefix("./")] if teacher.startswith("./") else []
-    return [str(name) for name in [*own, *(clip.get("file") for clip in _clips(data))] if name]
+    sounds, folders = _sound_folders(summary)
+    own += [sounds[name] for name in folders]
+    return [str(name) for name in [*own, *(clip.get("file") for clip in _clips(summary))] if name]
 
 
 def _names_in_recipe(files: Mapping[str, Path]) -> list[str]:
@@ -109,7 +127,11 @@ def _places(value, is_local: bool) -> list[str]:
     if isinstance(value, (dict, list)):
         items = value.values() if isinstance(value, dict) else value
         return [place for item in items for place in _places(item, is_local)]
-    return [value] if isinstance(value, str) and value and (is_local or is_place(value)) else []
+    return [value] if isinstance(value, str) and _is_name(value, is_local) else []
+
+
+def _is_name(value: str, is_local: bool) -> bool:
+    return bool(value) and value not in NOT_PLACES and (is_local or is_place(value))
 
 
 def read_recipe(path: Path) -> dict | None:
@@ -172,7 +194,7 @@ def _hidden(summary: dict) -> dict:
     """A run summary in which clips have numbers for names."""
     summary = json.loads(json.dumps(summary)) | {"command": None}
     data, numbers = _data(summary), {}
-    for clip in _clips(data):
+    for clip in _clips(summary):
         file = str(clip.get("file", ""))
         number = numbers.setdefault(file, f"clip {len(numbers) + 1}")
         name = file.removeprefix(f"{OUTSIDE}: ")
@@ -182,6 +204,8 @@ def _hidden(summary: dict) -> dict:
         data["name"] = None
     if str(summary.get("base_model", "")).startswith("./"):
         summary["base_model"] = NO_BASE
+    sounds, folders = _sound_folders(summary)
+    sounds |= {name: SOUND_FOLDERS[name] for name in folders}
     teacher = _teacher(summary)
     if str(teacher.get("name", "")).startswith("./"):
         teacher["name"] = NO_TEACHER

@@ -81,6 +81,8 @@ def _render(card: ASTModelCardData) -> str:
         front_matter=card.front_matter().to_yaml(),
         metrics=_metrics_table(card),
         per_class=_per_class_table(card),
+        events_table=_events_table(card),
+        events_together=_events_together(card),
         splits=_splits_table(card),
         label_counts=_label_counts_table(card),
         architecture=_table(("", "value"), _architecture(card)),
@@ -175,6 +177,42 @@ def _per_class_table(card: ASTModelCardData) -> str:
     return _table(["label", *(_COLUMN_NAMES.get(key, _words(key)) for key in columns)], rows)
 
 
+def _events_table(card: ASTModelCardData) -> str:
+    """A row for each label of how well its events are found."""
+    rows = [
+        (
+            markdown_code(label),
+            *(row.get(name, "") for name in ("marked", "found", "hits")),
+            *map(_score, _event_scores(row).values()),
+            _score(row.get("false_alarms_per_hour")),
+        )
+        for label, row in card.events.get("per_label", {}).items()
+        if isinstance(row, dict)
+    ]
+    header = ("label", "marked", "found", "right", "F1", "precision", "recall", "false alarms an hour")
+    return _table(header, rows)
+
+
+def _event_scores(row: dict[str, Any]) -> dict[str, Any]:
+    scores = row.get("event_based")
+    return {name: scores.get(name) if isinstance(scores, dict) else None for name in ("f1", "precision", "recall")}
+
+
+def _events_together(card: ASTModelCardData) -> str:
+    """The scores of the events of all labels, in words."""
+    together = _event_scores({"event_based": card.events.get("event_based", {}).get("micro")})
+    words = [f"{_words(name) if name != 'f1' else 'F1'} {_score(value)}" for name, value in together.items()]
+    words.append(f"{_score(card.events.get('false_alarms_per_hour'))} false alarms an hour")
+    segments = _event_scores({"event_based": card.events.get("segment_based", {}).get("micro")})["f1"]
+    words.append(f"F1 of segments of {_number(card.events.get('rule', {}).get('segment', 1.0))} s {_score(segments)}")
+    words += [
+        f"{name.upper()} {_score(value)}"
+        for name, value in card.events.get("psds", {}).items()
+        if isinstance(value, float)
+    ]
+    return ", ".join(words)
+
+
 def _with_known(row: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     return row if value is None else row | {key: value}
 
@@ -263,6 +301,8 @@ def _words(key: str) -> str:
 
 
 def _score(value: Any) -> str:
+    if value is None:
+        return "-"
     return f"{value:.3f}" if isinstance(value, float) else markdown_text(str(value))
 
 

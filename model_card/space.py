@@ -26,6 +26,7 @@ HERE = Path(__file__).resolve().parent
 HOUSE = HERE.parent  # where the packages lie: a checkout or site-packages
 # Commands and what only they use, and the export, which wants packages of its own: a page calls none of them.
 NOT_VENDORED = (
+    "audio/excerpt_files.py",
     "doctor.py",
     "export_onnx.py",
     "quantization.py",

@@ -4,13 +4,23 @@ Follows `config.json` of `MIT/ast-finetuned-audioset-10-10-0.4593`. New fields c
 configuration saved here loads in stock Transformers and the other way round.
 """
 
+import math
+
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.utils import logging
 
-from .checkpoints.fields import CONFIG_FIELDS, CONFIG_FILE_FIELDS, MODEL_TYPE, check_fields, read_json
+from .checkpoints.fields import (
+    CHOICES,
+    CONFIG_FIELDS,
+    CONFIG_FILE_FIELDS,
+    EVENT_SCORES,
+    MODEL_TYPE,
+    check_fields,
+    read_json,
+)
 from .checkpoints.shipped import folder_of
 from .layers.patch_grid import patch_grid_of
 
@@ -50,12 +60,15 @@ class ASTConfig(PreTrainedConfig):
             `None`. The original code uses 1e-6 in the transformer and 1e-5 in the head, stock Transformers one for both.
         label_thresholds (`dict[str, float]`, *optional*): for labels of a multi-label model the score from which they
             count, 0.5 where a label is not named. The model's output does not depend on them; tagging obeys them.
+        event_rules (`dict[str, dict[str, float]]`, *optional*): for labels what makes their events on a time line: `on`, the score
+            with which one begins, and perhaps `off`, down to which it goes on, `min_duration`, `close_gaps` and `median_filter` in
+            seconds. As with `label_thresholds`, the model's output does not depend on them; `ast-tag --timeline` obeys them.
         position_cut (`str`, defaults to `"middle"`): which positions along time stay when `max_length` is made shorter:
             `"middle"`, as in the paper, or `"beginning"`, of a model that was trained on clips of any length, unpadded.
 
     Raises:
         ValueError: if a value is beyond the bounds of `checkpoint_fields`, `num_attention_heads` does not divide
-            `hidden_size`, the input is smaller than one patch, or a threshold is not from 0 to 1 or of no label.
+            `hidden_size`, the input is smaller than one patch, or a threshold or a rule of events cannot be or is of no label.
 
     A checkpoint with the 527 AudioSet labels and no `problem_type` is taken as multi-label: its scores are independent
     (sigmoid), while stock Transformers applies a softmax to them.
@@ -81,6 +94,7 @@ class ASTConfig(PreTrainedConfig):
     num_mel_bins: int = 128
     classifier_layer_norm_eps: float | None = None
     label_thresholds: dict[str, float | int] | None = None
+    event_rules: dict[str, dict[str, float | int]] | None = None
     position_cut: str = "middle"
 
     def __post_init__(self, **kwargs):
@@ -102,7 +116,7 @@ class ASTConfig(PreTrainedConfig):
                     f"{name}={getattr(self, name)} is less than one patch of {self.patch_size}. Set {name} to "
                     f"{self.patch_size} or more."
                 )
-        self._check_label_thresholds()
+        self._check_choices()
         if self.problem_type is None and self._has_audioset_labels():
             self.problem_type = "multi_label_classification"
             logger.warning_once(
@@ -113,8 +127,8 @@ class ASTConfig(PreTrainedConfig):
     @classmethod
     def from_dict(cls, config_dict: dict, **kwargs):
         """As the stock method, but labels among `kwargs` have to fit each other, `label2id` alone says them too, and what
-        a missing `problem_type` is concluded from are the labels that the configuration ends up with. Thresholds of other
-        labels are not kept.
+        a missing `problem_type` is concluded from are the labels that the configuration ends up with. Thresholds and rules
+        of events of other labels are not kept.
 
         Args:
             config_dict (`dict`): the fields, as `config.json` holds them.
@@ -130,14 +144,15 @@ class ASTConfig(PreTrainedConfig):
         """
         check_fields(config_dict, CONFIG_FILE_FIELDS, "config.json", cls)
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
-        thresholds = kwargs.pop("label_thresholds", None)
+        choices = {name: kwargs.pop(name) for name in CHOICES if name in kwargs}
+        check_fields(choices, CONFIG_FIELDS)
         labels = {name: kwargs.pop(name) for name in LABEL_FIELDS if name in kwargs}
         if labels:
             own = config_dict.get("id2label") or {index: f"LABEL_{index}" for index in range(2)}
             kwargs["id2label"] = wanted_id2label(labels, {int(index): label for index, label in own.items()})
             kwargs["label2id"] = {label: index for index, label in kwargs["id2label"].items()}
             if kwargs["id2label"] != {int(index): label for index, label in own.items()}:
-                config_dict = config_dict | {"label_thresholds": None}
+                config_dict = config_dict | dict.fromkeys(CHOICES)
         return_unused_kwargs = kwargs.pop("return_unused_kwargs", False)
         given = config_dict.get("problem_type") or kwargs.get("problem_type")
         try:
@@ -146,9 +161,10 @@ class ASTConfig(PreTrainedConfig):
             raise ValueError(" ".join(str(error).split())) from error
         if not given and not config._has_audioset_labels():
             config.problem_type = None
-        if thresholds is not None:  # of the labels that it ends up with
-            config.label_thresholds = thresholds
-            config._check_label_thresholds()
+        if choices:  # of the labels that it ends up with
+            for name, value in choices.items():
+                setattr(config, name, value)
+            config._check_choices()
         return (config, unused) if return_unused_kwargs else config
 
     @classmethod
@@ -172,8 +188,15 @@ class ASTConfig(PreTrainedConfig):
         """As the stock method; larger and deeper files than a configuration can be are refused."""
         return read_json(json_file)
 
-    def _check_label_thresholds(self):
+    def forget_choices(self):
+        """Take out what was chosen for the labels of weights that are not these: thresholds and rules of events."""
+        for name in CHOICES:
+            setattr(self, name, None)
+
+    def _check_choices(self):
         labels = set(self.id2label.values())
+        for label, rules in (self.event_rules or {}).items():
+            self._check_event_rules(label, rules, label in labels)
         for label, threshold in (self.label_thresholds or {}).items():
             if label not in labels:
                 raise ValueError(
@@ -184,6 +207,26 @@ class ASTConfig(PreTrainedConfig):
                 raise ValueError(
                     f"label_thresholds has {threshold} for {label!r}, expected a score. Set it from 0 to 1."
                 )
+
+    def _check_event_rules(self, label: str, rules: dict, is_known: bool):
+        if not is_known:
+            raise ValueError(
+                f"event_rules has some for {label!r}, which is not among the {self.num_labels} labels. Name labels of id2label."
+            )
+        if "on" not in rules:
+            raise ValueError(
+                f"event_rules has no score 'on' for {label!r}, with which an event begins. Set it from 0 to 1."
+            )
+        for name, value in rules.items():
+            is_score = name in EVENT_SCORES
+            if not (0 <= value <= 1 if is_score else 0 < value < math.inf):
+                raise ValueError(
+                    f"event_rules has {name}={value} for {label!r}, expected {'a score from 0 to 1' if is_score else 'seconds above 0'}."
+                )
+        if rules.get("off", 0) > rules["on"]:
+            raise ValueError(
+                f"event_rules has off={rules['off']} above on={rules['on']} for {label!r}, so that no event could go on. Lower it."
+            )
 
     def _has_audioset_labels(self) -> bool:
         if self.num_labels != NUM_AUDIOSET_LABELS:

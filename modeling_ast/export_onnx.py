@@ -208,6 +208,8 @@ def describe(model: Model, feature_extractor: ASTFeatureExtractor) -> dict[str, 
     if problem_type == "multi_label_classification":
         thresholds = zip(config.id2label.values(), label_thresholds(config).tolist(), strict=True)
         entries["label_thresholds"] = json.dumps(dict(thresholds), ensure_ascii=False)
+    if config.event_rules:
+        entries["event_rules"] = json.dumps(config.event_rules, ensure_ascii=False)
     return entries
 
 

@@ -122,7 +122,7 @@ class ASTForAudioFrameClassification(ASTPreTrainedModel):
             )
 
     def _say_new_head(self, name):
-        self.config.label_thresholds = None  # those of the head that is left out
+        self.config.forget_choices()  # those of the head that is left out
         logger.warning(
             "The frame head is new, %s has none: its encoder is taken, a classifier of clips is not. Train it before you rely on "
             "it.",

@@ -1107,7 +1107,7 @@ class ASTForAudioClassification(ASTPreTrainedModel):
 
     def _say_new_head(self, name):
         if FRAME_ARCHITECTURE in (self.config.architectures or ()):
-            self.config.label_thresholds = None  # those of the head that is left out
+            self.config.forget_choices()  # those of the head that is left out
             logger.warning(
                 "%s has a frame head, which is left out, and no classifier of clips: that is new. Train it before you rely on "
                 "it, or load the checkpoint with ASTForAudioFrameClassification.",

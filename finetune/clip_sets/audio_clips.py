@@ -25,7 +25,7 @@ from ..sources.labels import as_list, share_lists
 from .clip_notes import NotedClip
 from .clip_set import Checked, Checks, UndecodedClip
 from .clip_windows import windowed_dataset
-from .decoding import decoded_clips
+from .decoding import decoded_clips, look_at_clip
 from .row_clips import RowClips, advice_on_rows, drawn_places, without_shared_clips
 from .split_checks import (
     BadClip,
@@ -37,7 +37,7 @@ from .split_checks import (
     refuse_clips,
 )
 from .waveform_cache import WaveformCache, in_bytes
-from .waveforms import ASTDataset, clip_name, hear_clip
+from .waveforms import WHOLE, ASTDataset, clip_name
 
 BEGINNING = 4096  # bytes by which files of one size are told apart before they are read through
 
@@ -246,7 +246,8 @@ def look_at_every_clip(
     notes = []
     if cache is None:
         faults, said, num_longer = {}, {}, 0
-        for clip in decoded_clips(audio, share, reader, max_samples, num_workers, "looking at clips", keep=False):
+        heard = samples_heard(splits, max_samples)
+        for clip in decoded_clips(audio, share, reader, heard, num_workers, "looking at clips", keep=False):
             num_longer += is_cut(clip.length, max_samples, reader.sampling_rate)
             if clip.fault is not None:
                 faults[clip.row] = clip.fault
@@ -324,19 +325,34 @@ def _check_files(
         be said.
     """
     places, num_clips = places_to_check(splits, every=data.check_audio), sum(map(len, splits.values()))
+    # A sample is for what is wrong with all: the beginnings of a few hundred recordings of hours tell it in seconds.
+    heard = samples_heard(splits, max_samples) if data.check_audio else max_samples
     faults, odd, num_longer = [], [], 0
     for side, place in places:
         audio = splits[side].rows[place]["audio"]
         try:
-            heard = hear_clip(audio, reader, max_samples)
-            num_longer += is_cut(len(heard.waveform), max_samples, reader.sampling_rate)
-            if heard.notes:
-                odd.append(NotedClip(side, place, audio["path"], heard.notes))
+            length, notes = look_at_clip(audio, reader, heard)
+            num_longer += is_cut(length, max_samples, reader.sampling_rate)
+            if notes:
+                odd.append(NotedClip(side, place, audio["path"], notes))
         except AudioError as error:
             faults.append(str(error))
     if faults:
         refuse_clips(faults, len(places), "" if len(places) == num_clips else "; --check_audio looks at every clip")
     return len(places), num_longer, odd
+
+
+def samples_heard(splits: dict[str, AudioClips], max_samples: int) -> int:
+    """Tell how much of a clip is decoded to find out whether it can be used.
+
+    Args:
+        splits (`dict[str, AudioClips]`): of the run, by side.
+        max_samples (`int`): samples that the model hears of a clip.
+
+    Returns:
+        `int`: these samples, or [`WHOLE`] where windows of longer clips are heard, which may lie anywhere.
+    """
+    return max_samples if all(split.windows == "beginning" for split in splits.values()) else WHOLE
 
 
 def _num_longer_by_headers(splits: dict[str, AudioClips], reader: AudioReader, max_samples: int) -> int:

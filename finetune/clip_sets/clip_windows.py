@@ -218,7 +218,18 @@ class AllWindows(WindowedDataset):
         """
         row = int(self.clip_of_item[index])
         at = f", from {self.starts[index] / self.sampling_rate:.2f} s" if self._is_longer[row] else ""
-        return f"{super().name(row)}{at}"
+        return f"{self.name_of_clip(row)}{at}"
+
+    def name_of_clip(self, clip: int) -> str:
+        """See [`ClipDataset.name_of_clip`].
+
+        Args:
+            clip (`int`): place of the clip.
+
+        Returns:
+            Path of its file.
+        """
+        return super().name(clip)
 
 
 def windowed_dataset(

@@ -9,10 +9,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from modeling_ast.audio import AudioError, AudioNote, AudioReader
+from modeling_ast.audio import AudioError, AudioNote, AudioReader, HeardAnewError
 
 from .loader_errors import loader_errors
-from .waveforms import fetched, hear_clip
+from .waveforms import WHOLE, clip_name, fetched, hear_clip, one_thread, refuse_too_short
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,33 @@ class DecodedClip:
     notes: tuple[AudioNote, ...] = ()
 
 
+def look_at_clip(audio: dict, reader: AudioReader, max_samples: int) -> tuple[int, tuple[AudioNote, ...]]:
+    """Decode what [`hear_clip`] decodes, and keep nothing of it: the memory does not grow with the length of a file.
+
+    Args:
+        audio (`dict`): see [`hear_clip`].
+        reader ([`AudioReader`]): see [`hear_clip`].
+        max_samples (`int`): see [`hear_clip`].
+
+    Returns:
+        Samples that were decoded, and what is to be said of the clip.
+
+    Raises:
+        AudioError: see [`hear_clip`].
+    """
+    if max_samples != WHOLE or audio["bytes"] is not None:
+        heard = hear_clip(audio, reader, max_samples)
+        return len(heard.waveform), heard.notes
+    stream = reader.stream(audio["path"], clip_name(audio))
+    with one_thread():
+        try:
+            length = sum(block.shape[1] for block in stream.blocks())
+        except HeardAnewError:  # it is damaged, and decoded as a whole
+            length = sum(block.shape[1] for block in stream.blocks())
+    refuse_too_short(audio, length, reader)
+    return length, stream.notes
+
+
 class _RowsToDecode(Dataset):
     """Asked for by place and row of a clip."""
 
@@ -46,12 +73,14 @@ class _RowsToDecode(Dataset):
         place, row = key
         without_bytes = row | {"audio": {"bytes": None, "path": row["audio"]["path"]}}
         try:
-            heard = hear_clip(fetched(row["audio"]), self.reader, self.max_samples)
+            audio = fetched(row["audio"])
+            if not self.keep:
+                length, notes = look_at_clip(audio, self.reader, self.max_samples)
+                return DecodedClip(place, None, length, notes=notes), without_bytes
+            heard = hear_clip(audio, self.reader, self.max_samples)
         except AudioError as error:
             return DecodedClip(place, None, 0, str(error)), without_bytes
         waveform, length = heard.waveform, len(heard.waveform)
-        if not self.keep:
-            return DecodedClip(place, None, length, notes=heard.notes), without_bytes
         # A view of its beginning would keep the whole of it in memory.
         beginning = waveform[: self.max_samples].copy() if length > self.max_samples else waveform
         return DecodedClip(place, beginning, length, notes=heard.notes), without_bytes

@@ -84,6 +84,8 @@ class MarkedClips(ClipSet):
         seconds (`float`): of a window; see [`MarkedClips.of_length`].
         hard (`np.ndarray` of shape `(windows, 2)`, *optional*): recording and start of background windows that are drawn more.
         columns ([`FrameColumns`], *optional*): of a model with a frame head; see [`MarkedClips.with_frames`].
+        speed_change (`float`, defaults to 0): by what share an augmentation plays a window faster or slower at most, so that more
+            or less of the recording is heard in it.
     """
 
     def __init__(
@@ -95,9 +97,10 @@ class MarkedClips(ClipSet):
         seconds: float = 10.0,
         hard: np.ndarray | None = None,
         columns: FrameColumns | None = None,
+        speed_change: float = 0.0,
     ):
         self.recordings, self.labels, self.rules, self.trains = recordings, labels, rules, trains
-        self.seconds, self.hard, self.columns = seconds, hard, columns
+        self.seconds, self.hard, self.columns, self.speed_change = seconds, hard, columns, speed_change
         self.features = datasets.Features(
             {"audio": datasets.Audio(decode=False), "label": label_feature(labels, rules.background is None)}
         )
@@ -107,16 +110,17 @@ class MarkedClips(ClipSet):
         self._labels = [np.array([places[mark.label] for mark in item.marks], np.int64) for item in recordings]
         self._marks = [(number, mark) for number, item in enumerate(recordings) for mark in range(len(item.marks))]
 
-    def of_length(self, seconds: float) -> Self:
+    def of_length(self, seconds: float, speed_change: float = 0.0) -> Self:
         """Cut windows of another length.
 
         Args:
             seconds (`float`): what the model hears.
+            speed_change (`float`, defaults to 0): see [`MarkedClips`].
 
         Returns:
             The same recordings.
         """
-        return self._changed(seconds=seconds)
+        return self._changed(seconds=seconds, speed_change=speed_change)
 
     def with_hard_negatives(self, windows: np.ndarray) -> Self:
         """Draw half of the background from some windows.
@@ -142,23 +146,21 @@ class MarkedClips(ClipSet):
 
     def _changed(self, **fields) -> Self:
         """The same recordings, for windows of which something is different."""
-        own = {"seconds": self.seconds, "hard": self.hard, "columns": self.columns}
+        own = {"seconds": self.seconds, "hard": self.hard, "columns": self.columns, "speed_change": self.speed_change}
         return type(self)(self.recordings, self.labels, self.rules, self.trains, **own | fields)
 
     @cached_property
     def free(self) -> np.ndarray:
         """Where windows without any stretch may begin, `(spans, 3)`: recording, first and last start in seconds."""
-        spans = []
+        spans, seconds = [], self.seconds * (1 + self.speed_change)
         for number, item in enumerate(self.recordings):
-            last = max(item.seconds - self.seconds, 0.0)
+            last = max(item.seconds - seconds, 0.0)
             blocked = sorted((mark.start, mark.end) for mark in [*item.marks, *item.unknown])
             begin = 0.0
-            for start, end in [*blocked, (item.seconds + self.seconds, np.inf)]:
+            for start, end in [*blocked, (item.seconds + seconds, np.inf)]:
                 # A start in between holds nothing of the stretch before or of this one.
                 upto = (
-                    min(start - self.seconds, last)
-                    if item.seconds > self.seconds
-                    else (last if start >= item.seconds else -1)
+                    min(start - seconds, last) if item.seconds > seconds else (last if start >= item.seconds else -1)
                 )
                 if upto >= begin:
                     spans.append((number, begin, upto))
@@ -180,7 +182,7 @@ class MarkedClips(ClipSet):
                 self.num_unclear += not clear
         return found
 
-    def windows(self) -> list[Placed]:
+    def scored_windows(self) -> list[Placed]:
         """List the windows that are scored.
 
         Returns:
@@ -311,7 +313,8 @@ class MarkedClips(ClipSet):
     def _start_around(self, number: int, mark: int, generator: np.random.Generator) -> float:
         """Draw where a window begins in which a stretch counts."""
         start, end = self._starts[number][mark], self._ends[number][mark]
-        seconds, last = self.seconds, max(self.recordings[number].seconds - self.seconds, 0.0)
+        seconds = self.seconds * (1 - self.speed_change)  # heard in any case
+        last = max(self.recordings[number].seconds - self.seconds, 0.0)
         needed = float(
             self.rules.overlap.needed(np.array([end - start]), min(seconds, self.recordings[number].seconds))[0]
         )
@@ -361,8 +364,8 @@ class MarkedClips(ClipSet):
         digest = hashlib.sha256(f"{self.rules} {self.seconds} {self.trains}".encode())
         for item in self.recordings:
             digest.update(item.digest())
-        if self.hard is not None:
-            digest.update(self.hard.tobytes())
+        # Which windows are hard negatives is found anew; on another machine a score may fall on the other side of a threshold.
+        digest.update(b"hard" if self.hard is not None else b"")
         if self.columns is not None:
             digest.update(str(self.columns).encode())
         return digest.hexdigest()
@@ -399,7 +402,9 @@ class MarkedClips(ClipSet):
             [`MarkedWindows`].
         """
         reader = feature_extractor.audio_reader() if reader is None else reader
-        windows = self.of_length(feature_extractor.max_samples / feature_extractor.sampling_rate)
+        needed = feature_extractor.max_samples
+        change = 0.0 if augmentation is None else augmentation.samples_needed(needed) / needed - 1
+        windows = self.of_length(feature_extractor.max_samples / feature_extractor.sampling_rate, change)
         return MarkedWindows(
             windows, reader, feature_extractor.max_samples, augmentation, seed, binary_targets=binary_targets
         )

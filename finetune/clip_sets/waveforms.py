@@ -71,13 +71,27 @@ def hear_clip(audio: dict, reader: AudioReader, max_samples: int | None = None) 
     """
     with one_thread():
         heard = reader.hear(audio, clip_name(audio), None if max_samples == WHOLE else max_samples)
-    rate, length = reader.sampling_rate, len(heard.waveform)
+    refuse_too_short(audio, len(heard.waveform), reader)
+    return heard
+
+
+def refuse_too_short(audio: dict, length: int, reader: AudioReader):
+    """Refuse a clip that is too short for a single frame.
+
+    Args:
+        audio (`dict`): see [`hear_clip`].
+        length (`int`): its samples.
+        reader ([`AudioReader`]): how it is heard.
+
+    Raises:
+        AudioError: if it is.
+    """
+    rate = reader.sampling_rate
     if length < frame_length(rate):
         raise AudioError(
             f"{clip_name(audio)} lasts {1000 * length / rate:.0f} ms, a frame needs {FRAME_LENGTH_MS} ms. Remove it or pad it "
             "with silence."
         )
-    return heard
 
 
 def fetched(audio: dict) -> dict:
@@ -235,6 +249,17 @@ class ClipDataset(Dataset, ABC):
         Returns:
             Its file, or what else the user knows it by.
         """
+
+    def name_of_clip(self, clip: int) -> str:
+        """Tell what to call a clip as a whole, whatever number of its windows are items.
+
+        Args:
+            clip (`int`): its place among the [`num_clips`] clips.
+
+        Returns:
+            Its file, or what else the user knows it by.
+        """
+        return self.name(clip)
 
     @abstractmethod
     def label_counts(self) -> np.ndarray:

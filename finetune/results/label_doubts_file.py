@@ -13,7 +13,7 @@ import numpy as np
 from modeling_ast.system.atomic_files import open_atomically
 from modeling_ast.system.names_as_text import csv_row
 
-from ..clip_sets.waveforms import ClipDataset, clip_name
+from ..clip_sets.waveforms import ClipDataset
 from ..scores.clip_scores import references_of_clips, scores_of_clips
 from ..scores.label_doubts import LabelDoubts, exclusive_doubts, independent_doubts
 from ..scores.scoring import probabilities
@@ -57,9 +57,8 @@ def write_held_out_scores(path: Path, trainer: ASTTrainer, clips: ClipDataset):
     if not trainer.is_world_process_zero():
         return
     given = as_references(prediction.label_ids, exclusive=not is_multi_label(clips.split)).astype(np.int64)
-    names = [clip_name(audio) for audio in clips.split["audio"]] if hasattr(clips, "clip_of_item") else None
     arrays = {
-        FILES: np.array(names or [clips.name(index) for index in range(len(clips))], dtype=np.str_),
+        FILES: np.array([clips.name_of_clip(clip) for clip in range(clips.num_clips)], dtype=np.str_),
         LABELS: np.array(label_names(clips.split), dtype=np.str_),
         SCORES: scores_of_clips(probabilities(prediction.predictions, trainer.model.config.problem_type), clips),
         GIVEN: references_of_clips(given, clips),

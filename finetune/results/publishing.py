@@ -16,6 +16,7 @@ from model_card.file_names import (
     CONFUSION_MATRIX_NAME,
     RECIPE_NAME,
     SPECTROGRAM_NAME,
+    TIMELINE_NAME,
     TRAINING_CURVE_NAME,
 )
 from model_card.render import write_model_card
@@ -32,6 +33,7 @@ from ..sources.labels import that_count
 from ..training.lora import save_adapter
 from ..training.run_folder import UNFINISHED
 from ..training.trainer import ASTTrainer
+from .event_evaluation import EventFindings, plot_scored_recording
 
 if TYPE_CHECKING:  # an optional package
     from peft import PeftModel
@@ -44,6 +46,7 @@ def publish(
     summary: dict,
     adapted: "PeftModel | None" = None,
     command: str = FINE_TUNING.name,
+    findings: EventFindings | None = None,
 ):
     """Write everything into a folder beside the result's place, then move it there: the run summary, which tells that a
     run is there, last.
@@ -55,6 +58,7 @@ def publish(
         summary (`dict`): see `model_card.run_summary`.
         adapted (`peft.PeftModel`, *optional*): whose adapter is kept beside the weights that it was merged into.
         command (`str`, defaults to `"ast-finetune"`): which runs the saved recipe again.
+        findings ([`EventFindings`], *optional*): in the main process, events of marked recordings, of which one is pictured.
     """
     folder = Path(trainer.args.output_dir)
     unfinished = folder / UNFINISHED / folder.resolve().name  # the card is titled with the folder's name
@@ -66,6 +70,9 @@ def publish(
         (unfinished / TRAINING_ARGS_NAME).unlink()  # a pickle; recipe.yaml says the same and is safe to read
         if adapted is not None:
             save_adapter(adapted, unfinished / ADAPTER_DIR, summary["base_model"])
+        if findings is not None and findings.recording is not None:
+            num_mel_bins = trainer.feature_extractor.num_mel_bins
+            plot_scored_recording(findings, scored.reader, num_mel_bins, unfinished / TIMELINE_NAME)
         _write_files(trainer, unfinished, scored, recipe, summary, command)
         _move_into_place(unfinished, folder)
         shutil.rmtree(folder / UNFINISHED)

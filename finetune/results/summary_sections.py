@@ -254,15 +254,15 @@ def identity(summary: dict, splits: dict[str, ClipSet]) -> dict:
         "features": features,
         "model sizes": summary["model"],
         "training settings": training,
-        "windows of longer clips": _windows_told_apart(summary.get("data", {}).get("windows")),
+        "windows of longer clips": _windows_told_apart(splits),
         BEST_CHECKPOINT: summary["training"].get("metric_for_best_model"),
     }
 
 
-def _windows_told_apart(windows: dict | None) -> list[str] | None:
-    """What is heard of longer clips; `None` for their beginnings, as of runs that say nothing of it."""
-    heard = [] if windows is None else [windows["training"], windows["scores"]]
-    return None if set(heard) <= {"beginning"} else heard
+def _windows_told_apart(splits: dict[str, ClipSet]) -> list[str] | None:
+    """What is heard of longer clips, whether or not one was among those looked at; `None` for their beginnings."""
+    heard = [splits[side].windows for side in ("train", "eval")]
+    return None if set(heard) == {"beginning"} else heard
 
 
 def cost_section(outcome: TrainOutput, args: ASTTrainingArguments) -> dict:

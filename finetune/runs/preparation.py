@@ -366,7 +366,7 @@ def build_frame_model(args: ModelArguments, labels: list[str]) -> tuple[ASTForAu
     model, loading_info = ASTForAudioFrameClassification.from_pretrained(
         start, dtype=torch.float32, output_loading_info=True, **settings, **args.sizes()
     )
-    model.config.label_thresholds = None  # those of the weights it starts from
+    model.config.forget_choices()  # those of the weights it starts from
     missing = f"{model.head_name}.dense.weight" in loading_info["missing_keys"]
     kept = trained_labels == settings["id2label"] and not missing
     return model, f"from {start} with {'its' if kept else 'a new'} frame head"
@@ -416,7 +416,7 @@ def build_model(
     model, loading_info = ASTForAudioClassification.from_pretrained(
         start, dtype=torch.float32, output_loading_info=True, **settings, **args.sizes()
     )
-    model.config.label_thresholds = None  # those of the weights it starts from
+    model.config.forget_choices()  # those of the weights it starts from
     kept = trained_labels == names and "classifier.dense.weight" not in loading_info["missing_keys"]
     origin = f"from {start} with {'its' if kept else 'a new'} classifier"
     if ASTForMaskedSpectrogramModeling.__name__ in (start_config.architectures or ()):

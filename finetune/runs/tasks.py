@@ -438,7 +438,7 @@ class MaskedModeling(Task):
             **args.sizes(),
         )
         unlabelled = ASTConfig()  # the labels of a checkpoint that was fine-tuned go with its classifier
-        for name in ("id2label", "label2id", "problem_type", "label_thresholds"):
+        for name in ("id2label", "label2id", "problem_type", "label_thresholds", "event_rules"):
             setattr(model.config, name, getattr(unlabelled, name))
         kept = "mask_embedding" not in loading_info["missing_keys"]
         return model, words, f"from {start} with {'its' if kept else 'new'} pretraining heads"

@@ -25,10 +25,12 @@ from ..arguments.void_fields import void_fields, void_notes
 from ..clip_sets.clip_datasets import clip_reader
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import ClipSet
+from ..clip_sets.marked_windows import MarkedClips
 from ..clip_sets.waveforms import ClipDataset, UsableWaveforms
 from ..failures.input_errors import input_errors_in_words
 from ..failures.stopped_trainings import failures_in_words
 from ..results import summary_sections
+from ..results.event_evaluation import evaluate_events, events_in_words
 from ..results.label_doubts_file import write_held_out_scores
 from ..results.output_folder import check_output_dir, clear_output_dir, make_output_dir, refuse_another_run
 from ..results.publishing import publish
@@ -290,6 +292,12 @@ def _train_and_publish(run: PreparedRun, held_out_scores: Path | None) -> dict:
     evaluation = run.task.evaluate(trainer, run.clips, run.data_args, run.optimization)
     scores = "  ".join(f"{name} {value:.3f}" for name, value in evaluation["metrics"].items())
     words = [f"score: {scores}", *evaluation_notes(evaluation)]
+    findings = None
+    if isinstance(run.clips["eval"].split, MarkedClips):
+        findings = evaluate_events(trainer, {side: clips.split for side, clips in run.clips.items()})
+    if findings is not None:
+        evaluation["events"] = findings.section
+        words.append(events_in_words(findings.section))
     summary = run.summary | {
         "history": trainer_card.history_section(trainer.state.log_history),
         "evaluation": evaluation,
@@ -301,7 +309,7 @@ def _train_and_publish(run: PreparedRun, held_out_scores: Path | None) -> dict:
     if held_out_scores is not None:
         write_held_out_scores(held_out_scores, trainer, run.clips["eval"])
     averaged = run.optimization.average_epochs  # into weights that are no longer those of one adapter
-    publish(trainer, run.clips["eval"], run.recipe, summary, None if averaged else adapted, run.command)
+    publish(trainer, run.clips["eval"], run.recipe, summary, None if averaged else adapted, run.command, findings)
     if not run.optimization.ensemble_epochs and PartialState().is_main_process:
         remove_epochs(args.output_dir)  # those that were kept for their average
     name = run.task.headline(run.clips["eval"].split)

@@ -3,7 +3,7 @@
 import math
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,22 +13,20 @@ import pandas as pd
 
 from modeling_ast.audio import audio_duration
 
+from ..sources.data_errors import DataError
+from ..sources.mark_files import FILE_COLUMNS, LABEL_COLUMNS, table_columns
 from ..sources.marked_recordings import recordings_in
 
 # Names of the columns: those that `ast-tag` writes, and those of DCASE's and other tables.
 COLUMNS = {
-    "file": ("file", "filename", "file_name", "path"),
-    "start": ("start", "onset"),
-    "end": ("end", "offset"),
-    "label": ("label", "event_label"),
+    "file": FILE_COLUMNS,
+    "start": ("start", "onset", "onset_s"),
+    "end": ("end", "offset", "offset_s"),
+    "label": LABEL_COLUMNS,
 }
 DURATIONS = ("duration",)
-READERS: Mapping[str, Callable[[Path], pd.DataFrame]] = {
-    ".csv": lambda path: _read_text(path, ","),
-    ".tsv": lambda path: _read_text(path, "\t"),
-    ".txt": lambda path: _read_text(path, "\t"),
-    ".parquet": pd.read_parquet,
-}
+ROUNDED = 0.011  # seconds; tables round to hundredths
+TABLES = (".csv", ".tsv", ".txt", ".parquet")
 BEYOND_END = 0.1  # seconds by which a stretch may pass the end of its recording, as times are rounded
 NAMES_SHOWN = 5
 
@@ -273,20 +271,15 @@ def _name(file: str) -> str:
 def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Check the spelling.")
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise EventTableError(
-            f"{path} is no table of stretches: expected one of {', '.join(READERS)}. Save it as CSV."
-        )
+    if path.suffix.lower() not in TABLES:
+        raise EventTableError(f"{path} is no table of stretches: expected one of {', '.join(TABLES)}. Save it as CSV.")
     try:
-        return reader(path)
+        # Labels such as "NA", "null" and "01" are what they look like.
+        return pd.DataFrame(table_columns(path))
+    except DataError as error:
+        raise EventTableError(str(error)) from error
     except (ValueError, OSError) as error:  # also those of pandas and pyarrow
         raise EventTableError(f"{path} cannot be read as a table: {error}. Save it as CSV in UTF-8.") from error
-
-
-def _read_text(path: Path, separator: str) -> pd.DataFrame:
-    # Labels such as "NA", "null" and "01" are what they look like.
-    return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
 
 
 def _columns(table: pd.DataFrame, path: Path, wanted: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
@@ -313,17 +306,29 @@ def _durations(table: pd.DataFrame, path: Path, names: Mapping[str, str]) -> dic
     column = next((own[name] for name in DURATIONS if name in own), None)
     if column is None:
         return {}
+    rows = [
+        (f"{path}, row {number}", row)
+        for number, row in _rows(table, {**names, "duration": column})
+        if not _is_missing(row["duration"])
+    ]
+    if all(_is_of_stretch(row, place) for place, row in rows):
+        return {}
     found: dict[str, float] = {}
-    for number, row in _rows(table, {"file": names["file"], "duration": column}):
-        if _is_missing(row["duration"]):
-            continue
-        place = f"{path}, row {number}"
+    for place, row in rows:
         seconds, file = _seconds(row["duration"], "duration", place), _text(row["file"], "file", place)
         if found.setdefault(file, seconds) != seconds:
             raise EventTableError(
                 f"{place}: {file} lasts {seconds:g} s here and {found[file]:g} s above. Correct one."
             )
     return found
+
+
+def _is_of_stretch(row: Mapping, place: str) -> bool:
+    """Whether a duration is how long the stretch lasts, as other programs' tables have it, and not the recording."""
+    if any(_is_missing(row[name]) for name in ("start", "end")):
+        return False
+    start, end, seconds = (_seconds(row[name], name, place) for name in ("start", "end", "duration"))
+    return abs(end - start - seconds) <= ROUNDED
 
 
 def _is_missing(value) -> bool:

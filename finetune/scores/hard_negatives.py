@@ -42,7 +42,9 @@ def find_hard_negatives(
     alone = split.background_alone()
     if not len(alone):
         return np.empty((0, 2)), 0
-    windows = MarkedWindows(alone, tagger.reader, tagger.feature_extractor.max_samples)
+    # One that hears longer is given no more than the window, as behind it something may be marked.
+    heard = min(tagger.feature_extractor.max_samples, round(split.seconds * tagger.reader.sampling_rate))
+    windows = MarkedWindows(alone, tagger.reader, heard)
     scores, _ = predict_scores(
         tagger.model, tagger.feature_extractor, windows, batch_size, tagger.device, num_workers, None, "hard negatives"
     )
@@ -52,5 +54,5 @@ def find_hard_negatives(
     else:
         levels = label_thresholds(tagger.model.config)
         taken = (scores[:, columns] >= levels[columns]).any(axis=1)
-    places = np.array([(placed.recording, placed.start) for placed in alone.windows()])
+    places = np.array([(placed.recording, placed.start) for placed in alone.scored_windows()])
     return places[taken], len(alone)

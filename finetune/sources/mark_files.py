@@ -24,7 +24,9 @@ BEGIN, END, LOW, HIGH = "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High
 SELECTION, VIEW, OFFSET = "Selection", "View", "File Offset (s)"
 RAVEN_FILES = ("Begin Path", "Begin File")
 RAVEN_LABELS = ("Annotation", "Label")
-FILE_COLUMNS = ("file", "file_name", "filename", "path", "audio", "recording")
+FILE_COLUMNS = ("file", "file_name", "filename", "path", "audio", "recording", "notated_path")
+LABEL_COLUMNS = ("label", "annotation", "class", "event_label")
+EVENT_LIST = ("file", "start", "end", "label")  # of DCASE's lists of events, which have no header
 TABLES = (".csv", ".tsv", ".parquet")
 
 
@@ -48,6 +50,8 @@ def read_mark_file(path: Path, label_column: str | None = None) -> dict[str | No
     fields = first.split("\t")
     if not first or (len(fields) > 1 and NUMBER.fullmatch(fields[0].strip())):
         return {None: read_label_track(lines, str(path))}
+    if is_event_list(fields):
+        return marks_of_columns(_columns(lines, "\t", path), str(path), label_column)
     if len(fields) > 1:
         return read_selection_table(_columns(lines, "\t", path), str(path), label_column)
     raise DataError(
@@ -56,11 +60,28 @@ def read_mark_file(path: Path, label_column: str | None = None) -> dict[str | No
     )
 
 
+def is_event_list(cells: list[str]) -> bool:
+    """Tell whether the first line of a table is a stretch and no header, as in DCASE's lists of events.
+
+    Args:
+        cells (`list[str]`): of the line.
+
+    Returns:
+        Whether it is file, start, end and label.
+    """
+    return len(cells) == len(EVENT_LIST) and [bool(NUMBER.fullmatch(cell.strip())) for cell in cells[:3]] == [
+        False,
+        True,
+        True,
+    ]
+
+
 def table_columns(path: Path) -> dict[str, list]:
     """Read a table as it stands.
 
     Args:
-        path (`Path`): CSV with commas, semicolons or tabs, TSV, or Parquet.
+        path (`Path`): CSV with commas, semicolons or tabs, TSV, or Parquet; without a header it is a list of file, start, end and
+            label.
 
     Returns:
         What each column holds; of text tables, text.
@@ -184,7 +205,7 @@ def marks_of_columns(
     Args:
         columns (`dict[str, Iterable]`): of the table; times in seconds, under names such as start and end.
         name (`str`): what messages call it.
-        label_column (`str`, *optional*): column of the labels; `label`, `annotation` or `class` if not given.
+        label_column (`str`, *optional*): column of the labels; one of `LABEL_COLUMNS` if not given.
         whole (`bool`, defaults to `False`): whether it has to name the files.
 
     Returns:
@@ -198,7 +219,7 @@ def marks_of_columns(
         return read_selection_table(columns, name, label_column)
     by_name = {column.casefold(): column for column in columns}
     if label_column is None:
-        label_column = next((by_name[key] for key in ("label", "annotation", "class") if key in by_name), None)
+        label_column = next((by_name[key] for key in LABEL_COLUMNS if key in by_name), None)
     times = stretch_columns(column for column in columns if column != label_column)
     file_column = next((by_name[key] for key in FILE_COLUMNS if key in by_name), None)
     if len(times) < 2 or label_column not in columns or (whole and file_column is None):
@@ -251,6 +272,8 @@ def _columns(lines: list[str], separator: str, path: Path) -> dict[str, list]:
     rows = [row for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator) if any(map(str.strip, row))]
     if not rows:
         raise DataError(f"{path} is empty. Write a header and a row for each stretch, or remove it.")
+    if is_event_list(rows[0]):
+        rows.insert(0, [*EVENT_LIST])
     header = [name.strip() for name in rows[0]]
     doubled = sorted({name for name in header if name and header.count(name) > 1})
     if doubled:

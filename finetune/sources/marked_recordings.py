@@ -262,7 +262,7 @@ def _of_columns(data: DataArguments) -> list[Recording]:
         columns, audio, splits = _rows_of_table(source, data)
     else:
         columns, audio, splits = _rows_of_data_set(source, data)
-    keys = [value["path"] if value["bytes"] is None else hashlib.sha256(value["bytes"]).hexdigest() for value in audio]
+    audio, keys = _each_once(audio)
     others = {name: values for name, values in columns.items() if name.casefold() not in FILE_COLUMNS}
     by_key = marks_of_columns(others | {"file": keys}, str(data.dataset_name), data.mark_label_column)
     found: dict[str, Recording] = {}
@@ -275,6 +275,17 @@ def _of_columns(data: DataArguments) -> list[Recording]:
                 "together."
             )
     return list(found.values())
+
+
+def _each_once(audio: Iterable[dict]) -> tuple[list[dict], list[str]]:
+    """The audio of rows, of which those of one recording share its content, and by what each recording is known."""
+    kept: dict[str, dict] = {}
+    values, keys = [], []
+    for value in audio:
+        key = value["path"] if value["bytes"] is None else hashlib.sha256(value["bytes"]).hexdigest()
+        values.append(kept.setdefault(key, value))
+        keys.append(key)
+    return values, keys
 
 
 def _rows_of_table(source: Path, data: DataArguments) -> tuple[dict[str, list], list[dict], list[str]]:
@@ -300,7 +311,7 @@ def _rows_of_table(source: Path, data: DataArguments) -> tuple[dict[str, list], 
     return columns, audio, [str(split) for split in splits]
 
 
-def _rows_of_data_set(source: Path, data: DataArguments) -> tuple[dict[str, list], list[dict], list[str]]:
+def _rows_of_data_set(source: Path, data: DataArguments) -> tuple[dict[str, list], Iterable[dict], list[str]]:
     loaded = (
         load_saved(source)
         if is_saved_data_set(source)
@@ -316,7 +327,7 @@ def _rows_of_data_set(source: Path, data: DataArguments) -> tuple[dict[str, list
                 "--audio_column_name."
             )
         undecoded = part.cast_column(data.audio_column_name, datasets.Audio(decode=False)).with_format(None)
-        audio += undecoded[data.audio_column_name][:]
+        audio.append(undecoded.select_columns(data.audio_column_name))
         for column, kind in part.features.items():
             if column == data.audio_column_name:
                 continue
@@ -328,7 +339,7 @@ def _rows_of_data_set(source: Path, data: DataArguments) -> tuple[dict[str, list
             column_values(part, data.split_column_name) if data.split_column_name in part.column_names else None
         )
         splits += [str(split) for split in of_column] if of_column and not name else [name] * len(part)
-    return columns, audio, splits
+    return columns, (row[data.audio_column_name] for part in audio for row in part), splits
 
 
 def _checked(found: list[Recording], data: DataArguments) -> tuple[list[Recording], list[str]]:

@@ -148,6 +148,36 @@ def sound_notes(
         yield note
 
 
+def stretch_notes(
+    samples: np.ndarray, waveform: np.ndarray, sampling_rate: int, channels: str | int, name: str
+) -> tuple[AudioNote, ...]:
+    """Tell what is to be said of a stretch of a longer file: that its channels cancel. Silence is usual there.
+
+    Args:
+        samples (`np.ndarray` of shape `(samples, channels)`): of the stretch, finite.
+        waveform (`np.ndarray` of shape `(samples,)`): what [`one_channel`] made of them.
+        sampling_rate (`int`): of both, in Hz.
+        channels (`str` or `int`): from [`parse_channels`].
+        name (`str`): what to call the file.
+
+    Returns:
+        `tuple[AudioNote, ...]`: of one note at most, in the same words for all stretches, so that it is said once of a file.
+    """
+    levels = SoundLevels(sampling_rate, channels)
+    levels.add(samples, waveform)
+    if not any(note.kind == CANCELLED for note in levels.notes(name)):
+        return ()
+    powers = np.square(samples, dtype=np.float64).sum(axis=0)
+    advice = f"Pass --channels {channel_name(int(powers.argmax()) + 1, len(powers))}."
+    return (
+        AudioNote(
+            CANCELLED,
+            f"{name}: in a part of it, its channels cancel or are silent but for one, and their mean, which is what is heard, is "
+            f"quieter than the loudest of them. {advice}",
+        ),
+    )
+
+
 class SoundLevels:
     """How loud a file's channels and what is heard of them are, told block by block.
 

@@ -16,7 +16,7 @@ from io import BytesIO
 import numpy as np
 
 from . import flac
-from .channels import one_channel
+from .channels import one_channel, stretch_notes
 from .content import Content
 from .decoders import Stream, frames_of, open_stream, streams_of
 from .errors import errors_of_file
@@ -132,7 +132,7 @@ class ExcerptReader:
             name (`str`, *optional*): what messages call it.
 
         Returns:
-            [`Heard`]; of its notes those of the whole file where that had to be decoded, else none.
+            [`Heard`]; of its notes those of the whole file where that had to be decoded, else those of [`stretch_notes`].
 
         Raises:
             AudioError: if it cannot be decoded, is not finite or is refused, or has no such channel.
@@ -157,12 +157,16 @@ class ExcerptReader:
             waveform = one_channel(decoded, self.reader.channels, name)
             if len(waveform):
                 checked_level(float(waveform.min()), float(waveform.max()), name)
+        notes = ()
+        if decoded.shape[1] > 1 and len(waveform):
+            found = stretch_notes(decoded, waveform, layout.sampling_rate, self.reader.channels, name)
+            notes = self.reader.passed(found)
         if old != new:
             with errors_of_file(name, "resampled"):
                 waveform = resample(waveform, layout.sampling_rate, rate, self.reader.resampler)
         first = start - block * new
         samples = max(min(samples, self.num_samples(source, name) - start), 0)
-        return Heard(np.ascontiguousarray(waveform[first : first + samples]), (), layout.sampling_rate)
+        return Heard(np.ascontiguousarray(waveform[first : first + samples]), notes, layout.sampling_rate)
 
     def _of_whole(self, source, path: str | None, start: int, samples: int, name: str) -> Heard:
         if self._whole is None or path is None or self._whole[0] != path:

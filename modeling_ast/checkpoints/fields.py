@@ -125,6 +125,17 @@ def _are_thresholds(value: Any) -> bool:
     )
 
 
+def _are_event_rules(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(name, str) and _are_thresholds(rules) and EVENT_RULES.issuperset(rules)
+        for name, rules in value.items()
+    )
+
+
+# What may be said of the events of a label: two scores, and seconds.
+EVENT_SCORES = ("on", "off")
+CHOICES = ("label_thresholds", "event_rules")  # of a configuration, chosen for the labels of its weights
+EVENT_RULES = frozenset((*EVENT_SCORES, "min_duration", "close_gaps", "median_filter"))
 TRUTH = Row(lambda value: isinstance(value, bool), "true or false")
 TEXT = Row(lambda value: isinstance(value, str), "a text")
 TEXTS = Row(lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value), "a list of texts")
@@ -149,6 +160,9 @@ CONFIG_FIELDS = {
     "num_mel_bins": whole(1, MOST_MEL_BINS),
     "classifier_layer_norm_eps": or_none(number(0, 1)),
     "label_thresholds": or_none(Row(_are_thresholds, "an object of labels and scores")),
+    "event_rules": or_none(
+        Row(_are_event_rules, f"an object of labels and objects of {', '.join(sorted(EVENT_RULES))} and numbers")
+    ),
     "position_cut": one_of("middle", "beginning"),
 }
 # Of every configuration of Transformers.

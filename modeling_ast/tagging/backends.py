@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..checkpoints.fields import CONFIG_FILE_FIELDS, EXTRACTOR_FIELDS, CheckpointError, check_fields
+from ..checkpoints.fields import CHOICES, CONFIG_FILE_FIELDS, EXTRACTOR_FIELDS, CheckpointError, check_fields
 from ..scores import problem_type_of, scores_from_logits
 from ..system.installation import install_command
 from ..system.regular_files import SpecialFileError, only_files
@@ -305,8 +305,7 @@ def _fields_of(entries: dict[str, str], path: str | os.PathLike) -> tuple:
             ) from None
 
     config = {field: read(name) for name, field in _OF_CONFIG.items()} | {"problem_type": entries["problem_type"]}
-    if "label_thresholds" in entries:
-        config["label_thresholds"] = read("label_thresholds")
+    config |= {name: read(name) for name in CHOICES if name in entries}
     extractor = {name: read(name) for name in (*_OF_EXTRACTOR, "channels")}
     extractor |= {name: entries[name] for name in _TEXTS_OF_EXTRACTOR}
     check_fields(config, CONFIG_FILE_FIELDS, path)

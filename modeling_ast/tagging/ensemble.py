@@ -61,7 +61,7 @@ class EnsembleTagger(AudioTagger):
 
     Attributes:
         members (`tuple[AudioTagger, ...]`): the models, those with shorter windows first.
-        config ([`ASTConfig`]): that of the model which was given first, without thresholds.
+        config ([`ASTConfig`]): that of the model which was given first, without thresholds and rules of events.
 
     Raises:
         TaggingError: if the mean of their scores means nothing: other labels, exclusive and independent ones, a regression; or
@@ -76,8 +76,8 @@ class EnsembleTagger(AudioTagger):
             raise TaggingError("No model was given. Pass one or several.")
         self._check(taggers, names)
         self.config = copy.deepcopy(taggers[0].config)
-        self._has_thresholds = any(tagger.config.label_thresholds for tagger in taggers)
-        self.config.label_thresholds = None
+        self._has_thresholds = any(tagger.config.label_thresholds or tagger.config.event_rules for tagger in taggers)
+        self.config.forget_choices()
         self.problem_type = taggers[0].problem_type
         self.members = tuple(sorted(taggers, key=lambda tagger: tagger.window_samples / tagger.sampling_rate))
         first = self.members[0]

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..checkpoints.fields import EVENT_SCORES
 from ..scores import label_thresholds, problem_type_of
 from .errors import TaggingError
-from .segments import Stretch, label_stretches, stretches_of_means
+from .segments import Stretch, label_stretches, of_label, stretches_of_means
 
 FAINT = 0.5  # of the scores with which events begin and end, for those that do not count but may be some
 
@@ -29,16 +30,16 @@ class EventRules:
             where it could begin; nowhere else if not given.
         exclusive (`bool`, defaults to `False`): whether labels exclude each other: an event begins only where its label is
             the best, and goes on there whatever the score.
-        min_samples (`int`, defaults to 0): events that are shorter are dropped.
-        gap_samples (`int`, *optional*): events of a label with no more than that between them are one; none are joined if
-            not given.
+        min_samples (`float` or `np.ndarray` of shape `(labels,)`, defaults to 0): events that are shorter are dropped.
+        gap_samples (`float` or `np.ndarray` of shape `(labels,)`, *optional*): events of a label with no more than that between
+            them are one; none are joined if not given, or of a label with `-inf`.
     """
 
     on: float | np.ndarray
     off: float | np.ndarray | None = None
     exclusive: bool = False
-    min_samples: int = 0
-    gap_samples: int | None = None
+    min_samples: float | np.ndarray = 0
+    gap_samples: float | np.ndarray | None = None
 
     def find_active(self, scores: np.ndarray) -> np.ndarray:
         """Tell where events may begin.
@@ -90,12 +91,14 @@ def event_rules(
     Args:
         config ([`ASTConfig`]): the model's, for its thresholds, and for whether its labels exclude each other.
         sampling_rate (`int`): of the model's input in Hz.
-        on (`float`, *optional*): score with which an event begins. By default, if the model is multi-label, each label's
-            threshold in the checkpoint, or 0.5; 0 otherwise, where only the best label begins one.
-        off (`float`, *optional*): score down to which an event goes on, besides where it could begin; nowhere else if not
-            given.
-        min_duration (`float`, *optional*): seconds that an event lasts at least.
-        close_gaps (`float`, *optional*): seconds of a gap between events of a label that is closed, at most.
+        on (`float`, *optional*): score with which an event begins. By default what the checkpoint's `event_rules` have for each
+            label; for others, if the model is multi-label, its threshold in the checkpoint, or 0.5; 0 otherwise, where only the
+            best label begins one.
+        off (`float`, *optional*): score down to which an event goes on, besides where it could begin. By default what the
+            checkpoint has, if `on` is not given either; nowhere else otherwise.
+        min_duration (`float`, *optional*): seconds that an event lasts at least; what the checkpoint has if not given.
+        close_gaps (`float`, *optional*): seconds of a gap between events of a label that is closed, at most; what the checkpoint
+            has if not given.
 
     Returns:
         [`EventRules`].
@@ -115,14 +118,36 @@ def event_rules(
         )
     problem_type = problem_type_of(config)
     if on is None:
-        on = label_thresholds(config) if problem_type == "multi_label_classification" else 0.0
+        on = label_thresholds(config) if problem_type == "multi_label_classification" else np.zeros(config.num_labels)
+        chosen_on, chosen_off = (chosen_for_labels(config, name) for name in EVENT_SCORES)
+        on = np.where(np.isnan(chosen_on), on, chosen_on)
+        if off is None and not np.isnan(chosen_off).all():
+            off = np.where(np.isnan(chosen_off), np.inf, chosen_off)  # which no score reaches
+    shortest, gap = chosen_for_labels(config, "min_duration"), chosen_for_labels(config, "close_gaps")
+    shortest = np.nan_to_num(shortest) if min_duration is None else np.float64(min_duration)
+    gap = np.where(np.isnan(gap), -np.inf, gap) if close_gaps is None else np.float64(close_gaps)
     return EventRules(
         on,
         off,
         problem_type == "single_label_classification",
-        round((min_duration or 0) * sampling_rate),
-        None if close_gaps is None else round(close_gaps * sampling_rate),
+        np.round(shortest * sampling_rate),
+        None if np.isneginf(gap).all() else np.round(gap * sampling_rate),
     )
+
+
+def chosen_for_labels(config, name: str) -> np.ndarray:
+    """Read what was chosen for the events of each label.
+
+    Args:
+        config ([`ASTConfig`]): of this project or of stock Transformers, which has no field for it.
+        name (`str`): of the rule.
+
+    Returns:
+        `np.ndarray` of shape `(labels,)`, float64, in the order of the labels: NaN for those of which it says nothing.
+    """
+    chosen = getattr(config, "event_rules", None) or {}
+    labels = (config.id2label[index] for index in range(config.num_labels))
+    return np.array([chosen.get(label, {}).get(name, np.nan) for label in labels], np.float64)
 
 
 def events_of_runs(
@@ -158,12 +183,11 @@ def events_of_runs(
             rules.find_active,
             reading,
             rules.find_held,
-            rules.min_samples if whole else 0,
-            rules.gap_samples if whole else None,
+            *((rules.min_samples, rules.gap_samples) if whole else (0, None)),
         )
     ]
     if whole or (reading == "window" and rules.gap_samples is None):
-        return [stretch for stretch in found if stretch.end - stretch.start >= rules.min_samples]
+        return [each for each in found if each.end - each.start >= of_label(rules.min_samples, each.label)]
     return joined_events(found, rules)
 
 
@@ -205,10 +229,11 @@ def joined_events(found: Sequence[Stretch], rules: EventRules) -> list[Stretch]:
     scored = 0  # samples of the last event that have scores
     for stretch in sorted(found, key=lambda stretch: (stretch.label, stretch.start)):
         last, length = events[-1] if events else None, stretch.end - stretch.start
-        if last and last.label == stretch.label and stretch.start - last.end <= (rules.gap_samples or 0):
+        gap = max(of_label(rules.gap_samples, stretch.label) or 0, 0)
+        if last and last.label == stretch.label and stretch.start - last.end <= gap:
             score = (last.score * scored + stretch.score * length) / (scored + length)
             events[-1], scored = Stretch(last.start, stretch.end, stretch.label, score), scored + length
         else:
             events.append(stretch)
             scored = length
-    return [event for event in events if event.end - event.start >= rules.min_samples]
+    return [event for event in events if event.end - event.start >= of_label(rules.min_samples, event.label)]

@@ -100,7 +100,7 @@ def make_parser() -> FlagParser:
         "--threshold",
         type=float,
         metavar="P",
-        help="score from which a label counts in a segment (default: if labels are independent, each one's threshold "
+        help="score from which a label counts in a segment (default: what the checkpoint has for the events of each label, or if labels are independent, each one's threshold "
         "in the checkpoint, or 0.5; otherwise the best label of each window counts)",
     )
     parser.add_argument("--on", type=float, metavar="P", help="another name of --threshold, beside --off")
@@ -115,20 +115,21 @@ def make_parser() -> FlagParser:
         "--close_gaps",
         type=float,
         metavar="S",
-        help="make one of segments of a label with no more than so many seconds between them (default: none)",
+        help="make one of segments of a label with no more than so many seconds between them (default: as the checkpoint has it, or none)",
     )
     parser.add_argument(
         "--min_duration",
         type=float,
         metavar="S",
-        help="leave out segments that are shorter, in seconds, after gaps are closed (default: none)",
+        help="leave out segments that are shorter, in seconds, after gaps are closed (default: as the checkpoint has it, or "
+        "none)",
     )
     parser.add_argument(
         "--median_filter",
         type=float,
         metavar="S",
         help="of a model with a frame head: smooth its scores by their median over so many seconds, before segments are found "
-        "(default: none)",
+        "(default: as the checkpoint has it, or none)",
     )
     parser.add_argument(
         "--segments",

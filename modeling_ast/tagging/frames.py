@@ -5,12 +5,14 @@ place of that grid, whose score is their mean. What is made of these scores is w
 places, the rules of events, a reduction to one score for each label.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from ..frame_columns import FrameColumns
 from .errors import TaggingError
+from .events import chosen_for_labels
 from .scoring import Recording
 from .segments import runs_of_true
 from .windows import WindowCutter
@@ -86,22 +88,33 @@ class FrameRecording(Recording):
         return [(edges[first : end + 2], means[first : end + 1]) for first, end in runs_of_true(counts > 0)]
 
 
-def smoothed(places: Places, width: int) -> Places:
+def smoothed(places: Places, width: int | np.ndarray) -> Places:
     """Smooth scores along time by their median, each run by itself.
 
     Args:
         places (list): from [`FrameRecording.places`].
-        width (`int`): an odd number of places; with 1 nothing changes. Beyond the ends of a run its outermost scores go on.
+        width (`int` or `np.ndarray` of shape `(labels,)`): an odd number of places, for all labels or each; with 1 nothing changes.
+            Beyond the ends of a run its outermost scores go on.
 
     Returns:
         The same places with other scores.
     """
-    if width == 1:
+    if np.all(width == 1):
         return places
-    return [(edges, np.stack([_median(of_label, width) for of_label in means.T], axis=1)) for edges, means in places]
+    return [
+        (
+            edges,
+            np.stack(
+                [_median(*each) for each in zip(means.T, np.broadcast_to(width, means.shape[1]), strict=True)], axis=1
+            ),
+        )
+        for edges, means in places
+    ]
 
 
 def _median(scores: np.ndarray, width: int) -> np.ndarray:
+    if width == 1:
+        return scores
     padded = np.pad(scores, width // 2, mode="edge")
     return np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
 
@@ -165,6 +178,22 @@ def median_width(seconds: float | None, columns: FrameColumns) -> tuple[int, flo
         )
     width = 2 * max(round((seconds / columns.seconds - 1) / 2), 0) + 1
     return width, width * columns.seconds
+
+
+def chosen_medians(config, columns: FrameColumns | None) -> np.ndarray:
+    """Tell over how many columns the checkpoint has the scores of each label smoothed.
+
+    Args:
+        config ([`ASTConfig`]): with `event_rules`, or without.
+        columns ([`FrameColumns`], *optional*): of a model with a frame head; of others nothing is smoothed.
+
+    Returns:
+        `np.ndarray` of shape `(labels,)`, int: odd, 1 for what is not smoothed.
+    """
+    seconds = chosen_for_labels(config, "median_filter").tolist()
+    return np.array(
+        [1 if columns is None or math.isnan(each) else median_width(each, columns)[0] for each in seconds], np.int64
+    )
 
 
 def refuse_for_windows(median_filter: float | None, segments: str | None, tells_frames: bool, readings: Sequence[str]):

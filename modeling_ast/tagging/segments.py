@@ -35,8 +35,8 @@ def label_stretches(
     find_active: Callable[[np.ndarray], np.ndarray],
     reading: str = "hop",
     find_held: Callable[[np.ndarray], np.ndarray] | None = None,
-    min_samples: int = 0,
-    gap_samples: int | None = None,
+    min_samples: float | np.ndarray = 0,
+    gap_samples: float | np.ndarray | None = None,
 ) -> Iterator[Stretch]:
     """Find where each label was heard.
 
@@ -60,8 +60,9 @@ def label_stretches(
         reading (`str`, *optional*, defaults to `"hop"`): one of `SEGMENT_READINGS`.
         find_held (callable, *optional*): tells as `find_active` which labels stay active if they were; those that are
             active if not given. True wherever `find_active` is.
-        min_samples (`int`, defaults to 0): segments that are shorter are left out.
-        gap_samples (`int`, *optional*): what may lie between two segments that become one; see [`without_gaps`].
+        min_samples (`float` or `np.ndarray` of shape `(labels,)`, defaults to 0): segments that are shorter are left out.
+        gap_samples (`float` or `np.ndarray` of shape `(labels,)`, *optional*): what may lie between two segments that become one;
+            see [`without_gaps`].
 
     Yields:
         [`Stretch`]: label by label, in the order of time.
@@ -81,8 +82,8 @@ def stretches_of_means(
     reach: float | None,
     find_active: Callable[[np.ndarray], np.ndarray],
     find_held: Callable[[np.ndarray], np.ndarray] | None = None,
-    min_samples: int = 0,
-    gap_samples: int | None = None,
+    min_samples: float | np.ndarray = 0,
+    gap_samples: float | np.ndarray | None = None,
 ) -> Iterator[Stretch]:
     """Find where each label was heard by scores along the time line: the reading `"hop"` of [`label_stretches`].
 
@@ -92,8 +93,8 @@ def stretches_of_means(
         reach (`float`, *optional*): samples from a segment's end within which it is drawn in; it is not if not given.
         find_active (callable): see [`label_stretches`].
         find_held (callable, *optional*): see [`label_stretches`].
-        min_samples (`int`, defaults to 0): see [`label_stretches`].
-        gap_samples (`int`, *optional*): see [`label_stretches`].
+        min_samples (`float` or `np.ndarray` of shape `(labels,)`, defaults to 0): see [`label_stretches`].
+        gap_samples (`float` or `np.ndarray` of shape `(labels,)`, *optional*): see [`label_stretches`].
 
     Returns:
         An iterator over [`Stretch`]: label by label, in the order of time.
@@ -110,13 +111,13 @@ def _stretches(places, begins, ends, edges, reach, find_active, find_held, min_s
         runs = event_runs(active[:, label], held[:, label])
         if reach is not None:
             runs = [_draw_in(places[:, label], edges, first, last, reach) for first, last in runs]
-        for first, last in without_gaps(runs, begins, ends, gap_samples):
+        for first, last in without_gaps(runs, begins, ends, of_label(gap_samples, label)):
             start, end = int(begins[first]), int(ends[last])
-            if end - start < min_samples:
+            if end - start < of_label(min_samples, label):
                 continue
-            of_label = places[first : last + 1, label]
+            scores = places[first : last + 1, label]
             lengths = None if edges is None else np.diff(edges[first : last + 2])
-            score = of_label.mean() if lengths is None else np.average(of_label, weights=lengths)
+            score = scores.mean() if lengths is None else np.average(scores, weights=lengths)
             yield Stretch(start, end, label, float(score))
 
 
@@ -188,7 +189,7 @@ def event_runs(active: np.ndarray, held: np.ndarray) -> list[tuple[int, int]]:
 
 
 def without_gaps(
-    runs: Sequence[tuple[int, int]], begins: np.ndarray, ends: np.ndarray, gap_samples: int | None
+    runs: Sequence[tuple[int, int]], begins: np.ndarray, ends: np.ndarray, gap_samples: float | None
 ) -> list[tuple[int, int]]:
     """Join runs of a label that lie near each other.
 
@@ -196,7 +197,7 @@ def without_gaps(
         runs (sequence of `(int, int)`): first and last place of each, ascending.
         begins (`np.ndarray` of shape `(places,)`): the first sample of each place.
         ends (`np.ndarray` of shape `(places,)`): the sample after each place's last.
-        gap_samples (`int`, *optional*): what may lie between two of them; none are joined if not given.
+        gap_samples (`float`, *optional*): what may lie between two of them; none are joined if not given, or with `-inf`.
 
     Returns:
         The runs, joined where no more than `gap_samples` lies between the end of one and the begin of the next.
@@ -210,6 +211,19 @@ def without_gaps(
         else:
             joined.append((first, last))
     return joined
+
+
+def of_label(limits: float | np.ndarray | None, label: int) -> float | None:
+    """Take what holds for a label.
+
+    Args:
+        limits (`float` or `np.ndarray` of shape `(labels,)`, *optional*): one for all labels, or one for each.
+        label (`int`): index of the label.
+
+    Returns:
+        `float`, *optional*: its limit, if there is one.
+    """
+    return limits if np.ndim(limits) == 0 else limits[label]
 
 
 def runs_of_true(flags: np.ndarray) -> list[tuple[int, int]]:

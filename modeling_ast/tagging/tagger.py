@@ -30,8 +30,9 @@ from .events import EventRules, event_rules, events_of_means, events_of_runs
 from .frames import FrameRecording, reduced_places, refuse_for_windows, smoothed
 from .reductions import REDUCTIONS, reduced
 from .results import FileTags, Segment, Tag, WindowTags
+from .score_tracks import ScoreTrack
 from .scoring import Recording, WindowScorer
-from .segments import SEGMENT_READINGS, Stretch
+from .segments import REACH, SEGMENT_READINGS, Stretch, hop_means
 from .window_times import RoundedTimes
 from .windows import SharedLogMel, Window, WindowCutter
 
@@ -58,7 +59,7 @@ class _Plan:
     embeddings: str | None
     progress: Callable[[str, float, float | None], None] | None = None
     faint: EventRules | None = None  # by which segments are given besides
-    median_columns: int = 1  # over which scores of a frame head are smoothed
+    median_columns: int | np.ndarray = 1  # over which scores of a frame head are smoothed
     of_members: tuple[tuple[int, int], ...] = ()  # of each of several models the samples of its windows and hops
 
 
@@ -210,24 +211,27 @@ class AudioTagger(RoundedTimes):
                 default. It is rounded to whole frames, as each is computed once; what that changes is logged.
             threshold (`float`, *optional*):
                 Score from which a label is active, in a window or in the mean of several. By default, if the model is
-                multi-label, each label has the threshold that the checkpoint's `label_thresholds` name, or 0.5. If the
-                model is single-label, only the best label can be active, and it always is by default.
+                multi-label, each label has the score that the checkpoint's `event_rules` or else its `label_thresholds`
+                name, or 0.5. If the model is single-label, only the best label can be active, and it always is by default.
             segments (`str`, *optional*):
                 What a segment of a model with a clip head is, `"hop"` by default: `"hop"`, a stretch that the windows which cover it have the label for in their mean, as
                 exact as `hop` is short; `"window"`, all that a run of neighbouring windows with the label covers, which is
                 never less than a window. See [`label_stretches`].
             off (`float`, *optional*):
                 Score down to which a label that became active stays so, also where in a single-label model another one is
-                the best; if not given, it ends where it could not become active.
-            min_duration (`float`, *optional*): seconds; shorter segments are left out.
+                the best; by default what the checkpoint's `event_rules` have; if there is nothing, it ends where it could not become
+                active.
+            min_duration (`float`, *optional*):
+                Seconds; shorter segments are left out. By default what the checkpoint's `event_rules` have, or nothing.
             close_gaps (`float`, *optional*):
-                Seconds; segments of a label with no more than that between them become one, before short ones are left out.
+                Seconds; segments of a label with no more than that between them become one, before short ones are left out. By
+                default what the checkpoint's `event_rules` have, or nothing.
             embeddings (`str`, *optional*):
                 `"file"`, `"window"` or `"second"`, to give vectors of each of these, from the same windows and the same pass of
                 the model; see [`file_embeddings`]. Silent windows have none.
             median_filter (`float`, *optional*):
                 Seconds over which the scores of a frame head are smoothed by their median, before events are found in them;
-                rounded to an odd number of columns.
+                rounded to an odd number of columns. By default what the checkpoint's `event_rules` have, or nothing.
             window (`float`, *optional*):
                 Seconds that are scored at once, if not the model's own length. Shorter windows are padded as short clips are.
             reduction (`str`, *optional*, defaults to `"mean"`): what a file's scores are, see [`reduced`].
@@ -269,6 +273,48 @@ class AudioTagger(RoundedTimes):
         fainter = plan.rules.fainter() if faint and timeline else None
         plan = replace(plan, each_channel=each_channel, faint=fainter, progress=progress)
         return self._tag_in_groups(files, self.windows_at_once(batch_size), plan)
+
+    def score_tracks(
+        self, sources: Iterable[str | os.PathLike | dict], names: Sequence[str] | None = None
+    ) -> Iterator[ScoreTrack]:
+        """Score recordings along time, as a time line does, and make no events of the scores yet.
+
+        Args:
+            sources (iterable of `str`, `os.PathLike` or `dict`): audio files, or `{"bytes", "path"}` as of an undecoded column.
+            names (sequence of `str`, *optional*): what messages call them.
+
+        Yields:
+            [`ScoreTrack`].
+
+        Raises:
+            AudioError: for one that cannot be heard or scored.
+            TaggingError: if the model has no labels.
+        """
+        if len(self.members) > 1:
+            raise TaggingError("Scores along time are of one model. Pass one.")
+        plan = self._checked_plan(1, True)
+        for number, source in enumerate(sources):
+            scorers = self._scorers(self.windows_at_once(), plan)
+            stream = self.reader.stream(source, None if names is None else names[number])
+            waveforms, error = self._hear(stream, scorers, plan)
+            for scorer in scorers:
+                scorer.flush()
+            error = error or _error_of(waveforms[0])
+            if error is not None:
+                raise AudioError(error)
+            yield self._track(waveforms[0], plan)
+
+    def _track(self, recordings: list[Recording], plan: _Plan) -> ScoreTrack:
+        (recording,) = recordings
+        about = (recording.name, recording.num_samples, self.sampling_rate)
+        if self.columns is not None:
+            return ScoreTrack(*about, recording.places(), None, self.columns)
+        places = []
+        for starts, scores in recording.runs():
+            begins = np.asarray(starts)
+            ends = np.minimum(begins + plan.window_samples, recording.num_samples)
+            places.append(hop_means(scores, begins, ends))
+        return ScoreTrack(*about, places, REACH * plan.window_samples)
 
     def tag_stream(
         self,
@@ -415,7 +461,7 @@ class AudioTagger(RoundedTimes):
         hop_samples = window_samples
         if timeline or self.columns is not None:
             hop_samples = self._hop_samples(hop, window_samples, timeline)
-        width = 1 if median_filter is None else self._median_columns(median_filter)
+        width = self._median_columns(median_filter)
         if self.problem_type == "regression":
             if timeline:
                 raise TaggingError("This model is a regression: it has no labels to place on a time line.")

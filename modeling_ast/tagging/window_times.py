@@ -3,9 +3,11 @@
 import logging
 import math
 
+import numpy as np
+
 from ..frame_columns import FrameColumns
 from .errors import TaggingError
-from .frames import median_width
+from .frames import chosen_medians, median_width
 
 FRAMES_IN_WORDS = "a whole number of frames of 10 ms"
 logger = logging.getLogger(__name__)
@@ -17,6 +19,7 @@ class RoundedTimes:
     Attributes:
         sampling_rate (`int`): of the model's input, in Hz.
         window_samples (`int`): that the model hears at once.
+        config ([`ASTConfig`]): of the model.
         columns ([`FrameColumns`], *optional*): that its scores are of, if it has a frame head.
     """
 
@@ -93,7 +96,10 @@ class RoundedTimes:
             self._said.add(words)
             logger.warning(words)
 
-    def _median_columns(self, seconds: float) -> int:
+    def _median_columns(self, seconds: float | None) -> int | np.ndarray:
+        """Columns of the median filter: of what a user gives, or for each label of what the checkpoint has."""
+        if seconds is None:
+            return chosen_medians(self.config, self.columns)
         width, rounded = median_width(seconds, self.columns)
         if abs(rounded - seconds) > 1e-9:
             self._say_rounding(

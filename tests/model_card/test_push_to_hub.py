@@ -185,11 +185,12 @@ def with_names(checkpoint: Path) -> str:
             "skipped_clips": clips, "audio_notes": [note],
         },
     }  # fmt: skip
+    summary["training"] = {"augmentation": {"noise_dir": f"{mark}-noises", "impulse_response_dir": f"{mark}-rooms"}}
     write_run_summary(checkpoint, summary)
     write_model_card(checkpoint)
     recipe = {
         "dataset_name": f"{mark}.csv", "model_name_or_path": f"/{mark}/{mark}-base", "train_file": None, "max_length": 96,
-        "ignore_labels": ["/m/09x0r"],
+        "ignore_labels": ["/m/09x0r"], "marks": f"{mark}-marks", "hard_negatives": f"{mark}-older",
     }  # fmt: skip
     (checkpoint / "recipe.yaml").write_text(f"# ast-finetune recipe.yaml\n{yaml.safe_dump(recipe)}")
     return mark
@@ -202,8 +203,9 @@ def test_names_of_the_users_files_are_listed_and_left_out_on_request(hub, checkp
     told = capsys.readouterr().out.splitlines()
     start = told.index("Names of your files and folders in these, and in the card and the command that it shows:")
     assert told[start + 1 : start + 4] == [
-        f"  run_summary.json  {mark}, {mark}-base, {mark}/a0.wav, {mark}/a1.wav, {mark}/a2.wav and 4 more",
-        f"  recipe.yaml       {mark}.csv (dataset_name), {mark}-base (model_name_or_path)",
+        f"  run_summary.json  {mark}, {mark}-base, {mark}-noises, {mark}-rooms, {mark}/a0.wav and 6 more",
+        f"  recipe.yaml       {mark}.csv (dataset_name), {mark}-older (hard_negatives), {mark}-marks (marks), "
+        f"{mark}-base (model_name_or_path)",
         "Pass --hide_names to publish it without them, or rename them there.",
     ]
     before = contents(checkpoint)
@@ -216,13 +218,21 @@ def test_names_of_the_users_files_are_listed_and_left_out_on_request(hub, checkp
         "README.md", "run_summary.json", "recipe.yaml"
     }  # fmt: skip
     assert not [name for name, file in hidden.files.items() if mark.encode() in file.content]
-    data = json.loads(hidden.files["run_summary.json"].content)["data"]
+    summary = json.loads(hidden.files["run_summary.json"].content)
+    assert summary["training"]["augmentation"]["noise_dir"] == "noises"
+    data = summary["data"]
     assert [clip["file"] for clip in data["skipped_clips"]] == [f"clip {number}" for number in range(1, 7)]
     assert data["skipped_clips"][0]["reason"] == "clip 1 is empty (0 bytes)."
     assert data["audio_notes"][0]["file"] == "outside the data folder: clip 7"
     recipe = yaml.safe_load(hidden.files["recipe.yaml"].content)
     assert recipe == {"max_length": 96, "ignore_labels": ["/m/09x0r"], "train_file": None}
     assert yaml.safe_load(shown.files["recipe.yaml"].content)["ignore_labels"] == ["/m/09x0r"]
+
+
+def test_that_marks_lie_beside_the_recordings_names_nothing(checkpoint, capsys):
+    (checkpoint / "recipe.yaml").write_text("# ast-finetune recipe.yaml\nmarks: beside\n")
+    assert main([str(checkpoint), "--repo_id", "user/drums", "--dry_run"]) == 0
+    assert "recipe.yaml  " not in capsys.readouterr().out.partition("Names of your files")[2]
 
 
 def test_a_card_that_somebody_edited_keeps_its_names_and_that_is_said(checkpoint, capsys):

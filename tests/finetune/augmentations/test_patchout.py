@@ -131,7 +131,7 @@ def test_a_run_with_it(recipe, tmp_path, capsys, monkeypatch, hasty_estimates):
 
 
 def test_a_run_from_before_it_goes_on_without_it_only():
-    clips = SimpleNamespace(digest=lambda: "")
+    clips = SimpleNamespace(digest=lambda: "", windows="beginning")
 
     def identity_with(**strengths):
         training = {"augmentation": {"max_roll": 0} | strengths}

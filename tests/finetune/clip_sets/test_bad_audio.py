@@ -10,8 +10,8 @@ import soundfile
 from tiny_trainings import write_recipe
 
 from finetune.arguments.groups import DataArguments
-from finetune.clip_sets.audio_clips import look_at_every_clip
-from finetune.clip_sets.clip_datasets import clip_sets
+from finetune.clip_sets.audio_clips import check_splits, look_at_every_clip
+from finetune.clip_sets.clip_datasets import clip_sets, with_windows
 from finetune.clip_sets.collator import ASTDataCollator
 from finetune.clip_sets.split_checks import CLIPS_CHECKED
 from finetune.clip_sets.streaming import check_streams, load_streams
@@ -242,3 +242,24 @@ def test_of_a_file_of_minutes_only_the_beginning_is_decoded_wherever_clips_are_l
     ASTDataCollator(ASTFeatureExtractor(max_length=96))([splits["train"][0]])
     assert len(decoded) == 9
     assert max(decoded) < 70 * 16_000
+
+
+@pytest.mark.parametrize(("windows", "left_out"), [("random", 1), ("beginning", 0)])
+def test_what_is_wrong_with_the_rest_of_a_long_clip_counts_where_the_rest_is_heard(tmp_path, windows, left_out):
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, (8, 100 * 16_000)).astype(np.float32)
+    sound[0, -20_000] = np.nan
+    for number, samples in enumerate(sound):
+        (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "ab"[number % 2] / f"{number}.wav", samples, 16_000, "FLOAT")
+    fields = {"dataset_name": str(tmp_path), "eval_fraction": 0.25}
+    data = DataArguments(**fields, skip_bad_audio=True)
+    splits = with_windows(clip_sets(load_splits(data, seed=0)[0]), windows, windows.replace("random", "mean"))
+    left, skipped, notes = look_at_every_clip(splits, data, AudioReader(), 16_000)
+    assert [clip["file"][-5:] for clip in skipped] == ["0.wav"] * left_out
+    assert sum(map(len, left.values())) == 8 - left_out
+    data = DataArguments(**fields, check_audio=True)
+    if left_out:
+        with pytest.raises(DataError, match="0.wav contains NaN"):
+            check_splits(splits, data, AudioReader(), 16_000)
+    else:
+        check_splits(splits, data, AudioReader(), 16_000)

@@ -13,6 +13,7 @@ from finetune.augmentations.augmentation import Augmentation
 from finetune.clip_sets.collator import ASTDataCollator
 from finetune.clip_sets.marked_windows import marked_clip_sets
 from finetune.run_finetune import main
+from finetune.scores.hard_negatives import find_hard_negatives
 from finetune.sources.marked_recordings import load_marked
 from finetune.sources.marks import Overlap, parse_overlap
 from modeling_ast import ASTFeatureExtractor
@@ -116,7 +117,7 @@ def test_stretches_of_a_window_are_where_they_sound(folder, extractor):
 
 def test_windows_that_are_scored_lie_side_by_side_and_hold_enough_or_nothing(folder):
     scored = clips(folder, eval_fraction=0.5)["eval"]
-    windows = scored.windows()
+    windows = scored.scored_windows()
     for placed in windows:
         marks = scored.recordings[placed.recording].marks
         inside = [min(mark.end, placed.start + WINDOW) - max(mark.start, placed.start) for mark in marks]
@@ -166,6 +167,38 @@ def test_hard_negatives_are_half_of_the_background(folder):
         for index in range(train.num_stretches, len(train))
     ]
     assert 0.35 < np.mean(places) < 0.65
+
+
+def test_a_change_of_speed_brings_no_stretch_into_background_and_takes_none_out_of_its_window(folder, extractor):
+    train = clips(folder)["train"].dataset(extractor, Augmentation(max_speed_change=0.5), 5).split
+    assert 0.5 < train.speed_change < 0.53, "some samples more, for the filter"
+    slowest, fastest = WINDOW * (1 - train.speed_change), WINDOW * 1.5
+    assert len(train) == 2 * train.num_stretches
+    for epoch in range(10):
+        for index in range(len(train)):
+            placed = train.window(index, 5, epoch)
+            marks = train.recordings[placed.recording].marks
+            if index >= train.num_stretches:
+                assert all(mark.end < placed.start or mark.start >= placed.start + fastest for mark in marks)
+                continue
+            own = marks[train._marks[index][1]]
+            inside = min(own.end, placed.start + slowest) - max(own.start, placed.start)
+            assert inside >= min(0.5 * (own.end - own.start), slowest / 2) - 1e-6
+
+
+def test_a_checkpoint_that_hears_longer_is_given_no_more_than_the_background_window(folder, tmp_path, monkeypatch):
+    recipe = write_recipe(tmp_path, folder, marks="beside", num_train_epochs=1, max_length=96)
+    assert main([recipe]) == 0
+    heard = []
+
+    def scores(model, feature_extractor, windows, *args):
+        heard.extend(len(windows[index]["waveform"]) for index in range(len(windows)))
+        return np.zeros((len(windows), 2), np.float32), None
+
+    monkeypatch.setattr("finetune.scores.hard_negatives.predict_scores", scores)
+    find_hard_negatives(str(tmp_path / "run"), clips(folder)["train"], 8, "cpu")
+    assert len(heard) > 40
+    assert set(heard) == {HEARD}
 
 
 def test_everything_that_can_be_told_apart_is_told_by_the_digest(folder):

@@ -46,7 +46,7 @@ def test_a_resampler_without_audio_is_refused():
 
 
 def test_a_run_from_before_resamplers_were_named_goes_on_with_torchaudio_only():
-    clips = SimpleNamespace(digest=lambda: "")
+    clips = SimpleNamespace(digest=lambda: "", windows="beginning")
 
     def features_of(**resampler):
         summary = {"training": {}, "seed": 0, "labels": [], "model": {}, "features": {"mean": 0.0} | resampler}

@@ -89,7 +89,7 @@ def test_training_with_the_cache_gives_the_same_weights_and_the_second_run_decod
     def refuse(*_):
         raise AssertionError("a file was decoded")
 
-    for module in ("clip_sets.waveforms", "clip_sets.decoding", "clip_sets.audio_clips"):
+    for module in ("clip_sets.waveforms", "clip_sets.decoding"):
         monkeypatch.setattr(f"finetune.{module}.hear_clip", refuse)
     workers = ["--dataloader_num_workers", "2"]
     assert main([recipe, "--output_dir", str(tmp_path / "second"), *cache, *workers]) == 0
@@ -167,6 +167,22 @@ def test_of_a_long_clip_only_what_can_be_heard_is_kept(tmp_path, decoded):
     short.fill(long)
     assert len(decoded) == 2
     np.testing.assert_array_equal(longer.waveforms(long)[0], waveform[:50_000])
+
+
+def test_flac_that_was_written_to_a_pipe_and_tells_no_length_is_kept(tmp_path):
+    waveform = np.random.default_rng(0).integers(-9000, 9000, 3 * RATE).astype(np.int16)
+    soundfile.write(tmp_path / "a.flac", waveform, RATE)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] &= 0xF0  # the number of samples, 36 bits of the first block
+    content[22:26] = bytes(4)
+    (tmp_path / "a.flac").write_bytes(content)
+    assert soundfile.info(tmp_path / "a.flac").frames > 1 << 60
+    cache = WaveformCache(tmp_path / "cache", AudioReader(RATE), 20_000)
+    filled = cache.fill(audio_of([tmp_path / "a.flac"]))
+    assert filled.kept_bytes == 80_000
+    np.testing.assert_array_equal(
+        cache.waveforms(audio_of([tmp_path / "a.flac"]))[0], waveform[:20_000] / np.float32(32768)
+    )
 
 
 def test_what_is_said_of_a_beginning_is_not_said_by_a_run_that_hears_more(tmp_path):

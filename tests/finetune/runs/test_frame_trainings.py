@@ -266,6 +266,7 @@ def test_frames_that_do_not_count_have_no_part_in_scores():
     "flags",
     [
         ["--max_roll", "10"],
+        ["--heard_padding_share", "0.5"],
         ["--max_speed_change", "0.1"],
         ["--class_weights", "balanced"],
         ["--loss", "cross_entropy"],

@@ -180,3 +180,22 @@ def test_of_several_labels_missing_and_superfluous_ones_are_told_apart(tmp_path)
             value = stored.values[stored.files.index(row.file), stored.labels.index(row.label)]
             assert row.score == pytest.approx(value, abs=1e-6)
             assert np.isin(row.score, [0, 1]).sum() == 0
+
+
+def test_a_clip_of_several_windows_is_doubted_as_a_whole(tmp_path):
+    clips, heard = write_table(tmp_path / "clips"), 48 * 160 + 240
+    for path in clips.glob("*/*.wav"):
+        seconds = np.arange(2 * heard) / 16_000
+        sound = 0.3 * np.sin(2 * np.pi * (900 if path.parent.name == "a" else 2500) * seconds)
+        sound += 0.02 * np.random.default_rng(int(path.stem)).standard_normal(len(sound))
+        soundfile.write(path, sound.astype(np.float32), 16_000, "FLOAT")
+    assert main([write_recipe(tmp_path, clips, fold_column_name="fold", num_train_epochs=1)]) == 0
+    table = pandas.read_csv(tmp_path / "run" / "label_doubts.csv")
+    assert sorted(table.file) == sorted(str(path) for path in clips.glob("*/*.wav"))
+    for fold, rows in table.groupby("fold"):
+        classifier = pipeline("audio-classification", model=str(tmp_path / "run" / f"fold-{fold}"))
+        for row in rows.itertuples():
+            waveform, rate = soundfile.read(row.file, dtype="float32")
+            halves = [classifier({"raw": half, "sampling_rate": rate}) for half in np.split(waveform, 2)]
+            found = [tag["score"] for half in halves for tag in half if tag["label"] == row.label]
+            assert row.score_of_label == pytest.approx(np.mean(found), abs=2e-5)

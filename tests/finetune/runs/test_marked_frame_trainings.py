@@ -1,6 +1,7 @@
 """A frame head trained on stretches that are marked in long recordings: targets by a NumPy formula, and the whole way to events."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from finetune.augmentations.augmentation import Augmentation
 from finetune.augmentations.augmentation_step import TrainingClip
 from finetune.augmentations.mixup import Mixup
 from finetune.clip_sets.marked_windows import marked_clip_sets
+from finetune.run_events import main as score
 from finetune.run_finetune import main
 from finetune.sources.marked_recordings import load_marked
 from modeling_ast import ASTFeatureExtractor
@@ -87,7 +89,7 @@ def test_scored_windows_tell_each_moment_once(folder):
     (scored,) = [split for side, split in frame_clips(folder).items() if side != "train"]
     items = scored.dataset(ASTFeatureExtractor(max_length=FRAMES))
     edges, told = edges_of(FRAMES), {}
-    for index, placed in enumerate(scored.windows()):
+    for index, placed in enumerate(scored.scored_windows()):
         item = scored.recordings[placed.recording]
         label, shares = items[index]["label"], marked_share(item, placed.start, ["high", "low"], edges)
         counts = (label >= 0).all(axis=1)
@@ -121,7 +123,7 @@ def test_frames_of_left_out_labels_do_not_count(folder):
     (scored,) = [split for side, split in frame_clips(folder, ignore_labels=["low"]).items() if side != "train"]
     items = scored.dataset(ASTFeatureExtractor(max_length=FRAMES))
     hidden = 0
-    for index, placed in enumerate(scored.windows()):
+    for index, placed in enumerate(scored.scored_windows()):
         label, item = items[index]["label"], scored.recordings[placed.recording]
         shares = marked_share(item, placed.start, ["low"], edges_of(FRAMES))[:, 0]
         assert (label[shares > 0] == -100).all()
@@ -185,6 +187,49 @@ def test_from_marked_recordings_to_events(folder, tmp_path, capsys):
     second = ["--hard_negatives", str(run), "--output_dir", str(tmp_path / "second")]
     assert main([str(recipe), *second]) == 2
     assert "run cannot be loaded: it has a frame head" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("head", ["frame", "clip"])
+def test_rules_of_events_are_chosen_on_validation_recordings_and_found_events_scored(tmp_path, capsys, head):
+    generator, data = np.random.default_rng(0), tmp_path / "data"
+    for side, number in (("train", 4), ("validation", 2), ("test", 2)):
+        times = []
+        for _ in range(number):
+            starts = np.cumsum(generator.uniform(0.8, 1.6, 5)) - 0.6
+            times.append(
+                [(round(s, 2), round(s + 0.5, 2), ["low", "high"][int(generator.integers(2))]) for s in starts]
+            )
+        write_marked(data / side, times)
+    run = tmp_path / "run"
+    settings = TINY | {"dataset_name": str(data), "output_dir": str(run), "validation_split_name": "validation"}
+    settings |= {"max_length": 48, "num_train_epochs": 12} if head == "clip" else {}
+    if head == "clip":
+        settings.pop("head")
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    assert main([str(tmp_path / "recipe.yaml")]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    events = summary_in(run)["evaluation"]["events"]
+    assert f"events of 2 recordings: F1 {events['event_based']['micro']['f1']:.3f}" in said
+    rules = json.loads((run / "config.json").read_text())["event_rules"]
+    assert set(rules) == {"low", "high"}
+    assert rules == events["rules"]
+    assert [Path(row["file"]).name for row in events["per_recording"]] == ["rec0.wav", "rec1.wav"]
+    # What ast-tag finds with that checkpoint and nothing else given has these scores by ast-events.
+    found, scores = tmp_path / "found.csv", tmp_path / "scores.json"
+    common = ["--model_name_or_path", str(run), "--device", "cpu", "--timeline", "--format", "csv"]
+    assert tag([str(data / "test"), *common, "--output", str(found)]) == 0
+    assert score([str(found), "--reference", str(data / "test"), "--output", str(scores)]) == 0
+    again = json.loads(scores.read_text())
+    for name in ("event_based", "segment_based", "false_alarms_per_hour"):
+        assert again[name] == pytest.approx(events[name]) if name.startswith("false") else again[name] == events[name]
+    card = (run / "README.md").read_text()
+    assert "Events, as `ast-tag --timeline` finds them in 2 held-out recordings of 0.3 minutes together" in card
+    assert "chosen for each label on the validation recordings" in card
+    f1 = events["per_label"]["low"]["event_based"]["f1"]
+    assert f"| `low` | {events['per_label']['low']['marked']} |" in card
+    assert f"| {f1:.3f} |" in card
+    assert "![Spectrogram of a scored recording" in card
+    assert (run / "timeline.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
 def test_a_label_of_background_is_refused(folder, tmp_path, capsys):

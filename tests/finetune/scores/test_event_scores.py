@@ -11,6 +11,7 @@ import soundfile
 from finetune.run_events import main
 from finetune.scores.event_scores import EventRule, joined, psds, score_events
 from finetune.scores.event_tables import Event, EventTable, EventTableError, ScoreTable, read_events
+from finetune.sources.mark_files import read_mark_file
 
 sed_eval = pytest.importorskip("sed_eval")
 from dcase_util.containers import MetaDataContainer  # noqa: E402
@@ -206,9 +207,37 @@ def test_without_the_libraries_it_says_what_to_install(tmp_path, capsys, monkeyp
         assert extra in said.partition("Type ")[2]
 
 
+@pytest.mark.parametrize("suffix", [".txt", ".csv"])
+def test_event_lists_of_dcase_util_are_read(tmp_path, capsys, suffix):
+    rows = [
+        {"filename": "a.wav", "onset": 0.5, "offset": 1.0, "event_label": "owl"},
+        {"filename": "b.wav", "onset": 1.25, "offset": 2.0, "event_label": "fox"},
+    ]
+    path = tmp_path / f"events{suffix}"
+    MetaDataContainer(rows).save(str(path))
+    events = read_events(path).events
+    assert events == {"a.wav": [Event(0.5, 1.0, "owl")], "b.wav": [Event(1.25, 2.0, "fox")]}
+    marks = read_mark_file(path)
+    assert {file: [(mark.start, mark.end, mark.label) for mark in found] for file, found in marks.items()} == events
+    (tmp_path / "semicolons.csv").write_text("file;start;end;label\na.wav;0.5;1.0;owl\nb.wav;1.25;2.0;fox\n")
+    assert read_events(tmp_path / "semicolons.csv").events == events
+
+
+def test_how_long_a_stretch_lasts_is_not_taken_for_the_recording(tmp_path, capsys):
+    marked = tmp_path / "marked.csv"
+    marked.write_text("file,start,end,label,duration\na,1,2,x,1.0\na,3,4.504,x,1.5\nb,,,,\n")
+    assert main([str(marked), "--reference", str(marked)]) == 0
+    said = capsys.readouterr().out
+    assert "event-based: F1 1.000" in said
+    assert "false alarms per hour: unknown" in said
+    marked.write_text("file,start,end,label,duration\na,1,2,x,10\na,3,4.5,x,10\nb,,,,20\n")
+    assert main([str(marked), "--reference", str(marked)]) == 0
+    assert "false alarms per hour: 0.00 in 0.01 h" in capsys.readouterr().out
+
+
 WRONG = {
     "file,start,end\na,1,2\n": r"has no column label; it has file, start, end\. The first line names",
-    "file;start;end;label\na;1;2;x\n": "has no column file, start, end, label; it has file;start;end;label",
+    "file,start,end,label\na,1,2\nb,1,2,x,5\n": r"row 2: 5 cells under 4 columns",
     "file,start,end,label\na,1,2,x\na,3,2,x\n": "row 2: the stretch ends at 2 s before it starts, at 3 s",
     "file,start,end,label\na,-1,2,x\n": "row 1: start is -1 s, before the recording begins",
     'file,start,end,label\na,"1,5",2,x\n': r"row 1: start is '1,5', expected a number\. Write a decimal point",

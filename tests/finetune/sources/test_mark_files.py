@@ -262,3 +262,22 @@ def test_labels_that_are_left_out_are_no_background(tmp_path):
 def test_flags_that_do_not_go_together(fields, said):
     with pytest.raises(ValueError, match=said):
         DataArguments(dataset_name="x", marks="beside", **fields)
+
+
+# As crowsetta 5.1.2 writes its formats aud-seq, aud-bbox, simple-seq and generic-seq.
+OF_CROWSETTA = {
+    "aud-seq.txt": "0.5\t1.0\towl\n1.25\t2.0\tfox\n",
+    "aud-bbox.txt": "0.5\t1.0\towl\n\\\t100.0\t900.0\n1.25\t2.0\tfox\n\\\t100.0\t900.0\n",
+    "simple-seq.csv": "onset_s,offset_s,label\n0.5,1.0,owl\n1.25,2.0,fox\n",
+    "generic-seq.csv": "label,onset_s,offset_s,notated_path,annot_path,sequence,annotation\n"
+    "owl,0.5,1.0,rec0.wav,x.csv,0,0\nfox,1.25,2.0,rec0.wav,x.csv,0,0\n",
+}
+
+
+@pytest.mark.parametrize("name", OF_CROWSETTA)
+def test_tables_of_crowsetta_are_read(tmp_path, name):
+    (tmp_path / name).write_text(OF_CROWSETTA[name])
+    ((file, marks),) = read_mark_file(tmp_path / name).items()
+    assert file == ("rec0.wav" if name.startswith("generic") else None)
+    assert [(mark.start, mark.end, mark.label) for mark in marks] == [(0.5, 1.0, "owl"), (1.25, 2.0, "fox")]
+    assert {mark.low_hz for mark in marks} == ({100.0} if name == "aud-bbox.txt" else {None})

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from modeling_ast.audio import AudioError, AudioReader, ExcerptReader, file_layout
+from modeling_ast.audio import CANCELLED, AudioError, AudioReader, ExcerptReader, file_layout
 
 RATE = 44_100
 FORMATS = {
@@ -106,3 +106,21 @@ def test_nothing_else_is_read_of_a_long_file(tmp_path, monkeypatch):
     monkeypatch.setattr(soundfile.SoundFile, "buffer_read_into", counted)
     ExcerptReader(AudioReader()).hear(tmp_path / "long.wav", 300 * 16_000, 32_000)
     assert read == [32_000]
+
+
+def test_of_a_stretch_whose_channels_cancel_is_told_what_strict_reading_refuses(tmp_path):
+    noise = 0.1 * np.random.default_rng(0).standard_normal((20 * RATE, 1))
+    opposite = noise * [1, -1]
+    opposite[: 8 * RATE] = noise[: 8 * RATE]
+    soundfile.write(tmp_path / "a.wav", opposite, RATE, "FLOAT")
+    excerpts = ExcerptReader(AudioReader())
+    assert excerpts.hear(tmp_path / "a.wav", 16_000, 32_000).notes == ()
+    (note,) = excerpts.hear(tmp_path / "a.wav", 160_000, 32_000).notes
+    (again,) = excerpts.hear(tmp_path / "a.wav", 240_000, 16_000).notes
+    assert note == again, "said once of a file"
+    assert note.kind == CANCELLED
+    assert "Pass --channels left" in note.text
+    strict = ExcerptReader(AudioReader(refused=frozenset({CANCELLED})))
+    assert len(strict.hear(tmp_path / "a.wav", 16_000, 32_000).waveform) == 32_000
+    with pytest.raises(AudioError, match="its channels cancel"):
+        strict.hear(tmp_path / "a.wav", 160_000, 32_000)

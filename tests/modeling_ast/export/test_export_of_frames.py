@@ -17,6 +17,9 @@ pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 
+RULES = {LABELS[1]: {"on": 0.2, "min_duration": 0.2}}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     torch.manual_seed(0)
@@ -26,6 +29,7 @@ def folder(tmp_path_factory):
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     model.config.label_thresholds = {LABELS[0]: 0.3}
+    model.config.event_rules = RULES
     path = tmp_path_factory.mktemp("frames")
     model.save_pretrained(path)
     ASTFeatureExtractor(max_length=MAX_LENGTH, mean=-5.5, std=3.25).save_pretrained(path)
@@ -58,6 +62,8 @@ def test_the_file_says_what_its_rows_are(exported):
     assert (entries["head"], entries["frame_seconds"], entries["time_stride"]) == ("frames", "0.1", "10")
     assert float(entries["first_frame_end"]) == pytest.approx(0.1375)
     assert entries["problem_type"] == "multi_label_classification"
+    assert json.loads(entries["event_rules"]) == RULES
+    assert AudioTagger.from_pretrained(exported, frame_heads=True).config.event_rules == RULES
     assert json.loads(entries["label_thresholds"]) == {"clap": 0.3, "Überschlag": 0.5, "tom-tom": 0.5}
 
 

@@ -324,6 +324,53 @@ def test_thresholds_that_cannot_be_meant_are_refused(with_thresholds, thresholds
         ASTConfig.from_pretrained(with_thresholds, label_thresholds=thresholds)
 
 
+def test_rules_of_events_are_kept_with_their_labels(multi_label, tmp_path):
+    rules = {"clap": {"on": 0.4, "off": 0.2, "min_duration": 0.5}}
+    config = ASTConfig.from_pretrained(multi_label, event_rules=rules)
+    config.save_pretrained(tmp_path)
+    assert ASTConfig.from_pretrained(tmp_path).event_rules == rules
+    assert ASTConfig.from_pretrained(tmp_path, num_labels=2).event_rules is None
+    assert ASTConfig.from_pretrained(tmp_path, max_length=64).event_rules == rules
+    assert transformers.ASTConfig.from_pretrained(tmp_path).num_labels == 3
+    config.forget_choices()
+    assert config.event_rules is None
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ({"clip": {"on": 0.3}}, "'clip', which is not among the 3 labels"),
+        ({"clap": {"off": 0.3}}, "no score 'on' for 'clap'"),
+        ({"clap": {"on": 30}}, "on=30 for 'clap', expected a score from 0 to 1"),
+        ({"clap": {"on": 0.3, "off": 0.4}}, "off=0.4 above on=0.3 for 'clap'"),
+        ({"clap": {"on": 0.3, "close_gaps": 0}}, "close_gaps=0 for 'clap', expected seconds above 0"),
+        (
+            {"clap": {"on": 0.3, "gap": 1}},
+            "is not an object of labels and objects of close_gaps, median_filter, min_duration",
+        ),
+    ],
+)
+def test_rules_of_events_that_cannot_be_meant_are_refused(multi_label, rules, message):
+    with pytest.raises(ValueError, match=message):
+        ASTConfig(id2label=dict(enumerate(LABELS)), event_rules=rules)
+    with pytest.raises(ValueError, match=message):
+        ASTConfig.from_pretrained(multi_label, event_rules=rules)
+
+
+def test_events_of_windows_are_by_the_rules_of_the_checkpoint(multi_label, tmp_path):
+    """As by flags, where all labels have the same rules."""
+    tagger = AudioTagger.from_pretrained(multi_label, "cpu")
+    path = write(tmp_path / "long.wav", noise(6 * WINDOW, seed=5))
+    flags = {"threshold": 0.4, "off": 0.2, "min_duration": 0.3, "close_gaps": 0.2}
+    (by_flags,) = tagger.tag_files([path], timeline=True, hop=0.1, **flags)
+    (plain,) = tagger.tag_files([path], timeline=True, hop=0.1)
+    tagger.config.event_rules = {
+        label: {"on": 0.4, "off": 0.2, "min_duration": 0.3, "close_gaps": 0.2} for label in LABELS
+    }
+    (by_rules,) = tagger.tag_files([path], timeline=True, hop=0.1)
+    assert by_rules.segments == by_flags.segments != plain.segments
+
+
 def test_segment_of_a_short_file_ends_with_the_file(single_label, clips):
     (result,) = AudioTagger.from_pretrained(single_label, "cpu").tag_files(clips[:1], timeline=True)
     assert [(segment.start, segment.end) for segment in result.segments] == [(0.0, 0.5)]

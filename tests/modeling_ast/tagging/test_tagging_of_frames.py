@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from tagged_models import LABELS, MAX_LENGTH, WINDOW, as_vector, noise, windows_of, write
 
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioFrameClassification
+from modeling_ast.audio import AudioError
 from modeling_ast.run_tagging import main
 from modeling_ast.tagging import AudioTagger, EnsembleTagger, TaggingError
 
@@ -132,6 +134,45 @@ def test_median_two_thresholds_gaps_and_lengths(tagger, folder, recording):
     expected = segments_of(median, (0.6,) * 3, off=0.4, gap=0.2, least=0.25)
     assert expected not in ([], segments_of(scores, (0.6,) * 3, off=0.4, gap=0.2, least=0.25))
     assert_same(sorted(tags.segments, key=lambda each: (each.start, each.end, each.label)), expected)
+
+
+EVENT_RULES = {
+    LABELS[0]: {"on": 0.6, "off": 0.4, "close_gaps": 0.2, "median_filter": 0.3},
+    LABELS[2]: {"on": 0.8, "min_duration": 0.25},
+}
+
+
+def test_the_checkpoint_says_for_each_label_what_makes_its_events(folder, tmp_path, recording):
+    own = tmp_path / "own"
+    shutil.copytree(folder, own)
+    config = json.loads((own / "config.json").read_text())
+    (own / "config.json").write_text(json.dumps(config | {"event_rules": EVENT_RULES}))
+    tagger = AudioTagger.from_pretrained(own, device="cpu", frame_heads=True)
+    scores = scores_of(folder, recording)
+    padded = np.pad(scores, ((1, 1), (0, 0)), mode="edge")
+    median = np.median([padded[:-2], padded[1:-1], padded[2:]], axis=0)
+    of_labels = [
+        segments_of(median, (0.6,) * 3, off=0.4, gap=0.2),
+        segments_of(scores, (0.7,) * 3),  # its threshold
+        segments_of(scores, (0.8,) * 3, least=0.25),
+    ]
+    expected = sorted(row for label, rows in zip(LABELS, of_labels, strict=True) for row in rows if row[2] == label)
+    (tags,) = tagger.tag_files([recording], timeline=True)
+    assert_same(sorted(tags.segments, key=lambda each: (each.start, each.end, each.label)), expected)
+    # What a user gives counts for all labels, in place of what the checkpoint has for the same.
+    (given,) = tagger.tag_files([recording], timeline=True, threshold=0.5, median_filter=0.1)
+    by_flags = [
+        segments_of(scores, (0.5,) * 3, gap=0.2),
+        segments_of(scores, (0.5,) * 3),
+        segments_of(scores, (0.5,) * 3, least=0.25),
+    ]
+    expected = sorted(row for label, rows in zip(LABELS, by_flags, strict=True) for row in rows if row[2] == label)
+    assert_same(sorted(given.segments, key=lambda each: (each.start, each.end, each.label)), expected)
+    (track,) = tagger.score_tracks([recording])
+    np.testing.assert_allclose(np.concatenate([means for _, means in track.places]), scores, atol=1e-5)
+    assert track.seconds == SAMPLES / 16_000
+    with pytest.raises(AudioError, match=r"gone\.wav"):
+        list(tagger.score_tracks([tmp_path / "gone.wav"]))
 
 
 @pytest.mark.parametrize("reduction", ["mean", "max", "share"])
