@@ -55,6 +55,6 @@ def folder_of(model_name_or_path: str | os.PathLike | None) -> str | os.PathLike
     if not is_there(model_name_or_path):
         raise CheckpointError(
             f"{model_name_or_path} is the name of a checkpoint that the kit ships, and {_FOLDERS[model_name_or_path]} does not hold "
-            "it. Install the kit again, or pass a folder or a Hub id such as user/name."
+            "it. In a checkout `python -m pretraining.ast_small OUT_DIR` makes it; else pass a folder or a Hub id such as user/name."
         )
     return str(_FOLDERS[model_name_or_path])
