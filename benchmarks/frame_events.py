@@ -265,8 +265,8 @@ def train(flags: list[str], output_dir: Path, seed: int) -> Path:
     command += [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     if not (output_dir / "run_summary.json").is_file():
         subprocess.run(command, check=True, stdout=sys.stderr)
-    took = json.loads((output_dir / "run_summary.json").read_text())["time"]["training_seconds"]
-    print(f"{output_dir.name}: trained in {took:.0f} s", flush=True)
+    time = json.loads((output_dir / "run_summary.json").read_text()).get("time")  # unknown of one that was gone on with
+    print(f"{output_dir.name}: trained" + (f" in {time['training_seconds']:.0f} s" if time else ""), flush=True)
     return output_dir
 
 

@@ -211,6 +211,7 @@ def make_page(arguments: argparse.Namespace):
         name=folder.resolve().name,
         description=f"Audio Spectrogram Transformer{data}: {tagger.model.config.num_labels} labels.",
         license=card.license,
+        known_clips=tagger.known_clips,
         max_megabytes=arguments.max_megabytes,
         max_minutes=arguments.max_minutes,
     )
