@@ -13,6 +13,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from modeling_ast.checkpoints.fields import CONFIG_FILE_FIELDS, EXTRACTOR_FILE_FIELDS, check_fields, read_json
+from modeling_ast.checkpoints.shipped import AST_SMALL
 from modeling_ast.checkpoints.weights import shapes_in
 from modeling_ast.frame_columns import FrameColumns
 from modeling_ast.loading import has_frame_head
@@ -378,9 +379,14 @@ class ASTModelCardData:
         return self.multi_label and not self.one_label_a_clip
 
     @property
+    def base_is_shipped(self) -> bool:
+        """Whether the training started from the checkpoint that the kit ships, whose name no folder and no Hub id has."""
+        return self.base_model == AST_SMALL
+
+    @property
     def base_model_id(self) -> str | None:
         """`base_model` where it can be a Hub id; a path has no place in the metadata."""
-        if self.base_model is None:
+        if self.base_model is None or self.base_is_shipped:
             return None
         try:
             validate_repo_id(self.base_model)

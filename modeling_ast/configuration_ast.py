@@ -19,6 +19,7 @@ from .checkpoints.fields import (
     check_fields,
     read_json,
 )
+from .checkpoints.shipped import folder_of
 from .layers.patch_grid import patch_grid_of
 
 logger = logging.get_logger(__name__)
@@ -164,6 +165,22 @@ class ASTConfig(PreTrainedConfig):
                 setattr(config, name, value)
             config._check_choices()
         return (config, unused) if return_unused_kwargs else config
+
+    @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
+        """As the stock method, but a checkpoint that the kit ships is found by its name.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): a folder, a Hub id, or `ast-small`.
+            kwargs: as of the stock method.
+
+        Returns:
+            The fields, and what is left of `kwargs`.
+
+        Raises:
+            CheckpointError: see [`folder_of`].
+        """
+        return super().get_config_dict(folder_of(pretrained_model_name_or_path), **kwargs)
 
     @classmethod
     def _dict_from_json_file(cls, json_file):

@@ -16,6 +16,7 @@ from transformers import set_seed
 
 from model_card.licenses import license_note
 from model_card.run_summary import versions
+from modeling_ast.checkpoints.shipped import AST_SMALL, is_there
 from modeling_ast.tagging.none_of_these import NONE_OF_THESE
 
 from ..arguments.command_line import merged_recipe
@@ -228,6 +229,8 @@ def _prepare_trainer(
         in_words += f"; {lora_in_words(summary['training']['lora'], num_parameters)}"
     if model_args.model_name_or_path and not data_args.license:
         in_words += f"; {trainer_card.license_in_words(summary['license'], model_args.model_name_or_path)}"
+    if not model_args.model_name_or_path and arguments.pretraining is None and is_there(AST_SMALL):
+        in_words += f"; --model_name_or_path {AST_SMALL} starts from the pretrained one that the kit ships"
     teacher = None
     if optimization_args.teacher:
         hears_audio = not data_args.features_column_name

@@ -133,7 +133,8 @@ class AudioTagger(RoundedTimes):
         """Load a checkpoint folder, a model of the Hub, or a file of `ast-export`.
 
         Args:
-            model_name_or_path (`str` or `os.PathLike`): a folder, a Hub id such as `user/name`, or an ONNX file.
+            model_name_or_path (`str` or `os.PathLike`): a folder, a Hub id such as `user/name`, `ast-small`, or an ONNX
+                file.
             device (`str`, *optional*, defaults to `"auto"`): see the class.
             channels (`str` or `int`, *optional*): which channels of files are heard, if not those of the checkpoint.
             refused (`frozenset[str]`, *optional*): kinds of notes that are errors; see [`AudioReader`].
