@@ -15,7 +15,7 @@ Three models of the same size and the same number of steps start from random wei
 - `frame`: the same with `--head frame`;
 - `clip, cut out`: `ast-finetune` on the stretches cut out, one label a clip, as before there were marks.
 
-All are tagged as `ast-tag --timeline` does, with windows a quarter of a window apart. What makes events of the first two is chosen in
+All are tagged as `ast-tag --timeline` does, with windows half a window apart. What makes events of the first two is chosen in
 their training; of the third, the row `default` is what its checkpoint does by itself, the row `chosen` has the same choice as the
 others.
 
@@ -61,7 +61,10 @@ def main() -> int:
     """Make the recordings, train, and print the rows of Markdown tables."""
     args = parse_arguments()
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(args.folder or name)
+        folder = (
+            Path(args.folder or name) / f"{args.seconds:g}_s_{args.epochs}_epochs_seed_{args.seed}"
+        )  # one is not taken for another
+        folder /= "unheard_kit" if args.unheard_kit else "known_kits"
         data = folder / "recordings"
         marked = write_recordings(data, args)
         number = sum(len(of_file) for file, of_file in marked.items() if file.startswith("train"))
@@ -265,8 +268,10 @@ def train(flags: list[str], output_dir: Path, seed: int) -> Path:
     command += [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     if not (output_dir / "run_summary.json").is_file():
         subprocess.run(command, check=True, stdout=sys.stderr)
-    took = json.loads((output_dir / "run_summary.json").read_text())["time"]["training_seconds"]
-    print(f"{output_dir.name}: trained in {took:.0f} s", flush=True)
+    time = json.loads((output_dir / "run_summary.json").read_text()).get(
+        "time"
+    )  # unknown of one that was gone on with
+    print(f"{output_dir.name}: trained" + (f" in {time['training_seconds']:.0f} s" if time else ""), flush=True)
     return output_dir
 
 
@@ -320,8 +325,7 @@ def tagged(tagger: AudioTagger, files: dict[str, Path]) -> dict[str, list[Event]
     Returns:
         The events by that name.
     """
-    hop = None if tagger.columns is not None else round(tagger.window_samples / 4 / 160) / 100
-    tags = tagger.tag_files([*files.values()], timeline=True, hop=hop)
+    tags = tagger.tag_files([*files.values()], timeline=True)
     return {
         file: sorted(Event(one.start, one.end, one.label) for one in each.segments)
         for file, each in zip(files, tags, strict=True)

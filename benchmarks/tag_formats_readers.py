@@ -45,7 +45,7 @@ class Segment:
 def tagged(file: str) -> SimpleNamespace:
     """What a file of 10 s holds, with the fields that `AudioTagger` gives."""
     segments = [Segment(*row) for row in SEGMENTS]
-    more = {"channel": None, "of_each_channel": False, "began": None, "notes": ()}
+    more = {"channel": None, "of_each_channel": False, "began": None, "notes": (), "novelty": None}
     return SimpleNamespace(file=file, labels=[], segments=segments, seconds=SECONDS, highest_frequency=8000.0, **more)
 
 

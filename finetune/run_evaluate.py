@@ -446,6 +446,8 @@ def evaluate_models(
         if config.label_thresholds and not args.function:
             thresholds = dict(zip(label_order(config), label_thresholds(config).tolist(), strict=True))
         evaluations[model] = evaluation_section(scores, references, labels, words, thresholds=thresholds)
+        if model in hearing.novelty:
+            evaluations[model]["none_of_these"] = dataclasses.asdict(hearing.novelty[model])
 
     models = args.model_name_or_path
     batch_size, workers = args.per_device_eval_batch_size, args.dataloader_num_workers
@@ -476,12 +478,30 @@ def print_evaluations(evaluations: dict[str, dict], per_class: bool):
     )
     for note in filter(None, notes):
         print(f"\n{note}")
+    for name, section in evaluations.items():
+        if "none_of_these" in section:
+            print(f"\n{name}: {novelty_note(section['none_of_these'])}")
     if per_class:
         print()
         rows = [
             [row["label"], row["support"], *(row[key] for key in CLASS_COLUMNS)] for row in evaluation["per_class"]
         ]
         print_table(["label", "clips", *CLASS_COLUMNS.values()], rows)
+
+
+def novelty_note(section: dict) -> str:
+    """Say how many clips are unlike those that a model was trained on.
+
+    Args:
+        section (`dict`): of [`UnlikeClips`].
+
+    Returns:
+        `str`: a line.
+    """
+    return (
+        f"{section['beyond']} of {section['scored']} clips are none of these: farther than {section['threshold']:.4f} from the "
+        "training clips"
+    )
 
 
 def print_table(head: list[str], rows: list[list]):

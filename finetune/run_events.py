@@ -7,6 +7,7 @@ import sys
 from modeling_ast.system.atomic_files import open_atomically
 from modeling_ast.system.flags import FlagParser
 from modeling_ast.system.terminal import ended_by, shell_command
+from modeling_ast.tagging.none_of_these import NONE_OF_THESE
 
 PROGRAM = "ast-events"
 HEADER = ("", "marked", "found", "event F1", "precision", "recall", "segment F1", "false/h")
@@ -107,9 +108,14 @@ def score_tables(arguments: argparse.Namespace) -> dict:
     rule = EventRule(arguments.collar, arguments.length_share, arguments.segment)
     reference, predicted = read_events(arguments.reference), read_events(arguments.predicted)
     names = matched(reference.events, predicted.events, predicted.name)
+    # What ast-tag says of sounds that are none of the labels is about none that is marked.
+    no_label = {NONE_OF_THESE} - set(reference.labels)
     predicted = EventTable(
         predicted.name,
-        {names[file]: events for file, events in predicted.events.items()},
+        {
+            names[file]: [event for event in events if event.label not in no_label]
+            for file, events in predicted.events.items()
+        },
         {names[file]: seconds for file, seconds in predicted.durations.items()},
     )
     durations = durations_of(reference.events, predicted.durations | reference.durations, arguments.audio_dir)

@@ -13,13 +13,14 @@ from huggingface_hub import EvalResult, ModelCardData
 from huggingface_hub.utils import HFValidationError, validate_repo_id
 
 from modeling_ast.checkpoints.fields import CONFIG_FILE_FIELDS, EXTRACTOR_FILE_FIELDS, check_fields, read_json
+from modeling_ast.checkpoints.shipped import AST_SMALL
 from modeling_ast.checkpoints.weights import shapes_in
 from modeling_ast.frame_columns import FrameColumns
 from modeling_ast.loading import has_frame_head
 from modeling_ast.system.names_as_text import storable
 from modeling_ast.system.regular_files import refuse_special_in
 
-from .file_names import PICTURES, RECIPE_NAME
+from .file_names import KNOWN_CLIPS_NAME, PICTURES, RECIPE_NAME
 from .run_summary import RUN_SUMMARY_NAME
 from .summary_fields import check_summary
 
@@ -122,6 +123,8 @@ class ASTModelCardData:
             likely wrong by models that were not trained on them, `likely_errors`.
         events (`dict[str, Any]`): of a model of marked recordings, how well their events are found: `event_based`, `per_label` and
             more.
+        none_of_these (`dict[str, Any]`): of a checkpoint that keeps vectors of its training clips how many `clips`, the
+            `threshold` of their distance and what it was `chosen_on`; of the clips that were `scored` how many are `beyond`.
         one_label_a_clip (`bool`): whether each scored clip has exactly one label, by whose top score it is judged.
         per_class (`list[dict[str, Any]]`): a row for each label: `label`, `precision`, `recall` and more.
         environment (`dict[str, Any]`): versions, device, threads, processes.
@@ -193,6 +196,7 @@ class ASTModelCardData:
     clips_without_labels: int = 0
     label_doubts: dict[str, int] = field(default_factory=dict)
     events: dict[str, Any] = field(default_factory=dict)
+    none_of_these: dict[str, Any] = field(default_factory=dict)
     one_label_a_clip: bool = False
     per_class: list[dict[str, Any]] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
@@ -325,6 +329,7 @@ class ASTModelCardData:
             clips_without_labels=evaluation.get("clips_without_labels", 0),
             label_doubts=evaluation.get("label_doubts", {}),
             events=evaluation.get("events", {}),
+            none_of_these=_known_clips(folder, evaluation.get("none_of_these", {})),
             one_label_a_clip="confusion_matrix" in evaluation,
             per_class=evaluation.get("per_class", []),
             environment=summary.get("environment", {}),
@@ -374,9 +379,14 @@ class ASTModelCardData:
         return self.multi_label and not self.one_label_a_clip
 
     @property
+    def base_is_shipped(self) -> bool:
+        """Whether the training started from the checkpoint that the kit ships, whose name no folder and no Hub id has."""
+        return self.base_model == AST_SMALL
+
+    @property
     def base_model_id(self) -> str | None:
         """`base_model` where it can be a Hub id; a path has no place in the metadata."""
-        if self.base_model is None:
+        if self.base_model is None or self.base_is_shipped:
             return None
         try:
             validate_repo_id(self.base_model)
@@ -489,6 +499,12 @@ def _check_agreement(folder: Path, name: str, recorded: Any, stored: Any) -> Non
             f"{folder}: {name!r} is {recorded!r:.200} in run_summary.json and {stored!r:.200} in the checkpoint's own "
             "configuration, so the two are not of the same run. Put the run_summary.json of this checkpoint there."
         )
+
+
+def _known_clips(folder: Path, section: dict) -> dict:
+    """What the summary says of clips that are none of the labels, while the file by which they are told is there."""
+    whole = (folder / KNOWN_CLIPS_NAME).is_file() and section.get("threshold") is not None
+    return section if whole else {}
 
 
 def _count_parameters(path: Path, recorded: int | None) -> int | None:

@@ -33,6 +33,8 @@ from modeling_ast.features.kaldi import FRAME_SHIFT_MS, is_cut, num_frames
 from modeling_ast.features.log_mel_figure import DPI
 from modeling_ast.scores import label_thresholds
 from modeling_ast.system.names_as_text import html_text, storable
+from modeling_ast.tagging.none_of_these import NONE_OF_THESE, KnownClips
+from modeling_ast.tagging.results import with_novel_segments
 from modeling_ast.tagging.tagger import AudioTagger, FileTags, Segment
 
 logger = logging.getLogger(__name__)
@@ -120,6 +122,7 @@ def build_page(
     max_minutes: float,
     description: str | None = None,
     license: str | None = None,
+    known_clips: KnownClips | None = None,
 ) -> gr.Blocks:
     """Build the page; `launch` or `gradio.mount_gradio_app` serves it, with what [`launch_options`] says.
 
@@ -133,6 +136,7 @@ def build_page(
         max_minutes (`float`): of a recording; longer ones are refused.
         description (`str`, *optional*): what the model is, in a line.
         license (`str`, *optional*): the model's licence, such as `"apache-2.0"`.
+        known_clips ([`KnownClips`], *optional*): the model's training clips; recordings that are unlike them are said to be so.
 
     Returns:
         `gradio.Blocks`.
@@ -140,7 +144,8 @@ def build_page(
     Raises:
         TaggingError: if model and feature extractor are of different sizes.
     """
-    tagger = AudioTagger(model, feature_extractor, reader=page_reader(feature_extractor, max_minutes))
+    reader = page_reader(feature_extractor, max_minutes)
+    tagger = AudioTagger(model, feature_extractor, reader=reader, known_clips=known_clips)
     window_seconds = tagger.window_samples / tagger.sampling_rate
     multi_label = tagger.problem_type == "multi_label_classification"
 
@@ -362,7 +367,7 @@ def tag_recording(tagger: AudioTagger, path: str | Path) -> tuple[FileTags, floa
         path (`str` or `Path`): the file.
 
     Returns:
-        All labels and notes, with segments if the recording lasts one and a half windows or longer and the model has labels for
+        All labels and notes, with segments, of [`with_novel_segments`], if the recording lasts one and a half windows or longer and the model has labels for
         them; and the recording's length in seconds.
 
     Raises:
@@ -383,7 +388,7 @@ def tag_recording(tagger: AudioTagger, path: str | Path) -> tuple[FileTags, floa
     except AudioError as error:
         raise AudioError(str(error).replace(str(path), path.name)) from error
     notes = tuple(replace(note, text=note.text.replace(str(path), path.name)) for note in tags.notes)
-    return replace(tags, notes=notes), waveform.size / tagger.sampling_rate
+    return replace(with_novel_segments(tags), notes=notes), waveform.size / tagger.sampling_rate
 
 
 def unforeseen(error: Exception) -> str:
@@ -481,7 +486,8 @@ def message_html(tags: FileTags) -> str:
 
 
 def note_html(tags: FileTags, tagger: AudioTagger, seconds: float) -> str:
-    """What stands below the labels: what the scores of a long recording are, and which of independent labels count.
+    """What stands below the labels: whether the recording is none of what they are about, what the scores of a long one are, and
+    which of independent labels count.
 
     Args:
         tags ([`FileTags`]): of the recording, with all labels.
@@ -494,9 +500,14 @@ def note_html(tags: FileTags, tagger: AudioTagger, seconds: float) -> str:
     window_seconds = tagger.window_samples / tagger.sampling_rate
     longer = is_cut(round(seconds * tagger.sampling_rate), tagger.window_samples, tagger.sampling_rate)
     means = f"Means over windows of {window_seconds:.3g} s" if longer else ""
+    lines = []
+    if tags.novelty is not None and tags.novelty.is_beyond:
+        lines.append(
+            f"<b>None of these</b>: {tags.novelty.distance:.2f} from the training clips, beyond {tags.novelty.threshold:.2f}."
+        )
     if tags.segments is not None:
-        return f"{means}; below is what was heard when."
-    lines = [f"{means}."] if means else []
+        return " ".join([*lines, f"{means}; below is what was heard when."])
+    lines += [f"{means}."] if means else []
     if tagger.problem_type == "multi_label_classification":
         lines.append(_heard_html(tags, tagger.model.config))
     return " ".join(lines)
@@ -553,13 +564,16 @@ def timeline_html(segments: Sequence[Segment], seconds: float) -> str:
 
 
 def _lane_html(label: str, segments: Sequence[Segment], seconds: float) -> str:
+    def score(segment: Segment) -> str:
+        return f"distance {segment.score:.2f}" if segment.label == NONE_OF_THESE else f"{segment.score:.0%}"
+
     label = html_text(label)
     buttons = "".join(
         f'<button type="button" data-start="{segment.start:.3f}" style="left: {100 * segment.start / seconds:.3f}%; '
         f"width: {100 * (segment.end - segment.start) / seconds:.3f}%; "
         f'opacity: {0.3 + 0.7 * min(max(segment.score, 0), 1):.2f}" '
-        f'title="{label}, {clock(segment.start)} to {clock(segment.end)}, {segment.score:.0%}" '
-        f'aria-label="Play {label} from {clock(segment.start)} to {clock(segment.end)}, score {segment.score:.0%}">'
+        f'title="{label}, {clock(segment.start)} to {clock(segment.end)}, {score(segment)}" '
+        f'aria-label="Play {label} from {clock(segment.start)} to {clock(segment.end)}, score {score(segment)}">'
         "</button>"
         for segment in segments
     )

@@ -8,6 +8,7 @@ import re
 from huggingface_hub import constants
 
 from modeling_ast.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS
+from modeling_ast.tagging.none_of_these import KNOWN_CLIPS_NAME
 
 from .licenses import NOTICE_NAME
 from .run_summary import RUN_SUMMARY_NAME
@@ -28,4 +29,4 @@ ADAPTER_DIR = "adapter"
 ADAPTER_FILES = tuple(f"{ADAPTER_DIR}/{name}" for name in (CARD_NAME, ADAPTER_CONFIG, ADAPTER_WEIGHTS))
 
 REQUIRED = (CARD_NAME, CONFIG_NAME, FEATURE_EXTRACTOR_NAME)
-OPTIONAL = (NOTICE_NAME, RUN_SUMMARY_NAME, RECIPE_NAME, *PICTURES, *ADAPTER_FILES)
+OPTIONAL = (NOTICE_NAME, RUN_SUMMARY_NAME, RECIPE_NAME, *PICTURES, KNOWN_CLIPS_NAME, *ADAPTER_FILES)

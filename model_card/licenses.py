@@ -14,6 +14,7 @@ from huggingface_hub import hf_hub_download, metadata_load
 from huggingface_hub.errors import HFValidationError, HTTPError
 
 from modeling_ast.checkpoints.fields import read_json
+from modeling_ast.checkpoints.shipped import folder_of
 
 from .run_summary import RUN_SUMMARY_NAME
 from .yaml_files import check_front_matter
@@ -51,12 +52,13 @@ def inherited_license(base_model: str) -> InheritedLicense:
     """Read what the checkpoint that a training starts from says of its licence: its run summary, else its card.
 
     Args:
-        base_model (`str`): folder or Hub id. Of a Hub id the two small files are fetched or taken from the cache; what can
+        base_model (`str`): folder, Hub id or `ast-small`. Of a Hub id the two small files are fetched or taken from the cache; what can
             be had from neither is unknown.
 
     Returns:
         [`InheritedLicense`].
     """
+    base_model = str(folder_of(base_model))
     summary = _read_summary(_file_of(base_model, RUN_SUMMARY_NAME))
     license, notice = summary.get("license"), summary.get("license_notice")
     if license is None:

@@ -45,7 +45,16 @@ from modeling_ast.system.hub_answers import HubSilentError, hub_answers, interru
 from modeling_ast.system.terminal import FAILED
 
 from .checkpoint_checks import check_checkpoint, files_to_publish, is_rendered
-from .file_names import ADAPTER_FILES, CARD_NAME, PICTURES, RECIPE_NAME, WEIGHTS_INDEX_NAME, WEIGHTS_NAME, WEIGHTS_PART
+from .file_names import (
+    ADAPTER_FILES,
+    CARD_NAME,
+    KNOWN_CLIPS_NAME,
+    PICTURES,
+    RECIPE_NAME,
+    WEIGHTS_INDEX_NAME,
+    WEIGHTS_NAME,
+    WEIGHTS_PART,
+)
 from .published_names import names_in_words, read_recipe, without_names
 from .render import render_model_card
 from .run_summary import FIELDS_OF_LABELS, RUN_SUMMARY_NAME, is_place, shown_name
@@ -59,7 +68,15 @@ _NO_BRANCH = re.compile(
     r"[\s~^:?*\[\\\x00-\x1f]|\.\.|@\{|//|^[-/.]|^@$|^refs/|/\.|[/.]$|\.lock(/|$)"
 )  # git-check-ref-format
 _QUOTED_BY_OLDER_VERSIONS = re.compile(r"; it begins with b.*?(?=\. A web page or a Git LFS pointer saved under)")
-_OWN_FILES = {WEIGHTS_NAME, WEIGHTS_INDEX_NAME, RUN_SUMMARY_NAME, RECIPE_NAME, *PICTURES, *ADAPTER_FILES}
+_OWN_FILES = {
+    WEIGHTS_NAME,
+    WEIGHTS_INDEX_NAME,
+    RUN_SUMMARY_NAME,
+    RECIPE_NAME,
+    *PICTURES,
+    KNOWN_CLIPS_NAME,
+    *ADAPTER_FILES,
+}
 _Result = TypeVar("_Result")
 
 

@@ -182,7 +182,7 @@ def _events_table(card: ASTModelCardData) -> str:
     rows = [
         (
             markdown_code(label),
-            *(row.get(name, "") for name in ("marked", "found", "hits")),
+            *(_score(row.get(name)) for name in ("marked", "found", "hits")),
             *map(_score, _event_scores(row).values()),
             _score(row.get("false_alarms_per_hour")),
         )
@@ -205,10 +205,11 @@ def _events_together(card: ASTModelCardData) -> str:
     words.append(f"{_score(card.events.get('false_alarms_per_hour'))} false alarms an hour")
     segments = _event_scores({"event_based": card.events.get("segment_based", {}).get("micro")})["f1"]
     words.append(f"F1 of segments of {_number(card.events.get('rule', {}).get('segment', 1.0))} s {_score(segments)}")
+    sound_scores = card.events.get("psds", {})
     words += [
-        f"{name.upper()} {_score(value)}"
-        for name, value in card.events.get("psds", {}).items()
-        if isinstance(value, float)
+        f"PSDS {kind} {_score(sound_scores[name])}"
+        for kind, name in enumerate(("psds1", "psds2"), 1)
+        if name in sound_scores
     ]
     return ", ".join(words)
 

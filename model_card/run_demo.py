@@ -70,7 +70,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         description="Open a page to try a fine-tuned model: drop or record audio, see labels and what the model attends to.",
         epilog=EPILOG,
     )
-    parser.add_argument("checkpoint_dir", type=Path, metavar="CHECKPOINT_DIR", help="folder of a fine-tuned model")
+    parser.add_argument(
+        "checkpoint_dir", type=Path, metavar="CHECKPOINT_DIR", help="folder of a fine-tuned model, or ast-small"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=_port, default=7860, help="port, or 0 for any free one (default: %(default)s)")
     parser.add_argument(
@@ -181,10 +183,11 @@ def make_page(arguments: argparse.Namespace):
         ValueError: if the folder holds no model that can be used, or Gradio is not installed.
     """
     from modeling_ast.checkpoints.folder import check_checkpoint_dir
+    from modeling_ast.checkpoints.shipped import folder_of
     from modeling_ast.loading import check_model_name
     from modeling_ast.tagging.tagger import AudioTagger
 
-    folder = arguments.checkpoint_dir
+    folder = Path(folder_of(str(arguments.checkpoint_dir)))
     check_checkpoint_dir(folder)
     check_model_name(folder)  # before Gradio and torch are imported, which takes seconds
     try:
@@ -208,6 +211,7 @@ def make_page(arguments: argparse.Namespace):
         name=folder.resolve().name,
         description=f"Audio Spectrogram Transformer{data}: {tagger.model.config.num_labels} labels.",
         license=card.license,
+        known_clips=tagger.known_clips,
         max_megabytes=arguments.max_megabytes,
         max_minutes=arguments.max_minutes,
     )

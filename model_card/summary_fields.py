@@ -68,6 +68,8 @@ SUMMARY_FIELDS = {
     "evaluation.events.per_recording": OBJECTS, "evaluation.events.event_based": OBJECT,
     "evaluation.events.segment_based": OBJECT, "evaluation.events.rules": OBJECT,
     "evaluation.label_doubts": OBJECT, "evaluation.label_doubts.clips": COUNT, "evaluation.label_doubts.likely_errors": COUNT,
+    "evaluation.none_of_these": OBJECT, "evaluation.none_of_these.threshold": NUMBER, "evaluation.none_of_these.chosen_on": TEXT,
+    **{f"evaluation.none_of_these.{name}": COUNT for name in ("clips", "windows", "neighbours", "scored", "beyond")},
     "evaluation.clips_without_labels": COUNT, "evaluation.per_class": OBJECTS, "evaluation.per_class.*.label": TEXT,
     "time.training_seconds": number(0, 1e15), "time.train_samples_per_second": number(0, 1e15),
     "license_notice.work": TEXT, "license_notice.address": TEXT, "license_notice.copyright": TEXT,

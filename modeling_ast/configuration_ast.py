@@ -4,8 +4,6 @@ Follows `config.json` of `MIT/ast-finetuned-audioset-10-10-0.4593`. New fields c
 configuration saved here loads in stock Transformers and the other way round.
 """
 
-import math
-
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
@@ -21,10 +19,12 @@ from .checkpoints.fields import (
     check_fields,
     read_json,
 )
+from .checkpoints.shipped import folder_of
 from .layers.patch_grid import patch_grid_of
 
 logger = logging.get_logger(__name__)
 
+LONGEST_RULE = 3600  # seconds that a rule of events may say
 LABEL_FIELDS = ("num_labels", "id2label", "label2id")
 NUM_AUDIOSET_LABELS = 527
 # First and last display name in the released class_labels_indices.csv, enough to tell the AudioSet label list.
@@ -167,6 +167,22 @@ class ASTConfig(PreTrainedConfig):
         return (config, unused) if return_unused_kwargs else config
 
     @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
+        """As the stock method, but a checkpoint that the kit ships is found by its name.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): a folder, a Hub id, or `ast-small`.
+            kwargs: as of the stock method.
+
+        Returns:
+            The fields, and what is left of `kwargs`.
+
+        Raises:
+            CheckpointError: see [`folder_of`].
+        """
+        return super().get_config_dict(folder_of(pretrained_model_name_or_path), **kwargs)
+
+    @classmethod
     def _dict_from_json_file(cls, json_file):
         """As the stock method; larger and deeper files than a configuration can be are refused."""
         return read_json(json_file)
@@ -202,9 +218,9 @@ class ASTConfig(PreTrainedConfig):
             )
         for name, value in rules.items():
             is_score = name in EVENT_SCORES
-            if not (0 <= value <= 1 if is_score else 0 < value < math.inf):
+            if not (0 <= value <= 1 if is_score else 0 < value <= LONGEST_RULE):
                 raise ValueError(
-                    f"event_rules has {name}={value} for {label!r}, expected {'a score from 0 to 1' if is_score else 'seconds above 0'}."
+                    f"event_rules has {name}={value} for {label!r}, expected {'a score from 0 to 1' if is_score else f'seconds above 0, up to {LONGEST_RULE}'}."
                 )
         if rules.get("off", 0) > rules["on"]:
             raise ValueError(

@@ -27,6 +27,7 @@ from .audio.arrays import (
     look_like_channels,
 )
 from .checkpoints.fields import EXTRACTOR, EXTRACTOR_FIELDS, EXTRACTOR_FILE_FIELDS, check_fields
+from .checkpoints.shipped import folder_of
 from .features.kaldi import FRAME_LENGTH_MS, frame_length, num_frames, num_samples
 from .features.log_mel import log_mel_spectrogram, write_log_mel
 from .features.padding import fill_padding, frame_mask, pad_frames, padded_length
@@ -100,6 +101,22 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
     def max_samples(self) -> int:
         """Samples of a clip that the model hears: the fewest that give `max_length` frames."""
         return num_samples(self.max_length, self.sampling_rate)
+
+    @classmethod
+    def get_feature_extractor_dict(cls, pretrained_model_name_or_path, **kwargs) -> tuple[dict, dict]:
+        """As the stock method, but a checkpoint that the kit ships is found by its name.
+
+        Args:
+            pretrained_model_name_or_path (`str` or `os.PathLike`): a folder, a Hub id, or `ast-small`.
+            kwargs: as of the stock method.
+
+        Returns:
+            The fields, and what is left of `kwargs`.
+
+        Raises:
+            CheckpointError: see [`folder_of`].
+        """
+        return super().get_feature_extractor_dict(folder_of(pretrained_model_name_or_path), **kwargs)
 
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict, **kwargs):

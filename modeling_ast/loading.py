@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from .checkpoints.fields import CONFIG, EXTRACTOR, FRAME_ARCHITECTURE, CheckpointError, read_settings
+from .checkpoints.shipped import AST_SMALL, folder_of, is_there
 from .checkpoints.weights import weight_files
 from .system.regular_files import SpecialFileError, refuse_special_in
 from .system.surroundings import cache_hint
@@ -25,7 +26,7 @@ def load_checkpoint(
     """Load a model with a trained classifier, and the feature extractor that was saved with it.
 
     Args:
-        model_name_or_path (`str` or `os.PathLike`): a folder, or a Hub id such as `user/name`.
+        model_name_or_path (`str` or `os.PathLike`): a folder, a Hub id such as `user/name`, or `ast-small`.
         channels (`str` or `int`, *optional*): which channels of files are heard, if not those of the checkpoint.
         tokens_merged_per_layer (`int`, defaults to 0): see [`ASTPreTrainedModel.merge_tokens`].
         revision (`str`, *optional*): branch, tag or commit of a model of the Hub, if not its main branch.
@@ -91,19 +92,20 @@ def check_model_name(model_name_or_path: str | os.PathLike) -> None:
     """Check a checkpoint folder, or that a name can be a Hub id, without importing torch or using the network.
 
     Args:
-        model_name_or_path (`str` or `os.PathLike`): a folder, or a Hub id such as `user/name`.
+        model_name_or_path (`str` or `os.PathLike`): a folder, a Hub id such as `user/name`, or `ast-small`.
 
     Raises:
         CheckpointError: if there is no such folder and the name is no Hub id, or the folder lacks a file or holds another
             kind of model.
     """
-    folder = Path(model_name_or_path)
+    folder = Path(folder_of(model_name_or_path))
     contents = "config.json, preprocessor_config.json and model.safetensors"
     if not folder.is_dir():
         if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(model_name_or_path)):
             raise CheckpointError(
                 f"There is no model folder {folder}. Pass --model_name_or_path with a folder that contains {contents}, "
                 "as ast-finetune writes it, or a Hub id such as user/name."
+                + (f" {AST_SMALL} is the checkpoint that the kit ships." if is_there(AST_SMALL) else "")
             )
         return
     try:

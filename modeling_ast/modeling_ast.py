@@ -29,6 +29,7 @@ from transformers.utils import (
 )
 
 from .checkpoints.fields import FRAME_ARCHITECTURE, CheckpointError
+from .checkpoints.shipped import folder_of
 from .checkpoints.tensor_names import HUB_KEY_MAPPING, hub_name
 from .checkpoints.weights import (
     WEIGHTS,
@@ -500,7 +501,8 @@ class ASTPreTrainedModel(PreTrainedModel):
         model (`torch.compile`, DDP), see [`hub_name`]; what is saved again has those of the Hub.
 
         Args:
-            pretrained_model_name_or_path (`str` or `os.PathLike`): a folder, or a Hub id such as `user/name`.
+            pretrained_model_name_or_path (`str` or `os.PathLike`): a folder, a Hub id such as `user/name`, or `ast-small`, the
+                checkpoint that the kit ships.
             model_args: further arguments of the model's class.
             config ([`ASTConfig`] or path, *optional*): the wanted configuration, where it is not the checkpoint's own.
                 It may differ from that in geometry and labels as the arguments below may.
@@ -523,6 +525,10 @@ class ASTPreTrainedModel(PreTrainedModel):
             ValueError: if `config.json` holds what it may not, or a tensor other than the classifier's is missing, unexpected, of
                 another shape, NaN or infinite. What its files say is checked before anything is built.
         """
+        shipped, pretrained_model_name_or_path = (
+            pretrained_model_name_or_path,
+            folder_of(pretrained_model_name_or_path),
+        )
         wanted = {name: kwargs.pop(name) for name in (*GEOMETRY_FIELDS, *LABEL_FIELDS) if name in kwargs}
         labels_given = any(name in wanted for name in LABEL_FIELDS)
         refuse_special_in(pretrained_model_name_or_path or "")  # a shard that an index names would be waited for
@@ -553,6 +559,8 @@ class ASTPreTrainedModel(PreTrainedModel):
             key_mapping=key_mapping | HUB_KEY_MAPPING,
             **kwargs,
         )
+        if pretrained_model_name_or_path is not shipped:  # where the kit is installed is nobody's business
+            model.name_or_path = model.config.name_or_path = shipped
         model._weight_conversions = None  # by which `save_pretrained` would write the names of the file that was read
         model.merge_tokens(tokens_merged_per_layer)
         model._refuse_unfit_checkpoint(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .audio_flags import add_channels_flag
 from .checkpoints.folder import DATA_SUFFIX, check_checkpoint_dir
+from .checkpoints.shipped import folder_of
 from .system.flags import FlagParser
 from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special
@@ -96,7 +97,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         description="Write a fine-tuned Audio Spectrogram Transformer as an ONNX file.",
         epilog=EPILOG,
     )
-    parser.add_argument("checkpoint_dir", type=Path, metavar="CHECKPOINT_DIR", help="folder of a fine-tuned model")
+    parser.add_argument(
+        "checkpoint_dir", type=Path, metavar="CHECKPOINT_DIR", help="folder of a fine-tuned model, or ast-small"
+    )
     parser.add_argument("output", type=Path, metavar="OUT.onnx", help="file to write, all or nothing")
     parser.add_argument(
         "--waveform",
@@ -134,6 +137,7 @@ def check_places(args: argparse.Namespace) -> None:
     Raises:
         ValueError: if the checkpoint is no folder, or the output cannot or must not be written.
     """
+    args.checkpoint_dir = Path(folder_of(str(args.checkpoint_dir)))
     check_checkpoint_dir(args.checkpoint_dir)
     output = args.output
     if output.suffix != ".onnx":

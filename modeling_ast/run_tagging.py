@@ -22,6 +22,7 @@ from .tagging.flags import LIVE, make_parser, parse_arguments
 from .tagging.formats import FORMATS, TagFormat, with_safe_names
 from .tagging.label_files import check_side_output, label_file_names, plan_pictures, refuse_to_overwrite
 from .tagging.progress import TaggingProgress
+from .tagging.results import with_channels_together, with_novel_segments
 from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
 from .tagging.written_lines import print_lines, write_lines
 
@@ -190,7 +191,7 @@ def print_live(args: argparse.Namespace) -> int:
         result, interruption = tag_standard_input(tagger, say, **settings)
     else:
         result, interruption = tag_microphone(tagger, args.microphone or None, say, **settings)
-    outcome = outcome_of(result, args)
+    outcome = outcome_of(with_novel_segments(result), args)
     print_lines(outcome.said, sys.stderr)
     print_lines(chain(header_lines(args), finished(args, outcome.lines)))
     if interruption is not None:
@@ -348,8 +349,11 @@ def load_tagger(args: argparse.Namespace):
     models = args.model_name_or_path
     check_pytorch(models, args.picture is not None)
     if len(models) > 1:
-        return EnsembleTagger.from_pretrained(models, args.device, *chosen, frame_heads=True)
-    return AudioTagger.from_pretrained(models[0], args.device, *chosen, frame_heads=True)
+        tagger = EnsembleTagger.from_pretrained(models, args.device, *chosen, frame_heads=True)
+    else:
+        tagger = AudioTagger.from_pretrained(models[0], args.device, *chosen, frame_heads=True)
+    args.tells_novelty = tagger.farthest_known(args.none_of_these) is not None
+    return tagger
 
 
 def check_pytorch(models: Iterable[str | Path], pictures: bool) -> None:
@@ -399,6 +403,7 @@ def tag(
         each_channel=args.channels == "each",
         progress=None if progress is None else progress.heard,
     )
+    results = map(with_novel_segments, results)
     if args.channels != "each":
         return (outcome_of(with_picture(result, args, tagger), args) for result in results)
     by_file = ([first, *islice(results, first.results_of_file - 1)] for first in results)
@@ -415,8 +420,6 @@ def outcome_of_channels(results: list, args: argparse.Namespace) -> Outcome:
     Returns:
         [`Outcome`] of the file.
     """
-    from .tagging.results import with_channels_together
-
     if args.combine or FORMATS[args.format].label_file_suffix is not None:  # which hold a file, not a channel
         return outcome_of(with_channels_together(results), args)
     outcomes = [outcome_of(result, args) for result in results]
@@ -434,7 +437,10 @@ def settings_of(args: argparse.Namespace) -> dict:
         Keyword arguments.
     """
     same = ("top_k", "batch_size", "timeline", "hop", "threshold", "segments", "off", "min_duration", "close_gaps")
-    settings = {name: getattr(args, name) for name in (*same, "median_filter", "embeddings", "window", "silence_db")}
+    settings = {
+        name: getattr(args, name)
+        for name in (*same, "median_filter", "embeddings", "window", "silence_db", "none_of_these")
+    }
     return settings | {"reduction": args.reduce}
 
 
@@ -524,6 +530,7 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
         "tokens_merged_per_layer",
         "compile",
         "picture",
+        "none_of_these",
     )
     flags = {f"--{name}": getattr(args, name) for name in (*options, *more)}
     flags["--picture"] = None if args.picture is None else str(args.picture)
@@ -545,7 +552,8 @@ def header_lines(args: argparse.Namespace) -> list[str]:
         return []
     clock_time = (args.start_time != "none",) if format_of(args).clock_time else ()
     channel = (args.channels == "each",) if format_of(args).channel_column else ()
-    return [header(args.timeline, *clock_time, *channel)]
+    novelty = (args.tells_novelty,) if format_of(args).novelty_columns else ()
+    return [header(args.timeline, *clock_time, *channel, *novelty)]
 
 
 def finished(args: argparse.Namespace, lines: Iterable[str]) -> Iterable[str]:

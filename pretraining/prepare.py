@@ -31,6 +31,32 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         0, or 1 after an error that was told.
     """
+    try:
+        prepare_by_flags(arguments)
+    except SourceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def prepare_by_flags(arguments: list[str] | None = None):
+    """Prepare as the command line says, see [`prepare`].
+
+    Args:
+        arguments (`list[str]`, *optional*): the command line's, by default those of this process.
+    """
+    prepare(**vars(parse_arguments(arguments)))
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line.
+
+    Args:
+        arguments (`list[str]`, *optional*): the command line's, by default those of this process.
+
+    Returns:
+        `argparse.Namespace` with the arguments of [`prepare`].
+    """
     parser = argparse.ArgumentParser(prog="python -m pretraining.prepare", description=__doc__.splitlines()[0])
     parser.add_argument("out_dir", type=Path, help="folder for metadata.csv, SOURCES.md and audio/; new or empty")
     parser.add_argument(
@@ -42,13 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--judged_on", type=Path, default=JUDGED_ON, help="folder whose clips with `test` in column split are kept out"
     )
-    options = parser.parse_args(arguments)
-    try:
-        prepare(**vars(options))
-    except SourceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return parser.parse_args(arguments)
 
 
 def prepare(out_dir: Path, cache: Path, sources: Path, per_label: int, seed: int, judged_on: Path):

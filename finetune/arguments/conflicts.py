@@ -32,6 +32,7 @@ NOT_WITH_LABEL_SETS = {
     "fold_column_name": "there are no folds",
     "streaming": "the clips have to be at hand",
     "score_windows": "a clip is scored by its beginning",
+    "none_of_these": "a clip is looked for among those of its own set alone",
     "marks": "a window has no label of each set",
 }
 
@@ -236,6 +237,11 @@ def check_choices(data: DataArguments, optimization: OptimizationArguments, trai
         )
     if data.streaming:
         refuse_in_a_stream(data, training)
+        if optimization.none_of_these:
+            raise ValueError(
+                "none_of_these hears the training clips once more, some of each label, and a stream is read from its beginning. "
+                "Leave out --none_of_these, or --streaming."
+            )
     refuse_push_of_folds(data, training)
     warmup, stair = training.warmup_steps or 0, optimization.warmup_stair
     if optimization.decay_after_epoch is not None and warmup and (warmup != int(warmup) or warmup < stair):

@@ -17,7 +17,10 @@ class ModelArguments(ArgumentGroup):
 
     model_name_or_path: str | None = field(
         default=None,
-        metadata={"help": "Checkpoint to start from: folder or Hub id. A new model with random weights if not given."},
+        metadata={
+            "help": "Checkpoint to start from: folder, Hub id, or ast-small, which the kit ships. A new model with random weights if not "
+            "given."
+        },
     )
     head: str = field(
         default=CLIP_HEAD,

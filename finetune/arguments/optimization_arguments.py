@@ -81,6 +81,14 @@ class OptimizationArguments(TeacherArguments):
         metadata={"help": "First and last epoch whose mean scores are reported beside; their folders are kept."},
     )
 
+    none_of_these: bool = field(
+        default=False,
+        metadata={
+            "help": "Keep vectors of the training clips with the checkpoint, by which ast-tag and the page tell clips that are "
+            "none of the labels (out-of-distribution detection)."
+        },
+    )
+
     def __post_init__(self):
         super().__post_init__()
         for name in ("decay_every", "warmup_stair"):

@@ -168,6 +168,19 @@ class MarkedClips(ClipSet):
         return np.array(spans, np.float64).reshape(-1, 3)
 
     @cached_property
+    def _free_hard(self) -> np.ndarray:
+        """Those of the hard negatives that hold nothing of a stretch at any speed, either."""
+        if self.hard is None:
+            return np.empty((0, 2))
+        spans = self.free[:, None]
+        inside = (
+            (spans[..., 0] == self.hard[:, 0])
+            & (spans[..., 1] <= self.hard[:, 1])
+            & (self.hard[:, 1] <= spans[..., 2])
+        )
+        return self.hard[inside.any(axis=0)]
+
+    @cached_property
     def _grid(self) -> list[Placed]:
         """All windows side by side; for labels of windows without those that hold of a stretch less than counts, and of several
         labels where one is told."""
@@ -300,8 +313,8 @@ class MarkedClips(ClipSet):
         if index < self.num_stretches:
             number, mark = self._marks[index]
             return self.placed(number, self._start_around(number, mark, generator), mark)
-        if self.hard is not None and generator.random() < HARD_SHARE:
-            number, start = self.hard[int(generator.integers(len(self.hard)))]
+        if len(self._free_hard) and generator.random() < HARD_SHARE:
+            number, start = self._free_hard[int(generator.integers(len(self._free_hard)))]
         else:
             sizes = self.free[:, 2] - self.free[:, 1] + 1e-3  # a span of one place can be drawn, too
             span = int(np.searchsorted(np.cumsum(sizes), generator.random() * sizes.sum(), side="right"))

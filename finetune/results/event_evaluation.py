@@ -15,7 +15,8 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch.distributed.fsdp import FSDPModule
 
-from modeling_ast.audio import AudioReader, ExcerptReader
+from model_card.run_summary import shown_file
+from modeling_ast.audio import AudioError, AudioReader, ExcerptReader
 from modeling_ast.scores import label_thresholds
 from modeling_ast.tagging.events import event_rules
 from modeling_ast.tagging.frames import chosen_medians
@@ -25,7 +26,7 @@ from modeling_ast.tagging.tagger import AudioTagger
 from modeling_ast.tagging.timeline_pictures import LoudestColumns, draw_timeline
 
 from ..clip_sets.marked_windows import MarkedClips
-from ..scores.event_rules import choose_event_rules
+from ..scores.event_rules import choose_event_rules, touches
 from ..scores.event_scores import EventRule, psds, score_events
 from ..scores.event_tables import Event, EventTable, ScoreTable
 from ..scores.scoring import PROBLEM_TYPES
@@ -50,36 +51,48 @@ class EventFindings(NamedTuple):
     segments: list[Segment]
 
 
-def evaluate_events(trainer: ASTTrainer, splits: dict[str, MarkedClips]) -> EventFindings | None:
+def evaluate_events(
+    trainer: ASTTrainer, splits: dict[str, MarkedClips], folder: Path | None = None
+) -> EventFindings | None:
     """Choose what makes events, and score those that are found in the held-out recordings. Called by all processes.
 
     Args:
         trainer ([`ASTTrainer`]): after its training; the configuration of its model is left with the rules that were chosen, if
             there is a validation split.
         splits (`dict[str, MarkedClips]`): with `"eval"`, and `"validation"` if there is such a split.
+        folder (`Path`, *optional*): of the data, in which recordings are named.
 
     Returns:
-        [`EventFindings`], in the main process: nothing if the weights are spread over processes.
-
-    Raises:
-        AudioError: if a recording cannot be heard to its end.
+        [`EventFindings`], in the main process: nothing if the weights are spread over processes. If a recording cannot be heard to its
+        end, it says so and nothing is scored.
     """
     config = trainer.model.config
-    if any(isinstance(module, FSDPModule) for module in trainer.model.modules()):
+    is_spread = any(isinstance(module, FSDPModule) for module in trainer.model.modules())
+    if is_spread or trainer.is_deepspeed_enabled:
         return None
-    findings, rules = None, [None]
+    tagger, rules, fault = None, [None], None
     if PartialState().is_main_process:
         model = copy.deepcopy(trainer.accelerator.unwrap_model(trainer.model)).eval()
         reader = trainer.eval_dataset.reader
         tagger = AudioTagger(model, trainer.feature_extractor, trainer.args.device.type, reader)
-        if "validation" in splits:
-            rules = [_chosen(tagger, splits["validation"])]
-            model.config.event_rules = rules[0] or None
-        findings = _findings(tagger, splits["eval"])
+        try:
+            rules = [_chosen(tagger, splits["validation"]) if "validation" in splits else None]
+        except (
+            AudioError
+        ) as error:  # of what no window that was scored holds: a training that ended is not lost for it
+            fault = f"the rules of events were not chosen: {error}"
     if "validation" in splits:
         broadcast_object_list(rules)
         config.event_rules = rules[0] or None
-    return findings
+    if tagger is None:
+        return None
+    tagger.config.event_rules = config.event_rules
+    try:
+        if fault is None:
+            return _findings(tagger, splits["eval"], folder)
+    except AudioError as error:
+        fault = str(error)
+    return EventFindings({"recordings": len(splits["eval"].recordings), "not_scored": fault}, None, [])
 
 
 def _tracks(tagger: AudioTagger, clips: MarkedClips) -> list[ScoreTrack]:
@@ -100,10 +113,13 @@ def _chosen(tagger: AudioTagger, clips: MarkedClips) -> dict[str, dict[str, floa
     exclusive = tagger.problem_type == PROBLEM_TYPES["softmax"]
     thresholds = dict(zip(clips.labels, label_thresholds(tagger.config).tolist(), strict=True))
     marked = [_events(item) for item in clips.recordings]
-    return choose_event_rules(_tracks(tagger, clips), marked, clips.labels, thresholds, EventRule(), exclusive)
+    unknown = [[(mark.start, mark.end) for mark in item.unknown] for item in clips.recordings]
+    return choose_event_rules(
+        _tracks(tagger, clips), marked, clips.labels, thresholds, EventRule(), exclusive, unknown
+    )
 
 
-def _findings(tagger: AudioTagger, clips: MarkedClips) -> EventFindings:
+def _findings(tagger: AudioTagger, clips: MarkedClips, folder: Path | None) -> EventFindings:
     config, tracks, names = tagger.config, _tracks(tagger, clips), _names_of_events(clips)
     rules, medians = event_rules(config, tagger.sampling_rate), chosen_medians(config, tagger.columns)
     files = [f"recording {number}" for number in range(1, len(tracks) + 1)]  # several may have one name
@@ -116,11 +132,19 @@ def _findings(tagger: AudioTagger, clips: MarkedClips) -> EventFindings:
         ]
         for file, track in zip(files, tracks, strict=True)
     }
+    for file, item in zip(files, clips.recordings, strict=True):  # where nobody knows what is right, nothing counts
+        unknown = [(mark.start, mark.end) for mark in item.unknown]
+        found[file] = [one for one in found[file] if not touches(one.start, one.end, unknown)]
     section = {"rules": config.event_rules} if config.event_rules else {}
-    section |= {"recordings": len(tracks), **_scores(marked, found, dict(zip(files, tracks, strict=True)), names)}
+    section |= {
+        "recordings": len(tracks),
+        **_scores(marked, found, dict(zip(files, tracks, strict=True)), names, clips.labels),
+    }
     if "per_recording" in section:
         rows = zip(clips.recordings, files, strict=True)
-        section["per_recording"] = [{"file": item.name} | section["per_recording"][file] for item, file in rows]
+        section["per_recording"] = [
+            {"file": shown_file(item.name, folder)} | section["per_recording"][file] for item, file in rows
+        ]
     pictured = next((number for number, item in enumerate(clips.recordings) if item.marks), None)
     if pictured is None:
         return EventFindings(section, None, [])
@@ -136,7 +160,11 @@ def _findings(tagger: AudioTagger, clips: MarkedClips) -> EventFindings:
 
 
 def _scores(
-    marked: dict[str, list[Event]], found: dict[str, list[Segment]], tracks: dict[str, ScoreTrack], names: list[str]
+    marked: dict[str, list[Event]],
+    found: dict[str, list[Segment]],
+    tracks: dict[str, ScoreTrack],
+    names: list[str],
+    labels: list[str],
 ) -> dict:
     reference = EventTable("What is marked in the held-out recordings", marked)
     events = {file: [Event(one.start, one.end, one.label) for one in segments] for file, segments in found.items()}
@@ -148,7 +176,7 @@ def _scores(
     except ImportError as error:
         return {"not_scored": str(error)}
     with suppress(ImportError):  # which needs a C compiler to be installed
-        tables = {file: score_table(track, names) for file, track in tracks.items()}
+        tables = {file: score_table(track, labels) for file, track in tracks.items()}
         scores["psds"] = psds(reference, tables, durations)
     return scores
 
@@ -189,6 +217,8 @@ def score_table(track: ScoreTrack, labels: list[str]) -> ScoreTable:
             rows.append(np.full((1, means.shape[1]), -np.inf))
         times += seconds[1:].tolist()
         rows.append(means)
+    if not rows:  # it is silent from beginning to end
+        times, rows = [0.0, track.seconds], [np.full((1, len(labels)), -np.inf)]
     return ScoreTable(np.array(times), np.concatenate(rows), labels)
 
 

@@ -16,6 +16,7 @@ from model_card.file_names import (
     CARD_NAME,
     CONFIG_NAME,
     FEATURE_EXTRACTOR_NAME,
+    KNOWN_CLIPS_NAME,
     PICTURES,
     RECIPE_NAME,
     WEIGHTS_NAME,
@@ -49,6 +50,7 @@ PRODUCTS = (
     CARD_NAME,
     NOTICE_NAME,
     *PICTURES,
+    KNOWN_CLIPS_NAME,
     ADAPTER_DIR,
 )
 EVENT_FILES = f"{EVENTS_DIR}/{PREFIX_EVENTS_DIR}*/**/events.out.tfevents.*"

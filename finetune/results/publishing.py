@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ from ..training.run_folder import UNFINISHED
 from ..training.trainer import ASTTrainer
 from .event_evaluation import EventFindings, plot_scored_recording
 
+NOVELTY_SECTION = "none_of_these"  # of the section `evaluation` of the summary
+
 if TYPE_CHECKING:  # an optional package
     from peft import PeftModel
 
@@ -47,6 +50,7 @@ def publish(
     adapted: "PeftModel | None" = None,
     command: str = FINE_TUNING.name,
     findings: EventFindings | None = None,
+    known_clips: Callable[[Path], dict] | None = None,
 ):
     """Write everything into a folder beside the result's place, then move it there: the run summary, which tells that a
     run is there, last.
@@ -59,6 +63,8 @@ def publish(
         adapted (`peft.PeftModel`, *optional*): whose adapter is kept beside the weights that it was merged into.
         command (`str`, defaults to `"ast-finetune"`): which runs the saved recipe again.
         findings ([`EventFindings`], *optional*): in the main process, events of marked recordings, of which one is pictured.
+        known_clips (callable, *optional*): writes into the folder of the saved checkpoint what it keeps of its training clips, and
+            returns what is said of that in the summary.
     """
     folder = Path(trainer.args.output_dir)
     unfinished = folder / UNFINISHED / folder.resolve().name  # the card is titled with the folder's name
@@ -73,6 +79,8 @@ def publish(
         if findings is not None and findings.recording is not None:
             num_mel_bins = trainer.feature_extractor.num_mel_bins
             plot_scored_recording(findings, scored.reader, num_mel_bins, unfinished / TIMELINE_NAME)
+        if known_clips is not None:
+            summary["evaluation"][NOVELTY_SECTION] = known_clips(unfinished)
         _write_files(trainer, unfinished, scored, recipe, summary, command)
         _move_into_place(unfinished, folder)
         shutil.rmtree(folder / UNFINISHED)

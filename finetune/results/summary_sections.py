@@ -239,6 +239,9 @@ def identity(summary: dict, splits: dict[str, ClipSet]) -> dict:
             if name not in FOLDER_FIELDS and (value or name not in NEW_AUGMENTATIONS)
         }
     }
+    if "optimization" in training:  # what is kept of the clips afterwards changes nothing of what is learned
+        kept = training["optimization"].items()
+        training["optimization"] = {name: value for name, value in kept if name != "none_of_these"}
     if "teacher" in training:  # known by its digest, wherever it lies
         training["teacher"] = {
             name: value for name, value in training["teacher"].items() if name not in ("name", "revision")

@@ -5,8 +5,9 @@ what `preparation.py` makes. [`train_run`] does the rest.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -15,6 +16,8 @@ from transformers import set_seed
 
 from model_card.licenses import license_note
 from model_card.run_summary import versions
+from modeling_ast.checkpoints.shipped import AST_SMALL, is_there
+from modeling_ast.tagging.none_of_these import NONE_OF_THESE
 
 from ..arguments.command_line import merged_recipe
 from ..arguments.conflicts import wrong_way_round
@@ -30,12 +33,14 @@ from ..failures.input_errors import input_errors_in_words
 from ..failures.stopped_trainings import failures_in_words
 from ..results import summary_sections
 from ..results.event_evaluation import evaluate_events, events_in_words
+from ..results.known_clips import keep_known_clips
 from ..results.label_doubts_file import write_held_out_scores
 from ..results.output_folder import check_output_dir, clear_output_dir, make_output_dir, refuse_another_run
-from ..results.publishing import publish
+from ..results.publishing import NOVELTY_SECTION, publish
 from ..results.pushing import push_finished_run
 from ..scores.metrics import left_out_note, without_labels_note
 from ..scores.thresholds import not_chosen_note
+from ..sources.folders import data_folder
 from ..sources.labels import label_names
 from ..training import trainer_card
 from ..training.lora import (
@@ -206,6 +211,11 @@ def _prepare_trainer(
     print_stage(2, "; ".join(filter(None, [words, warning, memory_note])))
 
     labels = label_names(splits["train"])
+    if optimization_args.none_of_these and NONE_OF_THESE in labels:
+        raise ValueError(
+            f"none_of_these was given, and a label is called {NONE_OF_THESE!r}, as clips are said to be that are none of the labels. "
+            "Give it another name, or leave out --none_of_these."
+        )
     model, tells, origin = task.build_model(model_args, labels, problem_type)
     in_words = f"model: {model.num_parameters():,} parameters, {tells}, {origin}"
     feature_extractor.padding = data_args.padding
@@ -219,6 +229,8 @@ def _prepare_trainer(
         in_words += f"; {lora_in_words(summary['training']['lora'], num_parameters)}"
     if model_args.model_name_or_path and not data_args.license:
         in_words += f"; {trainer_card.license_in_words(summary['license'], model_args.model_name_or_path)}"
+    if not model_args.model_name_or_path and arguments.pretraining is None and is_there(AST_SMALL):
+        in_words += f"; --model_name_or_path {AST_SMALL} starts from the pretrained one that the kit ships"
     teacher = None
     if optimization_args.teacher:
         hears_audio = not data_args.features_column_name
@@ -291,7 +303,8 @@ def _train_and_publish(run: PreparedRun, held_out_scores: Path | None) -> dict:
     words = [f"score: {scores}", *evaluation_notes(evaluation)]
     findings = None
     if isinstance(run.clips["eval"].split, MarkedClips):
-        findings = evaluate_events(trainer, {side: clips.split for side, clips in run.clips.items()})
+        of_sides = {side: clips.split for side, clips in run.clips.items()}
+        findings = evaluate_events(trainer, of_sides, data_folder(run.data_args))
     if findings is not None:
         evaluation["events"] = findings.section
         words.append(events_in_words(findings.section))
@@ -306,13 +319,46 @@ def _train_and_publish(run: PreparedRun, held_out_scores: Path | None) -> dict:
     if held_out_scores is not None:
         write_held_out_scores(held_out_scores, trainer, run.clips["eval"])
     averaged = run.optimization.average_epochs  # into weights that are no longer those of one adapter
-    publish(trainer, run.clips["eval"], run.recipe, summary, None if averaged else adapted, run.command, findings)
+    known_clips = _known_clips(run) if run.optimization.none_of_these else None
+    kept = None if averaged else adapted
+    publish(trainer, run.clips["eval"], run.recipe, summary, kept, run.command, findings, known_clips)
     if not run.optimization.ensemble_epochs and PartialState().is_main_process:
         remove_epochs(args.output_dir)  # those that were kept for their average
     name = run.task.headline(run.clips["eval"].split)
     score = f"{name.replace('_', ' ')} {evaluation['metrics'][name]:.3f} on {evaluation['clips']} clips"
-    print_stage(6, f"{args.output_dir}: {score}")
+    print_stage(6, "; ".join([f"{args.output_dir}: {score}", *known_clips_note(evaluation.get(NOVELTY_SECTION))]))
     return summary
+
+
+def _known_clips(run: PreparedRun) -> Callable[[Path], dict]:
+    """What writes into a checkpoint folder that which it keeps of the training clips."""
+    args = run.trainer.args
+    return partial(
+        keep_known_clips,
+        clips=run.clips,
+        windows=run.data_args.windows_scored(),
+        batch_size=args.per_device_eval_batch_size,
+        device=args.device,
+        num_workers=args.dataloader_num_workers,
+        seed=args.seed,
+    )
+
+
+def known_clips_note(section: dict | None) -> list[str]:
+    """Say of what is kept of the training clips what it finds.
+
+    Args:
+        section (`dict`, *optional*): from [`keep_known_clips`].
+
+    Returns:
+        `list[str]`: a part of a line, or nothing.
+    """
+    if section is None:
+        return []
+    return [
+        f"{section['beyond']} of the {section['scored']} scored clips are none of these, by the distance {section['threshold']:.3f} "
+        f"from {section['clips']} training clips (chosen on {section['chosen_on']})"
+    ]
 
 
 def evaluation_notes(evaluation: dict) -> list[str]:

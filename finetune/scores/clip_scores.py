@@ -31,6 +31,23 @@ def scores_of_clips(scores: np.ndarray, dataset: ClipDataset) -> np.ndarray:
     return (sums / np.diff(starts, append=len(clips))[:, None]).astype(np.float32)
 
 
+def means_of_clips(values: np.ndarray, clip_of_item: np.ndarray | None) -> np.ndarray:
+    """Make one number for each clip of those of its windows: their mean.
+
+    Args:
+        values (`np.ndarray` of shape `(items,)`): of the items.
+        clip_of_item (`np.ndarray` of shape `(items,)`, *optional*): the clip of each item, in any order; each item is a clip if
+            not given.
+
+    Returns:
+        `np.ndarray` of shape `(clips,)`, of the clips that have items.
+    """
+    if clip_of_item is None:
+        return values
+    of_clip = np.unique(clip_of_item, return_inverse=True)[1]
+    return np.bincount(of_clip, values) / np.bincount(of_clip)
+
+
 def references_of_clips(references: np.ndarray, dataset: ClipDataset) -> np.ndarray:
     """Take what each clip has for labels.
 

@@ -5,13 +5,14 @@ Chosen is what finds the marked stretches best: by the F1 of events whose start 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from modeling_ast.tagging.events import EventRules
-from modeling_ast.tagging.frames import median_width
+from modeling_ast.tagging.frames import median_width, smoothed
 from modeling_ast.tagging.score_tracks import ScoreTrack
 
 from .event_scores import EventRule
@@ -22,6 +23,7 @@ OFF_SHARES = (0.75, 0.5, 0.25)  # of the score with which an event begins
 MEDIANS = (0.3, 0.5, 0.9)  # seconds over which scores of a frame head are smoothed
 GAPS = (0.1, 0.25, 0.5, 1.0)  # seconds
 LENGTH_SHARES = (0.25, 0.5, 0.8)  # of the shortest stretch but for a tenth of them
+TINY = 1e-6  # seconds
 ROUNDED = 3  # decimals of seconds and scores, as they are kept
 
 
@@ -32,6 +34,7 @@ def choose_event_rules(
     thresholds: Mapping[str, float],
     rule: EventRule,
     exclusive: bool = False,
+    unknown: Sequence[Sequence[tuple[float, float]]] | None = None,
 ) -> dict[str, dict[str, float]]:
     """For each label the rules whose events match the marked stretches best.
 
@@ -46,6 +49,8 @@ def choose_event_rules(
         thresholds (`Mapping[str, float]`): scores that are looked at besides.
         rule ([`EventRule`]): its tolerances.
         exclusive (`bool`, defaults to `False`): see [`EventRules`].
+        unknown (sequence, *optional*): for each recording start and end of stretches of which it is not known what is right; what is
+            found there does not count.
 
     Returns:
         `dict[str, dict[str, float]]`: as `ASTConfig.event_rules` takes them; without labels that no stretch has.
@@ -54,7 +59,9 @@ def choose_event_rules(
     for place, label in enumerate(labels):
         of_label = [[event for event in events if event.label == label] for events in marked]
         if any(of_label):
-            chosen[label] = _best_rules(tracks, of_label, place, thresholds.get(label, 0.5), rule, exclusive)
+            chosen[label] = _best_rules(
+                tracks, of_label, place, thresholds.get(label, 0.5), rule, exclusive, unknown or [[]] * len(tracks)
+            )
     return chosen
 
 
@@ -65,14 +72,22 @@ def _best_rules(
     threshold: float,
     rule: EventRule,
     exclusive: bool,
+    unknown: Sequence[Sequence[tuple[float, float]]],
 ) -> dict[str, float]:
-    number = sum(map(len, marked))
+    number, smooth = sum(map(len, marked)), {}
+
+    def smoothed_tracks(median: float | None) -> list[ScoreTrack]:
+        if median not in smooth:
+            smooth[median] = [_smoothed(track, median, None if exclusive else label) for track in tracks]
+        return smooth[median]
 
     def f1(rules: Mapping[str, float]) -> float:
         hits = found = 0
-        for track, events in zip(tracks, marked, strict=True):
-            stretches = track.events(*_settings(rules, track, exclusive), label)
+        of_tracks = smoothed_tracks(rules.get("median_filter"))
+        for track, events, ignored in zip(of_tracks, marked, unknown, strict=True):
+            stretches = track.events(_settings(rules, track, exclusive), label=label if exclusive else None)
             times = [(one.start / track.sampling_rate, one.end / track.sampling_rate) for one in stretches]
+            times = [(start, end) for start, end in times if not touches(start, end, ignored)]
             found += len(times)
             hits += num_hits([(event.start, event.end) for event in events], times, rule)
         return 2 * hits / (number + found)
@@ -104,13 +119,35 @@ def _best_rules(
     return rules
 
 
-def _settings(rules: Mapping[str, float], track: ScoreTrack, exclusive: bool) -> tuple[EventRules, int]:
-    """The rules in samples, and the columns of the median filter."""
+def touches(start: float, end: float, stretches: Sequence[tuple[float, float]]) -> bool:
+    """Tell whether a stretch has time in common with others.
+
+    Args:
+        start (`float`): of the stretch, in seconds.
+        end (`float`): likewise.
+        stretches (sequence of `(float, float)`): the others.
+
+    Returns:
+        Whether it has with one of them.
+    """
+    return any(start < other_end and end > other_start for other_start, other_end in stretches)
+
+
+def _smoothed(track: ScoreTrack, median: float | None, label: int | None) -> ScoreTrack:
+    """Scores, of one label alone if it has nothing to do with the others, after the median filter."""
+    places = track.places
+    if label is not None:
+        places = [(edges, means[:, label : label + 1]) for edges, means in places]
+    width = 1 if median is None else median_width(median, track.columns)[0]
+    return replace(track, places=smoothed(places, width))
+
+
+def _settings(rules: Mapping[str, float], track: ScoreTrack, exclusive: bool) -> EventRules:
+    """The rules in samples."""
     rate, gap = track.sampling_rate, rules.get("close_gaps")
     gap_samples = None if gap is None else round(gap * rate)
     shortest = round(rules.get("min_duration", 0) * rate)
-    width = median_width(rules["median_filter"], track.columns)[0] if "median_filter" in rules else 1
-    return EventRules(rules["on"], rules.get("off"), exclusive, shortest, gap_samples), width
+    return EventRules(rules["on"], rules.get("off"), exclusive, shortest, gap_samples)
 
 
 def num_hits(marked: Sequence[tuple[float, float]], found: Sequence[tuple[float, float]], rule: EventRule) -> int:
@@ -127,7 +164,14 @@ def num_hits(marked: Sequence[tuple[float, float]], found: Sequence[tuple[float,
     if not len(marked) or not len(found):
         return 0
     marked, found = np.asarray(marked, float), np.asarray(found, float)
-    off = np.abs(marked[:, None] - found[None])
-    ends = np.maximum(rule.collar, rule.length_share * np.diff(marked, axis=1))
-    fits = (off[..., 0] <= rule.collar) & (off[..., 1] <= ends)
-    return int((maximum_bipartite_matching(csr_array(fits)) >= 0).sum())
+    found = found[np.argsort(found[:, 0], kind="stable")]
+    # Only those that begin near it are compared with a marked one: of a day's recording there are many thousands of both.
+    first = np.searchsorted(found[:, 0], marked[:, 0] - rule.collar - TINY)
+    after = np.searchsorted(found[:, 0], marked[:, 0] + rule.collar + TINY, side="right")
+    rows = np.repeat(np.arange(len(marked)), after - first)
+    columns = np.concatenate([np.arange(*near) for near in zip(first, after, strict=True)])
+    ends = np.maximum(rule.collar, rule.length_share * np.diff(marked, axis=1)[:, 0])
+    fits = np.abs(marked[rows] - found[columns]) <= np.stack([np.full(len(rows), rule.collar), ends[rows]], axis=1)
+    rows, columns = (places[fits.all(axis=1)] for places in (rows, columns))
+    graph = csr_array((np.ones(len(rows), bool), (rows, columns)), shape=(len(marked), len(found)))
+    return int((maximum_bipartite_matching(graph) >= 0).sum())

@@ -311,8 +311,17 @@ def _durations(table: pd.DataFrame, path: Path, names: Mapping[str, str]) -> dic
         for number, row in _rows(table, {**names, "duration": column})
         if not _is_missing(row["duration"])
     ]
-    if all(_is_of_stretch(row, place) for place, row in rows):
-        return {}
+    marked = [(place, row) for place, row in rows if not any(_is_missing(row[name]) for name in ("start", "end"))]
+    begins = any(
+        _seconds(row["start"], "start", place) > 0 for place, row in marked
+    )  # or recording and stretch may be one
+    if begins and all(_is_of_stretch(row, place) for place, row in marked):
+        return _lengths([each for each in rows if each not in marked])
+    return _lengths(rows)
+
+
+def _lengths(rows: list[tuple[str, dict]]) -> dict[str, float]:
+    """What rows say of the lengths of their recordings."""
     found: dict[str, float] = {}
     for place, row in rows:
         seconds, file = _seconds(row["duration"], "duration", place), _text(row["file"], "file", place)
@@ -325,8 +334,6 @@ def _durations(table: pd.DataFrame, path: Path, names: Mapping[str, str]) -> dic
 
 def _is_of_stretch(row: Mapping, place: str) -> bool:
     """Whether a duration is how long the stretch lasts, as other programs' tables have it, and not the recording."""
-    if any(_is_missing(row[name]) for name in ("start", "end")):
-        return False
     start, end, seconds = (_seconds(row[name], name, place) for name in ("start", "end", "duration"))
     return abs(end - start - seconds) <= ROUNDED
 

@@ -4,19 +4,20 @@ An ensemble is the mean of its models' probabilities, as in Gong et al. 2021: mo
 epochs, or models of other patch strides. Each model hears the clips through the feature extractor saved with it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import datasets
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import AudioError, AudioNote, AudioReader
 from modeling_ast.loading import check_model_name
 from modeling_ast.scores import problem_type_of, scores_from_logits
+from modeling_ast.tagging.embeddings import logits_and_pooled
 from modeling_ast.tagging.tagger import AudioTagger
 
 from ..clip_sets.clip_datasets import clip_dataset
@@ -28,7 +29,7 @@ from ..clip_sets.waveform_cache import WaveformCache
 from ..clip_sets.waveforms import WHOLE, ASTDataset, ClipDataset
 from ..sources.data_errors import names_in_short
 from ..sources.labels import is_multi_label, label_names, that_count
-from .clip_scores import references_of_clips, scores_of_clips
+from .clip_scores import means_of_clips, references_of_clips, scores_of_clips
 from .metrics import classification_scores, clips_without_labels, confusion, left_out, per_class_table
 
 PROBLEM_TYPES = {"softmax": "single_label_classification", "sigmoid": "multi_label_classification"}
@@ -51,11 +52,23 @@ class Hearing:
         refused (`frozenset[str]`, *optional*): kinds of notes that are errors.
         noted (`dict[tuple[AudioNote, ...], None]`, *optional*): the notes of each clip that has some, once, in the order in
             which they were found.
+        novelty (`dict[str, UnlikeClips]`, *optional*): of each model that keeps its training clips how many of the clips are unlike
+            these.
     """
 
     channels: str | int | None = None
     refused: frozenset[str] = frozenset()
     noted: dict[tuple[AudioNote, ...], None] = field(default_factory=dict)
+    novelty: dict[str, "UnlikeClips"] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UnlikeClips:
+    """How many of so many clips are farther from a model's training clips than its threshold."""
+
+    beyond: int
+    scored: int
+    threshold: float
 
 
 class ClipScoresError(AudioError):
@@ -117,6 +130,7 @@ def predict_scores(
     function: str | None = None,
     description: str | None = None,
     noted: list[tuple[AudioNote, ...]] | None = None,
+    pooled: list[np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of a model on a data set, with features computed on its device as in training.
 
@@ -135,6 +149,8 @@ def predict_scores(
         description (`str`, *optional*): what a progress bar is headed with; no bar if not given, or away from a terminal.
         noted (`list[tuple[AudioNote, ...]]`, *optional*): to which is added what is to be said of clips that are decoded,
             by clip.
+        pooled (`list[np.ndarray]`, *optional*): to which is added what the classifier reads of each item, batch by batch, of
+            shape `(batch, hidden)`.
 
     Returns:
         Scores of shape `(clips, labels)`, float32, and references as the data set has them: label indices of shape
@@ -146,30 +162,75 @@ def predict_scores(
         AudioError: if a clip cannot be decoded, or its scores are not numbers.
     """
     problem_type = _problem_type(model.config, function)
-    device = model.device if device is None else torch.device(device)
+    logits, references = [], []
+    loading = (batch_size, model.device if device is None else torch.device(device), num_workers, description)
+    for labels, of_batch, vectors, notes in _passes(model, feature_extractor, dataset, *loading):
+        references.append(that_count(labels) if labels.ndim == 2 else labels)
+        logits.append(of_batch)
+        if noted is not None:
+            noted += notes
+        if pooled is not None:
+            pooled.append(vectors)
+    scores = scores_of_clips(probabilities(torch.cat(logits), problem_type, dataset), dataset)
+    return scores, references_of_clips(np.concatenate(references), dataset)
+
+
+def pooled_vectors(
+    model: ASTForAudioClassification,
+    feature_extractor: ASTFeatureExtractor,
+    items: Dataset,
+    batch_size: int,
+    device: str | torch.device,
+    num_workers: int = 0,
+) -> np.ndarray:
+    """What a model's classifier reads of clips, as [`predict_scores`] has them heard.
+
+    Args:
+        model ([`ASTForAudioClassification`]): see [`predict_scores`].
+        feature_extractor ([`ASTFeatureExtractor`]): see [`predict_scores`].
+        items (`Dataset`): of an [`ASTDataset`], or some of its items.
+        batch_size (`int`): items in one pass of the model.
+        device (`str` or `torch.device`): where to compute.
+        num_workers (`int`, defaults to 0): processes that decode.
+
+    Returns:
+        `np.ndarray` of shape `(items, hidden)`, float32.
+
+    Raises:
+        AudioError: if a clip cannot be decoded.
+    """
+    passes = _passes(model, feature_extractor, items, batch_size, torch.device(device), num_workers)
+    return np.concatenate([vectors for _, _, vectors, _ in passes])
+
+
+def _passes(
+    model: ASTForAudioClassification,
+    feature_extractor: ASTFeatureExtractor,
+    items: Dataset,
+    batch_size: int,
+    device: torch.device,
+    num_workers: int,
+    description: str | None = None,
+) -> Iterator[tuple[np.ndarray, torch.Tensor, np.ndarray, list[tuple[AudioNote, ...]]]]:
+    """Labels, logits, what the classifier reads, and notes of clips, batch by batch."""
     model = model.to(device).eval()
     batches = DataLoader(
-        dataset,
+        items,
         batch_size=batch_size,
         num_workers=num_workers,
         collate_fn=_CollatorWithNotes(feature_extractor),
     )
     hide = True if description is None else None  # None: shown on a terminal
-    logits, references = [], []
     with loader_errors():
         for batch, notes in tqdm(batches, desc=description, unit="batch", disable=hide):
-            if noted is not None:
-                noted += notes
             batch = {
                 name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()
             }
             with torch.inference_mode():
                 inputs = model_inputs(batch, feature_extractor)
                 labels = inputs.pop("labels").cpu().numpy()
-                references.append(that_count(labels) if labels.ndim == 2 else labels)
-                logits.append(model(**inputs).logits.float().cpu())
-    scores = scores_of_clips(probabilities(torch.cat(logits), problem_type, dataset), dataset)
-    return scores, references_of_clips(np.concatenate(references), dataset)
+                logits, pooled = logits_and_pooled(model, inputs)
+            yield labels, logits.float().cpu(), pooled.float().cpu().numpy(), notes
 
 
 class _CollatorWithNotes:
@@ -294,10 +355,17 @@ def checkpoint_scores(
     noted: list[tuple[AudioNote, ...]] = []
     if waveform_cache:
         noted += _read_from_cache(dataset, waveform_cache, num_workers)
+    pooled: list[np.ndarray] | None = [] if tagger.known_clips is not None else None
     scores, references = predict_scores(
-        model, feature_extractor, dataset, batch_size, tagger.device, num_workers, function, description, noted
+        model, feature_extractor, dataset, batch_size, tagger.device, num_workers, function, description, noted, pooled
     )
     hearing.noted.update(dict.fromkeys(noted))
+    if pooled is not None:
+        distances = means_of_clips(tagger.known_clips.distances(np.concatenate(pooled)), dataset.clip_of_item)
+        threshold = tagger.known_clips.threshold
+        hearing.novelty[model_name_or_path] = UnlikeClips(
+            int((distances > threshold).sum()), len(distances), threshold
+        )
     return scores[:, [own.index(label) for label in labels]], references
 
 

@@ -45,7 +45,7 @@ def read_mark_file(path: Path, label_column: str | None = None) -> dict[str | No
     """
     if path.suffix.lower() in TABLES:
         return marks_of_columns(table_columns(path), str(path), label_column)
-    lines = _text(path).splitlines()
+    lines = _lines(path)
     first = next((line for line in lines if line.strip()), "")
     fields = first.split("\t")
     if not first or (len(fields) > 1 and NUMBER.fullmatch(fields[0].strip())):
@@ -91,7 +91,7 @@ def table_columns(path: Path) -> dict[str, list]:
     """
     if path.suffix.lower() == ".parquet":
         return {name: values.tolist() for name, values in pd.read_parquet(path).items()}
-    lines = _text(path).splitlines()
+    lines = _lines(path)
     first = next((line for line in lines if line.strip()), "")
     return _columns(lines, max("\t;,", key=first.count), path)
 
@@ -231,13 +231,16 @@ def marks_of_columns(
     found: dict[str | None, list[Mark]] = {}
     for row, label in enumerate(columns[label_column]):
         place = f"{name}, row {row + 1}"
+        file = None if file_column is None or is_empty(columns[file_column][row]) else str(columns[file_column][row])
+        if file is not None and all(is_empty(value) for value in (label, *(columns[column][row] for column in times))):
+            found.setdefault(file, [])  # in which nothing is marked
+            continue
         start, end = (_number(columns[column][row], place, column) for column in times)
         end = start + end if is_length else end
         text = "" if is_empty(label) else str(label).strip()
         if not text:
             raise DataError(f"{place} has nothing in the column {label_column!r}. Fill it in, or remove the row.")
         frequencies = [_frequency(columns, by_name.get(key), row, place) for key in ("low_hz", "high_hz")]
-        file = None if file_column is None or is_empty(columns[file_column][row]) else str(columns[file_column][row])
         found.setdefault(file, []).append(Mark(start, end, text, *frequencies, place))
     return found
 
@@ -252,6 +255,11 @@ def file_key(name: str) -> str:
         The name.
     """
     return PureWindowsPath(name).name if "\\" in name else PurePath(name).name
+
+
+def _lines(path: Path) -> list[str]:
+    """Lines as programs write them; other characters that Python splits at, such as U+2028, may be part of a label."""
+    return _text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _text(path: Path) -> str:
@@ -269,7 +277,14 @@ def _text(path: Path) -> str:
 
 
 def _columns(lines: list[str], separator: str, path: Path) -> dict[str, list]:
-    rows = [row for row in csv.reader(io.StringIO("\n".join(lines)), delimiter=separator) if any(map(str.strip, row))]
+    text = io.StringIO("\n".join(lines), newline="")
+    try:
+        read = list(csv.reader(text, delimiter=separator, strict=True))
+    except csv.Error as error:
+        raise DataError(
+            f"{path} cannot be read as a table: {error}. Close each quote, and double those within a cell."
+        ) from error
+    rows = [row for row in read if any(map(str.strip, row))]
     if not rows:
         raise DataError(f"{path} is empty. Write a header and a row for each stretch, or remove it.")
     if is_event_list(rows[0]):

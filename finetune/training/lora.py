@@ -21,6 +21,7 @@ from transformers import Trainer
 
 from modeling_ast import ASTConfig, ASTForAudioClassification
 from modeling_ast.adapters import ADAPTER_CONFIG, ADAPTER_WEIGHTS, LORA_TARGET_MODULES, STOCK_LAYER_NAMES
+from modeling_ast.checkpoints.shipped import AST_SMALL
 from modeling_ast.system.atomic_files import give_usual_mode, sync
 from modeling_ast.system.installation import install_command
 
@@ -282,7 +283,7 @@ def save_adapter(model: "PeftModel", folder: Path, base_model: str) -> None:
     geometry = {
         name: getattr(config, name) for name in ("max_length", "num_mel_bins", "frequency_stride", "time_stride")
     }
-    local = base_model.startswith("./")
+    local = base_model.startswith("./") or base_model == AST_SMALL
     note = _README.format(
         base_model="" if local else f"base_model: {base_model}\n",
         base=f"the local checkpoint `{base_model}`" if local else f"`{base_model}`",

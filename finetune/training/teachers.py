@@ -11,6 +11,7 @@ from transformers.utils.hub import cached_file, extract_commit_hash
 
 from modeling_ast import ASTConfig
 from modeling_ast.checkpoints.fields import CONFIG, read_json
+from modeling_ast.checkpoints.shipped import folder_of
 
 from ..arguments.teacher_arguments import TeacherArguments
 from ..clip_sets.waveforms import ClipDataset
@@ -233,7 +234,7 @@ def _kind_and_commit(asked: TeacherArguments) -> tuple[type[Teacher], str | None
     """What kind of model it is, and of the Hub which commit."""
     name, place = asked.teacher, {} if asked.teacher_revision is None else {"revision": asked.teacher_revision}
     try:
-        config = cached_file(name, CONFIG, **place)
+        config = cached_file(folder_of(name), CONFIG, **place)
         settings = read_json(config)
     except (OSError, ValueError) as error:
         raise DataError(
@@ -242,4 +243,4 @@ def _kind_and_commit(asked: TeacherArguments) -> tuple[type[Teacher], str | None
         ) from error
     is_ast = isinstance(settings, dict) and settings.get("model_type") == ASTConfig.model_type
     kind = ASTTeacher if is_ast else PipelineTeacher
-    return kind, None if Path(name).exists() else extract_commit_hash(config, None)
+    return kind, None if Path(folder_of(name)).exists() else extract_commit_hash(config, None)

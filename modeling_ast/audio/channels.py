@@ -167,13 +167,11 @@ def stretch_notes(
     levels.add(samples, waveform)
     if not any(note.kind == CANCELLED for note in levels.notes(name)):
         return ()
-    powers = np.square(samples, dtype=np.float64).sum(axis=0)
-    advice = f"Pass --channels {channel_name(int(powers.argmax()) + 1, len(powers))}."
     return (
         AudioNote(
             CANCELLED,
             f"{name}: in a part of it, its channels cancel or are silent but for one, and their mean, which is what is heard, is "
-            f"quieter than the loudest of them. {advice}",
+            "quieter than the loudest of them. Pass --channels with the one that is good.",
         ),
     )
 

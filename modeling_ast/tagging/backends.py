@@ -26,7 +26,7 @@ from ..onnx_sessions import (
 from ..scores import problem_type_of, scores_from_logits
 from ..system.installation import install_command
 from ..system.regular_files import SpecialFileError, only_files
-from .embeddings import WindowVectors, logits_and_vectors
+from .embeddings import WindowVectors, logits_and_pooled, logits_and_vectors
 from .errors import TaggingError
 
 ONNX_SUFFIX = ".onnx"
@@ -101,6 +101,21 @@ class TorchBackend:
         with torch.inference_mode():
             logits = self._call(**inputs.to(self.device)).logits
         return scores_from_logits(logits, self.problem_type).cpu().numpy()
+
+    def probabilities_and_pooled(self, inputs) -> tuple[np.ndarray, np.ndarray]:
+        """Score windows, and give what the classifier reads of each.
+
+        Args:
+            inputs ([`BatchFeature`]): see [`TorchBackend.probabilities`].
+
+        Returns:
+            `np.ndarray` of shape `(windows, labels)`, and one of shape `(windows, hidden)`; float32.
+        """
+        import torch
+
+        with torch.inference_mode():
+            logits, pooled = logits_and_pooled(self.model, inputs.to(self.device))
+        return scores_from_logits(logits, self.problem_type).cpu().numpy(), pooled.float().cpu().numpy()
 
     def probabilities_and_vectors(
         self, inputs, kind: str, places: Sequence[tuple[int, int]], sampling_rate: int

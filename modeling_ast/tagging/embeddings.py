@@ -36,6 +36,21 @@ class FileEmbeddings:
     times: np.ndarray
 
 
+def logits_and_pooled(model, inputs) -> tuple:
+    """Score windows, and give what the classifier reads of each, in one pass of the model.
+
+    Args:
+        model ([`ASTForAudioClassification`]): in evaluation.
+        inputs (mapping): what the feature extractor made of the windows, on the model's device.
+
+    Returns:
+        The logits, a `torch.Tensor` of shape `(batch, labels)`, the same as the model's own, and the vectors, of shape
+        `(batch, hidden)`.
+    """
+    pooled = model.audio_spectrogram_transformer(**inputs, class_tokens_only=True, return_dict=True).pooler_output
+    return model.classifier(pooled), pooled
+
+
 def logits_and_vectors(model, inputs, kind: str, places: Sequence[tuple[int, int]], sampling_rate: int) -> tuple:
     """Score windows and take their vectors in one pass of the model.
 

@@ -81,7 +81,7 @@ class EnsembleTagger(AudioTagger):
         self.problem_type = taggers[0].problem_type
         self.members = tuple(sorted(taggers, key=lambda tagger: tagger.window_samples / tagger.sampling_rate))
         first = self.members[0]
-        self.device, self.model, self.backend = first.device, None, None
+        self.device, self.model, self.backend, self.known_clips = first.device, None, None, None
         self.feature_extractor, self.reader, self.window_samples = (
             first.feature_extractor,
             first.reader,
@@ -189,6 +189,13 @@ class EnsembleTagger(AudioTagger):
                 f"{what} models with windows of one length, and these have {', '.join(seconds)} s. Pass --window {min(lengths):g}."
             )
 
+    def _why_no_novelty(self) -> str:
+        return f"what tells it is of one model, and there are {len(self.members)}. Pass one of them"
+
+    @property
+    def _keeps_known_clips(self) -> bool:
+        return any(member.known_clips is not None for member in self.members)
+
     @property
     def _other_readers(self) -> tuple[AudioReader, ...]:
         return tuple(self._readers.values())[1:]
@@ -254,8 +261,8 @@ class _InOrder:
     def __init__(self, tagger: AudioTagger, order: list[int]):
         self.tagger, self.order = tagger, order
 
-    def __call__(self, windows: list) -> tuple[np.ndarray, None]:
-        return self.tagger._score(windows)[0][:, self.order], None
+    def __call__(self, windows: list) -> tuple[np.ndarray, None, None]:
+        return self.tagger._score(windows)[0][:, self.order], None, None
 
 
 def means_of_models(

@@ -67,6 +67,18 @@ class EventRules:
         active = self.find_active(scores)
         return active if self.off is None else active | (scores >= self.off)
 
+    def of_label(self, label: int) -> "EventRules":
+        """Take the rules of a label, for its scores alone.
+
+        Args:
+            label (`int`): index of the label.
+
+        Returns:
+            [`EventRules`]: with one number for each rule.
+        """
+        names = ("on", "off", "min_samples", "gap_samples")
+        return replace(self, **{name: of_label(getattr(self, name), label) for name in names})
+
     def fainter(self) -> "EventRules | None":
         """Lower the scores, so that what just does not count is found as well.
 
@@ -85,6 +97,7 @@ def event_rules(
     off: float | None = None,
     min_duration: float | None = None,
     close_gaps: float | None = None,
+    chosen: bool = True,
 ) -> EventRules:
     """Make the rules of a model's events, in samples, out of what a user gives in seconds.
 
@@ -99,6 +112,8 @@ def event_rules(
         min_duration (`float`, *optional*): seconds that an event lasts at least; what the checkpoint has if not given.
         close_gaps (`float`, *optional*): seconds of a gap between events of a label that is closed, at most; what the checkpoint
             has if not given.
+        chosen (`bool`, defaults to `True`): whether what the checkpoint's `event_rules` have counts, as it does for events; for a
+            share of time its thresholds do.
 
     Returns:
         [`EventRules`].
@@ -117,13 +132,17 @@ def event_rules(
             f"off={off} is above the score {on} with which events begin, so that none could go on. Pass an --off below --on."
         )
     problem_type = problem_type_of(config)
+
+    def of_checkpoint(name: str) -> np.ndarray:
+        return chosen_for_labels(config, name) if chosen else np.full(config.num_labels, np.nan)
+
     if on is None:
         on = label_thresholds(config) if problem_type == "multi_label_classification" else np.zeros(config.num_labels)
-        chosen_on, chosen_off = (chosen_for_labels(config, name) for name in EVENT_SCORES)
+        chosen_on, chosen_off = map(of_checkpoint, EVENT_SCORES)
         on = np.where(np.isnan(chosen_on), on, chosen_on)
         if off is None and not np.isnan(chosen_off).all():
             off = np.where(np.isnan(chosen_off), np.inf, chosen_off)  # which no score reaches
-    shortest, gap = chosen_for_labels(config, "min_duration"), chosen_for_labels(config, "close_gaps")
+    shortest, gap = of_checkpoint("min_duration"), of_checkpoint("close_gaps")
     shortest = np.nan_to_num(shortest) if min_duration is None else np.float64(min_duration)
     gap = np.where(np.isnan(gap), -np.inf, gap) if close_gaps is None else np.float64(close_gaps)
     return EventRules(
@@ -188,7 +207,7 @@ def events_of_runs(
     ]
     if whole or (reading == "window" and rules.gap_samples is None):
         return [each for each in found if each.end - each.start >= of_label(rules.min_samples, each.label)]
-    return joined_events(found, rules)
+    return joined_events(found, rules, apart=reading == "window")
 
 
 def events_of_means(
@@ -215,12 +234,13 @@ def events_of_means(
     return found if whole else joined_events(found, rules)
 
 
-def joined_events(found: Sequence[Stretch], rules: EventRules) -> list[Stretch]:
+def joined_events(found: Sequence[Stretch], rules: EventRules, apart: bool = False) -> list[Stretch]:
     """Make events of what was found in several runs of a recording, between which there are no scores.
 
     Args:
         found (sequence of [`Stretch`]): of all runs, with their gaps not closed and short ones kept.
         rules ([`EventRules`]): what makes an event.
+        apart (`bool`, defaults to `False`): whether those of a label without a gap to close stay two where they overlap.
 
     Returns:
         `list[Stretch]`: see [`events_of_runs`].
@@ -229,7 +249,9 @@ def joined_events(found: Sequence[Stretch], rules: EventRules) -> list[Stretch]:
     scored = 0  # samples of the last event that have scores
     for stretch in sorted(found, key=lambda stretch: (stretch.label, stretch.start)):
         last, length = events[-1] if events else None, stretch.end - stretch.start
-        gap = max(of_label(rules.gap_samples, stretch.label) or 0, 0)
+        gap = of_label(rules.gap_samples, stretch.label)
+        if gap is None or gap < 0:  # nothing is closed
+            gap = -np.inf if apart else 0
         if last and last.label == stretch.label and stretch.start - last.end <= gap:
             score = (last.score * scored + stretch.score * length) / (scored + length)
             events[-1], scored = Stretch(last.start, stretch.end, stretch.label, score), scored + length

@@ -11,6 +11,7 @@ from .clock_time import START_TIMES
 from .embedding_files import SUFFIXES
 from .embeddings import EMBEDDINGS
 from .formats import FORMATS
+from .none_of_these import OFF, parse_none_of_these
 from .reductions import REDUCTIONS
 from .segments import SEGMENT_READINGS
 
@@ -93,6 +94,14 @@ def make_parser() -> FlagParser:
         type=float,
         metavar="DB",
         help="decibels of full scale that a window's samples reach at most if it is silent and not scored (default: -80)",
+    )
+    parser.add_argument(
+        "--none_of_these",
+        type=_none_of_these,
+        metavar="on|off|D",
+        help="say which clips are none of the labels, as they are far from the clips that the model was trained on: on, off, or "
+        "the largest distance of clips that are like them, from 0 to 2 (default: where the checkpoint was trained with "
+        "--none_of_these, by its own threshold)",
     )
     parser.add_argument("--timeline", action="store_true", help="give segments with start and end in seconds")
     parser.add_argument("--hop", type=float, metavar="S", help="seconds between windows (default: half a window)")
@@ -303,6 +312,7 @@ def _check_review(parser: FlagParser, args: argparse.Namespace):
         name: getattr(args, name) is not None for name in ("output", "embeddings", "embeddings_output", "picture")
     }
     given |= {"combine": args.combine, "spreadsheet_safe": args.spreadsheet_safe}
+    given |= {f"none_of_these {args.none_of_these}": args.none_of_these not in (None, OFF)}
     given |= {f"format {args.format}": args.format != parser.get_default("format")}
     given |= {f"start_time {args.start_time}": args.start_time != parser.get_default("start_time")}
     given |= {f"reduce {args.reduce}": args.reduce != parser.get_default("reduce")}
@@ -314,6 +324,13 @@ def _check_review(parser: FlagParser, args: argparse.Namespace):
             "--review cuts clips with all their channels. Pass another --channels than each, or leave it out."
         )
     args.per_label = args.per_label or PER_LABEL
+
+
+def _none_of_these(text: str) -> str | float:
+    try:
+        return parse_none_of_these(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _models_and_audio(names: list[str]) -> tuple[list[str], list[str]]:

@@ -17,6 +17,7 @@ from .label_tracks import (
     raven_lines,
     raven_rows_of_all,
 )
+from .none_of_these import NONE_OF_THESE
 from .parquet_tables import parquet_header, parquet_lines, table_columns, table_rows, write_parquet
 from .text_grids import textgrid_lines
 
@@ -41,6 +42,8 @@ class TagFormat:
             told whether they do.
         channel_column (`bool`, defaults to `False`): whether it has a column for the channel with `--channels each`; its
             header is then also told whether there is one.
+        novelty_columns (`bool`, defaults to `False`): whether it has columns for how far a file is from the training clips; its
+            header is then also told whether they are there.
         combined ([`TagFormat`], *optional*): what `--combine` makes of a format that has a file for each audio file.
     """
 
@@ -53,6 +56,7 @@ class TagFormat:
     write: Callable[[Iterable[str], Path], None] | None = None
     clock_time: bool = False
     channel_column: bool = False
+    novelty_columns: bool = False
     combined: TagFormat | None = None
 
 
@@ -90,6 +94,8 @@ def text_lines(result) -> Iterator[str]:
     channel = f"  channel {result.channel}" if result.of_each_channel else ""
     yield in_one_line(result.file) + channel + (f"  {began}" if began else "")
     if result.segments is None:
+        if result.novelty is not None and result.novelty.is_beyond:
+            yield f"  {NONE_OF_THESE}: distance {result.novelty.distance:.4f}, threshold {result.novelty.threshold:.4f}"
         for tag in result.labels:
             yield f"  {tag.score:7.4f}  {in_one_line(tag.label)}"
     else:
@@ -114,6 +120,9 @@ def jsonl_lines(result) -> Iterator[str]:
     if result.began is not None:
         row["start_time"] = result.began.after()
     row["labels"] = [dataclasses.asdict(tag) for tag in result.labels]
+    if result.novelty is not None:
+        row["none_of_these"] = result.novelty.is_beyond
+        row |= {"distance": result.novelty.distance, "distance_threshold": result.novelty.threshold}
     if result.segments is not None:
         keys = ("start", "end", "label", "score")
         row["segments"] = [
@@ -130,18 +139,19 @@ def _clock_times(result, segment) -> dict[str, str | None]:
     return {"start_time": result.began.after(segment.start), "end_time": result.began.after(segment.end)}
 
 
-def csv_header(timeline: bool, clock_time: bool = False, channel: bool = False) -> str:
+def csv_header(timeline: bool, clock_time: bool = False, channel: bool = False, novelty: bool = False) -> str:
     """Name the columns.
 
     Args:
         timeline (`bool`): whether the rows are segments.
         clock_time (`bool`, defaults to `False`): whether they have clock times.
         channel (`bool`, defaults to `False`): whether they have the number of a channel.
+        novelty (`bool`, defaults to `False`): see [`table_columns`].
 
     Returns:
         The first line.
     """
-    return ",".join(table_columns(timeline, clock_time, channel))
+    return ",".join(table_columns(timeline, clock_time, channel, novelty))
 
 
 def csv_lines(result) -> Iterator[str]:
@@ -153,15 +163,25 @@ def csv_lines(result) -> Iterator[str]:
     Yields:
         Lines without line end.
     """
-    digits = {"start": 3, "end": 3, "score": 6}
+    digits = {"start": 3, "end": 3, "score": 6, "distance": 6}
     for row in table_rows(result):
-        yield csv_row(f"{cell:.{digits[name]}f}" if name in digits else cell for name, cell in row.items())
+        cells = {name: f"{row[name]:.{digits[name]}f}" for name in row.keys() & digits.keys()}
+        if "none_of_these" in row:
+            cells["none_of_these"] = "yes" if row["none_of_these"] else "no"
+        yield csv_row((row | cells).values())
 
 
 FORMATS = {
     "text": TagFormat(text_lines, clock_time=True),
     "jsonl": TagFormat(jsonl_lines, clock_time=True),
-    "csv": TagFormat(csv_lines, csv_header, opens_in_spreadsheets=True, clock_time=True, channel_column=True),
+    "csv": TagFormat(
+        csv_lines,
+        csv_header,
+        opens_in_spreadsheets=True,
+        clock_time=True,
+        channel_column=True,
+        novelty_columns=True,
+    ),
     "audacity": TagFormat(
         audacity_lines,
         label_file_suffix=".txt",
@@ -179,5 +199,12 @@ FORMATS = {
         ),
     ),
     "textgrid": TagFormat(textgrid_lines, label_file_suffix=".TextGrid", needs_timeline=True),
-    "parquet": TagFormat(parquet_lines, parquet_header, write=write_parquet, clock_time=True, channel_column=True),
+    "parquet": TagFormat(
+        parquet_lines,
+        parquet_header,
+        write=write_parquet,
+        clock_time=True,
+        channel_column=True,
+        novelty_columns=True,
+    ),
 }

@@ -115,6 +115,7 @@ def smoothed(places: Places, width: int | np.ndarray) -> Places:
 def _median(scores: np.ndarray, width: int) -> np.ndarray:
     if width == 1:
         return scores
+    width = min(width, 2 * len(scores) - 1)  # beyond which more of the ends' scores change nothing for memory's sake
     padded = np.pad(scores, width // 2, mode="edge")
     return np.median(np.lib.stride_tricks.sliding_window_view(padded, width), axis=1)
 

@@ -11,6 +11,7 @@ from ..audio import AudioError, WavPipe
 from ..system.interruption import put_off, raise_if_interrupted
 from ..system.names_as_text import in_one_line
 from .microphone import Microphone
+from .none_of_these import NONE_OF_THESE
 from .results import FileTags, WindowTags
 
 NAME, MICROPHONE = "-", "microphone"
@@ -51,6 +52,7 @@ class LiveWindows:
         """
         self.latencies.append(time.perf_counter() - self.arrived)
         labels = ", ".join(f"{in_one_line(tag.label)} {tag.score:.2f}" for tag in window.labels) or "silence"
+        labels = f"{NONE_OF_THESE}: {labels}" if window.none_of_these else labels
         self.say(f"{window.start:9.2f} - {window.end:9.2f} s  {labels}  ({self.latencies[-1]:.3f} s later)")
 
     def summary(self) -> str:

@@ -11,22 +11,25 @@ from pathlib import Path
 from ..system.atomic_files import open_atomically
 
 WHOLE_NUMBERS = ("channel",)  # columns of 64-bit integers
-NUMBERS = ("start", "end", "score")  # columns of 64-bit floats; the others are text
+TRUTHS = ("none_of_these",)
+NUMBERS = ("start", "end", "score", "distance")  # columns of 64-bit floats; the others are text
 ROWS_AT_A_TIME = 100_000  # in a row group
 
 
-def table_columns(timeline: bool, clock_time: bool = False, channel: bool = False) -> list[str]:
+def table_columns(timeline: bool, clock_time: bool = False, channel: bool = False, novelty: bool = False) -> list[str]:
     """Name the columns of a table.
 
     Args:
         timeline (`bool`): whether the rows are segments.
         clock_time (`bool`, defaults to `False`): whether they have clock times.
         channel (`bool`, defaults to `False`): whether they have the number of a channel.
+        novelty (`bool`, defaults to `False`): whether they say how far the file is from the training clips; segments do not.
 
     Returns:
         The names, in their order.
     """
     columns = ["file", *["channel"] * channel, *["start", "end"] * timeline, "label", "score"]
+    columns += ["distance", "none_of_these"] * (novelty and not timeline)
     return columns + (["start_time", "end_time"] if timeline else ["start_time"]) * clock_time
 
 
@@ -37,29 +40,33 @@ def table_rows(result) -> Iterator[dict]:
         result ([`FileTags`]): a tagged file.
 
     Yields:
-        The cells of a row by column: numbers, texts, and `None` for a clock time that is not known.
+        The cells of a row by column: numbers, texts, truth values, and `None` for a clock time that is not known.
     """
-    columns = table_columns(result.segments is not None, result.began is not None, result.of_each_channel)
+    settings = (result.began is not None, result.of_each_channel, result.novelty is not None)
+    columns = table_columns(result.segments is not None, *settings)
     of_file = [result.file, *[result.channel] * result.of_each_channel]
     for found in result.labels if result.segments is None else result.segments:
         places = (0.0,) if result.segments is None else (found.start, found.end)
         cells = [*of_file, *(() if result.segments is None else places), found.label, found.score]
+        if result.novelty is not None and result.segments is None:
+            cells += [result.novelty.distance, result.novelty.is_beyond]
         clock = [] if result.began is None else [result.began.after(place) for place in places]
         yield dict(zip(columns, [*cells, *clock], strict=True))
 
 
-def parquet_header(timeline: bool, clock_time: bool = False, channel: bool = False) -> str:
+def parquet_header(timeline: bool, clock_time: bool = False, channel: bool = False, novelty: bool = False) -> str:
     """Name the columns.
 
     Args:
         timeline (`bool`): whether the rows are segments.
         clock_time (`bool`, defaults to `False`): whether they have clock times.
         channel (`bool`, defaults to `False`): whether they have the number of a channel.
+        novelty (`bool`, defaults to `False`): see [`table_columns`].
 
     Returns:
         A list of JSON, which [`write_parquet`] reads.
     """
-    return json.dumps(table_columns(timeline, clock_time, channel))
+    return json.dumps(table_columns(timeline, clock_time, channel, novelty))
 
 
 def parquet_lines(result) -> Iterator[str]:
@@ -88,6 +95,7 @@ def write_parquet(lines: Iterable[str], destination: Path) -> None:
     rows = map(json.loads, lines)
     names = next(rows)
     kinds = dict.fromkeys(NUMBERS, pyarrow.float64()) | dict.fromkeys(WHOLE_NUMBERS, pyarrow.int64())
+    kinds |= dict.fromkeys(TRUTHS, pyarrow.bool_())
     schema = pyarrow.schema([(name, kinds.get(name, pyarrow.string())) for name in names])
     with open_atomically(destination) as file, parquet.ParquetWriter(file, schema) as writer:
         while some := list(islice(rows, ROWS_AT_A_TIME)):

@@ -32,6 +32,24 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Novelty:
+    """How far a file is from the clips that its model was trained on; see [`KnownClips`].
+
+    `distance` is the mean over its windows, `threshold` the largest of a file that is like them. `segments` are the stretches
+    beyond it, if a time line was asked for; their score is the mean distance there.
+    """
+
+    distance: float
+    threshold: float
+    segments: list[Segment] | None = None
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether the file is none of what the labels are about."""
+        return self.distance > self.threshold
+
+
+@dataclass(frozen=True)
 class FileTags:
     """What was found in one file: its best labels, its segments if a time line was asked for, or why it failed.
 
@@ -41,7 +59,7 @@ class FileTags:
     `of_each_channel` tells that it is one of the results of a file that has one for each channel, and `results_of_file` how many
     these are. `began` is for whoever writes clock times, see [`start_time`]. The notes are what was not heard of it, and what
     else the user should know; those of the whole file stand with its first result. A stream that failed has what was found before
-    that beside its error.
+    that beside its error. `novelty` is there if the model can tell it, and not all of the file is silent.
     """
 
     file: str
@@ -57,15 +75,33 @@ class FileTags:
     of_each_channel: bool = False
     faint: list[Segment] | None = None
     results_of_file: int = 1
+    novelty: Novelty | None = None
 
 
 @dataclass(frozen=True)
 class WindowTags:
-    """What was found in one window of a stream: its start and end in seconds, and its best labels, none if it is silent."""
+    """What was found in one window of a stream: its start and end in seconds, and its best labels, none if it is silent; and
+    whether it is none of what the labels are about, where the model can tell."""
 
     start: float
     end: float
     labels: list[Tag]
+    none_of_these: bool = False
+
+
+def with_novel_segments(result: FileTags) -> FileTags:
+    """Put the stretches that are none of what the labels are about among the segments, as one more label.
+
+    Args:
+        result ([`FileTags`]): of a file.
+
+    Returns:
+        [`FileTags`]: the same where there are none.
+    """
+    if result.segments is None or result.novelty is None or not result.novelty.segments:
+        return result
+    segments = [*result.segments, *result.novelty.segments]
+    return replace(result, segments=sorted(segments, key=lambda segment: (segment.start, segment.end)))
 
 
 def with_channels_together(results: Sequence[FileTags]) -> FileTags:

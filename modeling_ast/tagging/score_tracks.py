@@ -7,7 +7,7 @@ import numpy as np
 from ..frame_columns import FrameColumns
 from .events import EventRules, events_of_means
 from .frames import Places, smoothed
-from .segments import Stretch
+from .segments import Stretch, of_label
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ class ScoreTrack:
         places = self.places
         if label is not None and not rules.exclusive:  # which have nothing to do with the others
             places = [(edges, means[:, label : label + 1]) for edges, means in places]
+            rules, median = rules.of_label(label), of_label(median, label)
         found = events_of_means(smoothed(places, median), self.reach, rules)
         if label is None:
             return found

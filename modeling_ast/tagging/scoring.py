@@ -1,5 +1,6 @@
 """Windows of several recordings in common batches, and what comes of them: the scores of each recording, put together."""
 
+import math
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -33,6 +34,9 @@ class Recording:
     scored: bytearray = field(default_factory=bytearray)  # whether each window has scores; silent ones have none
     scores: np.ndarray = field(default_factory=partial(np.empty, (0, 0), np.float32))  # with room for more windows
     vectors: dict[int, WindowVectors] = field(default_factory=dict)  # likewise, where they are wanted
+    distances: array = field(
+        default_factory=partial(array, "d")
+    )  # of each window from the training clips; NaN of none
 
     @property
     def num_samples(self) -> int:
@@ -55,6 +59,7 @@ class Recording:
         """
         self.starts.append(start)
         self.scored.append(False)
+        self.distances.append(math.nan)
         return len(self.starts) - 1
 
     def keep(self, number: int, scores: np.ndarray):
@@ -89,13 +94,14 @@ class WindowScorer:
 
     Args:
         score (callable): scores a list of [`Window`], all with features or all with waveforms: float32 of shape
-            `(windows, labels)`, and a list of their [`WindowVectors`], or `None`.
+            `(windows, labels)`, a list of their [`WindowVectors`], or `None`, and their distances from the training clips, or
+            `None`.
         batch_size (`int`): windows that are scored at once.
     """
 
     def __init__(
         self,
-        score: Callable[[list[Window]], tuple[np.ndarray, list[WindowVectors] | None]],
+        score: Callable[[list[Window]], tuple[np.ndarray, list[WindowVectors] | None, np.ndarray | None]],
         batch_size: int,
     ):
         self.score, self.batch_size = score, batch_size
@@ -151,7 +157,12 @@ class WindowScorer:
         self._keep(batch, *found)
 
     @staticmethod
-    def _keep(batch: list[tuple[Recording, int, Window]], scores: np.ndarray, vectors: list[WindowVectors] | None):
+    def _keep(
+        batch: list[tuple[Recording, int, Window]],
+        scores: np.ndarray,
+        vectors: list[WindowVectors] | None,
+        distances: np.ndarray | None,
+    ):
         for (recording, number, _), row in zip(batch, scores, strict=True):
             if recording.error is None and not np.isfinite(row).all():
                 recording.error = (
@@ -162,3 +173,6 @@ class WindowScorer:
         if vectors is not None:
             for (recording, number, _), of_window in zip(batch, vectors, strict=True):
                 recording.vectors[number] = of_window
+        if distances is not None:
+            for (recording, number, _), distance in zip(batch, distances.tolist(), strict=True):
+                recording.distances[number] = distance

@@ -5,6 +5,7 @@ their scores are put together is said in [`AudioTagger.tag_files`]. Files are he
 with their length.
 """
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,6 +28,8 @@ from .embeddings import FileEmbeddings, WindowVectors, check_embeddings, file_em
 from .errors import TaggingError
 from .events import EventRules, event_rules, events_of_means, events_of_runs
 from .frames import FrameRecording, reduced_places, refuse_for_windows, smoothed
+from .none_of_these import FARTHEST, OFF, ON, KnownClips, load_known_clips
+from .novelty import novelty_of
 from .reductions import REDUCTIONS, reduced
 from .results import FileTags, Segment, Tag, WindowTags
 from .score_tracks import ScoreTrack
@@ -34,6 +37,8 @@ from .scoring import Recording, WindowScorer
 from .segments import REACH, SEGMENT_READINGS, Stretch, hop_means
 from .window_times import RoundedTimes
 from .windows import SharedLogMel, Window, WindowCutter
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["AudioTagger", "FileTags", "Segment", "Tag", "TaggingError", "choose_device"]
 
@@ -58,6 +63,7 @@ class _Plan:
     embeddings: str | None
     progress: Callable[[str, float, float | None], None] | None = None
     faint: EventRules | None = None  # by which segments are given besides
+    farthest: float | None = None  # distance of windows like the training clips, where others are told
     median_columns: int | np.ndarray = 1  # over which scores of a frame head are smoothed
     of_members: tuple[tuple[int, int], ...] = ()  # of each of several models the samples of its windows and hops
 
@@ -73,6 +79,7 @@ class AudioTagger(RoundedTimes):
             `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest of them that is there.
         reader ([`AudioReader`], *optional*): how files are heard; as the feature extractor says if not given.
         compiled (`bool`, *optional*, defaults to `False`): see [`TorchBackend`].
+        known_clips ([`KnownClips`], *optional*): the model's training clips, by which clips unlike them are told.
 
     Attributes:
         model ([`ASTForAudioClassification`], *optional*): the model, if it runs in PyTorch.
@@ -92,6 +99,7 @@ class AudioTagger(RoundedTimes):
         device: str = "auto",
         reader: AudioReader | None = None,
         compiled: bool = False,
+        known_clips: KnownClips | None = None,
     ):
         for name in ("max_length", "num_mel_bins"):
             expected, given = getattr(model.config, name), getattr(feature_extractor, name)
@@ -107,6 +115,7 @@ class AudioTagger(RoundedTimes):
         self.feature_extractor = feature_extractor
         self.reader = feature_extractor.audio_reader() if reader is None else reader
         self.window_samples = feature_extractor.max_samples
+        self.known_clips = known_clips
         self._said: set[str] = set()
 
     @classmethod
@@ -123,7 +132,8 @@ class AudioTagger(RoundedTimes):
         """Load a checkpoint folder, a model of the Hub, or a file of `ast-export`.
 
         Args:
-            model_name_or_path (`str` or `os.PathLike`): a folder, a Hub id such as `user/name`, or an ONNX file.
+            model_name_or_path (`str` or `os.PathLike`): a folder, a Hub id such as `user/name`, `ast-small`, or an ONNX
+                file.
             device (`str`, *optional*, defaults to `"auto"`): see the class.
             channels (`str` or `int`, *optional*): which channels of files are heard, if not those of the checkpoint.
             refused (`frozenset[str]`, *optional*): kinds of notes that are errors; see [`AudioReader`].
@@ -139,6 +149,7 @@ class AudioTagger(RoundedTimes):
             CheckpointError: if it cannot be used; see [`load_checkpoint`] and [`OnnxBackend`].
             TaggingError: see the class; also for an ONNX file with what only PyTorch can.
         """
+        known_clips = None
         if is_onnx(model_name_or_path):
             given = {"compile": compiled, "tokens_merged_per_layer": tokens_merged_per_layer}
             for option in filter(given.get, given):
@@ -158,7 +169,10 @@ class AudioTagger(RoundedTimes):
             model, feature_extractor = load_checkpoint(
                 model_name_or_path, channels, tokens_merged_per_layer, frame_heads=frame_heads
             )
-        return cls(model, feature_extractor, device, feature_extractor.audio_reader(refused=refused), compiled)
+            if model.head_name == "classifier":
+                known_clips = load_known_clips(model_name_or_path, model.config.hidden_size)
+        reader = feature_extractor.audio_reader(refused=refused)
+        return cls(model, feature_extractor, device, reader, compiled, known_clips)
 
     @property
     def members(self) -> tuple["AudioTagger", ...]:
@@ -188,6 +202,7 @@ class AudioTagger(RoundedTimes):
         window: float | None = None,
         reduction: str = "mean",
         silence_db: float | None = None,
+        none_of_these: str | float | None = None,
         each_channel: bool = False,
         faint: bool = False,
         progress: Callable[[str, float, float | None], None] | None = None,
@@ -237,6 +252,9 @@ class AudioTagger(RoundedTimes):
             silence_db (`float`, *optional*):
                 Decibels of full scale up to which a window's samples are silence, -80 by default; silent windows are not
                 scored.
+            none_of_these (`str` or `float`, *optional*):
+                Whether to tell clips unlike the training clips: `"on"`, `"off"`, or the largest distance of those that are like
+                them, if not the checkpoint's. Where the checkpoint can tell them if not given; see [`KnownClips`].
             each_channel (`bool`, *optional*, defaults to `False`):
                 Whether each channel of a file is tagged by itself, in place of the reader's choice.
             faint (`bool`, *optional*, defaults to `False`):
@@ -252,7 +270,8 @@ class AudioTagger(RoundedTimes):
         Raises:
             TaggingError: if `window` is none that the model hears, `hop` is no part of a window, `threshold` or `off` is not
                 between 0 and 1, `off` is above `threshold`, a time is not above 0, there is no such reading of `segments`, kind
-                of `embeddings` or reduction, `silence_db` is not below 0, `batch_size` is below 1, or the model has no labels.
+                of `embeddings` or reduction, `silence_db` is not below 0, `batch_size` is below 1, the model has no labels, or clips
+                unlike the training clips are to be told and cannot.
         """
         plan = self._checked_plan(
             top_k,
@@ -268,6 +287,7 @@ class AudioTagger(RoundedTimes):
             window=window,
             reduction=reduction,
             silence_db=silence_db,
+            none_of_these=none_of_these,
         )
         fainter = plan.rules.fainter() if faint and timeline else None
         plan = replace(plan, each_channel=each_channel, faint=fainter, progress=progress)
@@ -291,7 +311,7 @@ class AudioTagger(RoundedTimes):
         """
         if len(self.members) > 1:
             raise TaggingError("Scores along time are of one model. Pass one.")
-        plan = self._checked_plan(1, True)
+        plan = self._checked_plan(1, True, none_of_these=OFF)
         for number, source in enumerate(sources):
             scorers = self._scorers(self.windows_at_once(), plan)
             stream = self.reader.stream(source, None if names is None else names[number])
@@ -410,7 +430,8 @@ class AudioTagger(RoundedTimes):
         end = min(start + plan.window_samples, recordings[0].num_samples)
         scores = [recording.scores[number] for recording in recordings if recording.scored[number]]
         labels = self._best_labels(np.mean(scores, axis=0), plan.top_k) if scores else []
-        return WindowTags(start / self.sampling_rate, end / self.sampling_rate, labels)
+        beyond = plan.farthest is not None and recordings[0].distances[number] > plan.farthest  # NaN is not
+        return WindowTags(start / self.sampling_rate, end / self.sampling_rate, labels, beyond)
 
     def windows_at_once(self, batch_size: int | None = None) -> int:
         """Tell how many windows go through the model in one pass; results of so many files are given together.
@@ -448,8 +469,9 @@ class AudioTagger(RoundedTimes):
         window: float | None = None,
         reduction: str = "mean",
         silence_db: float | None = None,
+        none_of_these: str | float | None = None,
     ) -> _Plan:
-        rules = event_rules(self.config, self.sampling_rate, threshold, off, min_duration, close_gaps)
+        rules = event_rules(self.config, self.sampling_rate, threshold, off, min_duration, close_gaps, timeline)
         check_embeddings(embeddings)
         if embeddings is not None and self.backend.without_vectors is not None:
             raise TaggingError(f"embeddings={embeddings!r}: {self.backend.without_vectors}")
@@ -460,7 +482,7 @@ class AudioTagger(RoundedTimes):
         hop_samples = window_samples
         if timeline or self.columns is not None:
             hop_samples = self._hop_samples(hop, window_samples, timeline)
-        width = self._median_columns(median_filter)
+        width = self._median_columns(median_filter) if timeline or median_filter is not None else 1
         if self.problem_type == "regression":
             if timeline:
                 raise TaggingError("This model is a regression: it has no labels to place on a time line.")
@@ -473,7 +495,50 @@ class AudioTagger(RoundedTimes):
         silent_peak = SILENT_PEAK if silence_db is None else 10 ** (silence_db / 20)
         reading = (segments or SEGMENT_READINGS[0]) if timeline else None
         plan = _Plan(top_k, window_samples, hop_samples, silent_peak, False, reduction, rules, reading, embeddings)
-        return replace(plan, median_columns=width)
+        return replace(plan, median_columns=width, farthest=self.farthest_known(none_of_these))
+
+    def farthest_known(self, none_of_these: str | float | None = None) -> float | None:
+        """Tell from which distance on a clip is told to be unlike the training clips.
+
+        Args:
+            none_of_these (`str` or `float`, *optional*): see [`AudioTagger.tag_files`].
+
+        Returns:
+            The largest distance of clips that are like them; `None` if others are not told.
+
+        Raises:
+            TaggingError: if it is asked for and cannot be told, or is no distance.
+        """
+        if none_of_these == OFF:
+            return None
+        if none_of_these not in (None, ON) and not (
+            isinstance(none_of_these, (int, float)) and 0 <= none_of_these <= FARTHEST
+        ):
+            raise TaggingError(
+                f"none_of_these={none_of_these!r} is neither {ON} nor {OFF} nor a distance from 0 to {FARTHEST:g}. Pass one of these."
+            )
+        why = self._why_no_novelty()
+        if why is None:
+            return self.known_clips.threshold if none_of_these in (None, ON) else float(none_of_these)
+        if none_of_these is not None:
+            raise TaggingError(f"none_of_these={none_of_these!r}: {why}, or leave it out.")
+        words = f"Clips that are none of the labels are not told: {why}."
+        if self._keeps_known_clips and words not in self._said:
+            self._said.add(words)
+            logger.warning(words)
+        return None
+
+    def _why_no_novelty(self) -> str | None:
+        """Why clips unlike the training clips cannot be told, and what to do about it; `None` if they can."""
+        if self.backend.without_vectors is not None:
+            return self.backend.without_vectors.rstrip(".")
+        if self.known_clips is None:
+            return "the model keeps nothing of its training clips. Train it with ast-finetune --none_of_these true"
+        return None
+
+    @property
+    def _keeps_known_clips(self) -> bool:
+        return self.known_clips is not None
 
     def _tag_in_groups(self, files: Sequence[str | os.PathLike], batch_size: int, plan: _Plan) -> Iterator[FileTags]:
         """Hear `batch_size` files, score what is left of their windows, give their results, go on.
@@ -559,7 +624,8 @@ class AudioTagger(RoundedTimes):
 
     def _scorers(self, batch_size: int, plan: _Plan) -> list[WindowScorer]:
         """What scores the windows of each of the [`_recordings`]."""
-        return [WindowScorer(partial(self._score, embeddings=plan.embeddings), batch_size)]
+        score = partial(self._score, embeddings=plan.embeddings, with_distances=plan.farthest is not None)
+        return [WindowScorer(score, batch_size)]
 
     def _check_window_lines(self, plan: _Plan):
         """Refuse windows that are told one by one where there are no such; see [`EnsembleTagger`]."""
@@ -627,6 +693,10 @@ class AudioTagger(RoundedTimes):
         embeddings = None
         if plan.embeddings is not None and num_scored:
             embeddings = self._embeddings(recording, plan)
+        novelty = None
+        if plan.farthest is not None and num_scored:
+            shown = (plan.window_samples, self.sampling_rate, plan.rules, plan.segments)
+            novelty = novelty_of(recording, plan.farthest, *shown)
         channel = channel_number(self.reader.channels) if recording.channel is None else recording.channel
         highest_rate = self._highest_rate
         return FileTags(
@@ -640,6 +710,7 @@ class AudioTagger(RoundedTimes):
             embeddings=embeddings,
             of_each_channel=plan.each_channel,
             faint=faint,
+            novelty=novelty,
         )
 
     @property
@@ -676,12 +747,12 @@ class AudioTagger(RoundedTimes):
         return AudioNote(SILENT, f"{name}: {which} silent (no sample beyond {level:.0f} dB) and not scored.")
 
     def _score(
-        self, windows: list[Window], embeddings: str | None = None
-    ) -> tuple[np.ndarray, list[WindowVectors] | None]:
-        """Score windows, of which all or none have features: float32 of shape `(windows, labels)`, and their vectors, if
-        wanted."""
+        self, windows: list[Window], embeddings: str | None = None, with_distances: bool = False
+    ) -> tuple[np.ndarray, list[WindowVectors] | None, np.ndarray | None]:
+        """Score windows, of which all or none have features: float32 of shape `(windows, labels)`, and their vectors and
+        distances, if wanted."""
         if self.backend.takes_waveforms:
-            return self.backend.probabilities([window.waveform for window in windows]), None
+            return self.backend.probabilities([window.waveform for window in windows]), None, None
         if windows[0].features is not None:
             inputs = self.feature_extractor.batch_of_frames([window.features for window in windows])
         elif windows[0].log_mel is not None:
@@ -694,10 +765,15 @@ class AudioTagger(RoundedTimes):
                 return_tensors="pt",
                 device=self.device,
             )
-        if embeddings is None:
-            return self.backend.probabilities(inputs), None
-        places = [(window.start, window.samples) for window in windows]
-        return self.backend.probabilities_and_vectors(inputs, embeddings, places, self.sampling_rate)
+        if embeddings is not None:
+            places = [(window.start, window.samples) for window in windows]
+            scores, vectors = self.backend.probabilities_and_vectors(inputs, embeddings, places, self.sampling_rate)
+            pooled = np.stack([of_window.class_token_mean for of_window in vectors])
+        elif with_distances:
+            vectors, (scores, pooled) = None, self.backend.probabilities_and_pooled(inputs)
+        else:
+            vectors, scores = None, self.backend.probabilities(inputs)
+        return scores, vectors, self.known_clips.distances(pooled) if with_distances else None
 
     def _embeddings(self, recording: Recording, plan: _Plan) -> FileEmbeddings:
         numbers = sorted(recording.vectors)

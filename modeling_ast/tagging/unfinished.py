@@ -195,6 +195,9 @@ def model_digest(tagger) -> str:
         for name, content in member.backend.contents():
             digest.update(name.encode())
             digest.update(content)
+        if member.known_clips is not None:
+            digest.update(member.known_clips.vectors.data)
+            digest.update(repr((member.known_clips.neighbours, member.known_clips.threshold)).encode())
     return digest.hexdigest()
 
 

@@ -37,6 +37,7 @@ from demo_runs import (
 from model_card import run_demo
 from modeling_ast.attention_maps import attention_maps
 from modeling_ast.system.installation import install_command
+from modeling_ast.tagging.none_of_these import KnownClips
 from modeling_ast.tagging.tagger import AudioTagger, FileTags, Segment, Tag
 
 pytestmark = [
@@ -506,6 +507,23 @@ def test_less_than_a_half_window_more_has_no_timeline(demo_page, multi_label, re
     tags, seconds = demo_page.tag_recording(multi_label, recordings["long"])
     assert tags.segments
     assert "below is what was heard when" in demo_page.note_html(tags, multi_label, seconds)
+
+
+def test_a_recording_unlike_the_training_clips_is_said_to_be(demo_page, multi_label, recordings):
+    kept = KnownClips(np.eye(multi_label.config.hidden_size), 1, 0.5)
+    reader = demo_page.page_reader(multi_label.feature_extractor, 1)
+    tagger = AudioTagger(multi_label.model, multi_label.feature_extractor, "cpu", reader, known_clips=kept)
+    tags, seconds = demo_page.tag_recording(tagger, recordings["clip"])
+    assert tags.novelty.distance > 0.5
+    words = f"<b>None of these</b>: {tags.novelty.distance:.2f} from the training clips, beyond 0.50."
+    assert demo_page.note_html(tags, tagger, seconds).startswith(words)
+    tags, seconds = demo_page.tag_recording(tagger, recordings["long"])
+    assert demo_page.note_html(tags, tagger, seconds).startswith("<b>None of these</b>: ")
+    lanes = demo_page.timeline_html(tags.segments, seconds)
+    assert '<span class="name">none of these</span>' in lanes
+    assert re.search(r'title="none of these, 0:00 to 0:07, distance 1\.\d\d"', lanes)
+    known, seconds = demo_page.tag_recording(multi_label, recordings["clip"])
+    assert "None of these" not in demo_page.note_html(known, multi_label, seconds)
 
 
 def test_the_picture_is_of_the_window_the_layer_and_the_head(demo_page, multi_label, recordings):

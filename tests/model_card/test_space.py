@@ -13,6 +13,7 @@ from configparser import ConfigParser
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
@@ -24,6 +25,7 @@ from transformers import pipeline
 from model_card import space
 from model_card.space import write_space
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.tagging.none_of_these import KnownClips
 
 ROOT = Path(__file__).parents[2]
 LABELS = ["bell", "crash", "kick", "snare"]
@@ -236,6 +238,7 @@ def test_the_space_runs_by_itself_and_answers_as_the_stock_pipeline(hub, tmp_pat
     model.classifier.dense.weight.data *= 100  # so that the scores differ
     model.save_pretrained(checkpoint)
     ASTFeatureExtractor(max_length=tiny_sizes["max_length"]).save_pretrained(checkpoint)
+    KnownClips(np.eye(model.config.hidden_size), 1, 0.0).save(checkpoint)
     write_space(tmp_path / "space", "user/drums", license="mit", revision="second")
     hub.run(
         "from huggingface_hub import HfApi; api = HfApi(); api.create_repo('user/drums', private=True);"
@@ -267,3 +270,4 @@ def test_the_space_runs_by_itself_and_answers_as_the_stock_pipeline(hub, tmp_pat
     assert [row["label"] for row in labels["confidences"]] == [row["label"] for row in expected]
     for row, stock in zip(labels["confidences"], expected, strict=True):
         assert row["confidence"] == pytest.approx(stock["score"], abs=1e-5)
+    assert any("<b>None of these</b>: " in str(part) for part in shown["answer"])

@@ -19,8 +19,10 @@ from finetune.run_events import main as score
 from finetune.run_finetune import main
 from finetune.sources.marked_recordings import load_marked
 from modeling_ast import ASTFeatureExtractor
+from modeling_ast.audio import AudioError
 from modeling_ast.frame_columns import FrameColumns
 from modeling_ast.run_tagging import main as tag
+from modeling_ast.tagging import AudioTagger
 
 FRAMES = 96
 WINDOW = (FRAMES * 160 + 240) / RATE
@@ -230,6 +232,19 @@ def test_rules_of_events_are_chosen_on_validation_recordings_and_found_events_sc
     assert f"| {f1:.3f} |" in card
     assert "![Spectrogram of a scored recording" in card
     assert (run / "timeline.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_recording_that_cannot_be_heard_to_its_end_costs_no_training(folder, tmp_path, capsys, monkeypatch):
+    def cannot(self, sources, names=None):
+        raise AudioError("rec0.wav contains NaN or infinite samples.")
+
+    monkeypatch.setattr(AudioTagger, "score_tracks", cannot)
+    settings = TINY | {"dataset_name": str(folder), "output_dir": str(tmp_path / "run"), "num_train_epochs": 1}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(settings))
+    assert main([str(tmp_path / "recipe.yaml")]) == 0
+    assert "events not scored: rec0.wav contains NaN or infinite samples." in capsys.readouterr().out
+    assert "recording: not scored, rec0.wav contains NaN" in (tmp_path / "run" / "README.md").read_text()
+    assert not (tmp_path / "run" / "timeline.png").exists()
 
 
 def test_a_label_of_background_is_refused(folder, tmp_path, capsys):

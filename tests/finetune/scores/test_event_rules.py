@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from sed_eval.sound_event import EventBasedMetrics
 
+from finetune.results.event_evaluation import score_table
 from finetune.scores.event_rules import choose_event_rules, num_hits
 from finetune.scores.event_scores import EventRule
 from finetune.scores.event_tables import Event
 from modeling_ast.frame_columns import FrameColumns
+from modeling_ast.tagging.events import EventRules
 from modeling_ast.tagging.score_tracks import ScoreTrack
 
 RATE, STEP = 16_000, 0.1
@@ -42,6 +44,25 @@ def test_hits_are_those_of_sed_eval(seed):
 
     metrics.evaluate(*map(MetaDataContainer, lists))
     assert num_hits(marked, found, rule) == metrics.class_wise["x"]["Ntp"] > 0
+
+
+def test_what_is_found_where_nobody_knows_what_is_right_does_not_count():
+    scores = np.full((100, 1), 0.01)
+    scores[10:20] = scores[60:70] = 0.6
+    scores[30:40] = scores[45:55] = 0.9
+    marked = [[Event(1.0, 2.0, "a"), Event(6.0, 7.0, "a")]]
+    chosen = choose_event_rules([track_of(scores)], marked, ["a"], {}, EventRule(), unknown=[[(2.9, 5.2)]])
+    assert chosen["a"]["on"] < 0.6
+    (stretch,) = track_of(scores).events(EventRules(np.array([0.7]), min_samples=np.array([0.5 * RATE])), label=0)[:1]
+    assert stretch.start == 3 * RATE
+
+
+def test_of_a_silent_recording_there_is_a_table_of_nothing():
+    silent = ScoreTrack("a.wav", 5 * RATE, RATE, [], None, None)
+    table = score_table(silent, ["a", "b"])
+    assert table.times.tolist() == [0.0, 5.0]
+    assert np.isneginf(table.scores).all()
+    assert silent.events(EventRules(0.5)) == []
 
 
 def test_each_rule_is_found_that_is_needed_and_no_other():

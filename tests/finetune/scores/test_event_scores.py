@@ -230,6 +230,10 @@ def test_how_long_a_stretch_lasts_is_not_taken_for_the_recording(tmp_path, capsy
     said = capsys.readouterr().out
     assert "event-based: F1 1.000" in said
     assert "false alarms per hour: unknown" in said
+    marked.write_text("file,start,end,label,duration\na,1,2,x,1\nb,,,,60\n")
+    assert read_events(marked).durations == {"b": 60.0}
+    marked.write_text("file,start,end,label,duration\na,0,60,x,60\nb,0,30,y,30\n")
+    assert read_events(marked).durations == {"a": 60.0, "b": 30.0}
     marked.write_text("file,start,end,label,duration\na,1,2,x,10\na,3,4.5,x,10\nb,,,,20\n")
     assert main([str(marked), "--reference", str(marked)]) == 0
     assert "false alarms per hour: 0.00 in 0.01 h" in capsys.readouterr().out

@@ -281,3 +281,17 @@ def test_tables_of_crowsetta_are_read(tmp_path, name):
     assert file == ("rec0.wav" if name.startswith("generic") else None)
     assert [(mark.start, mark.end, mark.label) for mark in marks] == [(0.5, 1.0, "owl"), (1.25, 2.0, "fox")]
     assert {mark.low_hz for mark in marks} == ({100.0} if name == "aud-bbox.txt" else {None})
+
+
+def test_rows_with_a_file_alone_say_that_nothing_is_marked_in_it(tmp_path):
+    (tmp_path / "marks.csv").write_text("filename,onset,offset,event_label\na.wav,1,2,owl\nb.wav,,,\n")
+    marks = read_mark_file(tmp_path / "marks.csv")
+    assert (len(marks["a.wav"]), marks["b.wav"]) == (1, [])
+
+
+def test_a_quote_that_is_not_closed_is_told_and_odd_spaces_stay_in_labels(tmp_path):
+    (tmp_path / "quote.csv").write_text('file,start,end,label\na.wav,1,2,"owl\na.wav,3,4,fox\n')
+    with pytest.raises(DataError, match="cannot be read as a table.*Close each quote"):
+        read_mark_file(tmp_path / "quote.csv")
+    (tmp_path / "line.txt").write_text("1\t2\tcaf\u2028e\n3\t4\tfox\n", encoding="utf-8")
+    assert [mark.label for mark in read_mark_file(tmp_path / "line.txt")[None]] == ["caf\u2028e", "fox"]

@@ -52,7 +52,9 @@ def test_scores_that_are_no_numbers_are_an_error_of_that_file(single_label, tmp_
     files = [write(tmp_path / f"{number}.wav", noise(WINDOW)) for number in range(2)]
     tagger = AudioTagger.from_pretrained(single_label, device="cpu")
     score = tagger._score
-    monkeypatch.setattr(tagger, "_score", lambda *args, **more: (score(*args, **more)[0] * [[np.nan], [1]], None))
+    monkeypatch.setattr(
+        tagger, "_score", lambda *args, **more: (score(*args, **more)[0] * [[np.nan], [1]], None, None)
+    )
     first, second = tagger.tag_files(files)
     assert first.error.startswith(f"{files[0]} gets scores that are not numbers.")
     assert second.error is None
