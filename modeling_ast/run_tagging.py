@@ -22,7 +22,6 @@ from .tagging.flags import LIVE, make_parser, parse_arguments
 from .tagging.formats import FORMATS, TagFormat, with_safe_names
 from .tagging.label_files import check_side_output, label_file_names, plan_pictures, refuse_to_overwrite
 from .tagging.progress import TaggingProgress
-from .tagging.results import with_channels_together, with_novel_segments
 from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_digest, states_of, unfinished_path
 from .tagging.written_lines import print_lines, write_lines
 
@@ -182,6 +181,7 @@ def print_live(args: argparse.Namespace) -> int:
         KeyboardInterrupt: again, if that ended it, when the results are printed.
     """
     from .tagging.live import tag_microphone, tag_standard_input
+    from .tagging.results import with_novel_segments
 
     def say(line: str):
         print(f"ast-tag: {line}", file=sys.stderr, flush=True)
@@ -397,6 +397,8 @@ def tag(
     Returns:
         An iterator over an [`Outcome`] for each file.
     """
+    from .tagging.results import with_novel_segments
+
     results = tagger.tag_files(
         files,
         **settings_of(args),
@@ -420,6 +422,8 @@ def outcome_of_channels(results: list, args: argparse.Namespace) -> Outcome:
     Returns:
         [`Outcome`] of the file.
     """
+    from .tagging.results import with_channels_together
+
     if args.combine or FORMATS[args.format].label_file_suffix is not None:  # which hold a file, not a channel
         return outcome_of(with_channels_together(results), args)
     outcomes = [outcome_of(result, args) for result in results]
