@@ -150,10 +150,11 @@ def check_packages() -> Iterator[Check]:
     family = " ".join(f'"{item.name}{item.specifier}"' for item in required if item.name in TORCH_FAMILY)
     for item in required:
         yield check_package(item, "Packages", required=True, reinstall=family if item.name in TORCH_FAMILY else "")
+    names = {item.name for item in required}  # which an extra may name again
     for extra in extras:
         if extra != DEVELOPMENT_EXTRA:
             for item in requirements:
-                if item not in required and item.marker.evaluate({"extra": extra}):
+                if item.name not in names and item.marker.evaluate({"extra": extra}):
                     yield check_package(item, f"Optional: {DISTRIBUTION}[{extra}]", required=False)
 
 
