@@ -462,11 +462,12 @@ def card_facts(checkpoint_dir: str | Path) -> dict[str, str]:
     Returns:
         `license` and `figures`, the latter a JSON list of `{"dataset", "split", "metric", "value"}`; what is unknown is left out.
     """
+    import yaml
     from huggingface_hub import ModelCard
 
     try:
         data = ModelCard((Path(checkpoint_dir) / "README.md").read_text(encoding="utf-8")).data
-    except (OSError, ValueError):  # none, or none that can be read: the file says nothing of it then
+    except (OSError, ValueError, yaml.YAMLError):  # none, or none that can be read: the file says nothing of it then
         return {}
     facts = {"license": data.license} if isinstance(data.license, str) else {}
     figures = [
@@ -478,7 +479,7 @@ def card_facts(checkpoint_dir: str | Path) -> dict[str, str]:
         }
         for result in data.eval_results or ()
     ]
-    return facts | ({"figures": json.dumps(figures, ensure_ascii=False)} if figures else {})
+    return facts | ({"figures": json.dumps(figures, ensure_ascii=False, default=str)} if figures else {})
 
 
 def _padding_in_words(feature_extractor: ASTFeatureExtractor, patch_size: int) -> str:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Real
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from ..audio.limits import checked_level
 from ..audio.resampling import StreamResampler
 from ..audio.silence import SILENT_PEAK
 from ..checkpoints.fields import CheckpointError
+from ..checkpoints.shipped import folder_of
 from ..frame_columns import FrameColumns
 from ..layers.patch_grid import NUM_CLASS_TOKENS, patch_grid_of
 from .backends import OnnxBackend, TorchBackend, choose_device, is_onnx
@@ -170,7 +172,7 @@ class AudioTagger(RoundedTimes):
                 model_name_or_path, channels, tokens_merged_per_layer, frame_heads=frame_heads
             )
             if model.head_name == "classifier":
-                known_clips = load_known_clips(model_name_or_path, model.config.hidden_size)
+                known_clips = load_known_clips(folder_of(model_name_or_path), model.config.hidden_size)
         reader = feature_extractor.audio_reader(refused=refused)
         return cls(model, feature_extractor, device, reader, compiled, known_clips)
 
@@ -512,7 +514,7 @@ class AudioTagger(RoundedTimes):
         if none_of_these == OFF:
             return None
         if none_of_these not in (None, ON) and not (
-            isinstance(none_of_these, (int, float)) and 0 <= none_of_these <= FARTHEST
+            isinstance(none_of_these, Real) and not isinstance(none_of_these, bool) and 0 <= none_of_these <= FARTHEST
         ):
             raise TaggingError(
                 f"none_of_these={none_of_these!r} is neither {ON} nor {OFF} nor a distance from 0 to {FARTHEST:g}. Pass one of these."

@@ -25,6 +25,7 @@ from modeling_ast import (
     run_tagging,
 )
 from modeling_ast.audio.resampling import StreamResampler, resample
+from modeling_ast.export_onnx import card_facts
 from modeling_ast.tagging import backends
 from modeling_ast.tagging.tagger import AudioTagger
 from modeling_ast.waveform_graph import with_waveform
@@ -321,3 +322,9 @@ def test_what_needs_pytorch_is_told_where_it_is_not_there(
         run_tagging.main([str(sounds[0]), "--model_name_or_path", str(model), *flags])
     assert ended.value.code == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("front_matter", ["license: [a", "\tlicense: mit"])
+def test_a_card_that_cannot_be_read_says_nothing(tmp_path, front_matter):
+    (tmp_path / "README.md").write_text(f"---\n{front_matter}\n---\n# A model\n")
+    assert card_facts(tmp_path) == {}

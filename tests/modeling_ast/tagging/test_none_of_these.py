@@ -181,7 +181,7 @@ def test_a_threshold_of_ones_own(tagger, sounds):
     assert not none_beyond.novelty.is_beyond
 
 
-@pytest.mark.parametrize("given", [-0.1, 2.5, "yes", float("nan")])
+@pytest.mark.parametrize("given", [-0.1, 2.5, "yes", float("nan"), True, False])
 def test_what_is_no_distance_is_refused(tagger, sounds, given):
     with pytest.raises(TaggingError, match="is neither on nor off nor a distance from 0 to 2"):
         list(tagger.tag_files([sounds[2]], none_of_these=given))
