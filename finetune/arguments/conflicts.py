@@ -16,7 +16,7 @@ from .model_arguments import FRAME_HEAD
 from .optimization_arguments import LABEL_SETS
 from .pretraining_arguments import NOT_IN_PRETRAINING
 from .training_arguments import BALANCED_STRATEGIES
-from .training_fields import LOSS, SCORES, refuse_fields
+from .training_fields import LOSS, SCORES, refuse_fields, shares_by_set
 from .void_fields import is_off, refuse_void_fields
 
 # Fields that a training on several sets of labels cannot obey, and why.
@@ -59,6 +59,7 @@ def check_together(arguments: RunArguments):
             "train_sampling_strategy='set_balanced' was given, but without --loss label_sets there is one set of labels. Pass it "
             "too, or --train_sampling_strategy class_balanced."
         )
+    shares_by_set(training.set_shares)
     refuse_fields(training)
     refuse_void_fields(arguments)
     if data.features_column_name:

@@ -54,6 +54,12 @@ class ASTTrainingArguments(ArgumentGroup, TrainingArguments):
             "choices": list(SAMPLING_STRATEGIES),
         },
     )
+    set_shares: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "With set_balanced: how often sets are drawn against the others, which have 1, as in drums=4 words=2."
+        },
+    )
     logging_nan_inf_filter: bool = field(
         default=False, metadata={"help": "Hide NaN losses in the log; looking for them makes an accelerator wait."}
     )

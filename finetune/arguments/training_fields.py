@@ -7,6 +7,7 @@ import inspect
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 
 import torch
@@ -203,6 +204,34 @@ def refuse_mappings(args: TrainingArguments):
             f"activation_checkpointing_kwargs has {', '.join(unknown)}, expected {', '.join(sorted(CHECKPOINTING_OPTIONS))}. "
             "Correct --activation_checkpointing_kwargs."
         )
+
+
+def shares_by_set(words: Sequence[str]) -> dict[str, float]:
+    """Read how often sets are drawn.
+
+    Args:
+        words (sequence of `str`): `set=share` each, as in `drums=4`.
+
+    Returns:
+        `dict[str, float]`.
+
+    Raises:
+        ValueError: for a word that is none, a share that is not above 0, or a set named twice.
+    """
+    shares: dict[str, float] = {}
+    for word in words:
+        name, _, text = word.rpartition("=")
+        try:
+            share = float(text)
+        except ValueError:
+            share = math.nan
+        if not name or not 0 < share < math.inf or name in shares:
+            raise ValueError(
+                f"set_shares has {word!r}, expected each set once, with a number above 0: set=share. Pass for example "
+                "--set_shares drums=4 words=2."
+            )
+        shares[name] = share
+    return shares
 
 
 def refuse_fields(args: TrainingArguments):

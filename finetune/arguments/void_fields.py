@@ -288,6 +288,14 @@ EFFECTS: Mapping[str, tuple[Effect, ...]] = {
         ),
     ),
     "lr_scheduler_type": (_SCHEDULE,),
+    "set_shares": (
+        _with(
+            "train_sampling_strategy",
+            "--train_sampling_strategy set_balanced",
+            "says how often sets of labels are drawn",
+            lambda run: run.train_sampling_strategy == "set_balanced",
+        ),
+    ),
     "lr_scheduler_kwargs": (
         _SCHEDULE,
         Effect(

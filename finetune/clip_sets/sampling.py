@@ -177,18 +177,22 @@ def class_balanced_weights(label_lists: Sequence[Sequence[int]], num_labels: int
     return np.bincount(clips, weights=label_weights[labels], minlength=len(sizes))
 
 
-def set_balanced_weights(label_lists: Sequence[Sequence[int]], set_of_label: np.ndarray) -> np.ndarray:
-    """Weigh each clip so that all sets of labels are drawn alike, and within a set all its clips.
+def set_balanced_weights(
+    label_lists: Sequence[Sequence[int]], set_of_label: np.ndarray, share_of_set: np.ndarray | None = None
+) -> np.ndarray:
+    """Weigh each clip so that all sets of labels are drawn alike, or by their shares, and within a set all its clips alike.
 
     Args:
         label_lists (sequence of sequences of `int`): the one label index of each training clip.
         set_of_label (`np.ndarray` of shape `(labels,)`): the number of each label's set, from 0.
+        share_of_set (`np.ndarray` of shape `(sets,)`, *optional*): how often a set is drawn, against the other sets.
 
     Returns:
-        `np.ndarray` of shape `(clips,)`, float64: 1 / (clips of its set), so that each set has the sum 1.
+        `np.ndarray` of shape `(clips,)`, float64: share / (clips of its set), so that each set has its share as the sum.
     """
     sets = set_of_label[np.fromiter((labels[0] for labels in label_lists), dtype=np.int64, count=len(label_lists))]
-    return 1 / np.bincount(sets)[sets]
+    shares = np.ones(set_of_label.max() + 1) if share_of_set is None else np.asarray(share_of_set, dtype=np.float64)
+    return shares[sets] / np.bincount(sets)[sets]
 
 
 def _repeats(rows: np.ndarray) -> np.ndarray:

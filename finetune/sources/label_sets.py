@@ -1,7 +1,7 @@
 """Labels of several sets at once, each named `set/label`: which outputs belong to which set."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -53,3 +53,24 @@ def set_of_each_label(labels: Sequence[str]) -> np.ndarray:
     for number, members in enumerate(label_sets(labels).values()):
         numbers[members] = number
     return numbers
+
+
+def share_of_each_set(labels: Sequence[str], shares: Mapping[str, float]) -> np.ndarray:
+    """Tell how often each set is drawn against the others.
+
+    Args:
+        labels (sequence of `str`): as of [`label_sets`], which says what is raised besides.
+        shares (mapping of `str` to `float`): of sets; those that it does not name have 1.
+
+    Returns:
+        `np.ndarray` of shape `(sets,)`: float64, in the order of [`label_sets`].
+
+    Raises:
+        DataError: if a set has a share, and no label.
+    """
+    sets = list(label_sets(labels))
+    if unknown := sorted(shares.keys() - set(sets)):
+        raise DataError(
+            f"set_shares names {names_in_short(unknown)}, and the data has the sets {names_in_short(sets)}. Correct --set_shares."
+        )
+    return np.array([shares.get(name, 1.0) for name in sets])

@@ -33,11 +33,12 @@ from modeling_ast.system.atomic_files import give_usual_mode, sync
 
 from ..arguments.groups import OptimizationArguments
 from ..arguments.training_arguments import BALANCED_STRATEGIES, SAMPLING_STRATEGIES
+from ..arguments.training_fields import shares_by_set
 from ..augmentations.augmentation import Augmentation
 from ..clip_sets.collator import model_inputs
 from ..clip_sets.loader_errors import loader_errors
 from ..clip_sets.sampling import EpochSampler, class_balanced_weights, set_balanced_weights
-from ..sources.label_sets import set_of_each_label
+from ..sources.label_sets import set_of_each_label, share_of_each_set
 from .checkpoint_files import best_checkpoint, fault_of_weights, states_of_this_training
 from .divergence import DivergenceWatch
 from .interruption_check import InterruptionCheck
@@ -200,9 +201,11 @@ class ASTTrainer(Trainer):
         if balanced:
             label_lists = dataset.label_lists()
             if strategy == "set_balanced":
-                names = self.model.config.id2label
+                labels = [self.model.config.id2label[place] for place in range(self.model.config.num_labels)]
                 weights = set_balanced_weights(
-                    label_lists, set_of_each_label([names[place] for place in sorted(names)])
+                    label_lists,
+                    set_of_each_label(labels),
+                    share_of_each_set(labels, shares_by_set(self.args.set_shares)),
                 )
                 if self.feature_extractor.padding == "longest" and hasattr(dataset, "lengths"):
                     lengths = dataset.lengths()

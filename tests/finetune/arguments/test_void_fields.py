@@ -90,6 +90,7 @@ PAIRS = {
     "optim_args": [("a=1 --optimizer adam", "momentum=0.9 --optim sgd")],
     "optim_target_modules": [("query --optimizer adam", "query --optim galore_adamw"), ("query", "query --optim galore_adamw")],
     "lr_scheduler_type": [("linear --decay_after_epoch 5", "linear")],
+    "set_shares": [("drums=4 --loss label_sets", "drums=4 --loss label_sets --train_sampling_strategy set_balanced")],
     "lr_scheduler_kwargs": [
         ('{"x":1} --decay_after_epoch 5', '{"power":2} --lr_scheduler_type polynomial'),
         ('{"x":1} --lr_scheduler_type constant_with_warmup', "{}"),

@@ -19,7 +19,7 @@ from finetune.clip_sets.sampling import set_balanced_weights
 from finetune.results.label_set_evaluation import label_set_scores
 from finetune.run_finetune import main
 from finetune.runs.training_run import prepare_run
-from finetune.sources.label_sets import label_sets, set_of_each_label
+from finetune.sources.label_sets import label_sets, set_of_each_label, share_of_each_set
 from finetune.training.losses import label_sets_loss
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import read_audio
@@ -85,6 +85,27 @@ def test_sets_are_told_from_the_names():
 def test_all_sets_are_drawn_alike():
     weights = set_balanced_weights([[0], [1], [1], [2], [3]], np.array([0, 0, 0, 1]))
     assert weights.tolist() == [0.25, 0.25, 0.25, 0.25, 1]
+
+
+def test_sets_are_drawn_by_their_shares(table, tmp_path):
+    assert share_of_each_set(LABELS, {"tones": 3.0}).tolist() == [1, 3]
+    argv = of_sets(table, tmp_path / "run", set_shares="tones=3")
+    run = prepare_run(argv, parse_arguments(argv))
+    sampler = run.trainer._get_train_sampler()
+    numbers = np.array([labels[0] > 2 for labels in run.clips["train"].label_lists()])
+    assert [sampler.weights[numbers == number].sum() for number in (0, 1)] == pytest.approx([1, 3])
+
+
+@pytest.mark.parametrize("words", ["tones", "tones=0", "tones=nan", "=2", "tones=1 tones=2", "tones=inf"])
+def test_a_share_that_is_none_is_refused(words, table, tmp_path, capsys):
+    assert main([*of_sets(table, tmp_path / "run"), "--set_shares", *words.split()]) == 2
+    assert f"set_shares has {words.split()[-1]!r}, expected " in capsys.readouterr().err
+
+
+def test_shares_belong_to_sets_that_there_are(table, tmp_path, capsys):
+    assert main(of_sets(table, tmp_path / "run", set_shares="drums=4")) == 2
+    told = capsys.readouterr().err
+    assert "set_shares names drums, and the data has the sets noises, tones" in told
 
 
 def test_clips_are_scored_among_the_labels_of_their_own_set(run, table):
