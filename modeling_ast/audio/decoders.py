@@ -59,6 +59,7 @@ class Stream:
         skipped (`int`): samples at the beginning of what libsndfile decodes that are not the recording's.
         samples (`int`, *optional*): how many there are, where libsndfile announces others.
         check_holes (`bool`): whether fewer samples than libsndfile announces are lost pages of Ogg.
+        of_mp3 ([`Mp3Stream`], *optional*): its frames, if it is such a stream.
     """
 
     content: Content
@@ -69,6 +70,7 @@ class Stream:
     samples: int | None = None
     ends_early: bool = False
     check_holes: bool = False
+    of_mp3: mp3.Mp3Stream | None = None
 
 
 def decode_recording(
@@ -200,11 +202,11 @@ def _mp3_streams(content: Content, name: str, seconds: float | None) -> list[Str
             # libsndfile overlooks a tag behind anything but ID3.
             is_all = len(found) == 1 and stream.start == leading_tags(content)
             part = content if is_all else content.part(stream.start, stream.stop)
-            streams.append(Stream(part, notes, silences, share))
+            streams.append(Stream(part, notes, silences, share, of_mp3=stream))
         else:
             mended, skipped = mp3.stream_content(content, stream)
             samples = None if header.layer == 3 else stream.frames * header.samples
-            streams.append(Stream(mended, notes, silences, share, skipped, samples))
+            streams.append(Stream(mended, notes, silences, share, skipped, samples, of_mp3=stream))
     if len(found) >= formats.MOST_RECORDINGS:
         streams[-1].notes.append(beyond_most_recordings(name))
     return streams

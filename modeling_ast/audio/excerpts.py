@@ -10,7 +10,7 @@ import itertools
 import math
 import os
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
@@ -22,6 +22,7 @@ from .decoders import Stream, frames_of, open_stream, streams_of
 from .errors import errors_of_file
 from .formats import recordings, sniff_format
 from .limits import checked_level
+from .mp3_places import Mp3Places, mp3_places
 from .reading import AudioReader, Heard, audio_length, opened_audio
 from .resampling import checked_rate, resample
 
@@ -44,6 +45,7 @@ class FileLayout:
         goes_there (`bool`): whether libsndfile goes to a place of it; if not, it is decoded as a whole.
         lead (`int`): samples before a place that have to be decoded for what is there to be right.
         latest (`int`, *optional*): the last place that libsndfile goes to rightly; any if not given.
+        mp3 ([`Mp3Places`], *optional*): where its frames lie, if a stretch of it is cut out before it is decoded.
     """
 
     frames: int
@@ -51,6 +53,7 @@ class FileLayout:
     goes_there: bool = True
     lead: int = 0
     latest: int | None = None
+    mp3: Mp3Places | None = None
 
     def place_before(self, begin: int) -> int:
         """Tell where to go to for what is decoded from a place on to be right.
@@ -150,7 +153,7 @@ class ExcerptReader:
         begin = block * old
         end = min(-(-(start + samples) * old // new) + margin, layout.frames)
         with errors_of_file(name):
-            decoded = _decoded(source if path is None else path, layout.place_before(begin), begin, max(end, begin))
+            decoded = _decoded(source if path is None else path, layout, begin, max(end, begin))
         if decoded is None:  # damaged there: the whole decode knows what to do
             return self._of_whole(source, path, start, samples, name)
         with errors_of_file(name):
@@ -201,7 +204,17 @@ def file_layout(source: str | os.PathLike | bytes | dict, name: str | None = Non
                 with open_stream(streams[0]) as file:
                     rate = checked_rate(file.samplerate, name)
                     frames = max(frames_of(streams[0], file), 0)
-                    return layout_of_format(file.format, frames, rate)
+                    layout = layout_of_format(file.format, frames, rate)
+                if streams[0].of_mp3 is not None:
+                    layout = replace(layout, mp3=mp3_places(content, streams[0].of_mp3))
+                return layout
+            if len(streams) == 1 and _is_uncounted_mp3(streams[0]):
+                with open_stream(streams[0]) as file:
+                    rate = checked_rate(file.samplerate, name)
+                    frames = max(frames_of(streams[0], file) - streams[0].skipped, 0)
+                places = mp3_places(content, streams[0].of_mp3, decoded_by_itself=False)
+                if places is not None:
+                    return FileLayout(frames, rate, mp3=places)
         except soundfile.SoundFileError:
             pass  # FFmpeg may read it
     rate = 16_000  # nothing is counted in the file's own samples
@@ -240,6 +253,13 @@ def _is_plain(stream: Stream, size: int) -> bool:
     return not (helped or stream.announced_share or stream.ends_early) and stream.content.size == size
 
 
+def _is_uncounted_mp3(stream: Stream) -> bool:
+    """Whether it is an MP3 that libsndfile only guesses the length of, and nothing else is wrong with it."""
+    found = stream.of_mp3
+    is_damaged = bool(stream.notes or stream.silences or stream.announced_share or stream.ends_early)
+    return found is not None and not is_damaged and found.is_counted and not found.gaps and not found.tags
+
+
 def _path_of(source) -> str | None:
     """The path of a file on this machine, `None` for bytes."""
     if isinstance(source, dict):
@@ -247,18 +267,23 @@ def _path_of(source) -> str | None:
     return os.fspath(source) if isinstance(source, str | os.PathLike) else None
 
 
-def _decoded(source, place: int, begin: int, end: int) -> np.ndarray | None:
-    """Samples from `begin` to `end`, decoded from `place` on, `(samples, channels)`; `None` if not all of them come."""
+def _decoded(source, layout: FileLayout, begin: int, end: int) -> np.ndarray | None:
+    """Samples from `begin` to `end`, `(samples, channels)`; `None` if not all of them come."""
     import soundfile
 
-    if isinstance(source, dict):
-        source = BytesIO(source["bytes"])
+    if layout.mp3 is not None:
+        with opened_audio(source, held_whole=0) as (content, _):
+            stretch, place = layout.mp3.stretch(content, begin, end)
+        opened, first = BytesIO(stretch), 0  # MP3 rounds otherwise before its first seek
+    else:
+        place = begin - layout.place_before(begin)
+        opened, first = (BytesIO(source["bytes"]) if isinstance(source, dict) else source), begin - place
     try:
-        with soundfile.SoundFile(source) as file:
-            file.seek(place)
-            samples = np.empty((end - place, file.channels), np.float32)
+        with soundfile.SoundFile(opened) as file:
+            file.seek(first)
+            samples = np.empty((place + end - begin, file.channels), np.float32)
             if len(samples) and file.buffer_read_into(samples, "float32") < len(samples):
                 return None
-            return samples[begin - place :]
+            return samples[place:]
     except soundfile.SoundFileError:
         return None

@@ -368,7 +368,7 @@ def stream_content(content: Content, stream: Mp3Stream) -> tuple[Content, int]:
     if stream.header.layer == 3:  # which alone has tags that announce the frames
         head = content.read(begin, 4)
         # The decoder takes its own delay off a stream with a tag, off silence here.
-        parts = [_frame_without_audio(head, stream.frames + 1), _frame_without_audio(head)]
+        parts = [frame_without_audio(head, stream.frames + 1), frame_without_audio(head)]
         skipped = stream.header.samples - DECODER_DELAY
         if stream.delay:
             skipped += stream.delay + DECODER_DELAY
@@ -395,12 +395,15 @@ def _room(content: Content, stream: Mp3Stream) -> bytes:
     return b"ID3\x04\0\0" + bytes(size >> shift & 127 for shift in (21, 14, 7, 0)) + bytes(size)
 
 
-def _frame_without_audio(first_bytes: bytes, announced: int | None = None) -> bytes:
-    """A frame of silence, or a tag.
+def frame_without_audio(first_bytes: bytes, announced: int | None = None) -> bytes:
+    """Make a frame of silence, or a tag.
 
     Args:
         first_bytes (`bytes`): the header of a frame of the stream.
         announced (`int`, *optional*): how many frames the tag says that there are.
+
+    Returns:
+        `bytes`: the frame.
     """
     head = bytearray(first_bytes)
     head[1] |= 1  # no checksum

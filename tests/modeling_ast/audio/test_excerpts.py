@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import soundfile
+from encoded_audio import ffmpeg_file, needs_ffmpeg
 
 from modeling_ast.audio import CANCELLED, AudioError, AudioReader, ExcerptReader, file_layout
+from modeling_ast.audio.content import FileContent
 
 RATE = 44_100
 FORMATS = {
@@ -44,6 +46,49 @@ def test_a_stretch_is_that_of_the_whole(sounds, name, resampler):
             assert abs(len(found) - len(expected)) <= 1
             size = min(len(found), len(expected))
             np.testing.assert_allclose(found[:size], expected[:size], atol=tolerance, rtol=0)
+
+
+MP3_KINDS = {  # what a later frame takes from earlier ones is a byte, or many frames
+    "44.1 kHz stereo": (44_100, 2, ["-b:a", "128k"]),
+    "without a tag": (44_100, 2, ["-q:a", "3", "-write_xing", "0"]),
+    "small frames": (16_000, 1, ["-b:a", "8k"]),
+    "frames of all sizes": (22_050, 1, ["-q:a", "4"]),
+    "small frames of MPEG-1": (44_100, 1, ["-b:a", "32k"]),
+}
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("kind", MP3_KINDS)
+def test_a_stretch_of_an_mp3_is_decoded_from_its_own_frames(kind, tmp_path, monkeypatch, capfd):
+    rate, channels, flags = MP3_KINDS[kind]
+    generator = np.random.default_rng(0)
+    sound = 0.1 * generator.standard_normal((40 * rate, channels))
+    sound[4 * rate : 6 * rate] *= 1e-4  # the sizes of frames change
+    soundfile.write(tmp_path / "a.wav", sound, rate, "FLOAT")
+    path = ffmpeg_file(tmp_path / "a.mp3", "-i", tmp_path / "a.wav", "-c:a", "libmp3lame", *flags)
+    reader = AudioReader(rate)
+    whole = reader.hear(path).waveform
+    excerpts = ExcerptReader(reader)
+    length = excerpts.num_samples(path)
+    assert length == len(whole)
+    read = []
+    monkeypatch.setattr(FileContent, "read", _counted(FileContent.read, read))
+    starts = [0, 1, 528, 1105, 1152, *generator.integers(0, length, 12), length - 700, length - 1]
+    for start in starts:
+        heard = excerpts.hear(path, start, rate).waveform
+        np.testing.assert_allclose(heard, whole[start : start + rate], atol=2e-7, rtol=0)
+        assert len(heard) == min(rate, length - start)
+    assert max(read) < path.stat().st_size / 8
+    assert capfd.readouterr().err == "", "the decoder finds what it looks for"
+
+
+def _counted(method, counts):
+    def counted(*args):
+        found = method(*args)
+        counts.append(len(found))
+        return found
+
+    return counted
 
 
 def test_wav_and_flac_at_their_own_rate_are_the_same_bits(sounds):
