@@ -58,7 +58,7 @@ from .trainer_rows import SmallModel, Waveforms, seconds_to_accuracy
 SAMPLING_RATE = 16_000
 FULL_LENGTH = 1024  # frames of base384
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
-DRUMS_RECIPE = Path(__file__).parents[1] / "finetune" / "recipes" / "drums.yaml"
+DRUMS_RECIPE = Path(__file__).parents[1] / "finetune" / "recipes" / "drums_from_scratch.yaml"
 NUM_DRUMS = 9
 NUM_LABELS = 527
 NUM_DIGITS = 300  # of the spoken digits
@@ -263,7 +263,7 @@ def trained_on_drums(bench: Bench) -> Path:
         from finetune.run_finetune import main as finetune
 
         with torch.inference_mode(False), torch.enable_grad(), redirect_stdout(sys.stderr):
-            failed = finetune(["finetune/recipes/drums.yaml", "--output_dir", str(folder), "--disable_tqdm", "true"])
+            failed = finetune(["finetune/recipes/drums_from_scratch.yaml", "--output_dir", str(folder), "--disable_tqdm", "true"])
         if failed:
             raise RuntimeError("The training of the drums recipe failed, see above.")
     return folder

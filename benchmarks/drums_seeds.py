@@ -2,7 +2,7 @@
 
     python -m benchmarks.drums_seeds
 
-Each seed is a run of `ast-finetune finetune/recipes/drums.yaml`; the last epoch's score counts.
+Each seed is a run of `ast-finetune finetune/recipes/drums_from_scratch.yaml`; the last epoch's score counts.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-RECIPE = "finetune/recipes/drums.yaml"
+RECIPE = "finetune/recipes/drums_from_scratch.yaml"
 WANTED_ACCURACY, LONGEST_SECONDS = 0.6, 240
 
 

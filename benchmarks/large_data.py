@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DRUMS = ROOT / "finetune" / "sample_data" / "drums"
-RECIPE = ROOT / "finetune" / "recipes" / "drums.yaml"
+RECIPE = ROOT / "finetune" / "recipes" / "drums_from_scratch.yaml"
 LONGEST_SECONDS, LARGEST_GROWTH = 30, 100e6
 CHILD = """
 import json, os, resource, sys

@@ -31,7 +31,7 @@ from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import read_audio
 
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
-RECIPE = "finetune/recipes/drums.yaml"
+RECIPE = "finetune/recipes/drums_from_scratch.yaml"
 FIRST, WANTED = 0.1, 0.6  # share of the file that is looked at, and of the planted errors that has to be there
 TOLERANCE = 1e-6  # of the CSV's six digits
 DRAWN, BY_KIT = "drawn", "kit"

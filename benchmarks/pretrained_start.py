@@ -26,7 +26,7 @@ from modeling_ast.system.atomic_files import open_atomically
 HERE = Path(__file__).parent
 STARTS = HERE / "pretrained_start.yaml"
 DRUMS = HERE.parent / "finetune" / "sample_data" / "drums"
-DRUMS_RECIPE = HERE.parent / "finetune" / "recipes" / "drums.yaml"
+DRUMS_RECIPE = HERE.parent / "finetune" / "recipes" / "drums_from_scratch.yaml"
 DIGITS_RECIPE = HERE / "spoken_digits.yaml"
 NOT_TAKEN = ("fold_column_name", "dataset_name", "output_dir", "seed")
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")

@@ -167,7 +167,7 @@ def train_on_sox(clips: list[tuple[dict, np.ndarray]], rate: int, folder: Path, 
         for index, (row, waveform) in enumerate(clips):
             soundfile.write(data / f"{index}.wav", with_sox(waveform, rate), RATE, subtype="FLOAT")
             writer.writerow([f"{index}.wav", row["label"], row["split"]])
-    command = [sys.executable, "-m", "finetune.run_finetune", DRUMS.parents[1] / "recipes" / "drums.yaml"]
+    command = [sys.executable, "-m", "finetune.run_finetune", DRUMS.parents[1] / "recipes" / "drums_from_scratch.yaml"]
     command += ["--dataset_name", data, "--output_dir", folder / "run", "--max_length", "48", "--time_stride", "8"]
     command += ["--max_time_mask", "12", "--num_train_epochs", str(epochs), "--use_cpu", "true"]
     trained = subprocess.run(list(map(str, command)), capture_output=True, text=True)

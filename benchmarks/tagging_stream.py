@@ -166,7 +166,7 @@ def recording(path: Path, seconds: float, seed: int = 0, rate: int = RATE, chann
 
 
 def random_checkpoint(folder: Path) -> Path:
-    """Save a model of the sizes of `finetune/recipes/drums.yaml`."""
+    """Save a model of the sizes of `finetune/recipes/drums_from_scratch.yaml`."""
     import torch
 
     from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification

@@ -28,7 +28,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 ROOT = Path(__file__).parents[1]
 DRUMS = ROOT / "finetune" / "sample_data" / "drums"
-RECIPE = ROOT / "finetune" / "recipes" / "drums.yaml"
+RECIPE = ROOT / "finetune" / "recipes" / "drums_from_scratch.yaml"
 EPOCHS, BATCH, LEARNING_RATE = 10, 32, 5e-4
 SIDES = ("ast-finetune", "bioamla", "stock Trainer")
 LONGEST = 600  # seconds of one training

@@ -31,7 +31,7 @@ from modeling_ast.tagging import AudioTagger
 from modeling_ast.tagging.none_of_these import KnownClips
 
 DRUMS = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
-RECIPE = "finetune/recipes/drums.yaml"
+RECIPE = "finetune/recipes/drums_from_scratch.yaml"
 TEST_KIT = "FluidR3"
 DISTANCE, LARGEST = "distance", "1 - largest probability"
 NEIGHBOURS = (1, 5, 10, 20)
