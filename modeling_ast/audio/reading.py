@@ -87,6 +87,9 @@ class AudioReader:
         resampler (`str`, *optional*, defaults to `"torchaudio"`): see [`resample`].
         refused (`frozenset[str]`, *optional*): kinds of notes that are errors, such as `frozenset({CUT_OFF})`.
         limits ([`AudioLimits`], *optional*): the most that is taken of a recording; more is an error.
+
+    Raises:
+        ValueError: if there is no such choice of channels, or no such resampler; the message says which there are.
     """
 
     sampling_rate: int = 16_000

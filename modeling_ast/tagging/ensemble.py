@@ -99,7 +99,7 @@ class EnsembleTagger(AudioTagger):
         """Load several models, all of which stay in memory.
 
         Args:
-            models (sequence of `str` or `os.PathLike`): folders, Hub ids, or files of `ast-export`.
+            models (sequence of `str` or `os.PathLike`): folders, Hub ids, or files of `ast-export`; one alone may be without a list.
             settings: of [`AudioTagger.from_pretrained`].
             more: of [`AudioTagger.from_pretrained`].
 
@@ -110,6 +110,7 @@ class EnsembleTagger(AudioTagger):
             CheckpointError: if one of them cannot be used.
             TaggingError: see the class.
         """
+        models = [models] if isinstance(models, str | os.PathLike) else models
         return cls([AudioTagger.from_pretrained(model, *settings, **more) for model in models], list(map(str, models)))
 
     @staticmethod

@@ -25,7 +25,7 @@ from ..checkpoints.fields import CheckpointError
 from ..checkpoints.shipped import folder_of
 from ..frame_columns import FrameColumns
 from ..layers.patch_grid import NUM_CLASS_TOKENS, patch_grid_of
-from .backends import OnnxBackend, TorchBackend, choose_device, is_onnx
+from .backends import OnnxBackend, TorchBackend, choose_device, is_onnx, refuse_pytorch_settings
 from .embeddings import FileEmbeddings, WindowVectors, check_embeddings, file_embeddings
 from .errors import TaggingError
 from .events import EventRules, event_rules, events_of_means, events_of_runs
@@ -149,16 +149,12 @@ class AudioTagger(RoundedTimes):
 
         Raises:
             CheckpointError: if it cannot be used; see [`load_checkpoint`] and [`OnnxBackend`].
+            ValueError: if there is no such choice of channels; the message says which there are.
             TaggingError: see the class; also for an ONNX file with what only PyTorch can.
         """
         known_clips = None
         if is_onnx(model_name_or_path):
-            given = {"compile": compiled, "tokens_merged_per_layer": tokens_merged_per_layer}
-            for option in filter(given.get, given):
-                raise TaggingError(
-                    f"--{option} is about models in PyTorch, and {model_name_or_path} runs in ONNX Runtime. Leave it out, or "
-                    "pass the folder that it was exported from."
-                )
+            refuse_pytorch_settings(model_name_or_path, device, tokens_merged_per_layer, compiled)
             model = OnnxBackend(model_name_or_path, device)
             if model.tells_frames and not frame_heads:
                 from ..loading import FRAMES_REFUSED
