@@ -67,6 +67,18 @@ class EventRules:
         active = self.find_active(scores)
         return active if self.off is None else active | (scores >= self.off)
 
+    def without_use_of_off(self) -> np.ndarray:
+        """Tell for which labels `off` changes nothing, as it is above the score with which their events begin.
+
+        Returns:
+            Boolean `np.ndarray` of shape `(labels,)`, or `()` where one `on` holds for all; none without an `off`.
+        """
+        if self.off is None:
+            return np.zeros(np.shape(self.on), bool)
+        above = np.greater(self.off, self.on) & np.isfinite(self.off)
+        # Of exclusive labels it also holds an event where another is the best; beyond a half none is.
+        return above & np.greater(self.off, 0.5) if self.exclusive else above
+
     def of_label(self, label: int) -> "EventRules":
         """Take the rules of a label, for its scores alone.
 

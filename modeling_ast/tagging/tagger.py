@@ -5,7 +5,6 @@ their scores are put together is said in [`AudioTagger.tag_files`]. Files are he
 with their length.
 """
 
-import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ from ..checkpoints.fields import CheckpointError
 from ..checkpoints.shipped import folder_of
 from ..frame_columns import FrameColumns
 from ..layers.patch_grid import NUM_CLASS_TOKENS, patch_grid_of
+from ..system.names_as_text import in_short
 from .backends import OnnxBackend, TorchBackend, choose_device, is_onnx, refuse_pytorch_settings
 from .embeddings import FileEmbeddings, WindowVectors, check_embeddings, file_embeddings
 from .errors import TaggingError
@@ -39,8 +39,6 @@ from .scoring import Recording, WindowScorer
 from .segments import REACH, SEGMENT_READINGS, Stretch, hop_means
 from .window_times import RoundedTimes
 from .windows import SharedLogMel, Window, WindowCutter
-
-logger = logging.getLogger(__name__)
 
 __all__ = ["AudioTagger", "FileTags", "Segment", "Tag", "TaggingError", "choose_device"]
 
@@ -470,6 +468,8 @@ class AudioTagger(RoundedTimes):
         none_of_these: str | float | None = None,
     ) -> _Plan:
         rules = event_rules(self.config, self.sampling_rate, threshold, off, min_duration, close_gaps, timeline)
+        if off is not None:
+            self._say_what_off_does_not(rules, off)
         check_embeddings(embeddings)
         if embeddings is not None and self.backend.without_vectors is not None:
             raise TaggingError(f"embeddings={embeddings!r}: {self.backend.without_vectors}")
@@ -494,6 +494,19 @@ class AudioTagger(RoundedTimes):
         reading = (segments or SEGMENT_READINGS[0]) if timeline else None
         plan = _Plan(top_k, window_samples, hop_samples, silent_peak, False, reduction, rules, reading, embeddings)
         return replace(plan, median_columns=width, farthest=self.farthest_known(none_of_these))
+
+    def _say_what_off_does_not(self, rules: EventRules, off: float):
+        idle = np.broadcast_to(rules.without_use_of_off(), self.config.num_labels)
+        if not idle.any():
+            return
+        names = in_short(self.config.id2label[int(label)] for label in np.flatnonzero(idle))
+        which = "any label" if idle.all() else names
+        on = np.broadcast_to(rules.on, idle.shape)[idle]
+        scores = f"{on.min():g}" if on.min() == on.max() else f"{on.min():g} to {on.max():g}"
+        self._warn_once(
+            f"off={off:g} is above the score with which events of {which} begin here, {scores}, so that they go on nowhere else. Pass "
+            "a lower --off, or a higher --on beside it."
+        )
 
     def farthest_known(self, none_of_these: str | float | None = None) -> float | None:
         """Tell from which distance on a clip is told to be unlike the training clips.
@@ -521,9 +534,8 @@ class AudioTagger(RoundedTimes):
         if none_of_these is not None:
             raise TaggingError(f"none_of_these={none_of_these!r}: {why}, or leave it out.")
         words = f"Clips that are none of the labels are not told: {why}."
-        if self._keeps_known_clips and words not in self._said:
-            self._said.add(words)
-            logger.warning(words)
+        if self._keeps_known_clips:
+            self._warn_once(words)
         return None
 
     def _why_no_novelty(self) -> str | None:
