@@ -223,7 +223,11 @@ def events_of_runs(
 
 
 def events_of_means(
-    places: Sequence[tuple[np.ndarray, np.ndarray]], reach: float | None, rules: EventRules
+    places: Sequence[tuple[np.ndarray, np.ndarray]],
+    reach: float | None,
+    rules: EventRules,
+    label: int | None = None,
+    averaged: bool = True,
 ) -> list[Stretch]:
     """Find the events of a recording by its scores along the time line, of which not all parts have some.
 
@@ -232,6 +236,8 @@ def events_of_means(
             `(places, labels)`.
         reach (`float`, *optional*): see [`stretches_of_means`].
         rules ([`EventRules`]): what makes an event.
+        label (`int`, *optional*): see [`stretches_of_means`].
+        averaged (`bool`, defaults to `True`): see [`stretches_of_means`].
 
     Returns:
         `list[Stretch]`: see [`events_of_runs`].
@@ -241,7 +247,9 @@ def events_of_means(
     found = [
         stretch
         for edges, means in places
-        for stretch in stretches_of_means(edges, means, reach, rules.find_active, rules.find_held, *limits)
+        for stretch in stretches_of_means(
+            edges, means, reach, rules.find_active, rules.find_held, *limits, label=label, averaged=averaged
+        )
     ]
     return found if whole else joined_events(found, rules)
 
