@@ -261,6 +261,7 @@ def test_hard_negatives_of_a_checkpoint(folder, tmp_path, capsys):
     number, of_all = found.split(" background")[0].split(": ")[1].split(" of ")
     assert number == of_all
     assert int(number) > 40
+    assert summary_in(tmp_path / "second")["data"]["hard_negatives"] == "./run"
     assert main([recipe, *flags[:2], "--output_dir", str(tmp_path / "third"), "--ignore_labels", "low", "high"]) == 2
 
 
