@@ -16,7 +16,7 @@ import numpy as np
 
 from ..audio import parse_channels
 from ..checkpoints.fields import CHOICES, CONFIG_FILE_FIELDS, EXTRACTOR_FIELDS, LABELS, CheckpointError, check_fields
-from ..checkpoints.folder import DATA_SUFFIX
+from ..checkpoints.folder import weights_beside
 from ..features.kaldi import num_samples
 from ..onnx_sessions import (
     FRAME_HEAD,
@@ -374,9 +374,8 @@ def _compiled(model):
 def _digest_of(path: str | os.PathLike) -> bytes:
     """Of the file and of the weights beside it, if it has some."""
     digest = hashlib.sha256()
-    beside = Path(f"{path}{DATA_SUFFIX}")
     try:
-        for each in (path, beside) if beside.is_file() else (path,):
+        for each in (path, *filter(Path.is_file, weights_beside(path))):
             with open(each, "rb", opener=only_files) as file:
                 while content := file.read(1 << 20):
                     digest.update(content)

@@ -197,6 +197,36 @@ def test_what_one_file_does_not_hold_lies_beside_it(checkpoint, heard, without_e
     assert os.listdir(tmp_path) == ["m.onnx"]
 
 
+def test_an_interruption_leaves_a_graph_with_its_own_weights(heard, clips, monkeypatch, tmp_path):
+    monkeypatch.setattr(export_onnx, "LARGEST_FILE", 100_000)
+    path, old, new = tmp_path / "m.onnx", onnx.load(heard), onnx.load(heard)
+    for tensor in new.graph.initializer:
+        if len(tensor.raw_data) == 4 * 32 * 32:
+            tensor.raw_data = (np.frombuffer(tensor.raw_data, np.float32) * 2).tobytes()
+    export_onnx.save_onnx(old, path)
+    expected, replace = run_on(path, clips[:2]), os.replace
+
+    def interrupted(source, target):
+        if target == path:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    for _ in range(2):  # the second time there is a rest of the first
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                export_onnx.save_onnx(new, path)
+        np.testing.assert_array_equal(run_on(path, clips[:2]), expected)
+    for graph, name in ((new, "m.onnx.2.data"), (old, "m.onnx.data")):
+        export_onnx.save_onnx(graph, path)
+        assert sorted(os.listdir(tmp_path)) == ["m.onnx", name]
+        found = run_on(path, clips[:2])
+        assert np.array_equal(found, expected) == (graph is old)
+    monkeypatch.setattr(export_onnx, "LARGEST_FILE", 2**30)
+    export_onnx.save_onnx(old, path)
+    assert os.listdir(tmp_path) == ["m.onnx"]
+
+
 def test_two_kinds_of_weights_are_refused(checkpoint, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run_export.main([str(checkpoint), str(tmp_path / "m.onnx"), "--int8", "--float16"])
