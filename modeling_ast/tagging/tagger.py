@@ -14,7 +14,7 @@ from numbers import Real
 
 import numpy as np
 
-from ..audio import CANCELLED, SILENT, AudioError, AudioNote, AudioReader, HeardAnewError, SoundStream, errors_of_file
+from ..audio import CANCELLED, SILENT, AudioError, AudioNote, AudioReader, SoundStream, errors_of_file
 from ..audio.arrays import full_scale_waveform, whole_rate
 from ..audio.channels import channel_number, one_channel
 from ..audio.limits import checked_level
@@ -580,25 +580,29 @@ class AudioTagger(RoundedTimes):
             For what is heard of it, each channel by itself if that was asked for, the recordings of the models; and why it
             cannot be heard, if that is so.
         """
-        while True:
-            waveforms: list[list[Recording]] = []
-            try:
-                for of_readers in stream.blocks_of_readers():
-                    waveforms = waveforms or [
-                        self._recordings(stream.name, plan, number if plan.each_channel else None)
-                        for number in range(1, len(of_readers[0]) + 1)
-                    ]
-                    for channel, recordings in enumerate(waveforms):
-                        self._take(scorers, recordings, [blocks[channel] for blocks in of_readers])
-                    if plan.progress is not None:
-                        seconds = waveforms[0][0].num_samples / self.sampling_rate
-                        plan.progress(stream.name, seconds, stream.announced)
-                break
-            except (HeardAnewError, AudioError) as error:
-                for scorer in scorers:
-                    scorer.forget([recording for recordings in waveforms for recording in recordings])
-                if isinstance(error, AudioError):
-                    return [], str(error)
+        waveforms: list[list[Recording]] = []
+
+        def forget() -> list[list[Recording]]:
+            for scorer in scorers:
+                scorer.forget([recording for recordings in waveforms for recording in recordings])
+            waveforms.clear()
+            return waveforms
+
+        def take(_, of_readers: list[np.ndarray]):
+            if not waveforms:
+                numbers = range(1, len(of_readers[0]) + 1)
+                each = plan.each_channel
+                waveforms.extend(self._recordings(stream.name, plan, number if each else None) for number in numbers)
+            for channel, recordings in enumerate(waveforms):
+                self._take(scorers, recordings, [blocks[channel] for blocks in of_readers])
+            if plan.progress is not None:
+                plan.progress(stream.name, waveforms[0][0].num_samples / self.sampling_rate, stream.announced)
+
+        try:
+            stream.heard_by(forget, take, of_all=True)
+        except AudioError as error:
+            forget()
+            return [], str(error)
         for recordings in waveforms:
             error = self._too_short(stream.name, recordings[0].num_samples)
             if error is not None:
