@@ -31,6 +31,7 @@ SOUND_FOLDERS = {
 }  # of an augmentation, and what stands in their place
 NOT_PLACES = frozenset({"beside", "columns"})  # what `marks` may be in place of one
 NO_TEACHER = "./teacher"  # in place of the local one that taught
+NO_NEGATIVES = "./negatives"  # in place of the local one that found hard negatives
 CLIP_LISTS = ("skipped_clips", "audio_notes")
 _ORIGIN = "trainings and conversions write it"
 
@@ -77,6 +78,12 @@ def _teacher(summary: dict) -> dict:
     return teacher if isinstance(teacher, dict) else {}
 
 
+def _negatives(summary: dict) -> str | None:
+    """The checkpoint that found hard negatives, if the summary tells: a Hub id, or `./` and the name of a folder."""
+    name = _data(summary).get("hard_negatives")
+    return name if isinstance(name, str) and name else None
+
+
 def _sound_folders(summary: dict) -> tuple[dict, list[str]]:
     """The section of a summary that names folders of sounds, and which of its fields do."""
     training = summary.get("training")
@@ -102,6 +109,8 @@ def _names_in_summary(files: Mapping[str, Path]) -> list[str]:
     own += [base.removeprefix("./")] if isinstance(base, str) and base.startswith("./") else []
     teacher = _teacher(summary).get("name") or ""
     own += [teacher.removeprefix("./")] if teacher.startswith("./") else []
+    negatives = _negatives(summary) or ""
+    own += [negatives.removeprefix("./")] if negatives.startswith("./") else []
     sounds, folders = _sound_folders(summary)
     own += [sounds[name] for name in folders]
     return [str(name) for name in [*own, *(clip.get("file") for clip in _clips(summary))] if name]
@@ -119,6 +128,8 @@ def _places_in_recipe(files: Mapping[str, Path]) -> dict[str, list[str]]:
     local |= set() if _data(summary).get("hub_id") else {"dataset_name"}
     local |= {"model_name_or_path"} if str(summary.get("base_model")).startswith("./") else set()
     local |= {"teacher"} if (_teacher(summary).get("name") or "").startswith("./") else set()
+    negatives = _negatives(summary)
+    local -= {"hard_negatives"} if negatives is not None and not negatives.startswith("./") else set()
     found = {name: _places(value, name in local) for name, value in (fields or {}).items()}
     return {name: places for name, places in found.items() if places and name not in FIELDS_OF_LABELS}
 
@@ -204,6 +215,8 @@ def _hidden(summary: dict) -> dict:
         data["name"] = None
     if str(summary.get("base_model", "")).startswith("./"):
         summary["base_model"] = NO_BASE
+    if str(data.get("hard_negatives", "")).startswith("./"):
+        data["hard_negatives"] = NO_NEGATIVES
     sounds, folders = _sound_folders(summary)
     sounds |= {name: SOUND_FOLDERS[name] for name in folders}
     teacher = _teacher(summary)

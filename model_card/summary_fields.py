@@ -38,7 +38,7 @@ SUMMARY_FIELDS = {
     "source": TEXT, "source_address": TEXT, "sha256": DIGESTS, "labels": TEXTS,
     "data.name": TEXT, "data.hub_id": TEXT, "data.license": TEXT_OR_TEXTS, "data.features_column": TEXT,
     "data.split_method": TEXT, "data.share_that_counts": NUMBER,
-    "data.windows": OBJECT, "data.windows.in_words": TEXT,
+    "data.hard_negatives": TEXT, "data.windows": OBJECT, "data.windows.in_words": TEXT,
     "data.skipped_clips": Row(lambda value: isinstance(value, list), "a JSON array"),
     "data.splits": OBJECT, "data.splits.*": OBJECT, "data.splits.*.clips": COUNT, "data.splits.*.seconds": number(0, 1e15),
     "data.splits.*.label_counts": NUMBERS,

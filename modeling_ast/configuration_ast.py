@@ -14,8 +14,8 @@ from .checkpoints.fields import (
     CHOICES,
     CONFIG_FIELDS,
     CONFIG_FILE_FIELDS,
-    EVENT_SCORES,
     MODEL_TYPE,
+    check_choices,
     check_fields,
     read_json,
 )
@@ -24,7 +24,6 @@ from .layers.patch_grid import patch_grid_of
 
 logger = logging.get_logger(__name__)
 
-LONGEST_RULE = 3600  # seconds that a rule of events may say
 LABEL_FIELDS = ("num_labels", "id2label", "label2id")
 NUM_AUDIOSET_LABELS = 527
 # First and last display name in the released class_labels_indices.csv, enough to tell the AudioSet label list.
@@ -115,7 +114,7 @@ class ASTConfig(PreTrainedConfig):
                     f"{name}={getattr(self, name)} is less than one patch of {self.patch_size}. Set {name} to "
                     f"{self.patch_size} or more."
                 )
-        self._check_choices()
+        check_choices(self)
         if self.problem_type is None and self._has_audioset_labels():
             self.problem_type = "multi_label_classification"
             logger.warning_once(
@@ -163,7 +162,7 @@ class ASTConfig(PreTrainedConfig):
         if choices:  # of the labels that it ends up with
             for name, value in choices.items():
                 setattr(config, name, value)
-            config._check_choices()
+            check_choices(config)
         return (config, unused) if return_unused_kwargs else config
 
     @classmethod
@@ -191,41 +190,6 @@ class ASTConfig(PreTrainedConfig):
         """Take out what was chosen for the labels of weights that are not these: thresholds and rules of events."""
         for name in CHOICES:
             setattr(self, name, None)
-
-    def _check_choices(self):
-        labels = set(self.id2label.values())
-        for label, rules in (self.event_rules or {}).items():
-            self._check_event_rules(label, rules, label in labels)
-        for label, threshold in (self.label_thresholds or {}).items():
-            if label not in labels:
-                raise ValueError(
-                    f"label_thresholds has one for {label!r}, which is not among the {len(labels)} labels. Name labels of "
-                    "id2label."
-                )
-            if not 0 <= threshold <= 1:
-                raise ValueError(
-                    f"label_thresholds has {threshold} for {label!r}, expected a score. Set it from 0 to 1."
-                )
-
-    def _check_event_rules(self, label: str, rules: dict, is_known: bool):
-        if not is_known:
-            raise ValueError(
-                f"event_rules has some for {label!r}, which is not among the {self.num_labels} labels. Name labels of id2label."
-            )
-        if "on" not in rules:
-            raise ValueError(
-                f"event_rules has no score 'on' for {label!r}, with which an event begins. Set it from 0 to 1."
-            )
-        for name, value in rules.items():
-            is_score = name in EVENT_SCORES
-            if not (0 <= value <= 1 if is_score else 0 < value <= LONGEST_RULE):
-                raise ValueError(
-                    f"event_rules has {name}={value} for {label!r}, expected {'a score from 0 to 1' if is_score else f'seconds above 0, up to {LONGEST_RULE}'}."
-                )
-        if rules.get("off", 0) > rules["on"]:
-            raise ValueError(
-                f"event_rules has off={rules['off']} above on={rules['on']} for {label!r}, so that no event could go on. Lower it."
-            )
 
     def _has_audioset_labels(self) -> bool:
         if self.num_labels != NUM_AUDIOSET_LABELS:

@@ -28,7 +28,7 @@ import torch
 from torch import nn
 from transformers.utils import PaddingStrategy
 
-from .checkpoints.folder import DATA_SUFFIX
+from .checkpoints.folder import weights_beside
 from .feature_extraction_ast import ASTFeatureExtractor
 from .features.kaldi import (
     FRAME_LENGTH_MS,
@@ -92,7 +92,7 @@ def export_onnx(
             as it is.
         feature_extractor ([`ASTFeatureExtractor`]): the one that was saved with it; described in the file.
         path (`str` or `Path`): file to write or replace, complete or not at all. Weights beyond 2 GB lie beside it in one that
-            ends in `.onnx.data`.
+            ends in `.data`.
         waveform (`bool`, *optional*, defaults to `False`): whether the file takes samples and gives scores, in place of features
             and logits.
         float16 (`bool`, *optional*, defaults to `False`): whether the transformer's weights and values are float16; what goes in
@@ -166,6 +166,8 @@ def weight_bytes(exported) -> int:
 def save_onnx(exported, path: str | Path):
     """Write a graph, with the weights beside it if one file does not hold them.
 
+    Weights that are there already keep their place until the graph is replaced, so that at every moment a graph has its own.
+
     Args:
         exported (`onnx.ModelProto`): the graph.
         path (`str` or `Path`): file to write or replace, complete or not at all.
@@ -173,6 +175,7 @@ def save_onnx(exported, path: str | Path):
     import onnx
 
     path = Path(path)
+    before = [file for file in weights_beside(path) if os.path.lexists(file)]
     with temporary_folder(path.name, path.parent) as folder:
         new = folder / path.name
         if weight_bytes(exported) <= LARGEST_FILE:
@@ -180,14 +183,40 @@ def save_onnx(exported, path: str | Path):
         else:
             copied = onnx.ModelProto()
             copied.CopyFrom(exported)  # as saving takes the weights out of it
-            onnx.save_model(copied, new, save_as_external_data=True, location=path.name + DATA_SUFFIX)
-        for file in sorted(folder.iterdir(), reverse=True):  # the weights first: the graph is what is looked for
+            onnx.save_model(copied, new, save_as_external_data=True, location=_place_for_weights(path).name)
+        for file in sorted(folder.iterdir(), reverse=True):  # the weights first: with the graph they are what is used
             if file.name.startswith(path.name):
                 sync(file)
                 give_usual_mode(file)
                 os.replace(file, path.parent / file.name)
-    if weight_bytes(exported) <= LARGEST_FILE:
-        path.with_name(path.name + DATA_SUFFIX).unlink(missing_ok=True)  # of what was replaced
+        kept = {path.parent / name for name in _names_of_weights(path)}
+    for file in before:  # of what was replaced
+        if file not in kept:
+            file.unlink(missing_ok=True)
+
+
+def _place_for_weights(path: Path) -> Path:
+    """Where new weights of a graph go: to a place that the graph which is there does not name."""
+    places = weights_beside(path)
+    taken = [place for place in places if os.path.lexists(place)]
+    if len(taken) == len(places):  # an earlier run was killed
+        named = _names_of_weights(path)
+        taken = [place for place in places if place.name in named]
+    return next(place for place in places if place not in taken)
+
+
+def _names_of_weights(path: Path) -> set[str]:
+    """The files beside it that a graph names for its weights."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if not any(map(os.path.lexists, weights_beside(path))):
+        return set()
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except (OSError, DecodeError):
+        return set()
+    return {entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"}
 
 
 def to_float16(exported):

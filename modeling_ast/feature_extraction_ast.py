@@ -61,6 +61,10 @@ class ASTFeatureExtractor(SequenceFeatureExtractor):
             see [`resample`]. Of a checkpoint that names none it is torchaudio's.
         channels (`str` or `int`, defaults to `"mean"`): which channels of audio files are heard; see [`AudioReader`].
             Only saved if it is another, and without effect on waveforms, which have one channel.
+
+    Raises:
+        ValueError: for a value beyond the bounds of `checkpoint_fields`, and if there is no such choice of channels or no such
+            resampler; the message says which there are.
     """
 
     model_input_names = ["input_values", "attention_mask"]

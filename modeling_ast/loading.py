@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+from .audio import parse_channels
 from .checkpoints.fields import CONFIG, EXTRACTOR, FRAME_ARCHITECTURE, CheckpointError, read_settings
 from .checkpoints.shipped import AST_SMALL, folder_of, is_there
 from .checkpoints.weights import weight_files
@@ -39,7 +40,9 @@ def load_checkpoint(
     Raises:
         CheckpointError: if there is no such model, a file is missing in the folder, it is another kind of model, its
             classifier was never trained, or it has a frame head where that cannot be used.
+        ValueError: if there is no such choice of channels; the message says which there are.
     """
+    changes = {} if channels is None else {"channels": parse_channels(channels)}
     check_model_name(model_name_or_path)
     import torch
 
@@ -51,7 +54,6 @@ def load_checkpoint(
 
     try:
         with hub_answers():
-            changes = {} if channels is None else {"channels": channels}
             place = {} if revision is None else {"revision": revision}
             feature_extractor = ASTFeatureExtractor.from_pretrained(model_name_or_path, **changes, **place)
             of_frames = has_frame_head(ASTConfig.get_config_dict(model_name_or_path, **place)[0])

@@ -13,6 +13,7 @@ import numpy as np
 
 from .audio import DEFAULT_RESAMPLER, AudioReader, checked_resampler, parse_channels
 from .audio.resampling import WITHOUT_TORCH
+from .checkpoints.fields import check_choices
 from .features.kaldi import num_samples
 
 FRAME_HEAD = "frames"  # in the metadata of a model that tells labels of frames, under "head"
@@ -21,7 +22,11 @@ WAVEFORM = "waveform"  # in the metadata of a graph that takes samples, under "i
 
 @dataclass
 class ExportedConfig:
-    """What the engine asks of a model's configuration, with the names and the meaning that it has in [`ASTConfig`]."""
+    """What the engine asks of a model's configuration, with the names and the meaning that it has in [`ASTConfig`].
+
+    Raises:
+        ValueError: if a threshold or a rule of events cannot be, or is of no label.
+    """
 
     id2label: dict[int, str]
     max_length: int
@@ -36,6 +41,7 @@ class ExportedConfig:
 
     def __post_init__(self):
         self.id2label = {int(index): label for index, label in self.id2label.items()}
+        check_choices(self)
 
     @property
     def num_labels(self) -> int:
@@ -56,6 +62,9 @@ class ExportedHearing:
     """What the engine asks of a feature extractor, of a model whose graph computes features itself.
 
     Names and meaning are those of [`ASTFeatureExtractor`].
+
+    Raises:
+        ValueError: if there is no such choice of channels, or no such resampler.
     """
 
     sampling_rate: int

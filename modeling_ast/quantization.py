@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .checkpoints.folder import DATA_SUFFIX
+from .checkpoints.folder import weights_beside
 from .export_onnx import (
     LARGEST_FILE,
     ExportError,
@@ -240,8 +240,7 @@ def size_of(path: Path) -> int:
     Returns:
         Bytes.
     """
-    beside = path.with_name(path.name + DATA_SUFFIX)
-    return path.stat().st_size + (beside.stat().st_size if beside.exists() else 0)
+    return sum(file.stat().st_size for file in (path, *weights_beside(path)) if file.exists())
 
 
 def read_clips(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .audio_flags import add_channels_flag
-from .checkpoints.folder import DATA_SUFFIX, check_checkpoint_dir
+from .checkpoints.folder import check_checkpoint_dir, weights_beside
 from .checkpoints.shipped import folder_of
 from .system.flags import FlagParser
 from .system.names_as_text import in_one_line
@@ -147,7 +147,7 @@ def check_places(args: argparse.Namespace) -> None:
             f"There is no folder {output.parent} to write {output.name} to. Type: mkdir -p {output.parent}"
         )
     beside = [output.with_suffix(".quantization.json")] if args.int8 else []
-    for path in [output, output.with_name(output.name + DATA_SUFFIX), *beside]:
+    for path in [output, *weights_beside(output), *beside]:
         if path.is_dir():
             raise ValueError(f"{path} is a folder. Pass the name of a file, for example {path / 'model.onnx'}")
         if what_is_special(path):

@@ -35,7 +35,6 @@ NOT_WITH_MARKS = {
     "streaming": "recordings have to be at hand",
     "waveform_cache": "no more than a window is decoded, and whole recordings would be kept",
     "skip_bad_audio": "what cannot be used is a whole recording: remove it",
-    "check_audio": "recordings are not decoded as a whole",
     "drop_duplicate_audio": "recordings in two splits are refused",
     **dict.fromkeys(("clip_windows", "score_windows"), "each window is a clip of its own"),
 }
@@ -157,7 +156,8 @@ class DataArguments(ArgumentGroup):
         default=False, metadata={"help": "Leave clips out of training that are also in the scored split."}
     )
     check_audio: bool = field(
-        default=False, metadata={"help": "Decode every clip before training, not a sample of 200."}
+        default=False,
+        metadata={"help": "Decode every clip, or with --marks all of every recording, before training, not a sample."},
     )
     skip_bad_audio: bool = field(
         default=False,

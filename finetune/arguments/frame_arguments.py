@@ -13,7 +13,6 @@ NOT_WITH_FRAMES = {
     "streaming": "the clips have to be at hand",
     "background_label": "a frame in which nothing is marked has no label",
     "none_of_these": "what is kept is what a classifier of clips reads",
-    "dry_run": "it estimates a training on labels of clips",
     **dict.fromkeys(("average_epochs", "ensemble_epochs"), _OF_WEIGHTS),
     "max_roll": "sounds would be rolled away from where they are marked",
     "heard_padding_share": "padding has no labels",

@@ -3,14 +3,14 @@
 import hashlib
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from modeling_ast.audio import AudioError, AudioReader, HeardAnewError, audio_duration, find_audio_files, resample
+from modeling_ast.audio import AudioError, AudioReader, audio_duration, find_audio_files, resample
 from modeling_ast.audio.excerpts import layout_of_format
 
 FAULTS_SHOWN = 5
@@ -82,23 +82,22 @@ class SoundFile:
 
     def _streamed(self, first: int, count: int, rate: int) -> np.ndarray:
         """What only FFmpeg reads is decoded from its beginning, block by block."""
-        stream = AudioReader(rate).stream(self.path)
-        while True:
-            try:
-                return _taken((block[0] for block in stream.blocks()), first, count)
-            except HeardAnewError:
-                continue  # it then is heard as a whole, once
+        return AudioReader(rate).stream(self.path).heard_by(lambda: _Part(first, count), _Part.take).samples()
 
 
-def _taken(blocks: Iterator[np.ndarray], first: int, count: int) -> np.ndarray:
+class _Part:
     """Samples `first` to `first + count` of blocks, fewer where these end before."""
-    parts, start = [], 0
-    for block in blocks:
-        parts.append(block[max(0, first - start) : max(0, first + count - start)])
-        start += len(block)
-        if start >= first + count:
-            break
-    return np.concatenate([*parts, np.empty(0, np.float32)])
+
+    def __init__(self, first: int, count: int):
+        self.first, self.end, self.begin, self.parts = first, first + count, 0, [np.empty(0, np.float32)]
+
+    def take(self, block: np.ndarray) -> bool:
+        self.parts.append(block[0][max(0, self.first - self.begin) : max(0, self.end - self.begin)])
+        self.begin += block.shape[1]
+        return self.begin >= self.end
+
+    def samples(self) -> np.ndarray:
+        return np.concatenate(self.parts)
 
 
 @dataclass(frozen=True)

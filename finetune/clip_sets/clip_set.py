@@ -220,6 +220,18 @@ class ClipSet(ABC):
         """
         return self
 
+    def of_length(self, seconds: float, speed_change: float = 0.0) -> "ClipSet":
+        """Cut windows of another length.
+
+        Args:
+            seconds (`float`): what the model hears.
+            speed_change (`float`, defaults to 0): by what share an augmentation changes the speed at most.
+
+        Returns:
+            The clips; a kind that cuts no windows out of recordings stays as it is.
+        """
+        return self
+
     def with_frames(self, columns: FrameColumns) -> "ClipSet":
         """Have the items of its data sets carry the labels of their frames in place of those of clips.
 

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from modeling_ast.audio import AudioError, AudioNote, AudioReader, HeardAnewError
+from modeling_ast.audio import AudioError, AudioNote, AudioReader
 
 from .loader_errors import loader_errors
 from .waveforms import WHOLE, clip_name, fetched, hear_clip, one_thread, refuse_too_short
@@ -53,10 +53,7 @@ def look_at_clip(audio: dict, reader: AudioReader, max_samples: int) -> tuple[in
         return len(heard.waveform), heard.notes
     stream = reader.stream(audio["path"], clip_name(audio))
     with one_thread():
-        try:
-            length = sum(block.shape[1] for block in stream.blocks())
-        except HeardAnewError:  # it is damaged, and decoded as a whole
-            length = sum(block.shape[1] for block in stream.blocks())
+        length = sum(stream.heard_by(list, lambda lengths, block: lengths.append(block.shape[1])))
     refuse_too_short(audio, length, reader)
     return length, stream.notes
 

@@ -9,7 +9,7 @@ window is decoded, and of recordings nothing is kept but their names and times.
 
 import copy
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, Self
@@ -18,7 +18,7 @@ import datasets
 import numpy as np
 
 from modeling_ast import ASTFeatureExtractor
-from modeling_ast.audio import AudioError, AudioReader, ExcerptReader, Heard
+from modeling_ast.audio import AudioError, AudioReader, ExcerptReader, Heard, MissingAudioError
 from modeling_ast.features.kaldi import frame_length, num_frames
 from modeling_ast.frame_classification import NOT_SCORED
 from modeling_ast.frame_columns import FrameColumns
@@ -31,8 +31,9 @@ from ..sources.labels import count_labels, label_feature
 from ..sources.marked_recordings import MarkedData, Recording
 from ..sources.marks import Overlap, parse_overlap, touching
 from .clip_set import Checked, Checks, ClipSet
-from .split_checks import SPLIT_WORDS, check_labels, refuse_clips
-from .waveforms import ClipDataset, one_thread
+from .decoding import decoded_rows
+from .split_checks import SPLIT_WORDS, check_labels, listed
+from .waveforms import WHOLE, ClipDataset, one_thread
 
 MARK_STREAM = 103  # sets these random numbers apart from those of augmentations, masks, windows and the order of clips
 WINDOWS_CHECKED = 32  # decoded before a training
@@ -111,15 +112,7 @@ class MarkedClips(ClipSet):
         self._marks = [(number, mark) for number, item in enumerate(recordings) for mark in range(len(item.marks))]
 
     def of_length(self, seconds: float, speed_change: float = 0.0) -> Self:
-        """Cut windows of another length.
-
-        Args:
-            seconds (`float`): what the model hears.
-            speed_change (`float`, defaults to 0): see [`MarkedClips`].
-
-        Returns:
-            The same recordings.
-        """
+        """See [`ClipSet.of_length`]."""
         return self._changed(seconds=seconds, speed_change=speed_change)
 
     def with_hard_negatives(self, windows: np.ndarray) -> Self:
@@ -424,7 +417,8 @@ class MarkedClips(ClipSet):
 
     @classmethod
     def check(cls, splits: dict[str, Self], checks: Checks) -> Checked:
-        """See [`ClipSet.check`]: labels, recordings in two splits, and some windows are decoded.
+        """See [`ClipSet.check`]: labels, recordings in two splits, and some windows are decoded, with `check_audio` all of every
+        recording.
 
         Args:
             splits (`dict[str, MarkedClips]`): of the run, by side.
@@ -434,7 +428,7 @@ class MarkedClips(ClipSet):
             [`Checked`].
 
         Raises:
-            DataError: for a label that cannot be learned, a recording in two splits, and windows that cannot be decoded.
+            DataError: for a label that cannot be learned, a recording in two splits, and what cannot be decoded.
         """
         rate = checks.feature_extractor.sampling_rate
         splits = {side: split.of_length(checks.max_samples / rate) for side, split in splits.items()}
@@ -458,7 +452,12 @@ class MarkedClips(ClipSet):
         unclear = sum(split.num_unclear for split in splits.values() if not split.trains)
         if unclear:
             notes.append(f"{unclear} windows to score hold of a stretch too little to count, and have no part")
-        return Checked(splits, notes + check_labels(splits) + _look_at_windows(splits, checks))
+        notes += check_labels(splits)
+        if checks.data.check_audio and not checks.files_known:
+            notes.append(_look_at_recordings(splits, checks))
+        elif not checks.files_known:
+            _look_at_windows(splits, checks)
+        return Checked(splits, notes)
 
 
 def _refuse_shared(splits: dict[str, MarkedClips]):
@@ -473,24 +472,63 @@ def _refuse_shared(splits: dict[str, MarkedClips]):
                 )
 
 
-def _look_at_windows(splits: dict[str, MarkedClips], checks: Checks) -> list[str]:
+def _look_at_recordings(splits: dict[str, MarkedClips], checks: Checks) -> str:
+    """Decode all of every recording; refuse those that cannot be heard. With `strict_audio` each window is heard by itself, too, as
+    a part of a recording may be worse than all of it."""
+    items = [item for split in splits.values() for item in split.recordings]
+    rows = ((number, {"audio": item.audio}) for number, item in enumerate(items))
+    decoded = decoded_rows(rows, len(items), checks.reader, WHOLE, checks.num_workers, "Checking recordings")
+    faults = [clip.fault for clip, _ in decoded if clip.fault is not None]
+    if not faults and checks.data.strict_audio:
+        for split in splits.values():
+            windows = split.dataset(checks.feature_extractor, reader=checks.reader)
+            faults += _faults_of(windows, _side_by_side(split))
+    if faults:
+        raise DataError(
+            f"{len(faults)} of {len(items)} recordings cannot be used:{listed(faults)}\n{_advice(checks.data)}"
+        )
+    return f"all of {len(items)} recordings was decoded"
+
+
+def _side_by_side(split: MarkedClips) -> Iterator[Placed]:
+    """Windows over all of every recording, whatever they hold."""
+    for number, item in enumerate(split.recordings):
+        length, window = round(item.seconds * GRID), round(split.seconds * GRID)
+        for start in window_starts(length, window, window):
+            yield Placed(number, start / GRID, (0,), ())
+
+
+def _faults_of(windows: "MarkedWindows", places: Iterable[Placed]) -> list[str]:
+    faults = []
+    for placed in places:
+        try:
+            windows.hear(placed)
+        except AudioError as error:
+            faults.append(str(error))
+    return faults
+
+
+def _advice(data: DataArguments) -> str:
+    """What helps where a recording cannot be heard; to leave out clips does not, as there are none."""
+    strict = ", or leave out --strict_audio, by which what is heard less of is refused" if data.strict_audio else ""
+    every = "" if data.check_audio else " --check_audio looks at all of every recording before a training."
+    return f"Mend the recordings, or remove them together with their marks{strict}.{every}"
+
+
+def _look_at_windows(splits: dict[str, MarkedClips], checks: Checks):
     """Decode some windows; refuse those that cannot be."""
     places = [(side, place) for side, split in splits.items() for place in range(len(split))]
     chosen = np.random.default_rng(0).permutation(len(places))[:WINDOWS_CHECKED].tolist()
-    if checks.files_known:
-        return []
     datasets_of = {
         side: split.dataset(checks.feature_extractor, reader=checks.reader) for side, split in splits.items()
     }
     faults = []
     for side, place in (places[number] for number in chosen):
-        try:
-            datasets_of[side].decode(splits[side].window(place))
-        except AudioError as error:
-            faults.append(str(error))
+        faults += _faults_of(datasets_of[side], [splits[side].window(place)])
     if faults:
-        refuse_clips(faults, len(chosen), "")
-    return []
+        raise DataError(
+            f"{len(faults)} of {len(chosen)} windows looked at cannot be used:{listed(faults)}\n{_advice(checks.data)}"
+        )
 
 
 class MarkedWindows(ClipDataset):
@@ -529,19 +567,40 @@ class MarkedWindows(ClipDataset):
 
     def decode(self, clip: Placed) -> tuple[Heard, int | list[int] | np.ndarray]:
         """See [`ClipDataset.decode`]; with frames, the label is an array of shape `(columns, labels)`."""
-        item = self.split.recordings[clip.recording]
-        start = round(clip.start * self.sampling_rate)
-        with one_thread():
-            heard = self.excerpts.hear(item.audio, start, self.samples_needed, item.name)
-        if len(heard.waveform) < frame_length(self.sampling_rate):
-            raise AudioError(
-                f"{item.name} has no whole frame from {clip.start:.2f} s on. Remove it, or what is marked there."
-            )
+        heard, start = self.hear(clip), round(clip.start * self.sampling_rate)
         self.said.log(heard.notes)
         if self.split.columns is not None:
             frames = num_frames(min(len(heard.waveform), self.max_samples), self.sampling_rate)
             return heard, self.split.frame_targets(clip, start / self.sampling_rate, frames)
         return heard, list(clip.labels) if self.split.rules.background is None else clip.labels[0]
+
+    def hear(self, clip: Placed) -> Heard:
+        """Hear a window.
+
+        Args:
+            clip ([`Placed`]): the window.
+
+        Returns:
+            [`Heard`].
+
+        Raises:
+            AudioError: if it cannot be heard; the message names the recording and where the window lies in it.
+        """
+        item = self.split.recordings[clip.recording]
+        try:
+            with one_thread():
+                start = round(clip.start * self.sampling_rate)
+                heard = self.excerpts.hear(item.audio, start, self.samples_needed, item.name)
+            if len(heard.waveform) < frame_length(self.sampling_rate):
+                raise AudioError(f"{item.name} has no whole frame there. Remove it, or what is marked there.")
+        except MissingAudioError:
+            raise
+        except AudioError as error:
+            end = min(clip.start + self.split.seconds, item.seconds)
+            raise AudioError(
+                f"{item.name}, window from {clip.start:.2f} to {end:.2f} s: {error} Or remove the recording and its marks."
+            ) from error
+        return heard
 
     def name(self, index: int) -> str:
         """See [`ClipDataset.name`]."""

@@ -21,7 +21,8 @@ from torch.utils.data import Subset
 from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from modeling_ast import ASTConfig
+from modeling_ast import ASTConfig, ASTForAudioFrameClassification
+from modeling_ast.frame_columns import FrameColumns
 
 from ..arguments.groups import DataArguments, OptimizationArguments
 from ..augmentations.augmentation import Augmentation
@@ -341,10 +342,14 @@ def time_training(
         [`TimeModel`]: of passes forward and backward.
     """
     model, args = trainer.model, trainer.args
-    vectors = clips.vector_targets or bool(trainer.augmentation and trainer.augmentation.label_mixing_strengths)
+    columns = FrameColumns.of(model.config) if isinstance(model, ASTForAudioFrameClassification) else None
+    mixed = bool(trainer.augmentation and trainer.augmentation.label_mixing_strengths)
+    vectors = columns is not None or clips.vector_targets or mixed
 
     def run(number: int, frames: int):
         shape = (number, model.config.num_labels) if vectors else (number,)
+        if columns is not None:
+            shape = (number, columns.number(frames), model.config.num_labels)
         labels = torch.zeros(shape, dtype=torch.float32 if vectors else torch.long, device=args.device)
         inputs = {"input_values": _noise(trainer, number, frames), "labels": labels}
         if trainer.teacher is not None:

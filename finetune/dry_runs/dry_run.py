@@ -40,6 +40,7 @@ from ..results.output_folder import check_output_dir, refuse_another_run, refuse
 from ..runs.cross_validation import check_fold_choices, check_folds_dir
 from ..runs.preparation import CLIPS_LOOKED_AT as CLIPS_COMPARED
 from ..runs.preparation import build_feature_extractor, waveform_cache
+from ..runs.tasks import task_of
 from ..runs.training_run import Looks, PreparedRun, prepare_run
 from ..sources.data_errors import names_in_short
 from ..sources.labels import label_names
@@ -54,7 +55,14 @@ from .clip_statistics import (
     look_at_clips,
 )
 from .cost_estimate import estimate_cost
-from .dry_run_report import REPORT_NAME, cost_lines, data_lines, proposal_lines, refused_lines
+from .dry_run_report import (
+    REPORT_NAME,
+    cost_lines,
+    data_lines,
+    not_estimated_lines,
+    proposal_lines,
+    refused_lines,
+)
 from .proposals import propose
 from .time_limit import CLIPS_READ, COST, LOOKING, PICTURE, PREPARING, Deadline, TimeLimit, seconds_to_read
 
@@ -102,6 +110,10 @@ def dry_run(argv: list[str], arguments: RunArguments) -> dict:
         refuse_file(folder)
         feature_extractor, config = build_feature_extractor(model_args, data_args), build_config(model_args)
         data = load_data(data_args, training_args)
+        seconds = feature_extractor.max_samples / feature_extractor.sampling_rate
+        splits = {side: split.of_length(seconds) for side, split in data.splits.items()}
+        splits = task_of(arguments).clips(splits, model_args)
+        data = dataclasses.replace(data, splits=splits)
         deadline = limit.share(LOOKING, later=PREPARING + PICTURE + COST)
         looked = describe_clips(data, feature_extractor, config, data_args, training_args, deadline)
         report = looked.report
@@ -126,11 +138,40 @@ def dry_run(argv: list[str], arguments: RunArguments) -> dict:
                     run.trainer, run.clips, run.data_args, run.optimization, looked.frames, limit
                 )
                 report["proposals"] = propose(run.trainer, run.clips, arguments, cost, report, limit)
+        report["not_estimated"] = not_estimated(arguments)
         with open_atomically(folder / REPORT_NAME) as file:
             file.write(f"{json.dumps(report, indent=1, ensure_ascii=False)}\n".encode("utf-8", "backslashreplace"))
-    print(*cost_lines(report), *proposal_lines(report), *refused_lines(report), sep="\n")
+    lines = [cost_lines, not_estimated_lines, proposal_lines, refused_lines]
+    print(*(line for lines_of in lines for line in lines_of(report)), sep="\n")
     print(f"\nNothing was trained. {folder}: {PICTURE_NAME}, {REPORT_NAME}", flush=True)
     return report
+
+
+def not_estimated(arguments: RunArguments) -> list[str]:
+    """What of a training is not looked at, and comes on top of what is estimated.
+
+    Args:
+        arguments ([`RunArguments`]): of the training.
+
+    Returns:
+        `list[str]`: in words.
+    """
+    data_args, words = arguments.data, []
+    if data_args.marks:
+        chosen = (
+            ", and the validation recordings to choose what makes an event" if data_args.has_validation_split() else ""
+        )
+        words += [
+            "what the recordings are like, as no more than windows of them is decoded here",
+            f"the time in which all of the scored recordings is heard once more for their events{chosen}",
+        ]
+    if data_args.check_audio and data_args.marks:
+        words.append("the time in which --check_audio decodes all of every recording")
+    if data_args.hard_negatives:
+        words.append("hard negatives, for which all background is scored before a training")
+    if arguments.optimization.none_of_these:
+        words.append("the time in which training clips are heard once more for --none_of_these")
+    return words
 
 
 def refuse_several_processes():
@@ -430,7 +471,7 @@ def apart_from_the_run(
         compared=max(1, min(CLIPS_COMPARED, number // 2)),
         stand_ins=data_args.skip_bad_audio and not at_leisure and looked.usable.splits["train"].at_hand,
     )
-    changes = {"waveform_cache": None, "memory_for_clips": 0.0, "check_audio": False}
+    changes = {"waveform_cache": None, "memory_for_clips": 0.0, "check_audio": False, "hard_negatives": None}
     if sound or not at_leisure:
         changes["skip_bad_audio"] = False
     if number < (data_args.normalization_clips or report["clips"]["train"]):
@@ -537,7 +578,7 @@ def label_in_words(label: int | np.ndarray, names: list[str]) -> str:
     """A label index or vector by name; of a mixture with the share of each.
 
     Args:
-        label (`int` or `np.ndarray` of shape `(num_labels,)`): of one clip.
+        label (`int` or `np.ndarray` of shape `(num_labels,)`, or `(columns, num_labels)` with frames): of one clip.
         names (`list[str]`): in output order.
 
     Returns:
@@ -545,6 +586,8 @@ def label_in_words(label: int | np.ndarray, names: list[str]) -> str:
     """
     if np.ndim(label) == 0:
         return names[label]
+    if np.ndim(label) == 2:  # of frames: what any of them has; of some nothing is known
+        label = np.maximum(np.max(label, axis=0), 0)
     parts = [
         names[place] if label[place] == 1 else f"{label[place]:.2f} {names[place]}"
         for place in np.argsort(-label, kind="stable")

@@ -39,6 +39,17 @@ def data_lines(report: dict) -> Iterator[str]:
     yield from audio_note_lines(report["audio_notes"], seen)
 
 
+def not_estimated_lines(report: dict) -> Iterator[str]:
+    """What comes on top of what is estimated.
+
+    Args:
+        report (`dict`): of [`dry_run`].
+    """
+    if report["not_estimated"]:
+        yield ""
+        yield from _wrapped(f"Not estimated: {'; '.join(report['not_estimated'])}")
+
+
 def looked_at_line(looked_at: dict, bad: int) -> str:
     """How many clips were decoded, which, and how many of them can be used.
 

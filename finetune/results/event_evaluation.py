@@ -14,6 +14,7 @@ import numpy as np
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from torch.distributed.fsdp import FSDPModule
+from tqdm import tqdm
 
 from model_card.run_summary import shown_file
 from modeling_ast.audio import AudioError, AudioReader, ExcerptReader
@@ -26,7 +27,7 @@ from modeling_ast.tagging.tagger import AudioTagger
 from modeling_ast.tagging.timeline_pictures import LoudestColumns, draw_timeline
 
 from ..clip_sets.marked_windows import MarkedClips
-from ..scores.event_rules import choose_event_rules, touches
+from ..scores.event_rules import SHOWN, choose_event_rules, touches
 from ..scores.event_scores import EventRule, psds, score_events
 from ..scores.event_tables import Event, EventTable, ScoreTable
 from ..scores.scoring import PROBLEM_TYPES
@@ -98,7 +99,8 @@ def evaluate_events(
 def _tracks(tagger: AudioTagger, clips: MarkedClips) -> list[ScoreTrack]:
     recordings = clips.recordings
     sources = (item.audio if item.audio["bytes"] is not None else item.audio["path"] for item in recordings)
-    return list(tagger.score_tracks(sources, [item.name for item in recordings]))
+    tracks = tagger.score_tracks(sources, [item.name for item in recordings])
+    return list(tqdm(tracks, "scoring along time", len(recordings), unit="recording", **SHOWN))
 
 
 def _events(recording: Recording) -> list[Event]:

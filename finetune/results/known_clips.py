@@ -45,7 +45,7 @@ def keep_known_clips(
     device: torch.device,
     num_workers: int,
     seed: int,
-) -> dict:
+) -> dict | None:
     """Write into a checkpoint folder the vectors of its training clips, and from which distance on a clip is none of these.
 
     Of a split with more windows than `MOST_VECTORS` as many are drawn, from each label alike as far as it has some.
@@ -61,7 +61,8 @@ def keep_known_clips(
         seed (`int`): of the draw.
 
     Returns:
-        The section `none_of_these` of `evaluation`: `clips` that were kept, `windows`, `neighbours`, `threshold`, `chosen_on` in
+        `None`, and nothing is written, if the model's vectors are not numbers, as those of one that diverged. Otherwise the
+        section `none_of_these` of `evaluation`: `clips` that were kept, `windows`, `neighbours`, `threshold`, `chosen_on` in
         words; of the scored clips `scored`, and how many are `beyond`.
     """
     model = ASTForAudioClassification.from_pretrained(folder, dtype=torch.float32)
@@ -80,6 +81,8 @@ def keep_known_clips(
         return _Vectors(vectors, of_item[items], len(np.unique(of_item[items])))
 
     train = vectors_of(trained.dataset(extractor, reader=clips["train"].reader))
+    if not np.isfinite(train.vectors).all():
+        return None
     neighbours = max(min(NEIGHBOURS, len(train.vectors) - 1), 1)
     known = KnownClips(train.vectors, neighbours, FARTHEST).as_kept()
     if "validation" in clips:
@@ -88,6 +91,8 @@ def keep_known_clips(
     else:
         distances = distances_of_clips(known, train, left_out=True)
         words = "the training clips, each held against the others, as there is no validation split"
+    if not np.isfinite(distances).all():
+        return None
     threshold = min(float(np.quantile(distances, WITHIN)), FARTHEST)
     known = replace(known, threshold=threshold)
     known.save(folder)

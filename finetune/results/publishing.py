@@ -50,7 +50,7 @@ def publish(
     adapted: "PeftModel | None" = None,
     command: str = FINE_TUNING.name,
     findings: EventFindings | None = None,
-    known_clips: Callable[[Path], dict] | None = None,
+    known_clips: Callable[[Path], dict | None] | None = None,
 ):
     """Write everything into a folder beside the result's place, then move it there: the run summary, which tells that a
     run is there, last.
@@ -64,7 +64,7 @@ def publish(
         command (`str`, defaults to `"ast-finetune"`): which runs the saved recipe again.
         findings ([`EventFindings`], *optional*): in the main process, events of marked recordings, of which one is pictured.
         known_clips (callable, *optional*): writes into the folder of the saved checkpoint what it keeps of its training clips, and
-            returns what is said of that in the summary.
+            returns what is said of that in the summary, if it could.
     """
     folder = Path(trainer.args.output_dir)
     unfinished = folder / UNFINISHED / folder.resolve().name  # the card is titled with the folder's name
@@ -80,7 +80,8 @@ def publish(
             num_mel_bins = trainer.feature_extractor.num_mel_bins
             plot_scored_recording(findings, scored.reader, num_mel_bins, unfinished / TIMELINE_NAME)
         if known_clips is not None:
-            summary["evaluation"][NOVELTY_SECTION] = known_clips(unfinished)
+            section = known_clips(unfinished)
+            summary["evaluation"] |= {} if section is None else {NOVELTY_SECTION: section}
         _write_files(trainer, unfinished, scored, recipe, summary, command)
         _move_into_place(unfinished, folder)
         shutil.rmtree(folder / UNFINISHED)

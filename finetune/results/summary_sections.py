@@ -89,6 +89,8 @@ def data_section(args: DataArguments, splits: dict[str, ClipSet], split_method: 
         "split_method": split_method,
         "splits": {_split_name(args, side): split.described() for side, split in splits.items()},
     }
+    if args.hard_negatives:
+        section["hard_negatives"] = shown_checkpoint(args.hard_negatives)
     if splits["train"].licenses is not None:
         licenses = {name for split in splits.values() for name in split.licenses or ()}
         section["license"] = sorted(filter(None, licenses))

@@ -17,7 +17,7 @@ from transformers import set_seed
 from model_card.licenses import license_note
 from model_card.run_summary import versions
 from modeling_ast.checkpoints.shipped import AST_SMALL, is_there
-from modeling_ast.tagging.none_of_these import NONE_OF_THESE
+from modeling_ast.tagging.none_of_these import KNOWN_CLIPS_NAME, NONE_OF_THESE
 
 from ..arguments.command_line import merged_recipe
 from ..arguments.conflicts import wrong_way_round
@@ -325,8 +325,9 @@ def _train_and_publish(run: PreparedRun, held_out_scores: Path | None) -> dict:
     if not run.optimization.ensemble_epochs and PartialState().is_main_process:
         remove_epochs(args.output_dir)  # those that were kept for their average
     name = run.task.headline(run.clips["eval"].split)
+    notes = known_clips_note(evaluation.get(NOVELTY_SECTION), wanted=known_clips is not None)
     score = f"{name.replace('_', ' ')} {evaluation['metrics'][name]:.3f} on {evaluation['clips']} clips"
-    print_stage(6, "; ".join([f"{args.output_dir}: {score}", *known_clips_note(evaluation.get(NOVELTY_SECTION))]))
+    print_stage(6, "; ".join([f"{args.output_dir}: {score}", *notes]))
     return summary
 
 
@@ -344,17 +345,19 @@ def _known_clips(run: PreparedRun) -> Callable[[Path], dict]:
     )
 
 
-def known_clips_note(section: dict | None) -> list[str]:
+def known_clips_note(section: dict | None, wanted: bool) -> list[str]:
     """Say of what is kept of the training clips what it finds.
 
     Args:
         section (`dict`, *optional*): from [`keep_known_clips`].
+        wanted (`bool`): whether something was to be kept.
 
     Returns:
         `list[str]`: a part of a line, or nothing.
     """
     if section is None:
-        return []
+        why = f"no {KNOWN_CLIPS_NAME} is kept: what the model makes of clips are not numbers, so its training diverged"
+        return [f"{why}; train it with a lower --learning_rate"] if wanted else []
     return [
         f"{section['beyond']} of the {section['scored']} scored clips are none of these, by the distance {section['threshold']:.3f} "
         f"from {section['clips']} training clips (chosen on {section['chosen_on']})"

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
+from tqdm import tqdm
 
 from modeling_ast.tagging.events import EventRules
 from modeling_ast.tagging.frames import median_width, smoothed
@@ -24,6 +25,8 @@ MEDIANS = (0.3, 0.5, 0.9)  # seconds over which scores of a frame head are smoot
 GAPS = (0.1, 0.25, 0.5, 1.0)  # seconds
 LENGTH_SHARES = (0.25, 0.5, 0.8)  # of the shortest stretch but for a tenth of them
 TINY = 1e-6  # seconds
+# Of progress bars: on a terminal, if it takes longer than a few seconds.
+SHOWN = {"delay": 3.0, "disable": None, "leave": False}
 ROUNDED = 3  # decimals of seconds and scores, as they are kept
 
 
@@ -56,7 +59,7 @@ def choose_event_rules(
         `dict[str, dict[str, float]]`: as `ASTConfig.event_rules` takes them; without labels that no stretch has.
     """
     chosen = {}
-    for place, label in enumerate(labels):
+    for place, label in enumerate(tqdm(labels, "choosing what makes an event", unit="label", **SHOWN)):
         of_label = [[event for event in events if event.label == label] for events in marked]
         if any(of_label):
             chosen[label] = _best_rules(
@@ -85,7 +88,8 @@ def _best_rules(
         hits = found = 0
         of_tracks = smoothed_tracks(rules.get("median_filter"))
         for track, events, ignored in zip(of_tracks, marked, unknown, strict=True):
-            stretches = track.events(_settings(rules, track, exclusive), label=label if exclusive else None)
+            settings, only = _settings(rules, track, exclusive), label if exclusive else None
+            stretches = track.events(settings, label=only, averaged=False)  # whose scores nobody asks for
             times = [(one.start / track.sampling_rate, one.end / track.sampling_rate) for one in stretches]
             times = [(start, end) for start, end in times if not touches(start, end, ignored)]
             found += len(times)

@@ -14,7 +14,7 @@ import pandas as pd
 from modeling_ast.audio import audio_duration
 
 from ..sources.data_errors import DataError
-from ..sources.mark_files import FILE_COLUMNS, LABEL_COLUMNS, table_columns
+from ..sources.mark_files import FILE_COLUMNS, LABEL_COLUMNS, TEXTGRID, table_columns, textgrid_refused
 from ..sources.marked_recordings import recordings_in
 
 # Names of the columns: those that `ast-tag` writes, and those of DCASE's and other tables.
@@ -271,6 +271,8 @@ def _name(file: str) -> str:
 def _read(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. Check the spelling.")
+    if path.suffix.lower() == TEXTGRID:
+        raise EventTableError(textgrid_refused(path))
     if path.suffix.lower() not in TABLES:
         raise EventTableError(f"{path} is no table of stretches: expected one of {', '.join(TABLES)}. Save it as CSV.")
     try:

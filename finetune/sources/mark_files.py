@@ -25,7 +25,9 @@ SELECTION, VIEW, OFFSET = "Selection", "View", "File Offset (s)"
 RAVEN_FILES = ("Begin Path", "Begin File")
 RAVEN_LABELS = ("Annotation", "Label")
 FILE_COLUMNS = ("file", "file_name", "filename", "path", "audio", "recording", "notated_path")
-LABEL_COLUMNS = ("label", "annotation", "class", "event_label")
+LABEL_COLUMNS = ("label", "annotation", "class", "event_label", "text")  # the last one of Praat's tables
+TEXTGRID = ".textgrid"  # in small letters
+OF_PRAAT = 'File type = "ooTextFile"'  # begins the first line
 EVENT_LIST = ("file", "start", "end", "label")  # of DCASE's lists of events, which have no header
 TABLES = (".csv", ".tsv", ".parquet")
 
@@ -43,9 +45,13 @@ def read_mark_file(path: Path, label_column: str | None = None) -> dict[str | No
     Raises:
         DataError: if it is none of these, or a line is wrong; the message says what to type.
     """
+    if path.suffix.lower() == TEXTGRID:
+        raise DataError(textgrid_refused(path))
     if path.suffix.lower() in TABLES:
         return marks_of_columns(table_columns(path), str(path), label_column)
     lines = _lines(path)
+    if lines[0].startswith(OF_PRAAT):
+        raise DataError(textgrid_refused(path))
     first = next((line for line in lines if line.strip()), "")
     fields = first.split("\t")
     if not first or (len(fields) > 1 and NUMBER.fullmatch(fields[0].strip())):
@@ -57,6 +63,21 @@ def read_mark_file(path: Path, label_column: str | None = None) -> dict[str | No
     raise DataError(
         f"{path} is neither a label track of Audacity (start, end and label with tabs between them) nor a selection table of Raven "
         "(with a header). Export it as one of these, or write a CSV with the columns file, start, end, label."
+    )
+
+
+def textgrid_refused(path: Path) -> str:
+    """Say how to make of a TextGrid what is read.
+
+    Args:
+        path (`Path`): the file.
+
+    Returns:
+        Words.
+    """
+    return (
+        f"{path} is a TextGrid of Praat, which is not read; a table of it is. In Praat select it, choose Tabulate, Down to Table, then Save, "
+        f"Save as tab-separated file, and name that {path.with_suffix('.tsv').name}. Where ast-tag wrote it, --format audacity writes what is read."
     )
 
 

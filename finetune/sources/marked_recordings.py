@@ -22,7 +22,16 @@ from ..arguments.groups import DataArguments
 from ..arguments.shipped_files import local_or_shipped
 from .columns import column_values
 from .data_errors import DataError, names_in_short
-from .mark_files import FILE_COLUMNS, file_key, marks_of_columns, named_after, read_mark_file, table_columns
+from .mark_files import (
+    FILE_COLUMNS,
+    TEXTGRID,
+    file_key,
+    marks_of_columns,
+    named_after,
+    read_mark_file,
+    table_columns,
+    textgrid_refused,
+)
 from .marks import Mark, joined_marks, refuse_wrong_marks
 from .saved_data_sets import is_saved_data_set, load_saved
 from .split_names import named_splits, side_of
@@ -184,6 +193,7 @@ def _marks_of_files(source: Path, files: list[Path], data: DataArguments) -> dic
     else:
         place = source
         beside = sorted(path for path in source.rglob("*") if _is_mark_file(path))
+    _refuse_textgrids(place, {named_after(path) for path in beside}, data)
     if not beside:
         raise DataError(
             f"{place} holds no file of marks ({', '.join(MARK_SUFFIXES)}). Name where they are with --marks: a folder, or a table."
@@ -196,6 +206,17 @@ def _marks_of_files(source: Path, files: list[Path], data: DataArguments) -> dic
         near = [file for file in candidates if file.parent == path.parent]
         owners[path] = near or candidates
     return _assigned(read, owners, by_name, by_stem)
+
+
+def _refuse_textgrids(place: Path, marked: set[str], data: DataArguments):
+    """Refuse TextGrids of recordings that no other file marks, which would be taken for recordings without marks."""
+    if data.unmarked == "ignore":
+        return
+    grids = sorted(path for path in place.rglob("*") if path.suffix.lower() == TEXTGRID)
+    grids = [path for path in grids if named_after(path) not in marked]
+    if grids:
+        more = f" There are {len(grids)} of them." if len(grids) > 1 else ""
+        raise DataError(f"{textgrid_refused(grids[0])}{more}")
 
 
 def _is_mark_file(path: Path) -> bool:

@@ -38,7 +38,7 @@ def parse_channels(value: str | int) -> str | int:
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise ValueError(
             f"channels={value!r} is none of mean, left, right, or the number of a channel, counted from 1. Pass for example "
-            "--channels left."
+            "--channels left, in Python channels='left'."
         )
     return int(text)
 

@@ -6,10 +6,10 @@ the sampling rate, and leaves what it loses in silence.
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
@@ -59,6 +59,7 @@ MOST_FAILED = 10
 HELD_WHOLE = 1 << 26  # bytes of a file that are read at once; of a larger one as much as is decoded
 HEARD_WHOLE = 1 << 18  # bytes of a file that is no longer than is decoded at once; 6 minutes of speech at 6 kbit/s
 EACH = "each"  # of the channels by itself
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,9 @@ class AudioReader:
         resampler (`str`, *optional*, defaults to `"torchaudio"`): see [`resample`].
         refused (`frozenset[str]`, *optional*): kinds of notes that are errors, such as `frozenset({CUT_OFF})`.
         limits ([`AudioLimits`], *optional*): the most that is taken of a recording; more is an error.
+
+    Raises:
+        ValueError: if there is no such choice of channels, or no such resampler; the message says which there are.
     """
 
     sampling_rate: int = 16_000
@@ -303,6 +307,33 @@ class SoundStream:
         for of_readers in self.blocks_of_readers():
             if of_readers[0].shape[1]:
                 yield of_readers[0]
+
+    def heard_by(
+        self, begin: Callable[[], T], take: Callable[[T, list[np.ndarray]], bool | None], of_all: bool = False
+    ) -> T:
+        """Give the blocks to something that takes them, and where what was given does not count, all of them to a new one.
+
+        Args:
+            begin (callable): makes what takes the blocks; called once more for each time that the file is heard anew.
+            take (callable): called with that and the waveform of each block, of shape `(channels heard, samples)`; if it returns
+                `True`, no more are decoded.
+            of_all (`bool`, defaults to `False`): whether it is called with a list of the blocks of all readers instead.
+
+        Returns:
+            What took all blocks.
+
+        Raises:
+            AudioError, TypeError: see [`SoundStream.blocks`].
+        """
+        while True:
+            taker = begin()
+            try:
+                for block in self.blocks_of_readers() if of_all else self.blocks():
+                    if take(taker, block):
+                        break
+            except HeardAnewError:
+                continue
+            return taker
 
     def blocks_of_readers(self) -> Iterator[list[np.ndarray]]:
         """Give the blocks of each reader, as [`SoundStream.blocks`] gives those of the first.

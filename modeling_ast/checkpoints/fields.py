@@ -135,11 +135,14 @@ def _are_event_rules(value: Any) -> bool:
 # What may be said of the events of a label: two scores, and seconds.
 EVENT_SCORES = ("on", "off")
 CHOICES = ("label_thresholds", "event_rules")  # of a configuration, chosen for the labels of its weights
+LONGEST_RULE = 3600  # seconds that a rule of events may say
 EVENT_RULES = frozenset((*EVENT_SCORES, "min_duration", "close_gaps", "median_filter"))
 TRUTH = Row(lambda value: isinstance(value, bool), "true or false")
 TEXT = Row(lambda value: isinstance(value, str), "a text")
 TEXTS = Row(lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value), "a list of texts")
 NOTHING = Row(lambda value: value is None, "null: weights here are plain floats of one model")
+
+LABELS = Row(_are_labels, f"an object of the indices 0, 1, 2 ..., each once, up to {MOST_LABELS:,}, and texts")
 
 # Of the model itself; also of the arguments of its configuration.
 CONFIG_FIELDS = {
@@ -169,7 +172,7 @@ CONFIG_FIELDS = {
 CONFIG_FILE_FIELDS = CONFIG_FIELDS | {
     "model_type": one_of(MODEL_TYPE),
     "num_labels": or_none(whole(0, MOST_LABELS)),
-    "id2label": or_none(Row(_are_labels, f"an object of the indices 0, 1, 2 ..., each once, up to {MOST_LABELS:,}, and texts")),
+    "id2label": or_none(LABELS),
     "label2id": or_none(Row(_are_indices, "an object of texts and indices")),
     "problem_type": or_none(one_of("regression", "single_label_classification", "multi_label_classification")),
     "architectures": or_none(TEXTS),
@@ -231,6 +234,48 @@ def check_fields(
             raise CheckpointError(f"{where}{name}={_shown(value)} is not {rows[name].expected}.{advice}")
         if name not in rows and owner is not None and _is_of_class(owner, name):
             raise CheckpointError(f"{where}{name!r} is no field but part of the program. Take it out.")
+
+
+def check_choices(config) -> None:
+    """Check what a configuration says was chosen for its labels.
+
+    Args:
+        config ([`ASTConfig`] or [`ExportedConfig`]): with `id2label`, `label_thresholds` and `event_rules`.
+
+    Raises:
+        ValueError: if a threshold or a rule of events cannot be, or is of no label.
+    """
+    labels = set(config.id2label.values())
+    for label, rules in (config.event_rules or {}).items():
+        if label not in labels:
+            raise ValueError(
+                f"event_rules has some for {label!r}, which is not among the {len(labels)} labels. Name labels of id2label."
+            )
+        _check_event_rules(label, rules)
+    for label, threshold in (config.label_thresholds or {}).items():
+        if label not in labels:
+            raise ValueError(
+                f"label_thresholds has one for {label!r}, which is not among the {len(labels)} labels. Name labels of id2label."
+            )
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"label_thresholds has {threshold} for {label!r}, expected a score. Set it from 0 to 1.")
+
+
+def _check_event_rules(label: str, rules: Mapping[str, float]) -> None:
+    if "on" not in rules:
+        raise ValueError(
+            f"event_rules has no score 'on' for {label!r}, with which an event begins. Set it from 0 to 1."
+        )
+    for name, value in rules.items():
+        is_score = name in EVENT_SCORES
+        if not (0 <= value <= 1 if is_score else 0 < value <= LONGEST_RULE):
+            raise ValueError(
+                f"event_rules has {name}={value} for {label!r}, expected {'a score from 0 to 1' if is_score else f'seconds above 0, up to {LONGEST_RULE}'}."
+            )
+    if rules.get("off", 0) > rules["on"]:
+        raise ValueError(
+            f"event_rules has off={rules['off']} above on={rules['on']} for {label!r}, so that no event could go on. Lower it."
+        )
 
 
 def _shown(value: Any) -> str:

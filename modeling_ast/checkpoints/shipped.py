@@ -22,7 +22,9 @@ def is_shipped(model_name_or_path: str | os.PathLike | None) -> bool:
     Returns:
         `bool`.
     """
-    return model_name_or_path in _FOLDERS and not os.path.lexists(model_name_or_path)
+    if not isinstance(model_name_or_path, str | os.PathLike):
+        return False
+    return os.fspath(model_name_or_path) in _FOLDERS and not os.path.lexists(model_name_or_path)
 
 
 def is_there(name: str) -> bool:
@@ -52,9 +54,10 @@ def folder_of(model_name_or_path: str | os.PathLike | None) -> str | os.PathLike
     """
     if not is_shipped(model_name_or_path):
         return model_name_or_path
-    if not is_there(model_name_or_path):
+    name = os.fspath(model_name_or_path)
+    if not is_there(name):
         raise CheckpointError(
-            f"{model_name_or_path} is the name of a checkpoint that the kit ships, and {_FOLDERS[model_name_or_path]} does not hold "
+            f"{name} is the name of a checkpoint that the kit ships, and {_FOLDERS[name]} does not hold "
             "it. In a checkout `python -m pretraining.ast_small OUT_DIR` makes it; else pass a folder or a Hub id such as user/name."
         )
-    return str(_FOLDERS[model_name_or_path])
+    return str(_FOLDERS[name])

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 # Besides the control characters: line breaks of categories of their own, what turns the direction of the text that follows
 # (Unicode Standard Annex #9), and what is not seen at all. Joiners stay: some scripts and many emoji need them.
 ESCAPED = "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200b\ufeff"
+MOST_NAMES = 3  # in a sentence
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # OWASP, "CSV Injection"
 
 
@@ -35,6 +36,20 @@ def in_one_line(text: str) -> str:
         else character
         for character in text
     )
+
+
+def in_short(names: Iterable[str]) -> str:
+    """Write the first of several names into a sentence.
+
+    Args:
+        names (iterable of `str`): labels, or names of files.
+
+    Returns:
+        `MOST_NAMES` of them, quoted and each in one line, and how many more there are.
+    """
+    names = list(names)
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(repr(in_one_line(name)) for name in names[:MOST_NAMES]) + more
 
 
 def storable(text: str) -> str:

@@ -8,13 +8,16 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 
-from ..checkpoints.fields import CHOICES, CONFIG_FILE_FIELDS, EXTRACTOR_FIELDS, CheckpointError, check_fields
-from ..checkpoints.folder import DATA_SUFFIX
+from ..audio import parse_channels
+from ..checkpoints.fields import CHOICES, CONFIG_FILE_FIELDS, EXTRACTOR_FIELDS, LABELS, CheckpointError, check_fields
+from ..checkpoints.folder import weights_beside
+from ..features.kaldi import num_samples
 from ..onnx_sessions import (
     FRAME_HEAD,
     ExportedConfig,
@@ -159,7 +162,8 @@ class OnnxBackend:
         takes_waveforms (`bool`): whether the graph computes them itself, so that neither torch nor transformers is imported.
 
     Raises:
-        CheckpointError: if there is no such file, it is no ONNX file, or none that `ast-export` wrote.
+        CheckpointError: if there is no such file, it is no ONNX file, none that `ast-export` wrote, or what it says of itself
+            contradicts itself or its graph.
         TaggingError: if ONNX Runtime is not installed, or for another device.
     """
 
@@ -169,29 +173,61 @@ class OnnxBackend:
     )
 
     def __init__(self, path: str | os.PathLike, device: str = "auto"):
-        if device not in ("auto", "cpu"):
-            raise TaggingError(
-                f"{path} runs in ONNX Runtime on the CPU, not on {device!r}. Pass --device cpu, or the folder that it was "
-                "exported from."
-            )
+        refuse_pytorch_settings(path, device)
         self._content_digest = _digest_of(path)
         self._session = _session_of(path)
         entries = self._session.get_modelmeta().custom_metadata_map
         self.takes_waveforms = _takes_waveforms(self._session, path)
         config, self.extractor_fields = _fields_of(entries, path)
-        if self.takes_waveforms:
-            self.device, self.config = "cpu", ExportedConfig(**config)
-        else:
-            if find_spec("torch") is None:
-                raise TaggingError(
-                    f"{path} takes features, which PyTorch computes, and that is not installed here. Export it again with "
-                    "ast-export --waveform."
-                )
-            from ..configuration_ast import ASTConfig
-
-            self.device, self.config = choose_device("cpu"), ASTConfig(**config)
+        if not self.takes_waveforms and find_spec("torch") is None:
+            raise TaggingError(
+                f"{path} takes features, which PyTorch computes, and that is not installed here. Export it again with "
+                "ast-export --waveform."
+            )
         self.tells_frames = entries.get("head") == FRAME_HEAD
+        self._path = path
+        with _errors_of_metadata(path):
+            self.config = self._config_of(config)
+            self.feature_extractor()
+            _check_against_graph(self._session, self.config, self.tells_frames, self.takes_waveforms)
+            if self.tells_frames:
+                self._check_columns()
+        self.device = "cpu" if self.takes_waveforms else choose_device("cpu")
         self.problem_type = problem_type_of(self.config)
+
+    def _config_of(self, fields: dict):
+        if self.takes_waveforms:
+            return ExportedConfig(**fields)
+        from huggingface_hub.errors import StrictDataclassError
+
+        from ..configuration_ast import ASTConfig
+
+        try:
+            return ASTConfig(**fields)
+        except StrictDataclassError as error:
+            raise ValueError(str(error)) from error
+
+    def _check_columns(self):
+        """Refuse another patch grid than the graph's, with which columns would lie at wrong times."""
+        config, sampling_rate = self.config, self.extractor_fields["sampling_rate"]
+        frames = config.patch_size + config.time_stride
+        if self.takes_waveforms and self.extractor_fields["padding"] == "max_length":
+            frames = max(frames, config.max_length)  # to which the graph pads
+        expected = (frames - config.patch_size) // config.time_stride + 1
+        if self.takes_waveforms:
+            inputs = joined_waveforms([np.zeros(num_samples(frames, sampling_rate), np.float32)])
+        else:
+            values = np.zeros((1, frames, config.num_mel_bins), np.float32)
+            inputs = {"input_values": values, "attention_mask": np.ones(values.shape[:2], np.int64)}
+        try:
+            columns = self._run(inputs).shape[1]
+        except RuntimeError as error:
+            raise ValueError(f"The graph does not take {frames} frames.") from error
+        if columns != expected:
+            raise ValueError(
+                f"min_length={config.patch_size} and time_stride={config.time_stride} make {expected} columns of {frames} frames, "
+                f"the graph makes {columns}."
+            )
 
     def feature_extractor(self, channels: str | int | None = None):
         """Make what says how files are heard, and computes features where the graph does not.
@@ -201,8 +237,11 @@ class OnnxBackend:
 
         Returns:
             [`ExportedHearing`] of a graph that takes samples, else [`ASTFeatureExtractor`].
+
+        Raises:
+            ValueError: if there is no such choice of channels; the message says which there are.
         """
-        changes = {} if channels is None else {"channels": channels}
+        changes = {} if channels is None else {"channels": parse_channels(channels)}
         if self.takes_waveforms:
             names = ("sampling_rate", "num_mel_bins", "max_length", "channels", "resampler")
             return ExportedHearing(**{name: self.extractor_fields[name] for name in names} | changes)
@@ -261,6 +300,33 @@ def is_onnx(model_name_or_path: str | os.PathLike) -> bool:
     return Path(model_name_or_path).suffix == ONNX_SUFFIX
 
 
+def refuse_pytorch_settings(
+    path: str | os.PathLike, device: str = "auto", tokens_merged_per_layer: int = 0, compiled: bool = False
+) -> None:
+    """Refuse for an ONNX file what only models in PyTorch can.
+
+    Args:
+        path (`str` or `os.PathLike`): the file.
+        device (`str`, *optional*, defaults to `"auto"`): where it shall run.
+        tokens_merged_per_layer (`int`, defaults to 0): see [`ASTPreTrainedModel.merge_tokens`].
+        compiled (`bool`, *optional*, defaults to `False`): see [`TorchBackend`].
+
+    Raises:
+        TaggingError: if one of them is given.
+    """
+    given = {"compile": compiled, "tokens_merged_per_layer": tokens_merged_per_layer}
+    for option in filter(given.get, given):
+        raise TaggingError(
+            f"--{option} is about models in PyTorch, and {path} runs in ONNX Runtime. Leave it out, or pass the folder that it "
+            "was exported from."
+        )
+    if device not in ("auto", "cpu"):
+        raise TaggingError(
+            f"{path} runs in ONNX Runtime on the CPU, not on {device!r}. Pass --device cpu, or the folder that it was "
+            "exported from."
+        )
+
+
 def choose_device(device: str):
     """Find the torch device for a name.
 
@@ -308,9 +374,8 @@ def _compiled(model):
 def _digest_of(path: str | os.PathLike) -> bytes:
     """Of the file and of the weights beside it, if it has some."""
     digest = hashlib.sha256()
-    beside = Path(f"{path}{DATA_SUFFIX}")
     try:
-        for each in (path, beside) if beside.is_file() else (path,):
+        for each in (path, *filter(Path.is_file, weights_beside(path))):
             with open(each, "rb", opener=only_files) as file:
                 while content := file.read(1 << 20):
                     digest.update(content)
@@ -349,6 +414,35 @@ def _takes_waveforms(session, path: str | os.PathLike) -> bool:
     return False
 
 
+@contextmanager
+def _errors_of_metadata(path: str | os.PathLike) -> Iterator[None]:
+    """What is wrong with what a file says of itself is told with its name."""
+    try:
+        yield
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path}: {' '.join(str(error).split())} That is in its metadata: export the model again with ast-export."
+        ) from error
+
+
+def _check_against_graph(session, config, tells_frames: bool, takes_waveforms: bool) -> None:
+    """Refuse metadata of another graph, as far as its shapes tell."""
+    shape = session.get_outputs()[0].shape
+    if len(shape) != 2 + tells_frames:
+        raise ValueError(
+            f"head={FRAME_HEAD!r} is there and the scores are of clips."
+            if tells_frames
+            else f"head={FRAME_HEAD!r} is missing and the scores are of frames."
+        )
+    if isinstance(shape[-1], int) and shape[-1] != config.num_labels:
+        raise ValueError(f"id2label has {config.num_labels} labels and the graph gives scores of {shape[-1]}.")
+    if takes_waveforms:
+        return
+    bins = next(item.shape[-1] for item in session.get_inputs() if item.name == "input_values")
+    if isinstance(bins, int) and bins != config.num_mel_bins:
+        raise ValueError(f"num_mel_bins is {config.num_mel_bins} and the graph takes {bins}.")
+
+
 def _fields_of(entries: dict[str, str], path: str | os.PathLike) -> tuple:
     """The fields of the configuration of an exported model, and the arguments of its feature extractor, by its metadata."""
     missing = [
@@ -373,6 +467,7 @@ def _fields_of(entries: dict[str, str], path: str | os.PathLike) -> tuple:
     config |= {name: read(name) for name in CHOICES if name in entries}
     extractor = {name: read(name) for name in (*_OF_EXTRACTOR, "channels")}
     extractor |= {name: entries[name] for name in _TEXTS_OF_EXTRACTOR}
-    check_fields(config, CONFIG_FILE_FIELDS, path)
-    check_fields(extractor, EXTRACTOR_FIELDS, path)
+    for fields, rows in ((config, CONFIG_FILE_FIELDS | {"id2label": LABELS}), (extractor, EXTRACTOR_FIELDS)):
+        with _errors_of_metadata(path):
+            check_fields(fields, rows)
     return config, extractor

@@ -12,7 +12,6 @@ How scores of windows of other lengths are put together:
 """
 
 import copy
-import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..audio import AudioReader
-from ..system.names_as_text import in_one_line
+from ..system.names_as_text import in_short
 from .errors import TaggingError
 from .events import events_of_means
 from .frames import share_of_time
@@ -32,13 +31,11 @@ from .segments import REACH, runs_of_true
 from .tagger import AudioTagger
 from .windows import SharedLogMel
 
-logger = logging.getLogger(__name__)
-
 KINDS_IN_WORDS = {
     "multi_label_classification": "as independent (sigmoid)",
     "single_label_classification": "as exclusive (softmax)",
 }
-MOST_NAMES = 3  # of labels in a message
+_RULES_IN_SECONDS = ("min_duration", "close_gaps")
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ class EnsembleTagger(AudioTagger):
         """Load several models, all of which stay in memory.
 
         Args:
-            models (sequence of `str` or `os.PathLike`): folders, Hub ids, or files of `ast-export`.
+            models (sequence of `str` or `os.PathLike`): folders, Hub ids, or files of `ast-export`; one alone may be without a list.
             settings: of [`AudioTagger.from_pretrained`].
             more: of [`AudioTagger.from_pretrained`].
 
@@ -110,6 +107,7 @@ class EnsembleTagger(AudioTagger):
             CheckpointError: if one of them cannot be used.
             TaggingError: see the class.
         """
+        models = [models] if isinstance(models, str | os.PathLike) else models
         return cls([AudioTagger.from_pretrained(model, *settings, **more) for model in models], list(map(str, models)))
 
     @staticmethod
@@ -125,8 +123,8 @@ class EnsembleTagger(AudioTagger):
                 raise TaggingError(f"{name} is a regression: it gives no probabilities to average. Leave it out.")
             if Counter(_labels(tagger)) != Counter(labels):
                 only, lacking = set(_labels(tagger)) - set(labels), set(labels) - set(_labels(tagger))
-                differences = [f"it alone has {_in_short(only)}"] if only else []
-                differences += [f"it lacks {_in_short(lacking)}"] if lacking else []
+                differences = [f"it alone has {in_short(sorted(only))}"] if only else []
+                differences += [f"it lacks {in_short(sorted(lacking))}"] if lacking else []
                 raise TaggingError(
                     f"{name} has other labels than {names[0]}: {', '.join(differences)}. The mean of scores needs the same labels. "
                     "Pass models that were trained on the same ones."
@@ -170,11 +168,24 @@ class EnsembleTagger(AudioTagger):
         if plan.segments == "window":
             self._check_same_windows(plan, "segments='window' needs")
         if settings.get("threshold") is None and self._has_thresholds and (timeline or plan.reduction == "share"):
-            words = "The thresholds of the checkpoints are of each model's own scores; their mean counts from 0.5 on. Pass --threshold for another."
-            if words not in self._said:
-                self._said.add(words)
-                logger.warning(words)
+            self._warn_once(
+                "The thresholds of the checkpoints are of each model's own scores; their mean counts from 0.5 on. Pass --threshold for "
+                "another."
+            )
+        left_out = [
+            name for name in _RULES_IN_SECONDS if timeline and settings.get(name) is None and self._chosen(name)
+        ]
+        if left_out:
+            flags = " and ".join(f"--{name}" for name in left_out)
+            self._warn_once(
+                f"{' and '.join(left_out)} of the checkpoints' event_rules are of each model's own scores and do not count for their mean. "
+                f"Pass {flags} in seconds."
+            )
         return plan
+
+    def _chosen(self, name: str) -> bool:
+        """Whether a checkpoint has a rule of events for some label."""
+        return any(name in rules for member in self.members for rules in (member.config.event_rules or {}).values())
 
     def _check_window_lines(self, plan):
         self._check_same_windows(plan, "To tell windows as they come needs")
@@ -328,9 +339,3 @@ def _window_means(recordings: Sequence[Recording]) -> list[tuple[list[int], np.n
 
 def _labels(tagger: AudioTagger) -> list[str]:
     return [tagger.config.id2label[index] for index in range(tagger.config.num_labels)]
-
-
-def _in_short(labels: set[str]) -> str:
-    names = [repr(in_one_line(label)) for label in sorted(labels)]
-    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
-    return ", ".join(names[:MOST_NAMES]) + more

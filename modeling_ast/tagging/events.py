@@ -67,6 +67,18 @@ class EventRules:
         active = self.find_active(scores)
         return active if self.off is None else active | (scores >= self.off)
 
+    def without_use_of_off(self) -> np.ndarray:
+        """Tell for which labels `off` changes nothing, as it is above the score with which their events begin.
+
+        Returns:
+            Boolean `np.ndarray` of shape `(labels,)`, or `()` where one `on` holds for all; none without an `off`.
+        """
+        if self.off is None:
+            return np.zeros(np.shape(self.on), bool)
+        above = np.greater(self.off, self.on) & np.isfinite(self.off)
+        # Of exclusive labels it also holds an event where another is the best; beyond a half none is.
+        return above & np.greater(self.off, 0.5) if self.exclusive else above
+
     def of_label(self, label: int) -> "EventRules":
         """Take the rules of a label, for its scores alone.
 
@@ -211,7 +223,11 @@ def events_of_runs(
 
 
 def events_of_means(
-    places: Sequence[tuple[np.ndarray, np.ndarray]], reach: float | None, rules: EventRules
+    places: Sequence[tuple[np.ndarray, np.ndarray]],
+    reach: float | None,
+    rules: EventRules,
+    label: int | None = None,
+    averaged: bool = True,
 ) -> list[Stretch]:
     """Find the events of a recording by its scores along the time line, of which not all parts have some.
 
@@ -220,6 +236,8 @@ def events_of_means(
             `(places, labels)`.
         reach (`float`, *optional*): see [`stretches_of_means`].
         rules ([`EventRules`]): what makes an event.
+        label (`int`, *optional*): see [`stretches_of_means`].
+        averaged (`bool`, defaults to `True`): see [`stretches_of_means`].
 
     Returns:
         `list[Stretch]`: see [`events_of_runs`].
@@ -229,7 +247,9 @@ def events_of_means(
     found = [
         stretch
         for edges, means in places
-        for stretch in stretches_of_means(edges, means, reach, rules.find_active, rules.find_held, *limits)
+        for stretch in stretches_of_means(
+            edges, means, reach, rules.find_active, rules.find_held, *limits, label=label, averaged=averaged
+        )
     ]
     return found if whole else joined_events(found, rules)
 

@@ -80,7 +80,15 @@ class KnownClips:
 
         Returns:
             `Path` of the file.
+
+        Raises:
+            ValueError: if the vectors are not numbers or the threshold is no distance: nobody could load that.
         """
+        if not np.isfinite(self.vectors).all() or not _is_distance(repr(float(self.threshold))):
+            raise ValueError(
+                f"threshold={self.threshold} and vectors, expected numbers, and a threshold from 0 to {FARTHEST:g}. The model that "
+                "gives others diverged: train it with a lower --learning_rate."
+            )
         from safetensors.numpy import save_file
 
         path = Path(folder) / KNOWN_CLIPS_NAME

@@ -36,7 +36,9 @@ class ScoreTrack:
         """How long the recording is."""
         return self.num_samples / self.sampling_rate
 
-    def events(self, rules: EventRules, median: int | np.ndarray = 1, label: int | None = None) -> list[Stretch]:
+    def events(
+        self, rules: EventRules, median: int | np.ndarray = 1, label: int | None = None, averaged: bool = True
+    ) -> list[Stretch]:
         """Find events.
 
         Args:
@@ -44,6 +46,7 @@ class ScoreTrack:
             median (`int` or `np.ndarray` of shape `(labels,)`, defaults to 1): columns over which the scores of a frame head are
                 smoothed, an odd number, of all labels or of each.
             label (`int`, *optional*): the only label that is looked for.
+            averaged (`bool`, defaults to `True`): whether events have their mean score, or NaN, which is faster.
 
         Returns:
             `list[Stretch]`: label by label, in the order of time.
@@ -52,9 +55,10 @@ class ScoreTrack:
         if label is not None and not rules.exclusive:  # which have nothing to do with the others
             places = [(edges, means[:, label : label + 1]) for edges, means in places]
             rules, median = rules.of_label(label), of_label(median, label)
-        found = events_of_means(smoothed(places, median), self.reach, rules)
-        if label is None:
+            alone = 0
+        else:
+            alone = label
+        found = events_of_means(smoothed(places, median), self.reach, rules, alone, averaged)
+        if label is None or rules.exclusive:
             return found
-        if rules.exclusive:
-            return [one for one in found if one.label == label]
         return [Stretch(one.start, one.end, label, one.score) for one in found]

@@ -4,6 +4,7 @@ A window that holds a short call says that the call is somewhere in it. Where, o
 that overlap, the call is where all those that heard it overlap. `benchmarks/timeline_segments.py` measures the readings below.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -84,6 +85,8 @@ def stretches_of_means(
     find_held: Callable[[np.ndarray], np.ndarray] | None = None,
     min_samples: float | np.ndarray = 0,
     gap_samples: float | np.ndarray | None = None,
+    label: int | None = None,
+    averaged: bool = True,
 ) -> Iterator[Stretch]:
     """Find where each label was heard by scores along the time line: the reading `"hop"` of [`label_stretches`].
 
@@ -95,25 +98,32 @@ def stretches_of_means(
         find_held (callable, *optional*): see [`label_stretches`].
         min_samples (`float` or `np.ndarray` of shape `(labels,)`, defaults to 0): see [`label_stretches`].
         gap_samples (`float` or `np.ndarray` of shape `(labels,)`, *optional*): see [`label_stretches`].
+        label (`int`, *optional*): the only label that is looked for; all if not given.
+        averaged (`bool`, defaults to `True`): whether stretches have their mean score, which takes most of the time; else it is NaN.
 
     Returns:
         An iterator over [`Stretch`]: label by label, in the order of time.
     """
     rules = (find_active, find_held, min_samples, gap_samples)
-    return _stretches(means, edges[:-1], edges[1:], edges, reach, *rules)
+    return _stretches(means, edges[:-1], edges[1:], edges, reach, *rules, label, averaged)
 
 
-def _stretches(places, begins, ends, edges, reach, find_active, find_held, min_samples, gap_samples):
+def _stretches(
+    places, begins, ends, edges, reach, find_active, find_held, min_samples, gap_samples, only=None, averaged=True
+):
     """Stretches of labels by the scores of places; with `edges` these lie side by side, with `reach` their ends are drawn in."""
     active = find_active(places)
     held = active if find_held is None else find_held(places)
-    for label in range(places.shape[1]):
+    for label in range(places.shape[1]) if only is None else (only,):
         runs = event_runs(active[:, label], held[:, label])
         if reach is not None:
             runs = [_draw_in(places[:, label], edges, first, last, reach) for first, last in runs]
         for first, last in without_gaps(runs, begins, ends, of_label(gap_samples, label)):
             start, end = int(begins[first]), int(ends[last])
             if end - start < of_label(min_samples, label):
+                continue
+            if not averaged:
+                yield Stretch(start, end, label, math.nan)
                 continue
             scores = places[first : last + 1, label]
             lengths = None if edges is None else np.diff(edges[first : last + 2])

@@ -5,7 +5,6 @@ their scores are put together is said in [`AudioTagger.tag_files`]. Files are he
 with their length.
 """
 
-import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,7 +14,7 @@ from numbers import Real
 
 import numpy as np
 
-from ..audio import CANCELLED, SILENT, AudioError, AudioNote, AudioReader, HeardAnewError, SoundStream, errors_of_file
+from ..audio import CANCELLED, SILENT, AudioError, AudioNote, AudioReader, SoundStream, errors_of_file
 from ..audio.arrays import full_scale_waveform, whole_rate
 from ..audio.channels import channel_number, one_channel
 from ..audio.limits import checked_level
@@ -25,7 +24,8 @@ from ..checkpoints.fields import CheckpointError
 from ..checkpoints.shipped import folder_of
 from ..frame_columns import FrameColumns
 from ..layers.patch_grid import NUM_CLASS_TOKENS, patch_grid_of
-from .backends import OnnxBackend, TorchBackend, choose_device, is_onnx
+from ..system.names_as_text import in_short
+from .backends import OnnxBackend, TorchBackend, choose_device, is_onnx, refuse_pytorch_settings
 from .embeddings import FileEmbeddings, WindowVectors, check_embeddings, file_embeddings
 from .errors import TaggingError
 from .events import EventRules, event_rules, events_of_means, events_of_runs
@@ -39,8 +39,6 @@ from .scoring import Recording, WindowScorer
 from .segments import REACH, SEGMENT_READINGS, Stretch, hop_means
 from .window_times import RoundedTimes
 from .windows import SharedLogMel, Window, WindowCutter
-
-logger = logging.getLogger(__name__)
 
 __all__ = ["AudioTagger", "FileTags", "Segment", "Tag", "TaggingError", "choose_device"]
 
@@ -149,16 +147,12 @@ class AudioTagger(RoundedTimes):
 
         Raises:
             CheckpointError: if it cannot be used; see [`load_checkpoint`] and [`OnnxBackend`].
+            ValueError: if there is no such choice of channels; the message says which there are.
             TaggingError: see the class; also for an ONNX file with what only PyTorch can.
         """
         known_clips = None
         if is_onnx(model_name_or_path):
-            given = {"compile": compiled, "tokens_merged_per_layer": tokens_merged_per_layer}
-            for option in filter(given.get, given):
-                raise TaggingError(
-                    f"--{option} is about models in PyTorch, and {model_name_or_path} runs in ONNX Runtime. Leave it out, or "
-                    "pass the folder that it was exported from."
-                )
+            refuse_pytorch_settings(model_name_or_path, device, tokens_merged_per_layer, compiled)
             model = OnnxBackend(model_name_or_path, device)
             if model.tells_frames and not frame_heads:
                 from ..loading import FRAMES_REFUSED
@@ -474,6 +468,8 @@ class AudioTagger(RoundedTimes):
         none_of_these: str | float | None = None,
     ) -> _Plan:
         rules = event_rules(self.config, self.sampling_rate, threshold, off, min_duration, close_gaps, timeline)
+        if off is not None:
+            self._say_what_off_does_not(rules, off)
         check_embeddings(embeddings)
         if embeddings is not None and self.backend.without_vectors is not None:
             raise TaggingError(f"embeddings={embeddings!r}: {self.backend.without_vectors}")
@@ -498,6 +494,19 @@ class AudioTagger(RoundedTimes):
         reading = (segments or SEGMENT_READINGS[0]) if timeline else None
         plan = _Plan(top_k, window_samples, hop_samples, silent_peak, False, reduction, rules, reading, embeddings)
         return replace(plan, median_columns=width, farthest=self.farthest_known(none_of_these))
+
+    def _say_what_off_does_not(self, rules: EventRules, off: float):
+        idle = np.broadcast_to(rules.without_use_of_off(), self.config.num_labels)
+        if not idle.any():
+            return
+        names = in_short(self.config.id2label[int(label)] for label in np.flatnonzero(idle))
+        which = "any label" if idle.all() else names
+        on = np.broadcast_to(rules.on, idle.shape)[idle]
+        scores = f"{on.min():g}" if on.min() == on.max() else f"{on.min():g} to {on.max():g}"
+        self._warn_once(
+            f"off={off:g} is above the score with which events of {which} begin here, {scores}, so that they go on nowhere else. Pass "
+            "a lower --off, or a higher --on beside it."
+        )
 
     def farthest_known(self, none_of_these: str | float | None = None) -> float | None:
         """Tell from which distance on a clip is told to be unlike the training clips.
@@ -525,9 +534,8 @@ class AudioTagger(RoundedTimes):
         if none_of_these is not None:
             raise TaggingError(f"none_of_these={none_of_these!r}: {why}, or leave it out.")
         words = f"Clips that are none of the labels are not told: {why}."
-        if self._keeps_known_clips and words not in self._said:
-            self._said.add(words)
-            logger.warning(words)
+        if self._keeps_known_clips:
+            self._warn_once(words)
         return None
 
     def _why_no_novelty(self) -> str | None:
@@ -572,25 +580,29 @@ class AudioTagger(RoundedTimes):
             For what is heard of it, each channel by itself if that was asked for, the recordings of the models; and why it
             cannot be heard, if that is so.
         """
-        while True:
-            waveforms: list[list[Recording]] = []
-            try:
-                for of_readers in stream.blocks_of_readers():
-                    waveforms = waveforms or [
-                        self._recordings(stream.name, plan, number if plan.each_channel else None)
-                        for number in range(1, len(of_readers[0]) + 1)
-                    ]
-                    for channel, recordings in enumerate(waveforms):
-                        self._take(scorers, recordings, [blocks[channel] for blocks in of_readers])
-                    if plan.progress is not None:
-                        seconds = waveforms[0][0].num_samples / self.sampling_rate
-                        plan.progress(stream.name, seconds, stream.announced)
-                break
-            except (HeardAnewError, AudioError) as error:
-                for scorer in scorers:
-                    scorer.forget([recording for recordings in waveforms for recording in recordings])
-                if isinstance(error, AudioError):
-                    return [], str(error)
+        waveforms: list[list[Recording]] = []
+
+        def forget() -> list[list[Recording]]:
+            for scorer in scorers:
+                scorer.forget([recording for recordings in waveforms for recording in recordings])
+            waveforms.clear()
+            return waveforms
+
+        def take(_, of_readers: list[np.ndarray]):
+            if not waveforms:
+                numbers = range(1, len(of_readers[0]) + 1)
+                each = plan.each_channel
+                waveforms.extend(self._recordings(stream.name, plan, number if each else None) for number in numbers)
+            for channel, recordings in enumerate(waveforms):
+                self._take(scorers, recordings, [blocks[channel] for blocks in of_readers])
+            if plan.progress is not None:
+                plan.progress(stream.name, waveforms[0][0].num_samples / self.sampling_rate, stream.announced)
+
+        try:
+            stream.heard_by(forget, take, of_all=True)
+        except AudioError as error:
+            forget()
+            return [], str(error)
         for recordings in waveforms:
             error = self._too_short(stream.name, recordings[0].num_samples)
             if error is not None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..audio.reading import HeardAnewError
 from ..system.names_as_text import storable
 
 if TYPE_CHECKING:
@@ -40,14 +39,10 @@ def picture_of(tagger, result, path: str | Path) -> Figure:
         AudioError: if the file cannot be decoded any more.
     """
     stream = tagger.reader.stream(result.file)
-    while True:
-        columns = LoudestColumns(tagger.sampling_rate, tagger.feature_extractor.num_mel_bins)
-        try:
-            for block in stream.blocks():
-                columns.add(block[0])
-            break
-        except HeardAnewError:
-            continue
+    columns = stream.heard_by(
+        lambda: LoudestColumns(tagger.sampling_rate, tagger.feature_extractor.num_mel_bins),
+        lambda columns, block: columns.add(block[0]),
+    )
     title, end = Path(result.file).name, columns.end
     return draw_timeline(columns.log_mel(), result.seconds, result.segments, path, title, tagger.sampling_rate, end)
 

@@ -92,6 +92,9 @@ class RoundedTimes:
 
     def _say_rounding(self, flag: str, asked: float, samples: int, whole: str):
         words = f"{flag} {asked:g} is rounded to {samples / self.sampling_rate:g} s, which is {whole}."
+        self._warn_once(words)
+
+    def _warn_once(self, words: str):
         if words not in self._said:
             self._said.add(words)
             logger.warning(words)

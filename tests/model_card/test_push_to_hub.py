@@ -182,7 +182,7 @@ def with_names(checkpoint: Path) -> str:
         "base_model": f"./{mark}-base",
         "data": {
             "name": mark, "hub_id": None, "splits": {"train": {"clips": 3}}, "split_method": "held out",
-            "skipped_clips": clips, "audio_notes": [note],
+            "skipped_clips": clips, "audio_notes": [note], "hard_negatives": f"./{mark}-older",
         },
     }  # fmt: skip
     summary["training"] = {"augmentation": {"noise_dir": f"{mark}-noises", "impulse_response_dir": f"{mark}-rooms"}}
@@ -203,7 +203,7 @@ def test_names_of_the_users_files_are_listed_and_left_out_on_request(hub, checkp
     told = capsys.readouterr().out.splitlines()
     start = told.index("Names of your files and folders in these, and in the card and the command that it shows:")
     assert told[start + 1 : start + 4] == [
-        f"  run_summary.json  {mark}, {mark}-base, {mark}-noises, {mark}-rooms, {mark}/a0.wav and 6 more",
+        f"  run_summary.json  {mark}, {mark}-base, {mark}-older, {mark}-noises, {mark}-rooms and 7 more",
         f"  recipe.yaml       {mark}.csv (dataset_name), {mark}-older (hard_negatives), {mark}-marks (marks), "
         f"{mark}-base (model_name_or_path)",
         "Pass --hide_names to publish it without them, or rename them there.",
@@ -227,6 +227,21 @@ def test_names_of_the_users_files_are_listed_and_left_out_on_request(hub, checkp
     recipe = yaml.safe_load(hidden.files["recipe.yaml"].content)
     assert recipe == {"max_length": 96, "ignore_labels": ["/m/09x0r"], "train_file": None}
     assert yaml.safe_load(shown.files["recipe.yaml"].content)["ignore_labels"] == ["/m/09x0r"]
+
+
+def test_a_checkpoint_of_the_hub_that_found_hard_negatives_is_nobodys_name(hub, checkpoint, capsys):
+    summary = json.loads((checkpoint / "run_summary.json").read_text())
+    summary["data"] = {"name": "x", "hub_id": "x/y", "hard_negatives": "other/calls"}
+    write_run_summary(checkpoint, summary)
+    write_model_card(checkpoint)
+    (checkpoint / "recipe.yaml").write_text("# ast-finetune recipe.yaml\nhard_negatives: other/calls\n")
+    command = [str(checkpoint), "--repo_id", "user/drums"]
+    assert main([*command, "--dry_run"]) == 0
+    assert "other/calls" not in capsys.readouterr().out
+    push(hub, [*command, "--hide_names"])
+    published = hub.commits("user/drums")[0].files
+    assert yaml.safe_load(published["recipe.yaml"].content) == {"hard_negatives": "other/calls"}
+    assert json.loads(published["run_summary.json"].content)["data"]["hard_negatives"] == "other/calls"
 
 
 def test_that_marks_lie_beside_the_recordings_names_nothing(checkpoint, capsys):

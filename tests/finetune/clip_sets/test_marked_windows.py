@@ -261,6 +261,7 @@ def test_hard_negatives_of_a_checkpoint(folder, tmp_path, capsys):
     number, of_all = found.split(" background")[0].split(": ")[1].split(" of ")
     assert number == of_all
     assert int(number) > 40
+    assert summary_in(tmp_path / "second")["data"]["hard_negatives"] == "./run"
     assert main([recipe, *flags[:2], "--output_dir", str(tmp_path / "third"), "--ignore_labels", "low", "high"]) == 2
 
 
@@ -282,3 +283,72 @@ def test_the_times_that_are_tested_are_those_of_the_recordings(folder):
     assert {item.name[-8:-4]: times_of(item) for item in found} == {
         f"rec{number}": times for number, times in enumerate(TIMES)
     }
+
+
+@pytest.fixture
+def faulty(tmp_path, monkeypatch):
+    """Recordings of which one has a place that cannot be heard, and none of whose windows is looked at before a training."""
+    monkeypatch.setattr("finetune.clip_sets.marked_windows.WINDOWS_CHECKED", 0)
+    folder = write_marked(tmp_path / "faulty")
+
+    def spoil(spoiled: np.ndarray):
+        for path in folder.glob("*.wav"):
+            samples = np.stack([soundfile.read(path, dtype="float32")[0]] * 2, axis=1)
+            samples = spoiled(samples) if path.stem == "rec2" else samples
+            soundfile.write(path, samples, RATE, subtype="FLOAT")
+        return folder
+
+    return spoil
+
+
+def not_a_number(samples):
+    samples[round(5.75 * RATE)] = np.nan
+    return samples
+
+
+def opposite(samples):
+    samples[round(6.7 * RATE) : round(7.9 * RATE), 1] *= -1
+    return samples
+
+
+def said_of_failure(capsys):
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_that_a_window_ends_says_which_one_and_what_helps(faulty, tmp_path, capsys):
+    assert main([write_recipe(tmp_path, faulty(not_a_number), marks="beside")]) == 2  # where the features are measured
+    said = said_of_failure(capsys)
+    assert "rec2.wav, window from " in said
+    assert "Or remove the recording and its marks." in said
+    assert "skip_bad_audio" not in said
+
+
+def test_all_of_the_recordings_is_checked_where_that_is_asked_for(faulty, folder, tmp_path, capsys):
+    flags = ["--check_audio", "true"]
+    assert main([write_recipe(tmp_path, faulty(not_a_number), marks="beside"), *flags]) == 2
+    said = said_of_failure(capsys)
+    assert "1 of 6 recordings cannot be used" in said
+    assert "rec2.wav" in said
+    assert "remove them together with their marks." in said
+    assert "skip_bad_audio" not in said
+    assert main([write_recipe(tmp_path, folder, marks="beside", num_train_epochs=1), *flags]) == 0
+    assert "all of 6 recordings was decoded" in capsys.readouterr().out
+
+
+def test_with_strict_audio_the_check_hears_each_window_by_itself(faulty, tmp_path, capsys):
+    recipe = write_recipe(tmp_path, faulty(opposite), marks="beside", num_train_epochs=1)
+    assert main([recipe, "--check_audio", "true", "--strict_audio", "true"]) == 2
+    said = said_of_failure(capsys)
+    assert "rec2.wav, window from " in said
+    assert "its channels cancel" in said
+    assert "or leave out --strict_audio" in said
+    assert main([recipe, "--check_audio", "true"]) == 0
+
+
+def test_windows_that_are_looked_at_and_cannot_be_heard_are_told(faulty, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("finetune.clip_sets.marked_windows.WINDOWS_CHECKED", 500)
+    assert main([write_recipe(tmp_path, faulty(not_a_number), marks="beside")]) == 2
+    said = said_of_failure(capsys)
+    assert "rec2.wav, window from " in said
+    assert "--check_audio looks at all of every recording" in said
+    assert "skip_bad_audio" not in said

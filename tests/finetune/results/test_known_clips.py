@@ -24,7 +24,7 @@ from finetune.run_finetune import main
 from finetune.run_pretrain import main as pretrain
 from model_card.checkpoint_checks import files_to_publish
 from modeling_ast.tagging import AudioTagger
-from modeling_ast.tagging.none_of_these import KNOWN_CLIPS_NAME, NONE_OF_THESE
+from modeling_ast.tagging.none_of_these import KNOWN_CLIPS_NAME, NONE_OF_THESE, KnownClips
 
 HALF_PRECISION = 1e-3
 WINDOW = 400 + 47 * 160  # samples of 48 frames
@@ -306,3 +306,23 @@ def test_events_of_it_are_no_false_alarms(tmp_path, capsys):
         == 0
     )
     assert NONE_OF_THESE not in output.read_text()
+
+
+def test_of_a_model_that_diverged_nothing_is_kept_and_it_is_said(data, tmp_path, capsys, monkeypatch):
+    def diverged(model, extractor, dataset, *_):
+        return np.full((len(dataset), model.config.hidden_size), np.nan)
+
+    monkeypatch.setattr(known_clips, "pooled_vectors", diverged)
+    assert main(flags(data, tmp_path / "run", none_of_these=True)) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert f"no {KNOWN_CLIPS_NAME} is kept: what the model makes of clips are not numbers" in said
+    assert not (tmp_path / "run" / KNOWN_CLIPS_NAME).exists()
+    assert "none_of_these" not in summary_in(tmp_path / "run")["evaluation"]
+    assert next(iter(AudioTagger.from_pretrained(tmp_path / "run").tag_files([next(data.glob("*/*.wav"))]))).labels
+
+
+@pytest.mark.parametrize(("vectors", "threshold"), [(np.eye(3), np.nan), (np.full((3, 3), np.nan), 0.5)])
+def test_what_nobody_could_load_is_not_saved(tmp_path, vectors, threshold):
+    with pytest.raises(ValueError, match="expected numbers, and a threshold from 0 to 2"):
+        KnownClips(vectors, 1, threshold).save(tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,7 @@
 """The rules of events that are chosen on validation recordings: hits counted as sed_eval counts them, rules that find planted events."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sed_eval.sound_event import EventBasedMetrics
@@ -101,3 +103,33 @@ def test_each_rule_is_found_that_is_needed_and_no_other():
     assert not any("median_filter" in rules for rules in without.values())
     assert without["d"]["min_duration"] > 0.1
     assert without["c"]["close_gaps"] >= 0.2
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("reach", [None, 4_000.0])
+def test_events_of_one_label_without_their_scores_are_the_same_events(reach, exclusive):
+    generator = np.random.default_rng(0)
+    scores = np.clip(np.cumsum(generator.normal(0, 0.2, (400, 3)), axis=0) % 2 - 0.5, 0, 1)
+    track = dataclasses.replace(track_of(scores), reach=reach)
+    track = dataclasses.replace(track, places=[track.places[0], (track.places[0][0] + 800_000, scores[::-1])])
+    rules = EventRules(np.full(3, 0.6), np.full(3, 0.3), exclusive, np.full(3, 2_000.0), np.full(3, 3_000.0))
+    of_all = track.events(rules)
+    for label in range(3):
+        expected = [(one.start, one.end) for one in of_all if one.label == label]
+        found = track.events(rules, label=label, averaged=False)
+        assert [(one.start, one.end) for one in found] == expected != []
+        assert {one.label for one in found} == {label}
+        assert all(np.isnan(one.score) for one in found)
+
+
+def test_rules_are_chosen_without_averages_and_what_takes_long_is_shown(monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise AssertionError("an average that nobody asked for")
+
+    monkeypatch.setattr(np, "average", refuse)
+    monkeypatch.setattr("finetune.scores.event_rules.SHOWN", {"disable": False})
+    scores = np.full((100, 1), 0.01)
+    scores[10:20] = 0.8
+    chosen = choose_event_rules([track_of(scores)], [[Event(1.0, 2.0, "a")]], ["a"], {}, EventRule())
+    assert 0.1 < chosen["a"]["on"] < 0.8
+    assert "choosing what makes an event: 100%" in capsys.readouterr().err

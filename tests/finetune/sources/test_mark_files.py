@@ -12,6 +12,8 @@ from finetune.sources.data_errors import DataError
 from finetune.sources.mark_files import read_mark_file
 from finetune.sources.marked_recordings import load_marked
 from finetune.sources.marks import Mark, joined_marks
+from modeling_ast.tagging.results import FileTags, Segment
+from modeling_ast.tagging.text_grids import textgrid_lines
 
 
 def tuples(marks) -> list[tuple]:
@@ -295,3 +297,38 @@ def test_a_quote_that_is_not_closed_is_told_and_odd_spaces_stay_in_labels(tmp_pa
         read_mark_file(tmp_path / "quote.csv")
     (tmp_path / "line.txt").write_text("1\t2\tcaf\u2028e\n3\t4\tfox\n", encoding="utf-8")
     assert [mark.label for mark in read_mark_file(tmp_path / "line.txt")[None]] == ["caf\u2028e", "fox"]
+
+
+# As Praat 6.4 writes "Down to Table" and "Save as tab-separated file", of a TextGrid of `ast-tag`.
+OF_PRAAT = 'tmin\ttier\ttext\ttmax\n0.500000\tcalls\tcall\t1.250000\n1.000000\tothers\ta "b"\t2.000000\n'
+
+
+def test_tables_of_praat_are_read(tmp_path):
+    (tmp_path / "dawn.tsv").write_text(OF_PRAAT)
+    marks = read_mark_file(tmp_path / "dawn.tsv")[None]
+    assert [(mark.start, mark.end, mark.label) for mark in marks] == [(0.5, 1.25, "call"), (1.0, 2.0, 'a "b"')]
+    assert [mark.label for mark in read_mark_file(tmp_path / "dawn.tsv", "tier")[None]] == ["calls", "others"]
+
+
+@pytest.mark.parametrize("name", ["dawn.TextGrid", "dawn.txt"])
+def test_a_textgrid_is_told_how_to_become_a_table(tmp_path, name):
+    segments = [Segment("dawn.wav", 0.5, 1.25, "call", 0.9)]
+    lines = textgrid_lines(FileTags("dawn.wav", [], segments, seconds=4.0))
+    (tmp_path / name).write_text("\n".join(lines))
+    words = "is a TextGrid of Praat, which is not read; .* Down to Table, .* name that dawn.tsv"
+    with pytest.raises(DataError, match=words):
+        read_mark_file(tmp_path / name)
+
+
+@pytest.mark.parametrize("unmarked", [None, "background", "ignore"])
+def test_a_textgrid_beside_a_recording_is_not_passed_over(tmp_path, unmarked):
+    folder = write_marked(tmp_path / "recordings")
+    (folder / "rec1.txt").rename(folder / "rec1.TextGrid")
+    (folder / "rec2.TextGrid").write_text("")  # which has a label track, too
+    data = DataArguments(dataset_name=str(folder), marks="beside", unmarked=unmarked)
+    if unmarked == "ignore":
+        sides = load_marked(data, 0).sides
+        assert sum(map(len, sides.values())) == 5
+        return
+    with pytest.raises(DataError, match=r"rec1.TextGrid is a TextGrid of Praat, which is not read"):
+        load_marked(data, 0)

@@ -146,6 +146,34 @@ def test_damage_shows_when_blocks_were_given(tmp_path):
     assert [note.kind for note in AudioReader().hear(path).notes] == [CUT_OFF]
 
 
+@pytest.mark.parametrize("of_all", [False, True])
+def test_what_takes_the_blocks_of_a_damaged_file_is_made_anew(tmp_path, of_all):
+    path, begun = tmp_path / "a.flac", []
+    path.write_bytes(damaged(encode(noise(8), "FLAC"), 0.7))
+
+    def begin() -> list:
+        begun.append([])
+        return begun[-1]
+
+    def take(taken: list, block):
+        taken.append(block[0][0] if of_all else block[0])
+
+    taken = AudioReader().stream(path).heard_by(begin, take, of_all)
+    assert taken is begun[1]
+    assert begun[0]
+    np.testing.assert_array_equal(np.concatenate(taken), AudioReader().hear(path).waveform)
+
+
+def test_what_has_enough_gets_no_more_blocks(tmp_path):
+    soundfile.write(tmp_path / "a.wav", noise(8), 16_000)
+
+    def take(taken: list, block) -> bool:
+        taken.append(block)
+        return len(taken) == 2
+
+    assert len(AudioReader().stream(tmp_path / "a.wav").heard_by(list, take)) == 2
+
+
 @pytest.mark.parametrize("audio_format", ["MP3", "OGG"])
 def test_what_is_damaged_or_joined_is_heard_as_a_whole(tmp_path, audio_format):
     path, content = tmp_path / "a", encode(noise(8, 44_100), audio_format, 44_100)

@@ -50,6 +50,20 @@ def test_every_class_finds_it_by_its_name(package):
     assert AudioTagger.from_pretrained("ast-small", "cpu").config.max_length == SIZES["max_length"]
 
 
+def test_a_path_object_of_its_name_means_it_too(package):
+    """`Path("./ast-small")` is the same object: that a path was written cannot be seen any more."""
+    name = shipped.Path("ast-small")
+    assert shipped.is_shipped(name)
+    assert shipped.folder_of(name) == str(package)
+    assert ASTConfig.from_pretrained(name).num_labels == 3
+    assert ASTForAudioClassification.from_pretrained(name).config.num_labels == 3
+    assert AudioTagger.from_pretrained(name, "cpu").config.num_labels == 3
+    check_model_name(name)
+    assert not any(map(shipped.is_shipped, (None, 3, b"ast-small", shipped.Path("ast-smaller"))))
+    save_checkpoint(name, "xy")
+    assert not shipped.is_shipped(name)
+
+
 def test_a_folder_of_that_name_comes_first_and_a_path_never_means_it(package):
     assert shipped.folder_of("./ast-small") == "./ast-small"
     with pytest.raises(

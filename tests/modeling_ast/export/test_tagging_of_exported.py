@@ -100,11 +100,37 @@ def test_thresholds_channels_and_rate_are_those_of_the_file(exported, tmp_path):
         ({"id2label": "{"}, "a.onnx: id2label='{' in its metadata is no JSON"),
         ({"max_length": "-3"}, "a.onnx: max_length=-3 is not a whole number from 1"),
         ({"problem_type": "other"}, "a.onnx: problem_type='other' is not one of regression"),
+        ({"id2label": "null"}, "a.onnx: id2label=None is not an object of the indices"),
+        (
+            {"id2label": json.dumps(dict(enumerate([*LABELS, "x"])))},
+            "a.onnx: id2label has 4 labels and the graph gives scores of 3",
+        ),
+        ({"max_length": "7"}, "a.onnx: max_length=7 is less than one patch of 16"),
+        ({"num_mel_bins": "64"}, "a.onnx: num_mel_bins is 64 and the graph takes 128"),
+        ({"channels": '"foo"'}, "a.onnx: channels='foo' is none of mean, left, right"),
+        ({"resampler": "foo"}, "a.onnx: resampler='foo' is not known here"),
+        ({"label_thresholds": '{"z": 0.5}'}, "a.onnx: label_thresholds has one for 'z'"),
+        ({"event_rules": '{"clap": {"on": 2}}'}, "a.onnx: event_rules has on=2 for 'clap'"),
+        ({"head": "frames"}, "a.onnx: head='frames' is there and the scores are of clips"),
     ],
 )
 def test_metadata_that_do_not_do_are_told(exported, tmp_path, changes, words):
-    with pytest.raises(CheckpointError, match=words):
+    with pytest.raises(CheckpointError, match=words) as told:
         OnnxBackend(with_metadata(tmp_path / "a.onnx", exported, **changes))
+    assert "xport the model again with ast-export" in str(told.value)
+
+
+def test_a_file_of_before_there_were_waveforms_is_used_as_it_was(exported, clips, tmp_path, capsys):
+    since = ("input", "hop_seconds", "window_seconds", "head", "event_rules", "license", "figures")
+    old = with_metadata(tmp_path / "old.onnx", exported, **dict.fromkeys(since))
+    assert not metadata(old).keys() & set(since)
+    printed = []
+    for path in (exported, old):
+        flags = ["--model_name_or_path", str(path), "--format", "jsonl", "--timeline"]
+        assert run_tagging.main([*map(str, clips), *flags]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert printed[0].count("labels") == len(clips)
 
 
 @pytest.mark.parametrize("content", [b"", b"no model" * 9, None])

@@ -24,10 +24,13 @@ from modeling_ast import (
     run_export,
     run_tagging,
 )
+from modeling_ast.audio import CUT_OFF
 from modeling_ast.audio.resampling import StreamResampler, resample
+from modeling_ast.checkpoints.fields import CheckpointError
 from modeling_ast.export_onnx import card_facts
+from modeling_ast.runtime import OnnxTagger
 from modeling_ast.tagging import backends
-from modeling_ast.tagging.tagger import AudioTagger
+from modeling_ast.tagging.tagger import AudioTagger, TaggingError
 from modeling_ast.waveform_graph import with_waveform
 
 onnx = pytest.importorskip("onnx")
@@ -194,6 +197,36 @@ def test_what_one_file_does_not_hold_lies_beside_it(checkpoint, heard, without_e
     assert os.listdir(tmp_path) == ["m.onnx"]
 
 
+def test_an_interruption_leaves_a_graph_with_its_own_weights(heard, clips, monkeypatch, tmp_path):
+    monkeypatch.setattr(export_onnx, "LARGEST_FILE", 100_000)
+    path, old, new = tmp_path / "m.onnx", onnx.load(heard), onnx.load(heard)
+    for tensor in new.graph.initializer:
+        if len(tensor.raw_data) == 4 * 32 * 32:
+            tensor.raw_data = (np.frombuffer(tensor.raw_data, np.float32) * 2).tobytes()
+    export_onnx.save_onnx(old, path)
+    expected, replace = run_on(path, clips[:2]), os.replace
+
+    def interrupted(source, target):
+        if target == path:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    for _ in range(2):  # the second time there is a rest of the first
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                export_onnx.save_onnx(new, path)
+        np.testing.assert_array_equal(run_on(path, clips[:2]), expected)
+    for graph, name in ((new, "m.onnx.2.data"), (old, "m.onnx.data")):
+        export_onnx.save_onnx(graph, path)
+        assert sorted(os.listdir(tmp_path)) == ["m.onnx", name]
+        found = run_on(path, clips[:2])
+        assert np.array_equal(found, expected) == (graph is old)
+    monkeypatch.setattr(export_onnx, "LARGEST_FILE", 2**30)
+    export_onnx.save_onnx(old, path)
+    assert os.listdir(tmp_path) == ["m.onnx"]
+
+
 def test_two_kinds_of_weights_are_refused(checkpoint, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run_export.main([str(checkpoint), str(tmp_path / "m.onnx"), "--int8", "--float16"])
@@ -240,7 +273,17 @@ def test_frames_are_told_from_samples_too(tmp_path, sounds):
     model.save_pretrained(tmp_path)
     ASTFeatureExtractor(max_length=MAX_LENGTH, mean=-5.5, std=3.25).save_pretrained(tmp_path)
     assert run_export.main([str(tmp_path), str(tmp_path / "m.onnx"), "--waveform"]) == 0
-    assert metadata(tmp_path / "m.onnx")["frames"].startswith("scores are (batch, columns, labels)")
+    entries = metadata(tmp_path / "m.onnx")
+    assert entries["frames"].startswith("scores are (batch, columns, labels)")
+    for changes, words in (
+        ({"time_stride": "5"}, "min_length=16 and time_stride=5 make 17 columns of 96 frames, the graph makes 9"),
+        ({"head": "clips"}, "head='frames' is missing and the scores are of frames"),
+    ):
+        graph = onnx.load(tmp_path / "m.onnx")
+        onnx.helper.set_model_props(graph, entries | changes)
+        onnx.save(graph, tmp_path / "changed.onnx")
+        with pytest.raises(CheckpointError, match=f"changed.onnx: {words}"):
+            OnnxTagger(tmp_path / "changed.onnx")
     expected, found = (tags_of(each, sounds, timeline=True, threshold=0.4) for each in (tmp_path, tmp_path / "m.onnx"))
     assert sum(len(tags.segments) for tags in expected) > 2
     for one, other in zip(expected, found, strict=True):
@@ -263,6 +306,56 @@ def test_several_models_may_be_of_both_kinds(checkpoint, heard, sounds, capsys):
             assert {tag["label"]: tag["score"] for tag in one} == pytest.approx(
                 {tag["label"]: tag["score"] for tag in other}, abs=TOLERANCE
             )
+
+
+def test_a_tagger_without_pytorch_is_made_of_a_file_in_either_way(heard, exported, checkpoint, sounds):
+    (expected,) = OnnxTagger(heard, "left").tag_files(sounds[1:])
+    loaded = OnnxTagger.from_pretrained(str(heard), channels="left")
+    assert type(loaded) is OnnxTagger
+    assert next(loaded.tag_files(sounds[1:])) == expected
+    (refusing,) = OnnxTagger.from_pretrained(heard, refused=frozenset({CUT_OFF})).members
+    assert refusing.reader.refused == {CUT_OFF}
+    for settings, words in (
+        ({"device": "cuda"}, "runs in ONNX Runtime on the CPU, not on 'cuda'"),
+        ({"compiled": True}, "--compile is about models in PyTorch"),
+        ({"tokens_merged_per_layer": 2}, "--tokens_merged_per_layer is about models in PyTorch"),
+    ):
+        with pytest.raises(TaggingError, match=words):
+            OnnxTagger.from_pretrained(heard, **settings)
+    with pytest.raises(CheckpointError, match="does not end in .onnx. Pass a file of ast-export --waveform, or load"):
+        OnnxTagger.from_pretrained(checkpoint)
+    with pytest.raises(CheckpointError, match="tiny.onnx takes features, which PyTorch computes"):
+        OnnxTagger.from_pretrained(exported)
+
+
+def test_channels_that_cannot_be_are_told_by_every_way_to_load(heard, checkpoint):
+    ways = [OnnxTagger, OnnxTagger.from_pretrained, AudioTagger.from_pretrained]
+    calls = [(way, heard) for way in ways] + [(AudioTagger.from_pretrained, checkpoint)]
+    for way, model in calls:
+        with pytest.raises(ValueError, match=r"^channels='foo' is none of mean, left, .* in Python channels='left'"):
+            way(model, channels="foo")
+    assert OnnxTagger(heard, channels=2).reader.channels == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"id2label": json.dumps(dict(enumerate([*LABELS, "x"])))},
+            "m.onnx: id2label has 4 labels and the graph gives scores of 3",
+        ),
+        ({"channels": '"foo"'}, "m.onnx: channels='foo' is none of mean, left, right"),
+        ({"resampler": "foo"}, "m.onnx: resampler='foo' is not known here"),
+        ({"label_thresholds": '{"clap": 7}'}, "m.onnx: label_thresholds has 7 for 'clap', expected a score"),
+        ({"event_rules": '{"z": {"on": 0.5}}'}, "m.onnx: event_rules has some for 'z'"),
+    ],
+)
+def test_metadata_that_do_not_fit_are_told_with_the_file(heard, tmp_path, changes, words):
+    graph = onnx.load(heard)
+    onnx.helper.set_model_props(graph, metadata(heard) | changes)
+    onnx.save(graph, tmp_path / "m.onnx")
+    with pytest.raises(CheckpointError, match=words):
+        OnnxTagger(tmp_path / "m.onnx")
 
 
 def test_neither_torch_nor_transformers_is_imported(heard, sounds, tmp_path):

@@ -272,6 +272,31 @@ def test_thresholds_of_the_checkpoints_do_not_count_and_that_is_said(models, tmp
 
 
 @pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"threshold": 0.5},
+            "min_duration and close_gaps of the checkpoints' event_rules are of each model's own scores",
+        ),
+        ({"threshold": 0.5, "min_duration": 0.1}, "Pass --close_gaps in seconds"),
+        ({"threshold": 0.5, "min_duration": 0.1, "close_gaps": 0.1}, None),
+    ],
+)
+def test_rules_of_events_of_the_checkpoints_do_not_count_and_that_is_said(
+    models, tmp_path, recording, caplog, settings, words
+):
+    rules = {label: {"on": 0.1, "min_duration": 9.0, "close_gaps": 0.5} for label in LABELS}
+    other = changed(tmp_path / "other", models["short"], event_rules=rules)
+    tagger = EnsembleTagger.from_pretrained([other, models["long"]], "cpu")
+    plain = EnsembleTagger.from_pretrained([models["short"], models["long"]], "cpu")
+    (tags,), (expected,) = (each.tag_files([recording], timeline=True, **settings) for each in (tagger, plain))
+    assert tags.segments == expected.segments
+    said = [record.getMessage() for record in caplog.records if "event_rules" in record.getMessage()]
+    assert len(said) == (words is not None)
+    assert all(words in each for each in said)
+
+
+@pytest.mark.parametrize(
     ("flags", "words"),
     [
         (

@@ -373,6 +373,44 @@ def test_events_of_windows_are_by_the_rules_of_the_checkpoint(multi_label, tmp_p
     assert by_rules.segments == by_flags.segments != plain.segments
 
 
+@pytest.mark.parametrize(
+    ("rules", "off", "words"),
+    [
+        (None, 0.7, "off=0.7 is above the score with which events of any label begin here, 0.5, so that"),
+        (
+            {"clap": {"on": 0.3, "off": 0.1}},
+            0.4,
+            "off=0.4 is above the score with which events of 'clap' begin here, 0.3,",
+        ),
+        (
+            {label: {"on": 0.1 + 0.1 * place} for place, label in enumerate(LABELS)},
+            0.4,
+            "of any label begin here, 0.1 to 0.3,",
+        ),
+        ({"clap": {"on": 0.3, "off": 0.1}}, 0.2, None),
+    ],
+)
+def test_an_off_above_the_checkpoints_own_on_is_said_to_be_of_no_use(multi_label, clips, caplog, rules, off, words):
+    tagger = AudioTagger.from_pretrained(multi_label, "cpu")
+    tagger.config.event_rules = rules
+    for _ in range(2):
+        list(tagger.tag_files(clips[:1], timeline=True, off=off))
+    said = [record.getMessage() for record in caplog.records if "off=" in record.getMessage()]
+    assert len(said) == (words is not None)  # once
+    assert all(words in each and "Pass a lower --off" in each for each in said)
+
+
+@pytest.mark.parametrize(("off", "is_said"), [(0.4, False), (0.6, True)])
+def test_an_off_of_exclusive_labels_holds_events_where_another_label_is_the_best(
+    single_label, tmp_path, caplog, off, is_said
+):
+    tagger = AudioTagger.from_pretrained(single_label, "cpu")
+    path = write(tmp_path / "long.wav", noise(6 * WINDOW, seed=5))
+    with_off, without = (list(tagger.tag_files([path], timeline=True, hop=0.1, off=each)) for each in (off, None))
+    assert ("is above the score with which events of any label begin here, 0," in caplog.text) == is_said
+    assert with_off == without or not is_said
+
+
 def test_segment_of_a_short_file_ends_with_the_file(single_label, clips):
     (result,) = AudioTagger.from_pretrained(single_label, "cpu").tag_files(clips[:1], timeline=True)
     assert [(segment.start, segment.end) for segment in result.segments] == [(0.0, 0.5)]
