@@ -36,9 +36,9 @@ system-packages:
 	    || echo "Not installed:$$missing; the tests that need them will skip."; \
 	fi
 
-demo: setup  ## train a small AST on the shipped drum clips, then use it
+demo: setup  ## fine-tune the small AST that ships on the drum clips that ship, then use it
 	@start=$$(date +%s); \
-	$(BIN)/ast-finetune finetune/recipes/drums.yaml --license cc-by-sa-3.0 --overwrite_output_dir && \
+	$(BIN)/ast-finetune finetune/recipes/drums.yaml --license cc-by-sa-4.0 --overwrite_output_dir && \
 	$(BIN)/python -m finetune.drums_demo runs/drums --started_at $$start
 
 test: setup-dev system-packages  ## the default tests, several at a time with a thread each

@@ -10,6 +10,7 @@ import argparse
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+
+from modeling_ast.system.atomic_files import give_usual_mode
 
 from .fetch import SourceError
 from .prepare import prepare_by_flags
@@ -30,6 +33,16 @@ LICENSE = (
 TABLE = "labelled.csv"
 COLUMNS = ("file_name", "label", "recording")
 LARGEST_FILE = 12_000_000  # bytes of the weights in the package
+HOW = "It was trained in two stages, from random weights; below is the second one. It is there to be fine-tuned."
+ABOUT_SCORES = (
+    "Whole recordings and voices were held out, which leaves two sets to score: English words by voices that it never heard, and "
+    "languages, where all clips of one language were held out, so that none of them could be right. What it is worth to a "
+    "fine-tuning is in the kit's documentation (`docs/ast_small.md`)."
+)
+REPRODUCE = (
+    "In the kit's checkout, where both recipes are: `python -m pretraining.ast_small OUT_DIR` fetches the recordings, trains both stages "
+    "and makes this folder."
+)
 NOT_TRIED = (
     "It was not tried on environmental sounds, music, other languages than English, children, singing, several sounds at once, far or "
     "moving microphones, or other than 16 kHz. It has heard stretches of 1.28 s at most; positions of longer clips are stretched."
@@ -159,16 +172,35 @@ def ship(run: Path, sources: Path, package: Path) -> Path:
     config |= {"position_cut": "beginning", "dtype": "float32"}
     (making / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     shutil.copyfile(run / "preprocessor_config.json", making / "preprocessor_config.json")
-    card = (run / "README.md").read_text(encoding="utf-8").replace(f"# {run.name}\n", "# ast-small\n", 1)
-    page = sources.read_text(encoding="utf-8").replace(
-        "# Sources of the clips", "## Recordings that it was made of", 1
-    )
-    (making / "README.md").write_text(
-        f"{card.rstrip()}\n\n## What it was not tried on\n\n{NOT_TRIED}\n\n{page}", encoding="utf-8"
-    )
+    (making / "README.md").write_text(card_of_package(run, sources), encoding="utf-8")
+    for file in making.iterdir():
+        give_usual_mode(file)
     shutil.rmtree(package, ignore_errors=True)
     making.rename(package)
     return package
+
+
+def card_of_package(run: Path, sources: Path) -> str:
+    """Make the card of the package of that of the last training.
+
+    Args:
+        run (`Path`): output folder of the last training.
+        sources (`Path`): the page of the recordings, from `pretraining.prepare`.
+
+    Returns:
+        `str`: the card, which names no other file than those beside it.
+    """
+    card = (run / "README.md").read_text(encoding="utf-8")
+    card = card.replace(f"# {run.name}\n", "# ast-small\n", 1).replace(f"name: {run.name}\n", "name: ast-small\n", 1)
+    card = re.sub(rf"([`\"= ]){run.name}([`\" \n])", r"\1ast_small\2", card)
+    card = re.sub(r"(?m)^It was fine-tuned from the local checkpoint.*$", HOW, card)
+    card = re.sub(r"(?m)^!\[.*\n\n?", "", card)  # pictures stay with the run
+    card = card.replace("## Evaluation\n", f"## Evaluation\n\n{ABOUT_SCORES}\n", 1)
+    card = f"{card.partition('## Reproduce')[0].rstrip()}\n\n## Reproduce\n\n{REPRODUCE}"
+    page = sources.read_text(encoding="utf-8").replace(
+        "# Sources of the clips", "## Recordings that it was made of", 1
+    )
+    return f"{card}\n\n## What it was not tried on\n\n{NOT_TRIED}\n\n{page}"
 
 
 if __name__ == "__main__":

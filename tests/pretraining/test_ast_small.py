@@ -79,6 +79,10 @@ def test_the_folder_of_the_package_loads_in_single_precision_everywhere(tmp_path
     assert "# ast-small\n" in card
     assert card.count("| toys | CC0-1.0 |") == 1
     assert "## What it was not tried on" in card
+    assert "python -m pretraining.ast_small OUT_DIR" in card
+    assert ast_small.ABOUT_SCORES in card
+    for lost in (run.name, "recipe.yaml)", ".png)"):  # what lies beside the run alone
+        assert lost not in card
 
 
 def test_weights_that_the_package_has_no_room_for_are_refused(tmp_path, run, clips, monkeypatch):
