@@ -58,7 +58,7 @@ from .file_names import (
 from .published_names import names_in_words, read_recipe, without_names
 from .render import render_model_card
 from .run_summary import FIELDS_OF_LABELS, RUN_SUMMARY_NAME, is_place, shown_name
-from .space import PACKAGE, write_space
+from .space import PACKAGE, write_space, write_static_card
 
 MODEL, SPACE = constants.REPO_TYPE_MODEL, constants.REPO_TYPE_SPACE
 PAUSES = (1.0, 2.0)  # seconds before a step is tried a second and a third time
@@ -124,7 +124,8 @@ def push_to_hub(
     private: bool | None = None,
     revision: str | None = None,
     dry_run: bool = False,
-    space: bool = False,
+    space: bool | str | None = False,
+    runtime_package: str | os.PathLike | None = None,
     token: str | None = None,
     commit_message: str | None = None,
     hide_names: bool = False,
@@ -142,7 +143,9 @@ def push_to_hub(
         private (`bool`, *optional*): whether a new repository is private. One that is there has to be as asked for.
         revision (`str`, *optional*): branch, by default `main`; made from `main` if it is not there.
         dry_run (`bool`, defaults to `False`): only check and list; no request is made and no token needed.
-        space (`bool`, defaults to `False`): then publish the demo page of the model too, as a Space of the same id.
+        space (`bool` or `str`, defaults to `False`): then publish a page of the model too, as a Space of the same id: `"gradio"`
+            or `True` for the demo page, `"static"` for one that computes in the browser, see [`export_page`].
+        runtime_package (`str` or `os.PathLike`, *optional*): for a static page, see [`export_page`].
         token (`str`, *optional*): with write permission, by default that of `hf auth login` or `HF_TOKEN`.
         commit_message (`str`, *optional*): title of the commit.
         hide_names (`bool`, defaults to `False`): publish no names of files and folders of this machine; see
@@ -162,8 +165,11 @@ def push_to_hub(
     check_names(repo_id, revision)
     repository = Repository(repo_id, MODEL, private, revision or constants.DEFAULT_REVISION, token)
     files = files_to_publish(folder)
-    if space and has_frame_head(read_settings(folder / CONFIG)):
-        raise ValueError(f"{folder} has a frame head, and the demo page shows labels of clips. Leave --space out.")
+    space = "gradio" if space is True else space
+    if space == "gradio" and has_frame_head(read_settings(folder / CONFIG)):
+        raise ValueError(
+            f"{folder} has a frame head, and the demo page shows labels of clips. Pass --space static, or leave it out."
+        )
     if not dry_run:
         check_access(repository)
         if space:
@@ -191,10 +197,17 @@ def push_to_hub(
             report(line)
         for note in notes:
             report(f"Note: {note}")
-        page = _write_page(written / "space", repository, folder) if space else {}
+        page = {}
+        if space == "static":
+            name = repo_id.split("/")[1]
+            page = _write_static_page(
+                written / "space", repository, folder, name, runtime_package, not hide_names, report
+            )
+        elif space:
+            page = _write_page(written / "space", repository, folder)
         commit = None if dry_run else _publish(repository, files, _is_own, message, report)
         if space:
-            _publish_page(repository, page, dry_run, message, report)
+            _publish_page(repository, page, space, dry_run, message, report)
     if dry_run:
         report("Nothing was sent. Leave out --dry_run to publish it.")
     return commit
@@ -256,8 +269,32 @@ def _write_page(space_dir: Path, model: Repository, folder: Path) -> dict[str, P
     return {path.relative_to(space_dir).as_posix(): path for path in paths}
 
 
+def _write_static_page(
+    space_dir: Path,
+    model: Repository,
+    folder: Path,
+    title: str,
+    runtime_package: str | os.PathLike | None,
+    with_figures: bool,
+    report: Callable[[str], None],
+) -> dict[str, Path]:
+    """Write the page of a model that needs no server; path in the Space's repository to the file."""
+    from modeling_ast.page.writing import export_page
+
+    space_dir.mkdir()
+    for note in export_page(folder, space_dir, title, runtime_package, with_figures):
+        report(f"Note: {note}")
+    write_static_card(space_dir, model.id, metadata_load(folder / CARD_NAME).get("license"))
+    return {path.relative_to(space_dir).as_posix(): path for path in sorted(space_dir.rglob("*")) if path.is_file()}
+
+
 def _publish_page(
-    model: Repository, files: Mapping[str, Path], dry_run: bool, message: str, report: Callable[[str], None]
+    model: Repository,
+    files: Mapping[str, Path],
+    space: str,
+    dry_run: bool,
+    message: str,
+    report: Callable[[str], None],
 ):
     private = model.private
     if private is None and not dry_run:  # a public page could not load a private model
@@ -271,7 +308,7 @@ def _publish_page(
         )
     _list_files(files, report)
     if not dry_run:
-        _publish(repository, files, lambda path: path.startswith(f"{PACKAGE}/"), message, report)
+        _publish(repository, files, lambda path: path.startswith((f"{PACKAGE}/", "runtime/")), message, report, space)
 
 
 def check_names(repo_id: str, revision: str | None):
@@ -396,6 +433,7 @@ def _publish(
     is_own: Callable[[str], bool],
     message: str,
     report: Callable[[str], None],
+    sdk: str | None = None,
 ) -> CommitInfo:
     """Make the repository as it should be: the files as they are here, what else is its own removed."""
     api = HfApi(token=repository.token)
@@ -405,7 +443,6 @@ def _publish(
     def commit() -> tuple[CommitInfo, list[str]]:
         nonlocal before
         if _info(repository) is None:
-            sdk = "gradio" if repository.kind == SPACE else None
             api.create_repo(**where, private=repository.private, space_sdk=sdk, exist_ok=True)
         if repository.branch != constants.DEFAULT_REVISION:
             api.create_branch(**where, branch=repository.branch, exist_ok=True)

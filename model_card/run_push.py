@@ -7,6 +7,7 @@ from modeling_ast.system.flags import FlagParser
 from modeling_ast.system.run_lock import refuse_locked
 from modeling_ast.system.terminal import ended_by, shell_command
 
+GRADIO, STATIC = SPACES = ("gradio", "static")  # kinds of Spaces, by the Hub's names
 WAY_ON = (
     "Type the same command again to go on: what has arrived is not sent again, and on the Hub is the whole commit or nothing "
     "of it."
@@ -20,8 +21,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         argv (`list[str]`, *optional*): arguments after the program's name, by default those of the process.
 
     Returns:
-        `argparse.Namespace` with `checkpoint_dir` and `repo_id` (`str`), `private` (`True` or `None`), `revision` and
-        `commit_message` (`str` or `None`), `dry_run`, `space` and `hide_names` (`bool`).
+        `argparse.Namespace` with `checkpoint_dir` and `repo_id` (`str`), `private` (`True` or `None`), `revision`, `space`,
+        `runtime_package` and `commit_message` (`str` or `None`), `dry_run` and `hide_names` (`bool`).
     """
     parser = FlagParser(
         prog="ast-push",
@@ -35,12 +36,27 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--private", action="store_true", default=None, help="make a new repository a private one")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to push to, main if not given; made if needed")
     parser.add_argument("--dry_run", action="store_true", help="only check and list; works without network and token")
-    parser.add_argument("--space", action="store_true", help="also publish the demo page as a Space of the same id")
+    parser.add_argument(
+        "--space",
+        nargs="?",
+        const=GRADIO,
+        choices=SPACES,
+        help="also publish a page as a Space of the same id: the demo page, or with static one without a server, which "
+        "computes in the visitor's browser",
+    )
+    parser.add_argument(
+        "--runtime_package",
+        metavar="PATH",
+        help="folder or .tgz of ONNX Runtime's npm package for --space static (default: npm fetches it)",
+    )
     parser.add_argument(
         "--hide_names", action="store_true", help="publish no names of your files and folders; --dry_run lists them"
     )
     parser.add_argument("--commit_message", metavar="TEXT", help="title of the commit")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.runtime_package is not None and arguments.space != STATIC:
+        parser.error("--runtime_package is about a static page. Add --space static, or leave it out.")
+    return arguments
 
 
 @shell_command("ast-push", WAY_ON)

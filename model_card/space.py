@@ -29,6 +29,9 @@ NOT_VENDORED = (
     "audio/excerpt_files.py",
     "doctor.py",
     "export_onnx.py",
+    "page/__init__.py",
+    "page/runtime_package.py",
+    "page/writing.py",
     "runtime.py",
     "quantization.py",
     "run_export.py",
@@ -67,6 +70,7 @@ NEEDED = (
 )
 SYSTEM_PACKAGES = ("ffmpeg",)  # whose libraries torchcodec decodes with
 SHORT_DESCRIPTION = "Label audio clips and see what the model attends to"  # the Hub takes 60 characters
+STATIC_DESCRIPTION = "Label sounds in the browser; nothing is uploaded"
 
 
 def write_space(
@@ -107,6 +111,37 @@ def write_space(
     (folder / "requirements.txt").write_text(lines, encoding="utf-8")
     (folder / "packages.txt").write_text("".join(f"{name}\n" for name in SYSTEM_PACKAGES), encoding="utf-8")
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def write_static_card(folder: str | os.PathLike, model_id: str, license: str | None = None) -> Path:
+    """Write the `README.md` of a Space that is nothing but the files of a page without a server.
+
+    Args:
+        folder (`str` or `os.PathLike`): the page's, see [`modeling_ast.page.writing.write_page`].
+        model_id (`str`): Hub id of the model.
+        license (`str`, *optional*): the model's licence, a Hub licence id.
+
+    Returns:
+        `Path` of the written file.
+    """
+    card_data = SpaceCardData(
+        title=model_id.rpartition("/")[2],
+        emoji="🎧",
+        colorFrom="blue",
+        colorTo="green",
+        sdk="static",
+        app_file="index.html",
+        license=license,
+        models=[model_id],
+        tags=["audio-classification", "audio-spectrogram-transformer"],
+        short_description=STATIC_DESCRIPTION,
+    )
+    card = SpaceCard.from_template(
+        card_data, HERE / "static_space_readme.md", model_id=model_id, origin=describe_origin()
+    )
+    path = Path(folder) / "README.md"
+    card.save(path)
+    return path
 
 
 def read_requirements() -> list[Requirement]:

@@ -1,9 +1,10 @@
 """Command line of [`modeling_ast.export_onnx`] and [`modeling_ast.quantization`].
 
-Called as `ast-export CHECKPOINT_DIR OUT.onnx [--waveform] [--int8 | --float16]`.
+Called as `ast-export CHECKPOINT_DIR OUT.onnx [--waveform] [--int8 | --float16]`, or with `--page OUT_DIR` in place of a file.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from .audio_flags import add_channels_flag
 from .checkpoints.folder import check_checkpoint_dir, weights_beside
 from .checkpoints.shipped import folder_of
+from .page.runtime_package import PACKAGE, VERSION
+from .system.atomic_files import give_usual_mode, refuse_existing, sync, temporary_folder
 from .system.flags import FlagParser
 from .system.names_as_text import in_one_line
 from .system.regular_files import what_is_special
@@ -24,7 +27,10 @@ The file takes input_values (batch, frames, mel bins) and attention_mask (batch,
 and 0 for padding) and returns logits. It is compared with PyTorch before it is written; labels, sampling rate and
 normalisation are in its metadata. With --waveform it takes waveform (batch, samples; float32 at the model's sampling rate) and
 lengths (batch; int64, samples of each clip) and gives scores. --int8 also writes OUT.quantization.json with all that was measured; 8-bit activations
-are rounded over a whole batch, so that a clip's logits depend a little on its neighbours."""
+are rounded over a whole batch, so that a clip's logits depend a little on its neighbours.
+
+--page writes a folder of static files in place of one file: a page that hears in the browser, with nothing sent anywhere. Try it with
+python -m http.server --directory OUT_DIR"""
 
 
 @shell_command("ast-export")
@@ -42,7 +48,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         check_places(args)
         with hold_lock(args.output, "ast-export"):
-            _export(args)
+            if args.page is None:
+                _export(args, args.output, args.output)
+            else:
+                _export_page(args)
     except KeyboardInterrupt as error:
         error.add_note(f"{args.output} was not written; type the same command again.")
         raise
@@ -54,12 +63,40 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _export(args: argparse.Namespace):
+def _export_page(args: argparse.Namespace):
+    """Write a page, all or nothing; in place of an older one if that was asked for."""
+    from .page.writing import MODEL, is_page, write_page
+    from .quantization import report_path
+
+    place = Path(os.path.realpath(args.output))
+    with temporary_folder(place.name, place.parent) as temporary:
+        folder = temporary / place.name
+        folder.mkdir()
+        _export(args, folder / MODEL, args.output / MODEL)
+        report_path(folder / MODEL).unlink(missing_ok=True)
+        title = args.title or args.checkpoint_dir.resolve().name
+        for words in write_page(folder, title, args.runtime_package):
+            print(f"Note: {words}")
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        for path in files:
+            sync(path)
+            give_usual_mode(path)
+        if is_page(place):
+            os.replace(place, temporary / "before")
+        os.replace(folder, place)
+    size = sum(path.stat().st_size for path in args.output.rglob("*") if path.is_file())
+    print(
+        f"{args.output}: a page of {len(files)} files, {size / 1e6:.1f} MB. Look at it: python -m http.server --directory {args.output}"
+    )
+
+
+def _export(args: argparse.Namespace, output: Path, shown: Path):
     from .audio import find_audio_files
     from .export_onnx import card_facts, export_onnx, import_packages
     from .quantization import export_quantized_onnx, read_clips, size_of
     from .tagging.tagger import AudioTagger
 
+    waveform = args.waveform or args.page is not None
     import_packages()
     left_out = []
     files = find_audio_files(args.clips or [], left_out)
@@ -68,17 +105,17 @@ def _export(args: argparse.Namespace):
     # Checks that model and extractor fit.
     loaded = AudioTagger.from_pretrained(args.checkpoint_dir, "cpu", args.channels, frame_heads=True)
     model, feature_extractor = loaded.model, loaded.feature_extractor
-    facts = card_facts(args.checkpoint_dir) if args.waveform else {}
+    facts = card_facts(args.checkpoint_dir) if waveform else {}
     if args.int8:
-        clips = read_clips(files, feature_extractor, args.waveform) if files else None
-        report = export_quantized_onnx(model, feature_extractor, args.output, clips, args.waveform, facts)
-        for line in format_report(report, args.output):
+        clips = read_clips(files, feature_extractor, waveform) if files else None
+        report = export_quantized_onnx(model, feature_extractor, output, clips, waveform, facts)
+        for line in format_report(report, shown):
             print(line)
         return
-    difference = export_onnx(model, feature_extractor, args.output, args.waveform, args.float16, facts)
-    megabytes = size_of(args.output) / 1e6
-    numbers = "scores" if args.waveform else "logits"
-    print(f"{args.output}: {megabytes:.1f} MB, largest difference to PyTorch's {numbers} {difference:.1e}")
+    difference = export_onnx(model, feature_extractor, output, waveform, args.float16, facts)
+    megabytes = size_of(output) / 1e6
+    numbers = "scores" if waveform else "logits"
+    print(f"{shown}: {megabytes:.1f} MB, largest difference to PyTorch's {numbers} {difference:.1e}")
     if args.float16:
         print("Its weights are float16. On a CPU that is no faster; for one, leave --float16 out or pass --int8.")
 
@@ -100,7 +137,20 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "checkpoint_dir", type=Path, metavar="CHECKPOINT_DIR", help="folder of a fine-tuned model, or ast-small"
     )
-    parser.add_argument("output", type=Path, metavar="OUT.onnx", help="file to write, all or nothing")
+    parser.add_argument("output", type=Path, nargs="?", metavar="OUT.onnx", help="file to write, all or nothing")
+    parser.add_argument(
+        "--page",
+        type=Path,
+        metavar="OUT_DIR",
+        help="write a page without a server in place of a file: a folder to be made",
+    )
+    parser.add_argument("--title", metavar="TEXT", help="of the page; by default the name of CHECKPOINT_DIR")
+    parser.add_argument(
+        "--runtime_package",
+        type=Path,
+        metavar="PATH",
+        help=f"folder or .tgz of the npm package {PACKAGE} {VERSION} for --page (default: npm fetches it)",
+    )
     parser.add_argument(
         "--waveform",
         action="store_true",
@@ -125,6 +175,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--clips is what --int8 is compared on. Add --int8, or leave it out.")
     if args.channels and not args.clips:
         parser.error("--channels is about the files of --clips. Add --clips, or leave it out.")
+    if (args.output is None) == (args.page is None):
+        parser.error("Pass either OUT.onnx, a file to write, or --page OUT_DIR, a folder.")
+    for flag in ("title", "runtime_package"):
+        if args.page is None and getattr(args, flag) is not None:
+            parser.error(f"--{flag} is about a page. Add --page OUT_DIR, or leave it out.")
+    args.output = args.output or args.page
     return args
 
 
@@ -140,12 +196,15 @@ def check_places(args: argparse.Namespace) -> None:
     args.checkpoint_dir = Path(folder_of(str(args.checkpoint_dir)))
     check_checkpoint_dir(args.checkpoint_dir)
     output = args.output
-    if output.suffix != ".onnx":
-        raise ValueError(f"{output} does not end in .onnx. Pass for example {output.with_suffix('.onnx')}")
     if not output.parent.is_dir():
         raise ValueError(
             f"There is no folder {output.parent} to write {output.name} to. Type: mkdir -p {output.parent}"
         )
+    if args.page is not None:
+        _check_page(args)
+        return
+    if output.suffix != ".onnx":
+        raise ValueError(f"{output} does not end in .onnx. Pass for example {output.with_suffix('.onnx')}")
     beside = [output.with_suffix(".quantization.json")] if args.int8 else []
     for path in [output, *weights_beside(output), *beside]:
         if path.is_dir():
@@ -156,6 +215,28 @@ def check_places(args: argparse.Namespace) -> None:
             )
         if path.exists() and not args.overwrite:
             raise ValueError(f"{path} already exists. Pass --overwrite to replace it, or another name.")
+
+
+def _check_page(args: argparse.Namespace):
+    from .page.runtime_package import content_of_package
+    from .page.writing import is_page
+
+    if args.output.suffix == ".onnx":
+        raise ValueError(
+            f"--page {args.output} is to be a folder, not a file. Pass for example --page {args.output.with_suffix('')}"
+        )
+    if args.runtime_package is not None:
+        content_of_package(args.runtime_package)
+    if args.overwrite and is_page(args.output):
+        return
+    try:
+        refuse_existing(args.output)
+    except FileExistsError as error:
+        if is_page(args.output):
+            raise ValueError(
+                f"{args.output} is a page already. Pass --overwrite to replace it, or another name."
+            ) from error
+        raise ValueError(str(error)) from error
 
 
 def format_report(report, output: Path) -> Iterator[str]:

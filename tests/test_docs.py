@@ -175,6 +175,8 @@ def check_command(words: list[str], parsers: dict[str, argparse.ArgumentParser])
         assert launch.module
         assert launch.training_script == COMMANDS["ast-finetune"]
         check_command(["ast-finetune", *launch.training_script_args], parsers)
+    elif words[:-1] == ["python", "-m", "http.server", "--directory"]:  # Python's own
+        assert words[-1] == "site"
     elif program == "python" and rest[0] == "-m":
         check_module(rest[1], rest[2:], parsers)
     elif program == "python3" and rest == ["-m", "venv", ".venv"]:

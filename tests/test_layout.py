@@ -39,6 +39,7 @@ FLOORS = {
         "export_onnx",
         "quantization",
         "tagging",
+        "page",
         "doctor run_export run_tagging runtime",
     ),
     "finetune": (

@@ -23,6 +23,7 @@ from model_card.render import render_model_card, write_model_card
 from model_card.run_push import WAY_ON, main
 from model_card.run_summary import write_run_summary
 from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast.page.runtime_package import FILES
 
 LABELS = ["kick", "snare", "tom"]
 SENT = {
@@ -684,3 +685,36 @@ HfApi().create_commit("user/drums", added, commit_message="Before", repo_type="s
     assert hub.repos["spaces", "user/drums"].private
     assert len(hub.commits("user/drums", kind="spaces")) == 4
     assert done.stdout.count("Nothing has changed since") == 4  # three times the model, once the page
+
+
+@pytest.mark.long  # the model is exported twice
+def test_a_page_without_a_server_goes_along_as_a_static_space(hub, checkpoint, tmp_path, capsys):
+    """The page's own files are those of `ast-export --page`; here an npm package stands in for ONNX Runtime's."""
+    pytest.importorskip("onnxscript")
+    package = tmp_path / "package"
+    (package / "dist").mkdir(parents=True)
+    command = [checkpoint, "--repo_id", "user/drums", "--space", "static", "--runtime_package", package]
+    assert main([*map(str, command), "--dry_run"]) == 2
+    assert "it has no dist/ort.wasm.min.js" in capsys.readouterr().err
+    for name in FILES:
+        (package / "dist" / name).write_bytes(name.encode())
+    digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in FILES}
+    stand_in = f"""
+from modeling_ast.page import runtime_package
+runtime_package.FILES.update({digests!r})
+"""
+    codes, _ = push(hub, stand_in, command, command)
+    assert codes == [0, 0]
+    files = hub.files("user/drums", kind="spaces")
+    runtime = {f"runtime/{name}" for name in (*FILES, "LICENSE", "ThirdPartyNotices.txt")}
+    page = {"README.md", "LICENSE", "index.html", "page.js", "page.css", "model.json", "model.onnx"}
+    assert files.keys() - {".gitattributes"} == page | runtime
+    assert b"sdk: static" in files["README.md"]
+    assert b"app_file: index.html" in files["README.md"]
+    assert b"<title>drums</title>" in files["index.html"]
+
+
+def test_a_runtime_is_for_static_pages_alone(checkpoint, capsys):
+    with pytest.raises(SystemExit):
+        main([str(checkpoint), "--repo_id", "user/drums", "--space", "--runtime_package", "there"])
+    assert "Add --space static, or leave it out." in capsys.readouterr().err
