@@ -263,7 +263,9 @@ def trained_on_drums(bench: Bench) -> Path:
         from finetune.run_finetune import main as finetune
 
         with torch.inference_mode(False), torch.enable_grad(), redirect_stdout(sys.stderr):
-            failed = finetune(["finetune/recipes/drums_from_scratch.yaml", "--output_dir", str(folder), "--disable_tqdm", "true"])
+            failed = finetune(
+                ["finetune/recipes/drums_from_scratch.yaml", "--output_dir", str(folder), "--disable_tqdm", "true"]
+            )
         if failed:
             raise RuntimeError("The training of the drums recipe failed, see above.")
     return folder
