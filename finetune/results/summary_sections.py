@@ -198,6 +198,7 @@ def training_section(
         "precision": "bfloat16" if args.bf16 else "float16" if args.fp16 else "float32",
         "padding": data_args.padding,
         "train_sampling_strategy": args.train_sampling_strategy,
+        **({"set_shares": " ".join(args.set_shares)} if args.set_shares else {}),
         **({"shuffle_buffer": data_args.shuffle_buffer} if data_args.streaming else {}),
         "augmentation": augmentation.augmentation().recorded(),
         # What there is to say of adapters, and of a teacher, has a section of its own, where there are any.

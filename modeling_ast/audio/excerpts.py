@@ -1,4 +1,5 @@
-"""Stretches of a file, each decoded by itself: libsndfile goes to where it begins, and nothing before or far behind it is read.
+"""Stretches of a file, each decoded by itself: libsndfile goes to where it begins, or of an MP3 is given its frames alone, and nothing
+before or far behind it is read.
 
 What comes is what [`AudioReader.hear`] gives of the whole file, from one sample to another. At the file's own sampling rate it
 is that bit for bit; where the rate is converted, a little more on either side is decoded, so that the filter of the resampler
@@ -32,7 +33,7 @@ MP3_SECONDS = 0.3
 OGG_SECONDS = 4.0  # before the end of Ogg: libsndfile 1.2.2 goes to a wrong place within the last page of Vorbis
 LOOKED_THROUGH = 1 << 21  # bytes in which it takes no time to look for a second recording
 PROBES = 16  # parts of a FLAC file, at whose ends the numbers of its frames are looked at
-LAYOUTS_KEPT = 1 << 16  # files of which it is known how they are read; some hundred bytes each
+LAYOUTS_KEPT = 1 << 14  # files of which it is known how they are read; some hundred bytes each, of MP3 70 kB an hour
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class FileLayout:
     Args:
         frames (`int`): samples of each channel, at the file's rate.
         sampling_rate (`int`): of the file, in Hz.
-        goes_there (`bool`): whether libsndfile goes to a place of it; if not, it is decoded as a whole.
+        goes_there (`bool`): whether a stretch is decoded by itself; if not, the file is decoded as a whole.
         lead (`int`): samples before a place that have to be decoded for what is there to be right.
         latest (`int`, *optional*): the last place that libsndfile goes to rightly; any if not given.
         mp3 ([`Mp3Places`], *optional*): where its frames lie, if a stretch of it is cut out before it is decoded.
@@ -168,7 +169,7 @@ class ExcerptReader:
             with errors_of_file(name, "resampled"):
                 waveform = resample(waveform, layout.sampling_rate, rate, self.reader.resampler)
         first = start - block * new
-        samples = max(min(samples, self.num_samples(source, name) - start), 0)
+        samples = max(min(samples, layout.frames * rate // layout.sampling_rate - start), 0)
         return Heard(np.ascontiguousarray(waveform[first : first + samples]), notes, layout.sampling_rate)
 
     def _of_whole(self, source, path: str | None, start: int, samples: int, name: str) -> Heard:
@@ -205,14 +206,14 @@ def file_layout(source: str | os.PathLike | bytes | dict, name: str | None = Non
                     rate = checked_rate(file.samplerate, name)
                     frames = max(frames_of(streams[0], file), 0)
                     layout = layout_of_format(file.format, frames, rate)
-                if streams[0].of_mp3 is not None:
-                    layout = replace(layout, mp3=mp3_places(content, streams[0].of_mp3))
+                if streams[0].of_mp3 is not None and audio_format == "MP3":
+                    layout = replace(layout, mp3=mp3_places(streams[0].of_mp3, decoded_by_itself=True))
                 return layout
-            if len(streams) == 1 and _is_uncounted_mp3(streams[0]):
+            if len(streams) == 1 and audio_format == "MP3" and _is_undamaged_mp3(streams[0]):
                 with open_stream(streams[0]) as file:
                     rate = checked_rate(file.samplerate, name)
                     frames = max(frames_of(streams[0], file) - streams[0].skipped, 0)
-                places = mp3_places(content, streams[0].of_mp3, decoded_by_itself=False)
+                places = mp3_places(streams[0].of_mp3, decoded_by_itself=not streams[0].skipped)
                 if places is not None:
                     return FileLayout(frames, rate, mp3=places)
         except soundfile.SoundFileError:
@@ -253,8 +254,8 @@ def _is_plain(stream: Stream, size: int) -> bool:
     return not (helped or stream.announced_share or stream.ends_early) and stream.content.size == size
 
 
-def _is_uncounted_mp3(stream: Stream) -> bool:
-    """Whether it is an MP3 that libsndfile only guesses the length of, and nothing else is wrong with it."""
+def _is_undamaged_mp3(stream: Stream) -> bool:
+    """Whether it is an MP3 with nothing wrong but what libsndfile needs help for: its length, or bytes before it."""
     found = stream.of_mp3
     is_damaged = bool(stream.notes or stream.silences or stream.announced_share or stream.ends_early)
     return found is not None and not is_damaged and found.is_counted and not found.gaps and not found.tags
@@ -273,7 +274,10 @@ def _decoded(source, layout: FileLayout, begin: int, end: int) -> np.ndarray | N
 
     if layout.mp3 is not None:
         with opened_audio(source, held_whole=0) as (content, _):
-            stretch, place = layout.mp3.stretch(content, begin, end)
+            found = layout.mp3.stretch(content, begin, end)
+        if found is None:  # the file is another one by now
+            return None
+        stretch, place = found
         opened, first = BytesIO(stretch), 0  # MP3 rounds otherwise before its first seek
     else:
         place = begin - layout.place_before(begin)

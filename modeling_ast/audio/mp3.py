@@ -34,6 +34,7 @@ FRAMES_OF_A_STREAM = 4  # that follow each other before bytes within other ones 
 FRAMES_MEASURED = 32  # at the beginning of a stream
 SEARCHED = 1 << 16  # bytes at the beginning of a file in which its first frame is looked for
 PIECE = 1 << 20
+FRAMES_APART = 16  # of a stream whose places are kept; those between are stepped over
 # A frame header as far as three of its bytes tell: MPEG version, layer, bit rate and sampling rate are of those there are.
 FRAME_HEADER = re.compile(
     rb"\xff[\xe2-\xe7\xf2-\xf7\xfa-\xff][\x10-\x1b\x20-\x2b\x30-\x3b\x40-\x4b\x50-\x5b\x60-\x6b\x70-\x7b"
@@ -98,6 +99,7 @@ class Mp3Stream:
         is_counted (`bool`): whether its frames were counted to its end.
         gaps (`list[tuple[int, int, int]]`): damaged spots: frames before it, start and stop in bytes.
         tags (`list[tuple[int, int]]`): start and stop of tags and zeros behind frames of it.
+        starts (`list[int]`): where every sixteenth frame of audio begins, in bytes.
     """
 
     start: int
@@ -111,6 +113,7 @@ class Mp3Stream:
     is_counted: bool = True
     gaps: list[tuple[int, int, int]] = field(default_factory=list)
     tags: list[tuple[int, int]] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
 
     @property
     def is_whole(self) -> bool:
@@ -271,33 +274,36 @@ def _walk(content: Content, seconds: float | None, tags: list[int], most: int) -
             break
         following = bisect_left(tags, offset + FARTHEST_TAG)
         stop = tags[following] - FARTHEST_TAG if following < len(tags) else content.size
-        frames, offset = _run(window, offset, header.kind, stop)
-        stream.frames += frames
-        stream.stop = offset
+        offset = _run(window, offset, stream, stop)
         if seconds is not None and passed + stream.seconds > seconds and offset < content.size:
             stream.is_counted = False
             break
     return [stream for stream in streams if stream.frames]
 
 
-def _run(window: _Window, offset: int, kind: tuple, stop: int) -> tuple[int, int]:
-    """Step over frames of one kind, of which one begins at `offset`: a piece of them, up to where `stop` is in reach.
+def _run(window: _Window, offset: int, stream: Mp3Stream, stop: int) -> int:
+    """Step over frames of a stream, of which one begins at `offset`: a piece of them, up to where `stop` is in reach.
 
     Returns:
-        How many these are, and where the last one ends.
+        Where the last one ends.
     """
-    piece = window.from_there(offset)
+    piece, kind = window.from_there(offset), stream.header.kind
     place, end = 0, min(stop - offset, len(piece))
-    frames = 0
+    frames = stream.frames
     while place < end:
         header = frame_header(piece[place : place + 4])
         if header is None or header.kind != kind or place + header.size > len(piece):
             break
+        if frames % FRAMES_APART == 0:
+            stream.starts.append(offset + place)
         place += header.size
         frames += 1
-    if not frames:  # one that goes beyond the piece
-        return 1, offset + frame_header(window.at(offset, 4)).size
-    return frames, offset + place
+    if frames == stream.frames:  # one that goes beyond the piece
+        if frames % FRAMES_APART == 0:
+            stream.starts.append(offset)
+        place, frames = frame_header(window.at(offset, 4)).size, frames + 1
+    stream.frames, stream.stop = frames, offset + place
+    return stream.stop
 
 
 def _next_frame(window: _Window, offset: int, like: FrameHeader | None) -> int:

@@ -14,7 +14,7 @@ from string import Template
 
 import numpy as np
 
-from ..checkpoints.folder import DATA_SUFFIX
+from ..checkpoints.folder import weights_beside
 from ..features.kaldi import frame_length, frame_shift
 from ..frame_columns import FrameColumns
 from ..onnx_sessions import open_file
@@ -140,7 +140,7 @@ def describe_for_page(path: str | Path) -> dict:
         PageError: see [`write_page`].
     """
     path = Path(path)
-    if path.with_name(path.name + DATA_SUFFIX).exists():
+    if any(map(Path.exists, weights_beside(path))):
         raise PageError(
             "The model is too large for a page: beyond 2 GB browsers cannot open it. Pass --float16 or --int8, or use the demo page "
             "(ast-demo), which computes on a server."

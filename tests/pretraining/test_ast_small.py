@@ -1,11 +1,13 @@
 """The shipped checkpoint's way: its table, the commands of its stages, and the folder that is made of the last one."""
 
 import csv
+import shutil
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from tiny_trainings import flags, write_tones
+from tiny_trainings import SIZES, flags, write_tones
 from transformers import ASTForAudioClassification as StockModel
 
 from finetune.arguments.command_line import parse_arguments
@@ -35,9 +37,14 @@ def clips(tmp_path):
 
 @pytest.fixture
 def run(tmp_path, clips):
-    """A finished training on several sets of labels."""
+    """A finished training on several sets of labels, from one before."""
     table = ast_small.write_labelled(clips)
-    finetune(flags(table, tmp_path / "ast_small_2", loss="label_sets", license=ast_small.LICENSE))
+    fields = {"loss": "label_sets", "license": ast_small.LICENSE}
+    start, second = (tmp_path / "stages" / stage for stage in ast_small.STAGES)
+    finetune(flags(table, start, **fields))
+    fields |= dict.fromkeys(SIZES) | {"model_name_or_path": start, "normalization": "checkpoint"}
+    finetune(flags(table, second, **fields))
+    shutil.copytree(second, tmp_path / "ast_small_2")
     return tmp_path / "ast_small_2"
 
 
@@ -78,10 +85,13 @@ def test_the_folder_of_the_package_loads_in_single_precision_everywhere(tmp_path
     assert "license: cc-by-sa-4.0" in card
     assert "# ast-small\n" in card
     assert card.count("| toys | CC0-1.0 |") == 1
-    assert "## What it was not tried on" in card
+    assert "## What it was not judged on" in card
     assert "python -m pretraining.ast_small OUT_DIR" in card
     assert ast_small.ABOUT_SCORES in card
-    for lost in (run.name, "recipe.yaml)", ".png)"):  # what lies beside the run alone
+    assert ast_small.HOW in card
+    assert "model-index" not in card
+    assert ModelCard(card).data.license == "cc-by-sa-4.0"
+    for lost in (run.name, ast_small.STAGES[0], "recipe.yaml)", ".png)"):  # what lies beside the run alone
         assert lost not in card
 
 
