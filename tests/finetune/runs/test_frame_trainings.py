@@ -273,7 +273,6 @@ def test_frames_that_do_not_count_have_no_part_in_scores():
         ["--teacher", "user/model"],
         ["--lora_rank", "4"],
         ["--average_epochs", "1", "2"],
-        ["--dry_run", "true"],
     ],
 )
 def test_what_frames_cannot_obey_is_refused_by_name(tmp_path, flags):
