@@ -717,7 +717,7 @@ function inServiceWorker() {
   const small = ["./", "page.js", "page.css", ABOUT_FILE, RUNTIME, RUNTIME_MODULE, "runtime/LICENSE"];
   self.addEventListener("install", (event) => {
     self.skipWaiting();
-    event.waitUntil(caches.open(cacheName()).then((cache) => cache.addAll(small.map((name) => new Request(name, {cache: "no-cache"})))));
+    event.waitUntil(caches.open(cacheName()).then((cache) => cache.addAll(small.map((name) => new Request(name, {cache: "reload"})))));
   });
   self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
   self.addEventListener("fetch", (event) => {
@@ -727,7 +727,7 @@ function inServiceWorker() {
     event.respondWith((async () => {
       const cache = await caches.open(cacheName());
       try {
-        const response = await fetch(event.request, {cache: "no-cache"}); // files of two exports do not go together
+        const response = await fetch(event.request, {cache: "reload"}); // files of two exports do not go together, whatever their dates
         if (response.ok) await cache.put(name, response.clone());
         return response;
       } catch (error) {
