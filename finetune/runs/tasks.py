@@ -267,9 +267,8 @@ class LabelSets(Classification):
     ) -> ASTTrainer:
         """See [`Task.build_trainer`]."""
         labels = label_names(clips["train"].split)
-        share_of_each_set(
-            labels, shares_by_set(args.set_shares)
-        )  # a set that there is none of is told before training
+        # A share of a set that there is none of is told before training.
+        share_of_each_set(labels, shares_by_set(args.set_shares))
         return ASTTrainer(
             model=model,
             args=args,
