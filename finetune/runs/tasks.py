@@ -30,7 +30,6 @@ from ..arguments.groups import (
 from ..arguments.model_arguments import FRAME_HEAD
 from ..arguments.optimization_arguments import LABEL_SETS
 from ..arguments.pretraining_arguments import PretrainingArguments
-from ..arguments.training_fields import shares_by_set
 from ..augmentations.augmentation import Augmentation
 from ..clip_sets.clip_set import ClipSet
 from ..clip_sets.collator import ASTDataCollator
@@ -42,7 +41,7 @@ from ..results.frame_evaluation import evaluate_frames
 from ..results.label_set_evaluation import evaluate_label_sets, label_set_scores
 from ..results.pretext_evaluation import evaluate_pretext
 from ..scores.frame_scores import frame_scores
-from ..sources.label_sets import label_sets, share_of_each_set
+from ..sources.label_sets import label_sets
 from ..sources.labels import is_multi_label, label_names
 from ..sources.splits import load_splits
 from ..training.losses import label_sets_loss
@@ -267,8 +266,6 @@ class LabelSets(Classification):
     ) -> ASTTrainer:
         """See [`Task.build_trainer`]."""
         labels = label_names(clips["train"].split)
-        # A share of a set that there is none of is told before training.
-        share_of_each_set(labels, shares_by_set(args.set_shares))
         return ASTTrainer(
             model=model,
             args=args,
