@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import threading
 import time
 import traceback
@@ -88,6 +89,8 @@ class LoopbackServer(ThreadingHTTPServer):
 
     def __init__(self, answer: Callable[[Request], Reply], log: "Log"):
         super().__init__(("127.0.0.1", 0), _Handler)
+        # Some kernels take 33 MB for a server that reads slowly, so that its pace could not be felt.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 18)
         self.answer = answer
         self.log = log
         self.url = f"http://127.0.0.1:{self.server_port}"
