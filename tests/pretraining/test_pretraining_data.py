@@ -310,9 +310,7 @@ def test_words_are_spoken_without_the_silence_around(tmp_path, say, program, opt
     file.parent.mkdir(parents=True)
     sound = np.concatenate([np.zeros(16_000), np.full(16_000, 0.5), np.zeros(16_000)])
     soundfile.write(tmp_path / "said.wav", sound, 16_000)
-    file.write_text(
-        f'#!/bin/sh\necho "$@" >{tmp_path}/given\nfor last; do :; done\ncp {tmp_path}/said.wav "$last"\n'
-    )
+    file.write_text(f'#!/bin/sh\necho "$@" >{tmp_path}/given\nfor last; do :; done\ncp {tmp_path}/said.wav "$last"\n')
     file.chmod(0o755)
     said = say(tmp_path, "x ray", "slt", options)
     waveform, rate = said if isinstance(said, tuple) else (said, 16_000)
