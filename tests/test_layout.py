@@ -39,8 +39,10 @@ FLOORS = {
         "export_onnx",
         "quantization",
         "tagging",
-        "page",
+        "page similar",
         "doctor run_export run_tagging runtime",
+        "run_embedding",
+        "run_similar",
     ),
     "finetune": (
         "augmentations",
