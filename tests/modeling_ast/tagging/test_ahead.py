@@ -8,7 +8,7 @@ from tagged_models import SCORE_TOLERANCE, WINDOW, noise, write
 
 from modeling_ast.audio.reading import SoundStream
 from modeling_ast.tagging import ahead as module
-from modeling_ast.tagging.ahead import ahead, decoding_threads
+from modeling_ast.tagging.ahead import ahead, decoding_threads, threads_beside
 from modeling_ast.tagging.tagger import AudioTagger
 
 
@@ -86,6 +86,12 @@ def test_threads_are_those_that_a_process_was_given(monkeypatch):
     for processors, threads in ((1, 0), (2, 1), (64, 4)):
         monkeypatch.setattr(module.os, "sched_getaffinity", lambda _, count=processors: range(count), raising=False)
         assert decoding_threads() == threads
+
+
+def test_processes_of_a_machine_share_its_processors(monkeypatch):
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: range(8), raising=False)
+    assert [threads_beside(processes, on_cpu=True) for processes in (1, 2, 4, 8, 16)] == [4, 3, 1, 0, 0]
+    assert [threads_beside(processes, on_cpu=False) for processes in (1, 2, 4, 8, 16)] == [4, 3, 1, 1, 1]
 
 
 @pytest.mark.parametrize("padding", ["longest", "max_length"])

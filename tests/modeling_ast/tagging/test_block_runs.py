@@ -21,7 +21,7 @@ from tagged_models import SCORE_TOLERANCE, noise, save_checkpoint
 
 from modeling_ast import run_tagging
 from modeling_ast.system.run_lock import hold_lock
-from modeling_ast.tagging import block_runs
+from modeling_ast.tagging import block_processes, block_runs
 from modeling_ast.tagging.block_lists import BlockList, rows_of, write_list
 from modeling_ast.tagging.block_runs import BlockFolder, BlockProgress, blocks_in_turn
 from modeling_ast.tagging.tagger import AudioTagger
@@ -285,6 +285,21 @@ def test_flags_that_do_not_go_together(model, capsys, flags, words):
     with pytest.raises(SystemExit, match="2"):
         run_tagging.main(["a.wav", "--model_name_or_path", str(model), *flags])
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--workers", "2"), "--workers 2: accelerate launch starts the processes (--num_processes). Leave it out."),
+        (("--files_from", "-"), "several processes cannot read one standard input. Pass the name of a file."),
+    ],
+)
+def test_what_launched_processes_cannot(tag, names, tmp_path, monkeypatch, capsys, flags, words):
+    monkeypatch.setattr(block_processes, "place_of_process", lambda device: block_processes.Place(0, 2, 2))
+    with pytest.raises(SystemExit, match="2"):
+        tag(names.parent / "00.wav", "--blocks", tmp_path / "run", *flags, flags=FLAGS[:2])
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_block_that_another_process_is_at_is_left_to_it(tag, names, tmp_path):
