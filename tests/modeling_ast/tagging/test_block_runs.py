@@ -164,8 +164,8 @@ def test_parquet_is_read_by_datasets_and_duckdb(tag, names, tmp_path):
         "fixed_size_list<element: halffloat>[32]"
     )
     duckdb = pytest.importorskip("duckdb")
-    counted = duckdb.sql(f"select count(*), count(distinct file) from '{tmp_path}/run/tags/*.parquet'").fetchone()
-    assert counted == (81, 26)
+    counted = duckdb.sql(f"select count(*), count(distinct file) from '{tmp_path}/run/tags/*.parquet'").fetchall()
+    assert counted == [(81, 26)]
     ((length,),) = duckdb.sql(f"select distinct len(embedding) from '{tmp_path}/run/embeddings/*.parquet'").fetchall()
     assert length == 32
 
