@@ -21,7 +21,7 @@ from pretraining.ast_small import COLUMNS, HERE, STAGES, environment
 
 from .linear_probe import probe
 
-MADE = ("synthetic", "flite", "espeak-ng")  # sources of what is no recording
+MADE = ("synthetic", "flite")  # sources of what is no recording
 SPOKEN = ("words_", "language")  # sets of labels
 SECOND_SHARE = 0.25
 # Whether a clip takes part, by the name of what is left out.
@@ -78,7 +78,7 @@ def pretrained(folder: Path, part: str, steps: int, seed: int) -> Path:
     """Pretrain in both stages, or in the first alone, what is not finished: the folder of the checkpoint."""
     second = 0 if part == "second stage" else round(SECOND_SHARE * steps)
     start = None
-    for stage, length in zip(STAGES[:2], (steps - second, second), strict=True):
+    for stage, length in zip(STAGES, (steps - second, second), strict=True):
         if not length:
             continue
         run = folder / stage

@@ -1,4 +1,4 @@
-"""From an empty folder to the checkpoint `ast-small` that the kit ships: clips, three trainings, the folder of the package.
+"""From an empty folder to the checkpoint `ast-small` that the kit ships: clips, two trainings, the folder of the package.
 
     python -m pretraining.ast_small OUT_DIR
 
@@ -26,15 +26,15 @@ from .prepare import prepare_by_flags
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "modeling_ast" / "ast_small"
-STAGES = ("ast_small_1", "ast_small_2", "ast_small_3")
+STAGES = ("ast_small_1", "ast_small_2")
 LICENSE = (
     "cc-by-sa-4.0"  # of recordings under CC-BY-SA of several versions, which it is compatible with, and freer ones
 )
-HEARD_LAST = ("espeak-ng",)  # sources that the last stage adds
+TABLE = "labelled.csv"
 COLUMNS = ("file_name", "label", "recording")
 LARGEST_FILE = 12_000_000  # bytes of the weights in the package
 HOW = (
-    "It was trained in three stages, from random weights; below is the last one. Sets of labels were drawn by the shares in the recipes, "
+    "It was trained in two stages, from random weights; below is the second one. Sets of labels were drawn by the shares in the recipes, "
     "words and drums most often. It is there to be fine-tuned."
 )
 ABOUT_SCORES = (
@@ -43,7 +43,7 @@ ABOUT_SCORES = (
     "fine-tuning is in the kit's documentation (`docs/ast_small.md`)."
 )
 REPRODUCE = (
-    "In the kit's checkout, where the recipes are: `python -m pretraining.ast_small OUT_DIR` fetches the recordings, trains all stages "
+    "In the kit's checkout, where both recipes are: `python -m pretraining.ast_small OUT_DIR` fetches the recordings, trains both stages "
     "and makes this folder."
 )
 NOT_JUDGED = (
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         0, or 1 after an error that was told.
     """
     parser = argparse.ArgumentParser(prog="python -m pretraining.ast_small", description=__doc__.splitlines()[0])
-    parser.add_argument("out_dir", type=Path, help=f"folder for clips/, {'/, '.join(STAGES)}/")
+    parser.add_argument("out_dir", type=Path, help="folder for clips/, ast_small_1/ and ast_small_2/")
     parser.add_argument("--clips", type=Path, help="folder of pretraining.prepare, if not OUT_DIR/clips")
     parser.add_argument("--cache", type=Path, help="where packages are kept (3 GB), see pretraining.prepare")
     parser.add_argument(
@@ -74,11 +74,11 @@ def main(arguments: list[str] | None = None) -> int:
         if not (clips / "SOURCES.md").is_file():
             cache = [] if options.cache is None else ["--cache", str(options.cache)]
             prepare_by_flags([str(clips), *cache])
+        table = write_labelled(clips)
         start = None
         for stage in STAGES:
             run = options.out_dir / stage
             if not is_finished(run):
-                table = write_labelled(clips, stage)
                 subprocess.run(training_command(stage, table, run, start), check=True, env=environment())
             start = run
         print(f"{ship(start, clips / 'SOURCES.md', options.package)}: the checkpoint ast-small")
@@ -90,25 +90,22 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def write_labelled(clips: Path, stage: str) -> Path:
-    """Write the table of the clips that have a label and are heard in a stage.
+def write_labelled(clips: Path) -> Path:
+    """Write the table of the clips that have a label.
 
     Args:
         clips (`Path`): folder of `pretraining.prepare`.
-        stage (`str`): one of `STAGES`.
 
     Returns:
         `Path`: the table, in the same folder.
     """
-    left_out = () if stage == STAGES[-1] else HEARD_LAST
     with open(clips / "metadata.csv", newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["label"] and row["source"] not in left_out]
-    table = clips / ("labelled.csv" if left_out else "labelled_with_accents.csv")
-    with open(table, "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return table
+        rows = [row for row in csv.DictReader(file) if row["label"]]
+    with open(clips / TABLE, "w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+    return clips / TABLE
 
 
 def is_finished(run: Path) -> bool:
@@ -205,7 +202,7 @@ def card_of_package(run: Path, sources: Path) -> str:
         (rf"(?m)^# {re.escape(run.name)}$", "# ast-small"),
         (rf"(?<![\w/.]){re.escape(run.name)}(?!\w)", "ast-small"),
         (r"(?m)^It was fine-tuned from the local checkpoint.*$", HOW),
-        (rf", taken from \./{STAGES[-2]}", ", measured in the first stage"),
+        (rf", taken from \./{STAGES[0]}", ", measured in the first stage"),
         (r"(?m)^!\[.*\n\n?", ""),  # pictures stay with the run
         (r"## Evaluation\n", f"## Evaluation\n\n{ABOUT_SCORES}\n"),
         (r"(?ms)^## Reproduce\n.*", f"## Reproduce\n\n{REPRODUCE}"),

@@ -225,16 +225,3 @@ def recording_of(package: Package, part: Part, path: str) -> str:
 
 def _plain(text: str) -> str:
     return re.sub(r"[^\w.~-]+", "_", text.lower()).strip("_")
-
-
-def drawn_level(waveform: np.ndarray, draw: np.random.Generator) -> float:
-    """Draw how loud a clip that was made is.
-
-    Args:
-        waveform (`np.ndarray` of shape `(samples,)`): the clip.
-        draw (`np.random.Generator`): draws between -24 and -0.5 dB.
-
-    Returns:
-        The factor that brings the largest sample to that level.
-    """
-    return 10 ** (draw.uniform(-24, -0.5) / 20) / max(float(np.abs(waveform).max(initial=0)), 1e-9)

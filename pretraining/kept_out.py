@@ -11,12 +11,7 @@ from .clips import SAMPLING_RATE, ClipWriter
 from .fetch import SourceError
 
 LIKEST = 0.985  # a normalised cross-correlation that two takes of one instrument do not reach, and copies do
-NO_RECORDING = (
-    "voice:",
-    "flite:",
-    "espeak-ng:",
-    "synthetic:",
-)  # speech and what was computed is no take of an instrument
+NO_RECORDING = ("voice:", "flite:", "synthetic:")  # speech and what was computed is no take of an instrument
 
 
 def largest_correlation(writer: ClipWriter, judged_on: Path) -> tuple[float, str, str]:

@@ -14,12 +14,12 @@ from pathlib import Path
 from .clips import ClipWriter, read_part
 from .fetch import Package, SourceError, fetch, read_sources
 from .kept_out import LIKEST, largest_correlation
-from .speech import SYNTHESISERS
-from .synthesis import synthetic_sounds
+from .synthesis import spoken_words, synthetic_sounds
 
 SOURCES = Path(__file__).with_name("sources.yaml")
 JUDGED_ON = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
 SYNTHETIC = "synthetic"
+SPEECH = "flite"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -105,12 +105,10 @@ def prepare(out_dir: Path, cache: Path, sources: Path, per_label: int, seed: int
         for waveform, label, recording in synthetic_sounds(seed, per_label):
             writer.write(waveform, label, SYNTHETIC, recording, "CC0-1.0")
         print(told(writer, SYNTHETIC), flush=True)
-        for package in packages:
-            if package.name in SYNTHESISERS:
-                spoken, license = SYNTHESISERS[package.name]
-                for waveform, label, recording in spoken(cache / "unpacked", seed):
-                    writer.write(waveform, label, package.name, recording, license)
-                print(told(writer, package.name), flush=True)
+        if any(package.name == SPEECH for package in packages):
+            for waveform, label, recording in spoken_words(cache / "unpacked", seed):
+                writer.write(waveform, label, SPEECH, recording, "MIT-Festival")
+            print(told(writer, SPEECH), flush=True)
     writer.write_table()
     (out_dir / "SOURCES.md").write_text(sources_page(packages, writer), encoding="utf-8")
     peak, clip, kept_out = largest_correlation(writer, judged_on)

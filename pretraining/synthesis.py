@@ -1,15 +1,111 @@
-"""Clips whose labels are known because they were made by formula: tones, noises, drums, chords.
+"""Clips whose labels are known because they were made: tones and noises by formula, words by a speech synthesiser.
 
 The plucked string follows Karplus and Strong (Computer Music Journal, 1983), the bell Chowning's frequency modulation
-(Journal of the AES, 1973).
+(Journal of the AES, 1973). Words are spoken by `flite` (Black and Lenzo, 2001) and its voices, whose licences let the
+result be shared; every voice is heard as several speakers that differ in pitch, rate and vocal tract length.
 """
 
+import os
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
+import soundfile
 from scipy.signal import butter, fftconvolve, lfilter, sosfilt
 
-from .clips import SAMPLING_RATE, drawn_level
+from modeling_ast.audio import resample
+
+from .clips import SAMPLING_RATE
+from .fetch import SourceError
+
+DIGITS = "zero one two three four five six seven eight nine"
+LETTERS = "a b c d e f g h i j k l m n o p q r s t u v w x y z"
+PHONETIC = (
+    "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november oscar papa quebec romeo "
+    "sierra tango uniform victor whiskey xray yankee zulu"
+)
+WORDS = (
+    "yes no up down left right on off stop go start end open close push pull hello goodbye please thanks sorry again "
+    "ten eleven twelve twenty thirty forty fifty hundred thousand million minus plus today tomorrow yesterday monday "
+    "tuesday wednesday thursday friday saturday sunday january march april june august october red green blue yellow "
+    "black white water fire house tree bird cat dog bed happy sad wow forward backward follow learn visual sheila "
+    "marvin mother father sister brother table chair window door music light night morning summer winter river "
+    "mountain paper pencil number telephone minute second hour first last next only quick slow"
+)
+VOICES = {"awb": 110.0, "kal16": 105.0, "rms": 95.0, "slt": 170.0}  # mean pitch of flite's voices in Hz
+SPEAKERS = 12  # a voice
+LETTER_A = "ay"  # flite reads a lone "a" as the article
+
+
+def spoken_words(flite: Path, seed: int) -> Iterator[tuple[np.ndarray, str, str]]:
+    """Speak every word by every speaker of every voice.
+
+    Args:
+        flite (`Path`): the unpacked packages' folder that holds the program below `flite` and its libraries below
+            `libflite1` and `libasound2`.
+        seed (`int`): of the speakers.
+
+    Yields:
+        Waveform of shape `(samples,)` at 16 kHz, `words_en/word`, and the speaker as the recording.
+
+    Raises:
+        SourceError: if the program cannot be run.
+    """
+    said = {word: word for word in f"{DIGITS} {PHONETIC} {WORDS}".split()}
+    said |= {f"letter_{letter}": LETTER_A if letter == "a" else letter for letter in LETTERS.split()}
+    said["xray"] = "x ray"
+    for voice, pitch in VOICES.items():
+        for speaker in range(SPEAKERS):
+            draw = np.random.default_rng([seed, sum(voice.encode()), speaker])
+            tract = draw.uniform(0.82, 1.22)  # above 1: a shorter vocal tract, a higher voice
+            mean = pitch * draw.uniform(0.75, 1.35) / tract**0.5
+            rate = draw.uniform(0.8, 1.35)
+            spread = draw.uniform(4, 25)
+            for label, text in said.items():
+                settings = {
+                    "duration_stretch": rate * tract * draw.uniform(0.9, 1.12),
+                    "int_f0_target_mean": mean * draw.uniform(0.93, 1.07),
+                    "int_f0_target_stddev": spread,
+                }
+                waveform = speak(flite, text, voice, settings)
+                waveform = resample(waveform, round(SAMPLING_RATE * tract), SAMPLING_RATE)
+                yield waveform * _level(waveform, draw), f"words_en/{label}", f"flite:{voice}-{speaker:02d}"
+
+
+def speak(flite: Path, text: str, voice: str, settings: dict[str, float]) -> np.ndarray:
+    """Speak a text by flite.
+
+    Args:
+        flite (`Path`): see [`spoken_words`].
+        text (`str`): what is said.
+        voice (`str`): a voice of flite, with 16 kHz.
+        settings (`dict[str, float]`): flite's features, such as `duration_stretch`.
+
+    Returns:
+        `np.ndarray` of shape `(samples,)` at 16 kHz, without the silence around.
+
+    Raises:
+        SourceError: if flite is not there or fails.
+    """
+    folders = [str(path) for name in ("libflite1", "libasound2") for path in sorted((flite / name).glob("usr/lib/*"))]
+    environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(folders)}
+    with tempfile.NamedTemporaryFile(suffix=".wav") as file:
+        features = [word for name, value in settings.items() for word in ("--setf", f"{name}={value:.4f}")]
+        command = [str(flite / "flite/usr/bin/flite"), "-voice", voice, *features, "-t", text, "-o", file.name]
+        try:
+            run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise SourceError(
+                f"flite cannot be run: {error}. Its Debian package is for this system's processor only."
+            ) from None
+        if run.returncode or run.stderr:
+            raise SourceError(f"`{' '.join(command)}` failed: {run.stderr.strip()}")
+        waveform = soundfile.read(file.name, dtype="float32")[0]
+    heard = np.flatnonzero(np.abs(waveform) > 0.01 * np.abs(waveform).max(initial=1e-9))
+    margin = SAMPLING_RATE // 50
+    return waveform[max(heard[0] - margin, 0) : heard[-1] + margin] if len(heard) else waveform
 
 
 def synthetic_sounds(seed: int, count: int) -> Iterator[tuple[np.ndarray, str, str]]:
@@ -26,7 +122,12 @@ def synthetic_sounds(seed: int, count: int) -> Iterator[tuple[np.ndarray, str, s
         for index in range(count):
             draw = np.random.default_rng([seed, number, index])
             waveform = _in_a_place(make(draw), draw)
-            yield (waveform * drawn_level(waveform, draw)).astype(np.float32), label, f"synthetic:{index % 10}"
+            yield (waveform * _level(waveform, draw)).astype(np.float32), label, f"synthetic:{index % 10}"
+
+
+def _level(waveform: np.ndarray, draw: np.random.Generator) -> float:
+    """Draw a factor that brings the largest sample to between -24 and -0.5 dB."""
+    return 10 ** (draw.uniform(-24, -0.5) / 20) / max(float(np.abs(waveform).max(initial=0)), 1e-9)
 
 
 def _in_a_place(waveform: np.ndarray, draw: np.random.Generator) -> np.ndarray:
