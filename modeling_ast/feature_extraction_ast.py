@@ -494,6 +494,9 @@ def _in_full_scale(clip: np.ndarray | torch.Tensor, name: str) -> np.ndarray | t
 
 def _warn_of_amplitudes(waveforms: dict[int, torch.Tensor]):
     for position, waveform in waveforms.items():
+        energy = float(torch.linalg.vector_norm(waveform.detach().float())) ** 2
+        if energy < FAR_BEYOND_SHARE * FAR_BEYOND**2 * min(len(waveform), LOOKED_AT):
+            continue  # so little cannot have that share of samples that far beyond
         fault = far_beyond_full_scale(waveform.detach()[:LOOKED_AT].float().cpu().numpy())
         if fault:
             _warn_once(

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from .audio_flags import add_channels_flag, add_strict_flag
 from .checkpoints.shipped import AST_SMALL
-from .run_tagging import check_pytorch, groups_of
+from .run_tagging import SHORT_FILES, check_pytorch, groups_of
 from .similar.index import INDEX_FROM, IndexMissingError, build_index
-from .similar.library import COMMIT_SECONDS, DTYPES, Description, Library, LibraryError, LibraryWriter
+from .similar.library import COMMIT_SECONDS, Description, Library, LibraryError, LibraryWriter
 from .system.flags import FlagParser
 from .system.names_as_text import in_one_line, in_short
 from .system.run_lock import LockedError
 from .system.terminal import FAILED, ended_by, exit_code_of, shell_command
+from .tagging.embedding_files import DTYPES
 from .tagging.embeddings import EMBEDDINGS
 from .tagging.flags import add_computing_flags, add_sources, add_window_flags
 from .tagging.none_of_these import OFF
@@ -170,7 +171,9 @@ def embed_files(args: argparse.Namespace, files: list[Path]) -> int:
             print(f"{done} of {len(files)} files are in {in_one_line(str(args.output))} already", flush=True)
         at_once = tagger.windows_at_once(args.batch_size)
         # Each by itself: whoever goes on after an interruption gets the same batches, and so the same vectors.
-        groups = groups_of(again, at_once) + groups_of(new, at_once)
+        groups = [
+            group for files in (again, new) for group in groups_of(files, at_once, args.batch_size or SHORT_FILES)
+        ]
         sizes = [size for _, size, _ in states_of(again + new)]
         try:
             with TaggingProgress(again + new, sizes) as progress:

@@ -4,9 +4,13 @@ Results go to standard output or a file, errors to standard error; [`modeling_as
 """
 
 import argparse
+import json
+import multiprocessing
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
@@ -26,6 +30,8 @@ from .tagging.unfinished import Outcome, OutputError, UnfinishedTags, model_dige
 from .tagging.written_lines import print_lines, write_lines
 
 LARGE_FILE = 1 << 24  # bytes, as of a quarter of an hour of MP3 or three minutes of FLAC
+# Short files whose results are kept together, so that few batches are left half empty: so many, or so many bytes.
+SHORT_FILES, SHORT_BYTES = 256, 1 << 22
 
 
 @shell_command("ast-tag")
@@ -49,6 +55,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.audio == [LIVE] or args.microphone is not None:
             return print_live(args)
+        if args.blocks is not None:
+            return write_blocks(args, sys.argv[1:] if argv is None else argv)
         left_out = []
         files = tagged_files(args.audio, args.files_from, left_out)
         for words in left_out:
@@ -162,7 +170,10 @@ def print_results(args: argparse.Namespace, files: list[Path]) -> int:
             progress.tagged(1)
             yield from outcome.lines
 
-    with progress, writing_embeddings(args.embeddings_output, tagger.config.hidden_size) as add_embeddings:
+    with (
+        progress,
+        writing_embeddings(args.embeddings_output, tagger.config.hidden_size, args.embeddings_dtype) as add_embeddings,
+    ):
         print_lines(header_lines(args))
         print_lines(finished(args, found()))
     return failed
@@ -254,7 +265,7 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
         if changed:
             words = f"{unfinished.path} is of a run with another {', '.join(changed)}; starting anew."
             print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
-        groups = groups_of(files, tagger.windows_at_once(args.batch_size))
+        groups = groups_of(files, tagger.windows_at_once(args.batch_size), args.batch_size or SHORT_FILES)
         states = [states_of(group) for group in groups]
         kept = [unfinished.outcomes(state) is not None for state in states]
         done = sum(len(group) for group, is_kept in zip(groups, kept, strict=True) if is_kept)
@@ -265,7 +276,9 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
         failed = 0
         try:
             with (
-                writing_embeddings(args.embeddings_output, tagger.config.hidden_size) as add_embeddings,
+                writing_embeddings(
+                    args.embeddings_output, tagger.config.hidden_size, args.embeddings_dtype
+                ) as add_embeddings,
                 TaggingProgress(files, sizes, done, done_bytes) as progress,
             ):
                 for group, state, is_kept in zip(groups, states, kept, strict=True):
@@ -295,22 +308,177 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
     return failed
 
 
-def groups_of(files: list[Path], at_once: int) -> list[list[Path]]:
+def groups_of(files: list[Path], at_once: int, at_most: int) -> list[list[Path]]:
     """Divide files into groups whose results are kept together.
 
     Args:
         files (`list[Path]`): the audio files.
-        at_once (`int`): files of a group at most.
+        at_once (`int`): files of a group, if they are not short.
+        at_most (`int`): files of a group of short ones.
 
     Returns:
         `list[list[Path]]`: in their order; a large file ends its group, so that its results do not wait for others.
     """
     groups: list[list[Path]] = [[]]
+    held = 0
     for file, (_, size, _) in zip(files, states_of(files), strict=True):
         groups[-1].append(file)
-        if len(groups[-1]) == at_once or size > LARGE_FILE:
+        held += size
+        count = len(groups[-1])
+        if size > LARGE_FILE or count >= at_most or (count >= at_once and held > SHORT_BYTES):
             groups.append([])
+            held = 0
     return groups[:-1] if not groups[-1] else groups
+
+
+def write_blocks(args: argparse.Namespace, command: list[str]) -> int:
+    """Tag files into `--blocks`, block by block, in one process or several, where an interrupted run ended.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+        command (`list[str]`): the command's arguments.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        OutputError: if the folder is of another run, or of none.
+        TaggingError: see [`place_of_process`] and [`workers_of`].
+        OSError: if something cannot be written; blocks that are there are kept.
+    """
+    from .tagging.ahead import threads_beside
+    from .tagging.block_lists import rows_of
+    from .tagging.block_processes import end_without, in_processes, place_of_process
+    from .tagging.block_runs import FAILED, TAGS, BlockFolder, BlockProgress, tag_missing
+    from .tagging.errors import TaggingError
+
+    place = place_of_process(args.device)
+    if place.world > 1 and args.files_from == LIVE:
+        raise TaggingError(
+            "--files_from -: several processes cannot read one standard input. Pass the name of a file."
+        )
+    workers = workers_of(args, place.world)
+    tagger = load_tagger(args)
+    on_cpu = getattr(tagger.device, "type", tagger.device) == "cpu"
+    tagger.decoding_threads = threads_beside(place.of_machine * workers, on_cpu)
+    args.pictures = {}
+    tag(args, tagger, [])  # arguments that are refused make no folder
+    row = FORMATS[args.format]
+    has_header = row.header is not None and row.write is None
+    folder = BlockFolder(args.blocks, f".{row.suffix}", has_header, args.embeddings is not None)
+    run = identity_of(args, tagger) | {"device": getattr(tagger.device, "type", tagger.device)}
+    listed = folder.begin(run, partial(rows_of, args.audio, args.files_from), args.block_size, command)
+    parent = os.getpid()
+
+    def work(number: int):
+        progress = BlockProgress(folder, listed, is_shown=place.rank == number == 0)
+
+        def tag_block(block: int):
+            def outcomes() -> Iterator[Outcome]:
+                for outcome in tag(args, tagger, listed.rows(block)):
+                    end_without(parent)
+                    progress.file()
+                    yield outcome
+
+            write_block(args, tagger, folder, block, listed, outcomes())
+            progress.block()
+
+        with progress:
+            tag_missing(folder, len(listed), tag_block, place.rank * workers + number, place.world * workers)
+
+    try:
+        in_processes(work, workers)
+    except KeyboardInterrupt as error:
+        words = f"{args.blocks} has what is tagged, and the same command goes on there."
+        error.add_note(in_one_line(words))
+        raise
+    missing = len(folder.missing(len(listed)))
+    if missing or not folder.merge(len(listed)):
+        words = (
+            f"{missing} of {len(listed)} blocks are with other processes"
+            if missing
+            else "Another process ends the run"
+        )
+        print(f"{words}; if they are ended, the same command goes on in {in_one_line(str(args.blocks))}")
+        return 0
+    failed = folder.number_failed()
+    where = f"the tags are in {folder.merged(TAGS)}"
+    if failed:
+        where += f", and why {failed} could not be tagged in {folder.merged(FAILED)}"
+    print(in_one_line(f"Tagged {listed.number - failed} of {listed.number} files; {where}"))
+    return 1 if failed and place.world == 1 else 0  # which a launcher would take for a process that broke down
+
+
+def workers_of(args: argparse.Namespace, world: int) -> int:
+    """Tell how many processes this one is to be, and have each of several keep to one thread.
+
+    What a block's scores are depends in the last digits on the number of threads: it is one on a CPU, however many processes there
+    are.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+        world (`int`): how many processes a launcher started.
+
+    Returns:
+        `int`.
+
+    Raises:
+        TaggingError: if several were asked for and cannot be.
+    """
+    from .tagging.ahead import processors
+    from .tagging.backends import choose_device, is_onnx
+    from .tagging.errors import TaggingError
+
+    check_pytorch(args.model_name_or_path, False)
+    why = None
+    if world > 1:
+        why = "accelerate launch starts the processes (--num_processes)"
+    elif any(map(is_onnx, args.model_name_or_path)):
+        why = "ONNX Runtime has its own threads"
+    elif args.compile:
+        why = "--compile makes a program for one process"
+    elif choose_device(args.device).type != "cpu":
+        why = "processes would share the device; accelerate launch gives each its own"
+    elif "fork" not in multiprocessing.get_all_start_methods():
+        why = "this system cannot fork processes"
+    if why is not None and (args.workers or 1) > 1:
+        raise TaggingError(f"--workers {args.workers}: {why}. Leave it out.")
+    if find_spec("torch") is not None:
+        import torch
+
+        if choose_device(args.device).type == "cpu":
+            torch.set_num_threads(1)
+    return (args.workers or processors()) if why is None else 1
+
+
+def write_block(args: argparse.Namespace, tagger, folder, block: int, listed, outcomes: Iterable[Outcome]) -> None:
+    """Write the parts of a block: vectors, if any, notes, what could not be tagged, and last the tags.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+        tagger ([`AudioTagger`]): the model.
+        folder ([`BlockFolder`]): of the run.
+        block (`int`): its number.
+        listed ([`BlockList`]): the list of files.
+        outcomes (iterable of [`Outcome`]): one for each of the block's files.
+    """
+    from .tagging.block_runs import EMBEDDINGS, FAILED, NOTES, TAGS
+
+    lines, notes, failed = [], [], []
+    vectors = folder.part(EMBEDDINGS, block) if folder.has_embeddings else None
+    hidden_size = tagger.config.hidden_size if folder.has_embeddings else 0
+    with writing_embeddings(vectors, hidden_size, args.embeddings_dtype) as add_embeddings:
+        first = block * listed.block_size
+        for row, (file, outcome) in enumerate(zip(listed.rows(block), outcomes, strict=True), first):
+            lines += outcome.lines
+            add_embeddings(outcome.embeddings)
+            about = {"row": row, "file": file}
+            for words in outcome.said:
+                kind, found = ("error", failed) if words == outcome.error else ("note", notes)
+                found.append(json.dumps(about | {kind: words.removeprefix("ast-tag: ")}))
+    write_lines(notes, folder.part(NOTES, block))
+    write_lines(failed, folder.part(FAILED, block))
+    write_found(args, lines, folder.part(TAGS, block))
 
 
 def write_label_files(
@@ -428,7 +596,8 @@ def outcome_of_channels(results: list, args: argparse.Namespace) -> Outcome:
         return outcome_of(with_channels_together(results), args)
     outcomes = [outcome_of(result, args) for result in results]
     lines, said = ([line for outcome in outcomes for line in getattr(outcome, name)] for name in ("lines", "said"))
-    return Outcome(lines, list(dict.fromkeys(said)), any(outcome.failed for outcome in outcomes))
+    error = next((outcome.error for outcome in outcomes if outcome.failed), None)
+    return Outcome(lines, list(dict.fromkeys(said)), error is not None, error=error)
 
 
 def settings_of(args: argparse.Namespace) -> dict:
@@ -483,10 +652,11 @@ def outcome_of(result, args: argparse.Namespace) -> Outcome:
     """
     said = [f"ast-tag: {in_one_line(note.text)}" for note in result.notes]
     failed = result.error is not None
+    error = f"ast-tag: {in_one_line(result.error)}" if failed else None
     if failed:
-        said.append(f"ast-tag: {in_one_line(result.error)}")
+        said.append(error)
         if not result.labels:
-            return Outcome(said=said, failed=True)
+            return Outcome(said=said, failed=True, error=error)
     named = with_safe_names(result) if args.spreadsheet_safe else result
     if args.start_time != "none":
         named = replace(named, began=start_time(result.file, args.start_time))
@@ -495,7 +665,7 @@ def outcome_of(result, args: argparse.Namespace) -> Outcome:
             words = f"{result.file} has no date and time of a recorder in its {place}; its rows have none."
             said.append(f"ast-tag: {in_one_line(words)}")
     embeddings = None if result.embeddings is None else as_text(result.file, result.embeddings)
-    return Outcome(list(format_of(args).lines(named)), said, failed, embeddings)
+    return Outcome(list(format_of(args).lines(named)), said, failed, embeddings, error)
 
 
 def identity_of(args: argparse.Namespace, tagger) -> dict:
@@ -535,6 +705,7 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
         "compile",
         "picture",
         "none_of_these",
+        "embeddings_dtype",
     )
     flags = {f"--{name}": getattr(args, name) for name in (*options, *more)}
     flags["--picture"] = None if args.picture is None else str(args.picture)

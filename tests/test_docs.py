@@ -184,8 +184,8 @@ def check_command(words: list[str], parsers: dict[str, argparse.ArgumentParser])
         check_flags("accelerate", rest[1 : rest.index("-m")], parsers)
         launch = parsers["accelerate"].parse_args(rest[1:])
         assert launch.module
-        assert launch.training_script == COMMANDS["ast-finetune"]
-        check_command(["ast-finetune", *launch.training_script_args], parsers)
+        (launched,) = (name for name in ("ast-finetune", "ast-tag") if COMMANDS[name] == launch.training_script)
+        check_command([launched, *launch.training_script_args], parsers)
     elif words[:-1] == ["python", "-m", "http.server", "--directory"]:  # Python's own
         assert words[-1] == "site"
     elif program == "python" and rest[0] == "-m":

@@ -40,7 +40,7 @@ FLOORS = {
         "quantization",
         "tagging",
         "page similar",
-        "doctor run_export run_tagging runtime",
+        "doctor ray_tagging run_export run_tagging runtime",
         "run_embedding",
         "run_similar",
     ),

@@ -7,6 +7,7 @@ the sampling rate, and leaves what it loses in silence.
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import BinaryIO, TypeVar
@@ -290,6 +291,22 @@ class SoundStream:
         self.announced: float | None = None
         self.notes: tuple[AudioNote, ...] = ()
         self._needs_whole = whole
+        self._ahead: Future | None = None
+
+    def hear_ahead(self, threads: Executor):
+        """Have the file decoded by other threads, whole, before its blocks are asked for; errors wait until then.
+
+        Args:
+            threads (`Executor`): which do it.
+        """
+        self._ahead = threads.submit(self._all_blocks)
+
+    def _all_blocks(self) -> list[list[np.ndarray]]:
+        while True:
+            try:
+                return list(self._decoded())
+            except HeardAnewError:
+                continue
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Decode, make one channel of the file's channels or take each, and convert the sampling rate.
@@ -338,12 +355,16 @@ class SoundStream:
     def blocks_of_readers(self) -> Iterator[list[np.ndarray]]:
         """Give the blocks of each reader, as [`SoundStream.blocks`] gives those of the first.
 
-        Yields:
-            A waveform for each reader, some of which may have no samples yet.
+        Returns:
+            An iterator over lists of a waveform for each reader, some of which may have no samples yet.
 
         Raises:
             HeardAnewError, AudioError, TypeError: see [`SoundStream.blocks`].
         """
+        decoded, self._ahead = self._ahead, None
+        return self._decoded() if decoded is None else iter(decoded.result())
+
+    def _decoded(self) -> Iterator[list[np.ndarray]]:
         if self._needs_whole or self._is_small():
             yield self._whole()
             return

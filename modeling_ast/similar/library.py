@@ -24,12 +24,11 @@ from ..system.atomic_files import open_atomically
 from ..system.names_as_text import in_short
 from ..system.regular_files import SpecialFileError, refuse_special_in
 from ..system.run_lock import hold_lock
-from ..tagging.embedding_files import write_npy_head
+from ..tagging.embedding_files import DTYPES, write_npy_head
 from ..tagging.embeddings import EMBEDDINGS, FileEmbeddings
 from ..tagging.unfinished import OutputError
 
 DESCRIPTION, VECTORS, STRETCHES, FILES = "embeddings.json", "vectors.npy", "stretches.npy", "files.jsonl"
-DTYPES = ("float32", "float16")
 STRETCH = np.dtype([("file", "<i8"), ("start", "<f8"), ("end", "<f8"), ("norm", "<f4")])
 COMMIT_SECONDS = 5.0  # what a killed run may lose
 SHORTEST = np.finfo(np.float32).tiny  # length of a vector, by which others can be divided

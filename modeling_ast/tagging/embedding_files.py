@@ -13,6 +13,8 @@ from ..system.names_as_text import csv_row
 from .embeddings import FileEmbeddings
 
 SUFFIXES = (".npy", ".parquet")
+DTYPES = ("float32", "float16")
+ROWS_AT_A_TIME = 1_000  # in a row group
 
 
 def index_file(path: Path) -> Path:
@@ -42,16 +44,19 @@ def write_npy_head(file: BinaryIO, dtype: np.dtype | str, shape: tuple[int, ...]
 class EmbeddingsFile:
     """A file of vectors that is written row by row and appears when it is complete: a context.
 
-    A `.npy` file is float32 of shape `(rows, hidden)`, and beside it `NAME.npy.csv` has the file, start and end of each row. A
+    A `.npy` file is of shape `(rows, hidden)`, and beside it `NAME.npy.csv` has the file, start and end of each row. A
     Parquet file has columns `file`, `start`, `end` and `embedding`, a list of fixed size.
 
     Args:
         path (`Path`): where, with one of `SUFFIXES`.
         hidden_size (`int`): length of a vector.
+        dtype (`str`, *optional*, defaults to `"float32"`): one of `DTYPES`, in which vectors are stored.
     """
 
-    def __init__(self, path: Path, hidden_size: int):
+    def __init__(self, path: Path, hidden_size: int, dtype: str = DTYPES[0]):
         self.path, self.hidden_size, self.rows = path, hidden_size, 0
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        self._held: list[tuple[str, np.ndarray, np.ndarray]] = []  # name, times and vectors, for one row group
 
     def __enter__(self) -> "EmbeddingsFile":
         with ExitStack() as stack:
@@ -60,7 +65,7 @@ class EmbeddingsFile:
                 import pyarrow
                 from pyarrow import parquet
 
-                vector = pyarrow.list_(pyarrow.float32(), self.hidden_size)
+                vector = pyarrow.list_(pyarrow.from_numpy_dtype(self._dtype), self.hidden_size)
                 columns = {"file": pyarrow.string(), "start": pyarrow.float64(), "end": pyarrow.float64()}
                 self._schema = pyarrow.schema([*columns.items(), ("embedding", vector)])
                 self._writer = stack.enter_context(parquet.ParquetWriter(self._file, self._schema))
@@ -77,10 +82,12 @@ class EmbeddingsFile:
         if kind is None and self.path.suffix == ".npy":
             self._file.seek(0)
             self._write_head()
+        elif kind is None:
+            self._write_rows()
         return self._stack.__exit__(kind, error, traceback)
 
     def _write_head(self):
-        write_npy_head(self._file, "<f4", (self.rows, self.hidden_size))
+        write_npy_head(self._file, self._dtype.str, (self.rows, self.hidden_size))
 
     def add(self, file: str, embeddings: FileEmbeddings):
         """Write the vectors of a file.
@@ -89,20 +96,30 @@ class EmbeddingsFile:
             file (`str`): its name.
             embeddings ([`FileEmbeddings`]): of the file.
         """
-        vectors = np.ascontiguousarray(embeddings.vectors, dtype="<f4")
+        vectors = np.ascontiguousarray(embeddings.vectors, dtype=self._dtype)
         self.rows += len(vectors)
         if self.path.suffix == ".parquet":
-            import pyarrow
-
-            name = file.encode("utf-8", "backslashreplace").decode("utf-8")
-            column = pyarrow.FixedSizeListArray.from_arrays(vectors.reshape(-1), self.hidden_size)
-            columns = [[name] * len(vectors), *embeddings.times.T, column]
-            names = self._schema.names
-            self._writer.write_table(pyarrow.table(dict(zip(names, columns, strict=True)), self._schema))
+            self._held.append((file, embeddings.times, vectors))
+            if sum(len(vectors) for _, _, vectors in self._held) >= ROWS_AT_A_TIME:
+                self._write_rows()
         else:
             self._file.write(vectors.data)
             for start, end in embeddings.times:
                 self._index.write(csv_row((file, f"{start:.6f}", f"{end:.6f}")) + "\n")
+
+    def _write_rows(self):
+        if not self._held:
+            return
+        import pyarrow
+
+        names, times, vectors = zip(*self._held, strict=True)
+        self._held = []
+        names = [name.encode("utf-8", "backslashreplace").decode("utf-8") for name in names]
+        rows = np.repeat(np.array(names, dtype=object), [len(of_file) for of_file in vectors])
+        column = pyarrow.FixedSizeListArray.from_arrays(np.concatenate(vectors).reshape(-1), self.hidden_size)
+        columns = [rows, *np.concatenate(times).T, column]
+        table = pyarrow.table(dict(zip(self._schema.names, columns, strict=True)), self._schema)
+        self._writer.write_table(table)
 
 
 def as_text(file: str, embeddings: FileEmbeddings) -> dict:
@@ -120,12 +137,15 @@ def as_text(file: str, embeddings: FileEmbeddings) -> dict:
 
 
 @contextmanager
-def writing_embeddings(path: Path | None, hidden_size: int) -> Iterator[Callable[[dict | None], None]]:
+def writing_embeddings(
+    path: Path | None, hidden_size: int, dtype: str = DTYPES[0]
+) -> Iterator[Callable[[dict | None], None]]:
     """Write a file of vectors, if one is wanted.
 
     Args:
         path (`Path`, *optional*): where, see [`EmbeddingsFile`].
         hidden_size (`int`): length of a vector.
+        dtype (`str`, *optional*, defaults to `"float32"`): see [`EmbeddingsFile`].
 
     Yields:
         A function that writes what [`as_text`] made of a file, or does nothing with `None`.
@@ -133,7 +153,7 @@ def writing_embeddings(path: Path | None, hidden_size: int) -> Iterator[Callable
     if path is None:
         yield lambda text: None
         return
-    with EmbeddingsFile(path, hidden_size) as file:
+    with EmbeddingsFile(path, hidden_size, dtype) as file:
 
         def add(text: dict | None):
             if text is not None:

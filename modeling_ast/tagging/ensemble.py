@@ -88,6 +88,7 @@ class EnsembleTagger(AudioTagger):
         self._orders = [[_labels(member).index(label) for label in labels] for member in self.members]
         self._readers = {member.reader.key: member.reader for member in self.members}
         self._said = first._said
+        self.decoding_threads = first.decoding_threads
         for member in self.members:
             member._said = self._said  # what is rounded is said once
 
@@ -237,7 +238,7 @@ class EnsembleTagger(AudioTagger):
 
     def _scorers(self, batch_size: int, plan) -> list[WindowScorer]:
         return [
-            WindowScorer(_InOrder(member, order), batch_size)
+            WindowScorer(_InOrder(member, order), batch_size, member._batches_sorted(batch_size))
             for member, order in zip(self.members, self._orders, strict=True)
         ]
 

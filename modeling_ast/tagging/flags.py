@@ -9,7 +9,7 @@ from ..checkpoints.fields import CONFIG
 from ..system.flags import FlagParser
 from ..system.flags import positive_int as _positive_int
 from .clock_time import START_TIMES
-from .embedding_files import SUFFIXES
+from .embedding_files import DTYPES, SUFFIXES
 from .embeddings import EMBEDDINGS
 from .formats import FORMATS
 from .none_of_these import OFF, parse_none_of_these
@@ -18,6 +18,7 @@ from .segments import SEGMENT_READINGS
 
 LIVE = "-"  # in place of a file: a WAV from standard input
 PER_LABEL = 20  # clips of --review
+BLOCK_SIZE = 1000  # files, by default
 EPILOG = """\
 Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
 was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. {of_segments} imply
@@ -149,6 +150,12 @@ def make_parser() -> FlagParser:
         "each row is; or PATH.parquet, a table with both",
     )
     parser.add_argument(
+        "--embeddings_dtype",
+        choices=DTYPES,
+        default=DTYPES[0],
+        help="in which numbers --embeddings are stored (default: %(default)s); float16 takes half the room and keeps three digits",
+    )
+    parser.add_argument(
         "--picture",
         type=Path,
         metavar="PATH",
@@ -191,6 +198,26 @@ def make_parser() -> FlagParser:
         help=f"with --format {' or '.join(_formats_with('opens_in_spreadsheets'))}: put an apostrophe before names that "
         "begin with = + - @, a tab or a carriage return, which a spreadsheet would run as a formula. Programs that read the "
         "file then find other names than those of files and labels",
+    )
+    parser.add_argument(
+        "--blocks",
+        type=Path,
+        metavar="DIR",
+        help="for many files: write into a folder, block by block of the list. Whatever ends the run, the same command goes on at "
+        "the first block that is missing, also by accelerate launch in several processes; see docs/million_clips.md",
+    )
+    parser.add_argument(
+        "--block_size",
+        type=_positive_int,
+        metavar="N",
+        help=f"with --blocks: files of a block (default: {BLOCK_SIZE})",
+    )
+    parser.add_argument(
+        "--workers",
+        type=_positive_int,
+        metavar="N",
+        help="with --blocks: processes, each of which tags blocks by itself with one thread (default: on a CPU one for each of its "
+        "cores, elsewhere 1)",
     )
     parser.add_argument(
         "--output",
@@ -241,7 +268,7 @@ def add_computing_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch_size",
         type=_positive_int,
-        help="windows at a time (default: 8 of the published sizes, up to 32 of smaller models)",
+        help="windows at a time (default: 8 of the published sizes, up to 64 of smaller models)",
     )
     parser.add_argument(
         "--device",
@@ -272,7 +299,7 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
             parser.error(f"{live} is sound from {source}, and is tagged alone. Leave the others out.")
         given = {"channels each": args.channels == "each", "start_time": args.start_time != "none"}
         given |= {name: getattr(args, name) is not None for name in ("picture", "embeddings", "output", "batch_size")}
-        given |= {"review": args.review is not None}
+        given |= {"review": args.review is not None, "blocks": args.blocks is not None}
         given |= {"strict_audio": args.strict_audio, "format parquet": args.format == "parquet"}
         for option in filter(given.get, given):
             parser.error(f"--{option} is about files. Leave it out, or tag a file.")
@@ -282,6 +309,11 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         parser.error("--per_label is about the clips of --review. Add --review DIR, or leave it out.")
     if args.review is not None:
         _check_review(parser, args)
+    for option in ("block_size", "workers"):
+        if args.blocks is None and getattr(args, option) is not None:
+            parser.error(f"--{option} is about the blocks of --blocks. Add --blocks DIR, or leave it out.")
+    if args.blocks is not None:
+        _check_blocks(parser, args)
     args.timeline = args.timeline or FORMATS[args.format].needs_timeline or args.review is not None
     if args.channels == "each":
         for option in ("embeddings", "picture"):
@@ -315,9 +347,11 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
     if args.start_time != "none" and not FORMATS[args.format].clock_time:
         names = " or ".join(_formats_with("clock_time"))
         parser.error(f"--start_time: {args.format} has no place for it. Pass --format {names}, or leave it out.")
-    if args.output is None and FORMATS[args.format].write is not None:
+    if args.output is None and args.blocks is None and FORMATS[args.format].write is not None:
         parser.error(f"--format {args.format} is no text to print. Add --output with the name of a file.")
-    if (args.embeddings is None) != (args.embeddings_output is None):
+    if args.embeddings is None and args.embeddings_dtype != DTYPES[0]:
+        parser.error(f"--embeddings_dtype is about vectors. Add --embeddings {'|'.join(EMBEDDINGS)}, or leave it out.")
+    if args.blocks is None and (args.embeddings is None) != (args.embeddings_output is None):
         given = "embeddings_output" if args.embeddings is None else "embeddings"
         words = {
             "embeddings": "--embeddings_output with a path",
@@ -331,6 +365,20 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
             f"--embeddings_output {args.embeddings_output} ends in neither {' nor '.join(SUFFIXES)}. Name it so."
         )
     return args
+
+
+def _check_blocks(parser: FlagParser, args: argparse.Namespace):
+    """Refuse what has another place than the folder of blocks, or needs all files at once."""
+    for option in ("output", "embeddings_output", "picture", "review"):
+        if getattr(args, option) is not None:
+            parser.error(f"--{option}: --blocks {args.blocks} is where everything goes. Leave one of them out.")
+    if args.combine or FORMATS[args.format].label_file_suffix is not None:
+        names = [name for name, row in FORMATS.items() if row.label_file_suffix is None]
+        parser.error(
+            f"--format {args.format} has a file for each recording, --blocks one for each block of them. Pass --format "
+            f"{' or '.join(names)}."
+        )
+    args.block_size = args.block_size or BLOCK_SIZE
 
 
 def _check_review(parser: FlagParser, args: argparse.Namespace):

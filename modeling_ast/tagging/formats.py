@@ -45,6 +45,7 @@ class TagFormat:
         novelty_columns (`bool`, defaults to `False`): whether it has columns for how far a file is from the training clips; its
             header is then also told whether they are there.
         combined ([`TagFormat`], *optional*): what `--combine` makes of a format that has a file for each audio file.
+        suffix (`str`, defaults to `"txt"`): what names of files of blocks end in.
     """
 
     lines: Callable
@@ -58,6 +59,7 @@ class TagFormat:
     channel_column: bool = False
     novelty_columns: bool = False
     combined: TagFormat | None = None
+    suffix: str = "txt"
 
 
 def with_safe_names(result):
@@ -173,7 +175,7 @@ def csv_lines(result) -> Iterator[str]:
 
 FORMATS = {
     "text": TagFormat(text_lines, clock_time=True),
-    "jsonl": TagFormat(jsonl_lines, clock_time=True),
+    "jsonl": TagFormat(jsonl_lines, clock_time=True, suffix="jsonl"),
     "csv": TagFormat(
         csv_lines,
         csv_header,
@@ -181,6 +183,7 @@ FORMATS = {
         clock_time=True,
         channel_column=True,
         novelty_columns=True,
+        suffix="csv",
     ),
     "audacity": TagFormat(
         audacity_lines,
@@ -206,5 +209,6 @@ FORMATS = {
         clock_time=True,
         channel_column=True,
         novelty_columns=True,
+        suffix="parquet",
     ),
 }

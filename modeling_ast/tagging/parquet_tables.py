@@ -103,6 +103,33 @@ def write_parquet(lines: Iterable[str], destination: Path) -> None:
             writer.write_table(pyarrow.table(dict(zip(names, columns, strict=True)), schema))
 
 
+def join_parquet(parts: Iterable[Path], destination: Path) -> None:
+    """Make one Parquet file of several of the same columns, a part of them in memory at a time.
+
+    Args:
+        parts (iterable of `Path`): the files, one at least, in their order.
+        destination (`Path`): the file, which appears when it is complete.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    parts = list(parts)
+    schema = parquet.read_schema(parts[0])
+    held = []
+
+    def write():
+        writer.write_table(pyarrow.concat_tables(held).combine_chunks())
+        held.clear()
+
+    with open_atomically(destination) as file, parquet.ParquetWriter(file, schema) as writer:
+        for part in parts:
+            held.append(parquet.read_table(part, schema=schema, partitioning=None))
+            if sum(table.num_rows for table in held) >= ROWS_AT_A_TIME:
+                write()
+        if held:
+            write()
+
+
 def _storable(cell):
     """What can be UTF-8: bytes in the name of a file that never were text become escapes."""
     return cell.encode("utf-8", "backslashreplace").decode("utf-8") if isinstance(cell, str) else cell

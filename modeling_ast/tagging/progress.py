@@ -16,11 +16,28 @@ class _NoBar:
     def refresh(self):
         """Show nothing."""
 
+    def update(self, number: int):
+        """Show nothing.
+
+        Args:
+            number (`int`): by which it has gone on.
+        """
+
     def close(self):
         """Close nothing."""
 
 
-def _bar(total: int, initial: int, **settings):
+def bar(total: int, initial: int, **settings):
+    """Make a bar of tqdm, or what stands in its place.
+
+    Args:
+        total (`int`): at which it ends.
+        initial (`int`): at which it begins.
+        settings: of `tqdm`.
+
+    Returns:
+        `tqdm`, or something of which nothing is seen.
+    """
     try:
         from tqdm import tqdm
     except ImportError:
@@ -51,7 +68,7 @@ class TaggingProgress:
         self.number, self.done, self.seconds = len(files), done, 0.0
         self._file, self._heard, self._finished_bytes = None, 0.0, done_bytes
         self._began = time.perf_counter()
-        self._bar = _bar(
+        self._bar = bar(
             total=max(sum(sizes), 1),
             initial=done_bytes,
             disable=hidden or None,  # None shows a bar only on a terminal

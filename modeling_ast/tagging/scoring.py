@@ -37,6 +37,7 @@ class Recording:
     distances: array = field(
         default_factory=partial(array, "d")
     )  # of each window from the training clips; NaN of none
+    waiting: int = 0  # of its windows, until they are scored
 
     @property
     def num_samples(self) -> int:
@@ -97,14 +98,18 @@ class WindowScorer:
             `(windows, labels)`, a list of their [`WindowVectors`], or `None`, and their distances from the training clips, or
             `None`.
         batch_size (`int`): windows that are scored at once.
+        batches_sorted (`int`, *optional*, defaults to 1): batches whose windows are put in the order of their lengths first, where
+            a batch is padded to its longest.
     """
 
     def __init__(
         self,
         score: Callable[[list[Window]], tuple[np.ndarray, list[WindowVectors] | None, np.ndarray | None]],
         batch_size: int,
+        batches_sorted: int = 1,
     ):
         self.score, self.batch_size = score, batch_size
+        self._held = batch_size * batches_sorted
         self._waiting: dict[bool, list[tuple[Recording, int, Window]]] = {False: [], True: []}
 
     def add(self, recording: Recording, windows: list[Window]):
@@ -120,16 +125,23 @@ class WindowScorer:
                 continue
             waiting = self._waiting[window.features is not None]
             waiting.append((recording, number, window))
-            if len(waiting) == self.batch_size:
-                self._score(waiting)
-                waiting.clear()
+            recording.waiting += 1
+            if len(waiting) == self._held:
+                self._score_all(waiting)
 
     def flush(self):
         """Score what is left."""
         for waiting in self._waiting.values():
-            if waiting:
-                self._score(waiting)
-                waiting.clear()
+            self._score_all(waiting)
+
+    def _score_all(self, waiting: list[tuple[Recording, int, Window]]):
+        if self._held > self.batch_size:
+            waiting.sort(key=lambda entry: entry[2].samples)
+        for first in range(0, len(waiting), self.batch_size):
+            self._score(waiting[first : first + self.batch_size])
+        for recording, _, _ in waiting:
+            recording.waiting -= 1
+        waiting.clear()
 
     def forget(self, recordings: list[Recording]):
         """Drop windows of recordings that are not scored to their end.

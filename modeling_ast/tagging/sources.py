@@ -28,12 +28,23 @@ def tagged_files(paths: Iterable[str], files_from: str | None, left_out: list[st
     Raises:
         AudioError: if a path does not exist, a pattern fits nothing, a folder holds no audio file, or the list is none.
     """
-    named = [match for path in paths for match in _matches(path)]
+    named = [match for path in paths for match in matches(path)]
     listed = [] if files_from is None else _listed(files_from)
     return find_audio_files([*named, *listed], left_out)
 
 
-def _matches(path: str) -> list[str]:
+def matches(path: str) -> list[str]:
+    """What a name on the command line means: itself, or the files that fit it as a pattern.
+
+    Args:
+        path (`str`): a file, a folder or a pattern.
+
+    Returns:
+        `list[str]`.
+
+    Raises:
+        AudioError: if a pattern fits nothing.
+    """
     if os.path.lexists(path) or not glob.has_magic(path):
         return [path]
     found = sorted(glob.glob(path, recursive=True))
@@ -53,10 +64,7 @@ def _listed(files_from: str) -> list[str]:
     except SpecialFileError as error:
         raise AudioError(f"--files_from: {error}") from None
     except OSError as error:
-        raise AudioError(
-            f"--files_from {files_from} cannot be read: {error.strerror}. Pass a file with a path on each line, or - for "
-            "standard input."
-        ) from error
+        raise list_unreadable(files_from, error) from error
     if b"\0" in content:
         raise AudioError(f"--files_from: {name} is no text. Pass a file with a path on each line.")
     lines = [os.fsdecode(line) for line in content.removeprefix(b"\xef\xbb\xbf").splitlines()]
@@ -64,3 +72,19 @@ def _listed(files_from: str) -> list[str]:
     if not paths:
         raise AudioError(f"--files_from: {name} names no file. Write a path on each line.")
     return paths
+
+
+def list_unreadable(files_from: str, error: OSError) -> AudioError:
+    """Say that a list cannot be read.
+
+    Args:
+        files_from (`str`): its name.
+        error (`OSError`): why.
+
+    Returns:
+        [`AudioError`].
+    """
+    return AudioError(
+        f"--files_from {files_from} cannot be read: {error.strerror}. Pass a file with a path on each line, or - for "
+        "standard input."
+    )

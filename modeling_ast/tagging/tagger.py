@@ -7,6 +7,7 @@ with their length.
 
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,6 +26,7 @@ from ..checkpoints.shipped import folder_of
 from ..frame_columns import FrameColumns
 from ..layers.patch_grid import NUM_CLASS_TOKENS, patch_grid_of
 from ..system.names_as_text import in_short
+from .ahead import ahead, decoding_threads
 from .backends import OnnxBackend, TorchBackend, choose_device, is_onnx, refuse_pytorch_settings
 from .embeddings import FileEmbeddings, WindowVectors, check_embeddings, file_embeddings
 from .errors import TaggingError
@@ -45,7 +47,8 @@ __all__ = ["AudioTagger", "FileTags", "Segment", "Tag", "TaggingError", "choose_
 LONG_FILE = 600  # seconds, from which on a file's results are given before another is decoded
 # Tokens of a batch, of the sizes that are published: small models take more windows at a time, or calls would cost more than
 # the arithmetic.
-TOKENS_AT_ONCE, FEWEST_WINDOWS, MOST_WINDOWS = 9712, 8, 32
+TOKENS_AT_ONCE, FEWEST_WINDOWS, MOST_WINDOWS = 9712, 8, 64
+BATCHES_SORTED = 8
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class AudioTagger(RoundedTimes):
         model ([`ASTForAudioClassification`], *optional*): the model, if it runs in PyTorch.
         backend ([`TorchBackend`] or [`OnnxBackend`]): what scores windows.
         config ([`ASTConfig`]): the model's.
+        decoding_threads (`int`): by how many threads files are decoded ahead; 0 where there is but one processor for all.
         columns ([`FrameColumns`], *optional*): those that its scores are of, if it has a frame head.
 
     Raises:
@@ -117,6 +121,7 @@ class AudioTagger(RoundedTimes):
         self.window_samples = feature_extractor.max_samples
         self.known_clips = known_clips
         self._said: set[str] = set()
+        self.decoding_threads = decoding_threads()
 
     @classmethod
     def from_pretrained(
@@ -182,7 +187,7 @@ class AudioTagger(RoundedTimes):
 
     def tag_files(
         self,
-        files: Sequence[str | os.PathLike],
+        files: Iterable[str | os.PathLike | dict],
         top_k: int = 5,
         batch_size: int | None = None,
         timeline: bool = False,
@@ -211,7 +216,8 @@ class AudioTagger(RoundedTimes):
         means can differ a little. Segments of different labels may overlap. Silent windows are not scored.
 
         Args:
-            files (sequence of `str` or `os.PathLike`): audio files of any length.
+            files (iterable of `str`, `os.PathLike` or `dict`): audio files of any length, or `{"bytes", "path"}` as of an undecoded
+                column. Some are heard ahead of their results.
             top_k (`int`, *optional*, defaults to 5): labels given for each file, best first.
             batch_size (`int`, *optional*):
                 Windows in one pass of the model; see [`AudioTagger.windows_at_once`].
@@ -287,7 +293,7 @@ class AudioTagger(RoundedTimes):
         )
         fainter = plan.rules.fainter() if faint and timeline else None
         plan = replace(plan, each_channel=each_channel, faint=fainter, progress=progress)
-        return self._tag_in_groups(files, self.windows_at_once(batch_size), plan)
+        return self._tag_in_turn(files, self.windows_at_once(batch_size), plan)
 
     def score_tracks(
         self, sources: Iterable[str | os.PathLike | dict], names: Sequence[str] | None = None
@@ -436,7 +442,7 @@ class AudioTagger(RoundedTimes):
             batch_size (`int`, *optional*): what somebody chose.
 
         Returns:
-            `int`: that; if not given, 8 of the published sizes and up to 32 of smaller models, which take less time for a
+            `int`: that; if not given, 8 of the published sizes and up to 64 of smaller models, which take less time for a
             window then.
 
         Raises:
@@ -550,26 +556,32 @@ class AudioTagger(RoundedTimes):
     def _keeps_known_clips(self) -> bool:
         return self.known_clips is not None
 
-    def _tag_in_groups(self, files: Sequence[str | os.PathLike], batch_size: int, plan: _Plan) -> Iterator[FileTags]:
-        """Hear `batch_size` files, score what is left of their windows, give their results, go on.
+    def _tag_in_turn(
+        self, files: Iterable[str | os.PathLike | dict], batch_size: int, plan: _Plan
+    ) -> Iterator[FileTags]:
+        """Hear files one after the other, score their windows in common batches, and give results as soon as they are there.
 
-        After a long one the group ends, so that its results do not wait. The groups after it are of the same files as without
-        it: whoever goes on after an interruption gets the same batches.
+        A long file's results do not wait for others.
         """
         scorers = self._scorers(batch_size, plan)
-        group: list[tuple[SoundStream, list[list[Recording]], str | None]] = []
-        for number, file in enumerate(map(str, files), 1):
-            stream = self.reader.stream(file, each_channel=plan.each_channel, others=self._other_readers)
+        heard: deque[tuple[SoundStream, list[list[Recording]], str | None]] = deque()
+        for stream in ahead(self._streams(files, plan), self.decoding_threads):
             waveforms, error = self._hear(stream, scorers, plan)
-            group.append((stream, waveforms, error))
-            is_long = any(each[0].num_samples > LONG_FILE * self.sampling_rate for each in waveforms)
-            if number % batch_size and number < len(files) and not is_long:
-                continue
-            for scorer in scorers:
-                scorer.flush()
-            for stream, waveforms, error in group:
-                yield from self._results(stream, waveforms, error, plan)
-            group = []
+            heard.append((stream, waveforms, error))
+            if any(each[0].num_samples > LONG_FILE * self.sampling_rate for each in waveforms):
+                for scorer in scorers:
+                    scorer.flush()
+            while heard and not any(each.waiting for recordings in heard[0][1] for each in recordings):
+                yield from self._results(*heard.popleft(), plan)
+        for scorer in scorers:
+            scorer.flush()
+        for each in heard:
+            yield from self._results(*each, plan)
+
+    def _streams(self, files: Iterable[str | os.PathLike | dict], plan: _Plan) -> Iterator[SoundStream]:
+        for file in files:
+            source = file if isinstance(file, dict) else str(file)
+            yield self.reader.stream(source, each_channel=plan.each_channel, others=self._other_readers)
 
     def _hear(
         self, stream: SoundStream, scorers: list[WindowScorer], plan: _Plan
@@ -639,7 +651,12 @@ class AudioTagger(RoundedTimes):
     def _scorers(self, batch_size: int, plan: _Plan) -> list[WindowScorer]:
         """What scores the windows of each of the [`_recordings`]."""
         score = partial(self._score, embeddings=plan.embeddings, with_distances=plan.farthest is not None)
-        return [WindowScorer(score, batch_size)]
+        return [WindowScorer(score, batch_size, self._batches_sorted(batch_size))]
+
+    def _batches_sorted(self, batch_size: int) -> int:
+        """Of how many batches windows are sorted by length: of a stream each is scored as it comes, and a fixed length needs it not."""
+        fields = getattr(self.backend, "extractor_fields", None) or vars(self.feature_extractor)
+        return BATCHES_SORTED if batch_size > 1 and fields.get("padding") != "max_length" else 1
 
     def _check_window_lines(self, plan: _Plan):
         """Refuse windows that are told one by one where there are no such; see [`EnsembleTagger`]."""
@@ -798,7 +815,8 @@ class AudioTagger(RoundedTimes):
 
     def _best_labels(self, scores: np.ndarray, top_k: int) -> list[Tag]:
         best = np.argsort(-scores, kind="stable")[:top_k]
-        return [Tag(self.config.id2label[int(index)], float(scores[index])) for index in best]
+        labels = self.config.id2label  # which takes the configuration longer than the rest takes
+        return [Tag(labels[index], score) for index, score in zip(best.tolist(), scores[best].tolist(), strict=True)]
 
     def _segments(
         self, file: str, num_samples: int, runs: list[tuple[list[int], np.ndarray]], plan: _Plan

@@ -28,12 +28,13 @@ class OutputError(ValueError):
 @dataclass(frozen=True)
 class Outcome:
     """What is written of a file, what is said of it on the error stream, and whether it could not be tagged; its name and
-    vectors, if there are any, as text."""
+    vectors, if there are any, as text; why it could not be tagged, as it is said."""
 
     lines: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     failed: bool = False
     embeddings: dict | None = None
+    error: str | None = None
 
 
 class UnfinishedTags:

@@ -315,4 +315,4 @@ def test_progress_is_told_as_a_file_is_heard(tagger, tmp_path, in_blocks):
 def test_small_models_take_more_windows_at_a_time(tagger):
     assert tagger.windows_at_once(5) == 5
     tokens = 2 + ((128 - 16) // 10 + 1) * ((96 - 16) // 10 + 1)
-    assert tagger.windows_at_once() == min(9712 // tokens, 32)
+    assert tagger.windows_at_once() == min(9712 // tokens, 64)

@@ -1,0 +1,219 @@
+"""What `ast-tag --blocks` does a second of short files, beside plain `ast-tag`, an earlier build and stock Transformers' pipeline.
+
+    python -m benchmarks.million_clips [--before CHECKOUT] [--model DIR] [--files 2000] [--rounds 3] [--memory 2000 20000] [--without_stock] [--parts]
+
+Files are hard links to the shipped drum clips, in a temporary folder. Each figure comes from a process of its own, from when its
+libraries are imported to its end; sides take turns, and of each the median counts. Beside the rate stands the processor time of a
+file, in all processes, which other work on the machine disturbs less. The pipeline given paths starts a program for each file, so
+it gets fewer of them. Memory is the most that a process holds (`VmHWM`, Linux), with one worker. Without `--model` it is the recipe
+`drums_from_scratch` with random weights, which takes the same time.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from .tagging_stream import DRUMS, ROOT, random_checkpoint, recording
+
+STOCK_BATCHES = (8, 32, 64)
+CALLS = 15
+FILES_BY_PATH = 100  # of the pipeline that starts a program for each
+HEAD = """
+import json, resource, sys, time
+listed, model, place, *given = sys.argv[1:]
+def used():
+    both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in both)
+def peak():
+    return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
+def tell(begin, before):
+    print(json.dumps([time.perf_counter() - begin, used() - before, peak()]))
+"""
+COMMAND = """
+import torch, transformers
+from modeling_ast import run_tagging
+from modeling_ast.tagging import tagger
+begin, before = time.perf_counter(), used()
+code = run_tagging.main(["--files_from", listed, "--model_name_or_path", model, "--format", "jsonl", "--device", "cpu", *given])
+assert code == 0
+tell(begin, before)
+"""
+STOCK = """
+import soundfile, soxr, torch, transformers
+names = open(listed).read().split("\\n")[:-1]
+kind, batch_size = given[0], int(given[1])
+pipeline = transformers.pipeline("audio-classification", model=model, device="cpu")
+rate = pipeline.feature_extractor.sampling_rate
+def arrays():
+    for name in names:
+        samples, file_rate = soundfile.read(name, dtype="float32", always_2d=True)
+        yield soxr.resample(samples.mean(axis=1), file_rate, rate)
+begin, before = time.perf_counter(), used()
+for result in pipeline(arrays() if kind == "arrays" else iter(names), batch_size=batch_size, num_workers=0, top_k=5):
+    pass
+tell(begin, before)
+"""
+
+
+def main() -> int:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--before", type=Path, help="checkout of an earlier build to compare with")
+    parser.add_argument("--model", type=Path, help="checkpoint folder")
+    parser.add_argument("--files", type=int, default=2000, help="how many are tagged (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="in which all sides take turns (default: %(default)s)")
+    parser.add_argument(
+        "--memory", type=int, nargs="*", default=(), metavar="N", help="also measure memory with so many files"
+    )
+    parser.add_argument("--without_stock", action="store_true", help="leave out the stock pipeline")
+    parser.add_argument(
+        "--parts", action="store_true", help="only: processor time of the parts of a clip of 10 s, but for the model"
+    )
+    args = parser.parse_args()
+    if args.parts:
+        print(*parts(), sep="\n")
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        model = args.model or random_checkpoint(folder / "model")
+        for line in lines(args, folder, model.resolve()):
+            print(line, flush=True)
+    return 0
+
+
+def lines(args: argparse.Namespace, folder: Path, model: Path):
+    """Yield the lines of Markdown tables."""
+    listed = linked(folder, args.files)
+    sides = sides_of(args, folder, model, listed)
+    found = {name: [] for name in sides}
+    for _ in range(args.rounds):
+        for name, side in sides.items():
+            found[name].append(side())
+    rates = {name: [number / seconds for seconds, _, _, number in rows] for name, rows in found.items()}
+    costs = {name: [1e6 * used / number for _, used, _, number in rows] for name, rows in found.items()}
+    yield "| side | files a second | processor microseconds a file | `--blocks` is so many times as fast |"
+    yield "|---|---|---|---|"
+    first = next(iter(sides))
+    for name in sides:
+        ratios = [ours / theirs for ours, theirs in zip(rates[first], rates[name], strict=True)]
+        numbers = f"{statistics.median(rates[name]):.0f} | {statistics.median(costs[name]):.0f}"
+        yield f"| {name} | {numbers} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
+    if args.memory:
+        yield "\n| files | most memory, MB |"
+        yield "|---|---|"
+    for number in args.memory:
+        _, _, held, _ = blocks(folder, model, linked(folder, number), number, 1)
+        yield f"| {number} | {held:.0f} |"
+
+
+def parts():
+    """Yield the lines of a table: what decoding and features of a stereo clip of 10 s at 44.1 kHz take."""
+    import torch
+
+    from modeling_ast import ASTFeatureExtractor
+
+    torch.set_num_threads(1)
+    extractor = ASTFeatureExtractor()
+    reader = extractor.audio_reader()
+    yield "| part | KB | processor ms a clip |"
+    yield "|---|---|---|"
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("wav", "flac", "mp3"):
+            clip = recording(Path(folder) / f"clip.{suffix}", 10.0)
+            spent = processor_ms(lambda clip=clip: reader.hear(clip))
+            yield f"| {suffix.upper()} to a waveform at 16 kHz | {clip.stat().st_size / 1e3:.0f} | {spent:.1f} |"
+        waveforms = [reader.hear(clip).waveform] * 8
+    spent = processor_ms(lambda: extractor(waveforms, sampling_rate=16_000, return_tensors="pt")) / 8
+    yield f"| waveform to features, 8 at a time | | {spent:.1f} |"
+
+
+def processor_ms(work) -> float:
+    """The median over some calls, after one that warms up."""
+    work()
+    spent = []
+    for _ in range(CALLS):
+        begin = time.process_time()
+        work()
+        spent.append(1e3 * (time.process_time() - begin))
+    return statistics.median(spent)
+
+
+def sides_of(args: argparse.Namespace, folder: Path, model: Path, listed: Path) -> dict:
+    """What takes turns, by name: each gives seconds, processor seconds, MB and the number of files."""
+    number = args.files
+    few = linked(folder, min(number, FILES_BY_PATH))
+    sides = {
+        "`ast-tag --blocks`": lambda: blocks(folder, model, listed, number),
+        "`ast-tag --blocks --workers 1`": lambda: blocks(folder, model, listed, number, 1),
+        "`ast-tag --output`": lambda: plain(ROOT, folder, model, listed, number),
+    }
+    if args.before is not None:
+        sides["the same, earlier build"] = lambda: plain(args.before, folder, model, listed, number)
+    if args.without_stock:
+        return sides
+    for size in STOCK_BATCHES:
+        sides[f"stock pipeline given arrays, batches of {size}"] = lambda size=size: (
+            *measure(HEAD + STOCK, ROOT, listed, model, folder, "arrays", size),
+            number,
+        )
+    if shutil.which("ffmpeg") is not None:
+        sides["stock pipeline given paths"] = lambda: (
+            *measure(HEAD + STOCK, ROOT, few, model, folder, "paths", 1),
+            min(number, FILES_BY_PATH),
+        )
+    return sides
+
+
+def blocks(folder: Path, model: Path, listed: Path, number: int, workers: int | None = None) -> tuple:
+    """Tag in blocks."""
+    run = folder / "run"
+    shutil.rmtree(run, ignore_errors=True)
+    flags = ("--blocks", run, "--block_size", max(50, min(1000, number // 8)))
+    flags += () if workers is None else ("--workers", workers)
+    return *measure(HEAD + COMMAND, ROOT, listed, model, folder, *flags), number
+
+
+def plain(checkout: Path, folder: Path, model: Path, listed: Path, number: int) -> tuple:
+    """Tag into a file."""
+    return *measure(HEAD + COMMAND, checkout, listed, model, folder, "--output", folder / "tags.jsonl"), number
+
+
+def measure(code: str, checkout: Path, *arguments) -> list[float]:
+    """Run code in a process with the modules of a checkout: seconds, processor seconds, and MB that it held."""
+    surroundings = os.environ | {"PYTHONPATH": str(Path(checkout).resolve()), "HF_HUB_OFFLINE": "1"}
+    child = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=surroundings,
+        cwd=checkout,
+    )
+    if child.returncode:
+        sys.exit(child.stderr)
+    return [float(number) for number in child.stdout.splitlines()[-1].strip("[]").split(",")]
+
+
+def linked(folder: Path, number: int) -> Path:
+    """Link to drum clips under so many names, and list these."""
+    clips, place = sorted(DRUMS.rglob("*.flac")), folder / "clips"
+    place.mkdir(exist_ok=True)
+    names = [place / f"{index:07}.flac" for index in range(number)]
+    for index, name in enumerate(names):
+        if not name.exists():
+            try:
+                os.link(clips[index % len(clips)], name)
+            except OSError:  # on another disk
+                shutil.copyfile(clips[index % len(clips)], name)
+    listed = folder / f"list-{number}.txt"
+    listed.write_text("".join(f"{name}\n" for name in names))
+    return listed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,115 @@
+"""Batches as Ray Data gives them, and where Ray is installed, a data set that two workers tag, one of which is killed."""
+
+import os
+import signal
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from tagged_models import SCORE_TOLERANCE, noise, save_checkpoint, write
+
+from modeling_ast.ray_tagging import TagClips, tag_on_ray
+from modeling_ast.tagging.errors import TaggingError
+from modeling_ast.tagging.tagger import AudioTagger
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_checkpoint(tmp_path_factory.mktemp("model"), "multi_label_classification")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("clips")
+    return [str(write(folder / f"{number}.wav", noise(6_000 + 1_000 * number, number))) for number in range(8)]
+
+
+def expected(model, clips, **settings):
+    return list(AudioTagger.from_pretrained(model, "cpu").tag_files(clips, **settings))
+
+
+def test_a_batch_of_paths_and_one_of_bytes_give_what_the_tagger_gives(model, clips):
+    results = expected(model, clips, top_k=2, embeddings="file", timeline=True)
+    settings = {"top_k": 2, "embeddings": "file", "timeline": True}
+    tag = TagClips(model, "cpu", float16=True, **settings)
+    contents = np.array([Path(clip).read_bytes() for clip in clips], dtype=object)
+    for batch in ({"path": np.array(clips)}, {"bytes": contents, "number": np.arange(8)}):
+        columns = tag(batch)
+        assert columns["labels"] == [[label.label for label in result.labels] for result in results]
+        assert columns["scores"] == [[label.score for label in result.labels] for result in results]
+        assert columns["error"] == [None] * 8
+        assert [len(rows) for rows in columns["segments"]] == [len(result.segments) for result in results]
+        vectors = [rows[0] for rows in columns["embeddings"]]
+        assert {vector.dtype.name for vector in vectors} == {"float16"}
+        np.testing.assert_array_equal(
+            vectors, np.concatenate([result.embeddings.vectors for result in results]).astype(np.float16)
+        )
+        assert "bytes" not in columns
+    assert columns["number"] == list(range(8))
+
+
+def test_files_of_other_storages_are_read_and_what_fails_is_told_in_its_row(model, clips, tmp_path):
+    with fsspec.open("memory://clips/a.wav", "wb") as file:
+        file.write(Path(clips[0]).read_bytes())
+    (tmp_path / "bad.wav").write_bytes(b"")
+    paths = [
+        "memory://clips/none.wav",
+        "memory://clips/a.wav",
+        str(tmp_path / "bad.wav"),
+        "no-storage://a.wav",
+        clips[1],
+    ]
+    columns = TagClips(model, "cpu")({"path": np.array(paths)})
+    (first, second) = expected(model, clips[:2])
+    assert columns["path"] == paths
+    assert columns["scores"][1] == pytest.approx([label.score for label in first.labels], abs=SCORE_TOLERANCE)
+    assert columns["scores"][4] == pytest.approx([label.score for label in second.labels], abs=SCORE_TOLERANCE)
+    assert [error is None for error in columns["error"]] == [False, True, False, False, True]
+    assert columns["error"][0].startswith("memory://clips/none.wav cannot be read: ")
+    assert "is empty (0 bytes)" in columns["error"][2]
+    assert "no-storage" in columns["error"][3]
+    assert columns["labels"][0] == []
+
+
+def test_a_batch_without_clips_is_refused(model):
+    with pytest.raises(TaggingError, match="has columns file, expected 'path' or 'bytes'. Rename one: rename_columns"):
+        TagClips(model, "cpu")({"file": np.array(["a.wav"])})
+
+
+class DiesOnce(TagClips):
+    """Ends its process in the midst of the first batch that any worker gets."""
+
+    def __call__(self, batch):
+        mark = os.environ["DIES_ONCE"]
+        try:
+            os.close(os.open(mark, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return super().__call__(batch)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.long
+def test_two_workers_one_of_which_is_killed_give_the_rows_of_a_plain_run(model, clips, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'ast-kit[ray]'")
+    from modeling_ast import ray_tagging
+
+    here = Path(__file__).resolve()
+    folders = (here.parent, here.parents[2], here.parents[3])  # of this file, of what it imports, and of the kit
+    environment = {"DIES_ONCE": str(tmp_path / "died"), "PYTHONPATH": os.pathsep.join(map(str, folders))}
+    ray.init(num_cpus=2, include_dashboard=False, runtime_env={"env_vars": environment})
+    try:
+        monkeypatch.setattr(ray_tagging, "TagClips", DiesOnce)
+        rows = [{"number": number, "path": clips[number % 8]} for number in range(500)]
+        tagged = tag_on_ray(ray.data.from_items(rows), model, workers=2, batch_size=50)
+        tagged.write_parquet(f"local://{tmp_path}/tags")
+        found = sorted(ray.data.read_parquet(f"{tmp_path}/tags").take_all(), key=lambda row: row["number"])
+    finally:
+        ray.shutdown()
+    assert (tmp_path / "died").exists()
+    assert [row["number"] for row in found] == list(range(500))
+    results = expected(model, clips)
+    for row, result in zip(found, results * 63, strict=False):
+        assert list(row["labels"]) == [label.label for label in result.labels]
+        assert list(row["scores"]) == pytest.approx([label.score for label in result.labels], abs=SCORE_TOLERANCE)
+        assert row["error"] is None
