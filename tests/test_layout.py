@@ -39,6 +39,7 @@ FLOORS = {
         "export_onnx",
         "quantization",
         "tagging",
+        "checkpoint_export",
         "page",
         "doctor run_export run_tagging runtime",
     ),
