@@ -52,7 +52,9 @@ from .system.installation import install_command
 from .waveform_graph import SCORES, heard_padding, with_waveform
 
 OPSET = 20  # the exporter's own default, the first with Gelu; ONNX Runtime reads it from 1.17 on
-IR_VERSION = 9  # of the file, as it came with that opset; the exporter writes 10, which ONNX Runtime reads from 1.18 on
+IR_VERSION = (
+    9  # of the file, as it came with that opset; the exporter writes 10, which ONNX Runtime reads from 1.18 on
+)
 # Written out, attention runs faster in ONNX Runtime than as what the exporter makes of PyTorch's fused one (0.8 and 1.0 s
 # for the 1024 frames of a base model on two cores), and 1.7 times as fast once the matrices are 8-bit.
 EXPORTED_ATTENTION = "eager"
@@ -233,7 +235,9 @@ def to_float16(exported):
     copied.CopyFrom(exported)
     with quiet_exporters():
         converted = convert_float_to_float16(copied, keep_io_types=True, disable_shape_infer=True)
-        OnnxModel(converted).topological_sort(is_deterministic=True)  # casts stand at the end, which the standard does not allow
+        OnnxModel(converted).topological_sort(
+            is_deterministic=True
+        )  # casts stand at the end, which the standard does not allow
     add_metadata(converted, {"precision": "float16"})
     return converted
 

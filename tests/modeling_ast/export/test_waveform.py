@@ -45,16 +45,6 @@ WINDOW = 400 + (MAX_LENGTH - 1) * 160
 
 
 @pytest.fixture(scope="module")
-def heard(checkpoint, exported, tmp_path_factory):
-    """The float32 file from samples to scores, of the transformer that is there already."""
-    path = tmp_path_factory.mktemp("waveform") / "heard.onnx"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export_onnx, "checked_onnx", lambda _model, _extractor: (onnx.load(exported), 0.0))
-        assert run_export.main([str(checkpoint), str(path), "--waveform"]) == 0
-    return path
-
-
-@pytest.fixture(scope="module")
 def clips(recordings):
     """Drum clips at 16 kHz, of odd lengths."""
     sounds = [soundfile.read(file, dtype="float32") for file in sorted(recordings.iterdir())]
