@@ -82,6 +82,7 @@ def _render(card: ASTModelCardData) -> str:
         metrics=_metrics_table(card),
         per_class=_per_class_table(card),
         events_table=_events_table(card),
+        recordings_table=_recordings_table(card),
         events_together=_events_together(card),
         splits=_splits_table(card),
         label_counts=_label_counts_table(card),
@@ -179,18 +180,28 @@ def _per_class_table(card: ASTModelCardData) -> str:
 
 def _events_table(card: ASTModelCardData) -> str:
     """A row for each label of how well its events are found."""
+    per_label = card.events.get("per_label", {})
+    return _table_of_events("label", [(label, row) for label, row in per_label.items() if isinstance(row, dict)])
+
+
+def _recordings_table(card: ASTModelCardData) -> str:
+    """The same for each scored recording, folded; none if there is one alone."""
+    rows = [(row["file"], row) for row in card.events.get("per_recording", []) if "file" in row]
+    table = _table_of_events("recording", rows) if len(rows) > 1 else ""
+    return _fold(table, f"Each of the {len(rows)} recordings", len(rows))
+
+
+def _table_of_events(what: str, counted: Sequence[tuple[str, dict[str, Any]]]) -> str:
     rows = [
         (
-            markdown_code(label),
-            *(_score(row.get(name)) for name in ("marked", "found", "hits")),
+            markdown_code(name),
+            *(_score(row.get(key)) for key in ("marked", "found", "hits")),
             *map(_score, _event_scores(row).values()),
             _score(row.get("false_alarms_per_hour")),
         )
-        for label, row in card.events.get("per_label", {}).items()
-        if isinstance(row, dict)
+        for name, row in counted
     ]
-    header = ("label", "marked", "found", "right", "F1", "precision", "recall", "false alarms an hour")
-    return _table(header, rows)
+    return _table((what, "marked", "found", "right", "F1", "precision", "recall", "false alarms an hour"), rows)
 
 
 def _event_scores(row: dict[str, Any]) -> dict[str, Any]:

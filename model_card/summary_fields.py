@@ -65,7 +65,7 @@ SUMMARY_FIELDS = {
     "evaluation.events": OBJECT, "evaluation.events.recordings": COUNT, "evaluation.events.not_scored": TEXT,
     "evaluation.events.hours": NUMBER, "evaluation.events.false_alarms_per_hour": NUMBER,
     "evaluation.events.rule": NUMBERS, "evaluation.events.psds": OBJECT, "evaluation.events.per_label": OBJECT,
-    "evaluation.events.per_recording": OBJECTS, "evaluation.events.event_based": OBJECT,
+    "evaluation.events.per_recording": OBJECTS, "evaluation.events.per_recording.*.file": TEXT, "evaluation.events.event_based": OBJECT,
     "evaluation.events.segment_based": OBJECT, "evaluation.events.rules": OBJECT,
     "evaluation.label_doubts": OBJECT, "evaluation.label_doubts.clips": COUNT, "evaluation.label_doubts.likely_errors": COUNT,
     "evaluation.none_of_these": OBJECT, "evaluation.none_of_these.threshold": NUMBER, "evaluation.none_of_these.chosen_on": TEXT,

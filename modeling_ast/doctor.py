@@ -23,7 +23,10 @@ from .system.processor import processor_name
 from .system.terminal import shell_command
 
 DEVELOPMENT_EXTRA = "dev"  # test and style tools, which no user needs
-IMPORT_NAMES = {"scikit-learn": "sklearn"}  # where it is not the distribution's name with underscores
+IMPORT_NAMES = {
+    "scikit-learn": "sklearn",
+    "faiss-cpu": "faiss",
+}  # where it is not the distribution's name with underscores
 # These three hold code compiled for one another: one that fails is mended by installing them together.
 TORCH_FAMILY = ("torch", "torchaudio", "torchcodec")
 TRIED_FORMATS = ("WAV", "FLAC", "OGG", "MP3")  # of those that libsndfile reads, what most files are

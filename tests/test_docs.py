@@ -25,7 +25,16 @@ from finetune.run_evaluate import parse_arguments as parse_evaluation_arguments
 from model_card.run_demo import parse_arguments as parse_demo_arguments
 from model_card.run_model_card import parse_arguments as parse_card_arguments
 from model_card.run_push import parse_arguments as parse_push_arguments
-from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, run_export, run_tagging, unregister
+from modeling_ast import (
+    ASTConfig,
+    ASTFeatureExtractor,
+    ASTForAudioClassification,
+    run_embedding,
+    run_export,
+    run_similar,
+    run_tagging,
+    unregister,
+)
 from modeling_ast.checkpoints.shipped import AST_SMALL
 from modeling_ast.run_export import parse_arguments as parse_export_arguments
 
@@ -49,6 +58,8 @@ WHOLE_PARSERS = {
     "ast-model-card": parse_card_arguments,
     "ast-pretrain": lambda words: parse_finetune_arguments(words, PRETRAINING),
     "ast-push": parse_push_arguments,
+    "ast-embed": lambda words: run_embedding.parse_arguments(run_embedding.make_parser(), words),
+    "ast-similar": lambda words: run_similar.parse_arguments(run_similar.make_parser(), words),
     "ast-tag": lambda words: run_tagging.parse_arguments(run_tagging.make_parser(), words),
 }
 LANGUAGES = {"sh", "python", "yaml", "text", "bibtex", "js", "cpp"}

@@ -41,6 +41,18 @@ COMMANDS = {
         ["--output", "{folder}/tags"],
         "modeling_ast.run_tagging.write_lines",
     ),
+    "ast-embed": (
+        "modeling_ast.run_embedding",
+        TAGGED,
+        ["--output", "{folder}/library"],
+        "modeling_ast.run_embedding.embed_group",
+    ),
+    "ast-similar": (
+        "modeling_ast.run_similar",
+        ["{clip}", "--examples", "{data}", "--model_name_or_path"],
+        ["--output", "{folder}/labels"],
+        "modeling_ast.run_similar.write_lines",
+    ),
     "ast-model-card": ("model_card.run_model_card", [], [], "model_card.render.write_model_card"),
     "ast-push": (
         "model_card.run_push",

@@ -40,8 +40,10 @@ FLOORS = {
         "quantization",
         "tagging",
         "checkpoint_export",
-        "page",
+        "page similar",
         "doctor run_export run_tagging runtime",
+        "run_embedding",
+        "run_similar",
     ),
     "finetune": (
         "augmentations",

@@ -30,9 +30,10 @@ from ..sources.data_errors import DataError
 from ..sources.labels import count_labels, label_feature
 from ..sources.marked_recordings import MarkedData, Recording
 from ..sources.marks import Overlap, parse_overlap, touching
+from .clip_notes import NotedClip
 from .clip_set import Checked, Checks, ClipSet
 from .decoding import decoded_rows
-from .split_checks import SPLIT_WORDS, check_labels, listed
+from .split_checks import SPLIT_WORDS, check_labels, listed, notes_on_clips
 from .waveforms import WHOLE, ClipDataset, one_thread
 
 MARK_STREAM = 103  # sets these random numbers apart from those of augmentations, masks, windows and the order of clips
@@ -454,7 +455,7 @@ class MarkedClips(ClipSet):
             notes.append(f"{unclear} windows to score hold of a stretch too little to count, and have no part")
         notes += check_labels(splits)
         if checks.data.check_audio and not checks.files_known:
-            notes.append(_look_at_recordings(splits, checks))
+            notes += _look_at_recordings(splits, checks)
         elif not checks.files_known:
             _look_at_windows(splits, checks)
         return Checked(splits, notes)
@@ -472,13 +473,14 @@ def _refuse_shared(splits: dict[str, MarkedClips]):
                 )
 
 
-def _look_at_recordings(splits: dict[str, MarkedClips], checks: Checks) -> str:
-    """Decode all of every recording; refuse those that cannot be heard. With `strict_audio` each window is heard by itself, too, as
-    a part of a recording may be worse than all of it."""
-    items = [item for split in splits.values() for item in split.recordings]
-    rows = ((number, {"audio": item.audio}) for number, item in enumerate(items))
+def _look_at_recordings(splits: dict[str, MarkedClips], checks: Checks) -> list[str]:
+    """Decode all of every recording; refuse those that cannot be heard, and tell what is to be said of others. With `strict_audio`
+    each window is heard by itself, too, as a part of a recording may be worse than all of it."""
+    items = [(side, place, item) for side, split in splits.items() for place, item in enumerate(split.recordings)]
+    rows = ((number, {"audio": item.audio}) for number, (_, _, item) in enumerate(items))
     decoded = decoded_rows(rows, len(items), checks.reader, WHOLE, checks.num_workers, "Checking recordings")
-    faults = [clip.fault for clip, _ in decoded if clip.fault is not None]
+    clips = [clip for clip, _ in decoded]
+    faults = [clip.fault for clip in clips if clip.fault is not None]
     if not faults and checks.data.strict_audio:
         for split in splits.values():
             windows = split.dataset(checks.feature_extractor, reader=checks.reader)
@@ -487,7 +489,12 @@ def _look_at_recordings(splits: dict[str, MarkedClips], checks: Checks) -> str:
         raise DataError(
             f"{len(faults)} of {len(items)} recordings cannot be used:{listed(faults)}\n{_advice(checks.data)}"
         )
-    return f"all of {len(items)} recordings was decoded"
+    odd = []
+    for clip in clips:
+        if clip.notes:
+            side, place, item = items[clip.row]
+            odd.append(NotedClip(side, place, item.audio["path"], clip.notes))
+    return [f"all of {len(items)} recordings was decoded", *notes_on_clips(odd, len(items), checks.noted)]
 
 
 def _side_by_side(split: MarkedClips) -> Iterator[Placed]:

@@ -22,6 +22,23 @@ class FlagParser(argparse.ArgumentParser):
         super().error(message)
 
 
+def positive_int(text: str) -> int:
+    """Read a whole number of a command line.
+
+    Args:
+        text (`str`): as it was typed.
+
+    Returns:
+        `int`, from 1 on.
+
+    Raises:
+        argparse.ArgumentTypeError: if it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
 def nearest_flags(words: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
     """Tell which flags may be meant by words that a parser does not know.
 

@@ -4,6 +4,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -24,6 +25,18 @@ def index_file(path: Path) -> Path:
         `Path`: beside it.
     """
     return path.with_name(f"{path.name}.csv")
+
+
+def write_npy_head(file: BinaryIO, dtype: np.dtype | str, shape: tuple[int, ...]):
+    """Write what a `.npy` file begins with; NumPy leaves room in it for a longer first axis, so that it can be written again.
+
+    Args:
+        file (binary file): at its beginning.
+        dtype (`np.dtype` or `str`): of the array.
+        shape (`tuple[int, ...]`): of the array, in C order.
+    """
+    head = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, head)
 
 
 class EmbeddingsFile:
@@ -67,9 +80,7 @@ class EmbeddingsFile:
         return self._stack.__exit__(kind, error, traceback)
 
     def _write_head(self):
-        # NumPy leaves room in it for a longer first axis.
-        head = {"descr": "<f4", "fortran_order": False, "shape": (self.rows, self.hidden_size)}
-        np.lib.format.write_array_header_1_0(self._file, head)
+        write_npy_head(self._file, "<f4", (self.rows, self.hidden_size))
 
     def add(self, file: str, embeddings: FileEmbeddings):
         """Write the vectors of a file.

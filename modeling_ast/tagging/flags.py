@@ -7,6 +7,7 @@ from pathlib import Path
 from ..audio_flags import add_channels_flag, add_strict_flag
 from ..checkpoints.fields import CONFIG
 from ..system.flags import FlagParser
+from ..system.flags import positive_int as _positive_int
 from .clock_time import START_TIMES
 from .embedding_files import SUFFIXES
 from .embeddings import EMBEDDINGS
@@ -38,15 +39,10 @@ def make_parser() -> FlagParser:
             of_one_file=" and ".join(_formats_with("label_file_suffix")),
         ),
     )
-    parser.add_argument(
-        "audio",
-        nargs="*",
-        metavar="AUDIO_OR_FOLDER",
-        help="audio files, folders of them at any depth, or patterns such as '*.wav'; - is a WAV "
-        "from standard input, which is tagged as it comes",
-    )
-    parser.add_argument(
-        "--files_from", metavar="LIST", help="a file with a path on each line, or - for standard input"
+    add_sources(
+        parser,
+        "audio files, folders of them at any depth, or patterns such as '*.wav'; - is a WAV from standard input, which is tagged as "
+        "it comes",
     )
     parser.add_argument(
         "--microphone",
@@ -86,15 +82,7 @@ def make_parser() -> FlagParser:
         help="what the scores of a file are: of its windows the mean or the max, or the share of its time in which a label "
         "counts (default: %(default)s)",
     )
-    parser.add_argument(
-        "--window", type=float, metavar="S", help="seconds scored at once (default: as many as the model hears)"
-    )
-    parser.add_argument(
-        "--silence_db",
-        type=float,
-        metavar="DB",
-        help="decibels of full scale that a window's samples reach at most if it is silent and not scored (default: -80)",
-    )
+    add_window_flags(parser)
     parser.add_argument(
         "--none_of_these",
         type=_none_of_these,
@@ -180,17 +168,7 @@ def make_parser() -> FlagParser:
         metavar="N",
         help=f"with --review: clips of each label at most, half of them of unsure events (default: {PER_LABEL})",
     )
-    parser.add_argument(
-        "--batch_size",
-        type=_positive_int,
-        help="windows at a time (default: 8 of the published sizes, up to 32 of smaller models)",
-    )
-    parser.add_argument(
-        "--device",
-        choices=("auto", "cpu", "cuda", "mps"),
-        default="auto",
-        help="where to compute (default: %(default)s)",
-    )
+    add_computing_flags(parser)
     parser.add_argument(
         "--tokens_merged_per_layer",
         type=_positive_int,
@@ -222,6 +200,55 @@ def make_parser() -> FlagParser:
         "FILE.unfinished, and after an interruption the same command goes on there",
     )
     return parser
+
+
+def add_sources(parser: argparse.ArgumentParser, words: str) -> None:
+    """Add what names audio files: `audio` and `--files_from`.
+
+    Args:
+        parser (`argparse.ArgumentParser`): of a command.
+        words (`str`): what may be named.
+    """
+    parser.add_argument("audio", nargs="*", metavar="AUDIO_OR_FOLDER", help=words)
+    parser.add_argument(
+        "--files_from", metavar="LIST", help="a file with a path on each line, or - for standard input"
+    )
+
+
+def add_window_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--window` and `--silence_db`.
+
+    Args:
+        parser (`argparse.ArgumentParser`): of a command.
+    """
+    parser.add_argument(
+        "--window", type=float, metavar="S", help="seconds scored at once (default: as many as the model hears)"
+    )
+    parser.add_argument(
+        "--silence_db",
+        type=float,
+        metavar="DB",
+        help="decibels of full scale that a window's samples reach at most if it is silent and not scored (default: -80)",
+    )
+
+
+def add_computing_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--batch_size` and `--device`.
+
+    Args:
+        parser (`argparse.ArgumentParser`): of a command.
+    """
+    parser.add_argument(
+        "--batch_size",
+        type=_positive_int,
+        help="windows at a time (default: 8 of the published sizes, up to 32 of smaller models)",
+    )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="where to compute (default: %(default)s)",
+    )
 
 
 def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Namespace:
@@ -345,9 +372,3 @@ def _models_and_audio(names: list[str]) -> tuple[list[str], list[str]]:
 
 def _formats_with(field: str) -> list[str]:
     return [name for name, row in FORMATS.items() if getattr(row, field)]
-
-
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
-    return int(text)

@@ -1,5 +1,8 @@
 """Windows around and between marked stretches: what counts in them, where they may lie, what is decoded for them."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -333,6 +336,19 @@ def test_all_of_the_recordings_is_checked_where_that_is_asked_for(faulty, folder
     assert "skip_bad_audio" not in said
     assert main([write_recipe(tmp_path, folder, marks="beside", num_train_epochs=1), *flags]) == 0
     assert "all of 6 recordings was decoded" in capsys.readouterr().out
+
+
+def test_what_is_to_be_said_of_a_recording_that_was_checked_is_said(faulty, tmp_path, capsys):
+    def cancelled(samples):
+        samples[:, 1] = -samples[:, 0]
+        return samples
+
+    recipe = write_recipe(tmp_path, faulty(cancelled), marks="beside", num_train_epochs=1)
+    assert main([recipe, "--check_audio", "true"]) == 0
+    assert "1 of 6 clips" in capsys.readouterr().out
+    (note,) = json.loads((tmp_path / "run" / "run_summary.json").read_text())["data"]["audio_notes"]
+    assert Path(note["file"]).name == "rec2.wav"
+    assert "cancel" in note["text"]
 
 
 def test_with_strict_audio_the_check_hears_each_window_by_itself(faulty, tmp_path, capsys):

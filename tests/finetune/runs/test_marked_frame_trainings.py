@@ -230,6 +230,8 @@ def test_rules_of_events_are_chosen_on_validation_recordings_and_found_events_sc
     f1 = events["per_label"]["low"]["event_based"]["f1"]
     assert f"| `low` | {events['per_label']['low']['marked']} |" in card
     assert f"| {f1:.3f} |" in card
+    for row in events["per_recording"]:
+        assert f"| `{row['file']}` | {row['marked']} | {row['found']} | {row['hits']} |" in card
     assert "![Spectrogram of a scored recording" in card
     assert (run / "timeline.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 

@@ -118,6 +118,21 @@ def test_bytes_before_an_mp3_and_a_file_that_is_another_by_now(tmp_path):
     assert len(excerpts.hear(path, 15 * RATE, RATE).waveform) == 0, "nothing is left there"
 
 
+@needs_ffmpeg
+def test_an_mp3_of_another_rate_by_now_is_decoded_anew(tmp_path):
+    """Frames at 16 kHz and 64 kbit/s are as long as those at 24 kHz and 96 kbit/s."""
+    for rate, flag in ((16_000, "64k"), (24_000, "96k")):
+        sound = 0.1 * np.sin(2 * np.pi * np.cumsum(np.linspace(200, 3_000, 20 * rate)) / rate)
+        soundfile.write(tmp_path / f"{rate}.wav", sound, rate)
+        ffmpeg_file(tmp_path / f"{rate}.mp3", "-i", tmp_path / f"{rate}.wav", "-c:a", "libmp3lame", "-b:a", flag)
+    reader, path = AudioReader(16_000), tmp_path / "16000.mp3"
+    excerpts = ExcerptReader(reader)
+    excerpts.hear(path, 0, 16_000)
+    (tmp_path / "24000.mp3").replace(path)
+    expected = reader.hear(path).waveform[80_000:96_000]
+    np.testing.assert_allclose(excerpts.hear(path, 80_000, 16_000).waveform, expected, atol=2e-7, rtol=0)
+
+
 def _counted(method, counts):
     def counted(*args):
         found = method(*args)
