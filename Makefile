@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-attack bench lint format setup setup-dev system-packages clean
+.PHONY: help demo test test-all test-attack test-snippets bench lint format setup setup-dev system-packages clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 14
@@ -49,6 +49,12 @@ test-all: setup-dev system-packages  ## every test, also the long ones, one at a
 
 test-attack: setup-dev system-packages  ## damaged files, tampered checkpoints, signals, two runs at once, a busy page (under 15 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m attack -n 2 --dist loadfile tests/attack
+
+# What the snippets need, apart from the project's own packages: ONNX Runtime for Node.js and for C++.
+SNIPPETS ?= $(VENV)/snippets
+test-snippets: setup-dev  ## the C++, JavaScript and Python of docs/deploy.md
+	@sh tests/snippet_tools.sh $(SNIPPETS)
+	@SNIPPETS=$(SNIPPETS) $(BIN)/python -m pytest -q tests/modeling_ast/export/test_snippets.py
 
 # A rival, apart from the project's own packages and without the dependencies that are there already.
 $(VENV)/bioamla/installed: | setup-dev

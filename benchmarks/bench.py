@@ -13,8 +13,10 @@ import json
 import math
 import os
 import platform
+import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, field
@@ -39,7 +41,9 @@ from modeling_ast.export_onnx import clip_inputs, open_session
 from modeling_ast.features.kaldi import num_frames
 from modeling_ast.layers import linear
 from modeling_ast.layers.patch_grid import patches_along
+from modeling_ast.onnx_sessions import joined_waveforms, run_session
 from modeling_ast.quantization import export_quantized_onnx
+from modeling_ast.scores import problem_type_of, scores_from_logits
 from modeling_ast.system.atomic_files import open_atomically
 
 from .side_by_side import (
@@ -462,6 +466,38 @@ def int8(bench: Bench) -> Row:
 
 
 @torch.inference_mode()
+def int8_waveform(bench: Bench) -> Row:
+    """The file of `ast-export --waveform --int8` against stock features and forward pass in float32, from waveform to scores."""
+    theirs, ours = bench.models()
+    stock_extractor, extractor = StockFeatureExtractor(), ASTFeatureExtractor()
+    clips = bench.clips(4, 10.24)
+    inputs = [joined_waveforms([clip]) for clip in clips]
+    path = bench.folder / "base384.onnx"
+    report = export_quantized_onnx(ours, extractor, path, inputs, waveform=True)
+    session = open_session(path)
+
+    def stock_scores() -> torch.Tensor:
+        features = stock_extractor(clips[0], sampling_rate=SAMPLING_RATE, return_tensors="pt")
+        return scores_from_logits(theirs(**features).logits, problem_type_of(ours.config))
+
+    timing = alternate(stock_scores, lambda: run_session(session, inputs[0]), 2 * bench.rounds)
+    row = Row("waveform to scores, 8-bit ONNX, base384, 10.24 s clip", 1.7, 2.0, timing.ratio, timing)
+    difference = np.abs(stock_scores().numpy() - run_session(session, inputs[0])).max()
+    row.notes.append(f"{report.chosen}; largest difference of a score {difference:.0e}")
+    row.notes.append(f"ratios from {timing.lowest_ratio:.2f} to {timing.highest_ratio:.2f}")
+    pairs = [
+        (
+            seconds_of(stock_scores, time.process_time),
+            seconds_of(lambda: run_session(session, inputs[0]), time.process_time),
+        )
+        for _ in range(bench.rounds)
+    ]
+    ratio_of_processor = statistics.median(theirs / ours for theirs, ours in pairs)
+    row.notes.append(f"of processor seconds {ratio_of_processor:.2f}")
+    return row
+
+
+@torch.inference_mode()
 def growth(bench: Bench) -> dict:
     """Seconds of a forward pass of ours by length of the clip and by size of the batch, features not included."""
     _, ours = bench.models()
@@ -502,6 +538,7 @@ ROWS = {
     "ten_epochs": ten_epochs,
     "time_to_accuracy": time_to_accuracy,
     "int8": int8,
+    "int8_waveform": int8_waveform,
     "memory": memory,
 }
 NEED_DIGITS = ("time_to_accuracy",)

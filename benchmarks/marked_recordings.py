@@ -1,6 +1,7 @@
 """What marked recordings cost: a window of a long file beside the same window as a file of its own, and the start of 60 hours.
 
     python -m benchmarks.marked_recordings
+    python -m benchmarks.marked_recordings --files dawn.m4a dawn.wma
 
 Prints ratios of processor seconds, old and new alternated, and the time and memory until the first step of a training.
 """
@@ -22,6 +23,7 @@ from finetune.clip_sets.clip_set import Checks
 from finetune.clip_sets.marked_windows import MarkedWindows
 from finetune.sources.columns import dataset_of
 from modeling_ast import ASTFeatureExtractor
+from modeling_ast.audio import AudioReader, ExcerptReader
 
 SECONDS, ROUNDS = 600, 7
 FORMATS = {"flac": "PCM_16", "wav": "PCM_16", "ogg": "VORBIS", "mp3": "MPEG_LAYER_III"}
@@ -103,6 +105,33 @@ def cost_of_windows(folder: Path, rate: int):
         shutil.rmtree(place)
 
 
+def cost_of_files(paths: list[str]):
+    """Print what windows of 10 s cost in files of any kind, and how they differ from the whole decode.
+
+    Args:
+        paths (`list[str]`): recordings of more than 10 s.
+    """
+    reader = AudioReader(16_000)
+    for path in paths:
+        begin = time.process_time()
+        whole = reader.hear(path).waveform
+        decoded = time.process_time() - begin
+        excerpts, spent, largest = ExcerptReader(reader), [], 0.0
+        excerpts.hear(path, 0, 1)
+        excerpts.forget_whole()  # as where windows of other files come between
+        for start in np.random.default_rng(0).integers(0, len(whole) - 160_000, 21):
+            begin = time.process_time()
+            found = excerpts.hear(path, int(start), 160_000).waveform
+            spent.append(time.process_time() - begin)
+            excerpts.forget_whole()
+            largest = max(largest, float(np.abs(found - whole[start : start + len(found)]).max()))
+        print(
+            f"{Path(path).name}: {len(whole) / 16_000:.0f} s, decoded as a whole in {decoded:.2f} s; the second window {spent[0]:.2f} s, "
+            f"later ones {np.median(spent[1:]) * 1000:.0f} ms; largest difference {largest:.0e}",
+            flush=True,
+        )
+
+
 def start_of_hours(folder: Path, hours: int, suffix: str):
     """Print how long it takes until 60 hours can be trained on, and what memory that takes.
 
@@ -152,7 +181,11 @@ def main():
     """Measure both, in a folder that is removed afterwards."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--hours", type=int, default=60, help="of recordings, most of them hard links to one")
+    parser.add_argument("--files", nargs="+", metavar="AUDIO", help="print what windows of these cost instead")
     args = parser.parse_args()
+    if args.files:
+        cost_of_files(args.files)
+        return
     with tempfile.TemporaryDirectory() as folder:
         for rate in (16_000, 44_100):
             cost_of_windows(Path(folder), rate)

@@ -279,10 +279,12 @@ def _write_static_page(
     report: Callable[[str], None],
 ) -> dict[str, Path]:
     """Write the page of a model that needs no server; path in the Space's repository to the file."""
+    from modeling_ast.checkpoint_export import ExportSettings
     from modeling_ast.page.writing import export_page
 
     space_dir.mkdir()
-    for note in export_page(folder, space_dir, title, runtime_package, with_figures):
+    _, notes = export_page(folder, space_dir, title, runtime_package, ExportSettings(with_figures=with_figures))
+    for note in notes:
         report(f"Note: {note}")
     write_static_card(space_dir, model.id, metadata_load(folder / CARD_NAME).get("license"))
     return {path.relative_to(space_dir).as_posix(): path for path in sorted(space_dir.rglob("*")) if path.is_file()}

@@ -27,6 +27,7 @@ HOUSE = HERE.parent  # where the packages lie: a checkout or site-packages
 # Commands and what only they use, and the export, which wants packages of its own: a page calls none of them.
 NOT_VENDORED = (
     "audio/excerpt_files.py",
+    "checkpoint_export.py",
     "doctor.py",
     "export_onnx.py",
     "page/__init__.py",

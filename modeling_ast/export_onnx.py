@@ -28,7 +28,7 @@ import torch
 from torch import nn
 from transformers.utils import PaddingStrategy
 
-from .checkpoints.folder import weights_beside
+from .checkpoints.folder import weights_beside, weights_of
 from .feature_extraction_ast import ASTFeatureExtractor
 from .features.kaldi import (
     FRAME_LENGTH_MS,
@@ -52,6 +52,9 @@ from .system.installation import install_command
 from .waveform_graph import SCORES, heard_padding, with_waveform
 
 OPSET = 20  # the exporter's own default, the first with Gelu; ONNX Runtime reads it from 1.17 on
+IR_VERSION = (
+    9  # of the file, as it came with that opset; the exporter writes 10, which ONNX Runtime reads from 1.18 on
+)
 # Written out, attention runs faster in ONNX Runtime than as what the exporter makes of PyTorch's fused one (0.8 and 1.0 s
 # for the 1024 frames of a base model on two cores), and 1.7 times as fast once the matrices are 8-bit.
 EXPORTED_ATTENTION = "eager"
@@ -207,16 +210,12 @@ def _place_for_weights(path: Path) -> Path:
 
 def _names_of_weights(path: Path) -> set[str]:
     """The files beside it that a graph names for its weights."""
-    import onnx
-    from google.protobuf.message import DecodeError
-
     if not any(map(os.path.lexists, weights_beside(path))):
         return set()
     try:
-        graph = onnx.load(path, load_external_data=False).graph
-    except (OSError, DecodeError):
+        return {file.name for file in weights_of(path)}
+    except OSError:
         return set()
-    return {entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"}
 
 
 def to_float16(exported):
@@ -230,11 +229,15 @@ def to_float16(exported):
     """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
     copied = onnx.ModelProto()
     copied.CopyFrom(exported)
     with quiet_exporters():
         converted = convert_float_to_float16(copied, keep_io_types=True, disable_shape_infer=True)
+        OnnxModel(converted).topological_sort(
+            is_deterministic=True
+        )  # casts stand at the end, which the standard does not allow
     add_metadata(converted, {"precision": "float16"})
     return converted
 
@@ -634,6 +637,7 @@ def _to_onnx(model: Model, metadata: dict[str, str]):
             verbose=False,
         )
     exported = program.model_proto
+    exported.ir_version = IR_VERSION
     # The exporter notes for each node which lines of which files of this machine it comes from.
     graph = exported.graph
     for item in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .checkpoints.folder import weights_beside
+from .checkpoints.folder import weights_of
 from .export_onnx import (
     LARGEST_FILE,
     ExportError,
@@ -232,7 +232,7 @@ def load_whole(path: Path):
 
 
 def size_of(path: Path) -> int:
-    """Count the bytes of a graph and of the weights beside it.
+    """Count the bytes of a graph and of the weights beside it that it names.
 
     Args:
         path (`Path`): the file.
@@ -240,7 +240,7 @@ def size_of(path: Path) -> int:
     Returns:
         Bytes.
     """
-    return sum(file.stat().st_size for file in (path, *weights_beside(path)) if file.exists())
+    return sum(file.stat().st_size for file in (path, *weights_of(path)))
 
 
 def read_clips(

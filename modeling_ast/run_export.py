@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         check_places(args)
         with hold_lock(args.output, "ast-export"):
             if args.page is None:
-                _export(args, args.output, args.output)
+                _export(args)
             else:
                 _export_page(args)
     except KeyboardInterrupt as error:
@@ -65,17 +65,17 @@ def main(argv: list[str] | None = None) -> int:
 
 def _export_page(args: argparse.Namespace):
     """Write a page, all or nothing; in place of an older one if that was asked for."""
-    from .page.writing import MODEL, is_page, write_page
-    from .quantization import report_path
+    from .page.writing import MODEL, export_page, is_page
 
+    settings = _settings_of(args)
     place = Path(os.path.realpath(args.output))
     with temporary_folder(place.name, place.parent) as temporary:
         folder = temporary / place.name
         folder.mkdir()
-        _export(args, folder / MODEL, args.output / MODEL)
-        report_path(folder / MODEL).unlink(missing_ok=True)
         title = args.title or args.checkpoint_dir.resolve().name
-        for words in write_page(folder, title, args.runtime_package):
+        measured, notes = export_page(args.checkpoint_dir, folder, title, args.runtime_package, settings)
+        _tell(args, measured, folder / MODEL, args.output / MODEL)
+        for words in notes:
             print(f"Note: {words}")
         files = [path for path in folder.rglob("*") if path.is_file()]
         for path in files:
@@ -90,32 +90,36 @@ def _export_page(args: argparse.Namespace):
     )
 
 
-def _export(args: argparse.Namespace, output: Path, shown: Path):
-    from .audio import find_audio_files
-    from .export_onnx import card_facts, export_onnx, import_packages
-    from .quantization import export_quantized_onnx, read_clips, size_of
-    from .tagging.tagger import AudioTagger
+def _export(args: argparse.Namespace):
+    from .checkpoint_export import export_checkpoint
 
-    waveform = args.waveform or args.page is not None
+    measured = export_checkpoint(args.checkpoint_dir, args.output, _settings_of(args))
+    _tell(args, measured, args.output, args.output)
+
+
+def _settings_of(args: argparse.Namespace):
+    from .audio import find_audio_files
+    from .checkpoint_export import ExportSettings
+    from .export_onnx import import_packages
+
     import_packages()
     left_out = []
     files = find_audio_files(args.clips or [], left_out)
     for words in left_out:
         print(f"ast-export: {in_one_line(words)}", file=sys.stderr)
-    # Checks that model and extractor fit.
-    loaded = AudioTagger.from_pretrained(args.checkpoint_dir, "cpu", args.channels, frame_heads=True)
-    model, feature_extractor = loaded.model, loaded.feature_extractor
-    facts = card_facts(args.checkpoint_dir) if waveform else {}
+    return ExportSettings(args.waveform, args.float16, args.int8, files, args.channels)
+
+
+def _tell(args: argparse.Namespace, measured, output: Path, shown: Path):
+    """Print what was measured of a file, under the name that it will have."""
+    from .quantization import size_of
+
     if args.int8:
-        clips = read_clips(files, feature_extractor, waveform) if files else None
-        report = export_quantized_onnx(model, feature_extractor, output, clips, waveform, facts)
-        for line in format_report(report, shown):
+        for line in format_report(measured, shown):
             print(line)
         return
-    difference = export_onnx(model, feature_extractor, output, waveform, args.float16, facts)
-    megabytes = size_of(output) / 1e6
-    numbers = "scores" if waveform else "logits"
-    print(f"{shown}: {megabytes:.1f} MB, largest difference to PyTorch's {numbers} {difference:.1e}")
+    numbers = "scores" if args.waveform or args.page is not None else "logits"
+    print(f"{shown}: {size_of(output) / 1e6:.1f} MB, largest difference to PyTorch's {numbers} {measured:.1e}")
     if args.float16:
         print("Its weights are float16. On a CPU that is no faster; for one, leave --float16 out or pass --int8.")
 

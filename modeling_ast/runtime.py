@@ -75,8 +75,8 @@ class OnnxTagger(AudioTagger):
         Raises:
             CheckpointError, TaggingError, ValueError: see the class; also a `TaggingError` for what only PyTorch can.
         """
-        refuse_pytorch_settings(model_name_or_path, device, tokens_merged_per_layer, compiled)
         tagger = cls(model_name_or_path, channels, refused)
+        refuse_pytorch_settings(model_name_or_path, device, tokens_merged_per_layer, compiled)
         if tagger.backend.tells_frames and not frame_heads:
             raise CheckpointError(f"{model_name_or_path} cannot be used: {FRAMES_REFUSED}")
         return tagger

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import soundfile
 import torch
 
 from conversion.run_conversion import parse_arguments as parse_conversion_arguments
@@ -61,7 +62,7 @@ WHOLE_PARSERS = {
     "ast-similar": lambda words: run_similar.parse_arguments(run_similar.make_parser(), words),
     "ast-tag": lambda words: run_tagging.parse_arguments(run_tagging.make_parser(), words),
 }
-LANGUAGES = {"sh", "python", "yaml", "text", "bibtex"}
+LANGUAGES = {"sh", "python", "yaml", "text", "bibtex", "js", "cpp"}
 RUN_ELSEWHERE = {"moving_from_stock.md": "test_moving_from_stock.py"}  # beside stock Transformers
 PACKAGES = "modeling_ast|model_card|conversion|finetune|benchmarks|pretraining"
 
@@ -269,12 +270,14 @@ def test_printed_text_hides_no_command(page):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python" in page.read_text("utf-8")], ids=name_of)
-def test_python_runs_from_the_top_of_the_page(page, at_desk, capsys):
+def test_python_runs_from_the_top_of_the_page(page, at_desk, capsys, monkeypatch):
     if page.name in RUN_ELSEWHERE:
         assert page.name in (ROOT / "tests" / RUN_ELSEWHERE[page.name]).read_text(encoding="utf-8")
         return
     if page.name == "deploy.md":
         assert run_export.main(["runs/drums", "drums.onnx", "--waveform", "--overwrite"]) == 0
+        soundfile.write("clip.wav", torch.rand(8_000).numpy(), 16_000)
+        monkeypatch.setattr(sys, "argv", ["tag.py", "drums.onnx", "clip.wav"])
         capsys.readouterr()
     names = {}
     for block in blocks_of(page):
@@ -291,6 +294,15 @@ def test_python_runs_from_the_top_of_the_page(page, at_desk, capsys):
         assert (at_desk / "runs" / "drums" / "attention.png").is_file()
     elif page.name == "adapters.md":
         assert (at_desk / "runs" / "drums" / "stock_adapter" / "adapter_config.json").is_file()
+
+
+def test_other_languages_are_run_elsewhere():
+    test = (ROOT / "tests" / "modeling_ast" / "export" / "test_snippets.py").read_text(encoding="utf-8")
+    for page in PAGES:
+        for block in blocks_of(page):
+            if block.language in ("js", "cpp"):
+                assert page.name in test, f"{block.place}: nothing runs it"
+                assert f'"{block.language}"' in test
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

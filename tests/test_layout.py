@@ -39,6 +39,7 @@ FLOORS = {
         "export_onnx",
         "quantization",
         "tagging",
+        "checkpoint_export",
         "page similar",
         "doctor ray_tagging run_export run_tagging runtime",
         "run_embedding",

@@ -389,7 +389,7 @@ def _checked(found: list[Recording], data: DataArguments) -> tuple[list[Recordin
     notes = [f"{absorbed} stretches that overlap others of their label are joined with them"] if absorbed else []
     if whole:
         notes.append(
-            f"{len(whole)} recordings have to be decoded as a whole for each window ({names_in_short(whole)}): convert them to FLAC or WAV"
+            f"{len(whole)} recordings may have to be decoded as a whole for each window ({names_in_short(whole)}): convert them to FLAC or WAV"
         )
     return checked, notes
 

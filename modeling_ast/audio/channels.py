@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .errors import CANCELLED, SILENT, AudioError, AudioNote
+from .errors import CANCELLED, SILENT, AudioError, AudioNote, UnknownChoiceError
 from .silence import is_silence, is_silent
 
 MEAN = "mean"
@@ -30,15 +30,15 @@ def parse_channels(value: str | int) -> str | int:
         The same as [`AudioReader`] takes it: a word, or a number from 1 on.
 
     Raises:
-        ValueError: for anything else.
+        UnknownChoiceError: for anything else.
     """
     if value in (MEAN, *PLACES):
         return value
     text = "" if isinstance(value, bool) else str(value)
     if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise ValueError(
-            f"channels={value!r} is none of mean, left, right, or the number of a channel, counted from 1. Pass for example "
-            "--channels left, in Python channels='left'."
+        raise UnknownChoiceError(
+            f"channels={value!r} is none of mean, left, right, or the number of a channel, counted from 1.",
+            "Pass for example --channels left, in Python channels='left'.",
         )
     return int(text)
 

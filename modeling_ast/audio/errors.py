@@ -52,6 +52,19 @@ class MissingAudioError(AudioError):
     """A file that is not there; the message ends with [`CHECK_SPELLING`]."""
 
 
+class UnknownChoiceError(ValueError):
+    """A choice that there is not.
+
+    Args:
+        fact (`str`): what was given and what was expected.
+        advice (`str`): what to type; not of use for a choice that a file made.
+    """
+
+    def __init__(self, fact: str, advice: str):
+        super().__init__(f"{fact} {advice}")
+        self.fact = fact
+
+
 @dataclass(frozen=True)
 class AudioNote:
     """Something that the user should know about a file that was heard.

@@ -3,8 +3,9 @@ before or far behind it is read.
 
 What comes is what [`AudioReader.hear`] gives of the whole file, from one sample to another. At the file's own sampling rate it
 is that bit for bit; where the rate is converted, a little more on either side is decoded, so that the filter of the resampler
-finds what it would find there. Damaged files, several recordings joined in one, and what only FFmpeg reads are decoded as a
-whole, in the words that [`AudioReader`] has for them.
+finds what it would find there. Damaged files and several recordings joined in one are decoded as a whole, in the words that
+[`AudioReader`] has for them. So is what only FFmpeg reads the first time; when it is wanted again, it is tried out whether it can be
+decoded block by block, see [`modeling_ast.audio.ffmpeg_places`].
 """
 
 import itertools
@@ -21,10 +22,11 @@ from .channels import one_channel, stretch_notes
 from .content import Content
 from .decoders import Stream, frames_of, open_stream, streams_of
 from .errors import errors_of_file
+from .ffmpeg_places import FFmpegPlaces, proven_places
 from .formats import recordings, sniff_format
 from .limits import checked_level
 from .mp3_places import Mp3Places, mp3_places
-from .reading import AudioReader, Heard, audio_length, opened_audio
+from .reading import AudioReader, Heard, audio_length, decode_audio, opened_audio
 from .resampling import checked_rate, resample
 
 MARGIN_SECONDS = 0.05  # decoded on either side where the rate is converted; both resamplers' filters are shorter
@@ -47,6 +49,7 @@ class FileLayout:
         lead (`int`): samples before a place that have to be decoded for what is there to be right.
         latest (`int`, *optional*): the last place that libsndfile goes to rightly; any if not given.
         mp3 ([`Mp3Places`], *optional*): where its frames lie, if a stretch of it is cut out before it is decoded.
+        ffmpeg ([`FFmpegPlaces`], *optional*): blocks of it that FFmpeg decodes by themselves.
     """
 
     frames: int
@@ -55,6 +58,7 @@ class FileLayout:
     lead: int = 0
     latest: int | None = None
     mp3: Mp3Places | None = None
+    ffmpeg: FFmpegPlaces | None = None
 
     def place_before(self, begin: int) -> int:
         """Tell where to go to for what is decoded from a place on to be right.
@@ -80,6 +84,8 @@ class ExcerptReader:
         self.reader = reader
         self._layouts: OrderedDict[str, FileLayout] = OrderedDict()
         self._whole: tuple[str, Heard] | None = None  # the last file that was decoded as a whole
+        # Of those that were: whether it may be tried to decode it block by block, or how that is done.
+        self._of_ffmpeg: OrderedDict[str, bool | FileLayout] = OrderedDict()
 
     def __getstate__(self) -> dict:
         return {"reader": self.reader}
@@ -145,7 +151,9 @@ class ExcerptReader:
         name = name or path or (source.get("path") if isinstance(source, dict) else None) or "The audio"
         layout, rate = self.layout(source, name), self.reader.sampling_rate
         if not layout.goes_there:
-            return self._of_whole(source, path, start, samples, name)
+            layout = self._layout_of_ffmpeg(path)
+            if layout is None:
+                return self._of_whole(source, path, start, samples, name)
         divisor = math.gcd(layout.sampling_rate, rate)
         old, new = layout.sampling_rate // divisor, rate // divisor
         margin = 0 if old == new else math.ceil(MARGIN_SECONDS * layout.sampling_rate)
@@ -172,9 +180,24 @@ class ExcerptReader:
         samples = max(min(samples, layout.frames * rate // layout.sampling_rate - start), 0)
         return Heard(np.ascontiguousarray(waveform[first : first + samples]), notes, layout.sampling_rate)
 
+    def forget_whole(self):
+        """Free the last file that was decoded as a whole."""
+        self._whole = None
+
+    def _layout_of_ffmpeg(self, path: str | None) -> FileLayout | None:
+        """How stretches of a file are read that was decoded as a whole before; `None` if that has to be done again."""
+        found = self._of_ffmpeg.get(path) if path is not None else None
+        if found is True and (self._whole is None or self._whole[0] != path):
+            found = self._of_ffmpeg[path] = _layout_by_ffmpeg(path) or False
+        return found or None if found is not True else None
+
     def _of_whole(self, source, path: str | None, start: int, samples: int, name: str) -> Heard:
         if self._whole is None or path is None or self._whole[0] != path:
             self._whole = (path or "", self.reader.hear(source, name))
+            if path is not None and path not in self._of_ffmpeg:
+                self._of_ffmpeg[path] = not self._whole[1].notes  # of the whole: a stretch would not have them
+                if len(self._of_ffmpeg) > LAYOUTS_KEPT:
+                    self._of_ffmpeg.popitem(last=False)
         heard = self._whole[1]
         return Heard(heard.waveform[start : start + samples].copy(), heard.notes, heard.file_rate)
 
@@ -220,6 +243,13 @@ def file_layout(source: str | os.PathLike | bytes | dict, name: str | None = Non
             pass  # FFmpeg may read it
     rate = 16_000  # nothing is counted in the file's own samples
     return FileLayout(round(audio_length(source).seconds * rate), rate, goes_there=False)
+
+
+def _layout_by_ffmpeg(path: str) -> FileLayout | None:
+    decoded = decode_audio(path)
+    with opened_audio(path, held_whole=0) as (content, _):
+        places = None if decoded.notes else proven_places(content, decoded.samples, decoded.sampling_rate)
+    return None if places is None else FileLayout(places.frames, places.sampling_rate, ffmpeg=places)
 
 
 def layout_of_format(name: str, frames: int, sampling_rate: int) -> FileLayout:
@@ -272,6 +302,9 @@ def _decoded(source, layout: FileLayout, begin: int, end: int) -> np.ndarray | N
     """Samples from `begin` to `end`, `(samples, channels)`; `None` if not all of them come."""
     import soundfile
 
+    if layout.ffmpeg is not None:
+        with opened_audio(source, held_whole=0) as (content, _):
+            return layout.ffmpeg.stretch(content, begin, end)
     if layout.mp3 is not None:
         with opened_audio(source, held_whole=0) as (content, _):
             found = layout.mp3.stretch(content, begin, end)

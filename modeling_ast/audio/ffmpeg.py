@@ -151,9 +151,9 @@ class FFmpegStream:
         end = None
         while True:
             start = 0.0 if end is None else end + BETWEEN_FRAMES
-            piece = self._piece(start, start + seconds)
+            piece = self.stretch(start, start + seconds)
             if piece is None:
-                if end is None or self._piece(start, None) is not None:
+                if end is None or self.stretch(start, None) is not None:
                     raise FFmpegError("a piece is missing")
                 return
             samples, begin = piece
@@ -162,8 +162,19 @@ class FFmpegStream:
             end = begin + samples.shape[1] / self.sampling_rate
             yield samples.numpy().T
 
-    def _piece(self, start: float, stop: float | None):
-        """The frames that play between two times, and when the first does; `None` if there are none."""
+    def stretch(self, start: float, stop: float | None) -> tuple | None:
+        """Decode the frames that play between two times.
+
+        Args:
+            start (`float`): in seconds of the container.
+            stop (`float`, *optional*): likewise; the end of the file if not given.
+
+        Returns:
+            `torch.Tensor` of shape `(channels, samples)`, and when the first frame plays; `None` if there are none.
+
+        Raises:
+            FFmpegError: if decoding fails.
+        """
         try:
             samples, begin = self._frames(self._decoder._decoder, start_seconds=start, stop_seconds=stop)
         except _TORCHCODEC_ERRORS as error:

@@ -15,7 +15,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .errors import AudioError
+from .errors import AudioError, UnknownChoiceError
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 500_000  # Hz
 DEFAULT_RESAMPLER = "torchaudio"  # of checkpoints that name none, such as those on the Hub
@@ -69,14 +69,14 @@ def checked_resampler(resampler: str) -> str:
         The name.
 
     Raises:
-        ValueError: if there is no such resampler.
+        UnknownChoiceError: if there is no such resampler.
     """
     if isinstance(resampler, str) and (resampler in RESAMPLERS or resampler in _NOT_NAMED):
         return resampler
     known = " or ".join(repr(name) for name in RESAMPLERS)
-    raise ValueError(
-        f"resampler={resampler!r} is not known here, expected {known}. Pass one of them, or correct the field resampler "
-        "in the checkpoint's preprocessor_config.json."
+    raise UnknownChoiceError(
+        f"resampler={resampler!r} is not known here, expected {known}.",
+        "Pass one of them, or correct the field resampler in the checkpoint's preprocessor_config.json.",
     )
 
 

@@ -8,13 +8,15 @@ import hashlib
 import html
 import json
 import shutil
+from dataclasses import replace
 from importlib import metadata, resources, util
 from pathlib import Path
 from string import Template
 
 import numpy as np
 
-from ..checkpoints.folder import weights_beside
+from ..checkpoint_export import ExportSettings, export_checkpoint
+from ..checkpoints.folder import weights_of
 from ..features.kaldi import frame_length, frame_shift
 from ..frame_columns import FrameColumns
 from ..onnx_sessions import open_file
@@ -85,8 +87,8 @@ def export_page(
     folder: str | Path,
     title: str,
     runtime_package: str | Path | None = None,
-    with_figures: bool = True,
-) -> list[str]:
+    settings: ExportSettings | None = None,
+) -> tuple:
     """Export a model and write its page.
 
     Args:
@@ -94,24 +96,20 @@ def export_page(
         folder (`str` or `Path`): an empty one.
         title (`str`): see [`write_page`].
         runtime_package (`str` or `Path`, *optional*): see [`write_page`].
-        with_figures (`bool`, defaults to `True`): whether the card's figures, and the data sets that they name, are told.
+        settings ([`ExportSettings`], *optional*): of the model; it takes samples in any case.
 
     Returns:
-        `list[str]`: see [`write_page`].
+        What [`export_checkpoint`] gives, and `list[str]`: see [`write_page`].
 
     Raises:
         ValueError: if the model cannot be loaded or exported; also see [`write_page`].
     """
-    from ..export_onnx import card_facts, export_onnx, import_packages
-    from ..tagging.tagger import AudioTagger
+    from ..quantization import report_path
 
-    import_packages()
-    loaded = AudioTagger.from_pretrained(checkpoint_dir, "cpu", frame_heads=True)
-    facts = card_facts(checkpoint_dir)
-    if not with_figures:
-        facts.pop("figures", None)
-    export_onnx(loaded.model, loaded.feature_extractor, Path(folder) / MODEL, waveform=True, facts=facts)
-    return write_page(folder, title, runtime_package)
+    model = Path(folder) / MODEL
+    measured = export_checkpoint(checkpoint_dir, model, replace(settings or ExportSettings(), waveform=True))
+    report_path(model).unlink(missing_ok=True)
+    return measured, write_page(folder, title, runtime_package)
 
 
 def is_page(folder: str | Path) -> bool:
@@ -140,7 +138,7 @@ def describe_for_page(path: str | Path) -> dict:
         PageError: see [`write_page`].
     """
     path = Path(path)
-    if any(map(Path.exists, weights_beside(path))):
+    if weights_of(path):
         raise PageError(
             "The model is too large for a page: beyond 2 GB browsers cannot open it. Pass --float16 or --int8, or use the demo page "
             "(ast-demo), which computes on a server."

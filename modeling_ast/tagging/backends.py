@@ -16,7 +16,7 @@ import numpy as np
 
 from ..audio import parse_channels
 from ..checkpoints.fields import CHOICES, CONFIG_FILE_FIELDS, EXTRACTOR_FIELDS, LABELS, CheckpointError, check_fields
-from ..checkpoints.folder import weights_beside
+from ..checkpoints.folder import weights_of
 from ..features.kaldi import num_samples
 from ..onnx_sessions import (
     FRAME_HEAD,
@@ -173,8 +173,8 @@ class OnnxBackend:
     )
 
     def __init__(self, path: str | os.PathLike, device: str = "auto"):
-        refuse_pytorch_settings(path, device)
         self._content_digest = _digest_of(path)
+        refuse_pytorch_settings(path, device)
         self._session = _session_of(path)
         entries = self._session.get_modelmeta().custom_metadata_map
         self.takes_waveforms = _takes_waveforms(self._session, path)
@@ -372,13 +372,14 @@ def _compiled(model):
 
 
 def _digest_of(path: str | os.PathLike) -> bytes:
-    """Of the file and of the weights beside it, if it has some."""
+    """Of the file and of the weights beside it that it names, if it does."""
     digest = hashlib.sha256()
     try:
-        for each in (path, *filter(Path.is_file, weights_beside(path))):
-            with open(each, "rb", opener=only_files) as file:
-                while content := file.read(1 << 20):
-                    digest.update(content)
+        for content in _contents_of(path):
+            digest.update(content)
+        for each in filter(Path.is_file, weights_of(path)):
+            for content in _contents_of(each):
+                digest.update(content)
     except SpecialFileError as error:
         raise CheckpointError(str(error)) from None
     except OSError as error:
@@ -387,6 +388,12 @@ def _digest_of(path: str | os.PathLike) -> bytes:
             "with a model folder."
         ) from None
     return digest.digest()
+
+
+def _contents_of(path: str | os.PathLike) -> Iterator[bytes]:
+    with open(path, "rb", opener=only_files) as file:
+        while content := file.read(1 << 20):
+            yield content
 
 
 def _session_of(path: str | os.PathLike):
@@ -420,8 +427,9 @@ def _errors_of_metadata(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
+        said = getattr(error, "fact", str(error))  # what else to type is no advice for what a file says
         raise CheckpointError(
-            f"{path}: {' '.join(str(error).split())} That is in its metadata: export the model again with ast-export."
+            f"{path}: {' '.join(said.split())} That is in its metadata: export the model again with ast-export."
         ) from error
 
 

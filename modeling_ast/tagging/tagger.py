@@ -157,8 +157,8 @@ class AudioTagger(RoundedTimes):
         """
         known_clips = None
         if is_onnx(model_name_or_path):
-            refuse_pytorch_settings(model_name_or_path, device, tokens_merged_per_layer, compiled)
             model = OnnxBackend(model_name_or_path, device)
+            refuse_pytorch_settings(model_name_or_path, device, tokens_merged_per_layer, compiled)
             if model.tells_frames and not frame_heads:
                 from ..loading import FRAMES_REFUSED
 

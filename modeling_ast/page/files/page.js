@@ -448,6 +448,16 @@ function rateOfMatroska(view) {
 
 const USUAL_RATES = [48000, 44100];
 
+// Chromium makes floats of 16-bit samples by 1/32768 below zero and by 1/32767 above, which is a distortion that quiet bands of a loud
+// clip show. Where all samples are of that kind, they become what every other decoder gives.
+function undoUnevenScale(samples) {
+  const isWhole = (value) => Math.abs(value - Math.round(value)) <= 1e-6 * Math.abs(value); // float32 is 6e-8 off, the other scale 3e-5
+  if (!samples.every((sample) => isWhole(sample * (sample > 0 ? 32767 : 32768)))) return;
+  samples.forEach((sample, at) => {
+    if (sample > 0) samples[at] = Math.round(sample * 32767) / 32768;
+  });
+}
+
 async function readSound(file) {
   if (!file.size) throw new Refusal(`${file.name} is empty. Choose another file.`);
   const buffer = await file.arrayBuffer();
@@ -473,6 +483,7 @@ async function readSound(file) {
   }
   checkLength(decoded.duration);
   const channels = Array.from({length: decoded.numberOfChannels}, (_, channel) => decoded.getChannelData(channel));
+  channels.forEach(undoUnevenScale);
   return {channels, rate: decoded.sampleRate, notes};
 }
 

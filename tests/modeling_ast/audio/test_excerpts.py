@@ -5,7 +5,16 @@ import pytest
 import soundfile
 from encoded_audio import ffmpeg_file, needs_ffmpeg
 
-from modeling_ast.audio import CANCELLED, AudioError, AudioReader, ExcerptReader, file_layout
+from modeling_ast.audio import (
+    CANCELLED,
+    AudioError,
+    AudioReader,
+    ExcerptReader,
+    decode_audio,
+    ffmpeg_places,
+    file_layout,
+    reading,
+)
 from modeling_ast.audio.content import FileContent
 
 RATE = 44_100
@@ -139,6 +148,51 @@ def test_wav_and_flac_at_their_own_rate_are_the_same_bits(sounds):
         whole = soundfile.read(sounds / name, dtype="float32")[0][:, 1]
         found = ExcerptReader(reader).hear(sounds / name, 12_345, 20_000).waveform
         np.testing.assert_array_equal(found, whole[12_345:32_345])
+
+
+FFMPEG_KINDS = {  # kinds of files that FFmpeg alone reads, and whether it decodes their blocks by themselves as in the whole
+    "aac.m4a": (["-c:a", "aac", "-aac_pns", "0"], True),
+    "noise.m4a": (["-c:a", "aac", "-b:a", "64k"], False),  # of random numbers that run on
+    "alac.m4a": (["-c:a", "alac"], True),
+    "wma.wma": (["-c:a", "wmav2", "-b:a", "64k"], True),  # times in whole milliseconds
+    "opus.webm": (["-c:a", "libopus"], True),
+    "aac.mkv": (["-c:a", "aac", "-aac_pns", "0"], True),
+    "pcm.mov": (["-c:a", "pcm_s16be"], True),
+    "ac3.ac3": (["-c:a", "ac3"], False),
+}
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize("name", FFMPEG_KINDS)
+def test_blocks_that_ffmpeg_decodes_alike_are_decoded_by_themselves(sounds, tmp_path, monkeypatch, name):
+    flags, alike = FFMPEG_KINDS[name]
+    path = ffmpeg_file(tmp_path / name, "-i", sounds / "a.wav", *flags)
+    other = ffmpeg_file(tmp_path / f"other {name}", "-t", 2, "-i", sounds / "a.wav", *flags)
+    monkeypatch.setattr(ffmpeg_places, "BLOCK_SECONDS", 3.0)
+    own_rate = decode_audio(path).sampling_rate
+    for rate, tolerance in ((own_rate, 0), (16_000, 2e-7)):
+        reader = AudioReader(rate)
+        whole, excerpts = reader.hear(path).waveform, ExcerptReader(reader)
+        excerpts.hear(path, 0, rate)
+        excerpts.hear(path, 10 * rate, rate)  # of the whole that is there already
+        assert excerpts._of_ffmpeg[str(path)] is True
+        excerpts.hear(other, 0, rate)
+        found = excerpts.hear(path, 1, rate).waveform
+        assert bool(excerpts._of_ffmpeg[str(path)]) == alike
+        with monkeypatch.context() as patch:
+            if alike:  # nothing is decoded as a whole from here on
+                patch.setattr(reading, "decode_recording", None)
+            for start in (rate // 4, 3 * rate - 5, len(whole) // 3, len(whole) - rate - rate // 4):
+                found = excerpts.hear(path, start, rate).waveform
+                np.testing.assert_allclose(found, whole[start : start + rate], atol=tolerance, rtol=0)
+        for start in (0, 1, len(whole) - 300):  # of which some have frames that come of the whole alone
+            found, expected = excerpts.hear(path, start, rate).waveform, whole[start : start + rate]
+            assert len(expected) - 1 <= len(found) <= len(expected)
+            np.testing.assert_allclose(found, expected[: len(found)], atol=tolerance, rtol=0)
+    excerpts.forget_whole()
+    path.write_bytes(other.read_bytes())
+    found = excerpts.hear(path, 0, 100).waveform  # not of the blocks of what was there
+    np.testing.assert_array_equal(found, reader.hear(path).waveform[:100])
 
 
 def test_bytes_and_a_file_are_the_same(sounds):

@@ -59,6 +59,16 @@ def exported(checkpoint, tmp_path_factory, worker_id):
 
 
 @pytest.fixture(scope="session")
+def heard(checkpoint, exported, tmp_path_factory):
+    """The float32 file from samples to scores, of the transformer that is there already."""
+    path = tmp_path_factory.mktemp("waveform") / "heard.onnx"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(export_onnx, "checked_onnx", lambda _model, _extractor: (onnx.load(exported), 0.0))
+        assert run_export.main([str(checkpoint), str(path), "--waveform"]) == 0
+    return path
+
+
+@pytest.fixture(scope="session")
 def recordings(tmp_path_factory, drum_rows):
     folder = tmp_path_factory.mktemp("recordings")
     for row in drum_rows[::20]:

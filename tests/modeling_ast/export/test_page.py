@@ -16,7 +16,7 @@ from modeling_ast.page import runtime_package, writing
 from modeling_ast.page.runtime_package import FILES, PACKAGE, VERSION, RuntimePackageError, copy_runtime
 from modeling_ast.page.writing import MODEL, PageError, describe_for_page, write_page
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
@@ -200,11 +200,11 @@ def test_models_that_no_page_can_show_are_refused(monkeypatch, without_export, c
     assert export(checkpoint, tmp_path / "site", package) == 0
     folder = tmp_path / "large"
     folder.mkdir()
-    shutil.copy(tmp_path / "site" / MODEL, folder)
-    (folder / f"{MODEL}.data").touch()
+    graph = onnx.load(tmp_path / "site" / MODEL)
+    onnx.save_model(graph, folder / MODEL, save_as_external_data=True, location=f"{MODEL}.data")
     with pytest.raises(PageError, match="too large for a page: beyond 2 GB"):
         write_page(folder, "large", package)
-    (folder / f"{MODEL}.data").unlink()
+    shutil.copy(tmp_path / "site" / MODEL, folder)
     monkeypatch.setattr(writing, "LARGE", 1)
     (note,) = write_page(folder, "large", package)
     assert "--float16 halves it" in note

@@ -280,6 +280,19 @@ def test_resampling_is_that_of_the_libraries(visits, rate):
     np.testing.assert_allclose(found["torchaudio"], torchaudios, atol=2e-6)
 
 
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24"])
+def test_flac_is_heard_bit_for_bit(visits, tmp_path, subtype):
+    sound = np.linspace(-1, 1, 9_000, endpoint=False)
+    soundfile.write(tmp_path / "a.flac", np.stack([sound, sound[::-1] / 3], axis=1), RATE, subtype=subtype)
+    found = visits("many").evaluate(
+        "async (bytes) => { const {channels} = await readSound(new File([Uint8Array.from(bytes)], 'a.flac'));"
+        " return channels.map((channel) => Array.from(channel)); }",
+        list((tmp_path / "a.flac").read_bytes()),
+    )
+    expected, _ = soundfile.read(tmp_path / "a.flac", dtype="float32")
+    np.testing.assert_array_equal(np.array(found, np.float32).T, expected)
+
+
 def test_three_minutes_are_heard(visits, tmp_path):
     path = tmp_path / "long.wav"
     soundfile.write(path, noise(180, 22_050, 7, 2), 22_050)
