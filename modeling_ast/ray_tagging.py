@@ -21,6 +21,7 @@ from .tagging.errors import TaggingError
 from .tagging.results import FileTags
 
 PATH, BYTES = "path", "bytes"  # columns that are read; one of them is enough
+GIVEN = {"labels", "scores", "error", "notes", "segments", "embeddings", "embedding_times"}  # columns that are written
 
 
 class TagClips:
@@ -55,17 +56,22 @@ class TagClips:
             `embeddings` and their `embedding_times` in seconds, if they are asked for.
 
         Raises:
-            TaggingError: if there is neither column, or a setting cannot be used with the model.
+            TaggingError: if there is neither column, one has the name of a result, or a setting cannot be used with the model.
         """
         if PATH not in batch and BYTES not in batch:
             raise TaggingError(
                 f"The batch has columns {', '.join(batch)}, expected {PATH!r} or {BYTES!r}. Rename one: rename_columns."
             )
+        if lost := sorted(batch.keys() & GIVEN):
+            raise TaggingError(
+                f"The batch has a column {', '.join(lost)}, where results go. Rename it first: rename_columns."
+            )
         number = len(next(iter(batch.values())))
         names = [str(name) for name in batch[PATH]] if PATH in batch else [f"clip {row}" for row in range(number)]
         if BYTES in batch:
             sources = [
-                {"bytes": bytes(content), "path": name} for content, name in zip(batch[BYTES], names, strict=True)
+                OSError("there are no bytes") if content is None else {"bytes": bytes(content), "path": name}
+                for content, name in zip(batch[BYTES], names, strict=True)
             ]
         else:
             sources = [fetched(name) for name in names]
@@ -113,10 +119,8 @@ def fetched(path: str) -> dict | str | OSError:
     try:
         with fsspec.open(path, "rb") as file:
             return {"bytes": file.read(), "path": path}
-    except OSError as error:
-        return error
-    except (ValueError, ImportError) as error:  # an address or a storage that is not known here
-        return OSError(str(error))
+    except Exception as error:  # each storage has errors of its own, and an unknown one is a ValueError
+        return error if isinstance(error, OSError) else OSError(f"{type(error).__name__}: {error}")
 
 
 def tag_on_ray(

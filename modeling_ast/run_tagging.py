@@ -367,7 +367,12 @@ def write_blocks(args: argparse.Namespace, command: list[str]) -> int:
     has_header = row.header is not None and row.write is None
     folder = BlockFolder(args.blocks, f".{row.suffix}", has_header, args.embeddings is not None)
     run = identity_of(args, tagger) | {"device": getattr(tagger.device, "type", tagger.device)}
-    listed = folder.begin(run, partial(rows_of, args.audio, args.files_from), args.block_size, command)
+
+    def say(words: str):
+        if place.rank == 0:
+            print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
+
+    listed = folder.begin(run, partial(rows_of, args.audio, args.files_from, say), args.block_size, command)
     parent = os.getpid()
 
     def work(number: int):

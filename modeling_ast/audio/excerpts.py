@@ -170,7 +170,8 @@ class ExcerptReader:
             if len(waveform):
                 checked_level(float(waveform.min()), float(waveform.max()), name)
         notes = ()
-        if decoded.shape[1] > 1 and len(waveform):
+        # What FFmpeg alone reads was judged as a whole, of which every stretch was taken at first.
+        if decoded.shape[1] > 1 and len(waveform) and layout.ffmpeg is None:
             found = stretch_notes(decoded, waveform, layout.sampling_rate, self.reader.channels, name)
             notes = self.reader.passed(found)
         if old != new:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import BinaryIO, TypeVar
 
 import numpy as np
@@ -58,6 +59,7 @@ UNRELIABLE = WITHOUT_LENGTH | {"AVI", "AAC", None}  # formats whose announced le
 # Recordings joined in a file that cannot be decoded, after which no other is tried: each may take a second.
 MOST_FAILED = 10
 HELD_WHOLE = 1 << 26  # bytes of a file that are read at once; of a larger one as much as is decoded
+DECODED_AHEAD = 1 << 22  # bytes of samples that are held of a file before it is its turn; a minute at 16 kHz
 HEARD_WHOLE = 1 << 18  # bytes of a file that is no longer than is decoded at once; 6 minutes of speech at 6 kbit/s
 EACH = "each"  # of the channels by itself
 T = TypeVar("T")
@@ -294,17 +296,24 @@ class SoundStream:
         self._ahead: Future | None = None
 
     def hear_ahead(self, threads: Executor):
-        """Have the file decoded by other threads, whole, before its blocks are asked for; errors wait until then.
+        """Have the file decoded by other threads before its blocks are asked for, as far as `DECODED_AHEAD`; errors wait until then.
 
         Args:
             threads (`Executor`): which do it.
         """
-        self._ahead = threads.submit(self._all_blocks)
+        self._ahead = threads.submit(self._first_blocks)
 
-    def _all_blocks(self) -> list[list[np.ndarray]]:
+    def _first_blocks(self) -> Iterator[list[np.ndarray]]:
+        """Decode what may be held, and go on with the rest when it is asked for."""
         while True:
+            decoded, blocks, held = self._decoded(), [], 0
             try:
-                return list(self._decoded())
+                for block in decoded:
+                    blocks.append(block)
+                    held += sum(waveform.nbytes for waveform in block)
+                    if held > DECODED_AHEAD:
+                        break
+                return chain(blocks, decoded)
             except HeardAnewError:
                 continue
 
@@ -362,7 +371,7 @@ class SoundStream:
             HeardAnewError, AudioError, TypeError: see [`SoundStream.blocks`].
         """
         decoded, self._ahead = self._ahead, None
-        return self._decoded() if decoded is None else iter(decoded.result())
+        return self._decoded() if decoded is None else decoded.result()
 
     def _decoded(self) -> Iterator[list[np.ndarray]]:
         if self._needs_whole or self._is_small():

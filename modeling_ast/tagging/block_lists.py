@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,13 +18,16 @@ from ..system.regular_files import SpecialFileError, only_files
 from .sources import STANDARD_INPUT, list_unreadable, matches
 
 
-def rows_of(paths: Iterable[str], files_from: str | None) -> Iterator[str]:
+def rows_of(
+    paths: Iterable[str], files_from: str | None, say: Callable[[str], None] = lambda words: None
+) -> Iterator[str]:
     """List what is to be tagged as it stands there, row by row: nothing is opened, and a row that comes twice is two rows.
 
     Args:
         paths (iterable of `str`): files, folders and patterns, see [`tagged_files`]. The files of a folder come folder by folder,
             sorted in each.
         files_from (`str`, *optional*): a file with a path on each line, or `-` for standard input; a path of it is no folder.
+        say (callable, *optional*): told of what is left out in a folder, in a sentence.
 
     Yields:
         Names of files.
@@ -36,19 +39,21 @@ def rows_of(paths: Iterable[str], files_from: str | None) -> Iterator[str]:
         if not os.path.lexists(path):
             raise AudioError(f"There is no file or folder {path} (looked in {Path.cwd()}). Check the spelling.")
         if os.path.isdir(path):
-            yield from _rows_of_folder(Path(path))
+            yield from _rows_of_folder(Path(path), say)
         else:
             yield path
     if files_from is not None:
         yield from _rows_of_list(files_from)
 
 
-def _rows_of_folder(folder: Path) -> Iterator[str]:
+def _rows_of_folder(folder: Path, say: Callable[[str], None]) -> Iterator[str]:
     is_empty = True
     for file, left_out in walk_folder(folder):
         if left_out is None:
             is_empty = False
             yield str(file)
+        else:
+            say(f"{file} is left out: {left_out}")
     if is_empty:
         raise AudioError(f"{folder} and the folders below it hold no audio file, {suffixes_in_words()}.")
 
@@ -80,9 +85,11 @@ class ListDigest:
 
     Args:
         number (`int`): of the rows so far.
+        has_relative (`bool`): whether a row so far is a path from the working directory.
     """
 
     number: int = 0
+    has_relative: bool = False
     _digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
     def passing(self, rows: Iterable[str]) -> Iterator[bytes]:
@@ -98,6 +105,7 @@ class ListDigest:
             line = json.dumps(row).encode("ascii") + b"\n"
             self._digest.update(line)
             self.number += 1
+            self.has_relative = self.has_relative or not os.path.isabs(row)
             yield line
 
     @property

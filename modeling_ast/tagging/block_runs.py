@@ -142,6 +142,7 @@ class BlockFolder:
         else:
             digest = digest_list(rows())
         run = run | {"number of files": digest.number, "list of files": digest.digest}
+        run |= {"working directory": str(Path.cwd())} if digest.has_relative else {}
         if stated is None:
             words = {_RUN_KEY: run, "command": shlex.join(("ast-tag", *command))}
             write_lines([json.dumps(words, indent=1)], self.path / RUN)

@@ -79,12 +79,15 @@ class EmbeddingsFile:
         return self
 
     def __exit__(self, kind, error, traceback):
-        if kind is None and self.path.suffix == ".npy":
-            self._file.seek(0)
-            self._write_head()
-        elif kind is None:
-            self._write_rows()
-        return self._stack.__exit__(kind, error, traceback)
+        if kind is not None:
+            return self._stack.__exit__(kind, error, traceback)
+        with self._stack:  # which ends as after a failure where the last of it cannot be written
+            if self.path.suffix == ".npy":
+                self._file.seek(0)
+                self._write_head()
+            else:
+                self._write_rows()
+        return None
 
     def _write_head(self):
         write_npy_head(self._file, self._dtype.str, (self.rows, self.hidden_size))

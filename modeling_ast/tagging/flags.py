@@ -146,7 +146,7 @@ def make_parser() -> FlagParser:
         "--embeddings_output",
         type=Path,
         metavar="PATH",
-        help="where --embeddings are written: PATH.npy, float32 of shape (rows, hidden), with PATH.npy.csv, which says of what "
+        help="where --embeddings are written: PATH.npy, of shape (rows, hidden), with PATH.npy.csv, which says of what "
         "each row is; or PATH.parquet, a table with both",
     )
     parser.add_argument(

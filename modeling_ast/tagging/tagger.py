@@ -564,11 +564,14 @@ class AudioTagger(RoundedTimes):
         A long file's results do not wait for others.
         """
         scorers = self._scorers(batch_size, plan)
+        most_held = 2 * batch_size * self._batches_sorted(batch_size)
         heard: deque[tuple[SoundStream, list[list[Recording]], str | None]] = deque()
         for stream in ahead(self._streams(files, plan), self.decoding_threads):
             waveforms, error = self._hear(stream, scorers, plan)
             heard.append((stream, waveforms, error))
-            if any(each[0].num_samples > LONG_FILE * self.sampling_rate for each in waveforms):
+            is_long = any(each[0].num_samples > LONG_FILE * self.sampling_rate for each in waveforms)
+            # Files without a window that is scored, or with windows of another kind, fill no batch for those before them.
+            if is_long or len(heard) >= most_held:
                 for scorer in scorers:
                     scorer.flush()
             while heard and not any(each.waiting for recordings in heard[0][1] for each in recordings):

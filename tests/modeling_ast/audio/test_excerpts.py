@@ -195,6 +195,22 @@ def test_blocks_that_ffmpeg_decodes_alike_are_decoded_by_themselves(sounds, tmp_
     np.testing.assert_array_equal(found, reader.hear(path).waveform[:100])
 
 
+@needs_ffmpeg
+def test_what_is_refused_of_a_file_of_ffmpeg_alone_does_not_depend_on_the_order(tmp_path, monkeypatch):
+    """Its channels cancel for half a second of fourteen; as a whole it passes, and so do its parts, whenever they are asked for."""
+    sound = np.repeat(0.1 * np.random.default_rng(0).standard_normal((14 * RATE, 1)), 2, axis=1)
+    sound[7 * RATE : 7 * RATE + RATE // 2, 1] *= -1
+    soundfile.write(tmp_path / "a.wav", sound, RATE)
+    path = ffmpeg_file(tmp_path / "a.m4a", "-i", tmp_path / "a.wav", "-c:a", "alac")
+    other = ffmpeg_file(tmp_path / "b.m4a", "-t", 2, "-i", tmp_path / "a.wav", "-c:a", "alac")
+    monkeypatch.setattr(ffmpeg_places, "BLOCK_SECONDS", 3.0)
+    excerpts = ExcerptReader(AudioReader(RATE, refused=frozenset({CANCELLED})))
+    for _ in range(3):
+        assert excerpts.hear(path, 7 * RATE, RATE // 2).notes == ()
+        excerpts.hear(other, 0, RATE)
+    assert excerpts._of_ffmpeg[str(path)]
+
+
 def test_bytes_and_a_file_are_the_same(sounds):
     excerpts = ExcerptReader(AudioReader())
     content = {"bytes": (sounds / "a.flac").read_bytes(), "path": "x.flac"}

@@ -1,11 +1,14 @@
 """Files that are decoded ahead of the model, and batches of windows of like lengths: the results stay what they are."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import soundfile
 from tagged_models import SCORE_TOLERANCE, WINDOW, noise, write
 
+from modeling_ast.audio import reading
 from modeling_ast.audio.reading import SoundStream
 from modeling_ast.tagging import ahead as module
 from modeling_ast.tagging.ahead import ahead, decoding_threads, threads_beside
@@ -123,3 +126,35 @@ def test_results_come_as_soon_as_their_windows_are_scored(single_label, tmp_path
     heard, hear = [], tagger._hear
     tagger._hear = lambda stream, *more: heard.append(stream.name) or hear(stream, *more)
     assert [len(heard) for _ in tagger.tag_files(clips, batch_size=3)] == [3, 3, 3, 6, 6, 6, 7]
+
+
+def test_results_do_not_pile_up_behind_windows_that_fill_no_batch(single_label, tmp_path):
+    """A clip, and behind it files of which no window is scored."""
+    clips = [write(tmp_path / "clip.wav", noise(WINDOW, 0))]
+    clips += [write(tmp_path / f"{number}.wav", np.zeros(WINDOW, np.float32)) for number in range(20)]
+    tagger = AudioTagger.from_pretrained(single_label, "cpu")
+    tagger.decoding_threads = 0
+    heard, hear = [], tagger._hear
+    tagger._hear = lambda stream, *more: heard.append(stream.name) or hear(stream, *more)
+    most = 2 * 2 * tagger._batches_sorted(2)
+    assert most < len(clips)
+    assert [len(heard) for _ in tagger.tag_files(clips, batch_size=2)] == [
+        *[most] * most,
+        *range(most + 1, len(clips) + 1),
+    ]
+
+
+def test_of_a_file_ahead_no_more_is_held_than_a_few_blocks(single_label, tmp_path, monkeypatch):
+    path = write(tmp_path / "long.wav", noise(16_000 * 40, 0))
+    tagger = AudioTagger.from_pretrained(single_label, "cpu")
+    expected = np.concatenate([block[0] for block in tagger.reader.stream(path).blocks()])
+    monkeypatch.setattr(reading, "DECODED_AHEAD", 16_000 * 4)
+    stream = tagger.reader.stream(path)
+    given, decoded = [], stream._decoded
+    stream._decoded = lambda: (given.append(0) or block for block in decoded())
+    with ThreadPoolExecutor(1) as threads:
+        stream.hear_ahead(threads)
+        stream._ahead.result()
+        assert len(given) == 1
+        np.testing.assert_array_equal(np.concatenate([block[0] for block in stream.blocks()]), expected)
+    assert len(given) > 2

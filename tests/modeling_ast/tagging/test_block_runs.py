@@ -218,6 +218,30 @@ def test_the_same_command_goes_on_and_another_one_is_refused(tag, names, tmp_pat
     assert contents(run) == before
 
 
+def test_relative_names_go_on_in_their_own_working_directory_alone(tag, names, tmp_path, monkeypatch, capsys):
+    clips = names.parent
+    listed, run = tmp_path / "list.txt", tmp_path / "run"
+    listed.write_text("00.wav\n01.wav\n")
+    monkeypatch.chdir(clips)
+    assert tag("--files_from", listed, "--blocks", run)[0] == 0
+    (run / "tags" / "block-000000.jsonl").unlink()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        tag("--files_from", listed, "--blocks", run)
+    assert "holds a run with another working directory." in capsys.readouterr().err
+    monkeypatch.chdir(clips)
+    assert tag("--files_from", listed, "--blocks", run)[0] == 0
+
+
+def test_what_is_left_out_of_a_folder_is_said(tmp_path):
+    (tmp_path / "a.wav").write_bytes(b"")
+    os.mkfifo(tmp_path / "b.wav")
+    said = []
+    assert list(rows_of([str(tmp_path)], None, said.append)) == [str(tmp_path / "a.wav")]
+    (words,) = said
+    assert words.startswith(f"{tmp_path / 'b.wav'} is left out: it is a pipe")
+
+
 def test_a_block_without_its_tags_does_not_count(tag, names, tmp_path, monkeypatch):
     run, write_found = tmp_path / "run", run_tagging.write_found
 

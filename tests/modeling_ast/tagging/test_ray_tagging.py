@@ -77,6 +77,24 @@ def test_a_batch_without_clips_is_refused(model):
         TagClips(model, "cpu")({"file": np.array(["a.wav"])})
 
 
+def test_columns_of_the_data_are_not_lost_under_results(model, clips):
+    with pytest.raises(TaggingError, match="has a column labels, where results go. Rename it first"):
+        TagClips(model, "cpu")({"path": np.array(clips[:1]), "labels": np.array(["drum"])})
+
+
+def test_a_row_without_bytes_and_a_storage_that_fails_have_their_own_errors(model, clips, monkeypatch):
+    contents = np.array([None, Path(clips[0]).read_bytes()], dtype=object)
+    found = TagClips(model, "cpu")({"bytes": contents})
+    assert found["error"] == ["clip 0 cannot be read: there are no bytes", None]
+
+    def forbidden(*arguments, **settings):
+        raise RuntimeError("403")
+
+    monkeypatch.setattr(fsspec, "open", forbidden)
+    found = TagClips(model, "cpu")({"path": np.array(["memory://a.wav", clips[0]])})
+    assert found["error"] == ["memory://a.wav cannot be read: RuntimeError: 403", None]
+
+
 class DiesOnce(TagClips):
     """Ends its process in the midst of the first batch that any worker gets."""
 
