@@ -7,7 +7,7 @@
     tag_on_ray(paths, "runs/drums", workers=8).write_parquet("s3://bucket/tags")
 
 It is the engine of `ast-tag`. Paths are of any storage that fsspec knows. Ray starts a worker that died again and repeats its batch;
-what a batch gives depends on its rows and settings alone. Needs `pip install 'ast-kit[ray]'`, on each machine of the cluster.
+what a batch gives depends on its rows and settings alone. Needs `pip install -e '.[ray]'` in the kit's checkout, on each machine of the cluster.
 
 Source: the contract of `ray.data.Dataset.map_batches` with a class, Ray 2.
 """
