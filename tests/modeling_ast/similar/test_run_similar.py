@@ -247,6 +247,45 @@ def test_wrong_input_is_refused(library, recordings, tmp_path, words, said, caps
     assert said in capsys.readouterr().err
 
 
+def test_nothing_is_written_over_what_is_read(copied, checkpoint, recordings, examples, tmp_path, capsys):
+    clip, marked = tmp_path / "clip.png", tmp_path / "marked"
+    shutil.copy(recordings[0], clip)
+    shutil.copytree(examples, marked)
+    one = next((marked / "calm").glob("*.wav"))
+    (tmp_path / "link.txt").symlink_to(copied / "files.jsonl")
+    inside = f"lies in {copied}, where ast-embed keeps its files. Pass a name outside of it, such as --"
+    refused = [
+        ([clip, "--in", copied, "--output", clip], f"--output would write over the recording {clip}"),
+        ([f"{clip}#t=0,0.3", "--in", copied, "--output", clip.parent / "." / clip.name], "would write over"),
+        (
+            [clip, "--examples", marked, "--model_name_or_path", checkpoint, "--output", one],
+            f"write over the recording {one}",
+        ),
+        (["--in", copied, "--examples", marked, "--output", one], f"write over the recording {one}"),
+        ([clip, "--in", copied, "--output", copied / "files.jsonl"], f"{inside}output {tmp_path / 'files.jsonl'}"),
+        ([clip, "--in", copied, "--output", copied / "new.csv"], inside),
+        ([clip, "--in", copied, "--output", tmp_path / "link.txt"], inside),
+        (["--in", copied, "--map", copied / "map.png"], f"{inside}map {tmp_path / 'map.png'}"),
+    ]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for words, said in refused:
+        with pytest.raises(SystemExit) as ended:
+            similar(*words)
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_map_is_not_drawn_over_an_example(library, examples, tmp_path, capsys):
+    """Audio files are told by their suffixes, so only a link is a PNG and one of them."""
+    shutil.copytree(examples, tmp_path / "marked")
+    one = next((tmp_path / "marked" / "calm").glob("*.wav"))
+    (tmp_path / "map.png").symlink_to(one)
+    with pytest.raises(SystemExit):
+        similar("--in", library, "--examples", tmp_path / "marked", "--map", tmp_path / "map.png")
+    assert f"--map would write over the recording {one}" in capsys.readouterr().err
+
+
 def test_a_label_whose_clips_cannot_be_used_is_refused(library, recordings, examples, tmp_path, capsys):
     shutil.copytree(examples, tmp_path / "examples")
     (tmp_path / "examples" / "odd").mkdir()
