@@ -163,6 +163,37 @@ def test_two_runs_do_not_write_into_one_folder(copied, recordings, embed, capsys
     assert "is being written by ast-embed" in capsys.readouterr().err
 
 
+def test_a_list_of_files_that_was_cut_is_refused(copied, recordings, embed, capsys):
+    path = copied / "files.jsonl"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    before = files_in(copied)
+    with pytest.raises(SystemExit) as ended:
+        embed(copied, *recordings)
+    assert ended.value.code == 2
+    assert "files.jsonl is damaged. Embed the files anew: ast-embed FILES --output" in capsys.readouterr().err
+    after = files_in(copied)
+    assert {name: after[name] for name in before} == before
+    path.unlink()
+    with pytest.raises(SystemExit):
+        embed(copied, *recordings)
+    assert "files.jsonl is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "row", ["\0" * 9, "[1]", '{"rows": 1}', '{"file": "a.wav", "size": 1}', '{"file": 1', "[" * 9_999]
+)
+def test_rows_that_are_none_are_refused(copied, recordings, embed, row, capsys):
+    path = copied / "files.jsonl"
+    size = path.stat().st_size
+    path.write_text(f"{row}\n" + "\n" * size)
+    with pytest.raises(SystemExit) as ended:
+        embed(copied, *recordings)
+    assert ended.value.code == 2
+    assert "files.jsonl is damaged. Embed the files anew" in capsys.readouterr().err
+    with pytest.raises(LibraryError, match=r"files\.jsonl is damaged"):
+        Library(copied).places([0])
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"model": 1}', "null", '{"rows": "x"}'])
 def test_a_damaged_description_is_refused(copied, text):
     (copied / "embeddings.json").write_text(text)
