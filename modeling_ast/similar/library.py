@@ -30,7 +30,7 @@ from ..tagging.unfinished import OutputError
 
 DESCRIPTION, VECTORS, STRETCHES, FILES = "embeddings.json", "vectors.npy", "stretches.npy", "files.jsonl"
 STRETCH = np.dtype([("file", "<i8"), ("start", "<f8"), ("end", "<f8"), ("norm", "<f4")])
-COMMIT_SECONDS = 5.0  # what a killed run may lose
+COMMIT_SECONDS = 5.0  # a killed run may lose these and the group of files that it was at
 SHORTEST = np.finfo(np.float32).tiny  # length of a vector, by which others can be divided
 
 

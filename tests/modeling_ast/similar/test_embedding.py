@@ -104,6 +104,29 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(recordings, embed, tmp_pat
     assert files_in(tmp_path / "stopped") == files_in(tmp_path / "whole")
 
 
+def test_an_interrupted_run_lists_bad_files_anew(recordings, embed, tmp_path, monkeypatch):
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"RIFF")
+    assert embed(tmp_path / "whole", bad, *recordings, "--batch_size", 2) == 1
+    tag_files, groups = AudioTagger.tag_files, []
+
+    def interrupted(self, files, *arguments, **settings):
+        groups.extend([files] if files else [])
+        if len(groups) == 3:
+            raise KeyboardInterrupt
+        return tag_files(self, files, *arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AudioTagger, "tag_files", interrupted)
+        assert embed(tmp_path / "stopped", bad, *recordings, "--batch_size", 2) == 130
+    assert embed(tmp_path / "stopped", bad, *recordings, "--batch_size", 2) == 1
+    whole, stopped = (Library(tmp_path / name) for name in ("whole", "stopped"))
+    assert np.array_equal(stopped.vectors, whole.vectors)
+    assert stopped.places(range(len(stopped))) == whole.places(range(len(whole)))
+    names = [json.loads(line)["file"] for line in (stopped.folder / "files.jsonl").read_text().splitlines()]
+    assert names == [str(file) for file in (bad, *recordings[:3], bad, *recordings[3:])]
+
+
 def test_what_a_killed_run_did_not_finish_does_not_count(copied, library, recordings, embed, tmp_path):
     """It was killed when rows were written, and the head of one array, but not the description."""
     for name in ("vectors.npy", "stretches.npy", "files.jsonl"):
