@@ -11,7 +11,7 @@ from itertools import chain, groupby
 from pathlib import Path
 
 from .audio_flags import add_strict_flag
-from .run_embedding import load_tagger
+from .run_embedding import given_flags, load_tagger
 from .similar.library import Library, LibraryError
 from .similar.prototypes import MATCHES, Prototypes, example_files
 from .similar.results import CSV_HEADER, FORMATS, Hit, hit_lines
@@ -165,6 +165,12 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
             parser.error(f"{name} is not about --map. Leave one of them out.")
         if args.map.suffix.lower() != ".png":
             parser.error(f"--map {args.map} is no name of a PNG. Pass one that ends in .png.")
+        if args.examples is None:
+            names = ("model_name_or_path", "strict_audio", "batch_size", "device")
+            for name in given_flags(parser, args, names):
+                parser.error(
+                    f"--{name} is about hearing, and --map hears nothing without --examples. Add --examples FOLDER, or leave it out."
+                )
     if args.match is not None and args.examples is None:
         parser.error("--match is about --examples. Add --examples FOLDER, or leave it out.")
     if args.map_method is not None and args.map is None:

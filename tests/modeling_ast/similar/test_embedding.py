@@ -168,6 +168,20 @@ def test_what_does_not_fit_a_folder_is_refused(make_checkpoint, copied, recordin
         Library(copied)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--model_name_or_path x", "--embeddings file", "--dtype float16", "--hop 0.5", "--window 0.5", "--silence_db -60", "--channels left",
+        "--strict_audio", "--batch_size 2", "--device cpu",
+    ],
+)  # fmt: skip
+def test_flags_about_files_are_refused_without_any(copied, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_embedding.main(["--output", str(copied), "--index", "on", *words.split()])
+    assert ended.value.code == 2
+    assert f"{words.split()[0]} is about files, and none were named" in capsys.readouterr().err
+
+
 def test_a_file_that_was_changed_is_refused(recordings, embed, tmp_path, capsys):
     file = tmp_path / "a.wav"
     file.write_bytes(recordings[0].read_bytes())

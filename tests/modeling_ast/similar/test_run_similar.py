@@ -21,7 +21,8 @@ from modeling_ast.similar.prototypes import Prototypes
 
 
 def similar(*words):
-    return run_similar.main([str(word) for word in (*words, "--device", "cpu")])
+    hears = "--map" not in words or "--examples" in words
+    return run_similar.main([str(word) for word in (*words, *(("--device", "cpu") if hears else ()))])
 
 
 def rows_of(text):
@@ -226,6 +227,13 @@ def test_what_is_alike_lies_together_on_a_map():
         (["{clip}", "--in", "{library}", "--match", "mean"], "--match is about --examples"),
         (["{clip}", "--in", "{library}", "--map", "a.png"], "CLIP is not about --map"),
         (["--in", "{library}", "--map", "a.jpg"], "a.jpg is no name of a PNG"),
+        (
+            ["--in", "{library}", "--map", "a.png", "--model_name_or_path", "x"],
+            "--model_name_or_path is about hearing",
+        ),
+        (["--in", "{library}", "--map", "a.png", "--device", "cpu"], "--map hears nothing without --examples"),
+        (["--in", "{library}", "--map", "a.png", "--batch_size", "2"], "--batch_size is about hearing"),
+        (["--in", "{library}", "--map", "a.png", "--strict_audio"], "--strict_audio is about hearing"),
         (["--in", "{library}", "--map", "none/a.png"], "there is no folder none"),
         (["{clip}", "--in", "{library}", "--map_method", "pca"], "--map_method is about --map"),
         (["{clip}", "--in", "{library}", "--spreadsheet_safe"], "Add --format csv"),
