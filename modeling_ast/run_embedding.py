@@ -6,6 +6,7 @@ It is the engine of `ast-tag` with another last step: vectors are added to a fol
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from .audio_flags import add_channels_flag, add_strict_flag
@@ -24,6 +25,18 @@ from .tagging.none_of_these import OFF
 from .tagging.progress import TaggingProgress
 from .tagging.unfinished import OutputError, model_digest, states_of
 
+ABOUT_FILES = (
+    "model_name_or_path",
+    "embeddings",
+    "dtype",
+    "hop",
+    "window",
+    "silence_db",
+    "channels",
+    "strict_audio",
+    "batch_size",
+    "device",
+)
 EPILOG = """\
 A folder that stands is continued: files that are in it are not embedded again, those that could not be embedded are tried once more, and
 after an interruption the same command goes on. The exit code is 1 if a file could not be embedded; the others are all the same."""
@@ -119,9 +132,28 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         `argparse.Namespace`; what does not go together ends the program with 2.
     """
     args = parser.parse_args(argv)
-    if not args.audio and args.files_from is None and args.index != "on":
-        parser.error("Nothing to embed was named. Name audio files or folders, or pass --files_from LIST.")
+    if not args.audio and args.files_from is None:
+        if args.index != "on":
+            parser.error("Nothing to embed was named. Name audio files or folders, or pass --files_from LIST.")
+        for name in given_flags(parser, args, ABOUT_FILES):
+            parser.error(
+                f"--{name} is about files, and none were named. Name audio files or folders, or leave it out."
+            )
     return args
+
+
+def given_flags(parser: FlagParser, args: argparse.Namespace, names: Iterable[str]) -> list[str]:
+    """Tell which flags were given another value than their default.
+
+    Args:
+        parser ([`FlagParser`]): of a command.
+        args (`argparse.Namespace`): what it parsed.
+        names (iterable of `str`): of the flags, without dashes.
+
+    Returns:
+        `list[str]`: those of `names`, in their order.
+    """
+    return [name for name in names if getattr(args, name) != parser.get_default(name)]
 
 
 def named_files(args: argparse.Namespace) -> list[Path]:

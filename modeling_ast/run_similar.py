@@ -4,13 +4,14 @@ With `--examples` a few marked clips are a classifier of clips or of what is kep
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
 from pathlib import Path
 
 from .audio_flags import add_strict_flag
-from .run_embedding import load_tagger
+from .run_embedding import given_flags, load_tagger
 from .similar.library import Library, LibraryError
 from .similar.prototypes import MATCHES, Prototypes, example_files
 from .similar.results import CSV_HEADER, FORMATS, Hit, hit_lines
@@ -20,7 +21,7 @@ from .system.terminal import FAILED, ended_by, exit_code_of, shell_command
 from .tagging.flags import add_computing_flags
 from .tagging.formats import FORMATS as TAG_FORMATS
 from .tagging.formats import with_safe_names
-from .tagging.label_files import check_side_output
+from .tagging.label_files import check_side_output, refuse_to_overwrite
 from .tagging.results import FileTags, Segment, Tag
 from .tagging.unfinished import OutputError, model_digest
 from .tagging.written_lines import print_lines, write_lines
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         check_side_output("map", args.map, args.output)
         clips = [parse_clip(text) for text in args.clips]
         search = Search(args)
+        check_places(args, [clip.file for clip in clips])
         if args.map is not None:
             search.draw_map()
         elif args.examples is None:
@@ -163,6 +165,12 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
             parser.error(f"{name} is not about --map. Leave one of them out.")
         if args.map.suffix.lower() != ".png":
             parser.error(f"--map {args.map} is no name of a PNG. Pass one that ends in .png.")
+        if args.examples is None:
+            names = ("model_name_or_path", "strict_audio", "batch_size", "device")
+            for name in given_flags(parser, args, names):
+                parser.error(
+                    f"--{name} is about hearing, and --map hears nothing without --examples. Add --examples FOLDER, or leave it out."
+                )
     if args.match is not None and args.examples is None:
         parser.error("--match is about --examples. Add --examples FOLDER, or leave it out.")
     if args.map_method is not None and args.map is None:
@@ -172,6 +180,34 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
     if args.spreadsheet_safe and args.format != "csv":
         parser.error("--spreadsheet_safe is about CSV files. Add --format csv, or leave it out.")
     return args
+
+
+def check_places(args: argparse.Namespace, clips: list[Path]) -> None:
+    """Make sure that nothing is written over a clip, or into the folder that is searched.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for.
+        clips (`list[Path]`): files of the clips.
+
+    Raises:
+        OutputError: if it would be.
+        AudioError: see [`example_files`].
+    """
+    written = {flag: [path] for flag, path in (("output", args.output), ("map", args.map)) if path is not None}
+    if not written:
+        return
+    marked = [] if args.examples is None else [file for _, file in example_files(args.examples)]
+    refuse_to_overwrite([*clips, *marked], written)
+    if args.library is None:
+        return
+    folder = Path(os.path.realpath(args.library))
+    for flag, (path,) in written.items():
+        places = (path, path.parent)  # a link, and where it points to
+        if any(Path(os.path.realpath(place)).is_relative_to(folder) for place in places):
+            raise OutputError(
+                f"--{flag} {path} lies in {args.library}, where ast-embed keeps its files. Pass a name outside of it, such as --{flag} "
+                f"{folder.parent / path.name}"
+            )
 
 
 class Search:

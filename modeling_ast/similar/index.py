@@ -84,10 +84,13 @@ def candidates(index, queries: np.ndarray, top: int) -> list[np.ndarray]:
         top (`int`): how many.
 
     Returns:
-        `list[np.ndarray]`: of each query the rows, at most `top`.
+        `list[np.ndarray]`: of each query the rows, `top` unless there are fewer.
     """
     index.nprobe = PROBES + top // OF_A_LIST
     _, rows = index.search(queries, top)
+    while index.nprobe < index.nlist and (short := rows[:, min(top, index.ntotal) - 1] < 0).any():
+        index.nprobe = min(2 * index.nprobe, index.nlist)
+        _, rows[short] = index.search(queries[short], top)
     return [of_query[of_query >= 0] for of_query in rows]
 
 

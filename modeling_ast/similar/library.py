@@ -30,7 +30,7 @@ from ..tagging.unfinished import OutputError
 
 DESCRIPTION, VECTORS, STRETCHES, FILES = "embeddings.json", "vectors.npy", "stretches.npy", "files.jsonl"
 STRETCH = np.dtype([("file", "<i8"), ("start", "<f8"), ("end", "<f8"), ("norm", "<f4")])
-COMMIT_SECONDS = 5.0  # what a killed run may lose
+COMMIT_SECONDS = 5.0  # a killed run may lose these and the group of files that it was at
 SHORTEST = np.finfo(np.float32).tiny  # length of a vector, by which others can be divided
 
 
@@ -164,9 +164,9 @@ class Library:
                     line, start, end, _ = self.stretches[row].tolist()
                     if line != before:  # stretches of a file are neighbours
                         files.seek(line)
-                        before, name = line, json.loads(files.readline())["file"]
+                        before, name = line, _row_of(files.readline())["file"]
                     found.append((name, start, end))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError):
             raise LibraryError(f"{self.folder / FILES} is damaged. {_anew(self.folder)}") from None
         return found
 
@@ -226,6 +226,9 @@ class LibraryWriter:
             self._write_description()
         if self.description.listed:
             Library(self.folder)  # which is refused if something of it is missing
+            path = self.folder / FILES
+            if not path.is_file() or path.stat().st_size < self.description.listed:
+                raise LibraryError(f"{path} is damaged. {_anew(self.folder)}")
             return
         (self.folder / FILES).write_bytes(b"")
         for name, dtype, shape in self._arrays():
@@ -252,13 +255,19 @@ class LibraryWriter:
 
         Returns:
             Of those that were added before the last line of each.
+
+        Raises:
+            LibraryError: if the folder is damaged.
         """
-        wanted, found = set(names), {}
-        with open(self.folder / FILES, "rb") as file:
-            while file.tell() < self.description.listed:
-                row = json.loads(file.readline())
-                if row["file"] in wanted:
-                    found[row["file"]] = row
+        wanted, found, path = set(names), {}, self.folder / FILES
+        try:
+            with open(path, "rb") as file:
+                while file.tell() < self.description.listed:
+                    row = _row_of(file.readline())
+                    if row["file"] in wanted:
+                        found[row["file"]] = row
+        except (OSError, ValueError):
+            raise LibraryError(f"{path} is damaged. {_anew(self.folder)}") from None
         return found
 
     def add(self, state: list, embeddings: FileEmbeddings | None, error: str | None = None):
@@ -325,6 +334,18 @@ def of_length_one(vectors: np.ndarray) -> np.ndarray:
     """
     vectors = np.asarray(vectors, np.float32)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), SHORTEST)
+
+
+def _row_of(line: bytes) -> dict:
+    """A line of `files.jsonl`; a `ValueError` if it is none."""
+    try:
+        row = json.loads(line)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    kinds = {"file": str, "size": int, "changed": int}
+    if not isinstance(row, dict) or not all(isinstance(row.get(name), kind) for name, kind in kinds.items()):
+        raise ValueError("no row of a file")
+    return row
 
 
 def _mapped(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:

@@ -104,6 +104,29 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(recordings, embed, tmp_pat
     assert files_in(tmp_path / "stopped") == files_in(tmp_path / "whole")
 
 
+def test_an_interrupted_run_lists_bad_files_anew(recordings, embed, tmp_path, monkeypatch):
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"RIFF")
+    assert embed(tmp_path / "whole", bad, *recordings, "--batch_size", 2) == 1
+    tag_files, groups = AudioTagger.tag_files, []
+
+    def interrupted(self, files, *arguments, **settings):
+        groups.extend([files] if files else [])
+        if len(groups) == 3:
+            raise KeyboardInterrupt
+        return tag_files(self, files, *arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AudioTagger, "tag_files", interrupted)
+        assert embed(tmp_path / "stopped", bad, *recordings, "--batch_size", 2) == 130
+    assert embed(tmp_path / "stopped", bad, *recordings, "--batch_size", 2) == 1
+    whole, stopped = (Library(tmp_path / name) for name in ("whole", "stopped"))
+    assert np.array_equal(stopped.vectors, whole.vectors)
+    assert stopped.places(range(len(stopped))) == whole.places(range(len(whole)))
+    names = [json.loads(line)["file"] for line in (stopped.folder / "files.jsonl").read_text().splitlines()]
+    assert names == [str(file) for file in (bad, *recordings[:3], bad, *recordings[3:])]
+
+
 def test_what_a_killed_run_did_not_finish_does_not_count(copied, library, recordings, embed, tmp_path):
     """It was killed when rows were written, and the head of one array, but not the description."""
     for name in ("vectors.npy", "stretches.npy", "files.jsonl"):
@@ -145,6 +168,20 @@ def test_what_does_not_fit_a_folder_is_refused(make_checkpoint, copied, recordin
         Library(copied)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--model_name_or_path x", "--embeddings file", "--dtype float16", "--hop 0.5", "--window 0.5", "--silence_db -60", "--channels left",
+        "--strict_audio", "--batch_size 2", "--device cpu",
+    ],
+)  # fmt: skip
+def test_flags_about_files_are_refused_without_any(copied, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        run_embedding.main(["--output", str(copied), "--index", "on", *words.split()])
+    assert ended.value.code == 2
+    assert f"{words.split()[0]} is about files, and none were named" in capsys.readouterr().err
+
+
 def test_a_file_that_was_changed_is_refused(recordings, embed, tmp_path, capsys):
     file = tmp_path / "a.wav"
     file.write_bytes(recordings[0].read_bytes())
@@ -161,6 +198,37 @@ def test_two_runs_do_not_write_into_one_folder(copied, recordings, embed, capsys
     with LibraryWriter(copied, description), pytest.raises(SystemExit):
         embed(copied, *recordings)
     assert "is being written by ast-embed" in capsys.readouterr().err
+
+
+def test_a_list_of_files_that_was_cut_is_refused(copied, recordings, embed, capsys):
+    path = copied / "files.jsonl"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    before = files_in(copied)
+    with pytest.raises(SystemExit) as ended:
+        embed(copied, *recordings)
+    assert ended.value.code == 2
+    assert "files.jsonl is damaged. Embed the files anew: ast-embed FILES --output" in capsys.readouterr().err
+    after = files_in(copied)
+    assert {name: after[name] for name in before} == before
+    path.unlink()
+    with pytest.raises(SystemExit):
+        embed(copied, *recordings)
+    assert "files.jsonl is damaged" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "row", ["\0" * 9, "[1]", '{"rows": 1}', '{"file": "a.wav", "size": 1}', '{"file": 1', "[" * 9_999]
+)
+def test_rows_that_are_none_are_refused(copied, recordings, embed, row, capsys):
+    path = copied / "files.jsonl"
+    size = path.stat().st_size
+    path.write_text(f"{row}\n" + "\n" * size)
+    with pytest.raises(SystemExit) as ended:
+        embed(copied, *recordings)
+    assert ended.value.code == 2
+    assert "files.jsonl is damaged. Embed the files anew" in capsys.readouterr().err
+    with pytest.raises(LibraryError, match=r"files\.jsonl is damaged"):
+        Library(copied).places([0])
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '{"model": 1}', "null", '{"rows": "x"}'])

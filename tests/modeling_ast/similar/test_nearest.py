@@ -80,6 +80,27 @@ def test_an_index_finds_the_same_and_what_was_added_since(tmp_path):
     assert [path.name for path in tmp_path.glob("*tmp*")] == []
 
 
+@pytest.mark.parametrize("number", [1, 50])
+def test_as_many_are_found_as_are_wanted_where_lists_are_short(tmp_path, monkeypatch, number):
+    """In the three lists of 50 that are read at first there are about 120 vectors: for some queries enough, for some too few."""
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(index_module, "PROBES", 1)
+    vectors, queries = vectors_of(2_000), vectors_of(50, seed=1)
+    library = add(tmp_path, vectors)
+    build_index(library, lambda _: None)
+    index = open_index(library)
+    index.nprobe = 3
+    found = (index.search(queries / np.linalg.norm(queries, axis=1, keepdims=True), 100)[1] >= 0).sum(axis=1)
+    assert found.min() < 100 == found.max()
+    queries = queries[[found.argmin()]] if number == 1 else queries
+    for top, wanted in ((100, 100), (5_000, 2_000)):
+        rows, scores = nearest(library, queries, top, index)
+        assert rows.shape == scores.shape == (number, wanted)
+        assert all(len(set(row)) == wanted for row in rows.tolist())
+        assert (np.diff(scores) <= 0).all()
+    assert np.array_equal(np.sort(rows), np.broadcast_to(np.arange(2_000), rows.shape))
+
+
 def test_a_foreign_index_is_refused(tmp_path):
     pytest.importorskip("faiss")
     few = add(tmp_path / "few", vectors_of(10))

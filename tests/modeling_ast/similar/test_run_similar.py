@@ -21,7 +21,8 @@ from modeling_ast.similar.prototypes import Prototypes
 
 
 def similar(*words):
-    return run_similar.main([str(word) for word in (*words, "--device", "cpu")])
+    hears = "--map" not in words or "--examples" in words
+    return run_similar.main([str(word) for word in (*words, *(("--device", "cpu") if hears else ()))])
 
 
 def rows_of(text):
@@ -226,6 +227,13 @@ def test_what_is_alike_lies_together_on_a_map():
         (["{clip}", "--in", "{library}", "--match", "mean"], "--match is about --examples"),
         (["{clip}", "--in", "{library}", "--map", "a.png"], "CLIP is not about --map"),
         (["--in", "{library}", "--map", "a.jpg"], "a.jpg is no name of a PNG"),
+        (
+            ["--in", "{library}", "--map", "a.png", "--model_name_or_path", "x"],
+            "--model_name_or_path is about hearing",
+        ),
+        (["--in", "{library}", "--map", "a.png", "--device", "cpu"], "--map hears nothing without --examples"),
+        (["--in", "{library}", "--map", "a.png", "--batch_size", "2"], "--batch_size is about hearing"),
+        (["--in", "{library}", "--map", "a.png", "--strict_audio"], "--strict_audio is about hearing"),
         (["--in", "{library}", "--map", "none/a.png"], "there is no folder none"),
         (["{clip}", "--in", "{library}", "--map_method", "pca"], "--map_method is about --map"),
         (["{clip}", "--in", "{library}", "--spreadsheet_safe"], "Add --format csv"),
@@ -245,6 +253,45 @@ def test_wrong_input_is_refused(library, recordings, tmp_path, words, said, caps
         similar(*[word.format(**places) for word in words])
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
+
+
+def test_nothing_is_written_over_what_is_read(copied, checkpoint, recordings, examples, tmp_path, capsys):
+    clip, marked = tmp_path / "clip.png", tmp_path / "marked"
+    shutil.copy(recordings[0], clip)
+    shutil.copytree(examples, marked)
+    one = next((marked / "calm").glob("*.wav"))
+    (tmp_path / "link.txt").symlink_to(copied / "files.jsonl")
+    inside = f"lies in {copied}, where ast-embed keeps its files. Pass a name outside of it, such as --"
+    refused = [
+        ([clip, "--in", copied, "--output", clip], f"--output would write over the recording {clip}"),
+        ([f"{clip}#t=0,0.3", "--in", copied, "--output", clip.parent / "." / clip.name], "would write over"),
+        (
+            [clip, "--examples", marked, "--model_name_or_path", checkpoint, "--output", one],
+            f"write over the recording {one}",
+        ),
+        (["--in", copied, "--examples", marked, "--output", one], f"write over the recording {one}"),
+        ([clip, "--in", copied, "--output", copied / "files.jsonl"], f"{inside}output {tmp_path / 'files.jsonl'}"),
+        ([clip, "--in", copied, "--output", copied / "new.csv"], inside),
+        ([clip, "--in", copied, "--output", tmp_path / "link.txt"], inside),
+        (["--in", copied, "--map", copied / "map.png"], f"{inside}map {tmp_path / 'map.png'}"),
+    ]
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for words, said in refused:
+        with pytest.raises(SystemExit) as ended:
+            similar(*words)
+        assert ended.value.code == 2
+        assert said in capsys.readouterr().err
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_map_is_not_drawn_over_an_example(library, examples, tmp_path, capsys):
+    """Audio files are told by their suffixes, so only a link is a PNG and one of them."""
+    shutil.copytree(examples, tmp_path / "marked")
+    one = next((tmp_path / "marked" / "calm").glob("*.wav"))
+    (tmp_path / "map.png").symlink_to(one)
+    with pytest.raises(SystemExit):
+        similar("--in", library, "--examples", tmp_path / "marked", "--map", tmp_path / "map.png")
+    assert f"--map would write over the recording {one}" in capsys.readouterr().err
 
 
 def test_a_label_whose_clips_cannot_be_used_is_refused(library, recordings, examples, tmp_path, capsys):
