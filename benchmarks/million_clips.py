@@ -55,7 +55,7 @@ def arrays():
         samples, file_rate = soundfile.read(name, dtype="float32", always_2d=True)
         yield soxr.resample(samples.mean(axis=1), file_rate, rate)
 begin, before = time.perf_counter(), used()
-for result in pipeline(arrays() if kind == "arrays" else iter(names), batch_size=batch_size, num_workers=0, top_k=5):
+for result in pipeline(arrays() if kind == "arrays" else (name for name in names), batch_size=batch_size, num_workers=0, top_k=5):
     pass
 tell(begin, before)
 """
