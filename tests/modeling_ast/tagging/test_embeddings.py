@@ -11,6 +11,7 @@ import torch
 from tagged_models import WINDOW, noise, windows_of
 
 from modeling_ast import ASTFeatureExtractor, ASTForAudioClassification, ASTModel, run_tagging
+from modeling_ast.tagging.embedding_files import EmbeddingsFile
 from modeling_ast.tagging.tagger import AudioTagger, TaggingError
 
 TOLERANCE = 1e-5  # float32 through two layers, in batches of other sizes
@@ -207,6 +208,18 @@ def test_an_interrupted_run_keeps_its_vectors(multi_label, clips, tmp_path, monk
     assert "2 of 4 files were tagged already" in capsys.readouterr().out
     assert (tmp_path / "tags.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
     assert (tmp_path / "tags.npy.csv").read_bytes() == (tmp_path / "whole.npy.csv").read_bytes()
+
+
+@pytest.mark.parametrize(("suffix", "step"), [(".npy", "_write_head"), (".parquet", "_write_rows")])
+def test_a_disk_that_is_full_at_the_end_leaves_nothing(tmp_path, monkeypatch, suffix, step):
+    file = EmbeddingsFile(tmp_path / f"a{suffix}", 2)
+
+    def full(self):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"), file:
+        monkeypatch.setattr(EmbeddingsFile, step, full)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
