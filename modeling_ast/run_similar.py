@@ -183,7 +183,7 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
 
 
 def check_places(args: argparse.Namespace, clips: list[Path]) -> None:
-    """Make sure that nothing is written over a clip, or into the folder that is searched.
+    """Make sure that nothing is written over a clip or another recording, or into the folder that is searched.
 
     Args:
         args (`argparse.Namespace`): what was asked for.
@@ -198,6 +198,11 @@ def check_places(args: argparse.Namespace, clips: list[Path]) -> None:
         return
     marked = [] if args.examples is None else [file for _, file in example_files(args.examples)]
     refuse_to_overwrite([*clips, *marked], written)
+    from .audio import AUDIO_SUFFIXES
+
+    for flag, (path,) in written.items():
+        if path.exists() and path.suffix.lower() in AUDIO_SUFFIXES:
+            raise OutputError(f"--{flag} {path} would write over a recording. Pass another name.")
     if args.library is None:
         return
     folder = Path(os.path.realpath(args.library))

@@ -260,6 +260,7 @@ def test_nothing_is_written_over_what_is_read(copied, checkpoint, recordings, ex
     shutil.copy(recordings[0], clip)
     shutil.copytree(examples, marked)
     one = next((marked / "calm").glob("*.wav"))
+    other = shutil.copy(recordings[0], tmp_path / "embedded.wav")
     (tmp_path / "link.txt").symlink_to(copied / "files.jsonl")
     inside = f"lies in {copied}, where ast-embed keeps its files. Pass a name outside of it, such as --"
     refused = [
@@ -270,6 +271,7 @@ def test_nothing_is_written_over_what_is_read(copied, checkpoint, recordings, ex
             f"write over the recording {one}",
         ),
         (["--in", copied, "--examples", marked, "--output", one], f"write over the recording {one}"),
+        ([clip, "--in", copied, "--output", other], f"--output {other} would write over a recording."),
         ([clip, "--in", copied, "--output", copied / "files.jsonl"], f"{inside}output {tmp_path / 'files.jsonl'}"),
         ([clip, "--in", copied, "--output", copied / "new.csv"], inside),
         ([clip, "--in", copied, "--output", tmp_path / "link.txt"], inside),
