@@ -23,7 +23,7 @@ from modeling_ast import run_tagging
 from modeling_ast.system.run_lock import hold_lock
 from modeling_ast.tagging import block_processes, block_runs
 from modeling_ast.tagging.block_lists import BlockList, rows_of, write_list
-from modeling_ast.tagging.block_runs import BlockFolder, BlockProgress, blocks_in_turn
+from modeling_ast.tagging.block_runs import BlockFolder, BlockProgress, blocks_in_turn, tag_missing
 from modeling_ast.tagging.tagger import AudioTagger
 
 FLAGS = ("--device", "cpu", "--workers", "1", "--block_size", "4", "--format", "jsonl")
@@ -341,6 +341,15 @@ def test_a_block_that_another_process_is_at_is_left_to_it(tag, names, tmp_path):
     assert not (run / "tags.jsonl").exists()
     tag("--files_from", names, "--blocks", run)
     assert contents(run) == before
+
+
+def test_a_block_that_another_process_has_just_ended_is_not_tagged_again(tmp_path, monkeypatch):
+    folder, asked, tagged = BlockFolder(tmp_path, ".jsonl"), [], []
+    (tmp_path / "tags").mkdir()
+    monkeypatch.setattr(BlockFolder, "is_done", lambda self, block: asked.append(block) or asked.count(block) == 2)
+    tag_missing(folder, 1, tagged.append)
+    assert asked == [0, 0]
+    assert tagged == []
 
 
 def test_every_process_looks_for_its_own_blocks_first_and_for_all_others_then():
