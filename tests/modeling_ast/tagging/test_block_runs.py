@@ -197,7 +197,9 @@ def test_the_same_command_goes_on_and_another_one_is_refused(tag, names, tmp_pat
     tag("--files_from", names, "--blocks", run)
     assert heard == names.read_text().splitlines()[8:12]
     assert contents(run) == before
+    whole = (run / "tags.jsonl").stat().st_ino
     assert tag("--files_from", names, "--blocks", run)[0] == 1  # it is complete, and two files cannot be tagged
+    assert (run / "tags.jsonl").stat().st_ino == whole, "what is merged is not written again"
     assert len(heard) == 4
 
     def refusal(*arguments, flags=FLAGS):
