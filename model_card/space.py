@@ -27,6 +27,7 @@ HOUSE = HERE.parent  # where the packages lie: a checkout or site-packages
 # Commands and what only they use, and the export, which wants packages of its own: a page calls none of them.
 NOT_VENDORED = (
     "audio/excerpt_files.py",
+    "audio/saved_data_sets.py",
     "checkpoint_export.py",
     "doctor.py",
     "export_onnx.py",
@@ -51,6 +52,7 @@ NOT_VENDORED = (
     "tagging/block_lists.py",
     "tagging/block_processes.py",
     "tagging/block_runs.py",
+    "tagging/data_sets.py",
     "tagging/embedding_files.py",
     "tagging/flags.py",
     "tagging/formats.py",

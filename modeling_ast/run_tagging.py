@@ -8,7 +8,7 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -49,7 +49,6 @@ def main(argv: list[str] | None = None) -> int:
 
     from .audio import AudioError
     from .checkpoints.fields import CheckpointError
-    from .tagging.sources import tagged_files
     from .tagging.tagger import TaggingError
 
     try:
@@ -57,10 +56,7 @@ def main(argv: list[str] | None = None) -> int:
             return print_live(args)
         if args.blocks is not None:
             return write_blocks(args, sys.argv[1:] if argv is None else argv)
-        left_out = []
-        files = tagged_files(args.audio, args.files_from, left_out)
-        for words in left_out:
-            print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
+        files = files_of(args)
         if args.review is not None:
             return review_files(args, files)
         destinations = plan_output(args.output, args.format, files, args.combine)
@@ -82,6 +78,34 @@ def main(argv: list[str] | None = None) -> int:
     if to_file:
         print(f"Tagged {len(files) - failed} of {len(files)} files; the tags are in {in_one_line(str(args.output))}")
     return 1 if failed else 0
+
+
+def files_of(args: argparse.Namespace) -> list[Path]:
+    """List what was asked for, and load the data set if it is one.
+
+    Args:
+        args (`argparse.Namespace`): what was asked for; `data_set` is set.
+
+    Returns:
+        `list[Path]`: files, or what the recordings of the data set are called.
+
+    Raises:
+        AudioError: see [`tagged_files`] and [`load_data_set`].
+    """
+    if args.dataset_name is not None:
+        from .tagging.data_sets import load_data_set
+
+        args.data_set = load_data_set(
+            args.dataset_name, args.dataset_config_name, args.split_name, args.audio_column_name
+        )
+        return args.data_set.files
+    from .tagging.sources import tagged_files
+
+    left_out = []
+    files = tagged_files(args.audio, args.files_from, left_out)
+    for words in left_out:
+        print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
+    return files
 
 
 def format_of(args: argparse.Namespace) -> TagFormat:
@@ -157,7 +181,8 @@ def print_results(args: argparse.Namespace, files: list[Path]) -> int:
     """
     tagger = load_tagger(args)
     # On a terminal that shows the results a bar would stand between them.
-    progress = TaggingProgress(files, [size for _, size, _ in states_of(files)], hidden=sys.stdout.isatty())
+    states = (states_of if args.data_set is None else args.data_set.states)(files)
+    progress = TaggingProgress(files, [size for _, size, _ in states], hidden=sys.stdout.isatty())
     outcomes = tag(args, tagger, files, progress)
     failed = 0
 
@@ -265,8 +290,9 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
         if changed:
             words = f"{unfinished.path} is of a run with another {', '.join(changed)}; starting anew."
             print(f"ast-tag: {in_one_line(words)}", file=sys.stderr)
-        groups = groups_of(files, tagger.windows_at_once(args.batch_size), args.batch_size or SHORT_FILES)
-        states = [states_of(group) for group in groups]
+        look = states_of if args.data_set is None else args.data_set.states
+        groups = groups_of(files, tagger.windows_at_once(args.batch_size), args.batch_size or SHORT_FILES, look)
+        states = [look(group) for group in groups]
         kept = [unfinished.outcomes(state) is not None for state in states]
         done = sum(len(group) for group, is_kept in zip(groups, kept, strict=True) if is_kept)
         if done:
@@ -308,20 +334,23 @@ def write_results(args: argparse.Namespace, files: list[Path], destinations: dic
     return failed
 
 
-def groups_of(files: list[Path], at_once: int, at_most: int) -> list[list[Path]]:
+def groups_of(
+    files: list[Path], at_once: int, at_most: int, look: Callable[[Sequence[Path]], list] = states_of
+) -> list[list[Path]]:
     """Divide files into groups whose results are kept together.
 
     Args:
         files (`list[Path]`): the audio files.
         at_once (`int`): files of a group, if they are not short.
         at_most (`int`): files of a group of short ones.
+        look (callable, *optional*): what looks at them, [`states_of`] or another like it.
 
     Returns:
         `list[list[Path]]`: in their order; a large file ends its group, so that its results do not wait for others.
     """
     groups: list[list[Path]] = [[]]
     held = 0
-    for file, (_, size, _) in zip(files, states_of(files), strict=True):
+    for file, (_, size, _) in zip(files, look(files), strict=True):
         groups[-1].append(file)
         held += size
         count = len(groups[-1])
@@ -564,7 +593,7 @@ def tag(
     Args:
         args (`argparse.Namespace`): what was asked for.
         tagger ([`AudioTagger`]): the model.
-        files (`list[Path]`): the audio files.
+        files (`list[Path]`): the audio files, or what recordings of the data set are called.
         progress ([`TaggingProgress`], *optional*): is told what is heard.
 
     Returns:
@@ -573,7 +602,7 @@ def tag(
     from .tagging.results import with_novel_segments
 
     results = tagger.tag_files(
-        files,
+        files if args.data_set is None else args.data_set.sources(files),
         **settings_of(args),
         each_channel=args.channels == "each",
         progress=None if progress is None else progress.heard,
@@ -711,6 +740,10 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
         "picture",
         "none_of_these",
         "embeddings_dtype",
+        "dataset_name",
+        "dataset_config_name",
+        "split_name",
+        "audio_column_name",
     )
     flags = {f"--{name}": getattr(args, name) for name in (*options, *more)}
     flags["--picture"] = None if args.picture is None else str(args.picture)

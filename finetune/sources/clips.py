@@ -14,6 +14,7 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 
+from modeling_ast.audio.saved_data_sets import is_saved_data_set, load_saved
 from modeling_ast.system.regular_files import refuse_special
 from modeling_ast.system.surroundings import cache_hint
 
@@ -27,7 +28,6 @@ from .data_errors import DataError, is_empty, names_in_short, refuse_no_files, r
 from .folders import is_parquet_data_set, read_folder
 from .grouping import file_paths
 from .labels import class_names, joined_order, label_rows, label_texts
-from .saved_data_sets import is_saved_data_set, load_saved
 from .split_names import flags_to_name, others_in_words, split_names, take_split_names
 from .stored_features import FEATURES_COLUMN
 from .stretches import refuse_stretches

@@ -16,6 +16,7 @@ import numpy as np
 
 from modeling_ast.audio import AudioError, FileLayout, file_layout
 from modeling_ast.audio.files import search_folder
+from modeling_ast.audio.saved_data_sets import is_saved_data_set, load_saved
 from modeling_ast.system.regular_files import refuse_special
 
 from ..arguments.groups import DataArguments
@@ -33,7 +34,6 @@ from .mark_files import (
     textgrid_refused,
 )
 from .marks import Mark, joined_marks, refuse_wrong_marks
-from .saved_data_sets import is_saved_data_set, load_saved
 from .split_names import named_splits, side_of
 from .tables import resolve_audio
 

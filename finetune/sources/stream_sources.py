@@ -16,6 +16,7 @@ import fsspec
 import pandas as pd
 import pyarrow.parquet as pq
 
+from modeling_ast.audio.saved_data_sets import is_saved_data_set
 from modeling_ast.system.regular_files import refuse_special
 from modeling_ast.system.surroundings import cache_hint
 
@@ -24,7 +25,6 @@ from ..arguments.shipped_files import local_or_shipped
 from .array_columns import is_array_value
 from .data_errors import DataError, names_in_short, require_column
 from .folders import METADATA_FILES, is_parquet_data_set, metadata_table
-from .saved_data_sets import is_saved_data_set
 from .split_names import flags_to_name, how_to_name, split_names, take_split_names
 from .stretches import refuse_stretches
 from .tables import (

@@ -45,6 +45,7 @@ def make_parser() -> FlagParser:
         "audio files, folders of them at any depth, or patterns such as '*.wav'; - is a WAV from standard input, which is tagged as "
         "it comes",
     )
+    add_data_set_flags(parser)
     parser.add_argument(
         "--microphone",
         nargs="?",
@@ -242,6 +243,23 @@ def add_sources(parser: argparse.ArgumentParser, words: str) -> None:
     )
 
 
+def add_data_set_flags(parser: argparse.ArgumentParser) -> None:
+    """Add what names the recordings of a `datasets` data set.
+
+    Args:
+        parser (`argparse.ArgumentParser`): of a command.
+    """
+    parser.add_argument(
+        "--dataset_name",
+        metavar="NAME",
+        help="a data set in place of files: an id on the Hub, a folder laid out like one, or what save_to_disk of datasets has "
+        "written; a recording is called by its file, or by the name that is stored with it",
+    )
+    parser.add_argument("--dataset_config_name", metavar="NAME", help="its configuration, if it has several")
+    parser.add_argument("--split_name", metavar="SPLIT", help="its split, if it has several")
+    parser.add_argument("--audio_column_name", metavar="COLUMN", help="its column of audio, if it has several")
+
+
 def add_window_flags(parser: argparse.ArgumentParser) -> None:
     """Add `--window` and `--silence_db`.
 
@@ -289,6 +307,7 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         `argparse.Namespace`; flags that do not go together end the program with 2.
     """
     args = parser.parse_args(argv)
+    args.data_set = None  # which is loaded later, if one is named
     if not args.audio:
         args.model_name_or_path, args.audio = _models_and_audio(args.model_name_or_path)
     is_live = LIVE in args.audio or args.microphone is not None
@@ -303,8 +322,15 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         given |= {"strict_audio": args.strict_audio, "format parquet": args.format == "parquet"}
         for option in filter(given.get, given):
             parser.error(f"--{option} is about files. Leave it out, or tag a file.")
-    if not args.audio and args.files_from is None and not is_live:
-        parser.error("Nothing to tag was named. Name audio files or folders, or pass --files_from LIST.")
+    if args.dataset_name is not None:
+        _check_data_set(parser, args, is_live)
+    elif not args.audio and args.files_from is None and not is_live:
+        parser.error(
+            "Nothing to tag was named. Name audio files or folders, or pass --files_from LIST or --dataset_name NAME."
+        )
+    for option in ("dataset_config_name", "split_name", "audio_column_name"):
+        if args.dataset_name is None and getattr(args, option) is not None:
+            parser.error(f"--{option} is about a data set. Add --dataset_name NAME, or leave it out.")
     if args.per_label is not None and args.review is None:
         parser.error("--per_label is about the clips of --review. Add --review DIR, or leave it out.")
     if args.review is not None:
@@ -365,6 +391,16 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
             f"--embeddings_output {args.embeddings_output} ends in neither {' nor '.join(SUFFIXES)}. Name it so."
         )
     return args
+
+
+def _check_data_set(parser: FlagParser, args: argparse.Namespace, is_live: bool):
+    """Refuse other sources beside a data set, and what reads the files themselves."""
+    if args.audio or args.files_from is not None or is_live:
+        parser.error(f"--dataset_name {args.dataset_name} is tagged alone. Leave the other sources out.")
+    given = {name: getattr(args, name) is not None for name in ("blocks", "review", "picture")}
+    given |= {"start_time from_file": args.start_time == "from_file"}
+    for option in filter(given.get, given):
+        parser.error(f"--{option} is about files, not a data set. Leave one of them out.")
 
 
 def _check_blocks(parser: FlagParser, args: argparse.Namespace):

@@ -17,6 +17,7 @@ from finetune.sources.data_errors import DataError
 from finetune.sources.labels import label_names
 from finetune.sources.splits import load_splits
 from modeling_ast.audio import AudioReader
+from modeling_ast.audio.saved_data_sets import SavedDataSetError
 
 CLIPS = 12
 
@@ -75,14 +76,14 @@ def test_what_is_not_whole_is_refused_in_words(dataset, tmp_path):
     for text in ("{}", "{"):
         (tmp_path / "saved" / "state.json").write_text(text)
         with pytest.raises(
-            DataError, match="saved looks like a data set that save_to_disk has written.*Copy it again"
+            SavedDataSetError, match="saved looks like a data set that save_to_disk has written.*Copy it again"
         ):
             load(tmp_path / "saved")
     (tmp_path / "saved" / "state.json").write_text(state)
     for damaged in (content[: len(content) // 2], b"", None):
         arrow.unlink() if damaged is None else arrow.write_bytes(damaged)
         with pytest.raises(
-            DataError, match="saved looks like a data set that save_to_disk has written.*Copy it again"
+            SavedDataSetError, match="saved looks like a data set that save_to_disk has written.*Copy it again"
         ):
             load(tmp_path / "saved")
 

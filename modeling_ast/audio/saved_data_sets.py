@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import datasets
-
-from modeling_ast.system.regular_files import refuse_special
-
-from .data_errors import DataError
+from ..system.regular_files import refuse_special
 
 STATE, INFO, SPLITS = "state.json", "dataset_info.json", "dataset_dict.json"  # of datasets.config
+
+
+class SavedDataSetError(ValueError):
+    """A folder that `save_to_disk` has written, of which a part is missing or damaged; the message says what to do about it."""
 
 
 def is_saved_data_set(folder: Path) -> bool:
@@ -31,7 +31,7 @@ def _saved_splits(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if _is_saved(path)) if folder.is_dir() else []
 
 
-def load_saved(folder: Path) -> datasets.Dataset | datasets.DatasetDict:
+def load_saved(folder: Path):
     """Load what was saved, mapped into memory and not decoded.
 
     Args:
@@ -41,8 +41,10 @@ def load_saved(folder: Path) -> datasets.Dataset | datasets.DatasetDict:
         `datasets.Dataset` or `datasets.DatasetDict`, as it was saved.
 
     Raises:
-        DataError: if a part of it is missing or damaged.
+        SavedDataSetError: if a part of it is missing or damaged.
     """
+    import datasets
+
     for path in folder.rglob("*"):
         refuse_special(path)
     try:
@@ -50,7 +52,7 @@ def load_saved(folder: Path) -> datasets.Dataset | datasets.DatasetDict:
             return datasets.load_from_disk(str(folder))
         return datasets.DatasetDict({path.name: datasets.load_from_disk(str(path)) for path in _saved_splits(folder)})
     except (OSError, ValueError, KeyError) as error:  # Arrow's errors are ValueErrors
-        raise DataError(
+        raise SavedDataSetError(
             f"{folder} looks like a data set that save_to_disk has written, but cannot be loaded ({type(error).__name__}: "
             f"{str(error).rstrip('.')}). Copy it again with all of its files, or save it again."
         ) from error
