@@ -4,7 +4,8 @@ What is drawn is a function of (seed, epoch, clip), as of augmentations. Of a fi
 model hears to its end stays what it is, bit for bit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -15,10 +16,13 @@ from modeling_ast.features.kaldi import is_cut
 from modeling_ast.tagging.segments import window_starts
 
 from ..augmentations.augmentation import Augmentation
+from .clip_memory import ClipMemory
 from .waveforms import ASTDataset, clip_name, one_thread
 
 WINDOW_STREAM = 102  # sets these random numbers apart from those of augmentations, of masks and of the order of clips
 UNKNOWN = -1
+# A clip of up to so many windows is decoded as a whole and kept, if there is room: that pays within as many epochs.
+WINDOWS_KEPT_TOGETHER = 4
 
 
 class Visit(NamedTuple):
@@ -45,6 +49,8 @@ class WindowedDataset(ASTDataset):
         **kwargs: see [`ASTDataset`].
     """
 
+    whole_clips: ClipMemory | None = None
+
     def __init__(self, split, reader: AudioReader, *args, **kwargs):
         super().__init__(split, reader, *args, **kwargs)
         self.excerpts = ExcerptReader(reader)
@@ -55,9 +61,21 @@ class WindowedDataset(ASTDataset):
             return Heard(self.cached.piece(clip, start, self.samples_needed))
         audio = self.split[clip]["audio"]
         with one_thread():
-            heard = self.excerpts.hear(audio, start, self.samples_needed, clip_name(audio))
+            heard = self.excerpts.hear(
+                audio, start, self.samples_needed, clip_name(audio), self._decoded_before(clip, audio)
+            )
         self.said.log(heard.notes)
         return heard
+
+    def _decoded_before(self, clip: int, audio: dict) -> Callable[[int, int], np.ndarray] | None:
+        """What gives the samples of a clip's file from memory, once it is decoded; `None` if it is not kept there."""
+        if self.whole_clips is None or self._length(clip) > WINDOWS_KEPT_TOGETHER * self.samples_needed:
+            return None
+        if clip not in self.whole_clips and self.whole_clips.has_room(self._length(clip)):
+            samples = self.excerpts.samples_of_file(audio, clip_name(audio))
+            if samples is not None:
+                self.whole_clips.keep(clip, samples)
+        return partial(self.whole_clips.rows, clip) if clip in self.whole_clips else None
 
     def _length(self, clip: int) -> int:
         """Samples of a clip, told without decoding it."""
@@ -81,6 +99,15 @@ class DrawnWindows(WindowedDataset):
     def __init__(self, split, *args, **kwargs):
         super().__init__(split, *args, **kwargs)
         self._lengths = np.full(len(split), UNKNOWN, np.int64)
+
+    def keep_whole_clips(self, num_bytes: int):
+        """Keep clips whose windows are wanted in later epochs decoded as a whole, as far as there is room.
+
+        Args:
+            num_bytes (`int`): the room.
+        """
+        if self.cached is None:
+            self.whole_clips = ClipMemory(len(self.split), num_bytes)
 
     def heard_as(self, index: int, epoch: int | None = None, visit: int = 0) -> Visit:
         """See [`ClipDataset.heard_as`].

@@ -36,6 +36,7 @@ from ..clip_sets.clip_datasets import clip_reader, clip_sets, load_clip_sets, wi
 from ..clip_sets.clip_memory import divided
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import Checks, ClipSet
+from ..clip_sets.clip_windows import DrawnWindows
 from ..clip_sets.collator import ASTDataCollator, model_inputs
 from ..clip_sets.free_memory import free_memory
 from ..clip_sets.marked_windows import MarkedClips
@@ -272,6 +273,9 @@ def keep_clips_in_memory(
     for dataset, num_bytes in zip(keeping, divided(room, wanted), strict=True):
         dataset.keep_in_memory(num_bytes, by[dataset])
     if sum(wanted) <= room:
+        for dataset in keeping:  # one, that of training, has windows that are drawn
+            if isinstance(dataset, DrawnWindows):
+                dataset.keep_whole_clips(room - sum(wanted))
         return None
     return (
         f"decoded clips stay in memory as far as {in_bytes(room)} ({share:g} of what is free) hold them, all would take up to "

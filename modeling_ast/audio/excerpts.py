@@ -2,17 +2,19 @@
 before or far behind it is read.
 
 What comes is what [`AudioReader.hear`] gives of the whole file, from one sample to another. At the file's own sampling rate it
-is that bit for bit; where the rate is converted, a little more on either side is decoded, so that the filter of the resampler
-finds what it would find there. Damaged files and several recordings joined in one are decoded as a whole, in the words that
-[`AudioReader`] has for them. So is what only FFmpeg reads the first time; when it is wanted again, it is tried out whether it can be
-decoded block by block, see [`modeling_ast.audio.ffmpeg_places`].
+is that bit for bit, of MP3 but for the last one; where the rate is converted, a little more on either side is decoded, so that the
+filter of the resampler finds what it would find there. Damaged files and several recordings joined in one are decoded as a whole, in
+the words that [`AudioReader`] has for them. So is what only FFmpeg reads the first time; when it is wanted again, it is tried out
+whether it can be decoded block by block, see [`modeling_ast.audio.ffmpeg_places`].
 """
 
 import itertools
 import math
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -132,7 +134,34 @@ class ExcerptReader:
                 self._layouts.popitem(last=False)
         return found
 
-    def hear(self, source: str | os.PathLike | dict, start: int, samples: int, name: str | None = None) -> Heard:
+    def samples_of_file(self, source: str | os.PathLike | dict, name: str | None = None) -> np.ndarray | None:
+        """Decode all of a file as stretches of it are decoded.
+
+        Args:
+            source (`str`, `os.PathLike` or `dict`): see [`ExcerptReader.num_samples`].
+            name (`str`, *optional*): what messages call it.
+
+        Returns:
+            `np.ndarray` of shape `(samples, channels)`, float32, at the file's rate: of it stretches are those of [`ExcerptReader.hear`]
+            bit for bit. `None` where stretches are not decoded by themselves, and of MP3, whose last bit depends on where they begin.
+
+        Raises:
+            AudioError: see [`ExcerptReader.num_samples`].
+        """
+        layout = self.layout(source, name)
+        if not layout.goes_there or layout.mp3 is not None:
+            return None
+        path = _path_of(source)
+        return _decoded(source if path is None else path, layout, 0, layout.frames)
+
+    def hear(
+        self,
+        source: str | os.PathLike | dict,
+        start: int,
+        samples: int,
+        name: str | None = None,
+        decoded_before: Callable[[int, int], np.ndarray] | None = None,
+    ) -> Heard:
         """Decode a stretch of a file, make one channel of its channels and convert its sampling rate.
 
         Args:
@@ -140,6 +169,8 @@ class ExcerptReader:
             start (`int`): its first sample, at the reader's rate.
             samples (`int`): how many; there are fewer where the file ends before.
             name (`str`, *optional*): what messages call it.
+            decoded_before (callable, *optional*): gives what [`ExcerptReader.samples_of_file`] gave of the file, from one sample to
+                another; nothing is decoded then.
 
         Returns:
             [`Heard`]; of its notes those of the whole file where that had to be decoded, else those of [`stretch_notes`].
@@ -161,8 +192,9 @@ class ExcerptReader:
         block = max(start // new - math.ceil(margin / old), 0)
         begin = block * old
         end = min(-(-(start + samples) * old // new) + margin, layout.frames)
+        decode = decoded_before or partial(_decoded, source if path is None else path, layout)
         with errors_of_file(name):
-            decoded = _decoded(source if path is None else path, layout, begin, max(end, begin))
+            decoded = decode(begin, max(end, begin))
         if decoded is None:  # damaged there: the whole decode knows what to do
             return self._of_whole(source, path, start, samples, name)
         with errors_of_file(name):

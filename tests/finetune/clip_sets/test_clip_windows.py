@@ -19,7 +19,7 @@ from finetune.run_finetune import main
 from finetune.scores.clip_scores import loss_of_clips, references_of_clips, scores_of_clips
 from finetune.sources.splits import load_splits
 from modeling_ast import ASTFeatureExtractor, ASTForAudioClassification
-from modeling_ast.audio import AudioReader
+from modeling_ast.audio import AudioReader, excerpts
 
 RATE = 16_000
 HEARD = 48 * 160 + 240  # samples of the 48 frames that the tiny model hears
@@ -221,6 +221,46 @@ def test_workers_cache_memory_and_a_resume_change_nothing(long_tones, tmp_path, 
 
 def _step(path) -> int:
     return int(path.name.rpartition("-")[2])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "rate", "channels"), [("wav", RATE, 1), ("flac", 44_100, 2), ("ogg", 44_100, 1), ("mp3", 22_050, 2)]
+)
+def test_windows_of_clips_that_are_kept_whole_are_the_same_bit_for_bit(
+    tmp_path, extractor, monkeypatch, suffix, rate, channels
+):
+    noise = np.random.default_rng(0)
+    for label, seconds in (("a", 1.5), ("b", 1.9), ("c", 2.5), ("d", 0.4)):  # c is too long, d is heard to its end
+        (tmp_path / label).mkdir()
+        samples = noise.uniform(-0.5, 0.5, (round(seconds * rate), channels))
+        for number in range(2):
+            soundfile.write(tmp_path / label / f"{number}.{suffix}", samples, rate)
+    rows = load_splits(DataArguments(dataset_name=str(tmp_path), eval_fraction=0.5), 0)[0]["train"]
+    plain, kept, full = (dataset(rows, extractor, "random", Augmentation()) for _ in range(3))
+    kept.keep_whole_clips(10_000_000)
+    full.keep_whole_clips(100)
+    decoded = []
+    original = excerpts._decoded
+    monkeypatch.setattr(excerpts, "_decoded", lambda *given: decoded.append(given) or original(*given))
+    for epoch in (1, 2, 3):
+        for each in (plain, kept, full):
+            decoded.clear()
+            found = [each[epoch, index]["waveform"] for index in range(len(rows))]
+            drawn = 1 if each is kept and epoch > 1 and suffix != "mp3" else 3
+            assert len(decoded) == drawn
+            if each is plain:
+                expected = found
+            assert all(map(np.array_equal, found, expected))
+
+
+def test_a_training_keeps_whole_clips_where_memory_is_left(long_tones, tmp_path, monkeypatch):
+    room = []
+    monkeypatch.setattr(DrawnWindows, "keep_whole_clips", lambda self, num_bytes: room.append(num_bytes))
+    recipe = write_recipe(tmp_path, long_tones, num_train_epochs=1)
+    for flags in ([], ["--memory_for_clips", "0"]):
+        assert main([recipe, "--clip_windows", "random", "--overwrite_output_dir", "true", *flags]) == 0
+    assert len(room) == 1
+    assert room[0] > 1_000_000
 
 
 def test_what_windows_cannot_do_is_refused_by_name(long_tones, tmp_path, capsys):
