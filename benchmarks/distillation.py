@@ -3,7 +3,7 @@
     python -m benchmarks.distillation FOLDER [--speakers theo george lucas] [--seeds 0 1] [--teacher_start CHECKPOINT]
 
 Every speaker is held out in turn. The larger model is trained on the others by the recipe of the spoken digits, or from
-`--teacher_start`; then the small one is trained on them twice, with the same clips, seed and epochs: on the labels, and on the
+`--teacher_start` by that of benchmarks.pretrained_start; then the small one is trained on them twice, with the same clips, seed and epochs: on the labels, and on the
 labels and the larger model. Neither has heard the speaker that is scored. Finished trainings are kept in the results file, so
 that a second call goes on where the first ended. `--takes`, `--epochs` and `--teacher_epochs` make it shorter.
 """
@@ -22,6 +22,8 @@ import yaml
 
 from modeling_ast.system.atomic_files import open_atomically
 
+from .pretrained_start import STARTS
+
 RECIPE = Path(__file__).with_name("spoken_digits.yaml")
 NOT_TAKEN = ("fold_column_name", "output_dir", "seed")
 STUDENT = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 256}
@@ -39,7 +41,7 @@ def main():
     )
     parser.add_argument("--takes", type=int, default=50, help="of each digit and speaker, at most (default: all 50)")
     parser.add_argument("--epochs", type=int, default=30, help="of the small model (default: %(default)s)")
-    parser.add_argument("--teacher_epochs", type=int, default=30, help="of the larger model (default: %(default)s)")
+    parser.add_argument("--teacher_epochs", type=int, help="of the larger model (default: those of its recipe)")
     parser.add_argument("--teacher_temperature", type=float, default=2.0, help="(default: %(default)s)")
     parser.add_argument("--teacher_weight", type=float, default=0.5, help="(default: %(default)s)")
     parser.add_argument(
@@ -50,8 +52,12 @@ def main():
     rows = []
     for speaker in args.speakers:
         table = write_table(args, speaker)
-        larger = {} if args.teacher_start is None else {"model_name_or_path": args.teacher_start}
-        teacher = train(args, f"teacher_{speaker}", table, 0, larger | {"num_train_epochs": args.teacher_epochs})
+        larger = {}
+        if args.teacher_start is not None:
+            larger = yaml.safe_load(STARTS.read_text())["digits"] | {"model_name_or_path": args.teacher_start}
+        if args.teacher_epochs is not None:
+            larger |= {"num_train_epochs": args.teacher_epochs}
+        teacher = train(args, f"teacher_{speaker}", table, 0, larger)
         for seed in args.seeds:
             small = STUDENT | {"num_train_epochs": args.epochs}
             taught = small | {

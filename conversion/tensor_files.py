@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from modeling_ast.checkpoints.fields import read_json
 from modeling_ast.system.hub_answers import hub_answers
 from modeling_ast.system.regular_files import SpecialFileError, refuse_special, refuse_special_in, what_is_special
-from modeling_ast.system.surroundings import cache_hint
+from modeling_ast.system.surroundings import hub_hint
 
 from .errors import ConversionError
 
@@ -146,7 +146,7 @@ def _download(hub_id: str) -> Path:
         reason = str(error).partition("\n")[0].rstrip(".")
         raise ConversionError(
             f"{hub_id} is no folder here and could not be had from the Hub: {reason}. Check the name and the "
-            f"connection, or give a folder.{cache_hint()}"
+            f"connection, or give a folder.{hub_hint()}"
         ) from None
 
 

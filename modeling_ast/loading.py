@@ -9,7 +9,7 @@ from .checkpoints.fields import CONFIG, EXTRACTOR, FRAME_ARCHITECTURE, Checkpoin
 from .checkpoints.shipped import AST_SMALL, folder_of, is_there
 from .checkpoints.weights import weight_files
 from .system.regular_files import SpecialFileError, refuse_special_in
-from .system.surroundings import cache_hint
+from .system.surroundings import hub_hint
 
 FRAMES_REFUSED = (
     "it has a frame head, which tells labels of frames and not of clips. Hear with it by ast-tag --timeline, or pass a checkpoint "
@@ -65,10 +65,11 @@ def load_checkpoint(
                 model_name_or_path, dtype=torch.float32, output_loading_info=True, **LOGITS_ALONE, **place
             )
     except (OSError, ValueError) as error:
-        name, hint = str(model_name_or_path), ""
+        name, words = str(model_name_or_path), str(error).splitlines()[0]
         if not Path(name).is_dir():
-            name, hint = f"There is no folder {name} here, and as a Hub id it", cache_hint()
-        raise CheckpointError(f"{name} cannot be loaded: {str(error).splitlines()[0]}{hint}") from error
+            name = f"There is no folder {name} here, and as a Hub id it"
+            words = f"{words.rstrip('.')}.{hub_hint()}"
+        raise CheckpointError(f"{name} cannot be loaded: {words}") from error
     if loading_info["missing_keys"]:
         raise CheckpointError(
             f"{model_name_or_path} has no trained classifier, so its tags would be random. Fine-tune it first "

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from modeling_ast.audio.saved_data_sets import is_saved_data_set, load_saved
 from modeling_ast.system.regular_files import refuse_special
-from modeling_ast.system.surroundings import cache_hint
+from modeling_ast.system.surroundings import hub_hint
 
 from ..arguments.data_arguments import SIDES
 from ..arguments.groups import DataArguments
@@ -197,7 +197,7 @@ def _load_hub(data: DataArguments, pooled: bool) -> Clips:
         # A data set of several configurations is a ValueError that lists them.
         raise DataError(
             f"{data.dataset_name} is neither a folder or table here nor a data set that the Hub gives ({error}). Check "
-            f"--dataset_name and --dataset_config_name.{cache_hint()}"
+            f"--dataset_name and --dataset_config_name.{hub_hint()}"
         ) from error
     words = "as the data set on the Hub says" if folder is None else "as the data set says"
     return clips_of_dataset(loaded, data, data.dataset_name, pooled=pooled, folder=folder, split_words=words)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from modeling_ast.audio.saved_data_sets import is_saved_data_set
 from modeling_ast.system.regular_files import refuse_special
-from modeling_ast.system.surroundings import cache_hint
+from modeling_ast.system.surroundings import hub_hint
 
 from ..arguments.groups import DataArguments
 from ..arguments.shipped_files import local_or_shipped
@@ -205,7 +205,7 @@ def hub_sources(name: str, data: DataArguments) -> tuple[dict[str, StreamSource]
     except (FileNotFoundError, ConnectionError, OSError, ValueError) as error:  # ValueError: another configuration
         raise DataError(
             f"{data.dataset_name} is neither a table here nor a data set that the Hub gives ({error}). Check --dataset_name "
-            f"and --dataset_config_name.{cache_hint()}"
+            f"and --dataset_config_name.{hub_hint()}"
         ) from error
     sources, present = {}, list(map(str, files or streams))
     words = take_split_names(present, data)

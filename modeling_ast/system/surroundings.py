@@ -10,6 +10,8 @@ from .atomic_files import temporary_folder
 
 # What matplotlib says where its folders cannot be written to; it then makes one of its own, for as long as it runs.
 _USELESS = ("mkdir -p failed for path", "Matplotlib created a temporary cache directory")
+# Variables by which the Hub's libraries are told to stay offline.
+OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def prepare_process(program: str):
@@ -41,12 +43,17 @@ def _is_of_use(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(_USELESS)
 
 
-def cache_hint() -> str:
-    """Tell what to add to an error of the Hub's libraries where they cannot write into their caches.
+def hub_hint() -> str:
+    """Tell what to add to an error of the Hub's libraries where they were told not to ask it, or cannot write into their caches.
 
     Returns:
-        A sentence with a space before it; empty where they can.
+        A sentence with a space before it; empty where there is nothing to say.
     """
+    from huggingface_hub import constants
+
+    for variable in OFFLINE:
+        if constants.HF_HUB_OFFLINE and os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE"):
+            return f" The Hub was not asked, as {variable} is set: unset it to fetch what is not on this machine."
     home = os.environ.get("HF_HOME") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "huggingface"
     )

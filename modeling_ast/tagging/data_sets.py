@@ -9,7 +9,7 @@ from ..audio.errors import AudioError
 from ..audio.saved_data_sets import SavedDataSetError, is_saved_data_set, load_saved
 from ..system.installation import install_command
 from ..system.regular_files import refuse_special
-from ..system.surroundings import cache_hint
+from ..system.surroundings import hub_hint
 from .unfinished import states_of
 
 ROWS_AT_ONCE = 1000  # whose names are read together
@@ -114,7 +114,7 @@ def _loaded(name: str, configuration: str | None):
     except (OSError, ValueError) as error:  # of several configurations a ValueError lists them
         raise AudioError(
             f"--dataset_name {name} is neither a data set here nor one that the Hub gives ({error}). Check the name, and "
-            f"--dataset_config_name.{cache_hint()}"
+            f"--dataset_config_name.{hub_hint()}"
         ) from error
 
 

@@ -164,10 +164,15 @@ def test_a_damaged_shard_is_named(sharded):
     assert re.search(rf"{re.escape(str(damaged))} \([\d,]+ bytes\) {DAMAGED}", refusal(sharded, read_hub_checkpoint))
 
 
-def test_an_unknown_id_with_the_network_off_is_answered_in_words():
+def test_an_unknown_id_with_the_network_off_is_answered_in_words(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     words = refusal("nobody/no-such-model", read_hub_checkpoint)
     assert words.startswith("nobody/no-such-model is no folder here and could not be had from the Hub: ")
-    assert words.endswith("Check the name and the connection, or give a folder.")
+    assert (
+        "Check the name and the connection, or give a folder. The Hub was not asked, as HF_HUB_OFFLINE is set: unset it"
+        in words
+    )
 
 
 @pytest.mark.parametrize("name", ["/no/such/folder", "../gone", "a/b/c", "two words", "no-such-folder/"])

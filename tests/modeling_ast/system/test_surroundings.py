@@ -6,10 +6,11 @@ import sys
 import tempfile
 
 import pytest
+from huggingface_hub import constants
 
 from modeling_ast import run_tagging
 from modeling_ast.loading import CheckpointError
-from modeling_ast.system.surroundings import cache_hint, prepare_process
+from modeling_ast.system.surroundings import OFFLINE, hub_hint, prepare_process
 from modeling_ast.tagging.tagger import AudioTagger
 
 NOWHERE = f"{os.devnull}/x"  # which nobody can make, whatever their rights
@@ -17,7 +18,7 @@ NOWHERE = f"{os.devnull}/x"  # which nobody can make, whatever their rights
 
 @pytest.fixture
 def homeless(monkeypatch):
-    for variable in ("HF_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE"):
+    for variable in ("HF_HOME", "XDG_CACHE_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE", *OFFLINE):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", NOWHERE)
 
@@ -60,12 +61,15 @@ def test_libraries_say_nothing_about_a_home_that_cannot_be_written():
         ({"HF_HOME": "{tmp}/new/deeper"}, ""),
         ({"HF_HOME": "{tmp}", "HOME": "{tmp}", "HF_DATASETS_CACHE": NOWHERE}, f" {NOWHERE} cannot be written to: set HF_DATASETS_CACHE to"),
         ({"HF_HOME": f"{NOWHERE}/y"}, f" {NOWHERE}/y/hub cannot be written to: set HF_HOME to"),
+        ({"HF_HUB_OFFLINE": "true"}, " The Hub was not asked, as HF_HUB_OFFLINE is set: unset it to fetch what is not on this machine."),
+        ({"HF_HUB_OFFLINE": "0", "HF_HOME": "{tmp}"}, ""),
     ],
 )  # fmt: skip
 def test_the_variable_of_a_cache_that_cannot_be_written(homeless, monkeypatch, tmp_path, given, words):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", "HF_HUB_OFFLINE" in given)  # read when the library is imported
     for variable, value in given.items():
         monkeypatch.setenv(variable, value.format(tmp=tmp_path))
-    said = cache_hint()
+    said = hub_hint()
     assert said.startswith(words) if words else said == ""
     assert os.listdir(tmp_path) == []  # it was only tried
 
