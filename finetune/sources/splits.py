@@ -258,11 +258,15 @@ def _held_out(
     """Draw a share of the clips, keeping groups together; stratified for single-label data. Say in words how."""
     texts = None if labels.multi_label else [labels.lists[row][0] for row in rows]
     refuse_unjoined(clips.rows, labels, rows, data)
+    few_groups = ""
     try:
         if data.grouping_field():
             groups = groups_of(clips.rows, rows, data, clips.row_name)
+            number, parts = len({groups[row] for row in rows}), round(1 / fraction)
+            if 1 < number < parts:  # so that the share is less than one of them
+                parts, few_groups = number, f", of which one of {number} is the least that can be held out"
             folds = (GroupKFold if texts is None else StratifiedGroupKFold)(
-                n_splits=round(1 / fraction), shuffle=True, random_state=seed
+                n_splits=parts, shuffle=True, random_state=seed
             )
             with warnings.catch_warnings():
                 # What becomes of a class with fewer clips than folds is said by the checks of the splits.
@@ -274,6 +278,11 @@ def _held_out(
         if isinstance(error, DataError):
             raise
         members = f" ({counted(Counter(texts))})" if texts else ""
+        if data.grouping_field() and len({groups[row] for row in rows}) == 1:
+            raise DataError(
+                f"{len(rows)} clips{members} all have {groups[rows[0]]!r} in {grouping_in_words(data)}, and what is kept together cannot be "
+                f"divided. Add clips of others, or leave out --{data.grouping_field()}."
+            ) from error
         remedy = (
             f"give the data folders {data.train_split_name}/ and {data.eval_split_name}/"
             if flag == "eval_fraction"
@@ -284,7 +293,7 @@ def _held_out(
             f"{'leave a class out with --ignore_labels, ' if data.labelled else ''}or {remedy}."
         ) from error
     stratified = "" if labels.multi_label else ", stratified by label"
-    together = f", {grouping_in_words(data)} kept together" if data.grouping_field() else ""
+    together = f", {grouping_in_words(data)} kept together{few_groups}" if data.grouping_field() else ""
     return {rows[place] for place in places}, f"{stratified}{together} (seed {seed})"
 
 

@@ -61,6 +61,22 @@ def test_groups_have_no_say_where_there_is_a_split(table):
         load(table(), group_column_name="file_name")
 
 
+@pytest.mark.parametrize("number", [2, 3, 4])
+def test_of_few_groups_a_whole_one_is_held_out(table, number):
+    names = ("file_name", "label")
+    rows = [{name: row[name] for name in names} | {"take": str(i % number)} for i, row in enumerate(table.rows)]
+    splits, method = load(table(rows), group_column_name="take")
+    assert len(set(splits["eval"]["take"])) == 1
+    assert set(splits["train"]["take"]) == set(map(str, range(number))) - set(splits["eval"]["take"])
+    assert f"kept together, of which one of {number} is the least that can be held out" in method
+
+
+def test_one_group_cannot_be_divided(table):
+    rows = [{name: row[name] for name in ("file_name", "label")} | {"take": "night"} for row in table.rows]
+    with pytest.raises(DataError, match=r"all have 'night' in the column 'take'.* leave out --group_column_name"):
+        load(table(rows), group_column_name="take")
+
+
 def test_a_group_column_that_is_not_there(class_folders):
     with pytest.raises(DataError, match="group_column_name='speaker' is not in the data set"):
         load(class_folders, group_column_name="speaker")
