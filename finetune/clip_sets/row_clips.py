@@ -14,6 +14,7 @@ from ..sources.columns import column_values
 from ..sources.data_errors import DataError, names_in_short
 from ..sources.grouping import torn_recordings_note
 from ..sources.labels import count_labels, label_lists, label_names, share_lists
+from ..sources.marks_beside import tracks_beside_note
 from .clip_set import Checks, ClipSet
 from .split_checks import SPLIT_WORDS
 
@@ -125,7 +126,11 @@ def advice_on_rows(splits: dict[str, RowClips], checks: Checks) -> list[str]:
         In words, with the flags to type.
     """
     rows = {side: split.rows for side, split in splits.items()}
-    advice = (torn_recordings_note(rows, checks.split_method, checks.data), unjoined_note(rows, checks.data))
+    advice = (
+        torn_recordings_note(rows, checks.split_method, checks.data),
+        unjoined_note(rows, checks.data),
+        tracks_beside_note(rows),
+    )
     return [note for note in advice if note]
 
 

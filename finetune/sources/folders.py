@@ -19,6 +19,7 @@ from modeling_ast.system.regular_files import refuse_special
 from ..arguments.groups import DataArguments
 from ..arguments.shipped_files import local_or_shipped
 from .data_errors import DataError, names_in_short
+from .marks_beside import ADVICE, tracks_beside
 from .split_names import named_splits, side_of
 from .tables import DEFAULT_SPLIT_COLUMN, TABLE_SUFFIXES, ClipTable, read_table, with_splits_of_paths
 
@@ -331,9 +332,11 @@ def _read_class_folders(base: Path) -> ClipTable:
         label, *rest = path.relative_to(base).parts
         if len(rest) != 1:
             where = f"{len(rest)} folders deep" if rest else "in no class folder"
+            tracks = tracks_beside([path])
+            marks = f" {tracks[0]} lies beside it: {ADVICE}." if tracks else ""
             raise DataError(
                 f"{path} lies {where}. Expected {base}/CLASS/{path.name}: move it, or pass a table of files and labels "
-                "as --dataset_name; folders of splits are named with --train_split_name and --eval_split_name."
+                f"as --dataset_name; folders of splits are named with --train_split_name and --eval_split_name.{marks}"
             )
         columns["audio"].append(str(path))
         columns["label"].append(label)

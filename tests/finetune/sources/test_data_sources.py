@@ -381,8 +381,8 @@ def test_clips_stay_together_by_what_a_pattern_finds_in_their_file_names(pieces,
 def test_a_pattern_looks_at_names_without_folder_and_suffix(pieces):
     with pytest.raises(DataError, match="finds nothing in 48 of 48 file names: r0-0"):
         load("--dataset_name", str(pieces), "--group_file_pattern", "wav$|cat|dog")
-    with pytest.raises(DataError, match="greater than the number of groups: 3"):
-        load("--dataset_name", str(pieces), "--group_file_pattern", "[0-9]$")
+    method = load("--dataset_name", str(pieces), "--group_file_pattern", "[0-9]$")[1]
+    assert "of which one of 3 is the least that can be held out" in method
 
 
 def test_clips_without_a_name_or_a_match_are_told_by_their_rows(rows, pieces, tmp_path):
