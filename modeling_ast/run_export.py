@@ -75,6 +75,7 @@ def _export_page(args: argparse.Namespace):
         title = args.title or args.checkpoint_dir.resolve().name
         measured, notes = export_page(args.checkpoint_dir, folder, title, args.runtime_package, settings)
         _tell(args, measured, folder / MODEL, args.output / MODEL)
+        _tell_of_known_clips(args)
         for words in notes:
             print(f"Note: {words}")
         files = [path for path in folder.rglob("*") if path.is_file()]
@@ -95,6 +96,18 @@ def _export(args: argparse.Namespace):
 
     measured = export_checkpoint(args.checkpoint_dir, args.output, _settings_of(args))
     _tell(args, measured, args.output, args.output)
+    _tell_of_known_clips(args)
+
+
+def _tell_of_known_clips(args: argparse.Namespace):
+    """Say so if the checkpoint knows its training clips, which no exported file does."""
+    from .tagging.none_of_these import KNOWN_CLIPS_NAME
+
+    if (args.checkpoint_dir / KNOWN_CLIPS_NAME).is_file():
+        print(
+            f"Note: what is written does not tell clips that are none of the labels (--none_of_these); ast-tag with {args.checkpoint_dir} "
+            "does."
+        )
 
 
 def _settings_of(args: argparse.Namespace):

@@ -472,6 +472,11 @@ class DataArguments(ArgumentGroup):
             raise ValueError(
                 "hard_negatives are windows of background, and background_share=0 asks for none. Pass one of them."
             )
+        if self.background_label and self.background_share == 0:
+            raise ValueError(
+                f"background_label={self.background_label!r} is that of windows of background, and background_share=0 asks for none. "
+                "Pass one of them."
+            )
         match = OVERLAP.fullmatch(self.mark_overlap.strip())
         number = float(match[1]) if match else 0.0
         if not number or not (match[2] or number <= 1):

@@ -256,6 +256,7 @@ def test_labels_that_are_left_out_are_no_background(tmp_path):
     [
         ({"mark_overlap": "1.5"}, "neither a share above 0 and up to 1 nor seconds"),
         ({"background_share": 1.0}, "background_share=1 is not from 0"),
+        ({"background_share": 0.0, "background_label": "noise"}, "background_share=0 asks for none. Pass one of them"),
         ({"streaming": True}, "streaming=True was given with marks, but recordings have to be at hand"),
         ({"unmarked": "maybe"}, "unmarked='maybe' is not among background, ignore"),
         ({"clip_windows": "all"}, "each window is a clip of its own"),

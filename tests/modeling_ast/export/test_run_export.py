@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from onnx_files import CANDIDATES, candidate, metadata
 from modeling_ast import quantization, run_export
 from modeling_ast.quantization import QuantizationReport
 from modeling_ast.system.installation import install_command
+from modeling_ast.tagging.none_of_these import KnownClips
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -80,6 +82,14 @@ def test_last_line_of_the_float32_export(capsys, monkeypatch, without_export, ch
     megabytes = (tmp_path / "m.onnx").stat().st_size / 1e6
     expected = f"{tmp_path / 'm.onnx'}: {megabytes:.1f} MB, largest difference to PyTorch's logits 0.0e+00"
     assert capsys.readouterr().out.splitlines()[-1] == expected
+
+
+def test_that_a_file_knows_no_training_clips_is_told(capsys, monkeypatch, without_export, checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "knowing")
+    KnownClips(np.eye(32, dtype=np.float32), 1, 1.0).save(folder)
+    assert run_export.main([str(folder), str(tmp_path / "m.onnx")]) == 0
+    said = f"does not tell clips that are none of the labels (--none_of_these); ast-tag with {folder} does."
+    assert capsys.readouterr().out.splitlines()[-1].endswith(said)
 
 
 @pytest.mark.parametrize(
