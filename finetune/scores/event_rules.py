@@ -142,7 +142,7 @@ def _smoothed(track: ScoreTrack, median: float | None, label: int | None) -> Sco
     places = track.places
     if label is not None:
         places = [(edges, means[:, label : label + 1]) for edges, means in places]
-    width = 1 if median is None else median_width(median, track.columns)[0]
+    width = 1 if median is None else median_width(median, track.columns.seconds)[0]
     return replace(track, places=smoothed(places, width))
 
 

@@ -127,8 +127,8 @@ def make_parser() -> FlagParser:
         "--median_filter",
         type=float,
         metavar="S",
-        help="of a model with a frame head: smooth its scores by their median over so many seconds, before segments are found "
-        "(default: as the checkpoint has it, or none)",
+        help="smooth the scores by their median over so many seconds, an odd number of columns of a frame head or of windows, before "
+        "segments are found (default: as the checkpoint has it, or none)",
     )
     parser.add_argument(
         "--segments",

@@ -92,7 +92,7 @@ def smoothed(places: Places, width: int | np.ndarray) -> Places:
     """Smooth scores along time by their median, each run by itself.
 
     Args:
-        places (list): from [`FrameRecording.places`].
+        places (list): from [`FrameRecording.places`], or of windows from [`Recording.runs`].
         width (`int` or `np.ndarray` of shape `(labels,)`): an odd number of places, for all labels or each; with 1 nothing changes.
             Beyond the ends of a run its outermost scores go on.
 
@@ -158,27 +158,27 @@ def share_of_time(places: Places, find_active: Callable[[np.ndarray], np.ndarray
     return sum(np.diff(edges) @ find_active(means).astype(np.float64) for edges, means in places)
 
 
-def median_width(seconds: float | None, columns: FrameColumns) -> tuple[int, float]:
-    """Tell over how many columns scores are smoothed.
+def median_width(seconds: float | None, spacing: float) -> tuple[int, float]:
+    """Tell over how many scores along time these are smoothed.
 
     Args:
         seconds (`float`, *optional*): that was asked for; nothing is smoothed if not given.
-        columns ([`FrameColumns`]): of the model.
+        spacing (`float`): seconds from one score to the next: a column of a frame head, or the hop of windows.
 
     Returns:
-        An odd number of columns, so that there is one in the middle, and how long they are in seconds.
+        An odd number of scores, so that there is one in the middle, and how many seconds they stand for.
 
     Raises:
         TaggingError: if it is not above 0 and finite.
     """
     if seconds is None:
-        return 1, columns.seconds
+        return 1, spacing
     if not 0 < seconds < float("inf"):
         raise TaggingError(
             f"median_filter={seconds} is no time. Pass --median_filter with seconds above 0, such as 0.5."
         )
-    width = 2 * max(round((seconds / columns.seconds - 1) / 2), 0) + 1
-    return width, width * columns.seconds
+    width = 2 * max(round((seconds / spacing - 1) / 2), 0) + 1
+    return width, width * spacing
 
 
 def chosen_medians(config, columns: FrameColumns | None) -> np.ndarray:
@@ -193,16 +193,16 @@ def chosen_medians(config, columns: FrameColumns | None) -> np.ndarray:
     """
     seconds = chosen_for_labels(config, "median_filter").tolist()
     return np.array(
-        [1 if columns is None or math.isnan(each) else median_width(each, columns)[0] for each in seconds], np.int64
+        [1 if columns is None or math.isnan(each) else median_width(each, columns.seconds)[0] for each in seconds],
+        np.int64,
     )
 
 
-def refuse_for_windows(median_filter: float | None, segments: str | None, tells_frames: bool, readings: Sequence[str]):
+def refuse_for_frames(segments: str | None, tells_frames: bool, readings: Sequence[str]):
     """Refuse what is about the other kind of head.
 
     Args:
-        median_filter (`float`, *optional*): as a user gave it.
-        segments (`str`, *optional*): likewise.
+        segments (`str`, *optional*): as a user gave it.
         tells_frames (`bool`): whether the model has a frame head.
         readings (sequence of `str`): what `segments` may be for a model with a clip head.
 
@@ -215,9 +215,4 @@ def refuse_for_windows(median_filter: float | None, segments: str | None, tells_
         raise TaggingError(
             f"segments={segments!r} is about where in a window a label was heard, which this model says itself: it has a frame "
             "head. Leave --segments out."
-        )
-    if not tells_frames and median_filter is not None:
-        raise TaggingError(
-            "median_filter smooths scores of frames, and this model has one score for each window. Leave --median_filter out; a "
-            "smaller --hop averages more windows."
         )

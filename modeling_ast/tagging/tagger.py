@@ -31,7 +31,7 @@ from .backends import OnnxBackend, TorchBackend, choose_device, is_onnx, refuse_
 from .embeddings import FileEmbeddings, WindowVectors, check_embeddings, file_embeddings
 from .errors import TaggingError
 from .events import EventRules, event_rules, events_of_means, events_of_runs
-from .frames import FrameRecording, reduced_places, refuse_for_windows, smoothed
+from .frames import FrameRecording, reduced_places, refuse_for_frames, smoothed
 from .none_of_these import FARTHEST, OFF, ON, KnownClips, load_known_clips
 from .novelty import novelty_of
 from .reductions import REDUCTIONS, reduced
@@ -67,7 +67,7 @@ class _Plan:
     progress: Callable[[str, float, float | None], None] | None = None
     faint: EventRules | None = None  # by which segments are given besides
     farthest: float | None = None  # distance of windows like the training clips, where others are told
-    median_columns: int | np.ndarray = 1  # over which scores of a frame head are smoothed
+    median_width: int | np.ndarray = 1  # columns of a frame head, or windows, over which scores are smoothed
     of_members: tuple[tuple[int, int], ...] = ()  # of each of several models the samples of its windows and hops
 
 
@@ -246,8 +246,8 @@ class AudioTagger(RoundedTimes):
                 `"file"`, `"window"` or `"second"`, to give vectors of each of these, from the same windows and the same pass of
                 the model; see [`file_embeddings`]. Silent windows have none.
             median_filter (`float`, *optional*):
-                Seconds over which the scores of a frame head are smoothed by their median, before events are found in them;
-                rounded to an odd number of columns. By default what the checkpoint's `event_rules` have, or nothing.
+                Seconds over which scores are smoothed by their median, before events are found in them; rounded to an odd number of
+                columns of a frame head, or of windows of one model. By default what the checkpoint's `event_rules` have, or nothing.
             window (`float`, *optional*):
                 Seconds that are scored at once, if not the model's own length. Shorter windows are padded as short clips are.
             reduction (`str`, *optional*, defaults to `"mean"`): what a file's scores are, see [`reduced`].
@@ -479,14 +479,22 @@ class AudioTagger(RoundedTimes):
         check_embeddings(embeddings)
         if embeddings is not None and self.backend.without_vectors is not None:
             raise TaggingError(f"embeddings={embeddings!r}: {self.backend.without_vectors}")
-        refuse_for_windows(median_filter, segments, self.columns is not None, SEGMENT_READINGS)
+        refuse_for_frames(segments, self.columns is not None, SEGMENT_READINGS)
+        if median_filter is not None and len(self.members) > 1:
+            raise TaggingError(
+                "median_filter is of the windows of one model. Leave --median_filter out, or pass one model."
+            )
+        if median_filter is not None and self.columns is None and not timeline:
+            raise TaggingError(
+                "median_filter smooths the windows of a time line. Add --timeline, or leave --median_filter out."
+            )
         if reduction not in REDUCTIONS:
             raise TaggingError(f"reduction={reduction!r} is none of {', '.join(REDUCTIONS)}. Pass one of them.")
         window_samples = self._window_samples(window)
         hop_samples = window_samples
         if timeline or self.columns is not None:
             hop_samples = self._hop_samples(hop, window_samples, timeline)
-        width = self._median_columns(median_filter) if timeline or median_filter is not None else 1
+        width = self._median_width(median_filter, hop_samples) if timeline or median_filter is not None else 1
         if self.problem_type == "regression":
             if timeline:
                 raise TaggingError("This model is a regression: it has no labels to place on a time line.")
@@ -499,7 +507,7 @@ class AudioTagger(RoundedTimes):
         silent_peak = SILENT_PEAK if silence_db is None else 10 ** (silence_db / 20)
         reading = (segments or SEGMENT_READINGS[0]) if timeline else None
         plan = _Plan(top_k, window_samples, hop_samples, silent_peak, False, reduction, rules, reading, embeddings)
-        return replace(plan, median_columns=width, farthest=self.farthest_known(none_of_these))
+        return replace(plan, median_width=width, farthest=self.farthest_known(none_of_these))
 
     def _say_what_off_does_not(self, rules: EventRules, off: float):
         idle = np.broadcast_to(rules.without_use_of_off(), self.config.num_labels)
@@ -759,13 +767,14 @@ class AudioTagger(RoundedTimes):
         scores = reduced(recording, plan.reduction, plan.rules.find_active)
         if plan.segments is None:
             return scores, None
-        return scores, self._segments(recording.name, recording.num_samples, recording.runs(), plan)
+        runs = smoothed(recording.runs(), plan.median_width)
+        return scores, self._segments(recording.name, recording.num_samples, runs, plan)
 
     def _found_in_frames(
         self, recording: FrameRecording, plan: _Plan
     ) -> tuple[np.ndarray | None, list[Segment] | None]:
         places = recording.places()
-        smooth = smoothed(places, plan.median_columns)
+        smooth = smoothed(places, plan.median_width)
         of_file = smooth if plan.reduction == "share" else places
         scores = reduced_places(of_file, plan.reduction, recording.num_samples, plan.rules.find_active)
         if plan.segments is None:

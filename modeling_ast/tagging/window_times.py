@@ -99,16 +99,15 @@ class RoundedTimes:
             self._said.add(words)
             logger.warning(words)
 
-    def _median_columns(self, seconds: float | None) -> int | np.ndarray:
-        """Columns of the median filter: of what a user gives, or for each label of what the checkpoint has."""
+    def _median_width(self, seconds: float | None, hop_samples: int) -> int | np.ndarray:
+        """How many columns or windows are smoothed: by what a user gives, or for each label by what the checkpoint has of columns."""
         if seconds is None:
             return chosen_medians(self.config, self.columns)
-        width, rounded = median_width(seconds, self.columns)
+        spacing = hop_samples / self.sampling_rate if self.columns is None else self.columns.seconds
+        width, rounded = median_width(seconds, spacing)
         if abs(rounded - seconds) > 1e-9:
-            self._say_rounding(
-                "--median_filter",
-                seconds,
-                round(rounded * self.sampling_rate),
-                self._steps_in_words.replace("a whole", "an odd"),
-            )
+            steps = f"an odd number of the {spacing:g} s of --hop"
+            if self.columns is not None:
+                steps = self._steps_in_words.replace("a whole", "an odd")
+            self._say_rounding("--median_filter", seconds, round(rounded * self.sampling_rate), steps)
         return width

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from scipy.ndimage import median_filter
 from tagged_models import (
     HOP,
     LABELS,
@@ -23,6 +24,8 @@ from tagged_models import (
 from modeling_ast import ASTConfig, run_tagging
 from modeling_ast.loading import CheckpointError, check_model_name
 from modeling_ast.scores import problem_type_of
+from modeling_ast.tagging.ensemble import EnsembleTagger
+from modeling_ast.tagging.segments import label_stretches, window_starts
 from modeling_ast.tagging.tagger import AudioTagger, TaggingError, choose_device
 
 
@@ -501,3 +504,36 @@ def test_device(capsys, single_label, clips):
 def run(capsys, *arguments):
     code = run_tagging.main([str(argument) for argument in (*arguments, "--device", "cpu")])
     return code, capsys.readouterr()
+
+
+def test_windows_are_smoothed_by_their_median(multi_label, tmp_path, caplog):
+    hop = 2_400
+    waveform = noise(20 * hop + WINDOW, seed=5)
+    path = write(tmp_path / "long.wav", waveform)
+    starts = window_starts(len(waveform), WINDOW, hop)
+    scores = stock_scores(multi_label, [waveform[start : start + WINDOW] for start in starts], "sigmoid")
+    threshold = float(np.median(scores))
+    tagger = AudioTagger.from_pretrained(multi_label, "cpu")
+
+    def stretches(scores):
+        found = label_stretches(scores, starts, WINDOW, len(waveform), lambda means: means >= threshold)
+        return [(LABELS[each.label], round(each.start / 16_000, 6), round(each.end / 16_000, 6)) for each in found]
+
+    def segments(**settings):
+        (tags,) = tagger.tag_files([path], timeline=True, hop=hop / 16_000, threshold=threshold, **settings)
+        return [(each.label, round(each.start, 6), round(each.end, 6)) for each in tags.segments]
+
+    smooth = median_filter(scores, size=(5, 1), mode="nearest")
+    assert sorted(segments()) == sorted(stretches(scores))
+    assert sorted(stretches(scores)) != sorted(stretches(smooth))
+    assert sorted(segments(median_filter=0.75)) == sorted(stretches(smooth))
+    assert not caplog.records
+    segments(median_filter=0.8)
+    assert "--median_filter 0.8 is rounded to 0.75 s, which is an odd number of the 0.15 s of --hop" in caplog.text
+
+
+def test_what_a_median_of_windows_is_not_for(multi_label, single_label):
+    with pytest.raises(TaggingError, match="Add --timeline, or leave --median_filter out"):
+        AudioTagger.from_pretrained(multi_label, "cpu").tag_files([], median_filter=0.3)
+    with pytest.raises(TaggingError, match="of the windows of one model"):
+        EnsembleTagger.from_pretrained([multi_label, multi_label], "cpu").tag_files([], timeline=True, median_filter=1)
