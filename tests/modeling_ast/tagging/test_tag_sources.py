@@ -102,7 +102,10 @@ def test_files_from_standard_input_are_tagged(folder, tag, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "Nothing to tag was named. Name audio files or folders, or pass --files_from LIST or --dataset_name NAME."),
+        (
+            [],
+            "Nothing to tag was named. Name audio files or folders, or pass --files_from LIST or --dataset_name NAME.",
+        ),
         (["a.wav", "--threshold", "0.3", "--reduce", "max"], "--threshold is about segments"),
         (["a.wav", "--window", "9"], "window=9.0 s is nothing that this model hears at once"),
         (["a.wav", "--silence_db", "3"], "silence_db=3.0 is not below full scale"),
