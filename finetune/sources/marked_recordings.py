@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import datasets
-import numpy as np
 
 from modeling_ast.audio import AudioError, FileLayout, file_layout
 from modeling_ast.audio.files import search_folder
@@ -22,7 +21,7 @@ from modeling_ast.system.regular_files import refuse_special
 from ..arguments.groups import DataArguments
 from ..arguments.shipped_files import local_or_shipped
 from .columns import column_values
-from .data_errors import DataError, names_in_short
+from .data_errors import DataError, is_empty, names_in_short, require_column
 from .mark_files import (
     FILE_COLUMNS,
     TEXTGRID,
@@ -34,8 +33,8 @@ from .mark_files import (
     textgrid_refused,
 )
 from .marks import Mark, joined_marks, refuse_wrong_marks
-from .split_names import named_splits, side_of
-from .tables import resolve_audio
+from .recording_splits import COLUMN, FOLDER, SPLIT, split_recordings, splits_of_folders
+from .tables import DEFAULT_SPLIT_COLUMN, resolve_audio
 
 logger = logging.getLogger(__name__)
 
@@ -105,10 +104,13 @@ def load_marked(data: DataArguments, seed: int) -> MarkedData:
     Raises:
         DataError: for recordings without marks and the reverse, stretches that cannot be, and splits that cannot be made.
     """
-    found, notes = _recordings(data)
+    found, notes, kind = _recordings(data)
     found, more = _checked(found, data)
     labels = _labels(found, data)
-    sides, words = _split(found, data, seed)
+    places, words = split_recordings(
+        [recording.split for recording in found], [recording.name for recording in found], kind, data, seed
+    )
+    sides = {side: [found[place] for place in of_side] for side, of_side in places.items()}
     return MarkedData(sides, labels, "; ".join([words, *notes, *more]))
 
 
@@ -128,10 +130,17 @@ def recordings_in(folder: Path) -> list[Recording]:
     return _checked(_recordings(data)[0], data)[0]
 
 
-def _recordings(data: DataArguments) -> tuple[list[Recording], list[str]]:
-    """All recordings, not looked into yet, with what files or columns mark in them; and what is to be said."""
+def _recordings(data: DataArguments) -> tuple[list[Recording], list[str], str]:
+    """All recordings, not looked into yet, with what files or columns mark in them; what is to be said, and what says splits."""
     if data.marks == COLUMNS:
-        return _of_columns(data), []
+        found, kind = _of_columns(data)
+        return found, [], kind
+    if data.split_column_name != DEFAULT_SPLIT_COLUMN:
+        raise DataError(
+            f"split_column_name={data.split_column_name!r} was given, but folders say the splits of recordings with files of marks. Leave "
+            "it out, and put the recordings into folders train/ and test/, or name two folders with --train_split_name and "
+            "--eval_split_name."
+        )
     source = local_or_shipped(data.dataset_name)
     refuse_special(source)
     if not source.is_dir():
@@ -159,17 +168,13 @@ def _recordings(data: DataArguments) -> tuple[list[Recording], list[str]]:
         notes.append(f"{len(unmarked)} recordings without marks {words}")
     if data.unmarked == "background":
         marks |= dict.fromkeys(unmarked, [])
+    splits = splits_of_folders(files, source, data)
     recordings = [
-        Recording({"bytes": None, "path": str(path)}, str(path), 0.0, marks[path], split=_folder_split(path, source))
+        Recording({"bytes": None, "path": str(path)}, str(path), 0.0, marks[path], split=splits[path])
         for path in files
         if path in marks
     ]
-    return recordings, notes
-
-
-def _folder_split(path: Path, source: Path) -> str:
-    parts = path.relative_to(source).parts
-    return parts[0] if len(parts) > 1 else ""
+    return recordings, notes, FOLDER
 
 
 def _marks_of_files(source: Path, files: list[Path], data: DataArguments) -> dict[Path, list[Mark]]:
@@ -275,14 +280,15 @@ def _tail(name: str) -> str:
     return "/".join(Path(name.replace("\\", "/")).parts[-2:])
 
 
-def _of_columns(data: DataArguments) -> list[Recording]:
-    """Recordings of a table or data set with a row for each stretch."""
+def _of_columns(data: DataArguments) -> tuple[list[Recording], str]:
+    """Recordings of a table or data set with a row for each stretch, and what says their splits."""
     source = local_or_shipped(data.dataset_name)
     refuse_special(source)
     if source.is_file():
         columns, audio, splits = _rows_of_table(source, data)
+        kind = COLUMN
     else:
-        columns, audio, splits = _rows_of_data_set(source, data)
+        columns, audio, splits, kind = _rows_of_data_set(source, data)
     audio, keys = _each_once(audio)
     others = {name: values for name, values in columns.items() if name.casefold() not in FILE_COLUMNS}
     by_key = marks_of_columns(others | {"file": keys}, str(data.dataset_name), data.mark_label_column)
@@ -295,7 +301,7 @@ def _of_columns(data: DataArguments) -> list[Recording]:
                 f"{first.name} has stretches in the splits {first.split!r} and {split!r}, and a recording is in one of them. Move its rows "
                 "together."
             )
-    return list(found.values())
+    return list(found.values()), kind
 
 
 def _each_once(audio: Iterable[dict]) -> tuple[list[dict], list[str]]:
@@ -328,11 +334,16 @@ def _rows_of_table(source: Path, data: DataArguments) -> tuple[dict[str, list], 
             f"{source} names {len(missing)} recording(s) that are not there: {names_in_short(missing)}. Paths are taken as relative to "
             f"{source.parent}. Correct or remove these rows."
         )
-    splits = columns.get(data.split_column_name) or [""] * len(audio)
-    return columns, audio, [str(split) for split in splits]
+    if data.split_column_name != DEFAULT_SPLIT_COLUMN:
+        require_column("split_column_name", data.split_column_name, columns)
+    return columns, audio, _split_texts(columns.get(data.split_column_name) or [""] * len(audio))
 
 
-def _rows_of_data_set(source: Path, data: DataArguments) -> tuple[dict[str, list], Iterable[dict], list[str]]:
+def _split_texts(values: list) -> list[str]:
+    return ["" if is_empty(value) else str(value).strip() for value in values]
+
+
+def _rows_of_data_set(source: Path, data: DataArguments) -> tuple[dict[str, list], Iterable[dict], list[str], str]:
     loaded = (
         load_saved(source)
         if is_saved_data_set(source)
@@ -356,11 +367,13 @@ def _rows_of_data_set(source: Path, data: DataArguments) -> tuple[dict[str, list
             columns[column] += (
                 [kind.int2str(value) for value in values] if isinstance(kind, datasets.ClassLabel) else values
             )
-        of_column = (
-            column_values(part, data.split_column_name) if data.split_column_name in part.column_names else None
-        )
-        splits += [str(split) for split in of_column] if of_column and not name else [name] * len(part)
-    return columns, (row[data.audio_column_name] for part in audio for row in part), splits
+        splits += [name] * len(part)
+    kind = SPLIT
+    if data.split_column_name != DEFAULT_SPLIT_COLUMN:
+        require_column("split_column_name", data.split_column_name, columns)
+    if data.split_column_name in columns and (len(parts) == 1 or data.split_column_name != DEFAULT_SPLIT_COLUMN):
+        splits, kind = _split_texts(columns[data.split_column_name]), COLUMN
+    return columns, (row[data.audio_column_name] for part in audio for row in part), splits, kind
 
 
 def _checked(found: list[Recording], data: DataArguments) -> tuple[list[Recording], list[str]]:
@@ -415,38 +428,3 @@ def _labels(found: Iterable[Recording], data: DataArguments) -> list[str]:
             )
         return list(data.labels)
     return [*sorted(counts), *extra]
-
-
-def _split(found: list[Recording], data: DataArguments, seed: int) -> tuple[dict[str, list[Recording]], str]:
-    """Recordings by side, and in words what says it."""
-    present = list(dict.fromkeys(recording.split for recording in found if recording.split))
-    names = named_splits(present, data) if any(map(side_of, present)) or data.given_split_names() else {}
-    if {"train", "eval"} <= names.keys():
-        sides = {
-            side: [recording for recording in found if recording.split == name] for side, name in names.items() if name
-        }
-        others = len(found) - sum(map(len, sides.values()))
-        words = "split by recording, as the data says" + (f", without {others} recordings of others" if others else "")
-    else:
-        held_out, words = _held_out(found, data.eval_fraction, seed)
-        sides = {"train": [item for item in found if item.name not in held_out]}
-        sides["eval"] = [item for item in found if item.name in held_out]
-        words = f"{words} held out at random by recording (seed {seed})"
-    if data.validation_fraction:
-        chosen, how = _held_out(sides["train"], data.validation_fraction, seed + 1)
-        sides["validation"] = [item for item in sides["train"] if item.name in chosen]
-        sides["train"] = [item for item in sides["train"] if item.name not in chosen]
-        words += f"; {how} set apart for validation"
-    return sides, words
-
-
-def _held_out(found: list[Recording], fraction: float, seed: int) -> tuple[set[str], str]:
-    """Draw a share of the recordings."""
-    number = max(1, round(fraction * len(found)))
-    if len(found) - number < 1:
-        raise DataError(
-            f"{len(found)} recording(s) cannot be split: windows of one recording are never on both sides. Add recordings, or give the data "
-            "folders train/ and test/."
-        )
-    order = np.random.default_rng(seed).permutation(len(found))[:number].tolist()
-    return {found[place].name for place in order}, f"{number} of {len(found)} recordings"
