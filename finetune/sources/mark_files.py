@@ -16,7 +16,7 @@ import pandas as pd
 
 from .data_errors import DataError, is_empty, names_in_short
 from .marks import Mark
-from .stretches import stretch_columns
+from .stretches import time_columns
 
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 FREQUENCY_LINE = "\\"  # begins the second line of a label with frequencies
@@ -224,7 +224,7 @@ def marks_of_columns(
     """Read a table with a row for each stretch.
 
     Args:
-        columns (`dict[str, Iterable]`): of the table; times in seconds, under names such as start and end.
+        columns (`dict[str, Iterable]`): of the table; times under names such as start and end, in seconds or what these tell.
         name (`str`): what messages call it.
         label_column (`str`, *optional*): column of the labels; one of `LABEL_COLUMNS` if not given.
         whole (`bool`, defaults to `False`): whether it has to name the files.
@@ -241,23 +241,24 @@ def marks_of_columns(
     by_name = {column.casefold(): column for column in columns}
     if label_column is None:
         label_column = next((by_name[key] for key in LABEL_COLUMNS if key in by_name), None)
-    times = stretch_columns(column for column in columns if column != label_column)
+    times = time_columns([column for column in columns if column != label_column], name)
     file_column = next((by_name[key] for key in FILE_COLUMNS if key in by_name), None)
     if len(times) < 2 or label_column not in columns or (whole and file_column is None):
         raise DataError(
             f"{name} has the columns {names_in_short([*map(repr, columns)])}, expected file, start, end (in seconds) and label. Rename them, "
             "or name that of the labels with --mark_label_column."
         )
-    is_length = times[1].casefold().startswith(("dur", "len"))
     found: dict[str | None, list[Mark]] = {}
     for row, label in enumerate(columns[label_column]):
         place = f"{name}, row {row + 1}"
         file = None if file_column is None or is_empty(columns[file_column][row]) else str(columns[file_column][row])
-        if file is not None and all(is_empty(value) for value in (label, *(columns[column][row] for column in times))):
+        if file is not None and all(
+            is_empty(value) for value in (label, *(columns[each.name][row] for each in times))
+        ):
             found.setdefault(file, [])  # in which nothing is marked
             continue
-        start, end = (_number(columns[column][row], place, column) for column in times)
-        end = start + end if is_length else end
+        start, end = (_number(columns[each.name][row], place, each.name) * each.seconds for each in times)
+        end = start + end if times[1].is_length else end
         text = "" if is_empty(label) else str(label).strip()
         if not text:
             raise DataError(f"{place} has nothing in the column {label_column!r}. Fill it in, or remove the row.")

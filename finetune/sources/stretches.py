@@ -7,6 +7,7 @@ Their names are those of `ast-tag --timeline --format csv` (start, end), of soun
 import re
 import shlex
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ..arguments.groups import DataArguments
 from .data_errors import DataError
@@ -24,21 +25,34 @@ PAIRS = (
     ("time_min", "time_max"),
     ("min_time", "max_time"),
 )
-# Units, and what times are of or in.
+# Seconds in one of each unit that a name may tell.
+UNITS = {
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("ms", "msec", "msecs", "millis", "millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(("us", "usec", "usecs", "\u03bcs", "microsecond", "microseconds"), 1e-6),
+    **dict.fromkeys(("ns", "nsec", "nanosecond", "nanoseconds"), 1e-9),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
+}
+SAMPLES, FRAMES = ("samp", "sample", "samples"), ("frame", "frames", "index", "idx")  # of a length that no name tells
+CLOCK = ("hh", "mm", "ss", "hms")
+# What else times are of or in.
 OTHER_WORDS = {
-    "time", "times", "timestamp", "timecode", "t", "h", "hh", "hms", "hour", "hours", "min", "mins", "minute",
-    "minutes", "mm", "s", "ss", "sec", "secs", "second", "seconds", "ms", "msec", "msecs", "millis", "millisecond",
-    "milliseconds", "us", "samp", "sample", "samples", "frame", "frames", "index", "idx", "position", "pos", "point",
+    *UNITS, *SAMPLES, *FRAMES, *CLOCK, "time", "times", "timestamp", "timecode", "t", "position", "pos", "point",
     "of", "in", "at", "the", "segment", "seg", "clip", "event", "call", "label", "annotation", "window", "box",
     "selection",
 }  # fmt: skip
 
 
+def _words(name: str) -> list[str]:
+    """Of which a name is made, in small letters."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return [part for word in re.findall(r"[^\W_]+", spaced) for part in _parts(word.casefold())]
+
+
 def _telling_word(name: str) -> str | None:
     """The one word of a name that is neither a unit nor says what the times are of, `None` if there is not just one."""
-    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    words = [part for word in re.findall(r"[^\W_]+", spaced) for part in _parts(word.casefold())]
-    telling = [word for word in words if word not in OTHER_WORDS]
+    telling = [word for word in _words(name) if word not in OTHER_WORDS]
     return telling[0] if len(telling) == 1 else None
 
 
@@ -78,6 +92,81 @@ def stretch_columns(names: Iterable[str]) -> list[str]:
     if beginning is None:
         beginning, either = either, None
     return [name for name in (beginning, end or either or length) if name is not None] if beginning else []
+
+
+class TimeColumn(NamedTuple):
+    """A column of times.
+
+    Attributes:
+        name (`str`): of it.
+        seconds (`float`): in one of its units.
+        is_length (`bool`): whether it tells how long stretches last, and not when they end.
+    """
+
+    name: str
+    seconds: float
+    is_length: bool
+
+
+def time_columns(names: Iterable[str], where: str) -> list[TimeColumn]:
+    """Those of the columns that [`stretch_columns`] finds, with the units that their names tell; seconds where they tell none.
+
+    Where a time stands there in seconds and in samples or frames, it is taken in seconds.
+
+    Args:
+        names (iterable of `str`): names of columns.
+        where (`str`): what holds the columns, for messages.
+
+    Returns:
+        None, the beginning alone, or both.
+
+    Raises:
+        DataError: for times in samples, frames or hours and minutes in one, and for one time in columns of several units.
+    """
+    names = list(names)
+    return [_time_column(name, names, where) for name in stretch_columns(names)]
+
+
+def _time_column(name: str, names: list[str], where: str) -> TimeColumn:
+    word = _telling_word(name)
+    if word not in {*BEGINNINGS, *ENDS, *LENGTHS, EITHER}:  # "time_min" is the least time
+        return TimeColumn(name, 1.0, False)
+    alike = [other for other in names if isinstance(other, str) and _telling_word(other) == word]
+    told = {other: _seconds_of_unit(other) for other in alike}
+    in_time = {other: seconds for other, seconds in told.items() if isinstance(seconds, float)}
+    if len(set(in_time.values())) > 1:
+        raise DataError(
+            f"{where} has the columns {' and '.join(map(repr, in_time))}, which may be one time in two units or parts of it. Keep one "
+            f"of them with all of the time, best in seconds and called {word}_s."
+        )
+    if name not in in_time:
+        name = next(iter(in_time), name)
+    if name not in in_time:
+        example = (
+            f"{word}_s = {word} / 16000 at 16 kHz"
+            if told[name] == "samples"
+            else f"{word}_s = {word} * 0.01 for 10 ms"
+        )
+        how = {
+            "samples": f"counts samples, expected seconds. Divide by the sampling rate of the recordings ({example}), and call it {word}_s",
+            "frames": f"counts frames, expected seconds. Multiply by the seconds of one ({example}), and call it {word}_s",
+            "clock": f"is by its name in hours, minutes and seconds, expected seconds such as 65.0 for 1:05. Convert it, and call it {word}_s",
+        }
+        raise DataError(f"{where}: the column {name!r} {how[told[name]]}.")
+    return TimeColumn(name, in_time[name], word in LENGTHS)
+
+
+def _seconds_of_unit(name: str) -> float | str:
+    """The seconds in a unit that a name tells, or "samples", "frames" or "clock"."""
+    words = set(_words(name))
+    units = {UNITS[word] for word in words & UNITS.keys()}
+    if words & {*CLOCK} or len(units) > 1:
+        return "clock"
+    if words & {*SAMPLES}:
+        return "samples"
+    if words & {*FRAMES}:
+        return "frames"
+    return units.pop() if units else 1.0
 
 
 def refuse_stretches(names: Iterable[str], data: DataArguments, where: str, repeated: bool = False):
