@@ -191,6 +191,7 @@ def read_selection_table(
             f"{name} has {asked}; it has {names_in_short([*map(repr, columns)])}. Name the column of the labels with --mark_label_column."
         )
     files = next((columns[column] for column in RAVEN_FILES if column in columns), None)
+    _refuse_times_of_sequence(columns, files, name)
     found: dict[str | None, list[Mark]] = {}
     seen: dict[tuple, str] = {}  # the label of each selection
     counted: set[tuple] = set()
@@ -216,6 +217,22 @@ def read_selection_table(
         low, high = (_frequency(columns, column, row, place) for column in (LOW, HIGH))
         found.setdefault(file, []).append(Mark(start, end, label, low, high, place))
     return found or {None: []}
+
+
+def _refuse_times_of_sequence(columns: dict[str, list], files: list | None, name: str):
+    """Refuse a table of several files that does not tell where in each its selections begin, but in the sequence of them."""
+    named = list(dict.fromkeys(str(file).strip() for file in files or [] if not is_empty(file)))
+    if len(named) < 2:
+        return
+    offsets = columns.get(OFFSET, [None] * len(files))
+    silent = [row + 1 for row, offset in enumerate(offsets) if not is_empty(files[row]) and is_empty(offset)]
+    if silent:
+        rows = f"row(s) {names_in_short(silent)} have nothing in its" if OFFSET in columns else "it has no"
+        raise DataError(
+            f"{name} is about {len(named)} files ({names_in_short(named)}), but {rows} column {OFFSET!r}, and Raven counts {BEGIN!r} from the "
+            f"beginning of the first of a sequence. In Raven choose the measurement {OFFSET!r} for the table, and save it again. If the "
+            f"times count from the beginning of each file, copy the column {BEGIN!r} and call the copy {OFFSET!r}."
+        )
 
 
 def marks_of_columns(
