@@ -26,10 +26,11 @@ from modeling_ast.tagging.segments import window_starts
 
 from ..arguments.groups import DataArguments
 from ..augmentations.augmentation import Augmentation
-from ..sources.data_errors import DataError
+from ..sources.data_errors import DataError, names_in_short
 from ..sources.labels import count_labels, label_feature
 from ..sources.marked_recordings import MarkedData, Recording
 from ..sources.marks import Overlap, parse_overlap, touching
+from ..sources.same_audio import same_in_several
 from .clip_notes import NotedClip
 from .clip_set import Checked, Checks, ClipSet
 from .decoding import decoded_rows
@@ -462,15 +463,19 @@ class MarkedClips(ClipSet):
 
 
 def _refuse_shared(splits: dict[str, MarkedClips]):
-    """Refuse recordings of one name and size, with the same marks, that are in two splits."""
-    sides: dict[bytes, str] = {}
-    for side, split in splits.items():
-        for item in split.recordings:
-            if sides.setdefault(item.digest(), side) != side:
-                raise DataError(
-                    f"{item.name} is in the {SPLIT_WORDS[side]} split and in the {SPLIT_WORDS[sides[item.digest()]]} one. The score would be "
-                    "too good. Remove it from one of them."
-                )
+    """Refuse recordings that are in two splits byte for byte, whatever they are called there and what is marked in them."""
+    items = [(side, item) for side, split in splits.items() for item in split.recordings]
+    shared = same_in_several([item.audio for _, item in items], [side for side, _ in items])
+    if shared:
+        words = []
+        for places in shared:
+            first = items[places[0]]
+            other = next(items[place] for place in places if items[place][0] != first[0])
+            words.append(f"{first[1].name} ({SPLIT_WORDS[first[0]]}) = {other[1].name} ({SPLIT_WORDS[other[0]]})")
+        raise DataError(
+            f"{len(shared)} recording(s) are in two splits, byte for byte: {names_in_short(words)}. The score would be too good. Remove "
+            "them, with their marks, from one of the two."
+        )
 
 
 def _look_at_recordings(splits: dict[str, MarkedClips], checks: Checks) -> list[str]:

@@ -66,7 +66,7 @@ class Recording:
     size: int = 0
 
     def digest(self) -> bytes:
-        """Tell it from others, wherever it lies.
+        """Tell whether a run is resumed with it, wherever it lies; what is one recording, its content tells (`same_audio`).
 
         Returns:
             SHA-256 over its name, size and marks.
