@@ -12,9 +12,12 @@ import re
 from collections.abc import Iterable
 from pathlib import Path, PurePath, PureWindowsPath
 
-import pandas as pd
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from .data_errors import DataError, is_empty, names_in_short
+from .mark_lists import one_a_row, with_fields, with_names
 from .marks import Mark
 from .stretches import time_columns
 
@@ -111,10 +114,20 @@ def table_columns(path: Path) -> dict[str, list]:
         DataError: if it is empty, or its cells are not as many as its columns.
     """
     if path.suffix.lower() == ".parquet":
-        return {name: values.tolist() for name, values in pd.read_parquet(path).items()}
+        return _parquet_columns(path)
     lines = _lines(path)
     first = next((line for line in lines if line.strip()), "")
     return _columns(lines, max("\t;,", key=first.count), path)
+
+
+def _parquet_columns(path: Path) -> dict[str, list]:
+    """What a Parquet file holds as it stands there: pandas would make fractions of whole numbers beside empty cells."""
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowException as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}. Save it again, or write a CSV.") from error
+    features = datasets.Features.from_arrow_schema(table.schema)
+    return {name: with_names(table[name].to_pylist(), features[name]) for name in table.column_names}
 
 
 def read_label_track(lines: Iterable[str], name: str) -> list[Mark]:
@@ -238,7 +251,7 @@ def _refuse_times_of_sequence(columns: dict[str, list], files: list | None, name
 def marks_of_columns(
     columns: dict[str, Iterable], name: str, label_column: str | None = None, whole: bool = False
 ) -> dict[str | None, list[Mark]]:
-    """Read a table with a row for each stretch.
+    """Read a table with a row for each stretch, or for each recording with lists of them.
 
     Args:
         columns (`dict[str, Iterable]`): of the table; times under names such as start and end, in seconds or what these tell.
@@ -252,7 +265,7 @@ def marks_of_columns(
     Raises:
         DataError: if a column is missing or a cell holds no number.
     """
-    columns = {str(column).strip(): list(values) for column, values in columns.items()}
+    columns = with_fields({str(column).strip(): list(values) for column, values in columns.items()}, name)
     if BEGIN in columns or END in columns:
         return read_selection_table(columns, name, label_column)
     by_name = {column.casefold(): column for column in columns}
@@ -265,9 +278,11 @@ def marks_of_columns(
             f"{name} has the columns {names_in_short([*map(repr, columns)])}, expected file, start, end (in seconds) and label. Rename them, "
             "or name that of the labels with --mark_label_column."
         )
+    pitches = [by_name[key] for key in ("low_hz", "high_hz") if key in by_name]
+    columns, rows = one_a_row(columns, [each.name for each in times], [label_column, *pitches], name)
     found: dict[str | None, list[Mark]] = {}
     for row, label in enumerate(columns[label_column]):
-        place = f"{name}, row {row + 1}"
+        place = f"{name}, row {rows[row] + 1}"
         file = None if file_column is None or is_empty(columns[file_column][row]) else str(columns[file_column][row])
         if file is not None and all(
             is_empty(value) for value in (label, *(columns[each.name][row] for each in times))
@@ -351,7 +366,10 @@ def _number(value, place: str, what: str) -> float:
         if NUMBER.fullmatch(text):
             return float(text.replace(",", "."))
     elif not is_empty(value):
-        return float(value)
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
     raise DataError(
         f"{place}: {value!r:.40} is no number of {what}. Write seconds such as 12.5, without units, thousands or minutes."
     )

@@ -32,6 +32,7 @@ from .mark_files import (
     table_columns,
     textgrid_refused,
 )
+from .mark_lists import with_names
 from .marks import Mark, joined_marks, refuse_wrong_marks
 from .recording_splits import COLUMN, FOLDER, SPLIT, split_recordings, splits_of_folders
 from .tables import DEFAULT_SPLIT_COLUMN, resolve_audio
@@ -358,15 +359,14 @@ def _rows_of_data_set(source: Path, data: DataArguments) -> tuple[dict[str, list
                 f"{data.dataset_name} has the columns {names_in_short([*map(repr, part.column_names)])}. Name that of the recordings with "
                 "--audio_column_name."
             )
+        feature = part.features[data.audio_column_name]
+        if getattr(feature, "dtype", None) == "large_string":  # which `Audio` does not take
+            part = part.cast_column(data.audio_column_name, datasets.Value("string"))
         undecoded = part.cast_column(data.audio_column_name, datasets.Audio(decode=False)).with_format(None)
         audio.append(undecoded.select_columns(data.audio_column_name))
         for column, kind in part.features.items():
-            if column == data.audio_column_name:
-                continue
-            values = column_values(part, column)
-            columns[column] += (
-                [kind.int2str(value) for value in values] if isinstance(kind, datasets.ClassLabel) else values
-            )
+            if column != data.audio_column_name:
+                columns[column] += with_names(column_values(part, column), kind)
         splits += [name] * len(part)
     kind = SPLIT
     if data.split_column_name != DEFAULT_SPLIT_COLUMN:
