@@ -3,6 +3,7 @@
 import copy
 import itertools
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ NOT_WITH_MARKS = {
     ),
     **dict.fromkeys(("group_column_name", "group_file_pattern"), "a split goes by recording"),
     "fold_column_name": "folds of recordings are not made",
+    "ignore_columns": "no other columns are read than those of the recordings, times, labels and splits",
     "features_column_name": "windows are cut from audio",
     "streaming": "recordings have to be at hand",
     "waveform_cache": "no more than a window is decoded, and whole recordings would be kept",
@@ -462,6 +464,21 @@ class DataArguments(ArgumentGroup):
             value = getattr(self, name)
             if value:
                 raise ValueError(f"{name}={value!r} was given with marks, but {why}. Leave out --{name}.")
+        if self.label_column_name != type(self).label_column_name:
+            raise ValueError(
+                f"label_column_name={self.label_column_name!r} was given with marks, but it names the labels of clips; those of marks have a "
+                f"flag of their own. Pass --mark_label_column {shlex.quote(self.label_column_name)} in its place."
+            )
+        if self.marks != "columns" and self.audio_column_name != type(self).audio_column_name:
+            raise ValueError(
+                f"audio_column_name={self.audio_column_name!r} was given with marks={self.marks!r}, but recordings are found in the folder "
+                "dataset_name, and in tables of marks by the column file. Leave it out, or pass --marks columns."
+            )
+        if self.marks == "columns" and self.unmarked:
+            raise ValueError(
+                f"unmarked={self.unmarked!r} was given with marks='columns', where each recording has a row, and one with a file alone "
+                "says that nothing is heard in it. Leave out --unmarked."
+            )
         if self.unmarked not in (None, *UNMARKED):
             raise ValueError(f"unmarked={self.unmarked!r} is not among {', '.join(UNMARKED)}. Pass one of these.")
         if self.background_share is not None and not 0 <= self.background_share < 1:

@@ -14,7 +14,7 @@ import pandas as pd
 from modeling_ast.audio import audio_duration
 
 from ..sources.data_errors import DataError
-from ..sources.mark_files import FILE_COLUMNS, LABEL_COLUMNS, TEXTGRID, table_columns, textgrid_refused
+from ..sources.mark_files import FILE_COLUMNS, LABEL_COLUMNS, TEXTGRID, label_text, table_columns, textgrid_refused
 from ..sources.marked_recordings import recordings_in
 
 # Names of the columns: those that `ast-tag` writes, and those of DCASE's and other tables.
@@ -117,7 +117,7 @@ def read_events(path: str | os.PathLike) -> EventTable:
             raise EventTableError(
                 f"{place}: the stretch ends at {end:g} s before it starts, at {start:g} s. Correct it."
             )
-        of_file.append(Event(start, end, _text(row["label"], "label", place)))
+        of_file.append(Event(start, end, _label(row["label"], place)))
     return EventTable(
         str(path), {file: sorted(found) for file, found in events.items()}, _durations(table, path, names)
     )
@@ -154,7 +154,7 @@ def read_scores(path: str | os.PathLike) -> dict[str, ScoreTable]:
     for number, row in _rows(table, names):
         place = f"{path}, row {number}"
         window = tuple(_seconds(row[name], name, place) for name in ("start", "end"))
-        file, label = _text(row["file"], "file", place), _text(row["label"], "label", place)
+        file, label = _text(row["file"], "file", place), _label(row["label"], place)
         of_window = values.setdefault(file, {}).setdefault(window, {})
         if label in of_window:
             raise EventTableError(f"{place}: {label!r} has a second score in this window. Leave one of them out.")
@@ -277,7 +277,7 @@ def _read(path: Path) -> pd.DataFrame:
         raise EventTableError(f"{path} is no table of stretches: expected one of {', '.join(TABLES)}. Save it as CSV.")
     try:
         # Labels such as "NA", "null" and "01" are what they look like.
-        return pd.DataFrame(table_columns(path))
+        return pd.DataFrame(table_columns(path), dtype=object)
     except DataError as error:
         raise EventTableError(str(error)) from error
     except (ValueError, OSError) as error:  # also those of pandas and pyarrow
@@ -348,6 +348,10 @@ def _text(value, name: str, place: str) -> str:
     if _is_missing(value):
         raise EventTableError(f"{place} has no {name}. Fill it in, or remove the row.")
     return str(value).strip()
+
+
+def _label(value, place: str) -> str:
+    return _text(label_text(value), "label", place)
 
 
 def _number(value, name: str, place: str) -> float:

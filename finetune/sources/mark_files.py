@@ -55,10 +55,9 @@ def read_mark_file(path: Path, label_column: str | None = None) -> dict[str | No
     lines = _lines(path)
     if lines[0].startswith(OF_PRAAT):
         raise DataError(textgrid_refused(path))
-    first = next((line for line in lines if line.strip()), "")
-    fields = first.split("\t")
-    if not first or (len(fields) > 1 and NUMBER.fullmatch(fields[0].strip())):
+    if _is_label_track(lines):
         return {None: read_label_track(lines, str(path))}
+    fields = next(line for line in lines if line.strip()).split("\t")
     if is_event_list(fields):
         return marks_of_columns(_columns(lines, "\t", path), str(path), label_column)
     if len(fields) > 1:
@@ -67,6 +66,25 @@ def read_mark_file(path: Path, label_column: str | None = None) -> dict[str | No
         f"{path} is neither a label track of Audacity (start, end and label with tabs between them) nor a selection table of Raven "
         "(with a header). Export it as one of these, or write a CSV with the columns file, start, end, label."
     )
+
+
+def has_columns(path: Path) -> bool:
+    """Tell whether a file of marks has columns, as all but Audacity's label tracks have.
+
+    Args:
+        path (`Path`): the file.
+
+    Returns:
+        `True` if so.
+    """
+    return path.suffix.lower() in TABLES or not _is_label_track(_lines(path))
+
+
+def _is_label_track(lines: list[str]) -> bool:
+    """Whether a file begins with a time, or is empty."""
+    first = next((line for line in lines if line.strip()), "")
+    fields = first.split("\t")
+    return not first or (len(fields) > 1 and NUMBER.fullmatch(fields[0].strip()) is not None)
 
 
 def textgrid_refused(path: Path) -> str:
@@ -215,7 +233,7 @@ def read_selection_table(
             offset = _number(columns[OFFSET][row], place, OFFSET)
             start, end = offset, offset + end - start
         file = None if files is None or is_empty(files[row]) else str(files[row])
-        label = "" if is_empty(columns[label_column][row]) else str(columns[label_column][row]).strip()
+        label = label_text(columns[label_column][row])
         selection = (file, columns[SELECTION][row], start, end) if {SELECTION, VIEW} <= columns.keys() else (row,)
         before = seen.setdefault(selection, label)
         if before != label:
@@ -291,12 +309,26 @@ def marks_of_columns(
             continue
         start, end = (_number(columns[each.name][row], place, each.name) * each.seconds for each in times)
         end = start + end if times[1].is_length else end
-        text = "" if is_empty(label) else str(label).strip()
+        text = label_text(label)
         if not text:
             raise DataError(f"{place} has nothing in the column {label_column!r}. Fill it in, or remove the row.")
         frequencies = [_frequency(columns, by_name.get(key), row, place) for key in ("low_hz", "high_hz")]
         found.setdefault(file, []).append(Mark(start, end, text, *frequencies, place))
     return found
+
+
+def label_text(value) -> str:
+    """Read the label of a cell; tables make a fraction of a whole number where other cells of its column are empty.
+
+    Args:
+        value: of the cell.
+
+    Returns:
+        The label without spaces around it: of 2.0 "2", of nothing "".
+    """
+    if is_empty(value):
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
 
 
 def file_key(name: str) -> str:

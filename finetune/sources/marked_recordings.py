@@ -26,6 +26,7 @@ from .mark_files import (
     FILE_COLUMNS,
     TEXTGRID,
     file_key,
+    has_columns,
     marks_of_columns,
     named_after,
     read_mark_file,
@@ -106,6 +107,7 @@ def load_marked(data: DataArguments, seed: int) -> MarkedData:
         DataError: for recordings without marks and the reverse, stretches that cannot be, and splits that cannot be made.
     """
     found, notes, kind = _recordings(data)
+    _refuse_unknown_labels(found, data)
     found, more = _checked(found, data)
     labels = _labels(found, data)
     places, words = split_recordings(
@@ -203,6 +205,11 @@ def _marks_of_files(source: Path, files: list[Path], data: DataArguments) -> dic
     if not beside:
         raise DataError(
             f"{place} holds no file of marks ({', '.join(MARK_SUFFIXES)}). Name where they are with --marks: a folder, or a table."
+        )
+    if data.mark_label_column and not any(map(has_columns, beside)):
+        raise DataError(
+            f"mark_label_column={data.mark_label_column!r} was given, but the files of marks in {place} are label tracks of Audacity, which "
+            "have no columns. Leave it out, or name other files with --marks."
         )
     read, owners = [], {}
     for path in beside:
@@ -405,6 +412,17 @@ def _checked(found: list[Recording], data: DataArguments) -> tuple[list[Recordin
             f"{len(whole)} recordings may have to be decoded as a whole for each window ({names_in_short(whole)}): convert them to FLAC or WAV"
         )
     return checked, notes
+
+
+def _refuse_unknown_labels(found: Iterable[Recording], data: DataArguments):
+    """Refuse labels to ignore that nothing is marked with."""
+    present = {mark.label for recording in found for mark in recording.marks} | set(data.labels)
+    unknown = sorted(set(data.ignore_labels) - present)
+    if unknown and present:
+        raise DataError(
+            f"ignore_labels names {names_in_short(unknown)}, with which nothing is marked; there are {names_in_short(sorted(present))}. "
+            "Correct --ignore_labels."
+        )
 
 
 def _labels(found: Iterable[Recording], data: DataArguments) -> list[str]:
