@@ -10,7 +10,7 @@ import io
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path, PurePath, PureWindowsPath
+from pathlib import Path
 
 import datasets
 import pyarrow as pa
@@ -329,18 +329,6 @@ def label_text(value) -> str:
     if is_empty(value):
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
-
-
-def file_key(name: str) -> str:
-    """Tell by what a recording is known to files of other programs: its name, without its folders.
-
-    Args:
-        name (`str`): a path, of this or another system.
-
-    Returns:
-        The name.
-    """
-    return PureWindowsPath(name).name if "\\" in name else PurePath(name).name
 
 
 def _lines(path: Path) -> list[str]:

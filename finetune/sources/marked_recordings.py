@@ -25,7 +25,6 @@ from .data_errors import DataError, is_empty, names_in_short, require_column
 from .mark_files import (
     FILE_COLUMNS,
     TEXTGRID,
-    file_key,
     has_columns,
     marks_of_columns,
     named_after,
@@ -34,6 +33,7 @@ from .mark_files import (
     textgrid_refused,
 )
 from .mark_lists import with_names
+from .mark_owners import Owners, path_parts
 from .marks import Mark, joined_marks, refuse_wrong_marks
 from .recording_splits import COLUMN, FOLDER, SPLIT, split_recordings, splits_of_folders
 from .tables import DEFAULT_SPLIT_COLUMN, resolve_audio
@@ -182,16 +182,13 @@ def _recordings(data: DataArguments) -> tuple[list[Recording], list[str], str]:
 
 def _marks_of_files(source: Path, files: list[Path], data: DataArguments) -> dict[Path, list[Mark]]:
     """What is marked in each recording that has marks, though it may be nothing."""
-    by_name, by_stem = defaultdict(list), defaultdict(list)
-    for path in files:
-        by_name[path.name].append(path)
-        by_stem[path.stem].append(path)
+    recordings = Owners(files, source, data.given_split_names().values())
     if data.marks != BESIDE:
         place = local_or_shipped(data.marks)
         refuse_special(place)
         if place.is_file():
             read = read_mark_file(place, data.mark_label_column)
-            return _assigned([(place, read)], {place: None}, by_name, by_stem)
+            return _assigned([(place, read)], {}, recordings)
         if not place.is_dir():
             raise DataError(
                 f"marks={data.marks!r} is not there. Pass --marks beside for files beside the recordings, a folder of such files, a table "
@@ -211,14 +208,17 @@ def _marks_of_files(source: Path, files: list[Path], data: DataArguments) -> dic
             f"mark_label_column={data.mark_label_column!r} was given, but the files of marks in {place} are label tracks of Audacity, which "
             "have no columns. Leave it out, or name other files with --marks."
         )
-    read, owners = [], {}
+    read, owners, folders = [], {}, {path.parent for path in beside}
     for path in beside:
         read.append((path, read_mark_file(path, data.mark_label_column)))
         name = named_after(path)
-        candidates = by_name.get(name) or by_stem.get(name) or []
-        near = [file for file in candidates if file.parent == path.parent]
-        owners[path] = near or candidates
-    return _assigned(read, owners, by_name, by_stem)
+        near = [file for file in recordings.called(name) if file.parent == path.parent]
+        if not near and place != source:
+            near = recordings.of_path(str(path.relative_to(place).with_name(name)))
+        elif not near and path.parent not in recordings.folders:  # where recordings lie, theirs lie beside them
+            near = [file for file in recordings.called(name) if file.parent not in folders]
+        owners[path] = near
+    return _assigned(read, owners, recordings)
 
 
 def _refuse_textgrids(place: Path, marked: set[str], data: DataArguments):
@@ -239,9 +239,8 @@ def _is_mark_file(path: Path) -> bool:
 
 def _assigned(
     read: list[tuple[Path, dict[str | None, list[Mark]]]],
-    owners: dict[Path, list[Path] | None],
-    by_name: dict[str, list[Path]],
-    by_stem: dict[str, list[Path]],
+    owners: dict[Path, list[Path]],
+    recordings: Owners,
 ) -> dict[Path, list[Mark]]:
     """Give what files mark to the recordings that they are about."""
     found: dict[Path, list[Mark]] = {}
@@ -250,13 +249,19 @@ def _assigned(
     for file, by_recording in read:
         named: dict[Path, str] = {}
         for name, marks in by_recording.items():
+            own = owners.get(file, [])
+            last = named_after(file) if name is None else "".join(path_parts(name)[-1:])
             if name is None:
-                candidates = owners[file] or []
+                candidates = own
             else:
-                candidates = [path for path in by_name.get(file_key(name), []) if str(path).endswith(_tail(name))]
-                candidates = candidates or by_name.get(file_key(name), []) or by_stem.get(file_key(name), [])
+                # What lies beside a recording is about it, wherever that lay when it was marked.
+                candidates = [path for path in own if path in recordings.called(last)]
+                candidates = candidates if len(candidates) == 1 else recordings.of_path(name)
             if not candidates:
-                alone.append(f"{file}" if name is None else f"{name} (in {file})")
+                elsewhere = recordings.called(last)
+                where = f"in {file}" if name is not None else ""
+                where += (", " if where else "") + f"not {names_in_short([*map(str, elsewhere)])}" if elsewhere else ""
+                alone.append(f"{file if name is None else name}{f' ({where})' if where else ''}")
                 continue
             if len(candidates) > 1:
                 raise DataError(
@@ -264,7 +269,7 @@ def _assigned(
                     "write the path of the recording in the table."
                 )
             (recording,) = candidates
-            if name is not None and named.setdefault(recording, name) != name:
+            if name is not None and path_parts(named.setdefault(recording, name)) != path_parts(name):
                 alone.append(f"{name} (in {file}; {recording} is there, and is {named[recording]} as well)")
                 continue
             if read_from.setdefault(recording, file) != file:
@@ -278,14 +283,10 @@ def _assigned(
     if alone:
         raise DataError(
             f"{len(alone)} file(s) of marks are about a recording that is not there: {names_in_short(alone)}. Put the recordings there, "
-            "remove the files, or, where they mark nothing, give them another ending."
+            "remove the files (or rows), or, where they mark nothing, give them another ending. If one is meant that lies in another "
+            "folder, correct the path, or write its name alone."
         )
     return found
-
-
-def _tail(name: str) -> str:
-    """The last two parts of a path, by which files of one name in several folders are told apart."""
-    return "/".join(Path(name.replace("\\", "/")).parts[-2:])
 
 
 def _of_columns(data: DataArguments) -> tuple[list[Recording], str]:
