@@ -26,13 +26,15 @@ FREQUENCY_LINE = "\\"  # begins the second line of a label with frequencies
 BEGIN, END, LOW, HIGH = "Begin Time (s)", "End Time (s)", "Low Freq (Hz)", "High Freq (Hz)"
 SELECTION, VIEW, OFFSET = "Selection", "View", "File Offset (s)"
 RAVEN_FILES = ("Begin Path", "Begin File")
+NUMBERED_TABLE = re.compile(r"\.Table\.\d+\.selections\.[^.]+$")
 RAVEN_LABELS = ("Annotation", "Label")
 FILE_COLUMNS = ("file", "file_name", "filename", "path", "audio", "recording", "notated_path")
 LABEL_COLUMNS = ("label", "annotation", "class", "event_label", "text")  # the last one of Praat's tables
 TEXTGRID = ".textgrid"  # in small letters
 OF_PRAAT = 'File type = "ooTextFile"'  # begins the first line
 EVENT_LIST = ("file", "start", "end", "label")  # of DCASE's lists of events, which have no header
-TABLES = (".csv", ".tsv", ".parquet")
+PARQUET = ".parquet"
+TABLES = (".csv", ".tsv", PARQUET)
 
 
 def read_mark_file(path: Path, label_column: str | None = None) -> dict[str | None, list[Mark]]:
@@ -43,16 +45,21 @@ def read_mark_file(path: Path, label_column: str | None = None) -> dict[str | No
         label_column (`str`, *optional*): column of the labels, in a table of Raven or another; found if not given.
 
     Returns:
-        Stretches by the name of the recording as the file has it; `None` stands for the one that the file is about.
+        Stretches by the name of the recording as the file has it; `None` stands for the one that the file is about. Of a file that is
+        empty, or has a header alone, there are none for that one.
 
     Raises:
         DataError: if it is none of these, or a line is wrong; the message says what to type.
     """
     if path.suffix.lower() == TEXTGRID:
         raise DataError(textgrid_refused(path))
-    if path.suffix.lower() in TABLES:
+    if path.suffix.lower() == PARQUET:
         return marks_of_columns(table_columns(path), str(path), label_column)
     lines = _lines(path)
+    if not any(line.strip() for line in lines):
+        return {None: []}
+    if path.suffix.lower() in TABLES:
+        return marks_of_columns(table_columns(path), str(path), label_column)
     if lines[0].startswith(OF_PRAAT):
         raise DataError(textgrid_refused(path))
     if _is_label_track(lines):
@@ -131,7 +138,7 @@ def table_columns(path: Path) -> dict[str, list]:
     Raises:
         DataError: if it is empty, or its cells are not as many as its columns.
     """
-    if path.suffix.lower() == ".parquet":
+    if path.suffix.lower() == PARQUET:
         return _parquet_columns(path)
     lines = _lines(path)
     first = next((line for line in lines if line.strip()), "")
@@ -278,7 +285,8 @@ def marks_of_columns(
         whole (`bool`, defaults to `False`): whether it has to name the files.
 
     Returns:
-        Stretches by the name of the file, as the table has it, or under `None` where it names none.
+        Stretches by the name of the file, as the table has it, or under `None` where it names none; nothing is under that of a table
+        without rows.
 
     Raises:
         DataError: if a column is missing or a cell holds no number.
@@ -314,7 +322,7 @@ def marks_of_columns(
             raise DataError(f"{place} has nothing in the column {label_column!r}. Fill it in, or remove the row.")
         frequencies = [_frequency(columns, by_name.get(key), row, place) for key in ("low_hz", "high_hz")]
         found.setdefault(file, []).append(Mark(start, end, text, *frequencies, place))
-    return found
+    return found or {None: []}
 
 
 def label_text(value) -> str:
@@ -399,6 +407,18 @@ def _frequency(columns: dict[str, list], column: str | None, row: int, place: st
     if column is None or column not in columns or is_empty(columns[column][row]):
         return None
     return _number(columns[column][row], place, column)
+
+
+def is_one_of_several(path: Path) -> bool:
+    """Tell whether a file is one of the selection tables that Raven saves of a recording, each with a number.
+
+    Args:
+        path (`Path`): such as `dawn.Table.2.selections.txt`.
+
+    Returns:
+        `True` if so.
+    """
+    return NUMBERED_TABLE.search(path.name) is not None
 
 
 def named_after(path: Path) -> str:

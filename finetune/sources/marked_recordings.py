@@ -26,6 +26,7 @@ from .mark_files import (
     FILE_COLUMNS,
     TEXTGRID,
     has_columns,
+    is_one_of_several,
     marks_of_columns,
     named_after,
     read_mark_file,
@@ -188,6 +189,11 @@ def _marks_of_files(source: Path, files: list[Path], data: DataArguments) -> dic
         refuse_special(place)
         if place.is_file():
             read = read_mark_file(place, data.mark_label_column)
+            if not any(read.values()) and None in read:
+                raise DataError(
+                    f"{place} marks nothing. Write a row with file, start, end and label for each stretch, and one with the file alone for a "
+                    "recording in which nothing is to be heard."
+                )
             return _assigned([(place, read)], {}, recordings)
         if not place.is_dir():
             raise DataError(
@@ -244,7 +250,7 @@ def _assigned(
 ) -> dict[Path, list[Mark]]:
     """Give what files mark to the recordings that they are about."""
     found: dict[Path, list[Mark]] = {}
-    read_from: dict[Path, Path] = {}
+    read_from: dict[Path, list[Path]] = defaultdict(list)
     alone, clashes = [], []
     for file, by_recording in read:
         named: dict[Path, str] = {}
@@ -272,13 +278,18 @@ def _assigned(
             if name is not None and path_parts(named.setdefault(recording, name)) != path_parts(name):
                 alone.append(f"{name} (in {file}; {recording} is there, and is {named[recording]} as well)")
                 continue
-            if read_from.setdefault(recording, file) != file:
-                clashes.append(f"{recording} ({read_from[recording].name} and {file.name})")
+            before = [other for other in read_from[recording] if other != file]
+            if before and not all(map(is_one_of_several, [*before, file])):
+                clashes.append(f"{recording} ({before[0].name} and {file.name})")
                 continue
-            found[recording] = [*found.get(recording, []), *marks]
+            read_from[recording].append(file)
+            # Several tables of one person or of several, which may have rows in common.
+            known = set(found.get(recording, [])) if before else set()
+            found[recording] = [*found.get(recording, []), *(mark for mark in marks if mark not in known)]
     if clashes:
         raise DataError(
-            f"{len(clashes)} recording(s) have two files of marks: {names_in_short(clashes)}. Keep one of each, or join them."
+            f"{len(clashes)} recording(s) have two files of marks: {names_in_short(clashes)}. Keep one of each. Selection tables of "
+            "Raven are taken together if they are called NAME.Table.1.selections.txt, NAME.Table.2.selections.txt and so on."
         )
     if alone:
         raise DataError(
