@@ -150,3 +150,25 @@ def test_recordings_of_one_name_are_drawn_one_by_one(tmp_path):
     rows.save_to_disk(tmp_path / "saved")
     found = load_marked(DataArguments(dataset_name=str(tmp_path / "saved"), marks="columns"), 0).sides
     assert {side: len(items) for side, items in found.items()} == {"train": 3, "eval": 1}
+
+
+def test_a_data_set_of_one_split_is_drawn_from_and_a_column_of_one_is_refused(tmp_path, table):
+    rows = datasets.Dataset.from_dict(table.drop(columns="part").rename(columns={"file": "audio"}).to_dict("list"))
+    rows = rows.cast_column("audio", datasets.Audio(decode=False))
+    datasets.DatasetDict({"train": rows}).save_to_disk(tmp_path / "saved")
+    found = sides(tmp_path / "saved", marks="columns")
+    assert (len(found["train"]), len(found["eval"])) == (5, 1)
+    table.assign(split="train").to_csv(tmp_path / "rows.csv")
+    with pytest.raises(
+        DataError, match=r"'train' is trained on, but not which is scored\. Add recordings of a split 'test'"
+    ):
+        sides(tmp_path / "rows.csv", marks="columns")
+
+
+def test_paths_of_pandas_are_taken_as_audio(tmp_path, table):
+    rows = pd.DataFrame(table.rename(columns={"file": "audio"})).astype({"audio": "string"})
+    rows = datasets.Dataset.from_pandas(rows, preserve_index=False)
+    assert rows.features["audio"].dtype == "large_string"
+    rows.save_to_disk(tmp_path / "saved")
+    expected = {"train": {0, 1, 2}, "eval": {3, 4}}
+    assert sides(tmp_path / "saved", marks="columns", split_column_name="part", **NAMED) == expected

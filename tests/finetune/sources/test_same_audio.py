@@ -72,9 +72,11 @@ def test_only_what_may_be_one_is_read(tmp_path, monkeypatch):
     for number, content in enumerate(contents):
         (tmp_path / str(number)).write_bytes(content)
     os.link(tmp_path / "1", tmp_path / "9")
-    audio = [{"bytes": None, "path": str(tmp_path / str(number))} for number in range(10)]
+    for name in ("10", "11"):  # one recording twice in a split
+        (tmp_path / name).write_bytes(b"twin of one side")
+    audio = [{"bytes": None, "path": str(tmp_path / str(number))} for number in range(12)]
     audio[7] = {"bytes": contents[7], "path": None}
-    groups = ["train", "train", "train", *["eval"] * 7]
+    groups = ["train", "train", "train", *["eval"] * 9]
     read = []
     digest = same_audio._digest
     monkeypatch.setattr(
@@ -83,7 +85,7 @@ def test_only_what_may_be_one_is_read(tmp_path, monkeypatch):
     found = same_in_several(audio, groups)
     same = [
         pair
-        for pair in itertools.combinations(range(10), 2)
+        for pair in itertools.combinations(range(12), 2)
         if filecmp.cmp(tmp_path / str(pair[0]), tmp_path / str(pair[1]), shallow=False)
     ]
     expected = {pair for pair in same if groups[pair[0]] != groups[pair[1]]}
@@ -92,6 +94,7 @@ def test_only_what_may_be_one_is_read(tmp_path, monkeypatch):
     assert found == [[0, 7], [1, 3, 9]]
     assert len(read) == len(set(read))
     of_file = {
-        number: {whole for path, whole in read if path == str(tmp_path / str(number))} for number in (2, 4, 5, 6, 8, 9)
+        number: {whole for path, whole in read if path == str(tmp_path / str(number))}
+        for number in (2, 4, 5, 6, 8, 9, 10, 11)
     }
-    assert of_file == {2: {False, True}, 4: {False}, 5: {False}, 6: {False}, 8: set(), 9: set()}
+    assert of_file == {2: {False, True}, 4: {False}, 5: {False}, 6: {False}, 8: set(), 9: set(), 10: set(), 11: set()}
