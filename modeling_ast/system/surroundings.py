@@ -44,16 +44,11 @@ def _is_of_use(record: logging.LogRecord) -> bool:
 
 
 def hub_hint() -> str:
-    """Tell what to add to an error of the Hub's libraries where they were told not to ask it, or cannot write into their caches.
+    """Tell what to add to an error of the Hub's libraries where they cannot write into their caches, or were told not to ask it.
 
     Returns:
         A sentence with a space before it; empty where there is nothing to say.
     """
-    from huggingface_hub import constants
-
-    for variable in OFFLINE:
-        if constants.HF_HUB_OFFLINE and os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE"):
-            return f" The Hub was not asked, as {variable} is set: unset it to fetch what is not on this machine."
     home = os.environ.get("HF_HOME") or os.path.join(
         os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "huggingface"
     )
@@ -62,6 +57,11 @@ def hub_hint() -> str:
         if not _can_be_written(folder):
             advice = variable if variable in os.environ else "HF_HOME"
             return f" {folder} cannot be written to: set {advice} to a folder that can."
+    from huggingface_hub import constants
+
+    for variable in OFFLINE:
+        if constants.HF_HUB_OFFLINE and os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE"):
+            return f" The Hub was not asked, as {variable} is set: unset it to fetch what is not on this machine."
     return ""
 
 

@@ -61,7 +61,7 @@ def test_libraries_say_nothing_about_a_home_that_cannot_be_written():
         ({"HF_HOME": "{tmp}/new/deeper"}, ""),
         ({"HF_HOME": "{tmp}", "HOME": "{tmp}", "HF_DATASETS_CACHE": NOWHERE}, f" {NOWHERE} cannot be written to: set HF_DATASETS_CACHE to"),
         ({"HF_HOME": f"{NOWHERE}/y"}, f" {NOWHERE}/y/hub cannot be written to: set HF_HOME to"),
-        ({"HF_HUB_OFFLINE": "true"}, " The Hub was not asked, as HF_HUB_OFFLINE is set: unset it to fetch what is not on this machine."),
+        ({"HF_HUB_OFFLINE": "true", "HF_HOME": "{tmp}"}, " The Hub was not asked, as HF_HUB_OFFLINE is set: unset it to fetch what is not on this machine."),
         ({"HF_HUB_OFFLINE": "0", "HF_HOME": "{tmp}"}, ""),
     ],
 )  # fmt: skip
