@@ -35,6 +35,7 @@ OF_PRAAT = 'File type = "ooTextFile"'  # begins the first line
 EVENT_LIST = ("file", "start", "end", "label")  # of DCASE's lists of events, which have no header
 PARQUET = ".parquet"
 TABLES = (".csv", ".tsv", PARQUET)
+BEGIN_OF_NUMBER = re.compile(r"[-+]?[.,]?\d")
 
 
 def read_mark_file(path: Path, label_column: str | None = None) -> dict[str | None, list[Mark]]:
@@ -88,10 +89,13 @@ def has_columns(path: Path) -> bool:
 
 
 def _is_label_track(lines: list[str]) -> bool:
-    """Whether a file begins with a time, or is empty."""
+    """Whether a file begins with a time, also with one that cannot be read, or is empty."""
     first = next((line for line in lines if line.strip()), "")
     fields = first.split("\t")
-    return not first or (len(fields) > 1 and NUMBER.fullmatch(fields[0].strip()) is not None)
+    if len(fields) < 2:
+        return not first
+    looks_so = all(BEGIN_OF_NUMBER.match(field.strip()) for field in fields[:2]) and not is_event_list(fields)
+    return looks_so or NUMBER.fullmatch(fields[0].strip()) is not None
 
 
 def textgrid_refused(path: Path) -> str:

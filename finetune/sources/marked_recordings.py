@@ -157,7 +157,7 @@ def _recordings(data: DataArguments) -> tuple[list[Recording], list[str], str]:
         logger.warning(words)
     if not files:
         raise DataError(
-            f"{source} and the folders below it hold no audio file. Pass --dataset_name with the folder of recordings."
+            f"{source} and the folders below it hold no audio file. Pass the folder of the recordings, beside which their marks lie."
         )
     marks = _marks_of_files(source, files, data)
     unmarked = [path for path in files if path not in marks]
@@ -263,6 +263,11 @@ def _assigned(
                 # What lies beside a recording is about it, wherever that lay when it was marked.
                 candidates = [path for path in own if path in recordings.called(last)]
                 candidates = candidates if len(candidates) == 1 else recordings.of_path(name)
+            if not candidates and name is None and has_columns(file) and len(read) == 1:
+                raise DataError(
+                    f"{file} has no column that names the recording of a row. Add a column file with the names of the recordings, or write "
+                    "a file for each recording, called like it."
+                )
             if not candidates:
                 elsewhere = recordings.called(last)
                 where = f"in {file}" if name is not None else ""

@@ -95,6 +95,8 @@ def test_parquet(tmp_path):
     ("name", "content", "said"),
     [
         ("a.txt", "0.5\tx\tlow\n", r"a\.txt, line 1: 'x' is no number"),
+        ("a.txt", "0:05\t0:07\tlow\n", r"a\.txt, line 1: '0:05' is no number of seconds"),
+        ("a.txt", "1,234.5\t1,235\tlow\n", r"a\.txt, line 1: '1,234\.5' is no number of seconds"),
         ("a.txt", "0.5\t1.0\t\n", r"a\.txt, line 1 marks a stretch without a label"),
         ("a.txt", "\\\t100\t200\n", "expected|neither a label track|without"),
         ("a.txt", "some words", "neither a label track of Audacity"),

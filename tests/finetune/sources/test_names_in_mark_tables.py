@@ -23,6 +23,14 @@ def test_marks_of_an_absent_recording_do_not_go_to_one_of_its_name(tmp_path, ord
         load_marked(DataArguments(dataset_name=str(tmp_path), marks=str(table)), 0)
 
 
+def test_a_table_that_names_no_recording_is_told_so(tmp_path):
+    soundfile.write(tmp_path / "0600.wav", np.zeros(16_000), 16_000)
+    table = tmp_path / "marks.csv"
+    table.write_text("start,end,label\n0.1,0.2,owl\n")
+    with pytest.raises(DataError, match=r"marks\.csv has no column that names the recording.* Add a column file"):
+        load_marked(DataArguments(dataset_name=str(tmp_path), marks=str(table)), 0)
+
+
 def recordings(folder: Path, *names: str) -> Path:
     for number, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
