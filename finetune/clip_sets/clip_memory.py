@@ -14,7 +14,7 @@ import numpy as np
 from modeling_ast.audio import AudioNote, Heard
 
 VALUE = np.dtype(np.float32)
-ABSENT, CLAIMED, WHOLE = 0, 1, 2  # states of a clip
+ABSENT, CLAIMED, WHOLE, TOO_LARGE = 0, 1, 2, 3  # states of a clip
 # Where the values of a clip begin, and its shape: samples and 0, samples and channels, or frames and mel bins.
 RECORD = np.dtype([("state", "<i8"), ("start", "<i8"), ("rows", "<i8"), ("columns", "<i8")])
 LONGEST_WAIT = 1.0  # seconds for a lock that is held for microseconds; a process that was killed never gives it back
@@ -64,16 +64,16 @@ class ClipMemory:
         values = self._values[start : start + rows * max(columns, 1)].copy()
         return values.reshape(rows, columns) if columns else values
 
-    def has_room(self, num_values: int) -> bool:
-        """Tell whether another array could be kept.
+    def has_no_room(self, place: int) -> bool:
+        """Tell whether the array of a clip came and found no room; there will be no more of it.
 
         Args:
-            num_values (`int`): its size.
+            place (`int`): of the clip in the split.
 
         Returns:
             `bool`.
         """
-        return int(self._taken[0]) + num_values <= self._room
+        return place >= len(self._records) or self._records["state"][place] == TOO_LARGE
 
     def rows(self, place: int, begin: int, end: int) -> np.ndarray:
         """Take some rows of the array of a clip that is there.
@@ -81,13 +81,13 @@ class ClipMemory:
         Args:
             place (`int`): of the clip in the split.
             begin (`int`): the first row.
-            end (`int`): behind the last one.
+            end (`int`): behind the last one; there are fewer where the array ends before.
 
         Returns:
             `np.ndarray` of shape `(rows, columns)`: a copy.
         """
-        _, start, _, columns = self._records[place].item()
-        return self._values[start + begin * columns : start + end * columns].copy().reshape(-1, columns)
+        _, start, rows, columns = self._records[place].item()
+        return self._values[start + begin * columns : start + min(end, rows) * columns].copy().reshape(-1, columns)
 
     def keep(self, place: int, values: np.ndarray):
         """Keep the array of a clip, if there is room and no other process has it or is about to.
@@ -96,13 +96,17 @@ class ClipMemory:
             place (`int`): of the clip in the split.
             values (`np.ndarray` of shape `(samples,)`, `(samples, channels)` or `(frames, mel bins)`): float32.
         """
-        if place >= len(self._records) or not self.has_room(values.size):
+        if place >= len(self._records):
+            return
+        if self._taken[0] + values.size > self._room:
+            if self._records["state"][place] == ABSENT:
+                self._records["state"][place] = TOO_LARGE
             return
         if not self._lock.acquire(timeout=LONGEST_WAIT):
             return
         try:
             start = int(self._taken[0])
-            if self._records["state"][place] != ABSENT or start + values.size > self._room:
+            if self._records["state"][place] in (CLAIMED, WHOLE) or start + values.size > self._room:
                 return
             self._records["state"][place] = CLAIMED
             self._taken[0] = start + values.size

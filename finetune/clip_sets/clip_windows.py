@@ -21,8 +21,7 @@ from .waveforms import ASTDataset, clip_name, one_thread
 
 WINDOW_STREAM = 102  # sets these random numbers apart from those of augmentations, of masks and of the order of clips
 UNKNOWN = -1
-# A clip of up to so many windows is decoded as a whole and kept, if there is room: that pays within as many epochs.
-WINDOWS_KEPT_TOGETHER = 4
+MOST_WINDOWS = 4  # of a clip that is decoded as a whole and kept, which pays within as many epochs
 
 
 class Visit(NamedTuple):
@@ -49,8 +48,6 @@ class WindowedDataset(ASTDataset):
         **kwargs: see [`ASTDataset`].
     """
 
-    whole_clips: ClipMemory | None = None
-
     def __init__(self, split, reader: AudioReader, *args, **kwargs):
         super().__init__(split, reader, *args, **kwargs)
         self.excerpts = ExcerptReader(reader)
@@ -68,14 +65,8 @@ class WindowedDataset(ASTDataset):
         return heard
 
     def _decoded_before(self, clip: int, audio: dict) -> Callable[[int, int], np.ndarray] | None:
-        """What gives the samples of a clip's file from memory, once it is decoded; `None` if it is not kept there."""
-        if self.whole_clips is None or self._length(clip) > WINDOWS_KEPT_TOGETHER * self.samples_needed:
-            return None
-        if clip not in self.whole_clips and self.whole_clips.has_room(self._length(clip)):
-            samples = self.excerpts.samples_of_file(audio, clip_name(audio))
-            if samples is not None:
-                self.whole_clips.keep(clip, samples)
-        return partial(self.whole_clips.rows, clip) if clip in self.whole_clips else None
+        """What gives the samples of a clip's file from memory; `None` if it is not kept there."""
+        return None
 
     def _length(self, clip: int) -> int:
         """Samples of a clip, told without decoding it."""
@@ -96,18 +87,32 @@ class DrawnWindows(WindowedDataset):
         **kwargs: see [`ASTDataset`].
     """
 
+    whole_clips: ClipMemory | None = None
+
     def __init__(self, split, *args, **kwargs):
         super().__init__(split, *args, **kwargs)
         self._lengths = np.full(len(split), UNKNOWN, np.int64)
 
-    def keep_whole_clips(self, num_bytes: int):
+    def keep_whole_clips(self, num_bytes: int, epochs: float):
         """Keep clips whose windows are wanted in later epochs decoded as a whole, as far as there is room.
 
         Args:
             num_bytes (`int`): the room.
+            epochs (`float`): that are trained. Clips of more windows than that are not kept, nor those of more than `MOST_WINDOWS`.
         """
         if self.cached is None:
             self.whole_clips = ClipMemory(len(self.split), num_bytes)
+            self.longest_kept = int(min(epochs, MOST_WINDOWS) * self.samples_needed)
+
+    def _decoded_before(self, clip: int, audio: dict) -> Callable[[int, int], np.ndarray] | None:
+        whole = self.whole_clips
+        if whole is None:
+            return None
+        if clip not in whole and self._lengths[clip] <= self.longest_kept and not whole.has_no_room(clip):
+            samples = self.excerpts.samples_of_file(audio, clip_name(audio))
+            if samples is not None:
+                whole.keep(clip, samples)
+        return partial(whole.rows, clip) if clip in whole else None
 
     def heard_as(self, index: int, epoch: int | None = None, visit: int = 0) -> Visit:
         """See [`ClipDataset.heard_as`].

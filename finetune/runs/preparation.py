@@ -244,7 +244,11 @@ def build_datasets(
 
 
 def keep_clips_in_memory(
-    clips: dict[str, ClipDataset], data_args: DataArguments, feature_extractor: ASTFeatureExtractor, features_too: bool
+    clips: dict[str, ClipDataset],
+    data_args: DataArguments,
+    feature_extractor: ASTFeatureExtractor,
+    features_too: bool,
+    epochs: float,
 ) -> str | None:
     """Have the data sets keep what they decode, within the share of the free memory that was asked for.
 
@@ -254,6 +258,7 @@ def keep_clips_in_memory(
         feature_extractor ([`ASTFeatureExtractor`]): of the model.
         features_too (`bool`): whether nothing but the trainer, on this CPU, computes features of the clips, so that these can
             be kept in their place.
+        epochs (`float`): that are trained.
 
     Returns:
         `str`, *optional*: in words that the memory may not hold all of them.
@@ -275,7 +280,7 @@ def keep_clips_in_memory(
     if sum(wanted) <= room:
         for dataset in keeping:  # one, that of training, has windows that are drawn
             if isinstance(dataset, DrawnWindows):
-                dataset.keep_whole_clips(room - sum(wanted))
+                dataset.keep_whole_clips(room - sum(wanted), epochs)
         return None
     return (
         f"decoded clips stay in memory as far as {in_bytes(room)} ({share:g} of what is free) hold them, all would take up to "

@@ -204,7 +204,10 @@ def _prepare_trainer(
     if not looks.stand_ins:
         # A teacher hears the waveforms, and features of an accelerator depend on the batch.
         features_too = training_args.device.type == "cpu" and not optimization_args.teacher
-        memory_note = keep_clips_in_memory(clips, data_args, feature_extractor, features_too)
+        epochs = training_args.num_train_epochs
+        if training_args.max_steps > 0:
+            epochs = training_args.max_steps * training_args.train_batch_size / len(clips["train"])
+        memory_note = keep_clips_in_memory(clips, data_args, feature_extractor, features_too, epochs)
     normalization = set_normalization(feature_extractor, clips["train"], model_args, data_args, training_args.seed)
     warning = normalization_warning(feature_extractor, clips["train"], training_args.seed, looks.compared)
     words = f"features: mean {feature_extractor.mean:.4f}, std {feature_extractor.std:.4f}, {normalization}"

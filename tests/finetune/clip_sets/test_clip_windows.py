@@ -237,30 +237,39 @@ def test_windows_of_clips_that_are_kept_whole_are_the_same_bit_for_bit(
             soundfile.write(tmp_path / label / f"{number}.{suffix}", samples, rate)
     rows = load_splits(DataArguments(dataset_name=str(tmp_path), eval_fraction=0.5), 0)[0]["train"]
     plain, kept, full = (dataset(rows, extractor, "random", Augmentation()) for _ in range(3))
-    kept.keep_whole_clips(10_000_000)
-    full.keep_whole_clips(100)
+    kept.keep_whole_clips(10_000_000, 4)
+    full.keep_whole_clips(round(1.5 * rate) * channels * 5, 4)  # room for a, and not for b
     decoded = []
     original = excerpts._decoded
     monkeypatch.setattr(excerpts, "_decoded", lambda *given: decoded.append(given) or original(*given))
-    for epoch in (1, 2, 3):
-        for each in (plain, kept, full):
+    for epoch, times in enumerate([(3, 3, 4), (3, 1, 2), (3, 1, 2)], start=1):
+        for each, number in zip((plain, kept, full), times, strict=True):
             decoded.clear()
             found = [each[epoch, index]["waveform"] for index in range(len(rows))]
-            drawn = 1 if each is kept and epoch > 1 and suffix != "mp3" else 3
-            assert len(decoded) == drawn
+            assert len(decoded) == (3 if suffix == "mp3" else number)
             if each is plain:
                 expected = found
             assert all(map(np.array_equal, found, expected))
 
 
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_clips_of_more_windows_than_epochs_are_not_decoded_as_a_whole(clips, extractor, monkeypatch, epochs):
+    train = dataset(clips[0], extractor, "random", Augmentation())
+    train.keep_whole_clips(10_000_000, epochs)
+    monkeypatch.setattr(train.excerpts, "samples_of_file", lambda *_: pytest.fail("decoded as a whole"))
+    assert all(len(train[1, index]["waveform"]) for index in range(len(train)))
+
+
 def test_a_training_keeps_whole_clips_where_memory_is_left(long_tones, tmp_path, monkeypatch):
     room = []
-    monkeypatch.setattr(DrawnWindows, "keep_whole_clips", lambda self, num_bytes: room.append(num_bytes))
-    recipe = write_recipe(tmp_path, long_tones, num_train_epochs=1)
-    for flags in ([], ["--memory_for_clips", "0"]):
+    monkeypatch.setattr(DrawnWindows, "keep_whole_clips", lambda self, *given: room.append(given))
+    recipe = write_recipe(tmp_path, long_tones, num_train_epochs=2)
+    for flags in ([], ["--memory_for_clips", "0"], ["--max_steps", "3"]):
         assert main([recipe, "--clip_windows", "random", "--overwrite_output_dir", "true", *flags]) == 0
-    assert len(room) == 1
-    assert room[0] > 1_000_000
+    (first, epochs), (second, part) = room
+    assert min(first, second) > 1_000_000
+    assert epochs == 2
+    assert 0 < part < 2
 
 
 def test_what_windows_cannot_do_is_refused_by_name(long_tones, tmp_path, capsys):
