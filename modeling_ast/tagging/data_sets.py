@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..audio.errors import AudioError
+from ..audio.files import search_folder
 from ..audio.saved_data_sets import SavedDataSetError, is_saved_data_set, load_saved
 from ..system.installation import install_command
-from ..system.regular_files import refuse_special
+from ..system.regular_files import SpecialFileError, refuse_special
 from ..system.surroundings import hub_hint
 from .unfinished import states_of
 
@@ -56,7 +57,10 @@ class DataSetAudio:
         """
         for file in files:
             audio = self.rows[self._row[str(file)]][self.column] or {"bytes": None, "path": None}
-            yield audio["path"] if audio["bytes"] is None and audio["path"] else audio | {"path": str(file)}
+            if audio["bytes"] is None and audio["path"]:
+                yield audio["path"]
+            else:
+                yield {"bytes": audio["bytes"] or b"", "path": str(file)}  # a row without audio is as an empty file
 
     def states(self, files: Sequence[Path]) -> list:
         """Look at recordings as [`states_of`] does.
@@ -91,7 +95,10 @@ def load_data_set(
     Raises:
         AudioError: if it cannot be loaded, or split or column have to be named, or hold no audio.
     """
-    rows = _one_split(_loaded(name, configuration), name, split)
+    loaded = _loaded(name, configuration)
+    if Path(name).is_dir():
+        _refuse_left_out(Path(name), loaded)
+    rows = _one_split(loaded, name, split)
     column = _audio_column(rows, name, column)
     return DataSetAudio(_undecoded(rows.with_format(None).select_columns([column]), name, column), column)
 
@@ -111,11 +118,39 @@ def _loaded(name: str, configuration: str | None):
         return datasets.load_dataset(name, configuration)
     except SavedDataSetError as error:
         raise AudioError(str(error)) from error
-    except (OSError, ValueError) as error:  # of several configurations a ValueError lists them
+    except SpecialFileError as error:
+        raise AudioError(f"--dataset_name: {error}") from error
+    # Of several configurations a ValueError lists them; a data set with a script of its own is a RuntimeError.
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        hint = "" if folder.exists() else hub_hint()
         raise AudioError(
-            f"--dataset_name {name} is neither a data set here nor one that the Hub gives ({error}). Check the name, and "
-            f"--dataset_config_name.{hub_hint()}"
+            f"--dataset_name {name} is neither a data set here nor one that the Hub gives ({str(error).splitlines()[0]}). Check the name, and "
+            f"--dataset_config_name.{hint}"
         ) from error
+
+
+def _refuse_left_out(folder: Path, loaded):
+    """Refuse a folder of files of which `datasets` takes a part, as it does where one is called like a split."""
+    import datasets
+
+    splits = loaded.values() if isinstance(loaded, dict) else [loaded]
+    if not all(isinstance(rows.features.get("audio"), datasets.Audio) for rows in splits):
+        return
+    files = {os.path.realpath(file) for file in search_folder(folder)[0]}
+    taken = {
+        os.path.realpath(path)
+        for rows in splits
+        for path in _paths_and_sizes(
+            _undecoded(rows.with_format(None).select_columns(["audio"]), str(folder), "audio"), "audio"
+        )[0]
+        if path
+    }
+    left_out = sorted(files - taken) if files & taken else []
+    if left_out:
+        raise AudioError(
+            f"As a data set {folder} has {len(files & taken)} of its {len(files)} recordings, without {left_out[0]} and others. Tag the folder itself: "
+            f"leave --dataset_name out and write {folder}."
+        )
 
 
 def _one_split(loaded, name: str, split: str | None):
@@ -154,7 +189,10 @@ def _undecoded(rows, name: str, column: str):
     import datasets
     import pyarrow
 
+    narrow = {"large_string": "string", "large_binary": "binary"}.get(getattr(rows.features[column], "dtype", None))
     try:
+        if narrow is not None:  # which `Audio` does not take
+            rows = rows.cast_column(column, datasets.Value(narrow))
         return rows.cast_column(column, datasets.Audio(decode=False))
     except (TypeError, ValueError, pyarrow.ArrowException) as error:
         raise AudioError(
