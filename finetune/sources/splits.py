@@ -264,7 +264,7 @@ def _held_out(
             groups = groups_of(clips.rows, rows, data, clips.row_name)
             number, parts = len({groups[row] for row in rows}), round(1 / fraction)
             if 1 < number < parts:  # so that the share is less than one of them
-                parts, few_groups = number, f", of which one of {number} is the least that can be held out"
+                parts, few_groups = number, f", of which there are {number}, so that the share is that of whole ones"
             folds = (GroupKFold if texts is None else StratifiedGroupKFold)(
                 n_splits=parts, shuffle=True, random_state=seed
             )

@@ -105,6 +105,11 @@ class RoundedTimes:
             return chosen_medians(self.config, self.columns)
         spacing = hop_samples / self.sampling_rate if self.columns is None else self.columns.seconds
         width, rounded = median_width(seconds, spacing)
+        if width == 1 and self.columns is None:
+            raise TaggingError(
+                f"median_filter={seconds:g} s is nearer to one window than to three, which lie {spacing:g} s apart, so that nothing would be "
+                f"smoothed. Pass --median_filter {3 * spacing:g} or more, or a smaller --hop."
+            )
         if abs(rounded - seconds) > 1e-9:
             steps = f"an odd number of the {spacing:g} s of --hop"
             if self.columns is not None:

@@ -382,7 +382,7 @@ def test_a_pattern_looks_at_names_without_folder_and_suffix(pieces):
     with pytest.raises(DataError, match="finds nothing in 48 of 48 file names: r0-0"):
         load("--dataset_name", str(pieces), "--group_file_pattern", "wav$|cat|dog")
     method = load("--dataset_name", str(pieces), "--group_file_pattern", "[0-9]$")[1]
-    assert "of which one of 3 is the least that can be held out" in method
+    assert "of which there are 3, so that the share is that of whole ones" in method
 
 
 def test_clips_without_a_name_or_a_match_are_told_by_their_rows(rows, pieces, tmp_path):

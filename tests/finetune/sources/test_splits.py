@@ -68,7 +68,7 @@ def test_of_few_groups_a_whole_one_is_held_out(table, number):
     splits, method = load(table(rows), group_column_name="take")
     assert len(set(splits["eval"]["take"])) == 1
     assert set(splits["train"]["take"]) == set(map(str, range(number))) - set(splits["eval"]["take"])
-    assert f"kept together, of which one of {number} is the least that can be held out" in method
+    assert f"kept together, of which there are {number}, so that the share is that of whole ones" in method
 
 
 def test_one_group_cannot_be_divided(table):

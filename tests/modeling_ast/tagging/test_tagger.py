@@ -532,7 +532,11 @@ def test_windows_are_smoothed_by_their_median(multi_label, tmp_path, caplog):
     assert "--median_filter 0.8 is rounded to 0.75 s, which is an odd number of the 0.15 s of --hop" in caplog.text
 
 
-def test_what_a_median_of_windows_is_not_for(multi_label, single_label):
+def test_what_a_median_of_windows_is_not_for(multi_label):
+    with pytest.raises(
+        TaggingError, match=r"nothing would be smoothed. Pass --median_filter 0.9 or more, or a smaller"
+    ):
+        AudioTagger.from_pretrained(multi_label, "cpu").tag_files([], timeline=True, hop=0.3, median_filter=0.5)
     with pytest.raises(TaggingError, match="Add --timeline, or leave --median_filter out"):
         AudioTagger.from_pretrained(multi_label, "cpu").tag_files([], median_filter=0.3)
     with pytest.raises(TaggingError, match="of the windows of one model"):
