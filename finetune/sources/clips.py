@@ -16,7 +16,6 @@ import pyarrow as pa
 
 from modeling_ast.audio.saved_data_sets import is_saved_data_set, load_saved
 from modeling_ast.system.regular_files import refuse_special
-from modeling_ast.system.surroundings import hub_hint
 
 from ..arguments.data_arguments import SIDES
 from ..arguments.groups import DataArguments
@@ -27,6 +26,7 @@ from .columns import dataset_of
 from .data_errors import DataError, is_empty, names_in_short, refuse_no_files, require_column
 from .folders import is_parquet_data_set, read_folder
 from .grouping import file_paths
+from .hub import load_hub
 from .labels import class_names, joined_order, label_rows, label_texts
 from .split_names import flags_to_name, others_in_words, split_names, take_split_names
 from .stored_features import FEATURES_COLUMN
@@ -191,14 +191,7 @@ def _load_hub(data: DataArguments, pooled: bool) -> Clips:
     """Splits of a data set on the Hub, or of a folder laid out like one: those that are named, or all of them."""
     source = local_or_shipped(data.dataset_name)
     folder = source if source.is_dir() else None
-    try:
-        loaded = datasets.load_dataset(data.dataset_name if folder is None else str(folder), data.dataset_config_name)
-    except (FileNotFoundError, ConnectionError, OSError, ValueError) as error:
-        # A data set of several configurations is a ValueError that lists them.
-        raise DataError(
-            f"{data.dataset_name} is neither a folder or table here nor a data set that the Hub gives ({error}). Check "
-            f"--dataset_name and --dataset_config_name.{hub_hint()}"
-        ) from error
+    loaded = load_hub(data, folder)
     words = "as the data set on the Hub says" if folder is None else "as the data set says"
     return clips_of_dataset(loaded, data, data.dataset_name, pooled=pooled, folder=folder, split_words=words)
 

@@ -295,7 +295,9 @@ def marks_of_columns(
     Raises:
         DataError: if a column is missing or a cell holds no number.
     """
-    columns = with_fields({str(column).strip(): list(values) for column, values in columns.items()}, name)
+    columns = {str(column).strip(): list(values) for column, values in columns.items()}
+    of_labels = LABEL_COLUMNS if label_column is None else (label_column.casefold(),)
+    columns = with_fields(columns, name, FILE_COLUMNS, of_labels)
     if BEGIN in columns or END in columns:
         return read_selection_table(columns, name, label_column)
     by_name = {column.casefold(): column for column in columns}
@@ -321,11 +323,16 @@ def marks_of_columns(
             continue
         start, end = (_number(columns[each.name][row], place, each.name) * each.seconds for each in times)
         end = start + end if times[1].is_length else end
-        text = label_text(label)
-        if not text:
+        labels = label if isinstance(label, list) else [label]  # several of one event
+        if any(isinstance(each, (list, dict)) for each in labels):
+            raise DataError(
+                f"{place}: {label!r:.80} in the column {label_column!r} is no label. Write a text for each stretch, or a list of texts."
+            )
+        texts = [*map(label_text, labels)]
+        if not texts or not all(texts):
             raise DataError(f"{place} has nothing in the column {label_column!r}. Fill it in, or remove the row.")
         frequencies = [_frequency(columns, by_name.get(key), row, place) for key in ("low_hz", "high_hz")]
-        found.setdefault(file, []).append(Mark(start, end, text, *frequencies, place))
+        found.setdefault(file, []).extend(Mark(start, end, text, *frequencies, place) for text in texts)
     return found or {None: []}
 
 

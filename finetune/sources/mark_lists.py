@@ -4,7 +4,7 @@ Either start, end and label are columns of lists, or one column holds lists of e
 store these), each with a start, an end and a label.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import datasets
 import numpy as np
@@ -46,15 +46,20 @@ def _with_names(value, feature):
     return value
 
 
-def with_fields(columns: dict[str, list], name: str) -> dict[str, list]:
+def with_fields(
+    columns: dict[str, list], name: str, of_files: Collection[str], of_labels: Collection[str]
+) -> dict[str, list]:
     """Put the fields of events, which one column holds, into columns of their own.
 
     Args:
         columns (`dict[str, list]`): of a table.
         name (`str`): what messages call it.
+        of_files (collection of `str`): names, in small letters, of fields that are passed over: files are columns of their own.
+        of_labels (collection of `str`): names of columns of labels, likewise.
 
     Returns:
-        The columns, with those of the fields in place of that of the events, if there is one.
+        The columns, with those of the fields in place of that of the events, if there is one. Times, and labels if the events have
+        them, are those of the events then, and not those of the recording.
 
     Raises:
         DataError: if there are several of them.
@@ -66,8 +71,13 @@ def with_fields(columns: dict[str, list], name: str) -> dict[str, list]:
             f"{name} has several columns of events: {', '.join(map(repr, fields))}. Leave all but one of them out of the data set."
         )
     for column, found in fields.items():
-        of_events = {field: [_field(value, field) for value in plain[column]] for field in found}
-        return {other: values for other, values in plain.items() if other != column} | of_events
+        taken = [field for field in found if field.casefold() not in of_files]
+        others = [other for other in plain if other not in {column, *taken}]
+        left = {*stretch_columns(others)}
+        if any(field.casefold() in of_labels for field in taken):
+            left |= {other for other in others if other.casefold() in of_labels}
+        of_events = {field: [_field(value, field) for value in plain[column]] for field in taken}
+        return of_events | {other: plain[other] for other in others if other not in left}
     return plain
 
 

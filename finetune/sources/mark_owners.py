@@ -38,11 +38,25 @@ class Owners:
         self.source, self.split_folders = source, set(split_folders)
         self._by_name: dict[str, list[Path]] = defaultdict(list)
         self._by_stem: dict[str, list[Path]] = defaultdict(list)
+        self._here: dict[tuple[Path, str], list[Path]] = defaultdict(list)  # by folder, and by name or stem
+        self._below: dict[Path, tuple[str, ...]] = {}
+        self._above = source.absolute().parts
+        # By name or stem and the folders before it: by all of those below the source, without that of a split, too, and by
+        # the last of them, however many. Of a name that every folder has, a path meets a few.
+        self._by_all: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+        self._by_end: dict[tuple[str, ...], list[Path]] = defaultdict(list)
         self.folders: set[Path] = set()
         for path in files:
             self._by_name[path.name].append(path)
             self._by_stem[path.stem].append(path)
             self.folders.add(path.parent)
+            below = self._below[path] = path.relative_to(source).parts
+            for name in {path.name, path.stem}:
+                self._here[path.parent, name].append(path)
+                for folders in self._ways(below[:-1]):
+                    self._by_all[*folders, name].append(path)
+                for first in range(len(below)):
+                    self._by_end[*below[first:-1], name].append(path)
 
     def called(self, name: str) -> list[Path]:
         """List the recordings of a name, whatever their folders.
@@ -55,6 +69,19 @@ class Owners:
         """
         return self._by_name.get(name) or self._by_stem.get(name) or []
 
+    def beside(self, folder: Path, name: str) -> list[Path]:
+        """List the recordings of a name in a folder.
+
+        Args:
+            folder (`Path`): which holds them itself.
+            name (`str`): with their suffix or without.
+
+        Returns:
+            The recordings.
+        """
+        found = self._here.get((folder, name), [])
+        return [path for path in found if path.name == name] or found
+
     def of_path(self, name: str) -> list[Path]:
         """List the recordings that a path may mean: of those that fit, the ones that have most of it in common.
 
@@ -65,33 +92,39 @@ class Owners:
             The recordings; none if those of its name lie in other folders.
         """
         parts = path_parts(name)
-        common = {path: self._in_common(path, parts) for path in self.called(parts[-1])} if parts else {}
+        common = {path: self._in_common(path, parts) for path in self._near(parts)} if parts else {}
         most = max(common.values(), default=0)
         found = [path for path, number in common.items() if number == most and most]
         if len(found) > 1:  # one may be meant from the folder of all on
-            whole = [path for path in found if self._below(path)[:-1] == parts[:-1]]
+            whole = [path for path in found if self._below[path][:-1] == parts[:-1]]
             found = whole if len(whole) == 1 else found
         return found
 
     def _is_split(self, folder: str) -> bool:
         return folder in self.split_folders or side_of(folder) is not None
 
-    def _below(self, path: Path) -> tuple[str, ...]:
-        return path.relative_to(self.source).parts
+    def _ways(self, folders: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """The folders below the source, and those that were there before one was moved into the folder of a split."""
+        return [folders, folders[1:]] if folders and self._is_split(folders[0]) else [folders]
+
+    def _near(self, parts: tuple[str, ...]) -> list[Path]:
+        """The recordings of which all folders are the last of a path, or whose last are all of its."""
+        found = dict.fromkeys(self._by_end.get(parts, []))
+        for first in range(len(parts)):
+            found |= dict.fromkeys(self._by_all.get(parts[first:], []))
+        whole = parts[-1] in self._by_name
+        return [path for path in found if not whole or path.name == parts[-1]]
 
     def _in_common(self, path: Path, parts: tuple[str, ...]) -> int:
         """How many parts agree from the end, 0 if a folder among the recordings does not; the names themselves agree."""
-        below, above = self._below(path), self.source.absolute().parts
-        ways = [below]
+        below = self._below[path]
         other = parts[-len(below)] if len(parts) >= len(below) else ""
-        if len(below) > 1 and self._is_split(below[0]) and not self._is_split(other):
-            ways.append(below[1:])  # moved into the folder of a split after it was marked
         best = 0
-        for way in ways:
-            whole = [*above, *way]
+        for folders in self._ways(below[:-1])[: 1 if self._is_split(other) else 2]:
+            whole = [*self._above, *folders, path.name]
             number = 1
             while number < min(len(whole), len(parts)) and whole[-number - 1] == parts[-number - 1]:
                 number += 1
-            if number >= min(len(way), len(parts)):
+            if number >= min(len(folders) + 1, len(parts)):
                 best = max(best, number)
         return best

@@ -9,7 +9,9 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import datasets
 
@@ -21,7 +23,8 @@ from modeling_ast.system.regular_files import refuse_special
 from ..arguments.groups import DataArguments
 from ..arguments.shipped_files import local_or_shipped
 from .columns import column_values
-from .data_errors import DataError, is_empty, names_in_short, require_column
+from .data_errors import DataError, is_empty, missing_column, names_in_short, require_column
+from .hub import load_hub
 from .mark_files import (
     FILE_COLUMNS,
     TEXTGRID,
@@ -161,7 +164,7 @@ def _recordings(data: DataArguments) -> tuple[list[Recording], list[str], str]:
         )
     marks = _marks_of_files(source, files, data)
     unmarked = [path for path in files if path not in marks]
-    notes = []
+    notes = _not_read(data)
     if unmarked:
         if data.unmarked is None:
             raise DataError(
@@ -179,6 +182,19 @@ def _recordings(data: DataArguments) -> tuple[list[Recording], list[str], str]:
         if path in marks
     ]
     return recordings, notes, FOLDER
+
+
+def _not_read(data: DataArguments) -> list[str]:
+    """What is to be said of a table of marks with a column of splits: folders say them here."""
+    place = local_or_shipped(data.marks)
+    if data.marks == BESIDE or not place.is_file() or not has_columns(place):
+        return []
+    return [
+        f"the column {name!r} of {place.name} is not read, as folders say splits (to read it, pass the table as --dataset_name, with --marks "
+        "columns)"
+        for name in table_columns(place)
+        if name.casefold() == DEFAULT_SPLIT_COLUMN
+    ]
 
 
 def _marks_of_files(source: Path, files: list[Path], data: DataArguments) -> dict[Path, list[Mark]]:
@@ -215,14 +231,15 @@ def _marks_of_files(source: Path, files: list[Path], data: DataArguments) -> dic
             "have no columns. Leave it out, or name other files with --marks."
         )
     read, owners, folders = [], {}, {path.parent for path in beside}
+    elsewhere = Owners((file for file in files if file.parent not in folders), source)
     for path in beside:
         read.append((path, read_mark_file(path, data.mark_label_column)))
         name = named_after(path)
-        near = [file for file in recordings.called(name) if file.parent == path.parent]
+        near = recordings.beside(path.parent, name)
         if not near and place != source:
             near = recordings.of_path(str(path.relative_to(place).with_name(name)))
         elif not near and path.parent not in recordings.folders:  # where recordings lie, theirs lie beside them
-            near = [file for file in recordings.called(name) if file.parent not in folders]
+            near = elsewhere.called(name)
         owners[path] = near
     return _assigned(read, owners, recordings)
 
@@ -261,7 +278,7 @@ def _assigned(
                 candidates = own
             else:
                 # What lies beside a recording is about it, wherever that lay when it was marked.
-                candidates = [path for path in own if path in recordings.called(last)]
+                candidates = [path for path in own if last in (path.name, path.stem)]
                 candidates = candidates if len(candidates) == 1 else recordings.of_path(name)
             if not candidates and name is None and has_columns(file) and len(read) == 1:
                 raise DataError(
@@ -309,18 +326,22 @@ def _of_columns(data: DataArguments) -> tuple[list[Recording], str]:
     """Recordings of a table or data set with a row for each stretch, and what says their splits."""
     source = local_or_shipped(data.dataset_name)
     refuse_special(source)
-    if source.is_file():
-        columns, audio, splits = _rows_of_table(source, data)
-        kind = COLUMN
-    else:
-        columns, audio, splits, kind = _rows_of_data_set(source, data)
-    audio, keys = _each_once(audio)
-    others = {name: values for name, values in columns.items() if name.casefold() not in FILE_COLUMNS}
-    by_key = marks_of_columns(others | {"file": keys}, str(data.dataset_name), data.mark_label_column)
+    tables, kind = ([_rows_of_table(source, data)], COLUMN) if source.is_file() else _rows_of_data_set(source, data)
+    kept: dict[str, dict] = {}
+    by_key: dict[str | None, list[Mark]] = defaultdict(list)
+    rows: list[tuple[str, str]] = []
+    for table in tables:
+        keys = _each_once(table, kept)
+        others = {name: values for name, values in table.columns.items() if name.casefold() not in FILE_COLUMNS}
+        # Each on its own: the columns of one split may be others than those of the next.
+        of_table = marks_of_columns(others | {"file": keys}, table.name, data.mark_label_column)
+        for key, marks in of_table.items():
+            by_key[key] += marks
+        rows += zip(keys, table.splits, strict=True)
     found: dict[str, Recording] = {}
-    for key, value, split in zip(keys, audio, splits, strict=True):
-        name = value["path"] or f"recording {len(found) + 1}"
-        first = found.setdefault(key, Recording(value, name, 0.0, by_key.get(key, []), split=split))
+    for key, split in rows:
+        name = kept[key]["path"] or f"recording {len(found) + 1}"
+        first = found.setdefault(key, Recording(kept[key], name, 0.0, by_key[key], split=split))
         if first.split != split:
             raise DataError(
                 f"{first.name} has stretches in the splits {first.split!r} and {split!r}, and a recording is in one of them. Move its rows "
@@ -329,18 +350,35 @@ def _of_columns(data: DataArguments) -> tuple[list[Recording], str]:
     return list(found.values()), kind
 
 
-def _each_once(audio: Iterable[dict]) -> tuple[list[dict], list[str]]:
-    """The audio of rows, of which those of one recording share its content, and by what each recording is known."""
-    kept: dict[str, dict] = {}
-    values, keys = [], []
-    for value in audio:
-        key = value["path"] if value["bytes"] is None else hashlib.sha256(value["bytes"]).hexdigest()
-        values.append(kept.setdefault(key, value))
+class _Rows(NamedTuple):
+    """Rows of a table or of a split: what messages call it, its other columns, and the audio and split of each."""
+
+    name: str
+    columns: dict[str, list]
+    audio: Iterable[dict | None]
+    splits: list[str]
+
+
+def _each_once(table: _Rows, kept: dict[str, dict]) -> list[str]:
+    """By what the recording of each row is known, of which `kept` has the audio once."""
+    keys, empty = [], []
+    for number, value in enumerate(table.audio, 1):
+        if value is None or (value["bytes"] is None and not value["path"]):
+            empty.append(number)
+            continue
+        is_file = value["bytes"] is None
+        key = os.path.realpath(value["path"]) if is_file else hashlib.sha256(value["bytes"]).hexdigest()
+        kept.setdefault(key, value)
         keys.append(key)
-    return values, keys
+    if empty:
+        raise DataError(
+            f"{table.name}: row(s) {names_in_short(empty)} have no audio. Fill them in or remove them, or name another column with "
+            "--audio_column_name."
+        )
+    return keys
 
 
-def _rows_of_table(source: Path, data: DataArguments) -> tuple[dict[str, list], list[dict], list[str]]:
+def _rows_of_table(source: Path, data: DataArguments) -> _Rows:
     columns = table_columns(source)
     by_name = {name.casefold(): name for name in columns}
     column = data.audio_column_name if data.audio_column_name in columns else None
@@ -349,11 +387,10 @@ def _rows_of_table(source: Path, data: DataArguments) -> tuple[dict[str, list], 
         raise DataError(
             f"{source} has the columns {names_in_short([*map(repr, columns)])}, of which none names the recordings. Pass --audio_column_name."
         )
-    values = [resolve_audio(value, source.parent) for value in columns.pop(column)]
-    audio = [value if isinstance(value, dict) else {"bytes": None, "path": value} for value in values]
-    missing = sorted(
-        {value["path"] for value in audio if value["bytes"] is None and not os.path.isfile(value["path"])}
-    )
+    values = [None if is_empty(value) else resolve_audio(value, source.parent) for value in columns.pop(column)]
+    audio = [{"bytes": None, "path": value} if isinstance(value, str) else value for value in values]
+    files = {value["path"] for value in audio if value and value["bytes"] is None}
+    missing = sorted(path for path in files if not os.path.isfile(path))
     if missing:
         raise DataError(
             f"{source} names {len(missing)} recording(s) that are not there: {names_in_short(missing)}. Paths are taken as relative to "
@@ -361,43 +398,47 @@ def _rows_of_table(source: Path, data: DataArguments) -> tuple[dict[str, list], 
         )
     if data.split_column_name != DEFAULT_SPLIT_COLUMN:
         require_column("split_column_name", data.split_column_name, columns)
-    return columns, audio, _split_texts(columns.get(data.split_column_name) or [""] * len(audio))
+    return _Rows(
+        data.dataset_name, columns, audio, _split_texts(columns.get(data.split_column_name) or [""] * len(audio))
+    )
 
 
 def _split_texts(values: list) -> list[str]:
     return ["" if is_empty(value) else str(value).strip() for value in values]
 
 
-def _rows_of_data_set(source: Path, data: DataArguments) -> tuple[dict[str, list], Iterable[dict], list[str], str]:
-    loaded = (
-        load_saved(source)
-        if is_saved_data_set(source)
-        else datasets.load_dataset(data.dataset_name, data.dataset_config_name)
-    )
+def _rows_of_data_set(source: Path, data: DataArguments) -> tuple[list[_Rows], str]:
+    """The rows of each split, and what says splits."""
+    loaded = load_saved(source) if is_saved_data_set(source) else load_hub(data, source if source.is_dir() else None)
     parts = loaded if isinstance(loaded, datasets.DatasetDict) else {"": loaded}
-    columns: dict[str, list] = defaultdict(list)
-    audio, splits = [], []
-    for name, part in parts.items():
+    by_column = data.split_column_name != DEFAULT_SPLIT_COLUMN
+    kind = SPLIT
+    tables = []
+    for split, part in parts.items():
+        name = data.dataset_name if len(parts) == 1 else f"{data.dataset_name} (split {split!r})"
         if data.audio_column_name not in part.column_names:
             raise DataError(
-                f"{data.dataset_name} has the columns {names_in_short([*map(repr, part.column_names)])}. Name that of the recordings with "
+                f"{name} has the columns {names_in_short([*map(repr, part.column_names)])}. Name that of the recordings with "
                 "--audio_column_name."
             )
+        if by_column and data.split_column_name not in part.column_names:
+            missing = missing_column("split_column_name", data.split_column_name, part.column_names)
+            raise missing if len(parts) == 1 else DataError(f"{name} is without the column of splits: {missing}")
         feature = part.features[data.audio_column_name]
         if getattr(feature, "dtype", None) == "large_string":  # which `Audio` does not take
             part = part.cast_column(data.audio_column_name, datasets.Value("string"))
         undecoded = part.cast_column(data.audio_column_name, datasets.Audio(decode=False)).with_format(None)
-        audio.append(undecoded.select_columns(data.audio_column_name))
-        for column, kind in part.features.items():
-            if column != data.audio_column_name:
-                columns[column] += with_names(column_values(part, column), kind)
-        splits += [name] * len(part)
-    kind = SPLIT
-    if data.split_column_name != DEFAULT_SPLIT_COLUMN:
-        require_column("split_column_name", data.split_column_name, columns)
-    if data.split_column_name in columns and (len(parts) == 1 or data.split_column_name != DEFAULT_SPLIT_COLUMN):
-        splits, kind = _split_texts(columns[data.split_column_name]), COLUMN
-    return columns, (row[data.audio_column_name] for part in audio for row in part), splits, kind
+        audio = map(itemgetter(data.audio_column_name), undecoded.select_columns(data.audio_column_name))
+        columns = {
+            column: with_names(column_values(part, column), feature)
+            for column, feature in part.features.items()
+            if column != data.audio_column_name
+        }
+        splits = [split] * len(part)
+        if data.split_column_name in columns and (len(parts) == 1 or by_column):
+            splits, kind = _split_texts(columns[data.split_column_name]), COLUMN
+        tables.append(_Rows(name, columns, audio, splits))
+    return tables, kind
 
 
 def _checked(found: list[Recording], data: DataArguments) -> tuple[list[Recording], list[str]]:

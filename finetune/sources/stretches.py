@@ -17,6 +17,7 @@ ENDS = {"end", "ends", "ending", "stop", "stops", "finish", "until", "tmax", "xm
 LENGTHS = {"duration", "dur", "length", "len"}
 EITHER = "offset"  # the end beside an onset, the beginning beside a duration
 WEAK_PAIRS = (("from", "to"),)  # which alone mean nothing
+TELLING_WORDS = {*BEGINNINGS, *ENDS, *LENGTHS, EITHER, *(word for pair in WEAK_PAIRS for word in pair)}
 PAIRS = (
     ("t0", "t1"),
     ("t1", "t2"),
@@ -121,15 +122,27 @@ def time_columns(names: Iterable[str], where: str) -> list[TimeColumn]:
         None, the beginning alone, or both.
 
     Raises:
-        DataError: for times in samples, frames or hours and minutes in one, and for one time in columns of several units.
+        DataError: for times in samples, frames or hours and minutes in one, for one time in columns of several units, and for a
+            beginning in a unit that its name tells and an end whose name tells none, or the reverse.
     """
     names = list(names)
-    return [_time_column(name, names, where) for name in stretch_columns(names)]
+    found = [_time_column(name, names, where) for name in stretch_columns(names)]
+    silent = [each.name for each in found if not _units(each.name)]
+    if len({each.seconds for each in found}) > 1 and silent:
+        (name,) = silent
+        (told,) = (each.name for each in found if each.name != name)
+        unit = next(each for each in _words(told) if each in UNITS)
+        word = _telling_word(name)
+        raise DataError(
+            f"{where} has the columns {told!r} and {name!r}, of which only {told!r} tells its unit. Rename {name!r} to {word}_{unit} if it "
+            f"is in the same, or to {word}_s if it is in seconds."
+        )
+    return found
 
 
 def _time_column(name: str, names: list[str], where: str) -> TimeColumn:
     word = _telling_word(name)
-    if word not in {*BEGINNINGS, *ENDS, *LENGTHS, EITHER}:  # "time_min" is the least time
+    if word not in TELLING_WORDS:  # "time_min" is the least time
         return TimeColumn(name, 1.0, False)
     alike = [other for other in names if isinstance(other, str) and _telling_word(other) == word]
     told = {other: _seconds_of_unit(other) for other in alike}
@@ -156,10 +169,14 @@ def _time_column(name: str, names: list[str], where: str) -> TimeColumn:
     return TimeColumn(name, in_time[name], word in LENGTHS)
 
 
+def _units(name: str) -> set[float]:
+    """The seconds in the units that a name tells."""
+    return {UNITS[word] for word in _words(name) if word in UNITS}
+
+
 def _seconds_of_unit(name: str) -> float | str:
     """The seconds in a unit that a name tells, or "samples", "frames" or "clock"."""
-    words = set(_words(name))
-    units = {UNITS[word] for word in words & UNITS.keys()}
+    words, units = set(_words(name)), _units(name)
     if words & {*CLOCK} or len(units) > 1:
         return "clock"
     if words & {*SAMPLES}:

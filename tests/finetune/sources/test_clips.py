@@ -8,10 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from datasets.exceptions import DatasetGenerationError
 
+from finetune.arguments.groups import DataArguments
 from finetune.clip_sets.waveforms import ASTDataset
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import label_names
+from finetune.sources.marked_recordings import load_marked
 from modeling_ast.audio import AudioReader
 from tests.finetune.sources.loading import load
 
@@ -150,13 +153,17 @@ def test_a_hub_data_set_with_other_names(pets_hub, fields, message):
         load("user/pets", **fields)
 
 
-def test_a_hub_data_set_that_cannot_be_had(monkeypatch):
+@pytest.mark.parametrize("kind", [ConnectionError, ValueError, RuntimeError, DatasetGenerationError])
+@pytest.mark.parametrize("marks", [None, "columns"])
+def test_a_hub_data_set_that_cannot_be_had(monkeypatch, kind, marks):
     def fail(name, config):
-        raise ConnectionError("offline")
+        raise kind("offline")
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
-    with pytest.raises(DataError, match=r"user/pets is neither .* nor a data set that the Hub gives \(offline\)"):
-        load("user/pets")
+    monkeypatch.setattr("finetune.sources.hub.hub_hint", lambda: " A hint.")
+    said = r"user/pets is neither .* nor a data set that the Hub gives \(offline\).* --dataset_config_name\. A hint\."
+    with pytest.raises(DataError, match=said):
+        load("user/pets") if marks is None else load_marked(DataArguments(dataset_name="user/pets", marks=marks), 0)
 
 
 def test_ignored_labels_are_left_out(table):

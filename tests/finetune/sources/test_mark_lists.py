@@ -102,3 +102,38 @@ def test_several_labels_of_one_stretch(tmp_path):
 def test_lists_that_do_not_fit_are_refused(tmp_path, columns, said):
     with pytest.raises(DataError, match=said):
         marks_of_columns({"file": ["a.wav", "b.wav"]} | columns, "table")
+
+
+def test_several_labels_of_one_event_are_a_mark_each():
+    events = [[{"start": 1.0, "end": 2.0, "label": ["a", "b"]}, {"start": 3.0, "end": 4.0, "label": ["c"]}]]
+    for columns in ({"events": events}, {"start": [[1.0, 3.0]], "end": [[2.0, 4.0]], "label": [[["a", "b"], ["c"]]]}):
+        found = marks_of_columns({"file": ["a.wav"]} | columns, "table")
+        assert tuples(found["a.wav"]) == [(1, 2, "a"), (1, 2, "b"), (3, 4, "c")]
+
+
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [
+        ([["a"], ["b"]], r"row 1: .* in the column 'label' is no label\. Write a text"),
+        ({"name": "a"}, r"row 1: \{'name': 'a'\} in the column 'label' is no label"),
+        ([], "row 1 has nothing in the column 'label'"),
+    ],
+)
+def test_labels_of_events_that_are_no_text_are_refused(label, said):
+    with pytest.raises(DataError, match=said):
+        marks_of_columns({"file": ["a.wav"], "events": [[{"start": 1.0, "end": 2.0, "label": label}]]}, "table")
+
+
+def test_events_have_their_times_and_labels_and_recordings_their_files():
+    event = {"onset": 1.0, "offset": 2.0, "event_label": "owl", "file": "other.wav", "id": 3}
+    of_recording = {"file": ["a.wav"], "start": ["06:00"], "end": ["06:10"], "label": ["forest"], "id": [1]}
+    found = marks_of_columns(of_recording | {"events": [[event]]}, "table")
+    assert {name: tuples(marks) for name, marks in found.items()} == {"a.wav": [(1, 2, "owl")]}
+
+
+def test_events_without_labels_have_that_of_their_recording():
+    found = marks_of_columns(
+        {"file": ["a.wav"], "label": ["owl"], "events": [[{"start": 1.0, "end": 2.0}, {"start": 3.0, "end": 4.0}]]},
+        "table",
+    )
+    assert tuples(found["a.wav"]) == [(1, 2, "owl"), (3, 4, "owl")]

@@ -139,3 +139,24 @@ def test_files_of_marks_are_about_recordings_of_their_folder(tmp_path, there, fi
         item.name: [mark.end for mark in item.marks] for items in load_marked(data, 0).sides.values() for item in items
     }
     assert found == {str(folder / name): [(number + 2) / 10] for number, name in enumerate(there)}
+
+
+def test_recordings_of_one_name_are_not_all_compared_with_each_path(tmp_path, monkeypatch):
+    """A folder for each day with a recording for each hour, and files of marks laid out likewise."""
+    days, hours = 30, 4
+    names = [f"day{day}/{hour}.wav" for day in range(days) for hour in range(hours)]
+    owners, compared = Owners([tmp_path / name for name in names], tmp_path), []
+    count = Owners._in_common
+    monkeypatch.setattr(Owners, "_in_common", lambda *each: compared.append(each) or count(*each))
+    for form in ("{}", "/card/2024/{}", "{folder}/{}"):
+        for name in names:
+            assert owners.of_path(form.format(name, folder=tmp_path)) == [tmp_path / name]
+    assert len(compared) == 3 * len(names)
+    assert owners.beside(tmp_path / "day7", "2") == [tmp_path / "day7" / "2.wav"]
+
+
+def test_of_two_recordings_beside_marks_the_whole_name_tells(tmp_path):
+    folder = recordings(tmp_path / "recs", "A/x.wav", "A/x.wav.flac", "B/y.wav")
+    (folder / "A" / "x.wav.txt").write_text("0.1\t0.2\towl\n")
+    sides = load_marked(DataArguments(dataset_name=str(folder), marks="beside", unmarked="background"), 0).sides
+    assert {Path(item.name).name for items in sides.values() for item in items if item.marks} == {"x.wav"}

@@ -1,5 +1,6 @@
 """Which recordings are trained on and scored: folders, columns and splits of data sets, and names that are not there."""
 
+import os
 from pathlib import Path
 
 import datasets
@@ -172,3 +173,83 @@ def test_paths_of_pandas_are_taken_as_audio(tmp_path, table):
     rows.save_to_disk(tmp_path / "saved")
     expected = {"train": {0, 1, 2}, "eval": {3, 4}}
     assert sides(tmp_path / "saved", marks="columns", split_column_name="part", **NAMED) == expected
+
+
+def saved_splits(folder: Path, parts: dict[str, pd.DataFrame]) -> Path:
+    """A folder that `save_to_disk` wrote for each split, with columns of its own."""
+    for part, rows in parts.items():
+        rows = datasets.Dataset.from_dict(rows.to_dict("list"))
+        rows.cast_column("audio", datasets.Audio(decode=False)).save_to_disk(folder / part)
+    return folder
+
+
+def halves(table: pd.DataFrame, **names: dict[str, str]) -> dict[str, pd.DataFrame]:
+    table = table.rename(columns={"file": "audio"})
+    parts = {"train": table[:3], "test": table[3:]}
+    return {part: rows.rename(columns=names.get(part, {})) for part, rows in parts.items()}
+
+
+def test_splits_may_have_columns_of_their_own(tmp_path, table):
+    table["label"] = list("abcbca")
+    expected = dict(zip(map(os.path.basename, table["file"]), table["label"], strict=True))
+    names = {"train": {"part": "site"}, "test": {"label": "event_label", "start": "onset", "end": "offset"}}
+    folder = saved_splits(tmp_path / "saved", halves(table, **names))
+    found = load_marked(DataArguments(dataset_name=str(folder), marks="columns"), 0).sides
+    marks = {item.name: [mark.label for mark in item.marks] for items in found.values() for item in items}
+    assert marks == {path: [label] for path, label in expected.items()}
+    assert {side: len(items) for side, items in found.items()} == {"train": 3, "eval": 3}
+
+
+@pytest.mark.parametrize("column", ["start", "label"])
+def test_a_split_without_marks_is_refused_by_its_name(tmp_path, table, column):
+    parts = halves(table)
+    parts["test"] = parts["test"].drop(columns=column)
+    with pytest.raises(DataError, match=r"\(split 'test'\) has the columns .*expected file, start, end .* and label"):
+        sides(saved_splits(tmp_path / "saved", parts), marks="columns")
+
+
+def test_a_split_without_the_column_of_splits_is_refused_by_its_name(tmp_path, table):
+    parts = halves(table)
+    parts["test"] = parts["test"].drop(columns="part")
+    said = r"\(split 'test'\) is without the column of splits: split_column_name='part' is not in the data set; it has"
+    with pytest.raises(DataError, match=said):
+        sides(saved_splits(tmp_path / "saved", parts), marks="columns", split_column_name="part", **NAMED)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_two_ways_to_write_a_path_are_one_recording(tmp_path, table, form):
+    (tmp_path / "link").symlink_to(tmp_path / "all")
+    rows = [*table["file"], "./all/rec0.wav", "all/../all/rec0.wav", "link/rec0.wav"]
+    starts = [number / 2 for number in range(len(rows))]
+    frame = pd.DataFrame({"file": rows, "start": starts, "end": [start + 0.25 for start in starts], "label": "a"})
+    getattr(frame, f"to_{form}")(tmp_path / f"rows.{form}")
+    found = load_marked(DataArguments(dataset_name=str(tmp_path / f"rows.{form}"), marks="columns"), 0).sides
+    marks = {Path(item.name).stem: len(item.marks) for items in found.values() for item in items}
+    assert sum(map(len, found.values())) == 6
+    assert marks == {"rec0": 4} | {f"rec{number}": 1 for number in range(1, 6)}
+
+
+def test_rows_without_audio_are_refused_with_their_numbers(tmp_path, table):
+    table.loc[[1, 4], "file"] = None
+    said = (
+        r"row\(s\) 2, 5 have no audio\. Fill them in or remove them, or name another column with --audio_column_name"
+    )
+    for form in ("csv", "parquet"):
+        getattr(table, f"to_{form}")(tmp_path / f"rows.{form}")
+        with pytest.raises(DataError, match=said):
+            sides(tmp_path / f"rows.{form}", marks="columns")
+    audio = [None if row in (1, 4) else path for row, path in enumerate(table.pop("file"))]
+    rows = datasets.Dataset.from_dict({"audio": audio} | table.to_dict("list"))
+    rows.cast_column("audio", datasets.Audio(decode=False)).save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match=said):
+        sides(tmp_path / "saved", marks="columns")
+
+
+def test_a_column_of_splits_of_a_table_of_marks_is_told_not_to_be_read(tmp_path, table):
+    marks = tmp_path / "marks.csv"
+    table.rename(columns={"part": "split"}).to_csv(marks)
+    words = load_marked(DataArguments(dataset_name=str(tmp_path / "all"), marks=str(marks)), 0).words
+    assert "the column 'split' of marks.csv is not read, as folders say splits" in words
+    assert "pass the table as --dataset_name, with --marks columns" in words
+    table.to_csv(marks)
+    assert "not read" not in load_marked(DataArguments(dataset_name=str(tmp_path / "all"), marks=str(marks)), 0).words

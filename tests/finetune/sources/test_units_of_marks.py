@@ -42,6 +42,9 @@ def written(path, columns: tuple[str, str], unit: str, length: bool = False):
         (("start", "call_duration"), "s", True),
         (("offset", "Duration (s)"), "s", True),
         (("time_min", "time_max"), "s", False),
+        (("from", "to"), "s", False),
+        (("from_ms", "to_ms"), "ms", False),
+        (("from_min", "to_min"), "min", False),
     ],
 )
 def test_units_are_told_by_names(tmp_path, columns, unit, length):
@@ -80,6 +83,8 @@ def test_of_seconds_and_samples_seconds_are_taken(tmp_path, first):
         ("Start (samples),End (samples)", "counts samples"),
         ("start_frame,end_frame", r"'start_frame' counts frames, .*Multiply by the seconds of one .*call it start_s"),
         ("start_idx,end_idx", "counts frames"),
+        ("from_sample,to_sample", "'from_sample' counts samples"),
+        ("from_frame,to_frame", "'from_frame' counts frames"),
         ("start_s,end_sample", "'end_sample' counts samples"),
         ("Start Time (hh:mm:ss),End Time (hh:mm:ss)", r"expected seconds such as 65\.0 for 1:05"),
         ("start_min,start_sec,end_min,end_sec", r"'start_min' and 'start_sec', which may be one time in two units"),
@@ -105,3 +110,22 @@ def test_columns_of_the_data_set_itself(tmp_path):
     assert {(mark.start, mark.end) for items in found.sides.values() for item in items for mark in item.marks} == {
         (0.1, 0.4)
     }
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ("start_ms,duration", r"only 'start_ms' tells its unit\. Rename 'duration' to duration_ms .*or to duration_s"),
+        ("start,end_min", r"only 'end_min' tells its unit\. Rename 'start' to start_min"),
+    ],
+)
+def test_a_unit_of_one_of_two_columns_is_refused(tmp_path, columns, said):
+    (tmp_path / "a.csv").write_text(f"{columns},label\n1500,750,a\n")
+    with pytest.raises(DataError, match=said):
+        read_mark_file(tmp_path / "a.csv")
+
+
+def test_seconds_may_be_told_by_one_of_two_columns(tmp_path):
+    (tmp_path / "a.csv").write_text("start_s,end,label\n1.5,2.25,a\n")
+    (mark,) = read_mark_file(tmp_path / "a.csv")[None]
+    assert (mark.start, mark.end) == SECONDS[0]
