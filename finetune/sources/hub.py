@@ -30,5 +30,5 @@ def load_hub(data: DataArguments, folder: Path | None = None) -> datasets.Datase
         # A data set of several configurations is a ValueError that lists them, one with a loading script a RuntimeError.
         raise DataError(
             f"{data.dataset_name} is neither a folder or table here nor a data set that the Hub gives ({error}). Check "
-            f"--dataset_name and --dataset_config_name.{hub_hint()}"
+            f"--dataset_name and --dataset_config_name.{hub_hint(is_here=folder is not None)}"
         ) from error

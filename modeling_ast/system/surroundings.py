@@ -43,8 +43,11 @@ def _is_of_use(record: logging.LogRecord) -> bool:
     return not str(record.msg).startswith(_USELESS)
 
 
-def hub_hint() -> str:
+def hub_hint(is_here: bool = False) -> str:
     """Tell what to add to an error of the Hub's libraries where they cannot write into their caches, or were told not to ask it.
+
+    Args:
+        is_here (`bool`, defaults to `False`): whether what was wanted is on this machine, so that the Hub has no part in it.
 
     Returns:
         A sentence with a space before it; empty where there is nothing to say.
@@ -60,7 +63,11 @@ def hub_hint() -> str:
     from huggingface_hub import constants
 
     for variable in OFFLINE:
-        if constants.HF_HUB_OFFLINE and os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE"):
+        if (
+            not is_here
+            and constants.HF_HUB_OFFLINE
+            and os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE")
+        ):
             return f" The Hub was not asked, as {variable} is set: unset it to fetch what is not on this machine."
     return ""
 

@@ -122,7 +122,7 @@ def _loaded(name: str, configuration: str | None):
         raise AudioError(f"--dataset_name: {error}") from error
     # Of several configurations a ValueError lists them; a data set with a script of its own is a RuntimeError.
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        hint = "" if folder.exists() else hub_hint()
+        hint = hub_hint(is_here=folder.exists())
         raise AudioError(
             f"--dataset_name {name} is neither a data set here nor one that the Hub gives ({str(error).splitlines()[0]}). Check the name, and "
             f"--dataset_config_name.{hint}"

@@ -160,7 +160,7 @@ def test_a_hub_data_set_that_cannot_be_had(monkeypatch, kind, marks):
         raise kind("offline")
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
-    monkeypatch.setattr("finetune.sources.hub.hub_hint", lambda: " A hint.")
+    monkeypatch.setattr("finetune.sources.hub.hub_hint", lambda is_here: " A hint." * (not is_here))
     said = r"user/pets is neither .* nor a data set that the Hub gives \(offline\).* --dataset_config_name\. A hint\."
     with pytest.raises(DataError, match=said):
         load("user/pets") if marks is None else load_marked(DataArguments(dataset_name="user/pets", marks=marks), 0)

@@ -72,6 +72,7 @@ def test_the_variable_of_a_cache_that_cannot_be_written(homeless, monkeypatch, t
     said = hub_hint()
     assert said.startswith(words) if words else said == ""
     assert os.listdir(tmp_path) == []  # it was only tried
+    assert "not asked" not in hub_hint(is_here=True)
 
 
 def test_a_model_of_the_hub_without_a_cache(homeless):
