@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import contextmanager
 
 import numpy as np
 import pandas
@@ -84,9 +85,9 @@ def test_bad_files_are_told_and_tried_again(recordings, embed, tmp_path, capsys)
     assert library.description.files == 4
 
 
-def test_an_interrupted_run_goes_on_to_the_same_bytes(recordings, embed, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(run_embedding, "COMMIT_SECONDS", 0.0)
-    assert embed(tmp_path / "whole", *recordings, "--batch_size", 2) == 0
+@contextmanager
+def stopped_at_the_third_group(monkeypatch):
+    """Ctrl-C when the third group of files is to be embedded."""
     tag_files, groups = AudioTagger.tag_files, []
 
     def interrupted(self, files, *arguments, **settings):
@@ -97,6 +98,13 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(recordings, embed, tmp_pat
 
     with monkeypatch.context() as patch:
         patch.setattr(AudioTagger, "tag_files", interrupted)
+        yield
+
+
+def test_an_interrupted_run_goes_on_to_the_same_bytes(recordings, embed, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(run_embedding, "COMMIT_SECONDS", 0.0)
+    assert embed(tmp_path / "whole", *recordings, "--batch_size", 2) == 0
+    with stopped_at_the_third_group(monkeypatch):
         assert embed(tmp_path / "stopped", *recordings, "--batch_size", 2) == 130
     assert "the same command goes on there" in capsys.readouterr().err
     assert embed(tmp_path / "stopped", *recordings, "--batch_size", 2) == 0
@@ -108,16 +116,7 @@ def test_an_interrupted_run_lists_bad_files_anew(recordings, embed, tmp_path, mo
     bad = tmp_path / "bad.wav"
     bad.write_bytes(b"RIFF")
     assert embed(tmp_path / "whole", bad, *recordings, "--batch_size", 2) == 1
-    tag_files, groups = AudioTagger.tag_files, []
-
-    def interrupted(self, files, *arguments, **settings):
-        groups.extend([files] if files else [])
-        if len(groups) == 3:
-            raise KeyboardInterrupt
-        return tag_files(self, files, *arguments, **settings)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(AudioTagger, "tag_files", interrupted)
+    with stopped_at_the_third_group(monkeypatch):
         assert embed(tmp_path / "stopped", bad, *recordings, "--batch_size", 2) == 130
     assert embed(tmp_path / "stopped", bad, *recordings, "--batch_size", 2) == 1
     whole, stopped = (Library(tmp_path / name) for name in ("whole", "stopped"))
