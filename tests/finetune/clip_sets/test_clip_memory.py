@@ -68,6 +68,14 @@ def test_what_does_not_fit_is_said_and_decoded_again(few_drums, tmp_path, heard,
     assert max(heard.values()) > 1
 
 
+def test_rows_end_with_their_own_clip():
+    memory = ClipMemory(2, 80)
+    for place in range(2):
+        memory.keep(place, np.full((5, 2), place + 1, np.float32))
+    np.testing.assert_array_equal(memory.rows(0, 3, 9), np.ones((2, 2), np.float32))
+    np.testing.assert_array_equal(memory.rows(1, 0, 2), np.full((2, 2), 2, np.float32))
+
+
 def test_a_forked_process_leaves_what_it_keeps_to_the_others():
     memory = ClipMemory(3, 400)
     sound, features = np.arange(60, dtype=np.float32), np.ones((2, 15), np.float32)
