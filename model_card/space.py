@@ -31,6 +31,7 @@ NOT_VENDORED = (
     "checkpoint_export.py",
     "doctor.py",
     "export_onnx.py",
+    "onnx_attention.py",
     "page/__init__.py",
     "page/runtime_package.py",
     "page/writing.py",

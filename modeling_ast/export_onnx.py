@@ -26,7 +26,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.utils import PaddingStrategy
 
 from .checkpoints.folder import weights_beside, weights_of
@@ -46,6 +45,7 @@ from .features.padding import frame_mask
 from .frame_classification import ASTForAudioFrameClassification
 from .frame_columns import FrameColumns
 from .modeling_ast import ASTForAudioClassification
+from .onnx_attention import BY_PRODUCTS, IN_INTEGERS
 from .onnx_sessions import FRAME_HEAD, WAVEFORM, joined_waveforms, open_file, run_session
 from .scores import label_thresholds, problem_type_of, scores_from_logits
 from .system.atomic_files import give_usual_mode, sync, temporary_folder
@@ -56,7 +56,6 @@ OPSET = 20  # the exporter's own default, the first with Gelu; ONNX Runtime read
 IR_VERSION = (
     9  # of the file, as it came with that opset; the exporter writes 10, which ONNX Runtime reads from 1.18 on
 )
-EXPORTED_ATTENTION = "ast_onnx"  # by which Transformers knows `attention_by_products`
 TOLERANCE = 1e-4  # of the logits, in proportion where they are beyond 1: float32, summed in another order
 LARGEST_FILE = 2**31 - 2**24  # bytes of weights beside which the graph has room in a protobuf message of 2 GB
 TRACED_FRAMES_IN_PATCHES = 2  # of the example that the exporter traces; the graph is the same for any number
@@ -611,67 +610,30 @@ def checked_onnx(model, feature_extractor: ASTFeatureExtractor) -> tuple:
             "hold. Call its merge_tokens(0) first."
         )
     model = copy.deepcopy(model).to("cpu", torch.float32).eval()
-    exported = _to_onnx(model, describe(model, feature_extractor))
+    exported = _to_onnx(model, describe(model, feature_extractor), BY_PRODUCTS)
     model.set_attn_implementation("sdpa")  # as everywhere else, not what was exported
     return exported, check_against_pytorch(exported, model)
 
 
-def attention_by_products(
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor,
-    scaling: float,
-    **kwargs,
-) -> tuple[torch.Tensor, None]:
-    """Attention written out for ONNX, with the mask as one more entry of each key, beside a one in each query.
-
-    So nothing is added to the scores, of which there are as many as queries times keys: that took 5 % of the time of an 8-bit base
-    model. Written out, attention is also faster in ONNX Runtime than as what the exporter makes of PyTorch's fused one.
+def onnx_with_integer_scores(model: Model, feature_extractor: ASTFeatureExtractor):
+    """Export a model whose attention scores are products of 8-bit integers, see [`attention_in_integers`].
 
     Args:
-        module (`nn.Module`): the attention it is computed for; not used.
-        query (`torch.Tensor` of shape `(batch, heads, queries, head_dim)`): the projections of the tokens that attend.
-        key (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`): what they are compared with.
-        value (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`): what they are given.
-        attention_mask (`torch.Tensor` of shape `(batch, 1, 1, tokens)`): from [`mask_for_products`].
-        scaling (`float`): what scores are multiplied with before the softmax.
-        kwargs: what other implementations of the attention interface take; not used.
+        model ([`ASTForAudioClassification`]): that [`checked_onnx`] has taken; it is left as it is.
+        feature_extractor ([`ASTFeatureExtractor`]): the one that was saved with it; described in the file.
 
     Returns:
-        The output of shape `(batch, queries, heads, head_dim)`, and `None` in place of the weights.
+        `onnx.ModelProto`, rounded and so not compared with PyTorch.
     """
-    queries = torch.cat((query * scaling, query.new_ones(*query.shape[:3], 1)), dim=-1)
-    keys = torch.cat((key.transpose(2, 3), attention_mask.expand(-1, key.shape[1], -1, -1)), dim=2)
-    weights = torch.matmul(queries, keys).softmax(dim=-1)
-    return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
+    model = copy.deepcopy(model).to("cpu", torch.float32).eval()
+    return _to_onnx(model, describe(model, feature_extractor), IN_INTEGERS)
 
 
-def mask_for_products(attention_mask: torch.Tensor, dtype: torch.dtype, **kwargs) -> torch.Tensor:
-    """Make the mask that [`attention_by_products`] takes, which is the same for every query.
-
-    Args:
-        attention_mask (`torch.Tensor` of shape `(batch, tokens)`): which tokens are attended to.
-        dtype (`torch.dtype`): of the scores.
-        kwargs: what other implementations of the interface of masks take; not used.
-
-    Returns:
-        `torch.Tensor` of shape `(batch, 1, 1, tokens)`: 0, or the lowest number of the dtype.
-    """
-    attended = torch.zeros((), dtype=dtype)
-    return torch.where(attention_mask, attended, torch.finfo(dtype).min)[:, None, None]
-
-
-AttentionInterface.register(EXPORTED_ATTENTION, attention_by_products)
-AttentionMaskInterface.register(EXPORTED_ATTENTION, mask_for_products)
-
-
-def _to_onnx(model: Model, metadata: dict[str, str]):
+def _to_onnx(model: Model, metadata: dict[str, str], attention: str):
     import onnx
 
     config = model.config
-    model.set_attn_implementation(EXPORTED_ATTENTION)
+    model.set_attn_implementation(attention)
     values = torch.zeros(2, TRACED_FRAMES_IN_PATCHES * config.patch_size, config.num_mel_bins)
     mask = torch.ones(values.shape[:2], dtype=torch.int64)
     any_size = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("frames", min=config.patch_size)}

@@ -20,6 +20,7 @@ from .system.regular_files import what_is_special
 from .system.run_lock import hold_lock
 from .system.terminal import ended_by, shell_command
 
+WIDTH = 38  # of the first column of the report
 GOOD_AGREEMENT = 0.99  # of the clips, below which the float32 file is recommended
 
 EPILOG = """\
@@ -272,13 +273,13 @@ def format_report(report, output: Path) -> Iterator[str]:
         yield f"Compared on {sounds}: noise, tones, sweeps and clicks, not what the model is for."
         yield "Pass --clips FOLDER with recordings of your own for a number that means something."
     yield f"Measured with {report.threads} threads on {report.processor}; another processor may choose otherwise."
-    yield f"{'weights':22}{'MB':>8}{'of float32':>12}{'seconds':>10}{'speed-up':>10}{'difference':>12}{'labels kept':>13}"
-    yield f"{'float32':22}{report.float32_bytes / 1e6:8.1f}{1:12.3f}{report.float32_seconds:10.4f}{1:10.2f}"
+    yield f"{'weights':{WIDTH}}{'MB':>8}{'of float32':>12}{'seconds':>10}{'speed-up':>10}{'difference':>12}{'labels kept':>13}"
+    yield f"{'float32':{WIDTH}}{report.float32_bytes / 1e6:8.1f}{1:12.3f}{report.float32_seconds:10.4f}{1:10.2f}"
     for item in report.candidates:
         kept = "-" if item.labels_kept is None else f"{item.labels_kept}/{report.num_clips}"
         mark = " *" if item.name == report.chosen else ""
         yield (
-            f"{item.name + mark:22}{item.num_bytes / 1e6:8.1f}{item.size_ratio:12.3f}{item.seconds:10.4f}"
+            f"{item.name + mark:{WIDTH}}{item.num_bytes / 1e6:8.1f}{item.size_ratio:12.3f}{item.seconds:10.4f}"
             f"{item.speedup:10.2f}{item.largest_difference:12.1e}{kept:>13}"
         )
     chosen = report.chosen_candidate

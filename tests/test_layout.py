@@ -35,7 +35,7 @@ FLOORS = {
         "feature_extraction_ast modeling_ast",
         "frame_classification",
         "adapters attention_maps loading masked_modeling registration scores",
-        "onnx_sessions waveform_graph",
+        "onnx_attention onnx_sessions waveform_graph",
         "export_onnx",
         "quantization",
         "tagging",

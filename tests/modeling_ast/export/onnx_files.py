@@ -31,6 +31,13 @@ def metadata(path):
 
 
 def candidate(name="QInt8", **changes):
-    values = {"weight_type": "QInt8", "reduce_range": False, "num_bytes": 26, "size_ratio": 0.26, "seconds": 1.0}
+    values = {
+        "weight_type": "QInt8",
+        "reduce_range": False,
+        "integer_scores": False,
+        "num_bytes": 26,
+        "size_ratio": 0.26,
+        "seconds": 1.0,
+    }
     values |= {"speedup": 2.0, "largest_difference": 0.1, "labels_kept": 1000}
     return Candidate(name=name, **values | changes)

@@ -196,7 +196,7 @@ def test_file_of_other_weights_is_refused_and_not_written(monkeypatch, checkpoin
         model.classifier.dense.bias[1] += 1e-3
     used = []
 
-    def to_onnx(model, _metadata):
+    def to_onnx(model, _metadata, _attention):
         model.set_attn_implementation("eager")
         model.register_forward_hook(lambda *_: used.append(model.config._attn_implementation))
         return exported.read_bytes()

@@ -13,10 +13,10 @@ import torch
 import transformers
 from onnx_files import CANDIDATES, MAX_LENGTH, candidate, metadata, noise, run
 
-from modeling_ast import ASTForAudioClassification, export_onnx, quantization, run_export
+from modeling_ast import ASTForAudioClassification, export_onnx, onnx_attention, quantization, run_export
 
 onnx = pytest.importorskip("onnx")
-pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 
@@ -161,3 +161,104 @@ def test_quantizing_warns_of_nothing_and_logging_is_as_before(caplog, capfd, wit
     assert run_export.main([str(checkpoint), str(tmp_path / "m.onnx"), "--int8"]) == 0
     assert not [record for record in caplog.records if "pre-processing" in record.message]
     assert logging.root.manager.disable == logging.NOTSET
+
+
+@pytest.fixture(scope="module")
+def with_integer_scores(model, extractor, tmp_path_factory):
+    """The graph whose attention scores are integer products, its weights float32."""
+    path = tmp_path_factory.mktemp("integers") / "tiny.onnx"
+    export_onnx.save_onnx(export_onnx.onnx_with_integer_scores(model, extractor), path)
+    return path
+
+
+def test_integer_scores_are_near_those_of_stock_transformers(checkpoint, with_integer_scores):
+    graph = onnx.load(with_integer_scores)
+    onnx.checker.check_model(graph, full_check=True)
+    made_by = {name: node for node in graph.graph.node for name in node.output}
+    scaled = [made_by[node.input[0]] for node in graph.graph.node if node.op_type == "Softmax"]
+    assert [made_by[made_by[node.input[0]].input[0]].op_type for node in scaled] == ["MatMulInteger"] * 2
+    stock = transformers.ASTForAudioClassification.from_pretrained(checkpoint).eval()
+    values = np.concatenate([noise(MAX_LENGTH, seed) for seed in range(8)])
+    with torch.no_grad():
+        expected = stock(torch.from_numpy(values)).logits.numpy()
+    found = run(with_integer_scores, values, np.ones(values.shape[:2], dtype=np.int64))
+    assert np.abs(found - expected).max() < 0.05 * np.abs(expected).max()
+    assert (
+        1e-6 < np.abs(found - expected).mean() < 0.01 * np.abs(expected).max()
+    )  # the queries and keys alone are rounded
+
+
+def test_integer_scores_do_not_hear_padding(with_integer_scores):
+    values, clip = noise(300, 0), noise(40, 1)
+    values = np.concatenate([values, np.concatenate([clip, 9 * noise(260, 2)], axis=1)])  # loud where it is not heard
+    mask = (np.arange(300) < np.array([300, 40])[:, None]).astype(np.int64)
+    alone = run(with_integer_scores, clip, mask[1:, :40])
+    found = run(with_integer_scores, values, mask)[1:]
+    heard = run(with_integer_scores, values[1:], np.ones((1, 300), dtype=np.int64))
+    assert np.abs(heard - alone).max() > 0.1
+    np.testing.assert_allclose(found, alone, atol=0.02)  # the range of the queries is one for all
+
+
+class IntegerAttention(torch.nn.Module):
+    def forward(self, query, key, value, mask):
+        return onnx_attention.attention_in_integers(self, query, key, value, mask, scaling=0.25)[0]
+
+
+def test_keys_of_padding_do_not_matter_whatever_they_are(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(2, 2, 12, 16, generator=generator) for _ in range(3))
+    key = key + 5  # which moves all scores of a query alike
+    mask = torch.ones(2, 1, 1, 12)
+    mask[1, ..., 7:] = 0
+    key[1, :, 7:] = 1000 * query[1, :, 7:]
+    program = torch.onnx.export(IntegerAttention().eval(), (query, key, value, mask), dynamo=True, verbose=False)
+    program.save(tmp_path / "attention.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "attention.onnx", providers=["CPUExecutionProvider"])
+    inputs = [each.numpy() for each in (query, key, value, mask)]
+    (found,) = session.run(None, dict(zip([item.name for item in session.get_inputs()], inputs, strict=True)))
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask.bool()).transpose(1, 2)
+    np.testing.assert_allclose(found, expected.numpy(), atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("rounded", "worth"),
+    [
+        ({"seconds": 0.97}, True),
+        ({"seconds": 0.99}, False),
+        ({"seconds": 0.9, "labels_kept": 996}, True),
+        ({"seconds": 0.9, "labels_kept": 994}, False),
+        ({"seconds": 0.9, "largest_difference": 0.19}, True),
+        ({"seconds": 0.9, "largest_difference": 0.21}, False),
+        ({"seconds": 0.9, "labels_kept": None}, False),
+    ],
+)
+def test_integer_scores_have_to_be_worth_it(rounded, worth):
+    assert quantization.are_worth_it(candidate("rounded", **rounded), candidate("plain"), 1000) == worth
+
+
+@pytest.mark.parametrize("waveform", [False, True])
+@pytest.mark.parametrize("worth", [False, True])
+def test_a_model_of_many_patches_may_have_integer_scores(
+    monkeypatch, without_export, with_integer_scores, model, extractor, tmp_path, waveform, worth
+):
+    monkeypatch.setattr(quantization, "PATCHES_FOR_INTEGER_SCORES", 1)
+    monkeypatch.setattr(quantization, "are_worth_it", lambda *_: worth)
+    monkeypatch.setattr(quantization, "onnx_with_integer_scores", lambda *_: onnx.load(with_integer_scores))
+    path, facts = tmp_path / "m.onnx", {"license": "mit"}
+    report = quantization.export_quantized_onnx(model, extractor, path, waveform=waveform, facts=facts)
+    *four, rounded = report.candidates
+    assert [item.name for item in four] == CANDIDATES
+    assert not any(item.integer_scores for item in four)
+    assert rounded.integer_scores
+    assert rounded.name.removesuffix(", integer scores") in CANDIDATES
+    assert (report.chosen == rounded.name) == worth
+    assert metadata(path) == metadata(path) | {"quantization": report.chosen, **facts}
+    operators = [node.op_type for node in onnx.load(path).graph.node]
+    weights, scores = operators.count("MatMulInteger"), 2 * worth
+    assert weights == 13 + scores  # six matrices of each of two layers, and the classifier
+    assert path.stat().st_size == report.chosen_candidate.num_bytes
+
+
+def test_few_patches_are_not_tried_with_integer_scores(quantized):
+    report = json.loads((quantized.parent / "tiny.quantization.json").read_text(encoding="utf-8"))
+    assert not any(item["integer_scores"] for item in report["candidates"])
