@@ -170,7 +170,7 @@ def export_quantized_onnx(
             num_clips=len(clips),
             synthetic_clips=synthetic,
             float32_bytes=size_of(float32),
-            float32_seconds=comparison.float32_seconds,
+            float32_seconds=comparison.seconds,
             float32_difference_to_pytorch=difference,
             threads=torch.get_num_threads(),
             processor=f"{processor_name()}, {torch.backends.cpu.get_cpu_capability()}",
@@ -386,16 +386,18 @@ class _Comparison:
     def __init__(self, float32: Path, clips: Sequence[dict[str, np.ndarray]], config, samples: int | None):
         self.clips, self.config, self.samples = clips, config, samples
         self.num_bytes, self.session = size_of(float32), open_session(float32)
-        self.logits = _logits_of_clips([self.session], clips)[0]  # (clips, labels)
-        self.float32_seconds = None  # beside the candidates that were measured first
+        self.seconds = self.logits = None  # of the float32 file, beside the candidates that are measured first
 
     def of(self, ways: Sequence[_Way]) -> list[Candidate]:
         """Measure candidates in turns with each other and with the float32 file."""
         sessions = [open_session(way.file) for way in ways]
         float32_seconds, *seconds = _time_sessions([self.session, *sessions], self.config, self.samples)
-        self.float32_seconds = self.float32_seconds or float32_seconds
-        logits = _logits_of_clips(sessions, self.clips)  # (ways, clips, labels)
-        same = logits.argmax(axis=2) == self.logits.argmax(axis=1)
+        if self.logits is None:
+            self.seconds = float32_seconds
+            self.logits, *logits = _logits_of_clips([self.session, *sessions], self.clips)  # (clips, labels) each
+        else:
+            logits = _logits_of_clips(sessions, self.clips)
+        labels = self.logits.argmax(axis=1)
         is_regression = problem_type_of(self.config) == "regression"
         return [
             Candidate(
@@ -408,7 +410,7 @@ class _Comparison:
                 seconds=seconds[place],
                 speedup=float32_seconds / seconds[place],
                 largest_difference=float(np.abs(logits[place] - self.logits).max()),
-                labels_kept=None if is_regression else int(same[place].sum()),
+                labels_kept=None if is_regression else int((logits[place].argmax(axis=1) == labels).sum()),
             )
             for place, way in enumerate(ways)
         ]
