@@ -35,6 +35,10 @@ def peak():
 def tell(begin, before):
     print(json.dumps([time.perf_counter() - begin, used() - before, peak()]))
 """
+ONE_CORE = """
+import os
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+"""
 COMMAND = """
 import torch, transformers
 from modeling_ast import run_tagging
@@ -151,6 +155,7 @@ def sides_of(args: argparse.Namespace, folder: Path, model: Path, listed: Path) 
     sides = {
         "`ast-tag --blocks`": lambda: blocks(folder, model, listed, number),
         "`ast-tag --blocks --workers 1`": lambda: blocks(folder, model, listed, number, 1),
+        "the same on one core": lambda: blocks(folder, model, listed, number, 1, one_core=True),
         "`ast-tag --output`": lambda: plain(ROOT, folder, model, listed, number),
     }
     if args.before is not None:
@@ -170,13 +175,16 @@ def sides_of(args: argparse.Namespace, folder: Path, model: Path, listed: Path) 
     return sides
 
 
-def blocks(folder: Path, model: Path, listed: Path, number: int, workers: int | None = None) -> tuple:
+def blocks(
+    folder: Path, model: Path, listed: Path, number: int, workers: int | None = None, one_core: bool = False
+) -> tuple:
     """Tag in blocks."""
     run = folder / "run"
     shutil.rmtree(run, ignore_errors=True)
     flags = ("--blocks", run, "--block_size", max(50, min(1000, number // 8)))
     flags += () if workers is None else ("--workers", workers)
-    return *measure(HEAD + COMMAND, ROOT, listed, model, folder, *flags), number
+    code = ONE_CORE * one_core + HEAD + COMMAND
+    return *measure(code, ROOT, listed, model, folder, *flags), number
 
 
 def plain(checkout: Path, folder: Path, model: Path, listed: Path, number: int) -> tuple:

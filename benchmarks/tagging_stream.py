@@ -1,11 +1,12 @@
 """What `ast-tag` takes: memory by length, processor time beside an earlier build and beside stock Transformers' pipeline.
 
-    python -m benchmarks.tagging_stream [--before CHECKOUT] [--model DIR] [--hours 3] [--minutes 60] [--files 2000]
+    python -m benchmarks.tagging_stream [--before CHECKOUT] [--model DIR] [--hours 3] [--minutes 60] [--files 2000] [--base384]
 
 Recordings are the shipped drum clips laid end to end, made of 44.1 kHz and two channels, in a temporary folder. Each figure comes
 from a process of its own with one thread; builds take turns, and of each the least of its figures counts. Memory is the most that
-a process holds (`VmHWM`, Linux) above what it holds after a clip was tagged. Without `--model` it is the recipe `drums` with
-random weights, which takes the same time.
+a process holds (`VmHWM`, Linux) above what it holds after a clip was tagged. Without `--model` it is the recipe `drums_from_scratch` with
+random weights, which takes the same time. With `--base384` it is a model of the size of the published one, given files of whole windows and of
+a second; the pipeline is given both as arrays.
 """
 
 import argparse
@@ -46,6 +47,25 @@ begin, held = cpu(), peak()
 """
 TIMELINE = "results = list(tagger.tag_files(given, timeline=True, hop=hop))\n"
 END = "assert all(tags.error is None for tags in results)\nprint(cpu() - begin, peak() - held)"
+ARRAYS = """
+import soundfile, transformers
+batch_size, *names = given
+pipeline = transformers.pipeline("audio-classification", model=model, device="cpu")
+arrays = [soundfile.read(name, dtype="float32")[0] for name in names]
+pipeline(arrays[:1])
+begin = cpu()
+list(pipeline(iter(arrays), batch_size=int(batch_size), num_workers=0, top_k=5))
+print(cpu() - begin, 0)
+"""
+FILES = """
+from modeling_ast.tagging import AudioTagger
+tagger = AudioTagger.from_pretrained(model, "cpu")
+list(tagger.tag_files(given[:1]))
+begin = cpu()
+results = list(tagger.tag_files(given))
+assert all(tags.error is None for tags in results)
+print(cpu() - begin, 0)
+"""
 STOCK = """
 import numpy, soundfile, soxr, transformers
 batch_size = int(given[1])
@@ -72,9 +92,14 @@ def main() -> int:
     parser.add_argument("--hours", type=float, default=3.0, help="of the longest recording (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=60.0, help="of the time line (default: %(default)s)")
     parser.add_argument("--files", type=int, default=2000, help="clips of a second (default: %(default)s)")
+    parser.add_argument("--base384", action="store_true", help="only: a model of the published one's size")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
+        if args.base384:
+            for row in rows_of_base384(folder):
+                print(row, flush=True)
+            return 0
         model = args.model or random_checkpoint(folder / "model")
         clip = recording(folder / "clip.wav", 1.0)
         for row in rows(args, folder, model, clip):
@@ -109,6 +134,29 @@ def rows(args: argparse.Namespace, folder: Path, model: Path, clip: Path):
     rate = [None if seconds is None else args.files / seconds for seconds in (old, new)]
     faster = f"{rate[1] / rate[0]:.2f}x" if rate[0] else ""
     yield f"| {args.files} files of a second, files a processor second | {shown(rate[0], '.0f')} | {rate[1]:.0f} | {faster} |"
+
+
+def rows_of_base384(folder: Path):
+    """Yield the lines of a table: a large model on files of whole windows and of a second, beside the pipeline given arrays."""
+    import torch
+
+    from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+
+    torch.manual_seed(0)
+    model = folder / "base384"
+    ASTForAudioClassification(ASTConfig(num_labels=527)).save_pretrained(model)
+    ASTFeatureExtractor(padding="longest", return_attention_mask=True).save_pretrained(model)  # stock pads all the same
+    yield "| base384, processor s | stock pipeline given arrays | `ast-tag`'s tagger | |"
+    yield "|---|---|---|---|"
+    for count, seconds in ((20, 10.24), (60, 1.0)):
+        files = [recording(folder / f"{seconds}-{number}.wav", seconds, number, 16_000, 1) for number in range(count)]
+        stock, ours = {}, []
+        for size in (1, 4, 16):
+            stock[size] = measure(HEAD + ARRAYS, ROOT, model, files[0], str(size), *files)[0]
+            ours.append(measure(HEAD + FILES, ROOT, model, files[0], *files)[0])
+        best = min(stock, key=stock.get)
+        ratio = f"{stock[best] / min(ours):.2f}x"
+        yield f"| {count} files of {seconds} s | {stock[best]:.1f} (batches of {best}) | {min(ours):.1f} | {ratio} |"
 
 
 def numbers(old: float | None, new: float, form: str) -> str:
