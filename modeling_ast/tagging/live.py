@@ -20,28 +20,38 @@ NAME, MICROPHONE = "-", "microphone"
 class LiveWindows:
     """What is said of each window of live sound, and how late.
 
-    A window cannot be told before its sound has come: latency is the time between the arrival of the sound with which a window
-    ends and the line about it.
+    A window cannot be told before its sound has come: latency is the time between the sound with which a window ends and the line
+    about it. Sound that waits in a pipe or a queue was there before it is taken, so that it counts from when it came at its own pace
+    since the chunk that was the least late. What comes faster than it lasts, as from a file, counts from when it is taken.
 
     Args:
         say (callable): takes a line.
+        clock (callable, *optional*): gives the time in seconds.
     """
 
-    def __init__(self, say: Callable[[str], None]):
-        self.say, self.latencies = say, []
-        self.arrived = time.perf_counter()  # of the last chunk
+    def __init__(self, say: Callable[[str], None], clock: Callable[[], float] = time.perf_counter):
+        self.say, self.clock, self.latencies = say, clock, []
+        self.taken = clock()  # when the last chunk was
+        self.seconds = 0.0  # of sound so far
+        self.begin = float("inf")  # when it began at the latest, by the chunk that was the least late
+        self.is_ahead = True  # whether that is the last one
 
-    def heard(self, chunks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    def heard(self, chunks: Iterator[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
         """Pass chunks on, and keep when they came.
 
         Args:
             chunks (iterator of `np.ndarray`): from [`WavPipe.chunks`] or [`Microphone.chunks`].
+            sampling_rate (`int`): in Hz.
 
         Yields:
             The same.
         """
         for chunk in chunks:
-            self.arrived = time.perf_counter()
+            self.taken = self.clock()
+            self.seconds += len(chunk) / sampling_rate
+            begin = self.taken - self.seconds
+            self.is_ahead = begin <= self.begin
+            self.begin = min(self.begin, begin)
             yield chunk
 
     def tell(self, window: WindowTags):
@@ -50,7 +60,8 @@ class LiveWindows:
         Args:
             window ([`WindowTags`]): which one.
         """
-        self.latencies.append(time.perf_counter() - self.arrived)
+        came = self.taken if self.is_ahead else self.begin + window.end
+        self.latencies.append(self.clock() - came)
         labels = ", ".join(f"{in_one_line(tag.label)} {tag.score:.2f}" for tag in window.labels) or "silence"
         labels = f"{NONE_OF_THESE}: {labels}" if window.none_of_these else labels
         self.say(f"{window.start:9.2f} - {window.end:9.2f} s  {labels}  ({self.latencies[-1]:.3f} s later)")
@@ -138,7 +149,7 @@ def _tag_live(tagger, source, name: str, say: Callable[[str], None], settings: d
             interruption = error
 
     try:
-        chunks = windows.heard(until_interrupted())
+        chunks = windows.heard(until_interrupted(), source.sampling_rate)
         result = tagger.tag_stream(chunks, source.sampling_rate, name, windows.tell, **settings)
     finally:
         put_off(False)

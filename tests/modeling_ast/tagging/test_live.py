@@ -17,6 +17,8 @@ from modeling_ast import run_tagging
 from modeling_ast.audio import AudioError, WavPipe
 from modeling_ast.run_tagging import outcome_of
 from modeling_ast.tagging.flags import make_parser, parse_arguments
+from modeling_ast.tagging.live import LiveWindows
+from modeling_ast.tagging.results import WindowTags
 from modeling_ast.tagging.tagger import AudioTagger, FileTags, Tag
 
 LENGTH = 5 * WINDOW + 1_000
@@ -268,3 +270,39 @@ def test_an_interruption_gives_what_was_found_so_far(multi_label, monkeypatch, c
         )
     (row,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert len(row["labels"]) == 3
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def latencies_of(taken, window_ends, cost=0.25):
+    """What is told of windows by a model that takes `cost` seconds for each; chunks of a second, taken at these times."""
+    clock = Clock()
+    live = LiveWindows(lambda _line: None, clock)
+    left = list(window_ends)
+
+    def chunks():
+        for time_of_chunk in taken:
+            clock.now = max(clock.now, 100 + time_of_chunk)
+            yield np.zeros((1000, 1), np.float32)
+
+    for number, _ in enumerate(live.heard(chunks(), 1000), start=1):
+        while left and left[0] <= number:
+            clock.now += cost
+            live.tell(WindowTags(left.pop(0) - 1, number, [], False))
+    return live.latencies
+
+
+def test_latency_counts_sound_that_waits_for_the_model():
+    keeps_up = latencies_of([1, 2.3, 3, 4.2, 5], range(1, 6))  # a device that is late now and then
+    assert keeps_up == pytest.approx([0.25, 0.55, 0.25, 0.45, 0.25])
+    too_slow = latencies_of([1, 2, 3, 4, 5], range(1, 6), cost=1.5)
+    assert too_slow == pytest.approx([1.5, 2.0, 2.5, 3.0, 3.5])
+
+
+def test_latency_of_sound_from_a_file_counts_from_when_it_is_taken():
+    assert latencies_of([0, 0, 0, 0, 0], range(1, 6)) == pytest.approx([0.25] * 5)
