@@ -54,7 +54,7 @@ pipeline = transformers.pipeline("audio-classification", model=model, device="cp
 arrays = [soundfile.read(name, dtype="float32")[0] for name in names]
 pipeline(arrays[:1])
 begin = cpu()
-list(pipeline(iter(arrays), batch_size=int(batch_size), num_workers=0, top_k=5))
+list(pipeline((array for array in arrays), batch_size=int(batch_size), num_workers=0, top_k=5))
 print(cpu() - begin, 0)
 """
 FILES = """
@@ -145,13 +145,15 @@ def rows_of_base384(folder: Path):
     torch.manual_seed(0)
     model = folder / "base384"
     ASTForAudioClassification(ASTConfig(num_labels=527)).save_pretrained(model)
-    ASTFeatureExtractor(padding="longest", return_attention_mask=True).save_pretrained(model)  # stock pads all the same
+    ASTFeatureExtractor(padding="longest", return_attention_mask=True).save_pretrained(
+        model
+    )  # stock pads all the same
     yield "| base384, processor s | stock pipeline given arrays | `ast-tag`'s tagger | |"
     yield "|---|---|---|---|"
     for count, seconds in ((20, 10.24), (60, 1.0)):
         files = [recording(folder / f"{seconds}-{number}.wav", seconds, number, 16_000, 1) for number in range(count)]
         stock, ours = {}, []
-        for size in (1, 4, 16):
+        for size in (1, 8):
             stock[size] = measure(HEAD + ARRAYS, ROOT, model, files[0], str(size), *files)[0]
             ours.append(measure(HEAD + FILES, ROOT, model, files[0], *files)[0])
         best = min(stock, key=stock.get)
