@@ -47,12 +47,12 @@ def main() -> int:
     print(
         f"\nHeld-out clips, given as paths to this port's pipeline and as arrays to stock Transformers ({folder}):\n"
     )
-    print(f"{'clip':28}{'truth':12}{'this port':30}{'stock Transformers':30}largest difference")
+    print(f"{'clip':28}{'truth':12}{'this port':34}{'stock Transformers':34}largest difference")
     worst = 0.0
     for row, here, there in zip(rows, ours, stock, strict=True):
         difference = max(abs(here[label] - there[label]) for label in here)
         worst = max(worst, difference)
-        print(f"{row['file_name']:28}{row['label']:12}{top(here):30}{top(there):30}{difference:.1e}")
+        print(f"{row['file_name']:28}{row['label']:12}{top(here):34}{top(there):34}{difference:.1e}")
     if worst > TOLERANCE:
         print(f"\nThe two disagree by {worst:.1e}, more than {TOLERANCE:.0e}.", file=sys.stderr)
         return 1
