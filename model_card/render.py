@@ -75,7 +75,10 @@ def _render(card: ASTModelCardData) -> str:
     lora = lora if lora.keys() >= _LORA_FACTS else None
     teacher = card.training.get("teacher", {})
     teacher = dict.fromkeys(_TEACHER_DETAILS) | teacher if teacher.keys() >= _TEACHER_FACTS else None
-    recipe = _recipe(card, [name for name, told in (("lora", lora), ("teacher", teacher)) if told])
+    fitted = card.training.get("fitted_head", {})
+    fitted = fitted if "clips" in fitted else None
+    told = {"lora": lora, "teacher": teacher, "fitted_head": fitted}
+    recipe = _recipe(card, [name for name, facts in told.items() if facts])
     text = _template().render(
         card=card,
         front_matter=card.front_matter().to_yaml(),
@@ -91,6 +94,7 @@ def _render(card: ASTModelCardData) -> str:
         conversion=_table(("", "value"), _conversion(card)),
         lora=lora,
         teacher=teacher,
+        fitted=fitted,
         recipe=_fold(_table(("setting", "value"), recipe), "All settings", len(recipe)),
         losses=[row["loss"] for row in card.history if "loss" in row],
         versions=_table(("", "value"), _versions(card)),

@@ -52,6 +52,8 @@ SUMMARY_FIELDS = {
     "training.teacher": OBJECT, "training.teacher.name": TEXT, "training.teacher.kind": TEXT, "training.teacher.sha256": TEXT,
     "training.teacher.revision": TEXT, "training.teacher.weight": NUMBER, "training.teacher.temperature": NUMBER,
     "training.teacher.layers": TEXTS, "training.teacher.layer_weight": NUMBER, "training.teacher.parameters": COUNT,
+    "training.fitted_head": OBJECT, "training.fitted_head.clips": COUNT, "training.fitted_head.windows": COUNT,
+    "training.fitted_head.accuracy": NUMBER, "training.fitted_head.mean_average_precision": NUMBER,
     "history": OBJECTS, "history.*.loss": NUMBER, "history.*.epoch": NUMBER,
     "evaluation.split": TEXT, "evaluation.clips": COUNT, "evaluation.protocol": TEXT, "evaluation.loss": TEXT,
     "evaluation.metrics": NUMBERS, "evaluation.chance": NUMBER,

@@ -13,7 +13,7 @@ from .groups import (
     RunArguments,
 )
 from .model_arguments import FRAME_HEAD
-from .optimization_arguments import LABEL_SETS
+from .optimization_arguments import FITTED, LABEL_SETS
 from .pretraining_arguments import NOT_IN_PRETRAINING
 from .training_arguments import BALANCED_STRATEGIES
 from .training_fields import LOSS, SCORES, refuse_fields, shares_by_set
@@ -22,6 +22,7 @@ from .void_fields import is_off, refuse_void_fields
 # Fields that a training on several sets of labels cannot obey, and why.
 NOT_WITH_LABEL_SETS = {
     "class_weights": "the labels of a set have no weights",
+    "head_start": "the heads of the sets begin with random weights",
     "label_smoothing_factor": "labels would be smoothed over those of other sets",
     "teacher": "a teacher's scores are not those of sets",
     **dict.fromkeys(
@@ -79,6 +80,7 @@ def check_together(arguments: RunArguments):
             "--padding longest too."
         )
     refuse_adapters_of_nothing(model, optimization)
+    refuse_fit_to_nothing(model, optimization)
     check_choices(data, optimization, training)
     check_best_checkpoint(training)
 
@@ -212,6 +214,23 @@ def refuse_adapters_of_nothing(model: ModelArguments, optimization: Optimization
         )
 
 
+def refuse_fit_to_nothing(model: ModelArguments, optimization: OptimizationArguments):
+    """Refuse a classifier that is fitted to what random weights make of clips.
+
+    Args:
+        model ([`ModelArguments`]): whether there is a checkpoint to start from.
+        optimization ([`OptimizationArguments`]): whether the classifier is fitted.
+
+    Raises:
+        ValueError: if it is and there is no checkpoint.
+    """
+    if optimization.head_start == FITTED and not model.model_name_or_path:
+        raise ValueError(
+            "head_start='fitted' fits the classifier to what a checkpoint makes of the training clips, and none was given: random "
+            "weights know nothing of sounds. Pass --model_name_or_path, or leave out --head_start."
+        )
+
+
 def check_choices(data: DataArguments, optimization: OptimizationArguments, training: ASTTrainingArguments):
     """Refuse choices on clips that are scored, averages of what is not trained, and what streams and folds cannot do.
 
@@ -238,6 +257,11 @@ def check_choices(data: DataArguments, optimization: OptimizationArguments, trai
         )
     if data.streaming:
         refuse_in_a_stream(data, training)
+        if optimization.head_start == FITTED:
+            raise ValueError(
+                "head_start='fitted' hears training clips of each label before the first step, and a stream is read from its "
+                "beginning. Leave out --head_start, or --streaming."
+            )
         if optimization.none_of_these:
             raise ValueError(
                 "none_of_these hears the training clips once more, some of each label, and a stream is read from its beginning. "

@@ -12,6 +12,7 @@ NOT_WITH_FRAMES = {
     "features_column_name": "stretches are marked in audio",
     "streaming": "the clips have to be at hand",
     "background_label": "a frame in which nothing is marked has no label",
+    "head_start": "a frame head is not fitted before the first step",
     "none_of_these": "what is kept is what a classifier of clips reads",
     **dict.fromkeys(("average_epochs", "ensemble_epochs"), _OF_WEIGHTS),
     "max_roll": "sounds would be rolled away from where they are marked",

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from .teacher_arguments import TeacherArguments
 
 LABEL_SETS = "label_sets"  # a loss
+FITTED = "fitted"  # a start of the classifier
 
 
 @dataclass
@@ -37,6 +38,14 @@ class OptimizationArguments(TeacherArguments):
     )
     head_learning_rate_factor: float = field(
         default=1.0, metadata={"help": "How many times the learning rate the classifier has."}
+    )
+    head_start: str = field(
+        default="random",
+        metadata={
+            "help": "What the classifier begins with: 'random' weights (those of the checkpoint if it has the same labels), or "
+            "'fitted' to the training clips before the first step, as the checkpoint hears them.",
+            "choices": ["random", FITTED],
+        },
     )
     head_only_epochs: int = field(default=0, metadata={"help": "First epochs in which only the classifier learns."})
     frozen_layers: int = field(

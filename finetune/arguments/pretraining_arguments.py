@@ -18,7 +18,7 @@ NOT_IN_PRETRAINING = {
     **dict.fromkeys(("label_column_name", "label_columns", "label_separator", "label_csv", "labels"), _OF_LABELS),
     **dict.fromkeys(("ignore_labels", "join_annotations"), _OF_LABELS),
     **dict.fromkeys(("loss", "class_weights", "label_smoothing_factor"), _OF_A_CLASSIFIER),
-    **dict.fromkeys(("head_only_epochs", "head_learning_rate_factor"), _OF_A_CLASSIFIER),
+    **dict.fromkeys(("head_start", "head_only_epochs", "head_learning_rate_factor"), _OF_A_CLASSIFIER),
     **dict.fromkeys(("validation_fraction", "validation_split_name", "validation_file"), _OF_CHOICES),
     "early_stopping_patience": _OF_CHOICES,
     "none_of_these": _OF_LABELS,

@@ -583,6 +583,7 @@ def measure_steps(trainer: ASTTrainer, deadline: Deadline) -> StepTimes:
         trainer.remove_callback(callback)
     clock = StepClock(warm_up_steps(trainer), args.device, deadline)
     args.max_steps = clock.warm_up + MOST_STEPS
+    trainer.fits_head = False
     trainer.add_callback(clock)
     trainer.train()
     trainer.remove_callback(clock)

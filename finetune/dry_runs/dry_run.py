@@ -26,6 +26,7 @@ from modeling_ast.features.kaldi import num_frames
 from modeling_ast.system.atomic_files import open_atomically, temporary_folder
 
 from ..arguments.groups import ASTTrainingArguments, DataArguments, ModelArguments, RunArguments
+from ..arguments.optimization_arguments import FITTED
 from ..arguments.training_arguments import BALANCED_STRATEGIES
 from ..clip_sets.audio_clips import audio_of_all
 from ..clip_sets.clip_datasets import clip_reader, clip_sets, load_clip_sets
@@ -169,6 +170,10 @@ def not_estimated(arguments: RunArguments) -> list[str]:
         words.append("the time in which --check_audio decodes all of every recording")
     if data_args.hard_negatives:
         words.append("hard negatives, for which all background is scored before a training")
+    if arguments.optimization.head_start == FITTED:
+        words.append(
+            "the time in which training clips are heard once more for --head_start fitted, and the fit itself"
+        )
     if arguments.optimization.none_of_these:
         words.append("the time in which training clips are heard once more for --none_of_these")
     return words

@@ -42,6 +42,7 @@ FOLDER_FIELDS = tuple(
     name for kind in AUGMENTATIONS for name in kind.folder_fields
 )  # what they hold counts, not their name
 RESAMPLER_OF_OLD_RUNS = ("resampler", DEFAULT_RESAMPLER)
+HEAD_OF_OLD_RUNS = ("head_start", "random")
 NEW_AUGMENTATIONS = (  # fields that older runs do not record
     Patchout.strengths + FilterAugment.strengths + HeardPadding.strengths + NoiseFloor.strengths + BandLimit.strengths
 )
@@ -244,7 +245,9 @@ def identity(summary: dict, splits: dict[str, ClipSet]) -> dict:
     }
     if "optimization" in training:  # what is kept of the clips afterwards changes nothing of what is learned
         kept = training["optimization"].items()
-        training["optimization"] = {name: value for name, value in kept if name != "none_of_these"}
+        training["optimization"] = {
+            name: value for name, value in kept if name != "none_of_these" and (name, value) != HEAD_OF_OLD_RUNS
+        }
     if "teacher" in training:  # known by its digest, wherever it lies
         training["teacher"] = {
             name: value for name, value in training["teacher"].items() if name not in ("name", "revision")

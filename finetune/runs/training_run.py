@@ -22,6 +22,7 @@ from modeling_ast.tagging.none_of_these import KNOWN_CLIPS_NAME, NONE_OF_THESE
 from ..arguments.command_line import merged_recipe
 from ..arguments.conflicts import wrong_way_round
 from ..arguments.groups import DataArguments, OptimizationArguments, RunArguments
+from ..arguments.optimization_arguments import FITTED
 from ..arguments.teacher_arguments import TeacherArguments
 from ..arguments.void_fields import void_fields, void_notes
 from ..clip_sets.clip_datasets import clip_reader
@@ -43,6 +44,7 @@ from ..scores.thresholds import not_chosen_note
 from ..sources.folders import data_folder
 from ..sources.labels import label_names
 from ..training import trainer_card
+from ..training.fitted_head import FITTED_HEAD, fitted_section
 from ..training.lora import (
     add_adapters,
     frozen_weights_digest,
@@ -230,6 +232,8 @@ def _prepare_trainer(
         summary["training"]["lora"] = lora_section(model)
         summary["environment"] |= versions(["peft"])
         in_words += f"; {lora_in_words(summary['training']['lora'], num_parameters)}"
+    if optimization_args.head_start == FITTED and not training_args.resume_from_checkpoint:
+        in_words += "; the classifier is replaced by one that is fitted to the training clips"
     if model_args.model_name_or_path and not data_args.license:
         in_words += f"; {trainer_card.license_in_words(summary['license'], model_args.model_name_or_path)}"
     if not model_args.model_name_or_path and arguments.pretraining is None and is_there(AST_SMALL):
@@ -311,7 +315,9 @@ def _train_and_publish(run: PreparedRun, held_out_scores: Path | None) -> dict:
     if findings is not None:
         evaluation["events"] = findings.section
         words.append(events_in_words(findings.section))
+    fitted = fitted_section(trainer.state.log_history)
     summary = run.summary | {
+        "training": run.summary["training"] | ({FITTED_HEAD: fitted} if fitted else {}),
         "history": trainer_card.history_section(trainer.state.log_history),
         "evaluation": evaluation,
     }

@@ -199,8 +199,40 @@ def pooled_vectors(
     Raises:
         AudioError: if a clip cannot be decoded.
     """
-    passes = _passes(model, feature_extractor, items, batch_size, torch.device(device), num_workers)
-    return np.concatenate([vectors for _, _, vectors, _ in passes])
+    return vectors_and_targets(model, feature_extractor, items, batch_size, device, num_workers)[0]
+
+
+def vectors_and_targets(
+    model: ASTForAudioClassification,
+    feature_extractor: ASTFeatureExtractor,
+    items: Dataset,
+    batch_size: int,
+    device: str | torch.device,
+    num_workers: int = 0,
+    description: str | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a model's classifier reads of clips, and what it is trained to make of them.
+
+    Args:
+        model ([`ASTForAudioClassification`]): see [`predict_scores`].
+        feature_extractor ([`ASTFeatureExtractor`]): see [`predict_scores`].
+        items (`Dataset`): see [`pooled_vectors`].
+        batch_size (`int`): items in one pass of the model.
+        device (`str` or `torch.device`): where to compute.
+        num_workers (`int`, defaults to 0): processes that decode.
+        description (`str`, *optional*): see [`predict_scores`].
+
+    Returns:
+        Vectors of shape `(items, hidden)`, float32; and the items' label indices of shape `(items,)`, or float32 vectors of
+        shape `(items, labels)`.
+
+    Raises:
+        AudioError: if a clip cannot be decoded.
+    """
+    passes = _passes(model, feature_extractor, items, batch_size, torch.device(device), num_workers, description)
+    found = [(vectors, targets) for targets, _, vectors, _ in passes]
+    vectors, targets = zip(*found, strict=True)
+    return np.concatenate(vectors), np.concatenate(targets)
 
 
 def _passes(

@@ -97,6 +97,14 @@ class EpochLines(ProgressCallback):
         self._print_epoch(args, state)
         self.close()
 
+    def say(self, line: str):
+        """Print a line among those of the epochs.
+
+        Args:
+            line (`str`): what is said of the training.
+        """
+        self._say(self.trainer.state, line, {})
+
     def close(self):
         """Leave the bars as they are, for what is printed after them."""
         for bar in (self.prediction_bar, self.training_bar):

@@ -5,6 +5,7 @@ import logging
 import operator
 import os
 import shutil
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from accelerate.utils import broadcast_object_list
 from huggingface_hub import CommitInfo, HfApi
 from torch.distributed.tensor import DTensor
 from torch.utils.data import Dataset, Sampler, SequentialSampler
@@ -32,15 +34,19 @@ from modeling_ast import ASTFeatureExtractor
 from modeling_ast.system.atomic_files import give_usual_mode, sync
 
 from ..arguments.groups import OptimizationArguments
+from ..arguments.optimization_arguments import FITTED
 from ..arguments.training_arguments import BALANCED_STRATEGIES, SAMPLING_STRATEGIES
 from ..arguments.training_fields import shares_by_set
 from ..augmentations.augmentation import Augmentation
 from ..clip_sets.collator import model_inputs
 from ..clip_sets.loader_errors import loader_errors
 from ..clip_sets.sampling import EpochSampler, class_balanced_weights, set_balanced_weights
+from ..clip_sets.waveforms import ClipDataset
+from ..scores.scoring import PROBLEM_TYPES
 from ..sources.label_sets import set_of_each_label, share_of_each_set
 from .checkpoint_files import best_checkpoint, fault_of_weights, states_of_this_training
 from .divergence import DivergenceWatch
+from .fitted_head import FITTED_HEAD, fit_to_clips, fitted_in_words, heads_of, put_into
 from .interruption_check import InterruptionCheck
 from .lora import is_adapted
 from .losses import TrainingLoss, loss_name
@@ -52,7 +58,7 @@ from .optimization import (
     original_optimizer,
     scale_learning_rates,
 )
-from .progress import EpochLines
+from .progress import EpochLines, duration_in_words
 from .push_checks import check_push
 from .run_folder import IDENTITY_NAME, UNFINISHED, events_dir
 from .teacher import Teacher
@@ -82,7 +88,8 @@ class ASTTrainer(Trainer):
             checkpoint as `run_identity.json`.
         optimization ([`OptimizationArguments`], *optional*): optimiser, schedule, learning rates by layer and frozen
             parts; those of `Trainer` if not given. The learning rate that is logged is the one before the factors of
-            layers.
+            layers. With `head_start="fitted"` a training that is not resumed begins with a classifier that is fitted to the
+            training clips, a [`ClipDataset`] at hand; the time that this takes is part of the training's.
         loss ([`TrainingLoss`], *optional*): what the training minimises; the model's own loss if not given. The loss of
             evaluations stays the model's own, to be comparable between runs.
         teacher ([`Teacher`], *optional*): looks at every training batch too and puts into the inputs what the loss compares
@@ -102,6 +109,7 @@ class ASTTrainer(Trainer):
     Attributes:
         lost_best (`str`, *optional*): after a training, in words what is wrong with the best checkpoint where its weights
             could not be loaded; the last ones stand then.
+        fits_head (`bool`): whether the next training that is not resumed fits its classifier first.
     """
 
     def __init__(
@@ -135,6 +143,9 @@ class ASTTrainer(Trainer):
             augmentation.check_model(self.model.config)
         self._refuse_sharded_weights()
         self._freeze()
+        self.fits_head = self.optimization.head_start == FITTED
+        self._seconds_of_fit = 0.0
+        self._refuse_fit()
         self._set_teacher()
         self._saving_into: str | None = None
         self._background = ThreadPoolExecutor(max_workers=1)
@@ -286,6 +297,48 @@ class ASTTrainer(Trainer):
                 )
             self.add_callback(HeadOnlyEpochs(optimization.head_only_epochs))
 
+    def _refuse_fit(self):
+        if not self.fits_head:
+            return
+        dataset, config = self.train_dataset, self.model.config
+        if not (isinstance(dataset, ClipDataset) and dataset.at_hand):
+            raise ValueError(
+                f"head_start='fitted' was given, but {type(dataset).__name__} does not give each clip as it is. Pass an ASTDataset, or "
+                "head_start='random'."
+            )
+        if not heads_of(self.model) or config.problem_type not in PROBLEM_TYPES.values():
+            raise ValueError(
+                f"head_start='fitted' was given, but {type(self.model).__name__} with the problem_type {config.problem_type!r} has no "
+                f"classifier of clips, expected one with {' or '.join(PROBLEM_TYPES.values())}. Pass head_start='random'."
+            )
+        if self.is_deepspeed_enabled:
+            raise ValueError(
+                "head_start='fitted' needs the whole model in one process, which DeepSpeed does not leave there. Leave out "
+                "--head_start, or --deepspeed."
+            )
+
+    def _fit_head(self):
+        """Give the model, in all processes, the classifier that the main one fits."""
+        began = time.perf_counter()
+        fitted = [None]
+        if self.is_world_process_zero():
+            fitted = [
+                fit_to_clips(
+                    self.model,
+                    self.feature_extractor,
+                    self.train_dataset,
+                    self.optimization.class_weights == "balanced",
+                    self.args.per_device_eval_batch_size,
+                    self.args.dataloader_num_workers,
+                    self.args.seed,
+                )
+            ]
+        head, section = broadcast_object_list(fitted)[0]
+        put_into(self.model, head)
+        self.state.log_history.append({FITTED_HEAD: section, "epoch": 0.0, "step": 0})
+        self._seconds_of_fit = time.perf_counter() - began
+        self.epoch_lines.say(fitted_in_words(section, duration_in_words(self._seconds_of_fit)))
+
     def _set_teacher(self):
         if self.teacher is None:
             return
@@ -359,7 +412,7 @@ class ASTTrainer(Trainer):
         self.lost_best = fault and f"{Path(best).name} was the best, but {fault}"
         if fault:
             self.state.best_model_checkpoint = None
-        return super()._finalize_training(trial, num_train_samples, start_time)
+        return super()._finalize_training(trial, num_train_samples, start_time - self._seconds_of_fit)
 
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
         self.published = False
@@ -368,6 +421,9 @@ class ASTTrainer(Trainer):
             # An evaluation before the training has marked the model as prepared, though not for training: Accelerate would
             # leave it as it is, and every process would train a model of its own.
             del self.model._is_accelerate_prepared
+        self._seconds_of_fit = 0.0
+        if self.fits_head and resume_from_checkpoint is None:
+            self._fit_head()
         return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:

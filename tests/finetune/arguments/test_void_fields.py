@@ -110,7 +110,7 @@ ALWAYS = {
     "ddp_timeout", "debug", "decay_after_epoch", "deepspeed", "disable_tqdm", "drop_duplicate_audio", "dry_run", "early_stopping_patience",
     "ensemble_epochs", "eval_accumulation_steps", "eval_file", "eval_on_start", "eval_split_name", "eval_strategy", "features_column_name",
     "fold_column_name", "fp16", "frequency_stride", "fsdp", "full_determinism", "gradient_accumulation_steps", "gradient_checkpointing",
-    "head_learning_rate_factor", "head_only_epochs", "hidden_dropout_prob", "hidden_size", "hub_token", "ignore_columns", "ignore_data_skip",
+    "head_learning_rate_factor", "head_only_epochs", "head_start", "hidden_dropout_prob", "hidden_size", "hub_token", "ignore_columns", "ignore_data_skip",
     "ignore_labels", "intermediate_size", "join_annotations", "label_columns", "label_csv", "label_separator", "label_smoothing_factor",
     "labels", "learning_rate", "license", "load_best_model_at_end", "log_level", "log_level_replica", "log_on_each_node",
     "logging_first_step", "logging_nan_inf_filter", "logging_steps", "logging_strategy", "loss", "masked_share", "max_filter_db", "max_frequency_mask", "max_gain_db",

@@ -291,6 +291,21 @@ def test_two_processes_share_one_class_balanced_order_without_a_clip_twice_in_a_
         np.testing.assert_allclose(together["logits"], expected.predictions, atol=1e-6)
 
 
+def test_two_processes_begin_with_the_classifier_that_one_fits(tmp_path):
+    sizes = dict.fromkeys(("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"))
+    # A rate at which nothing changes: what is published is what the training begins with.
+    fitted = {"model_name_or_path": "ast-small", "head_start": "fitted", "learning_rate": 1e-30, "max_steps": 1}
+    settings = sizes | fitted | {"num_train_epochs": None, "class_weights": "balanced"}
+    assert run_finetune.main([write_recipe(tmp_path / "one", **settings)]) == 0
+    printed = run_two(write_recipe(tmp_path / "two", **settings))
+    assert printed.count("classifier fitted to 112 training clips, accuracy") == 1
+    one, two = (load_file(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    for name, tensor in one.items():
+        torch.testing.assert_close(two[name], tensor, rtol=0, atol=1e-6, msg=name)
+    sections = [json.loads((tmp_path / name / "run_summary.json").read_text())["training"] for name in ("one", "two")]
+    assert sections[0]["fitted_head"] == sections[1]["fitted_head"]
+
+
 def pass_the_processor_off_as_accelerators():
     """Accelerate shards models on accelerators only; all else that it does then, a CPU can do too."""
     prepare = PartialState.__init__
