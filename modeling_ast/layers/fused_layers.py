@@ -15,7 +15,6 @@ from transformers.activations import GELUActivation
 
 from .linear import (
     LEAST_ROWS,
-    LEAST_WEIGHTS,
     ASTLinear,
     Product,
     fastest_product,
@@ -40,9 +39,8 @@ def are_fused(rows: torch.Tensor, parts: Sequence[tuple[nn.Module, type]]) -> bo
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch.is_grad_enabled():
         return False
-    product = fastest_product()
     if (
-        product is Product.BLAS
+        fastest_product() is Product.BLAS
         or not (torch.backends.mkldnn.enabled and has_operator())
         or rows.numel() < LEAST_ROWS * rows.shape[-1]
     ):
@@ -50,9 +48,7 @@ def are_fused(rows: torch.Tensor, parts: Sequence[tuple[nn.Module, type]]) -> bo
     if every_module._global_forward_hooks or every_module._global_forward_pre_hooks:
         return False
     return all(
-        type(part) is kind
-        and _is_plain(part)
-        and (kind not in (ASTLinear, nn.Conv2d) or _is_for_onednn(rows, part, product))
+        type(part) is kind and _is_plain(part) and (kind not in (ASTLinear, nn.Conv2d) or _is_for_onednn(rows, part))
         for part, kind in parts
     )
 
@@ -62,11 +58,8 @@ def _is_plain(part: nn.Module) -> bool:
     return not (part.training or part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part))
 
 
-def _is_for_onednn(rows: torch.Tensor, layer: ASTLinear | nn.Conv2d, product: Product) -> bool:
-    is_large = (
-        product is Product.CONVOLUTION or layer.weight.numel() >= LEAST_WEIGHTS
-    )  # small ones are slower with AVX2
-    return is_large and runs_in_float32(rows, layer.weight) and is_for_operator(rows, layer.weight, layer.bias)
+def _is_for_onednn(rows: torch.Tensor, layer: ASTLinear | nn.Conv2d) -> bool:
+    return runs_in_float32(rows, layer.weight) and is_for_operator(rows, layer.weight, layer.bias)
 
 
 def is_gelu(activation: nn.Module) -> bool:

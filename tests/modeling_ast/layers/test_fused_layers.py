@@ -140,9 +140,7 @@ def test_only_gelu_by_the_error_function_is_applied_by_onednn(make_model, onednn
     torch.testing.assert_close(found, run(model, inputs).logits, atol=ROUNDING, rtol=ROUNDING)
 
 
-@pytest.mark.parametrize(
-    "case", ["gradients", "autocast", "other numbers", "few rows", "switched off", "small weights"]
-)
+@pytest.mark.parametrize("case", ["gradients", "autocast", "other numbers", "few rows", "switched off"])
 @pytest.mark.filterwarnings("ignore:TF32 acceleration:UserWarning")
 def test_what_the_operator_is_not_made_for_goes_through_modules(make_model, onednn, fused, case):
     model, inputs = make_model(num_hidden_layers=2), make_inputs(200)
@@ -155,12 +153,9 @@ def test_what_the_operator_is_not_made_for_goes_through_modules(make_model, oned
         run(model.to(torch.bfloat16), inputs)
     elif case == "few rows":
         run(model, make_inputs(16, batch=1))
-    elif case == "switched off":
+    else:
         with torch.backends.mkldnn.flags(enabled=False):
             run(model, inputs)
-    else:
-        onednn(Product.ONEDNN)  # a processor without AVX-512
-        run(model, inputs)
     assert not any(fused.values())
 
 
