@@ -145,9 +145,9 @@ def rows_of_base384(folder: Path):
     torch.manual_seed(0)
     model = folder / "base384"
     ASTForAudioClassification(ASTConfig(num_labels=527)).save_pretrained(model)
-    ASTFeatureExtractor(padding="longest", return_attention_mask=True).save_pretrained(
-        model
-    )  # stock pads all the same
+    # Stock pads all the same.
+    # Stock pads all the same.
+    ASTFeatureExtractor(padding="longest", return_attention_mask=True).save_pretrained(model)
     yield "| base384, processor s | stock pipeline given arrays | `ast-tag`'s tagger | |"
     yield "|---|---|---|---|"
     for count, seconds in ((20, 10.24), (60, 1.0)):

@@ -227,7 +227,7 @@ def refuse_fit_to_nothing(model: ModelArguments, optimization: OptimizationArgum
     if optimization.head_start == FITTED and not model.model_name_or_path:
         raise ValueError(
             "head_start='fitted' fits the classifier to what a checkpoint makes of the training clips, and none was given: random "
-            "weights know nothing of sounds. Pass --model_name_or_path, or leave out --head_start."
+            "weights know nothing of sounds. Pass --model_name_or_path, or --head_start loaded."
         )
 
 
@@ -260,7 +260,7 @@ def check_choices(data: DataArguments, optimization: OptimizationArguments, trai
         if optimization.head_start == FITTED:
             raise ValueError(
                 "head_start='fitted' hears training clips of each label before the first step, and a stream is read from its "
-                "beginning. Leave out --head_start, or --streaming."
+                "beginning. Pass --head_start loaded, or leave out --streaming."
             )
         if optimization.none_of_these:
             raise ValueError(

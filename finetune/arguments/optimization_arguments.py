@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from .teacher_arguments import TeacherArguments
 
 LABEL_SETS = "label_sets"  # a loss
-FITTED = "fitted"  # a start of the classifier
+LOADED, FITTED = "loaded", "fitted"  # of a classifier
 
 
 @dataclass
@@ -40,11 +40,11 @@ class OptimizationArguments(TeacherArguments):
         default=1.0, metadata={"help": "How many times the learning rate the classifier has."}
     )
     head_start: str = field(
-        default="random",
+        default=LOADED,
         metadata={
-            "help": "What the classifier begins with: 'random' weights (those of the checkpoint if it has the same labels), or "
-            "'fitted' to the training clips before the first step, as the checkpoint hears them.",
-            "choices": ["random", FITTED],
+            "help": "What the classifier begins with: as it is 'loaded', the checkpoint's own if it has the same labels and random "
+            "weights if not, or 'fitted' to the training clips before the first step, as the checkpoint hears them.",
+            "choices": [LOADED, FITTED],
         },
     )
     head_only_epochs: int = field(default=0, metadata={"help": "First epochs in which only the classifier learns."})
@@ -113,6 +113,8 @@ class OptimizationArguments(TeacherArguments):
             raise ValueError(f"lora_alpha={self.lora_alpha} is not above 0. Pass for example twice the rank.")
         if not 0 <= self.lora_dropout < 1:
             raise ValueError(f"lora_dropout={self.lora_dropout} is not from 0 to below 1. Pass for example 0.1.")
+        if self.head_start not in (LOADED, FITTED):
+            raise ValueError(f"head_start={self.head_start!r} is unknown. Pass {LOADED!r} or {FITTED!r}.")
         for name in ("head_only_epochs", "frozen_layers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}={getattr(self, name)} is negative. Pass 0 to let everything learn.")

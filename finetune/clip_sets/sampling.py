@@ -5,14 +5,12 @@ Differs from it in that, with several processes, no clip goes to two of them in 
 """
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from torch.utils.data import Sampler
 
 ORDER_STREAM = 1  # sets these random numbers apart from other uses of the same seed and epoch
-DRAW_STREAM = 104  # likewise, those of windows that are looked at beside a training
 GROUPS_SORTED_TOGETHER = 50  # enough for groups of almost one length, few enough that each epoch has other groups
 # A clip with the label l weighs 1000 / (count of l + 0.01) for it; Gong et al. 2021, released code.
 LABEL_MASS, COUNT_OFFSET = 1000.0, 0.01
@@ -216,27 +214,3 @@ def _visits(order: np.ndarray) -> np.ndarray:
     visits = np.empty_like(order)
     visits[places] = np.arange(len(order)) - first
     return visits
-
-
-def drawn_items(labels_of_items: Sequence[Sequence[int]], most: int, seed: int) -> np.ndarray:
-    """Choose which windows of a split are looked at: all, or one of each label after the other until there are enough.
-
-    Args:
-        labels_of_items (sequence of sequences of `int`): label indices of each window, or clip; those without any count as a label.
-        most (`int`): how many at most.
-        seed (`int`): of the order within a label.
-
-    Returns:
-        `np.ndarray`: places, ascending.
-    """
-    if len(labels_of_items) <= most:
-        return np.arange(len(labels_of_items))
-    number = len(labels_of_items)
-    order = np.random.default_rng((DRAW_STREAM, seed)).permutation(number)
-    rank = np.full(number, number)  # the lowest that a window has among those of one of its labels
-    seen: Counter[int | None] = Counter()
-    for item in order.tolist():
-        for label in labels_of_items[item] or (None,):
-            rank[item] = min(rank[item], seen[label])
-            seen[label] += 1
-    return np.sort(order[np.argsort(rank[order], kind="stable")[:most]])

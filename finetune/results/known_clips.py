@@ -4,6 +4,8 @@ The clips are heard as they are scored: without augmentation, all windows of lon
 the distance within which 95 % of the validation clips lie, as Sun et al. 2022 have 95 % of what is known taken for known.
 """
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +19,6 @@ from modeling_ast import ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.tagging.none_of_these import FARTHEST, MOST_VECTORS, KnownClips
 
 from ..clip_sets.clip_datasets import clip_set
-from ..clip_sets.sampling import drawn_items
 from ..clip_sets.waveforms import ClipDataset
 from ..scores.clip_scores import means_of_clips
 from ..scores.scoring import pooled_vectors
@@ -25,6 +26,7 @@ from ..sources.labels import label_lists
 
 NEIGHBOURS = 5
 WITHIN = 0.95  # of the clips by which the threshold is chosen
+DRAW_STREAM = 104  # sets these random numbers apart from others of the seed
 
 
 class _Vectors(NamedTuple):
@@ -124,3 +126,27 @@ def distances_of_clips(known: KnownClips, found: _Vectors, left_out: bool = Fals
         own = found.clip_of_item[:, None] == found.clip_of_item[None]
         own[(~own).sum(axis=1) < known.neighbours] = False
     return means_of_clips(known.distances(found.vectors, own), found.clip_of_item)
+
+
+def drawn_items(labels_of_items: Sequence[Sequence[int]], most: int, seed: int) -> np.ndarray:
+    """Choose which windows of a split are looked at: all, or one of each label after the other until there are enough.
+
+    Args:
+        labels_of_items (sequence of sequences of `int`): label indices of each window, or clip; those without any count as a label.
+        most (`int`): how many at most.
+        seed (`int`): of the order within a label.
+
+    Returns:
+        `np.ndarray`: places, ascending.
+    """
+    if len(labels_of_items) <= most:
+        return np.arange(len(labels_of_items))
+    number = len(labels_of_items)
+    order = np.random.default_rng((DRAW_STREAM, seed)).permutation(number)
+    rank = np.full(number, number)  # the lowest that a window has among those of one of its labels
+    seen: Counter[int | None] = Counter()
+    for item in order.tolist():
+        for label in labels_of_items[item] or (None,):
+            rank[item] = min(rank[item], seen[label])
+            seen[label] += 1
+    return np.sort(order[np.argsort(rank[order], kind="stable")[:most]])

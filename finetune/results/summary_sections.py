@@ -21,6 +21,7 @@ from ..arguments.groups import (
     DataArguments,
     OptimizationArguments,
 )
+from ..arguments.optimization_arguments import LOADED
 from ..augmentations.augmentation import AUGMENTATIONS
 from ..augmentations.band_limit import BandLimit
 from ..augmentations.filter_augment import FilterAugment
@@ -42,7 +43,7 @@ FOLDER_FIELDS = tuple(
     name for kind in AUGMENTATIONS for name in kind.folder_fields
 )  # what they hold counts, not their name
 RESAMPLER_OF_OLD_RUNS = ("resampler", DEFAULT_RESAMPLER)
-HEAD_OF_OLD_RUNS = ("head_start", "random")
+HEAD_OF_OLD_RUNS = ("head_start", LOADED)
 NEW_AUGMENTATIONS = (  # fields that older runs do not record
     Patchout.strengths + FilterAugment.strengths + HeardPadding.strengths + NoiseFloor.strengths + BandLimit.strengths
 )
@@ -277,7 +278,7 @@ def _windows_told_apart(splits: dict[str, ClipSet]) -> list[str] | None:
 def cost_section(outcome: TrainOutput, args: ASTTrainingArguments) -> dict:
     """What a training cost: seconds, samples a second, seconds of a step, and peak memory in GB.
 
-    The time includes evaluations and checkpoints in training. Memory is that of this process's accelerator or, without
+    The time includes the fit of a classifier before the first step, evaluations and checkpoints in training. Memory is that of this process's accelerator or, without
     one, of this whole process.
 
     Args:

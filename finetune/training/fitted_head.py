@@ -7,6 +7,7 @@ that are computed once, without augmentation. Its LayerNorm is left with ones an
 """
 
 import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +22,6 @@ from modeling_ast import ASTFeatureExtractor
 from modeling_ast.modeling_ast import ASTMLPHead
 from modeling_ast.scores import scores_from_logits
 
-from ..clip_sets.sampling import drawn_items
 from ..clip_sets.waveforms import ClipDataset
 from ..scores.metrics import classification_scores
 from ..scores.scoring import PROBLEM_TYPES, ClipScoresError, DivergedError, vectors_and_targets
@@ -30,8 +30,9 @@ from ..sources.labels import that_count
 
 FITTED_HEAD = "fitted_head"  # what is recorded of it, in the log of a training and in the run summary
 COUNTS = ("clips", "windows")  # of it; what else there is are scores
-MOST_WINDOWS = 10_000  # that a classifier is fitted to; of more, as many of each label alike are drawn
+MOST_WINDOWS = 10_000  # that a classifier is fitted to; of more, so many are drawn
 LEAST_SPREAD = 1e-4  # of a feature, whose values are about 1: what is less is rounding of float32 for the most part
+DRAW_STREAM = 105  # sets these random numbers apart from others of the seed
 MOST_ITERATIONS = (
     1_000  # of the solver, ten times scikit-learn's own; where they do not suffice, it is a start all the same
 )
@@ -113,7 +114,7 @@ def _exclusive(vectors: np.ndarray, shares: np.ndarray, class_weight: str | None
     if len(np.unique(labels)) < 2:
         raise ValueError(
             f"head_start='fitted' needs clips of two labels to tell apart, and all {len(vectors)} have the same. Add clips, or "
-            "leave out --head_start."
+            "pass --head_start loaded."
         )
     fitted = _fitted(vectors[windows], labels, shares[windows, labels], class_weight)
     coefficients, intercepts = fitted.coef_, fitted.intercept_
@@ -147,6 +148,28 @@ def _fitted(vectors, labels, weights, class_weight) -> LogisticRegression:
         return LogisticRegression(max_iter=MOST_ITERATIONS, class_weight=class_weight).fit(vectors, labels, weights)
 
 
+def drawn_windows(labels_of_windows: Sequence[Sequence[int]], most: int, seed: int) -> np.ndarray:
+    """Draw windows, each as likely as any other, so that labels keep their frequencies; and one of each label that got none.
+
+    Args:
+        labels_of_windows (sequence of sequences of `int`): label indices of each window.
+        most (`int`): how many are drawn.
+        seed (`int`): of the draw.
+
+    Returns:
+        `np.ndarray`: places, ascending.
+    """
+    order = np.random.default_rng((DRAW_STREAM, seed)).permutation(len(labels_of_windows))
+    drawn, seen = order[:most].tolist(), set()
+    for window in drawn:
+        seen.update(labels_of_windows[window])
+    for window in order[most:].tolist():
+        if not seen.issuperset(labels_of_windows[window]):
+            seen.update(labels_of_windows[window])
+            drawn.append(window)
+    return np.sort(drawn)
+
+
 def fit_to_clips(
     model: nn.Module,
     feature_extractor: ASTFeatureExtractor,
@@ -164,8 +187,8 @@ def fit_to_clips(
     Args:
         model (`torch.nn.Module`): whose classifier it is for.
         feature_extractor ([`ASTFeatureExtractor`]): pads the clips as in the training.
-        clips ([`ClipDataset`]): the training clips. Of more than 10,000 windows as many are drawn, of each label alike as far
-            as it has some.
+        clips ([`ClipDataset`]): the training clips. Of more than 10,000 windows as many are drawn, and one of each label
+            that has none among these.
         balanced (`bool`): see [`fit_linear_head`].
         batch_size (`int`): windows in one pass of the model.
         num_workers (`int`): processes that decode.
@@ -183,7 +206,7 @@ def fit_to_clips(
     """
     items = np.arange(len(clips))
     if len(items) > MOST_WINDOWS:
-        items = drawn_items(clips.label_lists(), MOST_WINDOWS, seed)
+        items = drawn_windows(clips.label_lists(), MOST_WINDOWS, seed)
     was_training, device = model.training, next(model.parameters()).device
     with torch.random.fork_rng(devices=[]):  # a loader draws from it
         vectors, targets = vectors_and_targets(

@@ -298,27 +298,32 @@ class ASTTrainer(Trainer):
             self.add_callback(HeadOnlyEpochs(optimization.head_only_epochs))
 
     def _refuse_fit(self):
-        if not self.fits_head:
+        if not self.fits_head or self.train_dataset is None:
             return
         dataset, config = self.train_dataset, self.model.config
         if not (isinstance(dataset, ClipDataset) and dataset.at_hand):
             raise ValueError(
                 f"head_start='fitted' was given, but {type(dataset).__name__} does not give each clip as it is. Pass an ASTDataset, or "
-                "head_start='random'."
+                "head_start='loaded'."
             )
         if not heads_of(self.model) or config.problem_type not in PROBLEM_TYPES.values():
             raise ValueError(
                 f"head_start='fitted' was given, but {type(self.model).__name__} with the problem_type {config.problem_type!r} has no "
-                f"classifier of clips, expected one with {' or '.join(PROBLEM_TYPES.values())}. Pass head_start='random'."
+                f"classifier of clips, expected one with {' or '.join(PROBLEM_TYPES.values())}. Pass head_start='loaded'."
             )
         if self.is_deepspeed_enabled:
             raise ValueError(
-                "head_start='fitted' needs the whole model in one process, which DeepSpeed does not leave there. Leave out "
-                "--head_start, or --deepspeed."
+                "head_start='fitted' needs the whole model in one process, which DeepSpeed does not leave there. Pass "
+                "--head_start loaded, or leave out --deepspeed."
             )
 
     def _fit_head(self):
         """Give the model, in all processes, the classifier that the main one fits."""
+        if any(isinstance(parameter, DTensor) for parameter in self.model.parameters()):
+            raise ValueError(
+                "head_start='fitted' needs the whole model in one process, and FSDP has shared it out already, for an evaluation or a "
+                "training before this one. Train first, or pass head_start='loaded'."
+            )
         began = time.perf_counter()
         fitted = [None]
         if self.is_world_process_zero():

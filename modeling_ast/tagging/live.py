@@ -15,14 +15,16 @@ from .none_of_these import NONE_OF_THESE
 from .results import FileTags, WindowTags
 
 NAME, MICROPHONE = "-", "microphone"
+AT_ONCE = 1e-3  # seconds within which sound that is there already is taken
 
 
 class LiveWindows:
     """What is said of each window of live sound, and how late.
 
     A window cannot be told before its sound has come: latency is the time between the sound with which a window ends and the line
-    about it. Sound that waits in a pipe or a queue was there before it is taken, so that it counts from when it came at its own pace
-    since the chunk that was the least late. What comes faster than it lasts, as from a file, counts from when it is taken.
+    about it. A chunk that had to be waited for has just come. One that was there already waited in a pipe or a queue: it counts from
+    when it came at its own pace since the last that was waited for, but if chunks come faster than they last, as from a file, from
+    when it is taken.
 
     Args:
         say (callable): takes a line.
@@ -33,8 +35,8 @@ class LiveWindows:
         self.say, self.clock, self.latencies = say, clock, []
         self.taken = clock()  # when the last chunk was
         self.seconds = 0.0  # of sound so far
-        self.begin = float("inf")  # when it began at the latest, by the chunk that was the least late
-        self.is_ahead = True  # whether that is the last one
+        self.begin = float("inf")  # when it began, by the last chunk that had not waited
+        self.has_just_come = True  # whether that is the last one
 
     def heard(self, chunks: Iterator[np.ndarray], sampling_rate: int) -> Iterator[np.ndarray]:
         """Pass chunks on, and keep when they came.
@@ -46,13 +48,16 @@ class LiveWindows:
         Yields:
             The same.
         """
+        asked = self.clock()
         for chunk in chunks:
             self.taken = self.clock()
             self.seconds += len(chunk) / sampling_rate
             begin = self.taken - self.seconds
-            self.is_ahead = begin <= self.begin
-            self.begin = min(self.begin, begin)
+            self.has_just_come = self.taken - asked > AT_ONCE or begin <= self.begin
+            if self.has_just_come:
+                self.begin = begin
             yield chunk
+            asked = self.clock()
 
     def tell(self, window: WindowTags):
         """Say what a window holds.
@@ -60,7 +65,7 @@ class LiveWindows:
         Args:
             window ([`WindowTags`]): which one.
         """
-        came = self.taken if self.is_ahead else self.begin + window.end
+        came = self.taken if self.has_just_come else self.begin + window.end
         self.latencies.append(self.clock() - came)
         labels = ", ".join(f"{in_one_line(tag.label)} {tag.score:.2f}" for tag in window.labels) or "silence"
         labels = f"{NONE_OF_THESE}: {labels}" if window.none_of_these else labels

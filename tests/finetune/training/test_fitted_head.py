@@ -268,7 +268,19 @@ def test_finished_features_and_a_label_that_no_clip_has(start, tmp_path):
     assert weights["classifier.dense.weight"][:2].abs().amax(dim=1).min() > 1e-3
 
 
-def test_of_many_clips_some_of_each_label_are_taken(data, start, tmp_path, monkeypatch, capsys):
+def test_windows_that_are_drawn_have_the_frequencies_of_all():
+    labels = [[0]] * 50 + [[1]] * 950 + [[1, 2]] + [[]] * 10
+    drawn = fitted_head.drawn_windows(labels, 400, seed=0)
+    assert drawn.tolist() == sorted(set(drawn.tolist()))
+    assert 400 <= len(drawn) <= 401
+    assert 10 <= (drawn < 50).sum() <= 32  # of 20 that are expected
+    assert 1000 in drawn  # the only one of its label
+    assert fitted_head.drawn_windows(labels, 400, seed=0).tolist() == drawn.tolist()
+    assert fitted_head.drawn_windows(labels, 400, seed=1).tolist() != drawn.tolist()
+    assert len(fitted_head.drawn_windows(labels, 5000, seed=0)) == len(labels)
+
+
+def test_of_many_clips_some_are_taken(data, start, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(fitted_head, "MOST_WINDOWS", 7)
     assert main(fitted(data, start, tmp_path / "run")) == 0
     assert summary_in(tmp_path / "run")["training"]["fitted_head"]["clips"] == 7
@@ -303,7 +315,7 @@ def test_a_dry_run_does_not_fit(data, start, tmp_path, capsys, monkeypatch, hast
     [
         (["--loss", "label_sets"], "with --loss label_sets the heads of the sets begin with random weights"),
         (["--head", "frame"], "with --head frame a frame head is not fitted before the first step"),
-        (["--streaming", "true"], "Leave out --head_start, or --streaming"),
+        (["--streaming", "true"], "Pass --head_start loaded, or leave out --streaming"),
         (
             ["--model_name_or_path", "", *SMALL],
             "none was given: random weights know nothing of sounds. Pass --model_name_or",
@@ -331,7 +343,7 @@ def test_a_model_that_does_not_classify_or_is_split_is_refused(data, start, tmp_
     argv = fitted(data, start, tmp_path / "run")
     of_run = prepare_run(argv, parse_arguments(argv)).trainer
     of_run.is_deepspeed_enabled = True
-    with pytest.raises(ValueError, match="which DeepSpeed does not leave there. Leave out --head_start"):
+    with pytest.raises(ValueError, match="which DeepSpeed does not leave there. Pass --head_start loaded"):
         of_run._refuse_fit()
     of_run.model.config.problem_type = "regression"
     with pytest.raises(ValueError, match="with the problem_type 'regression' has no classifier of clips, expected"):

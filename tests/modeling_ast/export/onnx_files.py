@@ -34,7 +34,6 @@ def candidate(name="QInt8", **changes):
     values = {
         "weight_type": "QInt8",
         "reduce_range": False,
-        "integer_scores": False,
         "num_bytes": 26,
         "size_ratio": 0.26,
         "seconds": 1.0,

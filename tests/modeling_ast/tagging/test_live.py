@@ -299,9 +299,16 @@ def latencies_of(taken, window_ends, cost=0.25):
 
 def test_latency_counts_sound_that_waits_for_the_model():
     keeps_up = latencies_of([1, 2.3, 3, 4.2, 5], range(1, 6))  # a device that is late now and then
-    assert keeps_up == pytest.approx([0.25, 0.55, 0.25, 0.45, 0.25])
+    assert keeps_up == pytest.approx([0.25] * 5)
     too_slow = latencies_of([1, 2, 3, 4, 5], range(1, 6), cost=1.5)
     assert too_slow == pytest.approx([1.5, 2.0, 2.5, 3.0, 3.5])
+
+
+def test_latency_is_right_again_after_a_pause_and_with_a_slow_clock():
+    assert latencies_of([1, 2, 8, 9, 10], range(1, 6)) == pytest.approx([0.25] * 5)
+    catching_up = latencies_of([1, 2, 3, 4, 20, 21], range(1, 7), cost=1.5)
+    assert catching_up == pytest.approx([1.5, 2.0, 2.5, 3.0, 1.5, 2.0])
+    assert latencies_of([1.01 * number for number in range(1, 6)], range(1, 6)) == pytest.approx([0.25] * 5)
 
 
 def test_latency_of_sound_from_a_file_counts_from_when_it_is_taken():
