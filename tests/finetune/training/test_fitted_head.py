@@ -20,6 +20,7 @@ from tiny_trainings import FIELDS, SIZES, flags, summary_in, write_tones
 
 from finetune import fine_tune
 from finetune.arguments.command_line import parse_arguments
+from finetune.arguments.groups import OptimizationArguments
 from finetune.run_finetune import main
 from finetune.run_pretrain import main as pretrain
 from finetune.runs.training_run import prepare_run
@@ -337,6 +338,26 @@ def test_a_pretraining_refuses_it(data, tmp_path, capsys):
 def test_a_data_set_without_clips_as_they_are_is_refused(tmp_path):
     with pytest.raises(ValueError, match="but Clips does not give each clip as it is. Pass an ASTDataset"):
         build_trainer(tmp_path, {"head_start": "fitted"})
+
+
+def test_a_model_that_is_shared_out_is_refused_when_it_is_trained(data, start, tmp_path, monkeypatch):
+    argv = fitted(data, start, tmp_path / "run")
+    of_run = prepare_run(argv, parse_arguments(argv)).trainer
+    monkeypatch.setattr(trainer, "DTensor", torch.nn.Parameter)  # as FSDP leaves parameters after an evaluation
+    with pytest.raises(ValueError, match="FSDP has shared it out already, .*Train first, or pass head_start='loaded'"):
+        of_run.train()
+
+
+def test_a_trainer_that_only_scores_needs_no_training_clips(data, start, tmp_path):
+    argv = fitted(data, start, tmp_path / "run")
+    of_run = prepare_run(argv, parse_arguments(argv)).trainer
+    of_run.train_dataset = None
+    of_run._refuse_fit()
+
+
+def test_a_start_of_another_name_is_refused():
+    with pytest.raises(ValueError, match="head_start='fit' is unknown. Pass 'loaded' or 'fitted'"):
+        OptimizationArguments(head_start="fit")
 
 
 def test_a_model_that_does_not_classify_or_is_split_is_refused(data, start, tmp_path):
