@@ -67,7 +67,7 @@ def linear(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None =
     if product is Product.CONVOLUTION:
         return _convolve(rows, weight, bias)
     if product is Product.ONEDNN:
-        return _OneDNNLinear.apply(rows, weight, bias)
+        return _multiply(rows, weight, bias)
     return nn.functional.linear(rows, weight, bias)
 
 
@@ -85,7 +85,8 @@ def _product_for(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | 
         # Backwards with one thread oneDNN is the slower of the two.
         return Product.CONVOLUTION if torch.get_num_threads() > 1 else Product.BLAS
     is_short = rows.numel() <= MOST_ROWS * rows.shape[-1]
-    if is_short and has_operator() and is_for_operator(rows, weight, bias):
+    learns = torch.is_grad_enabled() and bias is not None and bias.requires_grad  # which the operator knows nothing of
+    if is_short and not learns and has_operator() and is_for_operator(rows, weight, bias):
         return Product.ONEDNN
     return Product.CONVOLUTION
 
@@ -140,24 +141,8 @@ def _convolve(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | Non
     return image.permute(0, 2, 3, 1).reshape(*rows.shape[:-1], len(weight))
 
 
-class _OneDNNLinear(torch.autograd.Function):
-    """[`linear`] by oneDNN's matrix product, with PyTorch's own way back."""
-
-    @staticmethod
-    def forward(ctx, rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-        of_rows, of_weight, _ = ctx.needs_input_grad
-        ctx.save_for_backward(rows if of_weight else None, weight if of_rows else None)
-        return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-
-    @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        rows, weight = ctx.saved_tensors
-        flat = gradient.reshape(-1, gradient.shape[-1])  # (rows, out_features)
-        return (
-            None if weight is None else gradient @ weight,
-            None if rows is None else flat.T @ rows.reshape(-1, rows.shape[-1]),
-            flat.sum(dim=0) if ctx.needs_input_grad[2] else None,
-        )
+def _multiply(rows: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")  # has no way back
 
 
 class ASTLinear(nn.Linear):

@@ -33,7 +33,7 @@ class Linears:
             return call
 
         monkeypatch.setattr(nn.functional, "conv2d", counted(nn.functional.conv2d))
-        monkeypatch.setattr(linear._OneDNNLinear, "apply", counted(linear._OneDNNLinear.apply))
+        monkeypatch.setattr(linear, "_multiply", counted(linear._multiply))
 
     def rows(self, above: bool) -> int:
         """So many that the threshold is passed, or a single one less."""
