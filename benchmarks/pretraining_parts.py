@@ -16,6 +16,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
+
 from modeling_ast.system.atomic_files import open_atomically
 from pretraining.ast_small import COLUMNS, HERE, STAGES, environment
 
@@ -92,7 +94,9 @@ def pretrained(folder: Path, part: str, steps: int, seed: int) -> Path:
             }
             given |= {} if start is None else {"model_name_or_path": start}
             flags = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-            command = [sys.executable, "-m", "finetune.run_finetune", str(HERE / f"{stage}.yaml"), *flags]
+            recipe = HERE / f"{stage}.yaml"
+            flags += shares_of(recipe, folder / "clips.csv")
+            command = [sys.executable, "-m", "finetune.run_finetune", str(recipe), *flags]
             subprocess.run(
                 [*command, "--overwrite_output_dir", "true", "--disable_tqdm", "true"],
                 check=True,
@@ -101,6 +105,15 @@ def pretrained(folder: Path, part: str, steps: int, seed: int) -> Path:
             )
         start = run
     return start
+
+
+def shares_of(recipe: Path, table: Path) -> list[str]:
+    """The flag with a recipe's shares of the sets that take part: a share of another one is refused."""
+    with open(table, newline="", encoding="utf-8") as file:
+        sets = {row["label"].partition("/")[0] for row in csv.DictReader(file)}
+    shares = yaml.safe_load(recipe.read_text(encoding="utf-8")).get("set_shares", [])
+    kept = [share for share in shares if share.partition("=")[0] in sets]
+    return ["--set_shares", *kept] if kept else []
 
 
 def scored(checkpoint: Path, kept: Path) -> float:

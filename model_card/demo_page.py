@@ -499,7 +499,7 @@ def note_html(tags: FileTags, tagger: AudioTagger, seconds: float) -> str:
         HTML in which labels are escaped; nothing where there is nothing to say.
     """
     rate, window = tagger.sampling_rate, tagger.window_samples
-    several = len(window_starts(round(seconds * rate), window, window, least_rest(rate))) > 1
+    several = len(window_starts(round(seconds * rate), window, window, least_rest(rate, window))) > 1
     means = f"Means over windows of {window / rate:.3g} s" if several else ""
     lines = []
     if tags.novelty is not None and tags.novelty.is_beyond:

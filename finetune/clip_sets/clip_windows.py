@@ -179,29 +179,30 @@ class AllWindows(WindowedDataset):
         *args: see [`ASTDataset`].
         reduction (`str`, defaults to `"mean"`): what makes one score of those of a clip's windows, or `"max"`.
         **kwargs: see [`ASTDataset`].
+
+    Attributes:
+        num_longer (`int`): clips that last longer than the model hears, with a second window or without.
     """
 
     def __init__(self, split, *args, reduction: str = "mean", **kwargs):
         super().__init__(split, *args, **kwargs)
         self.reduction = reduction
+        self.least_rest = least_rest(self.sampling_rate, self.max_samples)
         self._place(range(len(split)))
 
     def _place(self, clips: Sequence[int]):
-        starts = [self._starts(self._length(clip)) for clip in clips]
+        lengths = np.array([self._length(clip) for clip in clips], np.int64)
+        starts = [self._starts(length) for length in lengths.tolist()]
         self.clip_of_item = np.repeat(np.arange(len(starts)), [len(of_clip) for of_clip in starts])
         self.starts = np.array([start for of_clip in starts for start in of_clip], np.int64)
-        self._is_longer = np.array([len(of_clip) > 1 for of_clip in starts], bool)
+        self._has_several = np.array([len(of_clip) > 1 for of_clip in starts], bool)
+        self.num_longer = int(is_cut(lengths, self.max_samples, self.sampling_rate).sum())
 
     def _starts(self, length: int) -> list[int]:
-        return window_starts(length, self.max_samples, self.max_samples, least_rest(self.sampling_rate))
+        return window_starts(length, self.max_samples, self.max_samples, self.least_rest)
 
     def __len__(self) -> int:
         return len(self.starts)
-
-    @property
-    def num_longer(self) -> int:
-        """Clips of which there is more than one window."""
-        return int(self._is_longer.sum())
 
     def decode(self, clip: int) -> tuple[Heard, int | list[int] | np.ndarray]:
         """See [`ClipDataset.decode`]: the clip is the place of a window."""
@@ -214,7 +215,7 @@ class AllWindows(WindowedDataset):
         return heard, super()._label(row)
 
     def _heard(self, row: int, start: int) -> Heard:
-        if self._is_longer[row]:
+        if self._has_several[row]:
             return self._window(row, start)
         return Heard(self.cached[row]) if self.cached is not None else self._hear(self.split[row]["audio"])
 
@@ -248,7 +249,7 @@ class AllWindows(WindowedDataset):
             Path of its clip's file, and where in it the window begins if there are several.
         """
         row = int(self.clip_of_item[index])
-        at = f", from {self.starts[index] / self.sampling_rate:.2f} s" if self._is_longer[row] else ""
+        at = f", from {self.starts[index] / self.sampling_rate:.2f} s" if self._has_several[row] else ""
         return f"{self.name_of_clip(row)}{at}"
 
     def name_of_clip(self, clip: int) -> str:

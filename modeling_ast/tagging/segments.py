@@ -17,7 +17,7 @@ SEGMENT_READINGS = ("hop", "window")
 REACH = 0.5  # of a window, from a segment's end: how far that is looked for
 DROP = 0.8  # of the highest mean within reach; what stays below it is cut off
 
-LEAST_REST = 0.1  # seconds behind windows side by side that have a window of their own; see `least_rest`
+LEAST_REST = 0.1  # seconds behind windows side by side that have a window of their own, if these are not short; see `least_rest`
 
 
 @dataclass(frozen=True)
@@ -177,14 +177,14 @@ def window_starts(num_samples: int, window_samples: int, hop_samples: int, rest_
             such as [`least_rest`].
 
     Returns:
-        First samples of the windows, ascending; `[0]` if the waveform is not longer than a window.
+        First samples of the windows, ascending; `[0]` if less than `rest_samples` are behind the first window.
     """
     last = max(num_samples - window_samples, 0)
     starts = [*range(0, last, hop_samples)]
     return [*starts, last] if not starts or last - starts[-1] >= rest_samples else starts
 
 
-def least_rest(sampling_rate: int) -> int:
+def least_rest(sampling_rate: int, window_samples: int) -> int:
     """Tell how much of a recording has to be left behind windows that lie side by side, for a last one that ends with it.
 
     It would hear almost nothing but what the one before heard, and count as much. The model itself leaves out as much at
@@ -192,11 +192,12 @@ def least_rest(sampling_rate: int) -> int:
 
     Args:
         sampling_rate (`int`): in Hz.
+        window_samples (`int`): of a window.
 
     Returns:
-        Samples: those of `LEAST_REST` seconds.
+        Samples: those of `LEAST_REST` seconds, but no more than an eighth of a window.
     """
-    return round(LEAST_REST * sampling_rate)
+    return min(round(LEAST_REST * sampling_rate), window_samples // 8)
 
 
 def event_runs(active: np.ndarray, held: np.ndarray) -> list[tuple[int, int]]:

@@ -129,7 +129,9 @@ class WindowCutter:
         self._frame_length = frame_length(feature_extractor.sampling_rate)
         self._window_frames = num_frames(window_samples, feature_extractor.sampling_rate)
         self._shares_frames = not keeps_samples and hop_samples % self._shift == 0 and hop_samples < window_samples
-        self._least_rest = least_rest(feature_extractor.sampling_rate) if hop_samples >= window_samples else 1
+        self._least_rest = 1
+        if hop_samples >= window_samples:
+            self._least_rest = least_rest(feature_extractor.sampling_rate, window_samples)
         self._next = 0  # start of the next window
         self._held, self._begin = (
             np.empty(0, np.float32),
@@ -166,7 +168,7 @@ class WindowCutter:
         return windows
 
     def finish(self) -> list[Window]:
-        """Give the last window, which ends with the waveform.
+        """Give the last window, which ends with the waveform, or is all of it.
 
         Returns:
             `list[Window]`: one window, or none where too little is left for one.

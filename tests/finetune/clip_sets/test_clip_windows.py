@@ -168,7 +168,7 @@ def test_a_training_scores_clips_and_says_what_was_heard(long_tones, tmp_path, c
         name, _, *found = row.split(",")
         waveform = reader.hear(name).waveform
         starts = list(range(0, len(waveform) - HEARD, HEARD))
-        if (last := len(waveform) - HEARD) - starts[-1] >= 1_600:
+        if (last := len(waveform) - HEARD) - starts[-1] >= HEARD // 8:
             starts.append(last)
         pieces = [waveform[start : start + HEARD] for start in starts]
         inputs = extractor(pieces, sampling_rate=RATE, return_tensors="pt")
@@ -179,10 +179,14 @@ def test_a_training_scores_clips_and_says_what_was_heard(long_tones, tmp_path, c
 
 
 def test_all_windows_of_a_clip_are_those_that_ast_tag_scores(long_tones, tmp_path):
-    """A rest of less than a tenth of a second has no window of its own, neither here nor there."""
+    """A rest of less than an eighth of such a short window has no window of its own, neither here nor there."""
     assert main([write_recipe(tmp_path, long_tones)]) == 0
     tagger = AudioTagger.from_pretrained(tmp_path / "run", "cpu")
-    cut, rests, source = tmp_path / "rests", (0, 1_599, 1_601, HEARD + 1_599), next(long_tones.rglob("*.wav"))
+    cut, rests, source = (
+        tmp_path / "rests",
+        (0, HEARD // 8 - 1, HEARD // 8 + 1, HEARD + HEARD // 8 - 1),
+        next(long_tones.rglob("*.wav")),
+    )
     cut.mkdir()
     samples, rate = soundfile.read(source, dtype="int16")
     assert rate == RATE
@@ -193,7 +197,8 @@ def test_all_windows_of_a_clip_are_those_that_ast_tag_scores(long_tones, tmp_pat
     split = datasets.Dataset.from_list(clips).cast_column("audio", datasets.Audio(decode=False))
     split = split.cast_column("label", datasets.ClassLabel(names=["a", "b", "c"]))
     windows = AllWindows(split, tagger.reader, HEARD)
-    assert windows.starts.tolist() == [0, 0, 0, 1_601, 0, HEARD]
+    assert windows.starts.tolist() == [0, 0, 0, HEARD // 8 + 1, 0, HEARD]
+    assert windows.num_longer == 3  # as every command says of these clips
     with torch.inference_mode():
         for number, path in enumerate(sorted(cut.iterdir())):
             items = [windows.decode(item)[0].waveform for item in np.flatnonzero(windows.clip_of_item == number)]

@@ -81,7 +81,12 @@ def test_a_short_call_is_where_the_windows_that_heard_it_overlap(hop, start, end
 )
 def test_a_rest_that_is_too_short_has_no_window_of_its_own(samples, starts):
     assert window_starts(samples, WINDOW, WINDOW, rest_samples=3) == starts
-    assert least_rest(16_000) == 1600
+
+
+def test_the_least_rest_is_a_tenth_of_a_second_or_an_eighth_of_a_short_window():
+    assert least_rest(16_000, 15_600) == 1_600
+    assert least_rest(32_000, 327_680) == 3_200
+    assert least_rest(16_000, 400) == 50
 
 
 def test_calls_at_the_ends_of_a_recording():

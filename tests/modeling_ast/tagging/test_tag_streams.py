@@ -9,6 +9,7 @@ from tagged_models import HOP, SCORE_TOLERANCE, WINDOW, as_vector, noise, stock_
 
 from modeling_ast.audio import reading
 from modeling_ast.run_tagging import tag
+from modeling_ast.tagging.ensemble import EnsembleTagger
 from modeling_ast.tagging.flags import make_parser, parse_arguments
 from modeling_ast.tagging.reductions import reduced
 from modeling_ast.tagging.tagger import AudioTagger, FileTags, Tag, TaggingError
@@ -87,6 +88,35 @@ def test_less_than_a_tenth_of_a_second_has_no_window_of_its_own(
         )
     starts, _ = scores_of_windows(tagger, path, hop=0.24)
     assert starts[-1] == windows * WINDOW + rest - WINDOW or rest < 160  # a time line reaches to the end
+
+
+def test_of_short_windows_hardly_less_is_left_out(tagger, tmp_path, in_blocks):
+    in_blocks(8.0)
+    short, seen = 400 + 9 * 160, []
+    hook = tagger.model.register_forward_hook(lambda _module, _inputs, output: seen.append(len(output.logits)))
+    for rest in (short // 8 - 1, short // 8):
+        list(tagger.tag_files([write(tmp_path / "clip.wav", noise(3 * short + rest))], window=short / 16_000))
+    hook.remove()
+    assert seen == [3, 4]
+
+
+@pytest.mark.parametrize("rest", [0, 1_599])
+def test_a_rest_counts_with_the_window_before_it_only_if_that_is_heard(tagger, tmp_path, in_blocks, rest):
+    in_blocks(8.0)
+    waveform = noise(2 * WINDOW + rest)
+    waveform[WINDOW:] = 0
+    (tags,) = tagger.tag_files([write(tmp_path / "clip.wav", waveform)], reduction="share", threshold=0.0)
+    np.testing.assert_allclose(as_vector(tags.labels), WINDOW / len(waveform), atol=1e-6)
+
+
+def test_several_models_leave_out_the_same_rest(tagger, multi_label, tmp_path, in_blocks):
+    in_blocks(8.0)
+    both = EnsembleTagger.from_pretrained([multi_label, multi_label], "cpu")
+    for rest in (1_599, 1_600):
+        path = write(tmp_path / "clip.wav", noise(WINDOW + rest))
+        for settings in ({}, {"reduction": "share", "threshold": 0.5}):
+            (found,), (alone,) = (each.tag_files([path], **settings) for each in (both, tagger))
+            np.testing.assert_allclose(as_vector(found.labels), as_vector(alone.labels), atol=SCORE_TOLERANCE)
 
 
 @pytest.mark.parametrize("timeline", [False, True])
