@@ -141,7 +141,13 @@ class EvaluationArguments(ArgumentGroup):
         },
     )
     per_device_eval_batch_size: int = field(default=8, metadata={"help": "Clips in one pass of a model."})
-    dataloader_num_workers: int = field(default=0, metadata={"help": "Processes that decode clips."})
+    dataloader_num_workers: int | None = field(
+        default=None,
+        metadata={
+            "help": "Processes that decode clips; if not given, none while models work, and where clips are only decoded "
+            "(--waveform_cache, --skip_bad_audio) as many as help."
+        },
+    )
     waveform_cache: str | None = field(
         default=None, metadata={"help": "Folder of decoded clips, as ast-finetune keeps them; it is filled as needed."}
     )
@@ -174,7 +180,7 @@ class EvaluationArguments(ArgumentGroup):
             raise ValueError(
                 f"per_device_eval_batch_size={self.per_device_eval_batch_size} is less than 1. Pass for example 8."
             )
-        if self.dataloader_num_workers < 0:
+        if self.dataloader_num_workers is not None and self.dataloader_num_workers < 0:
             raise ValueError(f"dataloader_num_workers={self.dataloader_num_workers} is negative. Pass 0 or more.")
         if self.spreadsheet_safe and not self.predictions:
             raise ValueError("spreadsheet_safe is about the CSV file of --predictions. Pass both, or leave it out.")

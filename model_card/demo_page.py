@@ -29,12 +29,13 @@ from modeling_ast.audio import (
     is_silent,
 )
 from modeling_ast.audio.errors import first_line
-from modeling_ast.features.kaldi import FRAME_SHIFT_MS, is_cut, num_frames
+from modeling_ast.features.kaldi import FRAME_SHIFT_MS, num_frames
 from modeling_ast.features.log_mel_figure import DPI
 from modeling_ast.scores import label_thresholds
 from modeling_ast.system.names_as_text import html_text, storable
 from modeling_ast.tagging.none_of_these import NONE_OF_THESE, KnownClips
 from modeling_ast.tagging.results import with_novel_segments
+from modeling_ast.tagging.segments import least_rest, window_starts
 from modeling_ast.tagging.tagger import AudioTagger, FileTags, Segment
 
 logger = logging.getLogger(__name__)
@@ -497,9 +498,9 @@ def note_html(tags: FileTags, tagger: AudioTagger, seconds: float) -> str:
     Returns:
         HTML in which labels are escaped; nothing where there is nothing to say.
     """
-    window_seconds = tagger.window_samples / tagger.sampling_rate
-    longer = is_cut(round(seconds * tagger.sampling_rate), tagger.window_samples, tagger.sampling_rate)
-    means = f"Means over windows of {window_seconds:.3g} s" if longer else ""
+    rate, window = tagger.sampling_rate, tagger.window_samples
+    several = len(window_starts(round(seconds * rate), window, window, least_rest(rate))) > 1
+    means = f"Means over windows of {window / rate:.3g} s" if several else ""
     lines = []
     if tags.novelty is not None and tags.novelty.is_beyond:
         lines.append(

@@ -69,6 +69,11 @@ class ASTTrainingArguments(ArgumentGroup, TrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator chooses columns itself."})
     label_names: list[str] = field(default_factory=lambda: ["labels"], metadata={"help": "Batch keys of the labels."})
 
+    @property
+    def reading_workers(self) -> int | None:
+        """Processes that read clips before a training, where they are checked and measured; `None` if nobody said how many."""
+        return self.dataloader_num_workers if "dataloader_num_workers" in self.given else None
+
     def __post_init__(self):
         if not self.output_dir:
             raise ValueError("No output folder was given. Pass --output_dir FOLDER.")

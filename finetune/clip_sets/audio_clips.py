@@ -25,7 +25,7 @@ from ..sources.labels import as_list, share_lists
 from .clip_notes import NotedClip
 from .clip_set import Checked, Checks, UndecodedClip
 from .clip_windows import windowed_dataset
-from .decoding import decoded_clips, look_at_clip
+from .decoding import decoded_clips
 from .row_clips import RowClips, advice_on_rows, drawn_places, without_shared_clips
 from .split_checks import (
     BadClip,
@@ -148,7 +148,9 @@ class AudioClips(RowClips):
             splits, skipped, notes = look_at_every_clip(
                 splits, data, reader, longest, checks.num_workers, checks.cache, checks.noted
             )
-        splits, more_notes = check_splits(splits, data, reader, longest, looked_at or checks.files_known, checks.noted)
+        splits, more_notes = check_splits(
+            splits, data, reader, longest, looked_at or checks.files_known, checks.noted, checks.num_workers
+        )
         if checks.files_known and not looked_at:
             number = _num_longer_by_headers(splits, reader, longest)
             splits = {side: split._changed(num_longer=number) for side, split in splits.items()}
@@ -215,7 +217,7 @@ def look_at_every_clip(
     data: DataArguments,
     reader: AudioReader,
     max_samples: int,
-    num_workers: int = 0,
+    num_workers: int | None = 0,
     cache: WaveformCache | None = None,
     noted: list[NotedClip] | None = None,
 ) -> tuple[dict[str, AudioClips], list[dict], list[str]]:
@@ -228,7 +230,7 @@ def look_at_every_clip(
         data ([`DataArguments`]): its `skip_bad_audio` is obeyed.
         reader ([`AudioReader`]): how clips are heard.
         max_samples (`int`): samples that the model hears of a clip.
-        num_workers (`int`, defaults to 0): processes that decode.
+        num_workers (`int`, *optional*, defaults to 0): processes that decode; see [`read_in_turn`].
         cache ([`WaveformCache`], *optional*): where decoded clips are kept.
         noted (`list[NotedClip]`, *optional*): to which clips are added of which there is something to be said.
 
@@ -286,6 +288,7 @@ def check_splits(
     max_samples: int,
     looked_at: bool = False,
     noted: list[NotedClip] | None = None,
+    num_workers: int | None = 0,
 ) -> tuple[dict[str, AudioClips], list[str]]:
     """Refuse splits that would give a wrong score, and files that cannot be trained on.
 
@@ -296,6 +299,7 @@ def check_splits(
         max_samples (`int`): samples that the model hears of a clip.
         looked_at (`bool`, defaults to `False`): whether enough of the clips were decoded already.
         noted (`list[NotedClip]`, *optional*): see [`look_at_every_clip`].
+        num_workers (`int`, *optional*, defaults to 0): see [`look_at_every_clip`].
 
     Returns:
         The splits, without duplicates if that was asked for, and in words what the user should know.
@@ -308,7 +312,7 @@ def check_splits(
     splits, notes = without_shared_clips(splits, data)
     notes += check_labels(splits)
     if not looked_at:
-        num_checked, num_longer, odd = _check_files(splits, data, reader, max_samples)
+        num_checked, num_longer, odd = _check_files(splits, data, reader, max_samples, num_workers)
         notes += note_on_cut_clips(num_longer, num_checked, max_samples / reader.sampling_rate, splits)
         notes += notes_on_clips(odd, num_checked, noted)
         splits = {side: split._changed(num_longer=num_longer) for side, split in splits.items()}
@@ -316,7 +320,11 @@ def check_splits(
 
 
 def _check_files(
-    splits: dict[str, AudioClips], data: DataArguments, reader: AudioReader, max_samples: int
+    splits: dict[str, AudioClips],
+    data: DataArguments,
+    reader: AudioReader,
+    max_samples: int,
+    num_workers: int | None,
 ) -> tuple[int, int, list[NotedClip]]:
     """Decode a sample of the clips, or all.
 
@@ -327,16 +335,18 @@ def _check_files(
     places, num_clips = places_to_check(splits, every=data.check_audio), sum(map(len, splits.values()))
     # A sample is for what is wrong with all: the beginnings of a few hundred recordings of hours tell it in seconds.
     heard = samples_heard(splits, max_samples) if data.check_audio else max_samples
+    first, start = {}, 0
+    for side, split in splits.items():
+        first[side], start = start, start + len(split)
+    audio, rows = audio_of_all(splits), [first[side] + place for side, place in places]
+    decoded = decoded_clips(audio, rows, reader, heard, num_workers, "looking at clips", keep=False)
     faults, odd, num_longer = [], [], 0
-    for side, place in places:
-        audio = splits[side].rows[place]["audio"]
-        try:
-            length, notes = look_at_clip(audio, reader, heard)
-            num_longer += is_cut(length, max_samples, reader.sampling_rate)
-            if notes:
-                odd.append(NotedClip(side, place, audio["path"], notes))
-        except AudioError as error:
-            faults.append(str(error))
+    for (side, place), clip in zip(places, decoded, strict=True):
+        num_longer += is_cut(clip.length, max_samples, reader.sampling_rate)
+        if clip.fault is not None:
+            faults.append(clip.fault)
+        if clip.notes:
+            odd.append(NotedClip(side, place, splits[side].rows[place]["audio"]["path"], clip.notes))
     if faults:
         refuse_clips(faults, len(places), "" if len(places) == num_clips else "; --check_audio looks at every clip")
     return len(places), num_longer, odd

@@ -34,7 +34,7 @@ class Checks:
         feature_extractor ([`ASTFeatureExtractor`]): gives the mel bins and the frames that the model hears.
         reader ([`AudioReader`]): how audio files are heard.
         split_method (`str`): how the splits were made, in words.
-        num_workers (`int`, defaults to 0): processes that decode.
+        num_workers (`int`, *optional*, defaults to 0): processes that decode; see [`read_in_turn`](finetune.clip_sets.decoding.read_in_turn).
         cache ([`WaveformCache`], *optional*): where decoded clips are kept.
         files_known (`bool`, defaults to `False`): whether enough of the files were decoded already.
         noted (`list[NotedClip]`, *optional*): the checks add to it the clips of which there is something to be said.
@@ -44,7 +44,7 @@ class Checks:
     feature_extractor: ASTFeatureExtractor
     reader: AudioReader
     split_method: str = ""
-    num_workers: int = 0
+    num_workers: int | None = 0
     cache: WaveformCache | None = None
     files_known: bool = False
     noted: list[NotedClip] = field(default_factory=list)

@@ -13,7 +13,7 @@ import numpy as np
 from modeling_ast import ASTFeatureExtractor
 from modeling_ast.audio import AudioReader, ExcerptReader, Heard
 from modeling_ast.features.kaldi import is_cut
-from modeling_ast.tagging.segments import window_starts
+from modeling_ast.tagging.segments import least_rest, window_starts
 
 from ..augmentations.augmentation import Augmentation
 from .clip_memory import ClipMemory
@@ -171,7 +171,8 @@ class DrawnWindows(WindowedDataset):
 
 
 class AllWindows(WindowedDataset):
-    """All windows of clips, each an item of its own: side by side from the beginning, and a last one that ends with the clip.
+    """All windows of clips, each an item of its own: those that `ast-tag` scores, side by side from the beginning, and a last one
+    that ends with the clip; see [`least_rest`].
 
     Args:
         split (`datasets.Dataset`): see [`ASTDataset`].
@@ -192,9 +193,7 @@ class AllWindows(WindowedDataset):
         self._is_longer = np.array([len(of_clip) > 1 for of_clip in starts], bool)
 
     def _starts(self, length: int) -> list[int]:
-        if not is_cut(length, self.max_samples, self.sampling_rate):
-            return [0]
-        return window_starts(length, self.max_samples, self.max_samples)
+        return window_starts(length, self.max_samples, self.max_samples, least_rest(self.sampling_rate))
 
     def __len__(self) -> int:
         return len(self.starts)

@@ -1,7 +1,11 @@
-"""One pass over many clips before training: each decoded once, in several processes if wanted, memory flat."""
+"""One pass over many clips: each decoded once, in several processes if wanted, or if that is found to help; memory flat."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import datasets
 import numpy as np
@@ -10,9 +14,101 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from modeling_ast.audio import AudioError, AudioNote, AudioReader
+from modeling_ast.tagging.ahead import processors
 
 from .loader_errors import loader_errors
-from .waveforms import WHOLE, clip_name, fetched, hear_clip, one_thread, refuse_too_short
+from .waveforms import WHOLE, ClipDataset, clip_name, fetched, hear_clip, one_thread, refuse_too_short
+
+READ_ALONE = 1.0  # seconds of reading after which it is known what the rest takes
+WORTH_WORKERS = 2.0  # seconds of reading that are left; processes are there in some tenths of one
+MOST_WORKERS = 8  # where nobody said how many
+
+
+def workers_that_read() -> int:
+    """Tell how many processes may read clips where nobody said how many, and nothing else is done meanwhile.
+
+    Returns:
+        `int`: one for each processor, 8 at most; 0 where there is one processor, the user gave a process one
+        (`OMP_NUM_THREADS=1`), or processes are not forked, and would import everything anew.
+    """
+    if os.environ.get("OMP_NUM_THREADS") == "1" or multiprocessing.get_start_method() != "fork":
+        return 0
+    share = processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(share, MOST_WORKERS) if share > 1 else 0
+
+
+def read_in_turn(loader: Callable[[int], DataLoader], number: int, num_workers: int | None) -> Iterator:
+    """Read what loaders give, in the order of their sampler, whoever reads it.
+
+    Args:
+        loader (callable): makes a `DataLoader` of what is not read yet, from `num_workers`. Its sampler is an iterator that all of
+            them share.
+        number (`int`): how many items there are.
+        num_workers (`int`, *optional*): processes that read; 0 for this one. If not given, this one begins, and others take over
+            if what is left takes longer than they do to begin: [`workers_that_read`].
+
+    Yields:
+        What the loaders give.
+
+    Raises:
+        Exception: what reading raises, here or in a process.
+    """
+    if num_workers is not None or not workers_that_read():
+        yield from loader(num_workers=num_workers or 0)
+        return
+    alone, spent, done = iter(loader(num_workers=0)), 0.0, 0
+    began = time.perf_counter()
+    for item in alone:
+        spent, done = spent + time.perf_counter() - began, done + 1
+        yield item
+        if spent > READ_ALONE:
+            break
+        began = time.perf_counter()
+    else:
+        return
+    if spent / done * (number - done) < WORTH_WORKERS:
+        yield from alone
+        return
+    try:
+        helped = iter(loader(num_workers=workers_that_read()))
+    except OSError:  # no process can be made
+        helped = alone
+    yield from helped
+
+
+class _WaveformsAlone(Dataset):
+    """Clips without label and augmentation, by their places."""
+
+    def __init__(self, clips: ClipDataset):
+        self.clips = clips
+
+    def __getitem__(self, place: int) -> np.ndarray:
+        return self.clips.clip(place)
+
+
+def sampled_clips(clips: ClipDataset, count: int, seed: int, num_workers: int | None = None) -> Iterator[np.ndarray]:
+    """Read what [`ClipDataset.sample`] gives, in several processes if that helps.
+
+    Args:
+        clips ([`ClipDataset`]): of a split.
+        count (`int`): how many; 0 for all.
+        seed (`int`): of the draw.
+        num_workers (`int`, *optional*): see [`read_in_turn`].
+
+    Yields:
+        See [`ClipDataset.sample`].
+
+    Raises:
+        AudioError: if a clip cannot be decoded.
+    """
+    if not clips.at_hand or not clips.hears_audio:
+        yield from clips.sample(count, seed)
+        return
+    places = clips.sampled_places(count, seed)
+    loader = partial(DataLoader, _WaveformsAlone(clips), batch_size=None, sampler=iter(places), collate_fn=_as_it_is)
+    with loader_errors():
+        # A loader without a generator of its own draws from the global one.
+        yield from read_in_turn(partial(loader, generator=torch.Generator()), len(places), num_workers)
 
 
 @dataclass(frozen=True)
@@ -99,7 +195,7 @@ def decoded_clips(
     rows: Sequence[int],
     reader: AudioReader,
     max_samples: int,
-    num_workers: int,
+    num_workers: int | None,
     description: str,
     keep: bool = True,
 ) -> Iterator[DecodedClip]:
@@ -110,7 +206,7 @@ def decoded_clips(
         rows (sequence of `int`): which of its clips.
         reader ([`AudioReader`]): how they are heard.
         max_samples (`int`): samples of a clip's beginning that are of interest; see [`hear_clip`].
-        num_workers (`int`): processes that decode; 0 for this one.
+        num_workers (`int`, *optional*): processes that decode; see [`read_in_turn`].
         description (`str`): what the progress bar is headed with; there is none away from a terminal.
         keep (`bool`, defaults to `True`): hand on these samples; `False` where only lengths and faults are of interest.
 
@@ -127,7 +223,7 @@ def decoded_rows(
     number: int,
     reader: AudioReader,
     max_samples: int,
-    num_workers: int,
+    num_workers: int | None,
     description: str,
 ) -> Iterator[tuple[DecodedClip, dict]]:
     """[`decoded_clips`] for the rows of a stream, whose waveforms are not kept.
@@ -137,7 +233,7 @@ def decoded_rows(
         number (`int`): how many these are.
         reader ([`AudioReader`]): how they are heard.
         max_samples (`int`): samples of a clip's beginning that are of interest; see [`hear_clip`].
-        num_workers (`int`): processes that decode; 0 for this one.
+        num_workers (`int`, *optional*): processes that decode; see [`read_in_turn`].
         description (`str`): what the progress bar is headed with; there is none away from a terminal.
 
     Yields:
@@ -146,18 +242,19 @@ def decoded_rows(
     return _decoded(_RowsToDecode(reader, max_samples), rows, number, num_workers, description)
 
 
-def _decoded(clips: Dataset, keys: Iterable, number: int, num_workers: int, description: str) -> Iterator:
-    loader = DataLoader(
+def _decoded(clips: Dataset, keys: Iterable, number: int, num_workers: int | None, description: str) -> Iterator:
+    loader = partial(
+        DataLoader,
         clips,
         batch_size=None,
-        sampler=keys,
-        num_workers=num_workers,
+        sampler=iter(keys),
         collate_fn=_as_it_is,
         # A loader without one draws from the global generator, and the model's initial weights would be others.
         generator=torch.Generator(),
     )
+    read = read_in_turn(loader, number, num_workers)
     with loader_errors():
-        yield from tqdm(loader, total=number, desc=description, unit="clip", leave=False, disable=None)
+        yield from tqdm(read, total=number, desc=description, unit="clip", leave=False, disable=None)
 
 
 def _as_it_is(item):

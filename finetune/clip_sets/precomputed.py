@@ -87,7 +87,15 @@ class PrecomputedDataset(ASTDataset):
         """
         return self.stored.name(index)
 
-    def _clip(self, index: int) -> np.ndarray:
+    def clip(self, index: int) -> np.ndarray:
+        """See [`ClipDataset.clip`].
+
+        Args:
+            index (`int`): place of the clip.
+
+        Returns:
+            `np.ndarray`: see [`PrecomputedDataset.features`].
+        """
         return self.features(index)
 
     def features(self, index: int) -> np.ndarray:

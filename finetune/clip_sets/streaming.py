@@ -307,7 +307,7 @@ def check_streams(
     data: DataArguments,
     reader: AudioReader,
     max_samples: int,
-    num_workers: int = 0,
+    num_workers: int | None = 0,
     noted: list[NotedClip] | None = None,
     num_checked: int = CLIPS_CHECKED,
 ) -> tuple[dict[str, ClipStream], list[dict], list[str]]:
@@ -320,7 +320,7 @@ def check_streams(
         data ([`DataArguments`]): its `skip_bad_audio` and `check_audio` have all clips decoded once.
         reader ([`AudioReader`]): how clips are heard.
         max_samples (`int`): samples that the model hears of a clip.
-        num_workers (`int`, defaults to 0): processes that decode.
+        num_workers (`int`, *optional*, defaults to 0): processes that decode all clips; see [`read_in_turn`].
         noted (`list[NotedClip]`, *optional*): to which clips are added of which there is something to be said.
         num_checked (`int`, defaults to 200): clips that are decoded where not all are.
 

@@ -150,12 +150,12 @@ class WaveformCache:
         self.reader = reader
         self.max_samples = max_samples
 
-    def fill(self, audio: datasets.Dataset, num_workers: int = 0) -> FilledCache:
+    def fill(self, audio: datasets.Dataset, num_workers: int | None = 0) -> FilledCache:
         """Decode the clips that are not in the cache. Of several processes on a machine one does it, the others wait.
 
         Args:
             audio (`datasets.Dataset`): clips with the undecoded column `"audio"`, of which some may be the same file.
-            num_workers (`int`, defaults to 0): processes that decode.
+            num_workers (`int`, *optional*, defaults to 0): processes that decode; see [`read_in_turn`].
 
         Returns:
             [`FilledCache`].
@@ -298,7 +298,7 @@ class WaveformCache:
             lock.release()
 
     def _decode(
-        self, audio: datasets.Dataset, keys: np.ndarray, missing: np.ndarray, num_workers: int
+        self, audio: datasets.Dataset, keys: np.ndarray, missing: np.ndarray, num_workers: int | None
     ) -> tuple[dict[int, str], int]:
         """Decode what is missing, each file once; return by row why clips cannot be used, and how many were decoded."""
         rows = _first_rows(keys, missing)

@@ -307,10 +307,29 @@ class ClipDataset(Dataset, ABC):
             Clips drawn at random, in their order, each a waveform of shape `(samples,)` or features of shape
             `(frames, mel bins)`, float32.
         """
-        return (self._clip(index) for index in sorted(self._drawn(count, seed)))
+        return (self.clip(index) for index in self.sampled_places(count, seed))
 
-    def _clip(self, index: int) -> np.ndarray:
-        """A clip without its label or augmentation."""
+    def sampled_places(self, count: int, seed: int) -> list[int]:
+        """Draw the clips of [`ClipDataset.sample`].
+
+        Args:
+            count (`int`): how many; 0 for all.
+            seed (`int`): seed of the draw.
+
+        Returns:
+            `list[int]`: their places, ascending.
+        """
+        return sorted(self._drawn(count, seed))
+
+    def clip(self, index: int) -> np.ndarray:
+        """Read a clip without its label or augmentation.
+
+        Args:
+            index (`int`): place of the clip.
+
+        Returns:
+            `np.ndarray`: see [`ClipDataset.sample`].
+        """
         return self._read(self.heard_as(index))[0]
 
     def _drawn(self, count: int, seed: int) -> list[int]:
@@ -551,8 +570,16 @@ class ASTDataset(ClipDataset):
     def _label(self, clip: int) -> int | list[int] | np.ndarray:
         return label_of(self.labels_alone[clip])
 
-    def _clip(self, index: int) -> np.ndarray:
-        return super()._clip(index) if self.features_by is None else self._features_of(self.heard_as(index))
+    def clip(self, index: int) -> np.ndarray:
+        """See [`ClipDataset.clip`]: features where these are kept.
+
+        Args:
+            index (`int`): place of the clip.
+
+        Returns:
+            `np.ndarray`: see [`ClipDataset.sample`].
+        """
+        return super().clip(index) if self.features_by is None else self._features_of(self.heard_as(index))
 
     def _features_of(self, clip: int) -> np.ndarray:
         """Features of shape `(frames, mel bins)`, not normalised, from memory if they are there."""

@@ -38,6 +38,7 @@ from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import Checks, ClipSet
 from ..clip_sets.clip_windows import DrawnWindows
 from ..clip_sets.collator import ASTDataCollator, model_inputs
+from ..clip_sets.decoding import sampled_clips
 from ..clip_sets.free_memory import free_memory
 from ..clip_sets.marked_windows import MarkedClips
 from ..clip_sets.normalization import measure_normalization, normalized_batch_warning, refuse_waveform_statistics
@@ -113,7 +114,7 @@ def prepare_data(
     seed: int,
     loaded: tuple[Mapping[str, ClipSet | datasets.Dataset], str] | None = None,
     cache: WaveformCache | None = None,
-    num_workers: int = 0,
+    num_workers: int | None = 0,
     files_known: bool = False,
     noted: list[NotedClip] | None = None,
     score_windows: bool = True,
@@ -127,7 +128,7 @@ def prepare_data(
         seed (`int`): seed of a split that has to be made.
         loaded (`tuple`, *optional*): as of [`prepare_run`].
         cache ([`WaveformCache`], *optional*): where decoded clips are kept.
-        num_workers (`int`, defaults to 0): processes that decode.
+        num_workers (`int`, *optional*, defaults to 0): processes that decode; see [`read_in_turn`](finetune.clip_sets.decoding.read_in_turn).
         files_known (`bool`, defaults to `False`): see [`Looks`].
         noted (`list[NotedClip]`, *optional*): to which clips are added of which there is something to be said.
         score_windows (`bool`, defaults to `True`): whether the scores of several windows of a clip can be put together.
@@ -294,6 +295,7 @@ def set_normalization(
     model_args: ModelArguments,
     data_args: DataArguments,
     seed: int,
+    num_workers: int | None = 0,
 ) -> str:
     """Set mean and standard deviation of the feature extractor as asked for; say in words how they were got.
 
@@ -303,6 +305,7 @@ def set_normalization(
         model_args ([`ModelArguments`]): which model.
         data_args ([`DataArguments`]): where the clips are and how they are heard.
         seed (`int`): by which clips are drawn.
+        num_workers (`int`, *optional*, defaults to 0): processes that decode; see [`sampled_clips`].
 
     Returns:
         `str`: a part of a line.
@@ -324,7 +327,8 @@ def set_normalization(
         origin = model_args.model_name_or_path
         words = f"taken from {trainer_card.shown_checkpoint(origin)}"
     else:
-        measured = measure_normalization(train_dataset.sample(data_args.normalization_clips, seed), feature_extractor)
+        sample = sampled_clips(train_dataset, data_args.normalization_clips, seed, num_workers)
+        measured = measure_normalization(sample, feature_extractor)
         feature_extractor.mean, feature_extractor.std = measured.mean, measured.std
         of_all = f"{measured.clips} of {len(train_dataset)} training clips"
         if not train_dataset.at_hand and measured.clips < len(train_dataset):

@@ -167,7 +167,7 @@ def _prepare_trainer(
     sounds = augmentation.look_at_files()
     cache = waveform_cache(data_args, feature_extractor, augmentation)
     noted: list[NotedClip] = []
-    num_workers = training_args.dataloader_num_workers
+    num_workers = training_args.reading_workers
     splits, split_method, notes, skipped = prepare_data(
         data_args,
         feature_extractor,
@@ -210,7 +210,9 @@ def _prepare_trainer(
         if training_args.max_steps > 0:
             epochs = training_args.max_steps * training_args.train_batch_size / len(clips["train"])
         memory_note = keep_clips_in_memory(clips, data_args, feature_extractor, features_too, epochs)
-    normalization = set_normalization(feature_extractor, clips["train"], model_args, data_args, training_args.seed)
+    normalization = set_normalization(
+        feature_extractor, clips["train"], model_args, data_args, training_args.seed, num_workers
+    )
     warning = normalization_warning(feature_extractor, clips["train"], training_args.seed, looks.compared)
     words = f"features: mean {feature_extractor.mean:.4f}, std {feature_extractor.std:.4f}, {normalization}"
     print_stage(2, "; ".join(filter(None, [words, warning, memory_note])))

@@ -342,7 +342,7 @@ def checkpoint_scores(
     split: ClipSet | datasets.Dataset,
     batch_size: int,
     device: str = "auto",
-    num_workers: int = 0,
+    num_workers: int | None = 0,
     function: str | None = None,
     description: str | None = None,
     waveform_cache: str | None = None,
@@ -355,7 +355,7 @@ def checkpoint_scores(
         split ([`ClipSet`] or `datasets.Dataset`): clips whose labels are those of the checkpoint, in any order.
         batch_size (`int`): clips that are scored at once.
         device (`str`, defaults to `"auto"`): `"cpu"`, `"cuda"`, `"mps"`, or `"auto"` for the fastest that is there.
-        num_workers (`int`, defaults to 0): processes that decode.
+        num_workers (`int`, *optional*, defaults to 0): processes that decode; if not given, none but for a cache; see [`read_in_turn`].
         function (`str`, *optional*): see [`predict_scores`].
         description (`str`, *optional*): what the progress bar is called.
         waveform_cache (`str`, *optional*): folder of decoded clips; see [`WaveformCache`].
@@ -389,7 +389,16 @@ def checkpoint_scores(
         noted += _read_from_cache(dataset, waveform_cache, num_workers)
     pooled: list[np.ndarray] | None = [] if tagger.known_clips is not None else None
     scores, references = predict_scores(
-        model, feature_extractor, dataset, batch_size, tagger.device, num_workers, function, description, noted, pooled
+        model,
+        feature_extractor,
+        dataset,
+        batch_size,
+        tagger.device,
+        num_workers or 0,
+        function,
+        description,
+        noted,
+        pooled,
     )
     hearing.noted.update(dict.fromkeys(noted))
     if pooled is not None:
@@ -401,7 +410,7 @@ def checkpoint_scores(
     return scores[:, [own.index(label) for label in labels]], references
 
 
-def _read_from_cache(dataset: ASTDataset, folder: str, num_workers: int) -> list[tuple[AudioNote, ...]]:
+def _read_from_cache(dataset: ASTDataset, folder: str, num_workers: int | None) -> list[tuple[AudioNote, ...]]:
     """Let a data set take its clips from a cache, which is filled; what is to be said of them is logged and returned."""
     needed = dataset.max_samples if dataset.clip_of_item is None else WHOLE
     cache = WaveformCache(folder, dataset.reader, needed)
@@ -419,7 +428,7 @@ def ensemble_scores(
     split: ClipSet | datasets.Dataset,
     batch_size: int,
     device: str = "auto",
-    num_workers: int = 0,
+    num_workers: int | None = 0,
     function: str | None = None,
     each: Callable[[str, np.ndarray, np.ndarray], None] | None = None,
     waveform_cache: str | None = None,
@@ -434,7 +443,7 @@ def ensemble_scores(
         split ([`ClipSet`] or `datasets.Dataset`): clips whose labels are those of the checkpoints.
         batch_size (`int`): clips that are scored at once.
         device (`str`, defaults to `"auto"`): see [`checkpoint_scores`].
-        num_workers (`int`, defaults to 0): processes that decode.
+        num_workers (`int`, *optional*, defaults to 0): processes that decode; if not given, none but for a cache; see [`read_in_turn`].
         function (`str`, *optional*): see [`predict_scores`].
         each (`callable`, *optional*): called with a model's name, its scores and the references, as soon as it is scored.
         waveform_cache (`str`, *optional*): folder of decoded clips; see [`WaveformCache`].

@@ -35,6 +35,8 @@ def reduced(
     if reduction == "share":
         begins = np.concatenate([starts for starts, _ in runs])
         ends = np.minimum(begins + recording.cutter.window_samples, recording.num_samples)
+        if begins[-1] == recording.starts[-1]:
+            ends[-1] = recording.num_samples  # a rest that has no window of its own counts with the one before it
         edges, means = hop_means(np.concatenate([scores for _, scores in runs]), begins, ends)
         samples = np.diff(edges) @ find_active(means).astype(np.float64)
         return (samples / recording.num_samples).astype(np.float32)

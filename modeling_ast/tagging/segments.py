@@ -17,6 +17,8 @@ SEGMENT_READINGS = ("hop", "window")
 REACH = 0.5  # of a window, from a segment's end: how far that is looked for
 DROP = 0.8  # of the highest mean within reach; what stays below it is cut off
 
+LEAST_REST = 0.1  # seconds behind windows side by side that have a window of their own; see `least_rest`
+
 
 @dataclass(frozen=True)
 class Stretch:
@@ -164,19 +166,37 @@ def _draw_in(means: np.ndarray, edges: np.ndarray, first: int, last: int, reach:
     return int(kept_start[0]), int(kept_end[-1])
 
 
-def window_starts(num_samples: int, window_samples: int, hop_samples: int) -> list[int]:
+def window_starts(num_samples: int, window_samples: int, hop_samples: int, rest_samples: int = 1) -> list[int]:
     """Place windows on a waveform: every `hop_samples` from its start, and a last one that ends with it.
 
     Args:
         num_samples (`int`): of the waveform.
         window_samples (`int`): of a window.
         hop_samples (`int`): between the starts of two windows.
+        rest_samples (`int`, defaults to 1): how many there are at least behind the other windows where there is a last one,
+            such as [`least_rest`].
 
     Returns:
         First samples of the windows, ascending; `[0]` if the waveform is not longer than a window.
     """
     last = max(num_samples - window_samples, 0)
-    return [*range(0, last, hop_samples), last]
+    starts = [*range(0, last, hop_samples)]
+    return [*starts, last] if not starts or last - starts[-1] >= rest_samples else starts
+
+
+def least_rest(sampling_rate: int) -> int:
+    """Tell how much of a recording has to be left behind windows that lie side by side, for a last one that ends with it.
+
+    It would hear almost nothing but what the one before heard, and count as much. The model itself leaves out as much at
+    the end of what it hears: the frames after its last whole patch, less than the paper's stride of 10.
+
+    Args:
+        sampling_rate (`int`): in Hz.
+
+    Returns:
+        Samples: those of `LEAST_REST` seconds.
+    """
+    return round(LEAST_REST * sampling_rate)
 
 
 def event_runs(active: np.ndarray, held: np.ndarray) -> list[tuple[int, int]]:

@@ -212,8 +212,8 @@ class AudioTagger(RoundedTimes):
 
         A file is scored in windows of the model's length, the last of which ends with the file; a file shorter than a
         window is one window, padded by the feature extractor. A file's labels are those with the highest mean over its
-        windows. Without a time line the windows lie side by side, with one they are `hop` seconds apart, so that the
-        means can differ a little. Segments of different labels may overlap. Silent windows are not scored.
+        windows. Without a time line the windows lie side by side and a rest of less than 0.1 s has none of its own, with a
+        time line they are `hop` seconds apart, so that the means can differ a little. Segments of different labels may overlap. Silent windows are not scored.
 
         Args:
             files (iterable of `str`, `os.PathLike` or `dict`): audio files of any length, or `{"bytes", "path"}` as of an undecoded

@@ -10,6 +10,7 @@ from weakref import WeakValueDictionary
 import numpy as np
 
 from ..audio.silence import SILENT_PEAK
+from .segments import least_rest
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class SharedLogMel:
 
 class WindowCutter:
     """Cuts a waveform that comes block by block into windows: one every hop from its start on, and a last one that ends with it,
-    or a single one if the waveform is not longer than that.
+    or a single one if the waveform is not longer than that. Windows side by side leave out a rest below [`least_rest`].
 
     Args:
         feature_extractor ([`ASTFeatureExtractor`]): of the model.
@@ -128,6 +129,7 @@ class WindowCutter:
         self._frame_length = frame_length(feature_extractor.sampling_rate)
         self._window_frames = num_frames(window_samples, feature_extractor.sampling_rate)
         self._shares_frames = not keeps_samples and hop_samples % self._shift == 0 and hop_samples < window_samples
+        self._least_rest = least_rest(feature_extractor.sampling_rate) if hop_samples >= window_samples else 1
         self._next = 0  # start of the next window
         self._held, self._begin = (
             np.empty(0, np.float32),
@@ -167,9 +169,11 @@ class WindowCutter:
         """Give the last window, which ends with the waveform.
 
         Returns:
-            `list[Window]`: one window.
+            `list[Window]`: one window, or none where too little is left for one.
         """
         if self._goes_beyond_a_window():
+            if self.num_samples - (self._next - self.hop_samples + self.window_samples) < self._least_rest:
+                return []
             steps = -(-(self.num_samples - self.window_samples) // self.step_samples)
             return [self._window(steps * self.step_samples, has_frames=False)]
         return [self._window(0, has_frames=self._frames is not None)]

@@ -492,8 +492,8 @@ def test_independent_labels_are_sigmoid_scores_with_their_thresholds(demo_page, 
     assert "<b>bell</b> (threshold 0%)" in note
     none = FileTags("clip.wav", [Tag("kick", 0.9)])
     assert demo_page.note_html(none, multi_label, seconds) == "No label reaches its threshold."
-    window = multi_label.window_samples  # beyond which less than 160 samples make no frame
-    for beyond, words in ((159, "No label"), (160, "Means over windows of")):
+    window = multi_label.window_samples  # beyond which less than a tenth of a second has no window of its own
+    for beyond, words in ((1_599, "No label"), (1_600, "Means over windows of")):
         assert demo_page.note_html(none, multi_label, (window + beyond) / RATE).startswith(words)
     many = FileTags("clip.wav", [Tag("bell", 0.9)] * 527)
     assert demo_page.note_html(many, multi_label, seconds).count("<b>") == demo_page.MOST_HEARD

@@ -2,6 +2,7 @@
 
 import json
 
+import datasets
 import numpy as np
 import pytest
 import soundfile
@@ -20,6 +21,7 @@ from finetune.scores.clip_scores import loss_of_clips, references_of_clips, scor
 from finetune.sources.splits import load_splits
 from modeling_ast import ASTFeatureExtractor, ASTForAudioClassification
 from modeling_ast.audio import AudioReader, excerpts
+from modeling_ast.tagging.tagger import AudioTagger
 
 RATE = 16_000
 HEARD = 48 * 160 + 240  # samples of the 48 frames that the tiny model hears
@@ -165,13 +167,44 @@ def test_a_training_scores_clips_and_says_what_was_heard(long_tones, tmp_path, c
     for row in predictions.read_text().splitlines()[1:4]:
         name, _, *found = row.split(",")
         waveform = reader.hear(name).waveform
-        starts = [*range(0, len(waveform) - HEARD, HEARD), len(waveform) - HEARD]
+        starts = list(range(0, len(waveform) - HEARD, HEARD))
+        if (last := len(waveform) - HEARD) - starts[-1] >= 1_600:
+            starts.append(last)
         pieces = [waveform[start : start + HEARD] for start in starts]
         inputs = extractor(pieces, sampling_rate=RATE, return_tensors="pt")
         with torch.inference_mode():
             expected = model(**inputs).logits.softmax(-1).mean(0)
         np.testing.assert_allclose(np.array(found, float), expected.numpy(), atol=2e-6)
     assert json.loads(output.read_text())["evaluations"][0]["clips"] == 30
+
+
+def test_all_windows_of_a_clip_are_those_that_ast_tag_scores(long_tones, tmp_path):
+    """A rest of less than a tenth of a second has no window of its own, neither here nor there."""
+    assert main([write_recipe(tmp_path, long_tones)]) == 0
+    tagger = AudioTagger.from_pretrained(tmp_path / "run", "cpu")
+    cut, rests, source = tmp_path / "rests", (0, 1_599, 1_601, HEARD + 1_599), next(long_tones.rglob("*.wav"))
+    cut.mkdir()
+    samples, rate = soundfile.read(source, dtype="int16")
+    assert rate == RATE
+    assert tagger.window_samples == HEARD
+    for number, rest in enumerate(rests):
+        soundfile.write(cut / f"{number}.wav", samples[: HEARD + rest], rate)
+    clips = [{"audio": {"path": str(path), "bytes": None}, "label": 0} for path in sorted(cut.iterdir())]
+    split = datasets.Dataset.from_list(clips).cast_column("audio", datasets.Audio(decode=False))
+    split = split.cast_column("label", datasets.ClassLabel(names=["a", "b", "c"]))
+    windows = AllWindows(split, tagger.reader, HEARD)
+    assert windows.starts.tolist() == [0, 0, 0, 1_601, 0, HEARD]
+    with torch.inference_mode():
+        for number, path in enumerate(sorted(cut.iterdir())):
+            items = [windows.decode(item)[0].waveform for item in np.flatnonzero(windows.clip_of_item == number)]
+            pieces = [waveform[:HEARD] for waveform in items]
+            inputs = tagger.feature_extractor(pieces, sampling_rate=RATE, return_tensors="pt")
+            expected = tagger.model(**inputs).logits.softmax(-1).mean(0)
+            (tags,) = tagger.tag_files([path], top_k=tagger.config.num_labels)
+            found = {tag.label: tag.score for tag in tags.labels}
+            np.testing.assert_allclose(
+                [found[tagger.config.id2label[label]] for label in range(len(found))], expected, atol=2e-6
+            )
 
 
 def test_beginning_is_what_a_file_cut_there_gives(long_tones, tmp_path):

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import soundfile
+import torch
 from tagged_models import SCORE_TOLERANCE, noise, save_checkpoint
 
 from modeling_ast import run_tagging
@@ -38,6 +39,28 @@ def write_slowly(*arguments):
 run_tagging.write_lines = write_slowly
 sys.exit(run_tagging.main(sys.argv[1:]))
 """
+# Forked processes have tagged a file when they note their number, and give it back when their parent is gone.
+ORPHANS = """
+import os, sys, time
+from pathlib import Path
+from modeling_ast import run_tagging
+from modeling_ast.tagging.block_runs import BlockProgress
+noted, parent, tag, file = Path(sys.argv.pop(1)), os.getpid(), run_tagging.tag, BlockProgress.file
+def tag_until_orphaned(*arguments):
+    for outcome in tag(*arguments):
+        if os.getpid() != parent:
+            (noted / str(os.getpid())).touch()
+        while os.getpid() != parent and os.getppid() == parent:
+            time.sleep(0.005)
+        yield outcome
+def file_of_an_orphan(progress):
+    if os.getpid() != parent:
+        (noted / "went on").touch()
+    file(progress)
+run_tagging.tag, BlockProgress.file = tag_until_orphaned, file_of_an_orphan
+sys.exit(run_tagging.main(sys.argv[1:]))
+"""
+LONGEST_WAIT = 120  # seconds; what is waited for comes in less than one
 
 
 @pytest.fixture(scope="module")
@@ -408,6 +431,86 @@ def test_what_a_killed_worker_left_is_done_by_the_others(start, tmp_path):
     os.kill(int(others[0]), signal.SIGKILL)
     assert child.wait() == 1
     assert contents(run) == contents(whole)
+
+
+def wait_until(holds):
+    until = time.monotonic() + LONGEST_WAIT
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def is_running(pid):
+    """Whether there is such a process; of one that nobody has waited for there is no more than its number."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_a_worker_ends_with_its_parent(model, names, tmp_path):
+    noted = tmp_path / "noted"
+    noted.mkdir()
+    command = (
+        "--files_from",
+        names,
+        "--blocks",
+        tmp_path / "run",
+        "--model_name_or_path",
+        model,
+        *FLAGS,
+        "--workers",
+        "2",
+    )
+    with (
+        open(tmp_path / "log", "w") as log,
+        forked_python.Child(["-c", ORPHANS, noted, *command], log, log, session=True) as child,
+    ):
+        wait_until(lambda: list(noted.iterdir()) or child.poll() is not None)
+        (worker,) = noted.iterdir()
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        wait_until(lambda: not is_running(worker.name))
+    assert list(noted.iterdir()) == [worker], "it went on tagging without anybody who waits for it"
+
+
+def test_the_block_of_a_worker_that_is_killed_is_taken_over(tmp_path, capsys):
+    folder, held, through = BlockFolder(tmp_path, ".jsonl"), tmp_path / "held", tmp_path / "through"
+    (tmp_path / "tags").mkdir()
+    parent = os.getpid()
+
+    def tag_block(block):
+        if os.getpid() != parent:
+            held.touch()
+            wait_until(through.exists)
+            os.kill(os.getpid(), signal.SIGKILL)
+        wait_until(held.exists)
+        folder.part("tags", block).touch()
+
+    def work(number):
+        tag_missing(folder, 2, tag_block, number, 2)
+        through.touch()  # by the parent, which found the other block held
+
+    block_processes.in_processes(work, 2)
+    assert folder.missing(2) == []
+    assert capsys.readouterr().err == "ast-tag: 1 of 2 processes ended early; this one does what they left.\n"
+
+
+def test_blocks_are_tagged_with_one_thread(tag, names, tmp_path, monkeypatch):
+    """So that their last digits do not depend on the number of processes, whose threads have to share the cores."""
+    threads, tag_files, before = [], AudioTagger.tag_files, torch.get_num_threads()
+
+    def tag_and_count(self, files, *args, **more):
+        threads.append(torch.get_num_threads())
+        return tag_files(self, files, *args, **more)
+
+    monkeypatch.setattr(AudioTagger, "tag_files", tag_and_count)
+    torch.set_num_threads(3)
+    try:
+        tag(names.parent / "00.wav", "--blocks", tmp_path / "run")
+    finally:
+        torch.set_num_threads(before)
+    assert set(threads) == {1}
 
 
 def free_port():

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from modeling_ast.tagging.segments import Stretch, hop_means, label_stretches, runs_of_true, window_starts
+from modeling_ast.tagging.segments import (
+    Stretch,
+    hop_means,
+    label_stretches,
+    least_rest,
+    runs_of_true,
+    window_starts,
+)
 
 WINDOW = 8
 CALL = 0.9
@@ -66,6 +73,15 @@ def test_a_short_call_is_where_the_windows_that_heard_it_overlap(hop, start, end
     # Seven windows of a hop of 1 hear the shortest call, six the sample beside it: six sevenths is near the highest mean.
     slack = 1 if hop == 1 and end - start == 2 else 0
     assert places(scores, starts, 40) == [(heard[-1] - slack, heard[0] + WINDOW + slack)]
+
+
+@pytest.mark.parametrize(
+    ("samples", "starts"),
+    [(3, [0]), (8, [0]), (10, [0]), (11, [0, 3]), (16, [0, 8]), (18, [0, 8]), (19, [0, 8, 11]), (24, [0, 8, 16])],
+)
+def test_a_rest_that_is_too_short_has_no_window_of_its_own(samples, starts):
+    assert window_starts(samples, WINDOW, WINDOW, rest_samples=3) == starts
+    assert least_rest(16_000) == 1600
 
 
 def test_calls_at_the_ends_of_a_recording():

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from tagged_models import WINDOW, noise, write
+from tagged_models import SCORE_TOLERANCE, WINDOW, noise, write
 
 from modeling_ast import run_tagging
 from modeling_ast.tagging.data_sets import load_data_set
@@ -53,6 +53,15 @@ def without_folders(rows):
     return [row | {"file": row["file"].rpartition("/")[2]} for row in rows]
 
 
+def nearly(row):
+    """The same with scores of any last digits, which depend on the windows that are scored beside them."""
+
+    def of_each(found):
+        return [each | {"score": pytest.approx(each["score"], abs=SCORE_TOLERANCE)} for each in found]
+
+    return row | {kind: of_each(row[kind]) for kind in ("labels", "segments")}
+
+
 @pytest.fixture
 def expected(tag, clips):
     return without_folders(rows_of(tag(*clips, "--format", "jsonl", "--timeline")))
@@ -72,7 +81,7 @@ def test_the_layout_of_the_hub_with_splits(tag, refused, audio, expected, tmp_pa
         )
     name = ("--dataset_name", tmp_path / "hub")
     found = rows_of(tag(*name, "--split_name", "test", "--format", "jsonl", "--timeline"))
-    assert found == expected[1:]
+    assert list(map(nearly, found)) == expected[1:]
     assert "has the splits train, test. Pass --split_name with one of them." in refused(*name)
     assert "has no split 'dev'; it has train, test." in refused(*name, "--split_name", "dev")
 
@@ -151,7 +160,7 @@ def test_what_cannot_be_heard_is_told_by_its_name(tag, audio, clips, expected, t
     shown = tag("--dataset_name", tmp_path / "saved", "--format", "jsonl", "--timeline", code=1)
     found = rows_of(shown)
     assert [row["file"] for row in found] == ["0_a_short.wav", "2_c_long.wav"]
-    assert [row["labels"] for row in found] == [expected[place]["labels"] for place in (0, 2)]
+    assert [nearly(row)["labels"] for row in found] == [expected[place]["labels"] for place in (0, 2)]
     errors = [line for line in shown.err.splitlines() if line.startswith("ast-tag: ")]
     assert [line.split()[1] for line in errors] == ["1_b_exact.wav", "3"], errors
 

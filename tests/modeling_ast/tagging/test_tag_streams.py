@@ -68,6 +68,27 @@ def test_windows_of_a_stream_are_scored_as_if_they_were_files(tagger, multi_labe
     np.testing.assert_allclose(scores, found, atol=SCORE_TOLERANCE)
 
 
+@pytest.mark.parametrize("share", [False, True])
+@pytest.mark.parametrize(("windows", "rest"), [(1, 0), (1, 1_599), (1, 1_600), (2, 400), (2, 1_599), (2, 1_601)])
+def test_less_than_a_tenth_of_a_second_has_no_window_of_its_own(
+    tagger, multi_label, tmp_path, in_blocks, windows, rest, share
+):
+    path = write(tmp_path / "clip.wav", noise(windows * WINDOW + rest))
+    starts = [number * WINDOW for number in range(windows)] + (
+        [(windows - 1) * WINDOW + rest] if rest >= 1_600 else []
+    )
+    expected = stock_scores(multi_label, windows_of(path, starts), "sigmoid")
+    for seconds in (0.3, 8.0):
+        in_blocks(seconds)
+        (tags,) = tagger.tag_files([path], reduction="share" if share else "mean", threshold=0.0 if share else None)
+        # At a threshold of 0 each label counts to the end.
+        np.testing.assert_allclose(
+            as_vector(tags.labels), 1.0 if share else expected.mean(axis=0), atol=0 if share else SCORE_TOLERANCE
+        )
+    starts, _ = scores_of_windows(tagger, path, hop=0.24)
+    assert starts[-1] == windows * WINDOW + rest - WINDOW or rest < 160  # a time line reaches to the end
+
+
 @pytest.mark.parametrize("timeline", [False, True])
 def test_neither_blocks_nor_batches_nor_neighbours_change_results(tagger, tmp_path, in_blocks, timeline):
     lengths = (LONG, WINDOW - 3_000, 2 * WINDOW + 1, 500, 4 * WINDOW)
