@@ -65,6 +65,11 @@ def check_together(arguments: RunArguments):
     refuse_void_fields(arguments)
     if data.features_column_name:
         augmentation.augmentation().refuse_without_waveforms()
+    if data.marks and augmentation.max_quiet_seconds:
+        raise ValueError(
+            f"max_quiet_seconds={augmentation.max_quiet_seconds} was given with marks={data.marks!r}, but windows of recordings begin "
+            "anywhere, and quiet would push what is marked out of them. Leave out --max_quiet_seconds."
+        )
     mixing = augmentation.augmentation().label_mixing_strengths
     if mixing and training.label_smoothing_factor:
         raise ValueError(

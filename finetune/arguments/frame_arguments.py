@@ -17,7 +17,7 @@ NOT_WITH_FRAMES = {
     **dict.fromkeys(("average_epochs", "ensemble_epochs"), _OF_WEIGHTS),
     "max_roll": "sounds would be rolled away from where they are marked",
     "heard_padding_share": "padding has no labels",
-    "max_speed_change": "sounds would be moved from where they are marked",
+    **dict.fromkeys(("max_speed_change", "max_quiet_seconds"), "sounds would be moved from where they are marked"),
 }
 
 

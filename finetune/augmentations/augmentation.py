@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from modeling_ast import ASTConfig
+from modeling_ast.features.kaldi import num_frames
 from modeling_ast.layers.patch_grid import patch_grid_of
 
 from .augmentation_step import ORIGINAL_STREAM, AugmentationStep, TrainingClip
@@ -27,6 +28,7 @@ from .mixup import Mixup
 from .noise_and_roll import NoiseAndRoll
 from .noise_floor import NoiseFloor
 from .patchout import Patchout
+from .quiet_ends import QuietEnds
 from .room import Room
 from .speed_change import SpeedChange
 
@@ -34,6 +36,7 @@ from .speed_change import SpeedChange
 # sets, batches, the trainer and the run summary take them from this table.
 AUGMENTATIONS: tuple[type[AugmentationStep], ...] = (
     SpeedChange,
+    QuietEnds,
     Mixup,
     Room,
     BackgroundNoise,
@@ -148,6 +151,7 @@ class Augmentation:
         self.active = tuple(step for step in self.steps if step.strengths_given)
         _refuse_shared(self.steps)
         self._lengthening = [step for step in self.active if _hears_padding(step)]
+        self._resizing = [step for step in self.active if _tells_its_length(step)]
         self._leaving_out = [step for step in self.active if _leaves_patches_out(step)]
         if len(self._leaving_out) > 1:
             both = " and ".join(step.name for step in self._leaving_out)
@@ -298,6 +302,11 @@ class Augmentation:
         """Whether clips may be heard longer than they are, with `padding="longest"`."""
         return bool(self._lengthening)
 
+    @property
+    def tells_lengths(self) -> bool:
+        """Whether [`Augmentation.frames_of_visits`] tells other lengths than clips have."""
+        return bool(self._lengthening or self._resizing)
+
     def frames_heard(self, frames: torch.Tensor, max_length: int, draws: dict[str, dict]) -> torch.Tensor:
         """Tell how many frames of each clip are no padding to the model, with `padding="longest"`.
 
@@ -317,23 +326,34 @@ class Augmentation:
         return frames
 
     def frames_of_visits(
-        self, seed: int, keys: Sequence[tuple[int, int, int]], num_clips: int, frames: np.ndarray, max_length: int
+        self,
+        seed: int,
+        keys: Sequence[tuple[int, int, int]],
+        num_clips: int,
+        samples: np.ndarray,
+        max_length: int,
+        sampling_rate: int,
     ) -> np.ndarray:
-        """Tell beforehand what [`Augmentation.frames_heard`] will tell of visits to clips, so that equals can be visited together.
+        """Tell beforehand how long clips are heard in visits to them, so that equals can be visited together.
 
         Args:
             seed (`int`): seed of the run.
             keys (sequence of `(int, int, int)`): epoch, index of the clip and visit, of each.
             num_clips (`int`): as of [`Augmentation.draw`].
-            frames (`np.ndarray` of shape `(visits,)`): frames of the clips.
+            samples (`np.ndarray` of shape `(visits,)`): of the clips.
             max_length (`int`): frames that the model hears at most.
+            sampling_rate (`int`): of the samples, in Hz.
 
         Returns:
-            `np.ndarray` of shape `(visits,)`.
+            `np.ndarray` of shape `(visits,)`, frames: those of [`Augmentation.frames_heard`], but that a change of speed is not looked at.
         """
-        streams = {step.stream for step in self._lengthening}
+        telling = self._resizing + self._lengthening
+        streams = {step.stream for step in telling}
         steps = [step for step in self.steps if step.stream in streams]
         draws = collate_draws([self._draw(steps, seed, *key, num_clips) for key in keys])
+        for step in self._resizing:
+            samples = step.samples_heard(samples, sampling_rate, _drawn(step, draws))
+        frames = np.minimum(num_frames(samples, sampling_rate), max_length)
         return self.frames_heard(torch.from_numpy(frames), max_length, draws).numpy()
 
     def change_log_mel(self, features: torch.Tensor, frames: torch.Tensor, draws: dict[str, dict]) -> torch.Tensor:
@@ -461,6 +481,10 @@ class Augmentation:
 
 def _hears_padding(step: AugmentationStep) -> bool:
     return type(step).frames_heard is not AugmentationStep.frames_heard
+
+
+def _tells_its_length(step: AugmentationStep) -> bool:
+    return type(step).samples_heard is not AugmentationStep.samples_heard
 
 
 def _leaves_patches_out(step: AugmentationStep) -> bool:

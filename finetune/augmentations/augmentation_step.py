@@ -152,6 +152,21 @@ class AugmentationStep:
         """
         return clip
 
+    def samples_heard(self, samples: np.ndarray, sampling_rate: int, drawn: dict) -> np.ndarray:
+        """Tell beforehand how many samples `change_heard` makes of clips, by which those of one length are visited together.
+
+        A step that does not tell it makes batches with more padding, and nothing else.
+
+        Args:
+            samples (`np.ndarray` of shape `(visits,)`): of the clips.
+            sampling_rate (`int`): of the samples, in Hz.
+            drawn (`dict`): what `draw` returned for each visit, together.
+
+        Returns:
+            `np.ndarray` of shape `(visits,)`.
+        """
+        return samples
+
     def change_waveform(self, clip: TrainingClip, drawn: dict, partner: TrainingClip | None) -> TrainingClip:
         """Change a clip that is cut to the model's length.
 

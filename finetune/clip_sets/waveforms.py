@@ -278,23 +278,23 @@ class ClipDataset(Dataset, ABC):
         return None
 
     def heard_lengths(self, lengths: np.ndarray, keys: list[tuple[int, int, int]]) -> np.ndarray:
-        """Tell how long clips are in a training that hears padding, from how long they are.
+        """Tell how long clips are in a training that hears padding or puts quiet around them, from how long they are.
 
         Args:
             lengths (`np.ndarray` of shape `(visits,)`): of the clips, in seconds.
             keys (`list[tuple[int, int, int]]`): epoch, index and visit of each.
 
         Returns:
-            `np.ndarray` of shape `(visits,)`, seconds; `lengths` where no padding is heard.
+            `np.ndarray` of shape `(visits,)`, seconds; `lengths` where neither is so.
         """
-        if self.augmentation is None or not self.augmentation.hears_padding:
+        if self.augmentation is None or not self.augmentation.tells_lengths:
             return lengths
         rate = self.sampling_rate
-        frames = num_frames(np.round(lengths * rate).astype(np.int64), rate)
-        longest = num_frames(self.max_samples, rate)
-        return (
-            num_samples(self.augmentation.frames_of_visits(self.seed, keys, len(self), frames, longest), rate) / rate
+        samples = np.round(lengths * rate).astype(np.int64)
+        frames = self.augmentation.frames_of_visits(
+            self.seed, keys, len(self), samples, num_frames(self.max_samples, rate), rate
         )
+        return num_samples(frames, rate) / rate
 
     def sample(self, count: int, seed: int) -> Iterator[np.ndarray]:
         """Read clips without labels or augmentation, as [`measure_normalization`] takes them.

@@ -28,6 +28,7 @@ from ..augmentations.filter_augment import FilterAugment
 from ..augmentations.heard_padding import HeardPadding
 from ..augmentations.noise_floor import NoiseFloor
 from ..augmentations.patchout import Patchout
+from ..augmentations.quiet_ends import QuietEnds
 from ..clip_sets.clip_notes import NotedClip
 from ..clip_sets.clip_set import ClipSet
 from ..clip_sets.split_checks import windows_in_words
@@ -45,7 +46,12 @@ FOLDER_FIELDS = tuple(
 RESAMPLER_OF_OLD_RUNS = ("resampler", DEFAULT_RESAMPLER)
 HEAD_OF_OLD_RUNS = ("head_start", LOADED)
 NEW_AUGMENTATIONS = (  # fields that older runs do not record
-    Patchout.strengths + FilterAugment.strengths + HeardPadding.strengths + NoiseFloor.strengths + BandLimit.strengths
+    Patchout.strengths
+    + FilterAugment.strengths
+    + HeardPadding.strengths
+    + NoiseFloor.strengths
+    + BandLimit.strengths
+    + QuietEnds.strengths
 )
 
 

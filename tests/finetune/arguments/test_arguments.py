@@ -90,6 +90,10 @@ def test_the_merged_recipe_runs_again_to_the_same_fields(recipe, tmp_path):
             "saves nothing.*--padding longest",
         ),
         (
+            ["--output_dir", "x", "--dataset_name", "x", "--marks", "beside", "--max_quiet_seconds", "0.1"],
+            "quiet would push what is marked out.*Leave out --max_quiet_seconds",
+        ),
+        (
             ["--output_dir", "x", "--dataset_name", "x", "--model_name_or_path", "m", "--hidden_size", "96"],
             "hidden_size describe a new model, but model_name_or_path='m'",
         ),

@@ -114,7 +114,7 @@ ALWAYS = {
     "ignore_labels", "intermediate_size", "join_annotations", "label_columns", "label_csv", "label_separator", "label_smoothing_factor",
     "labels", "learning_rate", "license", "load_best_model_at_end", "log_level", "log_level_replica", "log_on_each_node",
     "logging_first_step", "logging_nan_inf_filter", "logging_steps", "logging_strategy", "loss", "masked_share", "max_filter_db", "max_frequency_mask", "max_gain_db",
-    "max_grad_norm", "max_length", "max_roll", "max_speed_change", "max_steps", "max_time_mask", "mixup_probability", "model_name_or_path", "none_of_these",
+    "max_grad_norm", "max_length", "max_quiet_seconds", "max_roll", "max_speed_change", "max_steps", "max_time_mask", "mixup_probability", "model_name_or_path", "none_of_these",
     "noise_floor_probability", "noise_strength", "normalization", "num_attention_heads", "num_hidden_layers", "num_mel_bins", "optimizer", "output_dir",
     "overwrite_output_dir", "padding", "patchout_frequency", "patchout_share", "patchout_time", "per_device_eval_batch_size", "per_device_train_batch_size", "push_to_hub", "reconstruction_weight", "report_to", "resampler",
     "restore_callback_states_from_checkpoint", "resume_from_checkpoint", "save_strategy", "seed", "skip_bad_audio", "skip_memory_metrics",

@@ -194,5 +194,5 @@ def test_two_of_one_name_or_one_stream_are_refused():
         Augmentation(PolarityFlip(), PolarityFlip())
     for stream, other in ((2, "NoiseAndRoll"), (3, "SpeedChange")):
         taken = type("Taken", (PolarityFlip,), {"stream": stream})
-        with pytest.raises(ValueError, match=f"{other} and Taken both draw from stream {stream}.* its own: 12"):
+        with pytest.raises(ValueError, match=f"{other} and Taken both draw from stream {stream}.* its own: 13"):
             Augmentation(taken())

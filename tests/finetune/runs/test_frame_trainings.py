@@ -268,6 +268,7 @@ def test_frames_that_do_not_count_have_no_part_in_scores():
         ["--max_roll", "10"],
         ["--heard_padding_share", "0.5"],
         ["--max_speed_change", "0.1"],
+        ["--max_quiet_seconds", "0.1"],
         ["--class_weights", "balanced"],
         ["--loss", "cross_entropy"],
         ["--teacher", "user/model"],
