@@ -4,10 +4,11 @@
 
 Clips of ten seconds are drum clips laid end to end, in stereo at 44.1 kHz; `drums` are those that are shipped, as they are. The passes
 are those of `ast-finetune` and `ast-evaluate`: `look` decodes all clips (`--skip_bad_audio`, `--check_audio`), `measure` is for the
-normalisation, `cache` fills a `--waveform_cache`, `score` runs a model of the sizes of `drums_from_scratch.yaml` with random weights,
-as long as the clips. Without help is `--dataloader_num_workers 0`; helped is without that flag, and with 1 for `score`, where
-nobody helps unasked. Sides take turns in one process, and medians count. Beside seconds stand those of the processor, of this process
-and of the others, which other work on the machine disturbs less.
+normalisation, `cache` fills a `--waveform_cache` of beginnings, `score` runs a model of the sizes of `drums_from_scratch.yaml` with
+random weights, as long as the clips. Without help is `--dataloader_num_workers 0`; helped is without that flag, and with 1 for
+`score`, where nobody helps unasked. Sides take turns in one process. Each column is the median of its rounds, so that the last one,
+of the ratios of both sides in a round, need not be the ratio of the columns. Beside seconds stand those of the processor, of this
+process and of the others, which other work on the machine disturbs less.
 """
 
 import argparse

@@ -43,7 +43,7 @@ with command_imports("ast-evaluate"):
     from .clip_sets.clip_datasets import clip_set
     from .clip_sets.clip_set import ClipSet
     from .clip_sets.waveform_cache import WaveformCache
-    from .failures.input_errors import INPUT_ERRORS, said_of
+    from .failures.input_errors import INPUT_ERRORS, reader_ended_in_words, said_of
     from .scores.metrics import left_out_note, without_labels_note
     from .scores.scoring import DivergedError, Hearing, common_labels, ensemble_scores, evaluation_section, label_order
     from .sources.annotations import join_annotations, unjoined_in_words
@@ -223,7 +223,9 @@ def main(argv: list[str] | None = None) -> int:
         return FAILED
     except INPUT_ERRORS as error:
         print(f"ast-evaluate: {_in_words(error)}", file=sys.stderr)
-        return FAILED if is_out_of_memory(error) else exit_code_of(error, reading=True)
+        if is_out_of_memory(error) or reader_ended_in_words(error):
+            return FAILED
+        return exit_code_of(error, reading=True)
     try:
         write_predictions(args.predictions, split, labels, scores, args.spreadsheet_safe)
         noted = dict.fromkeys(note for of_clip in hearing.noted for note in of_clip)
@@ -242,9 +244,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _in_words(error: Exception) -> str:
-    """What to say of wrong input; that memory is full, errors say in no words or in those of an allocator."""
+    """What to say of wrong input; that memory is full, errors say in no words or in those of an allocator or a loader."""
     if not is_out_of_memory(error):
-        return said_of(error)
+        return reader_ended_in_words(error) or said_of(error)
     said = str(error).strip().splitlines()
     return (
         f"There is not enough memory to score the clips{f' ({said[0]})' if said else ''}. Pass a lower "

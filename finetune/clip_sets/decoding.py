@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from modeling_ast.audio import AudioError, AudioNote, AudioReader
 from modeling_ast.tagging.ahead import processors
 
+from ..sources.data_errors import own_message
 from .loader_errors import loader_errors
 from .waveforms import WHOLE, ClipDataset, clip_name, fetched, hear_clip, one_thread, refuse_too_short
 
@@ -29,50 +30,81 @@ def workers_that_read() -> int:
 
     Returns:
         `int`: one for each processor, 8 at most; 0 where there is one processor, the user gave a process one
-        (`OMP_NUM_THREADS=1`), or processes are not forked, and would import everything anew.
+        (`OMP_NUM_THREADS=1`), this process may have no children, or processes are not forked, and would import everything anew.
     """
-    if os.environ.get("OMP_NUM_THREADS") == "1" or multiprocessing.get_start_method() != "fork":
+    # Asked for without `allow_none` the method of a session that has chosen none yet would be fixed.
+    method = multiprocessing.get_start_method(allow_none=True) or multiprocessing.get_all_start_methods()[0]
+    if os.environ.get("OMP_NUM_THREADS") == "1" or method != "fork" or multiprocessing.current_process().daemon:
         return 0
     share = processors() // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return min(share, MOST_WORKERS) if share > 1 else 0
 
 
-def read_in_turn(loader: Callable[[int], DataLoader], number: int, num_workers: int | None) -> Iterator:
-    """Read what loaders give, in the order of their sampler, whoever reads it.
+class _Keys:
+    """Keys that several loaders take in turn."""
+
+    def __init__(self, keys: Iterable):
+        self.left = iter(keys)
+        self.asked = False
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self):
+        self.asked = True
+        return next(self.left)
+
+
+def read_in_turn(clips: Dataset, keys: Iterable, number: int, num_workers: int | None) -> Iterator:
+    """Read clips in the order of their keys, whoever reads them.
 
     Args:
-        loader (callable): makes a `DataLoader` of what is not read yet, from `num_workers`. Its sampler is an iterator that all of
-            them share.
-        number (`int`): how many items there are.
+        clips (`Dataset`): gives what is read for a key.
+        keys (iterable): of all of them.
+        number (`int`): how many there are.
         num_workers (`int`, *optional*): processes that read; 0 for this one. If not given, this one begins, and others take over
-            if what is left takes longer than they do to begin: [`workers_that_read`].
+            if what is left takes longer than they do to begin: [`workers_that_read`]. Each of these holds one clip at a time.
 
     Yields:
-        What the loaders give.
+        What `clips` gives.
 
     Raises:
-        Exception: what reading raises, here or in a process.
+        Exception: what reading raises, here or in a process, and what the keys raise.
     """
+    left = _Keys(keys)
+    loader = partial(
+        DataLoader,
+        clips,
+        batch_size=None,
+        sampler=left,
+        collate_fn=_as_it_is,
+        # A loader without one draws from the global generator, and the model's initial weights would be others.
+        generator=torch.Generator(),
+    )
     if num_workers is not None or not workers_that_read():
         yield from loader(num_workers=num_workers or 0)
         return
-    alone, spent, done = iter(loader(num_workers=0)), 0.0, 0
+    alone, spent = iter(loader()), 0.0
     began = time.perf_counter()
-    for item in alone:
-        spent, done = spent + time.perf_counter() - began, done + 1
+    for timed, item in enumerate(alone):  # without the first, with which libraries are loaded and functions compiled
+        if timed:
+            spent += time.perf_counter() - began
         yield item
         if spent > READ_ALONE:
             break
         began = time.perf_counter()
     else:
         return
-    if spent / done * (number - done) < WORTH_WORKERS:
+    if spent / timed * (number - timed - 1) < WORTH_WORKERS:
         yield from alone
         return
+    left.asked = False
     try:
-        helped = iter(loader(num_workers=workers_that_read()))
-    except OSError:  # no process can be made
-        helped = alone
+        helped = iter(loader(num_workers=workers_that_read(), prefetch_factor=1))
+    except OSError:
+        if left.asked:  # of the keys, of which some are taken
+            raise
+        helped = alone  # no process can be made
     yield from helped
 
 
@@ -105,10 +137,11 @@ def sampled_clips(clips: ClipDataset, count: int, seed: int, num_workers: int | 
         yield from clips.sample(count, seed)
         return
     places = clips.sampled_places(count, seed)
-    loader = partial(DataLoader, _WaveformsAlone(clips), batch_size=None, sampler=iter(places), collate_fn=_as_it_is)
-    with loader_errors():
-        # A loader without a generator of its own draws from the global one.
-        yield from read_in_turn(partial(loader, generator=torch.Generator()), len(places), num_workers)
+    try:
+        with loader_errors():
+            yield from read_in_turn(_WaveformsAlone(clips), places, len(places), num_workers)
+    except AudioError as error:
+        raise type(error)(own_message(error)) from None
 
 
 @dataclass(frozen=True)
@@ -206,7 +239,8 @@ def decoded_clips(
         rows (sequence of `int`): which of its clips.
         reader ([`AudioReader`]): how they are heard.
         max_samples (`int`): samples of a clip's beginning that are of interest; see [`hear_clip`].
-        num_workers (`int`, *optional*): processes that decode; see [`read_in_turn`].
+        num_workers (`int`, *optional*): processes that decode; see [`read_in_turn`]. If not given, whole clips that are kept
+            are decoded here: of recordings of hours there is then one in memory.
         description (`str`): what the progress bar is headed with; there is none away from a terminal.
         keep (`bool`, defaults to `True`): hand on these samples; `False` where only lengths and faults are of interest.
 
@@ -215,6 +249,8 @@ def decoded_clips(
         holds NaN or is refused.
     """
     clips = _ClipsToDecode(audio, reader, max_samples, keep)
+    if keep and max_samples == WHOLE and num_workers is None:
+        num_workers = 0
     return _decoded(clips, [int(row) for row in rows], len(rows), num_workers, description)
 
 
@@ -243,16 +279,7 @@ def decoded_rows(
 
 
 def _decoded(clips: Dataset, keys: Iterable, number: int, num_workers: int | None, description: str) -> Iterator:
-    loader = partial(
-        DataLoader,
-        clips,
-        batch_size=None,
-        sampler=iter(keys),
-        collate_fn=_as_it_is,
-        # A loader without one draws from the global generator, and the model's initial weights would be others.
-        generator=torch.Generator(),
-    )
-    read = read_in_turn(loader, number, num_workers)
+    read = read_in_turn(clips, keys, number, num_workers)
     with loader_errors():
         yield from tqdm(read, total=number, desc=description, unit="clip", leave=False, disable=None)
 

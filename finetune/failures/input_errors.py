@@ -9,7 +9,7 @@ from modeling_ast.system.hub_answers import hub_answers
 from modeling_ast.system.terminal import FAILED, WRONG_INPUT, exit_code_of, storage_failure_in_words
 
 from ..arguments.groups import ModelArguments
-from ..training.memory_errors import is_out_of_memory
+from ..training.memory_errors import is_out_of_memory, reader_killed, reader_terminated
 
 # What reading settings, loading clips and building a model raise for input that cannot be used.
 INPUT_ERRORS = (ValueError, OSError, ImportError, RuntimeError, MemoryError)
@@ -44,6 +44,8 @@ def input_errors_in_words(model_args: ModelArguments | None = None) -> Iterator[
     except INPUT_ERRORS as error:
         if is_out_of_memory(error):
             raise InputError(out_of_memory_before_training(error, model_args), FAILED) from error
+        if ended := reader_ended_in_words(error):
+            raise InputError(ended, FAILED) from error
         raise InputError(said_of(error), exit_code_of(error, reading=True)) from error
 
 
@@ -57,6 +59,25 @@ def said_of(error: Exception) -> str:
         `str`: the words.
     """
     return (storage_failure_in_words(error) if isinstance(error, OSError) else None) or str(error)
+
+
+def reader_ended_in_words(error: Exception) -> str | None:
+    """What to type where a process that reads clips was ended from outside, before a training or in a scoring.
+
+    Args:
+        error (`Exception`): of any kind.
+
+    Returns:
+        The words; `None` for other errors.
+    """
+    if reader_terminated(error):
+        return "A worker that reads clips was terminated from outside. Type the same command again."
+    if reader_killed(error):
+        return (
+            "A worker that reads clips was killed, most likely because the memory of this machine was full. Pass "
+            "--dataloader_num_workers 0."
+        )
+    return None
 
 
 def out_of_memory_before_training(error: BaseException, model_args: ModelArguments | None) -> str:

@@ -21,7 +21,7 @@ from ..scores.scoring import ClipScoresError, DivergedError
 from ..sources.data_errors import own_message
 from ..training.divergence import NotANumberError
 from ..training.lora import is_adapted
-from ..training.memory_errors import is_out_of_memory
+from ..training.memory_errors import is_out_of_memory, reader_killed, reader_terminated
 from ..training.run_folder import last_checkpoint
 from ..training.trainer import ASTTrainer
 from ..training.weight_averaging import AveragingError
@@ -37,8 +37,6 @@ _DISK_WORDS = (
 _GONE_WORDS = (
     "Connection closed by peer", "Connection reset by peer", "Broken pipe", "ncclRemoteError", "remote process exited"
 )  # fmt: skip
-_WORKER_TERMINATED = "is killed by signal: Terminated"
-_WORKER_KILLED = re.compile(r"DataLoader worker \(pid\(?s?\)? [\d, ]+\) .*(killed by signal|exited unexpectedly)")
 
 
 class TrainingStoppedError(RuntimeError):
@@ -199,9 +197,9 @@ def _cause_in_words(error: Exception, trainer: ASTTrainer, data_args: DataArgume
         )
     if args.world_size > 1 and isinstance(error, RuntimeError) and any(words in text for words in _GONE_WORDS):
         return "Another process of this training ended first; its message says why."
-    if isinstance(error, RuntimeError) and _WORKER_TERMINATED in text:
+    if reader_terminated(error):
         return f"A worker that reads clips was terminated from outside. {way_on(args, data_args)}"
-    if isinstance(error, RuntimeError) and _WORKER_KILLED.search(text):
+    if reader_killed(error):
         fewer = args.dataloader_num_workers // 2
         return (
             "A worker that reads clips was killed, most likely because the memory of this machine was full. Pass "
