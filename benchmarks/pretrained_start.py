@@ -10,6 +10,7 @@ the results file, so that a second call goes on where the first ended.
 
 import argparse
 import csv
+import itertools
 import json
 import random
 import statistics
@@ -37,7 +38,7 @@ def main():
     """Train what the results file lacks, and print a row for each pair."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", nargs="?", default="ast-small", help="to start from (default: %(default)s)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2, 3, 4], help="of the drums (default: 0 to 4)")
+    parser.add_argument("--seeds", nargs="+", type=int, help="(default: 0 to 4 of the drums, 0 of the digits)")
     parser.add_argument(
         "--clips_a_label", type=int, help="training clips of each label, drawn by the seed; all if not given"
     )
@@ -59,10 +60,11 @@ def main():
         "| | from random weights | s | from the checkpoint | s | difference | same accuracy after |\n|---|---|---|---|---|---|---|"
     )
     pairs = []
-    for name in args.speakers if args.digits else args.seeds:
-        rows, seed = (digit_rows(args.digits, name), 0) if args.digits else (drum_rows(name, args.clips_a_label), name)
+    seeds = args.seeds or ([0] if args.digits else range(5))
+    for seed, speaker in itertools.product(seeds, args.speakers if args.digits else [None]):
+        rows = digit_rows(args.digits, speaker) if args.digits else drum_rows(seed, args.clips_a_label)
         pairs.append(tuple(trained(args.results, settings, rows, seed) for settings in (scratch, start)))
-        print_row(str(name), *pairs[-1])
+        print_row(f"{speaker}, seed {seed}" if args.digits else str(seed), *pairs[-1])
     print_mean(pairs)
 
 
