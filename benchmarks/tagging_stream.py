@@ -38,7 +38,9 @@ def peak():
 model, clip, *given = sys.argv[1:]
 """
 TAGGER = """
+from modeling_ast.system.surroundings import prepare_process
 from modeling_ast.tagging import AudioTagger  # where earlier builds have it too
+prepare_process("ast-tag")  # as the command does
 tagger = AudioTagger.from_pretrained(model, "cpu")
 list(tagger.tag_files([clip] * 40))
 hop = round(tagger.window_samples / 4 / 160) / 100  # a quarter of a window
@@ -58,7 +60,9 @@ list(pipeline((array for array in arrays), batch_size=int(batch_size), num_worke
 print(cpu() - begin, 0)
 """
 FILES = """
+from modeling_ast.system.surroundings import prepare_process
 from modeling_ast.tagging import AudioTagger
+prepare_process("ast-tag")
 tagger = AudioTagger.from_pretrained(model, "cpu")
 list(tagger.tag_files(given[:1]))
 begin = cpu()
@@ -145,7 +149,6 @@ def rows_of_base384(folder: Path):
     torch.manual_seed(0)
     model = folder / "base384"
     ASTForAudioClassification(ASTConfig(num_labels=527)).save_pretrained(model)
-    # Stock pads all the same.
     # Stock pads all the same.
     ASTFeatureExtractor(padding="longest", return_attention_mask=True).save_pretrained(model)
     yield "| base384, processor s | stock pipeline given arrays | `ast-tag`'s tagger | |"

@@ -7,6 +7,7 @@ import tempfile
 import warnings
 
 from .atomic_files import temporary_folder
+from .freed_memory import keep_freed_memory
 
 # What matplotlib says where its folders cannot be written to; it then makes one of its own, for as long as it runs.
 _USELESS = ("mkdir -p failed for path", "Matplotlib created a temporary cache directory")
@@ -15,7 +16,8 @@ OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 
 def prepare_process(program: str):
-    """Look for a folder for temporary files, which libraries want at their import, and silence what is of no use.
+    """Look for a folder for temporary files, which libraries want at their import, silence what is of no use, and keep memory
+    that was freed.
 
     A second call does no more than the first.
 
@@ -37,6 +39,7 @@ def prepare_process(program: str):
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     logging.getLogger("matplotlib").addFilter(_is_of_use)
     warnings.filterwarnings("ignore", message=".*joblib will operate in serial mode")
+    keep_freed_memory()
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:
