@@ -16,12 +16,25 @@ import os
 from collections.abc import Mapping
 
 import numpy as np
+import pyarrow as pa
 
 from .tagging.errors import TaggingError
 from .tagging.results import FileTags
 
 PATH, BYTES = "path", "bytes"  # columns that are read; one of them is enough
-GIVEN = {"labels", "scores", "error", "notes", "segments", "embeddings", "embedding_times"}  # columns that are written
+# Columns that are written. A column without a value in a batch, of errors where there are none, would else be of no type, and the
+# files that Ray writes of several batches no table.
+TYPES = {
+    "labels": pa.list_(pa.string()),
+    "scores": pa.list_(pa.float64()),
+    "error": pa.string(),
+    "notes": pa.list_(pa.string()),
+    "segments": pa.list_(
+        pa.struct({"start": pa.float64(), "end": pa.float64(), "label": pa.string(), "score": pa.float64()})
+    ),
+    "embedding_times": pa.list_(pa.list_(pa.float64())),
+}
+GIVEN = {*TYPES, "embeddings"}
 
 
 class TagClips:
@@ -43,7 +56,7 @@ class TagClips:
         self.tagger = AudioTagger.from_pretrained(model_name_or_path, device, frame_heads=True)
         self.dtype, self.settings = np.float16 if float16 else np.float32, settings
 
-    def __call__(self, batch: Mapping[str, np.ndarray]) -> dict[str, list]:
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> pa.Table:
         """Tag a batch.
 
         Args:
@@ -51,8 +64,8 @@ class TagClips:
                 or `bytes`, the contents of files, or both; others are passed on.
 
         Returns:
-            By name a list of values for each clip: the batch's columns but for `bytes`; `labels` and `scores`, best first;
-            `error`, why it could not be tagged, or `None`; `notes`, what was not heard of it; `segments` with a time line, and
+            `pyarrow.Table` with a row for each clip and, whatever became of the clips, the same types: the batch's columns but for
+            `bytes`; `labels` and `scores`, best first; `error`, why it could not be tagged, or `None`; `notes`, what was not heard of it; `segments` with a time line, and
             `embeddings` and their `embedding_times` in seconds, if they are asked for.
 
         Raises:
@@ -80,8 +93,10 @@ class TagClips:
             FileTags(name, [], error=f"{name} cannot be read: {each}") if isinstance(each, OSError) else next(heard)
             for name, each in zip(names, sources, strict=True)
         ]
-        passed = {name: list(column) for name, column in batch.items() if name != BYTES}
-        return passed | self._columns(results)
+        passed = {name: pa.array(np.asarray(column).tolist()) for name, column in batch.items() if name != BYTES}
+        types = TYPES | {"embeddings": pa.list_(pa.list_(pa.from_numpy_dtype(self.dtype)))}
+        found = {name: pa.array(column, types[name]) for name, column in self._columns(results).items()}
+        return pa.table(passed | found)
 
     def _columns(self, results: list[FileTags]) -> dict[str, list]:
         columns = {

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tagged_models import SCORE_TOLERANCE, noise, save_checkpoint, write
 
@@ -35,13 +38,14 @@ def test_a_batch_of_paths_and_one_of_bytes_give_what_the_tagger_gives(model, cli
     tag = TagClips(model, "cpu", float16=True, **settings)
     contents = np.array([Path(clip).read_bytes() for clip in clips], dtype=object)
     for batch in ({"path": np.array(clips)}, {"bytes": contents, "number": np.arange(8)}):
-        columns = tag(batch)
+        table = tag(batch)
+        assert table.schema.field("embeddings").type == pa.list_(pa.list_(pa.float16()))
+        columns = table.to_pydict()
         assert columns["labels"] == [[label.label for label in result.labels] for result in results]
         assert columns["scores"] == [[label.score for label in result.labels] for result in results]
         assert columns["error"] == [None] * 8
         assert [len(rows) for rows in columns["segments"]] == [len(result.segments) for result in results]
         vectors = [rows[0] for rows in columns["embeddings"]]
-        assert {vector.dtype.name for vector in vectors} == {"float16"}
         np.testing.assert_array_equal(
             vectors, np.concatenate([result.embeddings.vectors for result in results]).astype(np.float16)
         )
@@ -60,7 +64,7 @@ def test_files_of_other_storages_are_read_and_what_fails_is_told_in_its_row(mode
         "no-storage://a.wav",
         clips[1],
     ]
-    columns = TagClips(model, "cpu")({"path": np.array(paths)})
+    columns = TagClips(model, "cpu")({"path": np.array(paths)}).to_pydict()
     (first, second) = expected(model, clips[:2])
     assert columns["path"] == paths
     assert columns["scores"][1] == pytest.approx([label.score for label in first.labels], abs=SCORE_TOLERANCE)
@@ -70,6 +74,22 @@ def test_files_of_other_storages_are_read_and_what_fails_is_told_in_its_row(mode
     assert "is empty (0 bytes)" in columns["error"][2]
     assert "no-storage" in columns["error"][3]
     assert columns["labels"][0] == []
+
+
+@pytest.mark.parametrize("settings", [{}, {"timeline": True, "embeddings": "window"}])
+def test_batches_with_and_without_bad_files_have_one_schema(model, clips, tmp_path, settings):
+    tag, kinds = (
+        TagClips(model, "cpu", **settings),
+        {"good": clips[:2], "bad": ["none.wav"], "both": [clips[0], "none.wav"]},
+    )
+    for kind, names in kinds.items():
+        batch = {"path": np.array(names), "place": np.array([[1.5, 2.5]] * len(names)), "row": np.arange(len(names))}
+        pq.write_table(tag(batch), tmp_path / f"{kind}.parquet")
+    (schema,) = {str(pq.read_schema(file)) for file in tmp_path.glob("*.parquet")}
+    assert "null" not in schema.replace("not null", "")
+    rows = pd.read_parquet(tmp_path)
+    assert rows["error"].isna().sum() == 3
+    assert set(rows["path"]) == {*clips[:2], "none.wav"}
 
 
 def test_a_batch_without_clips_is_refused(model):
@@ -84,14 +104,14 @@ def test_columns_of_the_data_are_not_lost_under_results(model, clips):
 
 def test_a_row_without_bytes_and_a_storage_that_fails_have_their_own_errors(model, clips, monkeypatch):
     contents = np.array([None, Path(clips[0]).read_bytes()], dtype=object)
-    found = TagClips(model, "cpu")({"bytes": contents})
+    found = TagClips(model, "cpu")({"bytes": contents}).to_pydict()
     assert found["error"] == ["clip 0 cannot be read: there are no bytes", None]
 
     def forbidden(*arguments, **settings):
         raise RuntimeError("403")
 
     monkeypatch.setattr(fsspec, "open", forbidden)
-    found = TagClips(model, "cpu")({"path": np.array(["memory://a.wav", clips[0]])})
+    found = TagClips(model, "cpu")({"path": np.array(["memory://a.wav", clips[0]])}).to_pydict()
     assert found["error"] == ["memory://a.wav cannot be read: RuntimeError: 403", None]
 
 
