@@ -12,7 +12,7 @@ from pathlib import Path
 from .audio_flags import add_channels_flag, add_strict_flag
 from .checkpoints.shipped import AST_SMALL
 from .run_tagging import SHORT_FILES, check_pytorch, groups_of
-from .similar.index import INDEX_FROM, IndexMissingError, build_index
+from .similar.index import INDEX, INDEX_FROM, IndexMissingError, build_index
 from .similar.library import COMMIT_SECONDS, Description, Library, LibraryError, LibraryWriter
 from .system.flags import FlagParser
 from .system.names_as_text import in_one_line, in_short
@@ -321,13 +321,14 @@ def index_library(wanted: str, library: Library) -> None:
     """Bring the index up to date, if one is wanted.
 
     Args:
-        wanted (`str`): `"on"`, `"off"`, or `"auto"`, if there are many vectors and it can be made.
+        wanted (`str`): `"on"`, `"off"`, or `"auto"`, if there are many vectors or there is one already, and it can be made.
         library ([`Library`]): the folder.
 
     Raises:
         IndexMissingError: if it is wanted and what makes it is not installed.
     """
-    if wanted == "off" or (wanted == "auto" and len(library) < INDEX_FROM):
+    has_use = len(library) >= INDEX_FROM or (library.folder / INDEX).is_file()
+    if wanted == "off" or (wanted == "auto" and not has_use):
         return
     try:
         build_index(library, say)

@@ -1,5 +1,6 @@
 """What is found in a folder, against scikit-learn's exact search, with and without an index."""
 
+import shutil
 import sys
 
 import numpy as np
@@ -136,6 +137,14 @@ def test_commands_keep_and_use_an_index(copied, recordings, embed, monkeypatch, 
     indexed = capsys.readouterr()
     assert "no index" not in indexed.err
     assert indexed.out == plain.out == exact.out
+
+
+def test_an_index_that_was_asked_for_grows_with_its_library(copied, recordings, embed, tmp_path):
+    pytest.importorskip("faiss")
+    assert run_embedding.main(["--output", str(copied), "--index", "on"]) == 0
+    before = open_index(Library(copied)).ntotal
+    assert embed(copied, shutil.copy(recordings[2], tmp_path / "another.wav")) == 0
+    assert open_index(Library(copied)).ntotal == len(Library(copied)) > before
 
 
 def test_where_faiss_is_missing_it_is_said_what_to_type(tmp_path, monkeypatch):
