@@ -747,7 +747,7 @@ def identity_of(args: argparse.Namespace, tagger) -> dict:
     )
     flags = {f"--{name}": getattr(args, name) for name in (*options, *more)}
     flags["--picture"] = None if args.picture is None else str(args.picture)
-    versions = {f"version of {name}": package_version(name) for name in (DISTRIBUTION, "torch")}
+    versions = {f"version of {name}": package_version(name) for name in (DISTRIBUTION, "torch", "transformers")}
     return {"model": model_digest(tagger), "device": str(tagger.device)} | flags | versions
 
 

@@ -29,6 +29,10 @@ LOOK_AGAIN = 60.0  # seconds between two lines of progress where there is no ter
 _RUN_KEY = "run of ast-tag in blocks"
 
 
+def _typed(command: Sequence[str]) -> str:
+    return shlex.join(("ast-tag", *command))
+
+
 @dataclass(frozen=True)
 class BlockFolder:
     """The folder of a run in blocks.
@@ -144,15 +148,24 @@ class BlockFolder:
         run = run | {"number of files": digest.number, "list of files": digest.digest}
         run |= {"working directory": str(Path.cwd())} if digest.has_relative else {}
         if stated is None:
-            words = {_RUN_KEY: run, "command": shlex.join(("ast-tag", *command))}
+            words = {_RUN_KEY: run, "command": _typed(command), "typed in": str(Path.cwd())}
             write_lines([json.dumps(words, indent=1)], self.path / RUN)
         elif stated[_RUN_KEY] != run:
             before = stated[_RUN_KEY]
             changed = [name for name in {**before, **run} if before.get(name) != run.get(name)]
             raise OutputError(
-                f"--blocks {self.path} holds a run with another {', '.join(changed)}. To go on with that one, type: "
-                f"{stated['command']}. For this one, pass a new folder as --blocks, or remove that one first."
+                f"--blocks {self.path} holds a run with another {', '.join(changed)}. {self._way_back(stated, changed, command)} "
+                "For this one, pass a new folder as --blocks, or remove that one first."
             )
+
+    def _way_back(self, stated: dict, changed: Sequence[str], command: Sequence[str]) -> str:
+        """How to go on with the run that is there, whose command may be the one that was typed now."""
+        folder = stated.get("typed in", str(Path.cwd()))
+        there = "" if folder == str(Path.cwd()) else f"cd {shlex.quote(folder)} && "
+        if there or stated["command"] != _typed(command):
+            return f"To go on with that one, type: {there}{stated['command']}."
+        its_list = f" Its files are listed in {self.path / LIST}." if "list of files" in changed else ""
+        return f"It was begun by this very command: to go on with it, put back what was changed since.{its_list}"
 
     def _stated(self) -> dict | None:
         try:

@@ -179,6 +179,10 @@ def states_of(files: Sequence[Path]) -> list:
     return states
 
 
+# What `to_dict` says of where settings came from, and of the library that reads them, which is no setting.
+_NO_SETTINGS = ("_name_or_path", "transformers_version")
+
+
 def model_digest(tagger) -> str:
     """What tells models and their feature extractors from all others: a digest of all weights and settings.
 
@@ -191,7 +195,7 @@ def model_digest(tagger) -> str:
     digest = hashlib.sha256()
     for member in tagger.members:
         for settings in (member.config, member.feature_extractor):
-            fields = {name: value for name, value in settings.to_dict().items() if name != "_name_or_path"}
+            fields = {name: value for name, value in settings.to_dict().items() if name not in _NO_SETTINGS}
             digest.update(json.dumps(fields, sort_keys=True, default=str).encode())
         for name, content in member.backend.contents():
             digest.update(name.encode())

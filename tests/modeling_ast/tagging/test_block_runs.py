@@ -253,9 +253,28 @@ def test_relative_names_go_on_in_their_own_working_directory_alone(tag, names, t
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="2"):
         tag("--files_from", listed, "--blocks", run)
-    assert "holds a run with another working directory." in capsys.readouterr().err
+    words = capsys.readouterr().err
+    assert "holds a run with another working directory." in words
+    assert f"To go on with that one, type: cd {clips} && ast-tag --files_from {listed} --blocks {run} " in words
     monkeypatch.chdir(clips)
     assert tag("--files_from", listed, "--blocks", run)[0] == 0
+
+
+def test_a_command_that_finds_something_else_is_not_told_to_be_typed_again(tag, names, tmp_path, capsys):
+    run, listed = tmp_path / "run", tmp_path / "list.txt"
+    first, second, *_ = names.read_text().splitlines()
+    listed.write_text(f"{first}\n")
+    tag("--files_from", listed, "--blocks", run)
+    listed.write_text(f"{first}\n{second}\n")
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="2"):
+        tag("--files_from", listed, "--blocks", run)
+    words = capsys.readouterr().err
+    assert "with another number of files, list of files. It was begun by this very command: " in words
+    assert (
+        f"put back what was changed since. Its files are listed in {run / 'files.jsonl'}. For this one, pass" in words
+    )
+    assert "type:" not in words
 
 
 def test_what_is_left_out_of_a_folder_is_said(tmp_path):

@@ -254,6 +254,15 @@ def test_what_a_run_goes_on_with_has_the_same_known_clips(checkpoint, tagger, tm
     assert model_digest(AudioTagger.from_pretrained(other, "cpu")) != model_digest(tagger)
 
 
+def test_a_model_is_the_same_with_another_version_of_transformers(checkpoint, tagger, monkeypatch):
+    monkeypatch.setattr("transformers.configuration_utils.__version__", "99.0.0")
+    monkeypatch.setattr("transformers.feature_extraction_utils.__version__", "99.0.0", raising=False)
+    assert "99.0.0" in str(tagger.config.to_dict())
+    before = model_digest(tagger)
+    monkeypatch.undo()
+    assert model_digest(tagger) == before
+
+
 def tagged(checkpoint, capsys, *words):
     assert main([*map(str, words), "--model_name_or_path", str(checkpoint), "--device", "cpu"]) == 0
     return capsys.readouterr().out
