@@ -294,6 +294,54 @@ class SoundLevels:
         )
 
 
+class ChunkLevels:
+    """[`SoundLevels`] of sound that comes in chunks of any lengths.
+
+    Args:
+        channels (`str` or `int`): from [`parse_channels`].
+    """
+
+    def __init__(self, channels: str | int):
+        self.channels = channels
+        self._levels: SoundLevels | None = None
+        self._held: list[tuple[np.ndarray, np.ndarray]] = []  # less than a block
+        self._have_other_channels = False  # chunks than those before them, which cannot be compared
+
+    def add(self, samples: np.ndarray, waveform: np.ndarray, sampling_rate: int):
+        """Take the next chunk.
+
+        Args:
+            samples (`np.ndarray` of shape `(samples, channels)`): of any length.
+            waveform (`np.ndarray` of shape `(samples,)`): what [`one_channel`] made of them.
+            sampling_rate (`int`): in Hz, the same for all chunks.
+        """
+        self._levels = self._levels or SoundLevels(sampling_rate, self.channels)
+        self._held.append((samples, waveform))
+        self._have_other_channels |= samples.shape[1] != self._held[0][0].shape[1]
+        number = sum(len(of_chunk) for _, of_chunk in self._held)
+        if number >= self._levels.block and not self._have_other_channels:
+            whole = number // self._levels.block * self._levels.block
+            samples, waveform = (np.concatenate(parts) for parts in zip(*self._held, strict=True))
+            self._levels.add(samples[:whole], waveform[:whole])
+            self._held = [(samples[whole:], waveform[whole:])]
+
+    def notes(self, name: str) -> tuple[AudioNote, ...]:
+        """Tell, when all chunks have come, what is to be said of them: see [`SoundLevels.notes`].
+
+        Args:
+            name (`str`): what to call the sound.
+
+        Returns:
+            `tuple[AudioNote, ...]`.
+        """
+        if self._levels is None or self._have_other_channels:
+            return ()
+        for samples, waveform in self._held:
+            self._levels.add(samples, waveform)
+        self._held = self._held[:0]
+        return tuple(self._levels.notes(name))
+
+
 def silent_band_note(name: str, sampling_rate: int) -> AudioNote:
     """Say that nothing but silence is left of a file at the sampling rate of the model.
 

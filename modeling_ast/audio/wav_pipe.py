@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from .errors import AudioError
+from .errors import CUT_OFF, AudioError, AudioNote
 from .limits import MOST_TAGS
 from .resampling import checked_rate
 
@@ -72,7 +72,8 @@ class WavPipe:
         self._frame = self.channels * bits // 8
         size = long_size if long_size and size == 0xFFFFFFFF else size
         is_told = 0 < size < UNKNOWN_SIZE or (0 < long_size == size < 1 << 62)
-        self._left = size if is_told else None  # bytes of samples
+        self._left = self._told = size if is_told else None  # bytes of samples
+        self._has_ended = False
 
     def chunks(self) -> Iterator[np.ndarray]:
         """Give the samples as they come.
@@ -96,6 +97,19 @@ class WavPipe:
                 )  # fmt: skip
                 yield samples
                 rest = rest[whole:]
+        self._has_ended = True
+
+    def notes(self) -> tuple[AudioNote, ...]:
+        """Tell, once it has come to its end, whether that was where its header told.
+
+        Returns:
+            `tuple[AudioNote, ...]`: of one note at most.
+        """
+        if not self._left or not self._has_ended:
+            return ()
+        there, told = ((size / self._frame / self.sampling_rate) for size in (self._told - self._left, self._told))
+        words = f"{there:.2f} of the {told:.2f} s that its header announces have come"
+        return (AudioNote(CUT_OFF, f"{self.name} is cut off: {words}. Send it again."),)
 
     def _some(self) -> bytes:
         """What is there, or comes next; nothing at the end."""

@@ -27,7 +27,7 @@ from .frames import share_of_time
 from .reductions import reduced
 from .results import Segment
 from .scoring import Recording, WindowScorer
-from .segments import REACH, runs_of_true
+from .segments import REACH, parts_with_sound, runs_of_true
 from .tagger import AudioTagger
 from .windows import SharedLogMel
 
@@ -283,7 +283,8 @@ def means_of_models(
     """Put the scores of models with windows of any lengths together along a recording.
 
     Between two neighbouring starts or ends of any windows each model has the mean of its windows over that place, and the place
-    the mean of the models. Silent windows have no scores; a model has none where all of its windows are silent.
+    the mean of the models. Silent windows have no scores, and no place within one, of any model, has; a model has none where all
+    of its windows are silent.
 
     Args:
         recordings (sequence of [`Recording`]): the same sound, scored by each model.
@@ -294,21 +295,23 @@ def means_of_models(
         For each stretch in which some model has scores the edges of its places, in samples of the first model, and the means,
         float32 of shape `(places, labels)`.
     """
-    spans = []
+    spans, silent = [], []
     for recording, of_model in zip(recordings, windows, strict=True):
         starts = np.frombuffer(recording.starts, np.int64)
         ends = (starts + of_model.samples) * of_model.scale
         ends[-1] = num_samples  # with which the last window ends, whatever resampling rounded
         scored = np.frombuffer(recording.scored, bool)
-        spans.append((starts[scored] * of_model.scale, np.minimum(ends, num_samples)[scored], scored))
-    edges = np.unique(np.concatenate([ends for of_model in spans for ends in of_model[:2]]))
+        begins, ends = starts * of_model.scale, np.minimum(ends, num_samples)
+        spans.append((begins[scored], ends[scored]))
+        silent.append((begins[~scored], ends[~scored]))
+    edges = np.unique(np.concatenate([ends for of_model in spans for ends in of_model]))
     if len(edges) < 2:
         return []
     total, models = 0.0, np.zeros(len(edges) - 1)
-    for recording, (begins, ends, scored) in zip(recordings, spans, strict=True):
+    for recording, (begins, ends) in zip(recordings, spans, strict=True):
         if not len(begins):
             continue
-        scores = recording.scores[np.flatnonzero(scored)]
+        scores = recording.scores[np.flatnonzero(np.frombuffer(recording.scored, bool))]
         # Of windows of one length those over a place are neighbours.
         first = np.searchsorted(ends, edges[:-1], side="right")
         after = np.searchsorted(begins, edges[:-1], side="right")
@@ -318,7 +321,10 @@ def means_of_models(
         means = (sums[after] - sums[first]) / np.maximum(count, 1)[:, None]
         total, models = total + means, models + (count > 0)
     means = (total / np.maximum(models, 1)[:, None]).astype(np.float32)
-    return [(edges[first : last + 2], means[first : last + 1]) for first, last in runs_of_true(models > 0)]
+    places = [(edges[first : last + 2], means[first : last + 1]) for first, last in runs_of_true(models > 0)]
+    for of_model in silent:
+        places = [part for of_run in places for part in parts_with_sound(*of_run, *of_model)]
+    return places
 
 
 def _window_means(recordings: Sequence[Recording]) -> list[tuple[list[int], np.ndarray]]:

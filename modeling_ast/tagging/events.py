@@ -15,7 +15,7 @@ import numpy as np
 from ..checkpoints.fields import EVENT_SCORES
 from ..scores import label_thresholds, problem_type_of
 from .errors import TaggingError
-from .segments import Stretch, label_stretches, of_label, stretches_of_means
+from .segments import REACH, Stretch, hop_places, label_stretches, of_label, stretches_of_means
 
 FAINT = 0.5  # of the scores with which events begin and end, for those that do not count but may be some
 
@@ -187,6 +187,7 @@ def events_of_runs(
     num_samples: int,
     rules: EventRules,
     reading: str,
+    silent: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> list[Stretch]:
     """Find the events of a recording of which not all windows have scores, as silent ones have none.
 
@@ -197,29 +198,27 @@ def events_of_runs(
         num_samples (`int`): length of the recording.
         rules ([`EventRules`]): what makes an event.
         reading (`str`): see [`label_stretches`].
+        silent (`tuple` of two `np.ndarray`, *optional*): where silent windows begin and end, see [`parts_with_sound`]. With the
+            reading `"hop"` no event is there.
 
     Returns:
-        `list[Stretch]`. With the reading `"hop"`, events that overlap where a silent window lies within two others are one; with
-        `"window"` they are two, as around any window without the label. An event over a gap has the mean of what has scores.
+        `list[Stretch]`. Around a silent window there are two events, as with `"window"` around any window without the label. An
+        event over a gap that is closed has the mean of what has scores.
     """
+    if reading == "hop":
+        return events_of_means(hop_places(runs, window_samples, num_samples, silent), REACH * window_samples, rules)
     whole = len(runs) == 1
+    limits = (rules.min_samples, rules.gap_samples) if whole else (0, None)
     found = [
         stretch
         for starts, scores in runs
         for stretch in label_stretches(
-            scores,
-            starts,
-            window_samples,
-            num_samples,
-            rules.find_active,
-            reading,
-            rules.find_held,
-            *((rules.min_samples, rules.gap_samples) if whole else (0, None)),
+            scores, starts, window_samples, num_samples, rules.find_active, reading, rules.find_held, *limits
         )
     ]
-    if whole or (reading == "window" and rules.gap_samples is None):
+    if whole or rules.gap_samples is None:
         return [each for each in found if each.end - each.start >= of_label(rules.min_samples, each.label)]
-    return joined_events(found, rules, apart=reading == "window")
+    return joined_events(found, rules, apart=True)
 
 
 def events_of_means(

@@ -360,6 +360,12 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         has_use = args.timeline or (option in ("threshold", "on", "median_filter") and args.reduce == "share")
         if getattr(args, option) is not None and not has_use:
             parser.error(f"--{option} is about segments. Add --timeline, or leave it out.")
+    if args.timeline and args.reduce != REDUCTIONS[0] and not FORMATS[args.format].labels_beside_segments:
+        names = _formats_with("labels_beside_segments")
+        parser.error(
+            f"--reduce is about the scores of a whole recording, and --format {args.format} has segments alone with --timeline. Pass "
+            f"--format {' or '.join(names)}, or leave it out."
+        )
     if args.on is not None and args.threshold is not None:
         parser.error("--on and --threshold are two names of one score. Leave one of them out.")
     args.threshold = args.on if args.threshold is None else args.threshold
@@ -446,10 +452,13 @@ def _none_of_these(text: str) -> str | float:
 
 def _models_and_audio(names: list[str]) -> tuple[list[str], list[str]]:
     """What stands behind --model_name_or_path, if nothing stands before it: models first, then what is to be tagged."""
+    from ..audio.files import AUDIO_SUFFIXES
+
     for number, name in enumerate(names):
         path = Path(name)
         is_model = (path / CONFIG).is_file() or path.suffix == ".onnx"
-        if number and not is_model and (path.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)):
+        is_audio = path.exists() or path.suffix.lower() in AUDIO_SUFFIXES
+        if number and not is_model and (is_audio or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)):
             return names[:number], names[number:]
     return names, []
 

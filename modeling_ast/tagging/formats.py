@@ -44,6 +44,7 @@ class TagFormat:
             header is then also told whether there is one.
         novelty_columns (`bool`, defaults to `False`): whether it has columns for how far a file is from the training clips; its
             header is then also told whether they are there.
+        labels_beside_segments (`bool`, defaults to `False`): whether it has the labels of a whole recording with `--timeline`, too.
         combined ([`TagFormat`], *optional*): what `--combine` makes of a format that has a file for each audio file.
         suffix (`str`, defaults to `"txt"`): what names of files of blocks end in.
     """
@@ -58,6 +59,7 @@ class TagFormat:
     clock_time: bool = False
     channel_column: bool = False
     novelty_columns: bool = False
+    labels_beside_segments: bool = False
     combined: TagFormat | None = None
     suffix: str = "txt"
 
@@ -175,7 +177,7 @@ def csv_lines(result) -> Iterator[str]:
 
 FORMATS = {
     "text": TagFormat(text_lines, clock_time=True),
-    "jsonl": TagFormat(jsonl_lines, clock_time=True, suffix="jsonl"),
+    "jsonl": TagFormat(jsonl_lines, clock_time=True, labels_beside_segments=True, suffix="jsonl"),
     "csv": TagFormat(
         csv_lines,
         csv_header,

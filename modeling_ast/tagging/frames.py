@@ -73,6 +73,8 @@ class FrameRecording(Recording):
     def places(self) -> Places:
         """Put the scores together.
 
+        Places that a window which is silent has columns for have no scores, whatever other windows say of them.
+
         Returns:
             For each run of places that have scores their edges, `np.ndarray` of shape `(places + 1,)` in samples, and the
             scores, float32 of shape `(places, labels)`. The first place begins with the recording, the last one ends with it.
@@ -83,7 +85,9 @@ class FrameRecording(Recording):
         edges = self.columns.first_edge + np.arange(last + 1) * self.columns.seconds
         edges = np.round(edges * self.sampling_rate).astype(np.int64)
         edges[0], edges[-1] = 0, self.num_samples
-        counts = self._counts[:last]
+        counts = self._counts[:last].copy()
+        for number in np.flatnonzero(~np.frombuffer(self.scored, bool)).tolist():
+            counts[slice(*self._places_of(number))] = 0
         means = self._sums[:last] / np.maximum(counts, 1)[:, None]
         return [(edges[first : end + 2], means[first : end + 1]) for first, end in runs_of_true(counts > 0)]
 

@@ -4,6 +4,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -104,7 +105,9 @@ def tag_standard_input(tagger, say: Callable[[str], None], **settings) -> tuple[
         raise AudioError(
             "Standard input is a terminal. Pipe a WAV into it, as arecord -f S16_LE -r 16000 | ast-tag - does."
         )
-    return _tag_live(tagger, WavPipe(sys.stdin.buffer, "Standard input"), NAME, say, settings)
+    pipe = WavPipe(sys.stdin.buffer, "Standard input")
+    result, interruption = _tag_live(tagger, pipe, NAME, say, settings)
+    return replace(result, notes=(*pipe.notes(), *result.notes)), interruption
 
 
 def tag_microphone(

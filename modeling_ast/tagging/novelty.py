@@ -8,7 +8,7 @@ from .events import EventRules, events_of_means, events_of_runs
 from .none_of_these import NONE_OF_THESE
 from .results import Novelty, Segment
 from .scoring import Recording
-from .segments import hop_means, runs_of_true
+from .segments import hop_places, runs_of_true
 
 
 def novelty_of(
@@ -43,13 +43,12 @@ def novelty_of(
     )
     beyond = EventRules(math.nextafter(farthest, math.inf), None, False, shortest, gap)
     begins = np.array(recording.starts)
-    ends = np.minimum(begins + window_samples, recording.num_samples)
     parts = [slice(first, last + 1) for first, last in runs_of_true(scored)]
+    runs = [(begins[part], distances[part, None]) for part in parts]
     if reading == "window":
-        runs = [(begins[part], distances[part, None]) for part in parts]
         found = events_of_runs(runs, window_samples, recording.num_samples, beyond, reading)
     else:
-        places = [hop_means(distances[part, None], begins[part], ends[part]) for part in parts]
+        places = hop_places(runs, window_samples, recording.num_samples, recording.silent_spans())
         found = events_of_means(places, None, beyond)
     times = [(stretch.start / sampling_rate, stretch.end / sampling_rate, stretch.score) for stretch in found]
     segments = [Segment(recording.name, start, end, NONE_OF_THESE, score) for start, end, score in times]

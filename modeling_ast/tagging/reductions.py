@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .segments import hop_means
+from .segments import hop_means, parts_with_sound
 
 if TYPE_CHECKING:
     from .scoring import Recording
@@ -23,7 +23,7 @@ def reduced(
     Args:
         recording ([`Recording`]): all of whose windows were scored, but for silent ones.
         reduction (`str`): the `"mean"` or `"max"` of the windows, or the `"share"` of the recording's time in which the mean
-            of the windows that cover it is active.
+            of the windows that cover it is active, but for what lies in silent windows.
         find_active (callable): tells of scores of shape `(n, labels)` which labels are active, as `bool` of the same shape.
 
     Returns:
@@ -37,8 +37,9 @@ def reduced(
         ends = np.minimum(begins + recording.cutter.window_samples, recording.num_samples)
         if begins[-1] == recording.starts[-1]:
             ends[-1] = recording.num_samples  # a rest that has no window of its own counts with the one before it
-        edges, means = hop_means(np.concatenate([scores for _, scores in runs]), begins, ends)
-        samples = np.diff(edges) @ find_active(means).astype(np.float64)
+        places = hop_means(np.concatenate([scores for _, scores in runs]), begins, ends)
+        parts = parts_with_sound(*places, *recording.silent_spans())
+        samples = sum(np.diff(edges) @ find_active(means).astype(np.float64) for edges, means in parts)
         return (samples / recording.num_samples).astype(np.float32)
     scores = runs[0][1] if len(runs) == 1 else np.concatenate([scores for _, scores in runs])
     # Summed in double precision: of 100,000 windows float32 loses the third digit.

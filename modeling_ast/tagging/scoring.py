@@ -89,6 +89,15 @@ class Recording:
             for first, last in runs_of_true(np.frombuffer(self.scored, bool))
         ]
 
+    def silent_spans(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tell where its silent windows lie, once all others have scores.
+
+        Returns:
+            The first sample of each, ascending, and the sample after each one's last.
+        """
+        begins = np.array(self.starts)[~np.frombuffer(self.scored, bool)]
+        return begins, np.minimum(begins + self.cutter.window_samples, self.num_samples)
+
 
 class WindowScorer:
     """Scores the windows of recordings as they come, those of several in one batch.

@@ -156,6 +156,55 @@ def hop_means(scores: np.ndarray, begins: np.ndarray, ends: np.ndarray) -> tuple
         return edges, ((sums[after] - sums[first]) / (after - first)[:, None]).astype(np.float32)
 
 
+def hop_places(
+    runs: Sequence[tuple[Sequence[int], np.ndarray]],
+    window_samples: int,
+    num_samples: int,
+    silent: tuple[np.ndarray, np.ndarray] | None = None,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Give every place of a recording the mean score of the windows that cover it, but for what lies in a silent window.
+
+    Args:
+        runs (sequence): of each run of neighbouring windows with scores their first samples, ascending, and the scores, of
+            shape `(windows, labels)`.
+        window_samples (`int`): length of a window.
+        num_samples (`int`): length of the recording.
+        silent (`tuple` of two `np.ndarray`, *optional*): see [`parts_with_sound`]; none are silent if not given.
+
+    Returns:
+        For each stretch in which all places have scores their edges in samples and the means, as of [`hop_means`].
+    """
+    places = []
+    for starts, scores in runs:
+        begins = np.asarray(starts)
+        of_run = hop_means(scores, begins, np.minimum(begins + window_samples, num_samples))
+        places += [of_run] if silent is None else parts_with_sound(*of_run, *silent)
+    return places
+
+
+def parts_with_sound(
+    edges: np.ndarray, means: np.ndarray, silent_begins: np.ndarray, silent_ends: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Leave out of places with scores what lies in silent windows: nothing is heard there, whatever a window that reaches
+    beyond has heard.
+
+    Args:
+        edges (`np.ndarray` of shape `(places + 1,)`): samples between which the places lie, ascending.
+        means (`np.ndarray` of shape `(places, labels)`): their scores.
+        silent_begins (`np.ndarray` of shape `(windows,)`): the first sample of each silent window, ascending.
+        silent_ends (`np.ndarray` of shape `(windows,)`): the sample after each one's last, ascending.
+
+    Returns:
+        For each stretch that is left the edges of its places and their scores.
+    """
+    cuts = np.concatenate([silent_begins, silent_ends])
+    cuts = np.unique(np.concatenate([edges, cuts[(cuts > edges[0]) & (cuts < edges[-1])]]))
+    begun = np.searchsorted(silent_begins, cuts[:-1], side="right")
+    ended = np.searchsorted(silent_ends, cuts[:-1], side="right")
+    places = np.searchsorted(edges, cuts[:-1], side="right") - 1
+    return [(cuts[first : last + 2], means[places[first : last + 1]]) for first, last in runs_of_true(begun == ended)]
+
+
 def _draw_in(means: np.ndarray, edges: np.ndarray, first: int, last: int, reach: float) -> tuple[int, int]:
     """Leave out the stretches at both ends of a run whose means are far below the highest nearby."""
     indices = np.arange(first, last + 1)

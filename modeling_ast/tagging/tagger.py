@@ -17,7 +17,7 @@ import numpy as np
 
 from ..audio import CANCELLED, SILENT, AudioError, AudioNote, AudioReader, SoundStream, errors_of_file
 from ..audio.arrays import full_scale_waveform, whole_rate
-from ..audio.channels import channel_number, one_channel
+from ..audio.channels import ChunkLevels, channel_number, one_channel
 from ..audio.limits import checked_level
 from ..audio.resampling import StreamResampler
 from ..audio.silence import SILENT_PEAK
@@ -38,7 +38,7 @@ from .reductions import REDUCTIONS, reduced
 from .results import FileTags, Segment, Tag, WindowTags
 from .score_tracks import ScoreTrack
 from .scoring import Recording, WindowScorer
-from .segments import REACH, SEGMENT_READINGS, Stretch, hop_means
+from .segments import REACH, SEGMENT_READINGS, Stretch, hop_places
 from .window_times import RoundedTimes
 from .windows import SharedLogMel, Window, WindowCutter
 
@@ -330,11 +330,8 @@ class AudioTagger(RoundedTimes):
         about = (recording.name, recording.num_samples, self.sampling_rate)
         if self.columns is not None:
             return ScoreTrack(*about, recording.places(), None, self.columns)
-        places = []
-        for starts, scores in recording.runs():
-            begins = np.asarray(starts)
-            ends = np.minimum(begins + plan.window_samples, recording.num_samples)
-            places.append(hop_means(scores, begins, ends))
+        silent = recording.silent_spans()
+        places = hop_places(recording.runs(), plan.window_samples, recording.num_samples, silent)
         return ScoreTrack(*about, places, REACH * plan.window_samples)
 
     def tag_stream(
@@ -373,6 +370,7 @@ class AudioTagger(RoundedTimes):
         if on_window is not None:
             self._check_window_lines(plan)
         recordings, scorers = self._recordings(name, plan), self._scorers(batch_size, plan)
+        levels = ChunkLevels(self.reader.channels)
         told = 0
 
         def take(blocks: list[np.ndarray] | None):
@@ -385,7 +383,7 @@ class AudioTagger(RoundedTimes):
 
         failure = None
         try:
-            for blocks in self._blocks_of_chunks(chunks, sampling_rate, name, soon=on_window is not None):
+            for blocks in self._blocks_of_chunks(chunks, sampling_rate, name, on_window is not None, levels):
                 take(blocks)
         except AudioError as error:
             failure = str(error)
@@ -398,10 +396,12 @@ class AudioTagger(RoundedTimes):
         error = _error_of(recordings)
         if error is not None:
             return FileTags(name, [], error=error)
-        return replace(self._result(recordings, plan, (), sampling_rate), error=failure)
+        notes = levels.notes(name)
+        is_said = any(note.kind in (CANCELLED, SILENT) for note in notes)
+        return replace(self._result(recordings, plan, notes, sampling_rate, is_said), error=failure)
 
     def _blocks_of_chunks(
-        self, chunks: Iterable[np.ndarray], sampling_rate: int, name: str, soon: bool
+        self, chunks: Iterable[np.ndarray], sampling_rate: int, name: str, soon: bool, levels: ChunkLevels
     ) -> Iterator[list[np.ndarray]]:
         """Resample chunks for each reader; what goes wrong here, and not where they are taken, is the chunks' error."""
         with errors_of_file(name, "heard"):
@@ -411,21 +411,24 @@ class AudioTagger(RoundedTimes):
                 for reader in (self.reader, *self._other_readers)
             ]
             for chunk in chunks:
-                waveform = self._heard_chunk(chunk, name)
+                samples, waveform = self._heard_chunk(chunk, name)
+                levels.add(samples, waveform, file_rate)
                 yield [resampler.add(waveform) for resampler in resamplers]
             yield [resampler.finish() for resampler in resamplers]
 
-    def _heard_chunk(self, chunk: np.ndarray, name: str) -> np.ndarray:
+    def _heard_chunk(self, chunk: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """A chunk's samples of shape `(samples, channels)`, and what is heard of them."""
         samples = full_scale_waveform(np.asarray(chunk), name)
         samples = samples[:, None] if samples.ndim == 1 else samples
         if samples.ndim != 2:
             raise AudioError(
                 f"{name} has a chunk of shape {samples.shape}, expected (samples,) or (samples, channels)."
             )
-        waveform = one_channel(samples.astype(np.float32, copy=False), self.reader.channels, name)
+        samples = samples.astype(np.float32, copy=False)
+        waveform = one_channel(samples, self.reader.channels, name)
         if len(waveform):
             checked_level(float(waveform.min()), float(waveform.max()), name)
-        return waveform
+        return samples, waveform
 
     def _window_tags(self, recordings: list[Recording], number: int, plan: _Plan) -> WindowTags:
         start = recordings[0].starts[number]
@@ -493,7 +496,7 @@ class AudioTagger(RoundedTimes):
         window_samples = self._window_samples(window)
         hop_samples = window_samples
         if timeline or self.columns is not None:
-            hop_samples = self._hop_samples(hop, window_samples, timeline)
+            hop_samples = self._hop_samples(hop, window_samples, timeline, window)
         width = self._median_width(median_filter, hop_samples) if timeline or median_filter is not None else 1
         if self.problem_type == "regression":
             if timeline:
@@ -707,13 +710,14 @@ class AudioTagger(RoundedTimes):
     ) -> Iterator[FileTags]:
         """What was found in a file whose windows are scored."""
         if error is not None:
-            yield FileTags(stream.name, [], error=error)
+            yield FileTags(stream.name, [], error=error, notes=stream.notes)
             return
         notes = stream.notes  # which are said once
+        is_said = any(note.kind in (CANCELLED, SILENT) for note in notes)
         for recordings in waveforms:
             error = _error_of(recordings)
             if error is None:
-                result = self._result(recordings, plan, notes, stream.file_rate)
+                result = self._result(recordings, plan, notes, stream.file_rate, is_said)
             else:
                 channel = recordings[0].channel
                 result = FileTags(
@@ -723,10 +727,15 @@ class AudioTagger(RoundedTimes):
             yield replace(result, results_of_file=len(waveforms))
 
     def _result(
-        self, recordings: list[Recording], plan: _Plan, notes: tuple[AudioNote, ...], file_rate: int | None
+        self,
+        recordings: list[Recording],
+        plan: _Plan,
+        notes: tuple[AudioNote, ...],
+        file_rate: int | None,
+        is_said: bool = False,
     ) -> FileTags:
+        """Put together what was found in one waveform; `is_said` tells whether it has been said where it is silent."""
         recording = recordings[0]
-        is_said = any(note.kind in (CANCELLED, SILENT) for note in notes)
         num_scored = recording.num_scored
         if num_scored < len(recording.starts) and not (is_said and not num_scored):
             notes = (*notes, self._silent_windows_note(recording, plan))
@@ -768,7 +777,7 @@ class AudioTagger(RoundedTimes):
         if plan.segments is None:
             return scores, None
         runs = smoothed(recording.runs(), plan.median_width)
-        return scores, self._segments(recording.name, recording.num_samples, runs, plan)
+        return scores, self._segments(recording.name, recording.num_samples, runs, plan, recording.silent_spans())
 
     def _found_in_frames(
         self, recording: FrameRecording, plan: _Plan
@@ -787,7 +796,7 @@ class AudioTagger(RoundedTimes):
         level = 20 * math.log10(plan.silent_peak)
         number = len(recording.starts)
         which = f"{number - recording.num_scored} of its {number} windows are" if number > 1 else "its only window is"
-        return AudioNote(SILENT, f"{name}: {which} silent (no sample beyond {level:.0f} dB) and not scored.")
+        return AudioNote(SILENT, f"{name}: {which} silent (no sample beyond {level:.4g} dB) and not scored.")
 
     def _score(
         self, windows: list[Window], embeddings: str | None = None, with_distances: bool = False
@@ -831,9 +840,14 @@ class AudioTagger(RoundedTimes):
         return [Tag(labels[index], score) for index, score in zip(best.tolist(), scores[best].tolist(), strict=True)]
 
     def _segments(
-        self, file: str, num_samples: int, runs: list[tuple[list[int], np.ndarray]], plan: _Plan
+        self,
+        file: str,
+        num_samples: int,
+        runs: list[tuple[list[int], np.ndarray]],
+        plan: _Plan,
+        silent: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> list[Segment]:
-        stretches = events_of_runs(runs, plan.window_samples, num_samples, plan.rules, plan.segments)
+        stretches = events_of_runs(runs, plan.window_samples, num_samples, plan.rules, plan.segments, silent)
         return self._as_segments(file, stretches)
 
     def _as_segments(self, file: str, stretches: list[Stretch]) -> list[Segment]:

@@ -53,7 +53,9 @@ class RoundedTimes:
         shift = frame_shift(self.sampling_rate)
         return shift if self.columns is None else shift * self.columns.time_stride
 
-    def _hop_samples(self, hop: float | None, window_samples: int, overlapping: bool = True) -> int:
+    def _hop_samples(
+        self, hop: float | None, window_samples: int, overlapping: bool = True, window: float | None = None
+    ) -> int:
         shift = self._step_samples
         most = max(window_samples // shift, 1)  # frames
         if self.columns is not None:
@@ -65,7 +67,9 @@ class RoundedTimes:
             return min(max(window_samples // 2 // shift, 1), most) * shift
         hop_samples = round(hop * self.sampling_rate) if math.isfinite(hop) else 0
         frames = min(round(hop_samples / shift), most)
-        if frames < 1 or hop_samples > window_samples:
+        # Who asks for windows of half a second, half a second apart, has both rounded alike.
+        asked = window_samples if window is None else max(round(window * self.sampling_rate), window_samples)
+        if frames < 1 or hop_samples > asked:
             raise TaggingError(
                 f"hop={hop} s does not fit windows of {window_samples / self.sampling_rate:g} s: larger hops would "
                 f"leave audio out. Pass --hop between {shift / self.sampling_rate:g} and a window, for example half a window."

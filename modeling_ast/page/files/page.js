@@ -257,7 +257,7 @@ function foundIn(rows, starts, length, about) {
   const runs = about.columns ? placesOf(rows, starts, length, about) : runsOfTrue(rows.map((row) => row !== null)).map(([first, last]) => {
     const begins = starts.slice(first, last + 1);
     return hopMeans(rows.slice(first, last + 1), begins, begins.map((begin) => Math.min(begin + about.window_samples, length)));
-  });
+  }).flatMap((run) => partsWithSound(run, starts.filter((_, number) => !rows[number]), length, about));
   const scores = about.columns ? meanOfTime(runs, about) : Float32Array.from(about.labels, (_, label) => {
     let sum = 0;
     for (const row of scored) sum += row[label];
@@ -268,6 +268,20 @@ function foundIn(rows, starts, length, about) {
   const stretches = eventsOf(found, whole, about);
   stretches.sort((a, b) => a.start - b.start || a.end - b.end || a.label - b.label);
   return {scores, stretches};
+}
+
+// Without what lies in silent windows, which begin at `silent`; modeling_ast.tagging.segments.parts_with_sound.
+function partsWithSound({edges, means}, silent, length, about) {
+  const ends = silent.map((begin) => Math.min(begin + about.window_samples, length));
+  const within = [...silent, ...ends].filter((cut) => cut > edges[0] && cut < edges.at(-1));
+  const cuts = [...new Set([...edges, ...within])].sort((a, b) => a - b);
+  const sounds = cuts.slice(0, -1).map((cut) => !silent.some((begin, number) => begin <= cut && cut < ends[number]));
+  let place = 0;
+  const scores = cuts.slice(0, -1).map((cut) => {
+    while (edges[place + 1] <= cut) place++;
+    return means[place];
+  });
+  return runsOfTrue(sounds).map(([first, last]) => ({edges: cuts.slice(first, last + 2), means: scores.slice(first, last + 1)}));
 }
 
 // Of a model with a frame head: the mean of the columns of all windows that stand for the same time; modeling_ast.tagging.frames.
@@ -286,6 +300,9 @@ function placesOf(rows, starts, length, about) {
     const first = firstOf(starts[number]), after = afterOf(starts[number]);
     for (let place = first; place < after; place++) counts[place]++;
     for (let value = 0; value < (after - first) * labels; value++) sums[first * labels + value] += row[value];
+  });
+  rows.forEach((row, number) => {
+    if (!row) counts.fill(0, firstOf(starts[number]), afterOf(starts[number]));
   });
   const edges = Array.from({length: count + 1}, (_, place) => Math.round((firstEdge + place * seconds) * about.sampling_rate));
   edges[0] = 0;

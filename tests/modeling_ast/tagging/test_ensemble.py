@@ -176,6 +176,24 @@ def test_models_of_one_length_are_one_model_with_the_mean_of_their_scores(models
         assert [segment.score for segment in of_label] == pytest.approx(scores[label], abs=SCORE_TOLERANCE)
 
 
+def test_no_event_is_where_a_window_of_any_model_is_silent(models, tmp_path):
+    waveform, windows = np.zeros(60_000, np.float32), (samples_of(48), samples_of(96))
+    waveform[25_000:31_000] = noise(6_000, seed=4)
+    path = write(tmp_path / "a.wav", waveform)
+    tagger = EnsembleTagger.from_pretrained([models["short"], models["long"]], "cpu")
+    (tags,) = tagger.tag_files([path], timeline=True, hop=HOP, threshold=0.0)
+    silent, hop = np.zeros(len(waveform), bool), round(HOP * 16_000)
+    for window in windows:
+        for start in (*range(0, len(waveform) - window, hop), len(waveform) - window):
+            silent[start : start + window] |= not waveform[start : start + window].any()
+    heard = np.zeros(len(waveform), bool)
+    for segment in tags.segments:
+        heard[round(segment.start * 16_000) : round(segment.end * 16_000)] = True
+    np.testing.assert_array_equal(heard, ~silent)
+    (share,) = tagger.tag_files([path], timeline=True, hop=HOP, threshold=0.0, reduction="share")
+    assert as_vector(share.labels) == pytest.approx(np.full(len(LABELS), (~silent).mean()), abs=1e-6)
+
+
 @pytest.mark.parametrize("timeline", [False, True])
 def test_each_frame_is_computed_once_for_models_that_hear_alike(models, tmp_path, recording, monkeypatch, timeline):
     twin = save_model(tmp_path / "twin", 96, mean=-2.0, seed=8)

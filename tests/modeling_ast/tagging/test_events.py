@@ -199,6 +199,8 @@ def test_the_flags_are_the_parameters(capsys, multi_label, clips):
         (["--close_gaps", "0.5"], "--close_gaps is about segments. Add --timeline, or leave it out."),
         (["--min_duration", "0.5"], "--min_duration is about segments. Add --timeline, or leave it out."),
         (["--timeline", "--on", "0.5", "--threshold", "0.5"], "--on and --threshold are two names of one score."),
+        (["--timeline", "--reduce", "max"], "--format text has segments alone with --timeline. Pass --format jsonl"),
+        (["--format", "raven", "--reduce", "share"], "--format raven has segments alone with --timeline."),
     ],
 )
 def test_flags_without_effect_are_refused(capsys, flags, words):

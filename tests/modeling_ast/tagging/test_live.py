@@ -50,6 +50,64 @@ def test_chunks_give_what_their_file_gives(tagger, tmp_path, size, live):
         np.testing.assert_allclose(as_vector(windows[1].labels), as_vector(alone.labels), atol=SCORE_TOLERANCE)
 
 
+@pytest.mark.parametrize("size", [1_000, 7_999, LENGTH])
+@pytest.mark.parametrize("case", ["channels cancel", "one channel lives", "silence", "a mean that is sound"])
+def test_chunks_are_told_what_their_file_is_told(tagger, tmp_path, case, size):
+    waveform = noise(LENGTH)
+    others = {
+        "channels cancel": [-waveform],
+        "one channel lives": [np.zeros(LENGTH)] * 5,
+        "silence": [],
+        "a mean that is sound": [noise(LENGTH, 2)],
+    }[case]
+    samples = np.stack([0 * waveform if case == "silence" else waveform, *others], axis=1).astype(np.float32)
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    (of_file,) = tagger.tag_files([tmp_path / "a.wav"])
+    chunks = (samples[start : start + size] for start in range(0, LENGTH, size))
+    tags = tagger.tag_stream(chunks, 16_000, name=str(tmp_path / "a.wav"))
+    assert tags.notes == of_file.notes
+    assert len(tags.notes) == (case != "a mean that is sound")
+
+
+def test_chunks_whose_number_of_channels_changes_are_heard(tagger):
+    waveform = noise(LENGTH).astype(np.float32)
+    chunks = [waveform[:20_000], np.stack([waveform[20_000:]] * 2, axis=1)]
+    tags = tagger.tag_stream(chunks, 16_000)
+    assert (tags.error, tags.notes) == (None, ())
+
+
+@pytest.mark.parametrize(("share", "words"), [(1.0, None), (0.6, "0.60 of the 1.00 s")])
+def test_a_pipe_that_ends_before_its_header_says_is_cut_off(share, words):
+    content = io.BytesIO()
+    soundfile.write(content, noise(16_000), 16_000, format="WAV", subtype="PCM_16")
+    whole = content.getvalue()
+    pipe = WavPipe(io.BytesIO(whole[: 44 + round(32_000 * share)]), "Standard input")
+    samples = np.concatenate(list(pipe.chunks()))
+    assert len(samples) == 16_000 * share
+    said = [note.text for note in pipe.notes()]
+    expected = f"Standard input is cut off: {words} that its header announces have come. Send it again."
+    assert said == ([] if words is None else [expected])
+
+
+def test_the_command_says_that_its_pipe_was_cut_off(multi_label, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(wav(noise(LENGTH))[:-LENGTH])))
+    assert (
+        run_tagging.main(["-", "--model_name_or_path", str(multi_label), "--device", "cpu", "--format", "jsonl"]) == 0
+    )
+    shown = capsys.readouterr()
+    assert "Standard input is cut off: " in shown.err
+    (note,) = json.loads(shown.out)["notes"]
+    assert "is cut off" in str(note)
+
+
+def test_a_pipe_that_is_not_heard_to_its_end_is_not_cut_off():
+    content = io.BytesIO()
+    soundfile.write(content, noise(64_000), 16_000, format="WAV", subtype="PCM_16")
+    pipe = WavPipe(io.BytesIO(content.getvalue()), "Standard input")
+    next(pipe.chunks())
+    assert pipe.notes() == ()
+
+
 @pytest.mark.parametrize("resampler", ["torchaudio", "soxr"])
 def test_windows_are_told_as_soon_as_they_are_heard(multi_label, tmp_path, resampler):
     """Of sound at another rate, within a tenth of a second of sound after a window's end."""

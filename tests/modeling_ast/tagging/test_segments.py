@@ -8,6 +8,7 @@ from modeling_ast.tagging.segments import (
     hop_means,
     label_stretches,
     least_rest,
+    parts_with_sound,
     runs_of_true,
     window_starts,
 )
@@ -128,6 +129,27 @@ def test_a_score_is_the_mean_over_the_time_of_the_segment():
     assert stretch == Stretch(16, 27, 0, pytest.approx((3 * 0.7 + 1 * 0.8 + 4 * 0.9 + 3 * 1.0) / 11))
     (stretch,) = place([0, 0, 0, 0.6, 0.8, 1.0], starts, 27, reading="window")
     assert stretch == Stretch(12, 27, 0, pytest.approx(0.8))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_lies_in_silent_windows_is_left_out_of_places(seed):
+    draw = np.random.default_rng(seed)
+    edges = np.unique(draw.integers(0, 60, 8))
+    means = draw.random((len(edges) - 1, 2)).astype(np.float32)
+    begins = np.sort(draw.integers(0, 60, seed % 4))
+    ends = np.minimum(begins + 9, 60)
+    by_sample = np.full((60, 2), np.nan)
+    for first, end, row in zip(edges[:-1], edges[1:], means, strict=True):
+        by_sample[first:end] = row
+    for begin, end in zip(begins, ends, strict=True):
+        by_sample[begin:end] = np.nan
+    found, parts = np.full((60, 2), np.nan), parts_with_sound(edges, means, begins, ends)
+    for of_part, scores in parts:
+        assert (np.diff(of_part) > 0).all()
+        for first, end, row in zip(of_part[:-1], of_part[1:], scores, strict=True):
+            found[first:end] = row
+    np.testing.assert_array_equal(found, by_sample)
+    assert len(parts) == len(runs_of_true(~np.isnan(by_sample[:, 0])))  # one for each stretch without a gap
 
 
 def test_labels_are_placed_apart_and_may_overlap():

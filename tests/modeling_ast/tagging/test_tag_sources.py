@@ -93,6 +93,13 @@ def test_a_list_that_is_not_there(folder):
         tagged_files([], "pipe")
 
 
+def test_a_typing_error_in_a_path_is_no_name_of_a_model(folder, capsys, multi_label):
+    for behind in (["day/missing.wav"], ["day/missing.WAV", "a.wav"]):
+        with pytest.raises(SystemExit):
+            run_tagging.main(["--model_name_or_path", str(multi_label), *behind])
+        assert f"There is no file or folder {behind[0]}" in capsys.readouterr().err
+
+
 def test_files_from_standard_input_are_tagged(folder, tag, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"b.wav\na.wav\n")))
     out = tag("--files_from", "-", "--format", "jsonl")

@@ -1,5 +1,6 @@
 """Recordings tagged as they are heard: the same scores whatever the blocks, batches and neighbours, and as of cut-out windows."""
 
+import io
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,9 +39,9 @@ def scores_of_windows(tagger, path, **settings):
     """The scores of each window of a timeline, as segments of one window tell them: shape `(windows, labels)`."""
     rows, place = [], tagger._segments
 
-    def kept(file, num_samples, runs, plan):
+    def kept(file, num_samples, runs, plan, silent):
         rows.extend(runs)
-        return place(file, num_samples, runs, plan)
+        return place(file, num_samples, runs, plan, silent)
 
     tagger._segments = kept
     try:
@@ -174,6 +175,16 @@ def test_hop_in_other_than_whole_frames_is_rounded_and_said(tagger, tmp_path, ca
     assert scores_of_windows(tagger, path, hop=WINDOW / 16_000)[0][1] == 97 * 160  # no sample is left out
 
 
+def test_windows_side_by_side_may_be_asked_for_in_round_numbers(tagger, tmp_path, caplog):
+    path = write(tmp_path / "long.wav", noise(3 * WINDOW))
+    starts, _ = scores_of_windows(tagger, path, hop=0.5, window=0.5)
+    assert starts[1] == 49 * 160  # frames of a window of 0.495 s, whose last one lasts 25 ms
+    assert "--window 0.5 is rounded to 0.495 s" in caplog.text
+    assert "--hop 0.5 is rounded to 0.49 s" in caplog.text
+    with pytest.raises(TaggingError, match=r"hop=0.51 s does not fit windows of 0.495 s"):
+        tagger.tag_files([path], hop=0.51, window=0.5, timeline=True)
+
+
 def test_shorter_windows_are_padded_as_short_clips(tagger, multi_label, tmp_path):
     path, short = write(tmp_path / "long.wav", noise(3 * WINDOW)), 400 + 49 * 160
     starts, scores = scores_of_windows(tagger, path, window=0.515, hop=0.24)
@@ -241,7 +252,7 @@ def test_silent_windows_are_not_scored_and_said(tagger, multi_label, tmp_path):
     (note,) = tags.notes
     assert note.text == f"{path}: 2 of its 6 windows are silent (no sample beyond -80 dB) and not scored."
     (tags,) = tagger.tag_files([path], timeline=True, threshold=0.0, hop=0.96)
-    assert {(s.start, s.end) for s in tags.segments} == {(0.0, 0.96 * 2 + 0.975), (0.96 * 4, 6 * 0.975)}
+    assert {(s.start, s.end) for s in tags.segments} == {(0.0, 0.96 * 3), (0.96 * 3 + 0.975, 6 * 0.975)}
     (tags,) = tagger.tag_files([path], reduction="share", threshold=0.0)
     np.testing.assert_allclose(as_vector(tags.labels), 4 / 6, atol=1e-6)
     quiet = write(tmp_path / "quiet.wav", 1e-3 * waveform / np.abs(waveform).max())
@@ -255,6 +266,33 @@ def test_silent_windows_are_not_scored_and_said(tagger, multi_label, tmp_path):
     )
     with pytest.raises(TaggingError, match="silence_db=6 is not below full scale"):
         tagger.tag_files([quiet], silence_db=6)
+
+
+@pytest.mark.parametrize("settings", [{}, {"median_filter": 0.72}, {"close_gaps": 0.05, "min_duration": 0.1}])
+def test_no_event_is_where_a_window_is_silent(tagger, tmp_path, settings):
+    """Though a window that reaches beyond may have a high score: what it has heard is at its rim."""
+    waveform, hop = np.zeros(12 * WINDOW, np.float32), 3_840
+    for start in (2 * WINDOW, 6 * WINDOW + 1_000, 11 * WINDOW):
+        waveform[start : start + 4_000] = noise(4_000, start)
+    path = write(tmp_path / "beats.wav", waveform)
+    loud = np.flatnonzero(waveform)
+    starts = [*range(0, len(waveform) - WINDOW, hop), len(waveform) - WINDOW]
+    silent = np.zeros(len(waveform), bool)
+    for start in starts:
+        silent[start : start + WINDOW] |= not waveform[start : start + WINDOW].any()
+    (tags,) = tagger.tag_files([path], timeline=True, hop=hop / 16_000, threshold=0.0, **settings)
+    chunks = tagger.tag_stream(
+        np.array_split(waveform, 7), 16_000, timeline=True, hop=hop / 16_000, threshold=0.0, **settings
+    )
+    spans = [[(each.start, each.end, each.label) for each in found.segments] for found in (tags, chunks)]
+    assert spans[0] == spans[1]
+    heard = np.zeros(len(waveform), bool)
+    for start, end, _ in spans[0]:
+        heard[round(start * 16_000) : round(end * 16_000)] = True
+    np.testing.assert_array_equal(heard, ~silent)
+    assert heard[loud].all()
+    (share,) = tagger.tag_files([path], reduction="share", threshold=0.0, hop=hop / 16_000, timeline=True)
+    assert as_vector(share.labels) == pytest.approx(np.full(3, (~silent).mean()), abs=1e-6)
 
 
 def test_each_channel_has_results_of_its_own(tagger, tmp_path):
@@ -273,6 +311,25 @@ def test_each_channel_has_results_of_its_own(tagger, tmp_path):
         assert [(s.start, s.end, s.label) for s in tags.segments] == [
             (s.start, s.end, s.label) for s in other.segments
         ]
+
+
+def test_of_each_channel_silence_is_said_once(tagger, tmp_path):
+    channels = np.stack([noise(2 * WINDOW), np.zeros(2 * WINDOW), np.zeros(2 * WINDOW)], axis=1)
+    soundfile.write(tmp_path / "one_lives.wav", channels, 16_000, subtype="FLOAT")
+    said = [
+        note.text for tags in tagger.tag_files([tmp_path / "one_lives.wav"], each_channel=True) for note in tags.notes
+    ]
+    assert all(sum(f"channel {number}" in words for words in said) == 1 for number in (2, 3)), said
+
+
+def test_of_a_file_that_was_cut_off_too_early_that_is_said(tagger, tmp_path):
+    content = io.BytesIO()
+    soundfile.write(content, noise(16_000), 16_000, format="WAV", subtype="PCM_16")
+    (tmp_path / "cut.wav").write_bytes(content.getvalue()[: 44 + 300])
+    (tags,) = tagger.tag_files([tmp_path / "cut.wav"])
+    assert "lasts 9.4 ms; the model needs 25 ms" in tags.error
+    (note,) = tags.notes
+    assert "is cut off: 0.01 of the 1.00 s" in note.text
 
 
 def test_a_file_of_channels_is_printed_before_the_next_is_heard(tagger, tmp_path, monkeypatch):

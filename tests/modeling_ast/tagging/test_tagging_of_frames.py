@@ -211,6 +211,13 @@ def test_silence_splits_the_time_line_and_short_files_have_one_frame(tagger, tmp
     of_label = [(each.start, each.end) for each in tags.segments if each.label == LABELS[0]]
     assert len(of_label) >= 2
     assert all(end <= 3.2 * WINDOW / 16_000 or start >= 2.8 * WINDOW / 16_000 for start, end in of_label)
+    # Nothing is heard in a window that is silent, whatever another that reaches into the silence says of it.
+    (tags,) = tagger.tag_files([tmp_path / "gap.wav"], timeline=True, hop=0.1, threshold=0.0)
+    gap = (2 * WINDOW / 16_000, 4 * WINDOW / 16_000)
+    assert all(
+        end <= gap[0] + 0.15 or start >= gap[1] - 0.15
+        for start, end in ((each.start, each.end) for each in tags.segments if each.label == LABELS[0])
+    )
     (short,) = tagger.tag_files([write(tmp_path / "short.wav", noise(800))], timeline=True, threshold=0.0001)
     assert {(each.start, each.end) for each in short.segments} == {(0.0, 0.05)}
 
