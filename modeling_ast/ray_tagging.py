@@ -161,13 +161,15 @@ def tag_on_ray(
     Returns:
         `ray.data.Dataset`: nothing is tagged before it is written or taken.
     """
+    from ray.data import ActorPoolStrategy
+
     device = {} if "device" in settings else {"device": "cuda" if num_gpus else "cpu"}
     return clips.map_batches(
         TagClips,
         fn_constructor_args=(os.fspath(model_name_or_path),),
         fn_constructor_kwargs=settings | device,
         batch_size=batch_size,
-        concurrency=workers,
+        compute=ActorPoolStrategy(size=workers),
         num_cpus=num_cpus,
         num_gpus=num_gpus,
     )

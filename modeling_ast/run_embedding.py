@@ -173,7 +173,7 @@ def named_files(args: argparse.Namespace) -> list[Path]:
     if not args.audio and args.files_from is None:
         return []
     left_out = []
-    files = tagged_files(args.audio, args.files_from, left_out)
+    files = tagged_files(args.audio, args.files_from, left_out, lines_may_lack=True)
     for words in left_out:
         say(words)
     return list({os.path.abspath(file): file for file in files}.values())

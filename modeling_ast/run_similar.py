@@ -5,6 +5,7 @@ With `--examples` a few marked clips are a classifier of clips or of what is kep
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
@@ -13,10 +14,10 @@ from pathlib import Path
 from .audio_flags import add_strict_flag
 from .run_embedding import given_flags, load_tagger
 from .similar.library import Library, LibraryError
-from .similar.prototypes import MATCHES, Prototypes, example_files
+from .similar.prototypes import MATCHES, Prototypes, example_files, without_label
 from .similar.results import CSV_HEADER, FORMATS, Hit, hit_lines
 from .system.flags import FlagParser, positive_int
-from .system.names_as_text import in_one_line, spreadsheet_safe
+from .system.names_as_text import in_one_line, in_short, spreadsheet_safe
 from .system.terminal import FAILED, ended_by, exit_code_of, shell_command
 from .tagging.flags import add_computing_flags
 from .tagging.formats import FORMATS as TAG_FORMATS
@@ -264,7 +265,8 @@ class Search:
                 raise LibraryError(
                     f"{self.args.model_name_or_path} is another model than the one that made the vectors of {self.library.folder}, "
                     f"{described.model} as it was then. Pass --model_name_or_path with that one, or embed the files by this one into "
-                    f"another folder: ast-embed FILES --model_name_or_path {self.args.model_name_or_path} --output NEW_DIR"
+                    f"another folder: ast-embed FILES --model_name_or_path {shlex.quote(str(self.args.model_name_or_path))} "
+                    "--output NEW_DIR"
                 )
         return self._tagger
 
@@ -284,6 +286,15 @@ class Search:
         for clip in embed_clips(self.tagger(), list(clips), settings):
             for words in filter(None, (*clip.said, clip.error)):
                 say(words)
+            if (
+                self.library is not None
+                and self.args.channels is not None
+                and any("--channels" in words for words in clip.said)
+            ):
+                say(
+                    f"{self.library.folder} was made with --channels {self.args.channels}, and so clips are heard. To hear another, "
+                    "embed the files by that into another folder."
+                )
             if clip.error is None:
                 yield clip
             else:
@@ -310,7 +321,9 @@ class Search:
             else:
                 if index is None and len(self.library) >= INDEX_FROM:
                     folder = self.args.library
-                    say(f"{folder} has no index. For faster searches type: ast-embed --output {folder} --index on")
+                    say(
+                        f"{folder} has no index. For faster searches type: ast-embed --output {shlex.quote(str(folder))} --index on"
+                    )
         safe = spreadsheet_safe if self.args.spreadsheet_safe else str
         for embedded in self.embedded(clips):
             (rows,), (scores,) = nearest(self.library, embedded.vector[None], self.args.top or 10, index)
@@ -331,6 +344,12 @@ class Search:
         from .similar.clips import Clip
 
         marked = [Clip(str(file), file, label=label) for label, file in example_files(self.args.examples)]
+        unused = without_label(self.args.examples)
+        if unused:
+            say(
+                f"{in_short(path.name for path in unused)} in {self.args.examples} itself: of no label, and not used. Put clips into the "
+                "folder of their label."
+            )
         embedded = list(self.embedded(marked))
         labels = [each.clip.label for each in embedded]
         missing = {clip.label for clip in marked} - set(labels)
@@ -404,7 +423,7 @@ class Search:
         else:
             groups = [tags[0].label for _, tags in self.labelled_rows(self.prototypes(), rows)]
         points = map_points(self.library.vectors[rows], method)
-        title = f"{self.args.library.name}: {len(rows)} of {len(self.library)} vectors"
+        title = f"{Path(os.path.abspath(self.args.library)).name}: {len(rows)} of {len(self.library)} vectors"
         draw_map(points, groups, self.args.map, title)
         print(f"{in_one_line(str(self.args.map))} shows {len(rows)} of {len(self.library)} vectors")
 

@@ -377,7 +377,7 @@ def write_blocks(args: argparse.Namespace, command: list[str]) -> int:
     """
     from .tagging.ahead import threads_beside
     from .tagging.block_lists import rows_of
-    from .tagging.block_processes import end_without, in_processes, place_of_process
+    from .tagging.block_processes import end_without, in_processes, is_launched, place_of_process
     from .tagging.block_runs import FAILED, TAGS, BlockFolder, BlockProgress, tag_missing
     from .tagging.errors import TaggingError
 
@@ -440,7 +440,7 @@ def write_blocks(args: argparse.Namespace, command: list[str]) -> int:
     if failed:
         where += f", and why {failed} could not be tagged in {folder.merged(FAILED)}"
     print(in_one_line(f"Tagged {listed.number - failed} of {listed.number} files; {where}"))
-    return 1 if failed and place.world == 1 else 0  # which a launcher would take for a process that broke down
+    return 1 if failed and not is_launched() else 0  # which a launcher would take for a process that broke down
 
 
 def workers_of(args: argparse.Namespace, world: int) -> int:

@@ -7,6 +7,7 @@ time and no hit. Why this library: docs/similar_sounds.md.
 """
 
 import os
+import shlex
 from collections.abc import Callable
 
 import numpy as np
@@ -115,7 +116,7 @@ def _opened(library: Library, faiss, flags: int = 0):
             raise ValueError
     except (RuntimeError, ValueError) as error:
         raise LibraryError(
-            f"{path} is damaged or of other vectors. Remove it, and type: ast-embed --output {library.folder} --index on"
+            f"{path} is damaged or of other vectors. Remove it, and type: ast-embed --output {shlex.quote(str(library.folder))} --index on"
         ) from error
     return index
 

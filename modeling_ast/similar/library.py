@@ -12,6 +12,7 @@ added. What was added counts when `embeddings.json` says so, which is written la
 
 import json
 import os
+import shlex
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
@@ -103,7 +104,7 @@ def read_description(folder: Path) -> Description:
     except OSError as error:
         raise LibraryError(
             f"{folder} holds no embedded sounds: {DESCRIPTION} in it cannot be read ({error.strerror}). Type: ast-embed FILES "
-            f"--output {folder}"
+            f"--output {shlex.quote(str(folder))}"
         ) from None
     except (ValueError, TypeError, RecursionError):
         raise LibraryError(f"{path} is damaged. {_anew(folder)}") from None
@@ -371,10 +372,15 @@ def _anew(folder: Path) -> str:
 
 def _in_words(folder: Path, found: Description, wanted: Description, differences: dict[str, tuple]) -> str:
     """What to type where a folder is not of this run's model or settings."""
+    if "digest" in differences and found.model == wanted.model:
+        return (
+            f"{folder} holds vectors of {found.model} as it was then: its files were changed since. Put the earlier ones back, or "
+            "pass another --output."
+        )
     if "digest" in differences:
         return (
             f"{folder} holds vectors of another model than {wanted.model}: of {found.model} as it was then. Pass --model_name_or_path "
-            f"{found.model}, or another --output."
+            f"{shlex.quote(found.model)}, or another --output."
         )
     given = ", ".join(f"--{name} {_shown(value)}" for name, (_, value) in differences.items())
     kept = ", ".join(f"--{name} {_shown(value)}" for name, (value, _) in differences.items())

@@ -5,6 +5,7 @@ Drawn with Matplotlib's `Figure`; both are imported when a picture is drawn.
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def map_rows(library: Library, method: str, seed: int = 0) -> np.ndarray:
     if len(library) < FEWEST_POINTS:
         raise LibraryError(
             f"{library.folder} has {len(library)} vectors, and a map takes {FEWEST_POINTS}. Add files: ast-embed FILES --output "
-            f"{library.folder}"
+            f"{shlex.quote(str(library.folder))}"
         )
     if len(library) <= MOST_POINTS[method]:
         return np.arange(len(library))

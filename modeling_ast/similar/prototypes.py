@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..audio.errors import AudioError
-from ..audio.files import find_audio_files
+from ..audio.files import AUDIO_SUFFIXES, find_audio_files
 from .library import of_length_one
 
 MATCHES = ("mean", "nearest")
@@ -70,3 +70,15 @@ def example_files(folder: Path) -> list[tuple[str, Path]]:
             f"--examples {folder} holds no folder. Put the clips of each label into a folder of its name."
         )
     return [(label.name, file) for label in labels for file in find_audio_files([label])]
+
+
+def without_label(folder: Path) -> list[Path]:
+    """List the clips that lie in a folder of examples itself, beside the folders of labels.
+
+    Args:
+        folder (`Path`): see [`example_files`].
+
+    Returns:
+        `list[Path]`: sorted.
+    """
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in AUDIO_SUFFIXES)

@@ -49,6 +49,15 @@ def place_of_process(device: str) -> Place:
     return Place(state.process_index, state.num_processes, of_machine)
 
 
+def is_launched() -> bool:
+    """Tell whether a launcher such as `accelerate launch` or `torchrun` started this process, also if it is the only one.
+
+    Returns:
+        `bool`.
+    """
+    return "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ
+
+
 def in_processes(work: Callable[[int], None], number: int) -> None:
     """Have forked processes and this one do the same work, which they divide among themselves; wait for all of them.
 

@@ -135,7 +135,11 @@ class BlockFolder:
         if stated is None:
             others = [path.name for path in self.path.iterdir()]
             # A run that was killed before it had begun may have left these.
-            others = [name for name in others if name not in (LIST, *self.kinds) and not name.startswith(".")]
+            others = [
+                name
+                for name in others
+                if name not in (LIST, TAGS, EMBEDDINGS, FAILED, NOTES) and not name.startswith(".")
+            ]
             if others:
                 raise OutputError(
                     f"--blocks {self.path} holds {others[0]} and is no folder of a run in blocks. Pass the name of a new one."

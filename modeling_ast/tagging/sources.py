@@ -13,7 +13,9 @@ from ..system.regular_files import SpecialFileError, only_files
 STANDARD_INPUT = "-"
 
 
-def tagged_files(paths: Iterable[str], files_from: str | None, left_out: list[str] | None = None) -> list[Path]:
+def tagged_files(
+    paths: Iterable[str], files_from: str | None, left_out: list[str] | None = None, lines_may_lack: bool = False
+) -> list[Path]:
     """List the audio files that were asked for.
 
     Args:
@@ -21,6 +23,8 @@ def tagged_files(paths: Iterable[str], files_from: str | None, left_out: list[st
             there under a name is no pattern.
         files_from (`str`, *optional*): a file with a path on each line, or `-` for standard input.
         left_out (`list[str]`, *optional*): see [`find_audio_files`].
+        lines_may_lack (`bool`, defaults to `False`): whether files of the list that are not there are given, too, for whoever
+            opens them to tell; if all of a list are not there, it is refused nevertheless.
 
     Returns:
         Each file once, in their order: first `paths`, then those of the list.
@@ -30,7 +34,12 @@ def tagged_files(paths: Iterable[str], files_from: str | None, left_out: list[st
     """
     named = [match for path in paths for match in matches(path)]
     listed = [] if files_from is None else _listed(files_from)
-    return find_audio_files([*named, *listed], left_out)
+    if not lines_may_lack or not any(map(os.path.lexists, listed)):
+        return find_audio_files([*named, *listed], left_out)
+    files = find_audio_files(named, left_out)
+    for line in listed:
+        files += find_audio_files(line, left_out) if os.path.lexists(line) else [Path(line)]
+    return list(dict.fromkeys(files))
 
 
 def matches(path: str) -> list[str]:

@@ -181,6 +181,35 @@ def test_flags_about_files_are_refused_without_any(copied, words, capsys):
     assert f"{words.split()[0]} is about files, and none were named" in capsys.readouterr().err
 
 
+def test_a_model_that_was_changed_at_its_place_is_not_asked_for_again(
+    make_checkpoint, recordings, embed, tmp_path, capsys
+):
+    model, words = make_checkpoint(tmp_path / "model", 0), [str(recordings[0]), "--output", str(tmp_path / "kept")]
+    words += ["--model_name_or_path", str(model), "--device", "cpu"]
+    assert run_embedding.main(words) == 0
+    make_checkpoint(model, 1)
+    with pytest.raises(SystemExit):
+        run_embedding.main(words)
+    said = capsys.readouterr().err
+    assert f"holds vectors of {model} as it was then: its files were changed since. Put the earlier ones back" in said
+
+
+def test_a_file_of_a_list_that_is_gone_stands_with_its_reason(recordings, embed, tmp_path, capsys):
+    listed, gone = tmp_path / "list.txt", tmp_path / "gone.wav"
+    listed.write_text(f"{gone}\n{recordings[0]}\n{recordings[1].parent}\n")
+    assert embed(tmp_path / "library", "--files_from", listed) == 1
+    assert f"{gone}" in capsys.readouterr().err
+    rows = [json.loads(line) for line in (tmp_path / "library" / "files.jsonl").read_text().splitlines()]
+    assert {row["file"] for row in rows if row.get("error")} == {str(gone)}
+    assert Library(tmp_path / "library").description.files == 1 + sum(
+        each.parent == recordings[1].parent for each in recordings
+    )
+    listed.write_text(f"{gone}\n")
+    with pytest.raises(SystemExit):
+        embed(tmp_path / "another", "--files_from", listed)
+    assert f"There is no file or folder {gone}" in capsys.readouterr().err
+
+
 def test_a_file_that_was_changed_is_refused(recordings, embed, tmp_path, capsys):
     file = tmp_path / "a.wav"
     file.write_bytes(recordings[0].read_bytes())

@@ -156,6 +156,29 @@ def test_examples_label_clips(library, checkpoint, recordings, examples, direct,
     assert capsys.readouterr().out == printed
 
 
+def test_clips_beside_the_folders_of_examples_are_said(library, recordings, examples, tmp_path, capsys):
+    folder = shutil.copytree(examples, tmp_path / "examples")
+    shutil.copy(recordings[0], folder / "loose.wav")
+    (folder / "notes.txt").write_text("of no label")
+    assert similar(recordings[2], "--examples", folder, "--in", library) == 0
+    assert f"'loose.wav' in {folder} itself: of no label, and not used. Put clips into" in capsys.readouterr().err
+
+
+def test_names_with_spaces_can_be_typed_as_they_are_said(tmp_path, capsys):
+    (tmp_path / "my bells").mkdir()
+    with pytest.raises(SystemExit):
+        similar("--in", tmp_path / "my bells", "--map", tmp_path / "map.png")
+    assert f"Type: ast-embed FILES --output '{tmp_path / 'my bells'}'" in capsys.readouterr().err
+
+
+def test_a_channel_that_a_folder_was_made_with_is_said(embed, recordings, tmp_path, capsys):
+    stereo = np.stack([np.zeros(16_000), soundfile.read(recordings[3])[0][:16_000]], axis=1)
+    soundfile.write(tmp_path / "stereo.wav", stereo, 16_000, subtype="FLOAT")
+    assert embed(tmp_path / "library", recordings[0], "--channels", "left") == 0
+    similar(tmp_path / "stereo.wav", "--in", tmp_path / "library")
+    assert f"{tmp_path / 'library'} was made with --channels left, and so clips are heard." in capsys.readouterr().err
+
+
 def test_examples_label_what_is_kept(library, examples, tmp_path, capsys):
     assert similar("--in", library, "--examples", examples, "--top", 2, "--format", "jsonl") == 0
     files = list(map(json.loads, capsys.readouterr().out.splitlines()))

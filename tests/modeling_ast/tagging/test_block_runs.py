@@ -277,6 +277,20 @@ def test_a_command_that_finds_something_else_is_not_told_to_be_typed_again(tag, 
     assert "type:" not in words
 
 
+def test_a_command_that_was_refused_leaves_its_folder_to_another(tag, names, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(SystemExit):
+        tag(tmp_path / "a typing error", "--blocks", run, "--embeddings", "file")
+    assert tag("--files_from", names, "--blocks", run)[0] == 1
+    assert len(rows(run / "tags.jsonl")) == 27
+
+
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "ACCELERATE_MIXED_PRECISION"])
+def test_a_launcher_of_one_process_is_not_told_of_a_broken_one(tag, names, tmp_path, monkeypatch, name):
+    monkeypatch.setenv(name, "0")
+    assert tag("--files_from", names, "--blocks", tmp_path / "run")[0] == 0
+
+
 def test_what_is_left_out_of_a_folder_is_said(tmp_path):
     (tmp_path / "a.wav").write_bytes(b"")
     os.mkfifo(tmp_path / "b.wav")
