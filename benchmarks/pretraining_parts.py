@@ -47,6 +47,12 @@ def main():
         "--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what is left out (default: all)"
     )
     parser.add_argument(
+        "--ignore_labels",
+        nargs="+",
+        default=[],
+        help="left out of all that are pretrained now: where ast-finetune says that without a part some have no training clip",
+    )
+    parser.add_argument(
         "--runs", type=Path, default=Path("runs/pretraining_parts"), help="where pretrainings are kept"
     )
     args = parser.parse_args()
@@ -56,7 +62,7 @@ def main():
         number, scores = 0, []
         for seed in args.seeds:
             folder = args.runs.resolve() / f"{part.replace(' ', '_')}_{args.steps}_{seed}"
-            number = write_part(args.clips, folder, part)
+            number = write_part(args.clips, folder, part, args.ignore_labels)
             scores.append(scored(pretrained(folder, part, args.steps, seed), folder / "score.json"))
         score = statistics.mean(scores)
         whole = score if part == "nothing" else whole
@@ -64,10 +70,11 @@ def main():
         print(f"| {part} | {number:,} | {score:.3f} | {difference} |", flush=True)
 
 
-def write_part(clips: Path, folder: Path, part: str) -> int:
+def write_part(clips: Path, folder: Path, part: str, ignored: list[str]) -> int:
     """Write the table of the clips that take part, and count them."""
     with open(clips / "metadata.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["label"] and PARTS[part](row)]
+    rows = [row for row in rows if row["label"] not in ignored]
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "clips.csv", "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
