@@ -64,8 +64,8 @@ class TagClips:
                 or `bytes`, the contents of files, or both; others are passed on.
 
         Returns:
-            `pyarrow.Table` with a row for each clip and, whatever became of the clips, the same types: the batch's columns but for
-            `bytes`; `labels` and `scores`, best first; `error`, why it could not be tagged, or `None`; `notes`, what was not heard of it; `segments` with a time line, and
+            `pyarrow.Table` with a row for each clip: the batch's columns but for `bytes`; and, of types that do not depend on what
+            became of the clips, `labels` and `scores`, best first; `error`, why it could not be tagged, or `None`; `notes`, what was not heard of it; `segments` with a time line, and
             `embeddings` and their `embedding_times` in seconds, if they are asked for.
 
         Raises:
@@ -93,7 +93,7 @@ class TagClips:
             FileTags(name, [], error=f"{name} cannot be read: {each}") if isinstance(each, OSError) else next(heard)
             for name, each in zip(names, sources, strict=True)
         ]
-        passed = {name: pa.array(np.asarray(column).tolist()) for name, column in batch.items() if name != BYTES}
+        passed = {name: _as_given(np.asarray(column)) for name, column in batch.items() if name != BYTES}
         types = TYPES | {"embeddings": pa.list_(pa.list_(pa.from_numpy_dtype(self.dtype)))}
         found = {name: pa.array(column, types[name]) for name, column in self._columns(results).items()}
         return pa.table(passed | found)
@@ -116,6 +116,13 @@ class TagClips:
             columns["embeddings"] = [[] if each is None else list(each.vectors.astype(self.dtype)) for each in given]
             columns["embedding_times"] = [[] if each is None else each.times.tolist() for each in given]
         return columns
+
+
+def _as_given(column: np.ndarray) -> pa.Array:
+    """A column that is passed on, with its type; tensors become lists."""
+    if column.ndim == 1 and column.dtype != object:
+        return pa.array(column)
+    return pa.array([value.tolist() if isinstance(value, np.ndarray) else value for value in column])
 
 
 def fetched(path: str) -> dict | str | OSError:

@@ -233,6 +233,7 @@ class Search:
         self.args, self.failed = args, 0
         self.library = None if args.library is None else Library(args.library)
         self._tagger = None
+        self._said_channels = False  # that the folder decides which are heard
 
     def write(self, lines: Iterable[str], header: str | None):
         """Print lines or write them to `--output`.
@@ -262,6 +263,12 @@ class Search:
             self.args.model_name_or_path = self.args.model_name_or_path or described.model
             self._tagger = load_tagger(self.args)
             if described is not None and model_digest(self._tagger) != described.digest:
+                if self.args.model_name_or_path == described.model:
+                    raise LibraryError(
+                        f"{self.library.folder} holds vectors of {described.model} as it was then: its files, or this kit's version, were "
+                        "changed since. Put the earlier ones back, or embed the files into another folder: ast-embed FILES "
+                        f"--model_name_or_path {shlex.quote(described.model)} --output NEW_DIR"
+                    )
                 raise LibraryError(
                     f"{self.args.model_name_or_path} is another model than the one that made the vectors of {self.library.folder}, "
                     f"{described.model} as it was then. Pass --model_name_or_path with that one, or embed the files by this one into "
@@ -286,11 +293,9 @@ class Search:
         for clip in embed_clips(self.tagger(), list(clips), settings):
             for words in filter(None, (*clip.said, clip.error)):
                 say(words)
-            if (
-                self.library is not None
-                and self.args.channels is not None
-                and any("--channels" in words for words in clip.said)
-            ):
+            asks_for_channel = self.library is not None and any("--channels" in words for words in clip.said)
+            if asks_for_channel and self.args.channels is not None and not self._said_channels:
+                self._said_channels = True
                 say(
                     f"{self.library.folder} was made with --channels {self.args.channels}, and so clips are heard. To hear another, "
                     "embed the files by that into another folder."

@@ -305,7 +305,8 @@ class ChunkLevels:
         self.channels = channels
         self._levels: SoundLevels | None = None
         self._held: list[tuple[np.ndarray, np.ndarray]] = []  # less than a block
-        self._have_other_channels = False  # chunks than those before them, which cannot be compared
+        self._number_held = 0
+        self._number_of_channels: int | None = None  # `None` again where it changes: then nothing can be compared
 
     def add(self, samples: np.ndarray, waveform: np.ndarray, sampling_rate: int):
         """Take the next chunk.
@@ -315,15 +316,19 @@ class ChunkLevels:
             waveform (`np.ndarray` of shape `(samples,)`): what [`one_channel`] made of them.
             sampling_rate (`int`): in Hz, the same for all chunks.
         """
-        self._levels = self._levels or SoundLevels(sampling_rate, self.channels)
-        self._held.append((samples, waveform))
-        self._have_other_channels |= samples.shape[1] != self._held[0][0].shape[1]
-        number = sum(len(of_chunk) for _, of_chunk in self._held)
-        if number >= self._levels.block and not self._have_other_channels:
-            whole = number // self._levels.block * self._levels.block
-            samples, waveform = (np.concatenate(parts) for parts in zip(*self._held, strict=True))
-            self._levels.add(samples[:whole], waveform[:whole])
-            self._held = [(samples[whole:], waveform[whole:])]
+        if self._levels is None:
+            self._levels, self._number_of_channels = SoundLevels(sampling_rate, self.channels), samples.shape[1]
+        if samples.shape[1] != self._number_of_channels:
+            self._number_of_channels, self._held = None, []
+            return
+        self._held.append((samples.copy(), waveform.copy()))  # whoever gives chunks may fill one array again and again
+        self._number_held += len(waveform)
+        if self._number_held < self._levels.block:
+            return
+        whole = self._number_held // self._levels.block * self._levels.block
+        samples, waveform = (np.concatenate(parts) for parts in zip(*self._held, strict=True))
+        self._levels.add(samples[:whole], waveform[:whole])
+        self._held, self._number_held = [(samples[whole:].copy(), waveform[whole:].copy())], len(waveform) - whole
 
     def notes(self, name: str) -> tuple[AudioNote, ...]:
         """Tell, when all chunks have come, what is to be said of them: see [`SoundLevels.notes`].
@@ -332,13 +337,13 @@ class ChunkLevels:
             name (`str`): what to call the sound.
 
         Returns:
-            `tuple[AudioNote, ...]`.
+            `tuple[AudioNote, ...]`: nothing if the number of channels changed.
         """
-        if self._levels is None or self._have_other_channels:
+        if self._number_of_channels is None:
             return ()
-        for samples, waveform in self._held:
-            self._levels.add(samples, waveform)
-        self._held = self._held[:0]
+        if self._held:
+            self._levels.add(*(np.concatenate(parts) for parts in zip(*self._held, strict=True)))
+            self._held = []
         return tuple(self._levels.notes(name))
 
 

@@ -99,8 +99,11 @@ class WavPipe:
                 rest = rest[whole:]
         self._has_ended = True
 
-    def notes(self) -> tuple[AudioNote, ...]:
+    def notes(self, name: str) -> tuple[AudioNote, ...]:
         """Tell, once it has come to its end, whether that was where its header told.
+
+        Args:
+            name (`str`): what to call the sound.
 
         Returns:
             `tuple[AudioNote, ...]`: of one note at most.
@@ -109,7 +112,7 @@ class WavPipe:
             return ()
         there, told = ((size / self._frame / self.sampling_rate) for size in (self._told - self._left, self._told))
         words = f"{there:.2f} of the {told:.2f} s that its header announces have come"
-        return (AudioNote(CUT_OFF, f"{self.name} is cut off: {words}. Send it again."),)
+        return (AudioNote(CUT_OFF, f"{name} is cut off: {words}. Send it again."),)
 
     def _some(self) -> bytes:
         """What is there, or comes next; nothing at the end."""

@@ -374,8 +374,8 @@ def _in_words(folder: Path, found: Description, wanted: Description, differences
     """What to type where a folder is not of this run's model or settings."""
     if "digest" in differences and found.model == wanted.model:
         return (
-            f"{folder} holds vectors of {found.model} as it was then: its files were changed since. Put the earlier ones back, or "
-            "pass another --output."
+            f"{folder} holds vectors of {found.model} as it was then: its files, or this kit's version, were changed since. Put the earlier "
+            "ones back, or pass another --output."
         )
     if "digest" in differences:
         return (

@@ -9,7 +9,8 @@ import os
 
 # Parameters of glibc's `mallopt`, from its header `malloc.h`.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-LARGEST_KEPT = 64 * 2**20  # bytes: what is larger comes from the system and goes back to it at once
+# Bytes: what is larger comes from the system and goes back to it at once. Before glibc 2.35 no more may be asked for (`mallopt(3)`).
+LARGEST_KEPT = 32 * 2**20
 MOST_KEPT = 256 * 2**20  # bytes that lie free at the end of the heap; beyond them they go back
 # By these a user tells glibc what to do.
 _SAID_OTHERWISE = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_", "MALLOC_MMAP_MAX_")

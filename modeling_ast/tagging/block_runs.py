@@ -166,7 +166,8 @@ class BlockFolder:
         """How to go on with the run that is there, whose command may be the one that was typed now."""
         folder = stated.get("typed in", str(Path.cwd()))
         there = "" if folder == str(Path.cwd()) else f"cd {shlex.quote(folder)} && "
-        if there or stated["command"] != _typed(command):
+        is_elsewhere = bool(there) and "working directory" in changed  # where the same words mean other files
+        if is_elsewhere or stated["command"] != _typed(command):
             return f"To go on with that one, type: {there}{stated['command']}."
         its_list = f" Its files are listed in {self.path / LIST}." if "list of files" in changed else ""
         return f"It was begun by this very command: to go on with it, put back what was changed since.{its_list}"

@@ -283,8 +283,9 @@ def means_of_models(
     """Put the scores of models with windows of any lengths together along a recording.
 
     Between two neighbouring starts or ends of any windows each model has the mean of its windows over that place, and the place
-    the mean of the models. Silent windows have no scores, and no place within one, of any model, has; a model has none where all
-    of its windows are silent.
+    the mean of the models. Silent windows have no scores, and no place within one has, if it is of a model that hears up to the
+    highest frequency: what another calls silent may sound above what it hears. A model has none where all of its windows are
+    silent.
 
     Args:
         recordings (sequence of [`Recording`]): the same sound, scored by each model.
@@ -295,7 +296,7 @@ def means_of_models(
         For each stretch in which some model has scores the edges of its places, in samples of the first model, and the means,
         float32 of shape `(places, labels)`.
     """
-    spans, silent = [], []
+    spans, silent, of_highest_rate = [], [], min(of_model.scale for of_model in windows)
     for recording, of_model in zip(recordings, windows, strict=True):
         starts = np.frombuffer(recording.starts, np.int64)
         ends = (starts + of_model.samples) * of_model.scale
@@ -303,7 +304,8 @@ def means_of_models(
         scored = np.frombuffer(recording.scored, bool)
         begins, ends = starts * of_model.scale, np.minimum(ends, num_samples)
         spans.append((begins[scored], ends[scored]))
-        silent.append((begins[~scored], ends[~scored]))
+        if of_model.scale == of_highest_rate:
+            silent.append((begins[~scored], ends[~scored]))
     edges = np.unique(np.concatenate([ends for of_model in spans for ends in of_model]))
     if len(edges) < 2:
         return []

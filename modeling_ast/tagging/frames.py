@@ -73,7 +73,7 @@ class FrameRecording(Recording):
     def places(self) -> Places:
         """Put the scores together.
 
-        Places that a window which is silent has columns for have no scores, whatever other windows say of them.
+        Places that lie in a silent window have no scores, whatever other windows say of them.
 
         Returns:
             For each run of places that have scores their edges, `np.ndarray` of shape `(places + 1,)` in samples, and the
@@ -85,9 +85,12 @@ class FrameRecording(Recording):
         edges = self.columns.first_edge + np.arange(last + 1) * self.columns.seconds
         edges = np.round(edges * self.sampling_rate).astype(np.int64)
         edges[0], edges[-1] = 0, self.num_samples
-        counts = self._counts[:last].copy()
-        for number in np.flatnonzero(~np.frombuffer(self.scored, bool)).tolist():
-            counts[slice(*self._places_of(number))] = 0
+        begins, ends = self.silent_spans()
+        first, after = np.searchsorted(edges, begins), np.searchsorted(edges, ends, side="right") - 1
+        changes = np.zeros(last + 1, np.int64)  # in how many silent windows wholly cover a place
+        np.add.at(changes, first, first < after)
+        np.subtract.at(changes, after, first < after)
+        counts = np.where(np.cumsum(changes)[:last] > 0, 0, self._counts[:last])
         means = self._sums[:last] / np.maximum(counts, 1)[:, None]
         return [(edges[first : end + 2], means[first : end + 1]) for first, end in runs_of_true(counts > 0)]
 

@@ -107,7 +107,7 @@ def tag_standard_input(tagger, say: Callable[[str], None], **settings) -> tuple[
         )
     pipe = WavPipe(sys.stdin.buffer, "Standard input")
     result, interruption = _tag_live(tagger, pipe, NAME, say, settings)
-    return replace(result, notes=(*pipe.notes(), *result.notes)), interruption
+    return replace(result, notes=(*pipe.notes(NAME), *result.notes)), interruption
 
 
 def tag_microphone(

@@ -39,7 +39,11 @@ def reduced(
             ends[-1] = recording.num_samples  # a rest that has no window of its own counts with the one before it
         places = hop_means(np.concatenate([scores for _, scores in runs]), begins, ends)
         parts = parts_with_sound(*places, *recording.silent_spans())
-        samples = sum(np.diff(edges) @ find_active(means).astype(np.float64) for edges, means in parts)
+        samples = np.zeros(
+            runs[0][1].shape[1]
+        )  # if two silent windows cover all of the one between them, there is no part
+        for edges, means in parts:
+            samples += np.diff(edges) @ find_active(means).astype(np.float64)
         return (samples / recording.num_samples).astype(np.float32)
     scores = runs[0][1] if len(runs) == 1 else np.concatenate([scores for _, scores in runs])
     # Summed in double precision: of 100,000 windows float32 loses the third digit.

@@ -197,6 +197,9 @@ def parts_with_sound(
     Returns:
         For each stretch that is left the edges of its places and their scores.
     """
+    # Both ascend, as windows have one length: those that touch these places are neighbours.
+    near = slice(np.searchsorted(silent_ends, edges[0], side="right"), np.searchsorted(silent_begins, edges[-1]))
+    silent_begins, silent_ends = silent_begins[near], silent_ends[near]
     cuts = np.concatenate([silent_begins, silent_ends])
     cuts = np.unique(np.concatenate([edges, cuts[(cuts > edges[0]) & (cuts < edges[-1])]]))
     begun = np.searchsorted(silent_begins, cuts[:-1], side="right")

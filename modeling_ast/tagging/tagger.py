@@ -213,7 +213,8 @@ class AudioTagger(RoundedTimes):
         A file is scored in windows of the model's length; a file shorter than a window is one window, padded by the feature
         extractor. A file's labels are those with the highest mean over its windows. Without a time line the windows lie side
         by side, and a last one ends with the file if enough is left for it, see [`least_rest`]; with one they are `hop`
-        seconds apart and the last one ends with the file, so that the means can differ a little. Segments of different labels may overlap. Silent windows are not scored.
+        seconds apart and the last one ends with the file, so that the means can differ a little. Segments of
+        different labels may overlap. Silent windows are not scored, and no segment of the reading `"hop"` is where one lies.
 
         Args:
             files (iterable of `str`, `os.PathLike` or `dict`): audio files of any length, or `{"bytes", "path"}` as of an undecoded

@@ -301,12 +301,13 @@ function placesOf(rows, starts, length, about) {
     for (let place = first; place < after; place++) counts[place]++;
     for (let value = 0; value < (after - first) * labels; value++) sums[first * labels + value] += row[value];
   });
-  rows.forEach((row, number) => {
-    if (!row) counts.fill(0, firstOf(starts[number]), afterOf(starts[number]));
-  });
   const edges = Array.from({length: count + 1}, (_, place) => Math.round((firstEdge + place * seconds) * about.sampling_rate));
   edges[0] = 0;
   edges[count] = length;
+  rows.forEach((row, number) => {
+    const begin = starts[number], end = Math.min(begin + about.window_samples, length);
+    for (let place = firstOf(begin); !row && place < count && edges[place + 1] <= end; place++) if (edges[place] >= begin) counts[place] = 0;
+  });
   return runsOfTrue([...counts]).map(([first, last]) => ({
     edges: edges.slice(first, last + 2),
     means: Array.from({length: last - first + 1}, (_, place) => sums.slice((first + place) * labels, (first + place + 1) * labels).map((sum) => sum / counts[first + place])),
@@ -316,6 +317,7 @@ function placesOf(rows, starts, length, about) {
 function meanOfTime(runs, about) {
   const sums = new Float64Array(about.labels.length);
   let time = 0;
+  if (!runs.length) return null;
   for (const {edges, means} of runs) {
     means.forEach((row, place) => row.forEach((score, label) => { sums[label] += score * (edges[place + 1] - edges[place]); }));
     time += edges.at(-1) - edges[0];

@@ -10,15 +10,16 @@ import pytest
 
 from modeling_ast.system.freed_memory import LARGEST_KEPT, MOST_KEPT
 
-SIZE = 40 * 2**20  # more than glibc's own measures, which grow with what is freed, ever reach
-TIMES = 10
-PAGES = SIZE // resource.getpagesize()
+SIZE, TOGETHER = 24 * 2**20, 3  # together more than glibc keeps by itself, which is twice the largest that was freed
+TIMES = 5
+PAGES = TOGETHER * SIZE // resource.getpagesize()
 CODE = f"""
 import resource, sys
 {{prepare}}
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range({TIMES}):
-    b"x" * {SIZE}
+    taken = [b"x" * {SIZE} for _ in range({TOGETHER})]
+    del taken
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 COMMAND = "from modeling_ast.system.surroundings import prepare_process; prepare_process('ast-tag')"
@@ -45,8 +46,9 @@ def new_pages(prepare: str, **surroundings: str) -> int:
 
 
 def test_a_command_fills_pages_once():
-    assert SIZE < LARGEST_KEPT < MOST_KEPT
-    assert new_pages("") > 0.9 * TIMES * PAGES
+    assert SIZE < LARGEST_KEPT
+    assert TOGETHER * SIZE < MOST_KEPT
+    assert new_pages("") > 0.7 * TIMES * PAGES
     assert new_pages(COMMAND) < 1.5 * PAGES
 
 
@@ -55,7 +57,7 @@ def test_a_command_fills_pages_once():
     [("MALLOC_MMAP_THRESHOLD_", "131072"), ("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=131072")],
 )
 def test_what_the_user_told_glibc_stands(name, value):
-    assert new_pages(COMMAND, **{name: value}) > 0.9 * TIMES * PAGES
+    assert new_pages(COMMAND, **{name: value}) > 0.7 * TIMES * PAGES
 
 
 @pytest.mark.parametrize("library", ["without mallopt", "not glibc", "none"])

@@ -194,6 +194,15 @@ def test_no_event_is_where_a_window_of_any_model_is_silent(models, tmp_path):
     assert as_vector(share.labels) == pytest.approx(np.full(len(LABELS), (~silent).mean()), abs=1e-6)
 
 
+def test_what_only_the_model_of_the_highest_rate_hears_is_no_silence(models, tmp_path):
+    """A tone of 12 kHz, which one of 16 kHz calls silent."""
+    tone = 0.03 * np.sin(2 * np.pi * 12_000 * np.arange(2 * 32_000) / 32_000)
+    soundfile.write(tmp_path / "high.wav", tone, 32_000, subtype="FLOAT")
+    tagger = EnsembleTagger.from_pretrained([models["fast"], models["long"]], "cpu")
+    (tags,) = tagger.tag_files([tmp_path / "high.wav"], timeline=True, hop=HOP, threshold=0.0)
+    assert {(segment.start, segment.end) for segment in tags.segments} == {(0.0, 2.0)}
+
+
 @pytest.mark.parametrize("timeline", [False, True])
 def test_each_frame_is_computed_once_for_models_that_hear_alike(models, tmp_path, recording, monkeypatch, timeline):
     twin = save_model(tmp_path / "twin", 96, mean=-2.0, seed=8)

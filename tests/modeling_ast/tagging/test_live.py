@@ -15,6 +15,7 @@ from tagged_models import HOP, SCORE_TOLERANCE, WINDOW, as_vector, noise, write
 
 from modeling_ast import run_tagging
 from modeling_ast.audio import AudioError, WavPipe
+from modeling_ast.audio.channels import ChunkLevels
 from modeling_ast.run_tagging import outcome_of
 from modeling_ast.tagging.flags import make_parser, parse_arguments
 from modeling_ast.tagging.live import LiveWindows
@@ -71,9 +72,23 @@ def test_chunks_are_told_what_their_file_is_told(tagger, tmp_path, case, size):
 
 def test_chunks_whose_number_of_channels_changes_are_heard(tagger):
     waveform = noise(LENGTH).astype(np.float32)
-    chunks = [waveform[:20_000], np.stack([waveform[20_000:]] * 2, axis=1)]
+    chunks = [waveform[:20_000], np.stack([waveform[20_000:]] * 2, axis=1), waveform]
     tags = tagger.tag_stream(chunks, 16_000)
     assert (tags.error, tags.notes) == (None, ())
+
+
+def test_levels_of_chunks_hold_less_than_a_block_and_copies():
+    levels, chunk = ChunkLevels("mean"), np.zeros((160, 2), np.float32)
+    for number in range(200):
+        chunk[:] = noise(160, number)[:, None] * [[1, -1]]
+        levels.add(chunk, chunk.mean(axis=1), 16_000)
+        assert sum(len(waveform) for _, waveform in levels._held) < 8_000
+    (note,) = levels.notes("x")
+    assert "its 2 channels cancel" in note.text
+    levels = ChunkLevels("mean")
+    for channels in (1, 2, 1, 2):
+        levels.add(np.ones((160, channels), np.float32), np.ones(160, np.float32), 16_000)
+    assert (levels.notes("x"), levels._held) == ((), [])
 
 
 @pytest.mark.parametrize(("share", "words"), [(1.0, None), (0.6, "0.60 of the 1.00 s")])
@@ -84,8 +99,8 @@ def test_a_pipe_that_ends_before_its_header_says_is_cut_off(share, words):
     pipe = WavPipe(io.BytesIO(whole[: 44 + round(32_000 * share)]), "Standard input")
     samples = np.concatenate(list(pipe.chunks()))
     assert len(samples) == 16_000 * share
-    said = [note.text for note in pipe.notes()]
-    expected = f"Standard input is cut off: {words} that its header announces have come. Send it again."
+    said = [note.text for note in pipe.notes("-")]
+    expected = f"- is cut off: {words} that its header announces have come. Send it again."
     assert said == ([] if words is None else [expected])
 
 
@@ -95,7 +110,7 @@ def test_the_command_says_that_its_pipe_was_cut_off(multi_label, monkeypatch, ca
         run_tagging.main(["-", "--model_name_or_path", str(multi_label), "--device", "cpu", "--format", "jsonl"]) == 0
     )
     shown = capsys.readouterr()
-    assert "Standard input is cut off: " in shown.err
+    assert "ast-tag: - is cut off: " in shown.err
     (note,) = json.loads(shown.out)["notes"]
     assert "is cut off" in str(note)
 
@@ -105,7 +120,7 @@ def test_a_pipe_that_is_not_heard_to_its_end_is_not_cut_off():
     soundfile.write(content, noise(64_000), 16_000, format="WAV", subtype="PCM_16")
     pipe = WavPipe(io.BytesIO(content.getvalue()), "Standard input")
     next(pipe.chunks())
-    assert pipe.notes() == ()
+    assert pipe.notes("-") == ()
 
 
 @pytest.mark.parametrize("resampler", ["torchaudio", "soxr"])

@@ -232,6 +232,21 @@ def test_of_several_models_it_is_said_that_it_is_not_told(checkpoint, tagger, so
         list(several.tag_files([sounds[2]], none_of_these=0.3))
 
 
+def test_nothing_is_unlike_the_training_clips_where_a_window_is_silent(tagger, tmp_path):
+    window, hop = tagger.window_samples, 3_840
+    waveform = np.random.default_rng(0).normal(size=8 * window).astype(np.float32) * 0.1
+    waveform[2 * window : 6 * window] = 0
+    soundfile.write(tmp_path / "gap.wav", waveform, 16_000, subtype="FLOAT")
+    silent = np.zeros(len(waveform), bool)
+    for start in (*range(0, len(waveform) - window, hop), len(waveform) - window):
+        silent[start : start + window] |= not waveform[start : start + window].any()
+    (tags,) = tagger.tag_files([tmp_path / "gap.wav"], timeline=True, hop=hop / 16_000, none_of_these=0.0)
+    beyond = np.zeros(len(waveform), bool)
+    for segment in tags.novelty.segments:
+        beyond[round(segment.start * 16_000) : round(segment.end * 16_000)] = True
+    np.testing.assert_array_equal(beyond, ~silent)
+
+
 def test_an_onnx_file_cannot_tell(checkpoint, tmp_path, sounds):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")

@@ -85,6 +85,13 @@ def test_batches_with_and_without_bad_files_have_one_schema(model, clips, tmp_pa
     for kind, names in kinds.items():
         batch = {"path": np.array(names), "place": np.array([[1.5, 2.5]] * len(names)), "row": np.arange(len(names))}
         pq.write_table(tag(batch), tmp_path / f"{kind}.parquet")
+    batch |= {"when": np.array(["2026-11-30"] * 2, "datetime64[s]"), "level": np.float32([1, 2])}
+    batch["image"] = np.empty(2, object)
+    batch["image"][:] = [np.eye(2), np.eye(3)]
+    passed = tag(batch)
+    assert passed.schema.field("when").type == pa.timestamp("s")
+    assert passed.schema.field("level").type == pa.float32()
+    assert passed["image"].to_pylist()[1] == np.eye(3).tolist()
     (schema,) = {str(pq.read_schema(file)) for file in tmp_path.glob("*.parquet")}
     assert "null" not in schema.replace("not null", "")
     rows = pd.read_parquet(tmp_path)

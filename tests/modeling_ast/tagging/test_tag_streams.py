@@ -295,6 +295,24 @@ def test_no_event_is_where_a_window_is_silent(tagger, tmp_path, settings):
     assert as_vector(share.labels) == pytest.approx(np.full(3, (~silent).mean()), abs=1e-6)
 
 
+def test_where_silent_windows_cover_all_that_sounds_the_share_is_nothing(tagger, tmp_path):
+    """As where the offset moves between two silent halves: the window between them is no silence, and both reach over it."""
+    waveform = np.repeat(np.float32([0, 0.01]), WINDOW)
+    path = write(tmp_path / "step.wav", waveform)
+    (tags,) = tagger.tag_files([path], timeline=True, hop=0.48, reduction="share", threshold=0.0)
+    assert as_vector(tags.labels).tolist() == [0, 0, 0]
+    assert tags.segments == []
+
+
+def test_tracks_of_scores_have_none_where_a_window_is_silent(tagger, tmp_path):
+    waveform = noise(6 * WINDOW)
+    waveform[2 * WINDOW : 4 * WINDOW] = 0
+    path = write(tmp_path / "gap.wav", waveform)
+    (track,) = tagger.score_tracks([path])
+    # Windows begin 0.48 s apart, and the sixth and seventh lie in the silence.
+    assert [(edges[0] / 16_000, edges[-1] / 16_000) for edges, _ in track.places] == [(0.0, 2.4), (3.855, 5.85)]
+
+
 def test_each_channel_has_results_of_its_own(tagger, tmp_path):
     channels = np.stack([noise(3 * WINDOW, seed) for seed in (1, 2)], axis=1)
     soundfile.write(tmp_path / "two.wav", channels, 16_000, subtype="FLOAT")

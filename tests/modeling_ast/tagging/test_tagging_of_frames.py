@@ -222,6 +222,15 @@ def test_silence_splits_the_time_line_and_short_files_have_one_frame(tagger, tmp
     assert {(each.start, each.end) for each in short.segments} == {(0.0, 0.05)}
 
 
+@pytest.mark.parametrize("sounding", [200, 500, 800, 1_600])
+def test_sound_at_the_end_of_silence_is_heard(tagger, tmp_path, sounding):
+    sound = np.zeros(WINDOW + 1_500, np.float32)
+    sound[-sounding:] = noise(sounding)
+    (tags,) = tagger.tag_files([write(tmp_path / "end.wav", sound)], timeline=True, threshold=0.0)
+    assert tags.labels
+    assert max(segment.end for segment in tags.segments) == len(sound) / 16_000
+
+
 def test_vectors_come_with_the_same_scores(tagger, recording):
     (plain,) = tagger.tag_files([recording], top_k=3, timeline=True)
     (with_vectors,) = tagger.tag_files([recording], top_k=3, timeline=True, embeddings="second")
