@@ -39,9 +39,7 @@ def reduced(
             ends[-1] = recording.num_samples  # a rest that has no window of its own counts with the one before it
         places = hop_means(np.concatenate([scores for _, scores in runs]), begins, ends)
         parts = parts_with_sound(*places, *recording.silent_spans())
-        samples = np.zeros(
-            runs[0][1].shape[1]
-        )  # if two silent windows cover all of the one between them, there is no part
+        samples = np.zeros(runs[0][1].shape[1])  # without parts, if silent windows cover all of the ones between them
         for edges, means in parts:
             samples += np.diff(edges) @ find_active(means).astype(np.float64)
         return (samples / recording.num_samples).astype(np.float32)

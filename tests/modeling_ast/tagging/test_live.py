@@ -86,6 +86,11 @@ def test_levels_of_chunks_hold_less_than_a_block_and_copies():
     (note,) = levels.notes("x")
     assert "its 2 channels cancel" in note.text
     levels = ChunkLevels("mean")
+    levels.add(chunk, chunk.mean(axis=1), 16_000)
+    chunk[:] = 0  # as whoever fills it again does
+    (note,) = levels.notes("x")
+    assert "its 2 channels cancel" in note.text
+    levels = ChunkLevels("mean")
     for channels in (1, 2, 1, 2):
         levels.add(np.ones((160, channels), np.float32), np.ones(160, np.float32), 16_000)
     assert (levels.notes("x"), levels._held) == ((), [])
