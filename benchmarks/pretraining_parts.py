@@ -13,7 +13,7 @@ import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
@@ -70,7 +70,7 @@ def main():
         print(f"| {part} | {number:,} | {score:.3f} | {difference} |", flush=True)
 
 
-def write_part(clips: Path, folder: Path, part: str, ignored: list[str]) -> int:
+def write_part(clips: Path, folder: Path, part: str, ignored: Sequence[str] = ()) -> int:
     """Write the table of the clips that take part, and count them."""
     with open(clips / "metadata.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["label"] and PARTS[part](row)]
