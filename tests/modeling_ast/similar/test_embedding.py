@@ -191,7 +191,10 @@ def test_a_model_that_was_changed_at_its_place_is_not_asked_for_again(
     with pytest.raises(SystemExit):
         run_embedding.main(words)
     said = capsys.readouterr().err
-    assert f"holds vectors of {model} as it was then: its files, or this kit's version, were changed since. Put the" in said
+    assert (
+        f"holds vectors of {model} as it was then: its files, or this kit's version, were changed since. Put the"
+        in said
+    )
 
 
 def test_a_file_of_a_list_that_is_gone_stands_with_its_reason(recordings, embed, tmp_path, capsys):
