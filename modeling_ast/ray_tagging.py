@@ -65,7 +65,8 @@ class TagClips:
 
         Returns:
             `pyarrow.Table` with a row for each clip: the batch's columns but for `bytes`; and, of types that do not depend on what
-            became of the clips, `labels` and `scores`, best first; `error`, why it could not be tagged, or `None`; `notes`, what was not heard of it; `segments` with a time line, and
+            became of the clips, `labels` and `scores`, best first; `error`, why it could not be tagged, or `None`; `notes`, what was
+            not heard of it; `segments` with a time line, and
             `embeddings` and their `embedding_times` in seconds, if they are asked for.
 
         Raises:
