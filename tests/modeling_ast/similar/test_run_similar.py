@@ -14,7 +14,7 @@ import torch
 from matplotlib import image
 from sklearn.neighbors import KNeighborsClassifier
 
-from modeling_ast import ASTFeatureExtractor, ASTModel, run_similar
+from modeling_ast import ASTFeatureExtractor, ASTModel, run_embedding, run_similar
 from modeling_ast.similar.library import Library
 from modeling_ast.similar.maps import map_points
 from modeling_ast.similar.prototypes import Prototypes
@@ -128,6 +128,18 @@ def test_another_model_is_refused(make_checkpoint, library, recordings, tmp_path
     said = capsys.readouterr().err
     assert f"{other} is another model than the one that made the vectors" in said
     assert f"ast-embed FILES --model_name_or_path {other} --output NEW_DIR" in said
+
+
+def test_a_model_that_was_changed_at_its_place_is_not_asked_for_again(make_checkpoint, recordings, tmp_path, capsys):
+    model = make_checkpoint(tmp_path / "my model", 0)
+    words = ("--output", tmp_path / "kept", "--model_name_or_path", model, "--device", "cpu")
+    assert run_embedding.main([str(word) for word in (recordings[0], *words)]) == 0
+    make_checkpoint(model, 1)
+    with pytest.raises(SystemExit):
+        similar(recordings[0], "--in", tmp_path / "kept")
+    said = capsys.readouterr().err
+    assert "as it was then: its files, or this kit's version, were changed since. Put the earlier ones back" in said
+    assert f"ast-embed FILES --model_name_or_path '{model}' --output NEW_DIR" in said
 
 
 @pytest.mark.parametrize("match", ["mean", "nearest"])
