@@ -2,14 +2,16 @@
 
     python -m benchmarks.million_clips [--before CHECKOUT] [--model DIR] [--files 2000] [--rounds 3] [--memory 2000 20000] [--without_stock] [--parts]
 
-Files are hard links to the shipped drum clips, in a temporary folder. Each figure comes from a process of its own, from when its
-libraries are imported to its end; sides take turns, and of each the median counts. Beside the rate stands the processor time of a
-file, in all processes, which other work on the machine disturbs less. The pipeline given paths starts a program for each file, so
+Files are hard links to the shipped drum clips, in a temporary folder. Each figure comes from a process of its own, which has tagged
+some files before: until then it imports libraries and loads code, whose seconds stand in a column of their own. Sides take turns, and
+of each the median counts. Beside the rate stands the processor time of a file, in all processes, which other work on the machine
+disturbs less. The pipeline given paths starts a program for each file, so
 it gets fewer of them. Memory is the most that a process holds (`VmHWM`, Linux), with one worker. Without `--model` it is the recipe
 `drums_from_scratch` with random weights, which takes the same time.
 """
 
 import argparse
+import json
 import os
 import shutil
 import statistics
@@ -17,52 +19,70 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from .tagging_stream import DRUMS, ROOT, random_checkpoint, recording
 
 STOCK_BATCHES = (8, 32, 64)
 CALLS = 15
 FILES_BY_PATH = 100  # of the pipeline that starts a program for each
+FIRST_FILES = 40  # which a process has tagged before its time counts
 HEAD = """
 import json, resource, sys, time
-listed, model, place, *given = sys.argv[1:]
+began = time.perf_counter()
+first, listed, model, place, *given = sys.argv[1:]
 def used():
     both = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in both)
 def peak():
     return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024
 def tell(begin, before):
-    print(json.dumps([time.perf_counter() - begin, used() - before, peak()]))
+    print(json.dumps([time.perf_counter() - begin, used() - before, peak(), begin - began]))
 """
 ONE_CORE = """
 import os
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 """
 COMMAND = """
-import torch, transformers
 from modeling_ast import run_tagging
-from modeling_ast.tagging import tagger
+def tag(listed, place, *more):
+    flags = ["--files_from", listed, "--model_name_or_path", model, "--format", "jsonl", "--device", "cpu", *given, place, *more]
+    assert run_tagging.main(flags) == 0
+tag(first, place + "-first", *(["--block_size", "10"] if "--blocks" in given else []))
 begin, before = time.perf_counter(), used()
-code = run_tagging.main(["--files_from", listed, "--model_name_or_path", model, "--format", "jsonl", "--device", "cpu", *given])
-assert code == 0
+tag(listed, place)
 tell(begin, before)
 """
 STOCK = """
 import soundfile, soxr, torch, transformers
-names = open(listed).read().split("\\n")[:-1]
 kind, batch_size = given[0], int(given[1])
 pipeline = transformers.pipeline("audio-classification", model=model, device="cpu")
 rate = pipeline.feature_extractor.sampling_rate
-def arrays():
+def arrays(names):
     for name in names:
         samples, file_rate = soundfile.read(name, dtype="float32", always_2d=True)
         yield soxr.resample(samples.mean(axis=1), file_rate, rate)
+def tag(listed):
+    names = open(listed).read().split("\\n")[:-1]
+    for result in pipeline(arrays(names) if kind == "arrays" else iter(names), batch_size=batch_size, num_workers=0, top_k=5):
+        pass
+tag(first)
 begin, before = time.perf_counter(), used()
-for result in pipeline(arrays() if kind == "arrays" else (name for name in names), batch_size=batch_size, num_workers=0, top_k=5):
-    pass
+tag(listed)
 tell(begin, before)
 """
+
+
+class Cost(NamedTuple):
+    """What tagging took."""
+
+    files: int
+    seconds: float
+    processor_seconds: float
+    megabytes: float  # at most, of the process that was started
+    start: float  # seconds before these
 
 
 def main() -> int:
@@ -93,27 +113,26 @@ def main() -> int:
 
 def lines(args: argparse.Namespace, folder: Path, model: Path):
     """Yield the lines of Markdown tables."""
-    listed = linked(folder, args.files)
-    sides = sides_of(args, folder, model, listed)
+    sides = sides_of(args, folder, model)
     found = {name: [] for name in sides}
     for _ in range(args.rounds):
         for name, side in sides.items():
             found[name].append(side())
-    rates = {name: [number / seconds for seconds, _, _, number in rows] for name, rows in found.items()}
-    costs = {name: [1e6 * used / number for _, used, _, number in rows] for name, rows in found.items()}
-    yield "| side | files a second | processor microseconds a file | `--blocks` is so many times as fast |"
-    yield "|---|---|---|---|"
+    rates = {name: [row.files / row.seconds for row in rows] for name, rows in found.items()}
+    yield "| side | files a second | processor microseconds a file | seconds before that | `--blocks` is so many times as fast |"
+    yield "|---|---|---|---|---|"
     first = next(iter(sides))
-    for name in sides:
+    for name, rows in found.items():
         ratios = [ours / theirs for ours, theirs in zip(rates[first], rates[name], strict=True)]
-        numbers = f"{statistics.median(rates[name]):.0f} | {statistics.median(costs[name]):.0f}"
+        cost = statistics.median(1e6 * row.processor_seconds / row.files for row in rows)
+        start = statistics.median(row.start for row in rows)
+        numbers = f"{statistics.median(rates[name]):.0f} | {cost:.0f} | {start:.1f}"
         yield f"| {name} | {numbers} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) |"
     if args.memory:
         yield "\n| files | most memory, MB |"
         yield "|---|---|"
     for number in args.memory:
-        _, _, held, _ = blocks(folder, model, linked(folder, number), number, 1)
-        yield f"| {number} | {held:.0f} |"
+        yield f"| {number} | {blocks(folder, model, number, 1).megabytes:.0f} |"
 
 
 def parts():
@@ -148,55 +167,52 @@ def processor_ms(work) -> float:
     return statistics.median(spent)
 
 
-def sides_of(args: argparse.Namespace, folder: Path, model: Path, listed: Path) -> dict:
-    """What takes turns, by name: each gives seconds, processor seconds, MB and the number of files."""
+def sides_of(args: argparse.Namespace, folder: Path, model: Path) -> dict[str, Callable[[], Cost]]:
+    """What takes turns, by name."""
     number = args.files
-    few = linked(folder, min(number, FILES_BY_PATH))
     sides = {
-        "`ast-tag --blocks`": lambda: blocks(folder, model, listed, number),
-        "`ast-tag --blocks --workers 1`": lambda: blocks(folder, model, listed, number, 1),
-        "the same on one core": lambda: blocks(folder, model, listed, number, 1, one_core=True),
-        "`ast-tag --output`": lambda: plain(ROOT, folder, model, listed, number),
+        "`ast-tag --blocks`": lambda: blocks(folder, model, number),
+        "`ast-tag --blocks --workers 1`": lambda: blocks(folder, model, number, 1),
+        "the same on one core": lambda: blocks(folder, model, number, 1, one_core=True),
+        "`ast-tag --output`": lambda: plain(ROOT, folder, model, number),
     }
     if args.before is not None:
-        sides["the same, earlier build"] = lambda: plain(args.before, folder, model, listed, number)
+        sides["the same, earlier build"] = lambda: plain(args.before, folder, model, number)
     if args.without_stock:
         return sides
     for size in STOCK_BATCHES:
-        sides[f"stock pipeline given arrays, batches of {size}"] = lambda size=size: (
-            *measure(HEAD + STOCK, ROOT, listed, model, folder, "arrays", size),
-            number,
+        sides[f"stock pipeline given arrays, batches of {size}"] = lambda size=size: measure(
+            HEAD + STOCK, ROOT, folder, model, number, folder, "arrays", size
         )
     if shutil.which("ffmpeg") is not None:
-        sides["stock pipeline given paths"] = lambda: (
-            *measure(HEAD + STOCK, ROOT, few, model, folder, "paths", 1),
-            min(number, FILES_BY_PATH),
+        few = min(number, FILES_BY_PATH)
+        sides["stock pipeline given paths"] = lambda: measure(
+            HEAD + STOCK, ROOT, folder, model, few, folder, "paths", 1
         )
     return sides
 
 
-def blocks(
-    folder: Path, model: Path, listed: Path, number: int, workers: int | None = None, one_core: bool = False
-) -> tuple:
+def blocks(folder: Path, model: Path, number: int, workers: int | None = None, one_core: bool = False) -> Cost:
     """Tag in blocks."""
-    run = folder / "run"
-    shutil.rmtree(run, ignore_errors=True)
-    flags = ("--blocks", run, "--block_size", max(50, min(1000, number // 8)))
+    for run in (folder / "run", folder / "run-first"):
+        shutil.rmtree(run, ignore_errors=True)
+    flags = ("--block_size", max(50, min(1000, number // 8)))
     flags += () if workers is None else ("--workers", workers)
     code = ONE_CORE * one_core + HEAD + COMMAND
-    return *measure(code, ROOT, listed, model, folder, *flags), number
+    return measure(code, ROOT, folder, model, number, folder / "run", *flags, "--blocks")
 
 
-def plain(checkout: Path, folder: Path, model: Path, listed: Path, number: int) -> tuple:
+def plain(checkout: Path, folder: Path, model: Path, number: int) -> Cost:
     """Tag into a file."""
-    return *measure(HEAD + COMMAND, checkout, listed, model, folder, "--output", folder / "tags.jsonl"), number
+    return measure(HEAD + COMMAND, checkout, folder, model, number, folder / "tags.jsonl", "--output")
 
 
-def measure(code: str, checkout: Path, *arguments) -> list[float]:
-    """Run code in a process with the modules of a checkout: seconds, processor seconds, and MB that it held."""
+def measure(code: str, checkout: Path, folder: Path, model: Path, number: int, *arguments) -> Cost:
+    """Run code in a process with the modules of a checkout, on so many files of a folder."""
     surroundings = os.environ | {"PYTHONPATH": str(Path(checkout).resolve()), "HF_HUB_OFFLINE": "1"}
+    lists = linked(folder, FIRST_FILES), linked(folder, number)
     child = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
+        [sys.executable, "-c", code, *map(str, (*lists, model, *arguments))],
         capture_output=True,
         text=True,
         env=surroundings,
@@ -204,7 +220,7 @@ def measure(code: str, checkout: Path, *arguments) -> list[float]:
     )
     if child.returncode:
         sys.exit(child.stderr)
-    return [float(number) for number in child.stdout.splitlines()[-1].strip("[]").split(",")]
+    return Cost(number, *json.loads(child.stdout.splitlines()[-1]))
 
 
 def linked(folder: Path, number: int) -> Path:

@@ -140,7 +140,7 @@ class Augmentation:
         ValueError: for a strength that cannot be, and for two augmentations of one name or one stream of random numbers.
 
     Attributes:
-        steps (`tuple[AugmentationStep, ...]`): all, in the order in which they draw.
+        steps (`tuple[AugmentationStep, ...]`): all, in their order.
         active (`tuple[AugmentationStep, ...]`): those that are on, in the order in which they are applied.
     """
 
@@ -150,6 +150,8 @@ class Augmentation:
         self.steps = (*of_table, *others)
         self.active = tuple(step for step in self.steps if step.strengths_given)
         _refuse_shared(self.steps)
+        streams = {step.stream for step in self.active}
+        self._drawing = [step for step in self.steps if step.stream in streams]
         self._lengthening = [step for step in self.active if _hears_padding(step)]
         self._resizing = [step for step in self.active if _tells_its_length(step)]
         self._leaving_out = [step for step in self.active if _leaves_patches_out(step)]
@@ -173,9 +175,10 @@ class Augmentation:
             visit (`int`, defaults to 0): how often the clip came before in this epoch; each visit has its own numbers.
 
         Returns:
-            [`Draws`]: of every step, those that are off too, so that turning one on leaves the numbers of others.
+            [`Draws`]: of the steps that are on, and of those that share a stream with one, so that turning another on leaves the
+            numbers of all others.
         """
-        return self._draw(self.steps, seed, epoch, index, visit, num_clips)
+        return self._draw(self._drawing, seed, epoch, index, visit, num_clips)
 
     @staticmethod
     def _draw(

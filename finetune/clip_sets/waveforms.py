@@ -24,6 +24,7 @@ from modeling_ast.system.regular_files import SpecialFileError, refuse_special
 
 from ..augmentations.augmentation import Augmentation, Draws
 from ..augmentations.augmentation_step import TrainingClip
+from ..sources.columns import column_values
 from ..sources.labels import (
     SHARES_COLUMN,
     Labelled,
@@ -568,7 +569,13 @@ class ASTDataset(ClipDataset):
         return heard, self._label(clip)
 
     def _label(self, clip: int) -> int | list[int] | np.ndarray:
-        return label_of(self.labels_alone[clip])
+        return label_of(self.labels_alone[clip]) if self._indices is None else int(self._indices[clip])
+
+    @cached_property
+    def _indices(self) -> np.ndarray | None:
+        """The label of each clip where these are exclusive: reading them of a table takes longer than all else of a clip."""
+        exclusive = isinstance(self.split.features["label"], datasets.ClassLabel) and not has_soft_labels(self.split)
+        return np.array(column_values(self.split, "label")) if exclusive else None
 
     def clip(self, index: int) -> np.ndarray:
         """See [`ClipDataset.clip`]: features where these are kept.

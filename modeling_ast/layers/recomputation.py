@@ -2,7 +2,7 @@
 
 What a linear layer keeps for its backward pass is its input. Where that input is the output of a LayerNorm or of a GELU or
 SiLU, these keep their own input anyway, so that keeping the output too costs memory for a few percent of a step's
-arithmetic.
+arithmetic. Small results are kept: they are little memory, and the same share of a step.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,9 @@ import torch
 from torch import nn
 from transformers.activations import GELUActivation, NewGELUActivation, SiLUActivation
 
+KEPT_BYTES = (
+    8 * 2**20
+)  # of a result that is not computed again: a batch of 32 short clips of a small model has less than half
 _KEEP_THEIR_INPUT = (nn.GELU, nn.SiLU, GELUActivation, NewGELUActivation, SiLUActivation)
 
 
@@ -25,12 +28,14 @@ def recomputed_in_backward(result: torch.Tensor, module: nn.Module, source: torc
         source (`torch.Tensor`): its argument.
 
     Returns:
-        A context manager for the operations that take `result`. It does nothing without gradients, for modules of other
+        A context manager for the operations that take `result`. It does nothing without gradients, for small results, for modules of other
         kinds or with hooks, which may change the result, in a compiled graph, whose compiler decides itself what to keep,
         under the transforms of `torch.func`, which do not allow it, and where somebody else already decides what is
         kept, as gradient checkpointing does.
     """
     if not result.requires_grad or torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return nullcontext()
+    if result.nbytes < KEPT_BYTES:
         return nullcontext()
     hooks = torch._C._autograd  # PyTorch has no public way to ask these two
     if not hooks._saved_tensors_hooks_is_enabled() or hooks._top_saved_tensors_default_hooks(False) is not None:

@@ -47,9 +47,7 @@ DRAWN_BEFORE = {
 
 def draw(seed=0, epoch=0, index=0, visit=0, augmentation=EVERYTHING):
     values = augmentation.draw(seed, epoch, index, 1000, visit).values
-    return values | {
-        "masks": values["masks"]["spans"].tolist(), "filter_augment": values["filter_augment"]["curve"].tolist()
-    }  # fmt: skip
+    return values | {"masks": values["masks"]["spans"].tolist()}
 
 
 def test_draws_are_a_function_of_seed_epoch_and_clip():
@@ -84,12 +82,22 @@ def test_each_visit_of_an_epoch_draws_its_own_numbers():
 
 
 def test_turning_an_augmentation_on_leaves_the_other_draws_as_they_are():
-    everything = draw(3, 4, 5, augmentation=Augmentation(**STRENGTHS | {"max_speed_change": 0.1, "max_gain_db": 3}))
-    nothing = draw(3, 4, 5, augmentation=Augmentation())
-    assert everything["speed_change"] != nothing["speed_change"] == {"factor": 1.0}
-    assert everything["gain"] != nothing["gain"] == {"factor": 1.0}
-    assert everything["masks"] == nothing["masks"]
-    assert everything["mixup"]["weight"] == nothing["mixup"]["weight"]
+    strengths = STRENGTHS | {"max_speed_change": 0.1, "max_gain_db": 3, "max_filter_db": 5}
+    everything = draw(3, 4, 5, augmentation=Augmentation(**strengths))
+    for step in Augmentation(**strengths).active:
+        own = {name: value for name, value in strengths.items() if name in step.strengths}
+        alone = Augmentation(**own).draw(3, 4, 5, 1000)
+        drawn = alone[step.name]
+        assert str(drawn["spans"].tolist() if step.name == "masks" else drawn) == str(everything[step.name]), step.name
+
+
+def test_what_is_off_draws_nothing_unless_it_shares_a_stream():
+    assert Augmentation().draw(3, 4, 5, 1000).values == {}
+    streams = {step.name: step.stream for step in AUGMENTATIONS}
+    for step in EVERYTHING.active:
+        own = {name: value for name, value in STRENGTHS.items() if name in step.strengths}
+        drawn = Augmentation(**own).draw(3, 4, 5, 1000).values
+        assert set(drawn) == {name for name, stream in streams.items() if stream == step.stream}
 
 
 def test_draws_have_the_original_distributions():

@@ -121,9 +121,9 @@ def test_share_ratios_and_files_are_drawn_uniformly_and_the_draws_of_others_stay
     assert stats.kstest(ratios, stats.uniform(-5, 15).cdf).pvalue > 1e-3
     for name in ("file", "place"):
         assert stats.kstest([one[name] for one in drawn], "uniform").pvalue > 1e-3
-    off = Augmentation(noise_dir=str(tmp_path), noise_probability=0).draw(0, 0, 5, 9)
-    assert off["background_noise"] == drawn[5] | {"snr_db": None}
-    assert off["mixup"] == Augmentation().draw(0, 0, 5, 9)["mixup"]
+    others = {"mixup_probability": 0.5}
+    both = Augmentation(noise_dir=str(tmp_path), noise_probability=0.3, **others).draw(0, 0, 5, 9)
+    assert both["mixup"] == Augmentation(**others).draw(0, 0, 5, 9)["mixup"]
     assert Augmentation(noise_probability=1).active == ()
 
 

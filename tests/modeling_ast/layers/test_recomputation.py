@@ -12,7 +12,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from modeling_ast import modeling_ast as implementation
+from modeling_ast.layers import recomputation
 from modeling_ast.modeling_ast import NUM_CLASS_TOKENS
+
+
+@pytest.fixture(autouse=True)
+def small_results_are_computed_again_too(monkeypatch):
+    monkeypatch.setattr(recomputation, "KEPT_BYTES", 0)
 
 
 def without_recomputation(monkeypatch):
@@ -141,6 +147,19 @@ def test_recomputing_saves_what_the_results_take(make_model, monkeypatch):
     ) * tokens  # of the last layer only class tokens come to the feed-forward
     saved = all_tokens * per_token + 4 * tokens * config.hidden_size
     assert bytes_kept(model, inputs) - found >= len(inputs["labels"]) * saved
+
+
+def test_small_results_are_kept(make_model, monkeypatch):
+    model, inputs = make_model().train(), make_inputs()
+    tokens = NUM_CLASS_TOKENS + int(np.prod(model.config.patch_grid))
+    of_an_activation = 4 * len(inputs["labels"]) * tokens * model.config.intermediate_size  # float32
+    without_activations = bytes_kept(model, inputs)
+    monkeypatch.setattr(recomputation, "KEPT_BYTES", of_an_activation)
+    assert bytes_kept(model, inputs) > without_activations, "the results of LayerNorms are smaller"
+    monkeypatch.setattr(recomputation, "KEPT_BYTES", of_an_activation + 1)
+    everything = bytes_kept(model, inputs)
+    without_recomputation(monkeypatch)
+    assert bytes_kept(model, inputs) == everything
 
 
 def test_recomputing_costs_gradient_checkpointing_no_memory(make_model, monkeypatch):
