@@ -9,6 +9,7 @@ time; the test kit is never read. Finished pretrainings stay in `--runs`, so tha
 
 import argparse
 import csv
+import io
 import json
 import statistics
 import subprocess
@@ -75,11 +76,17 @@ def write_part(clips: Path, folder: Path, part: str, ignored: Sequence[str] = ()
     with open(clips / "metadata.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["label"] and PARTS[part](row)]
     rows = [row for row in rows if row["label"] not in ignored]
+    table = io.StringIO()
+    writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row | {"file_name": str((clips / row["file_name"]).resolve())} for row in rows)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "clips.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        table.writeheader()
-        table.writerows(row | {"file_name": str((clips / row["file_name"]).resolve())} for row in rows)
+    kept = folder / "clips.csv"
+    if kept.exists() and kept.read_text(encoding="utf-8") != table.getvalue():
+        sys.exit(
+            f"{folder} was pretrained on other clips, or with other labels left out. Pass another --runs, or remove it."
+        )
+    kept.write_text(table.getvalue(), encoding="utf-8")
     return len(rows)
 
 

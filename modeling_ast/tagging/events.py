@@ -133,9 +133,9 @@ def event_rules(
     Raises:
         TaggingError: for scores that are not between 0 and 1, an `off` above `on`, and seconds that are not above 0.
     """
-    for name, score in (("threshold", on), ("off", off)):
+    for name, flag, score in (("threshold", "--threshold (or --on)", on), ("off", "--off", off)):
         if score is not None and not 0 <= score <= 1:
-            raise TaggingError(f"{name}={score} is not a score. Pass --{name} between 0 and 1.")
+            raise TaggingError(f"{name}={score} is not a score. Pass {flag} between 0 and 1.")
     for name, seconds in (("min_duration", min_duration), ("close_gaps", close_gaps)):
         if seconds is not None and not (math.isfinite(seconds) and seconds > 0):
             raise TaggingError(f"{name}={seconds} is no time. Pass --{name} in seconds, above 0, or leave it out.")

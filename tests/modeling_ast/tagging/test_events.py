@@ -158,6 +158,7 @@ def test_labels_with_lower_thresholds_of_their_own_keep_them():
     ("options", "message"),
     [
         ({"off": 1.5}, "off=1.5 is not a score. Pass --off between 0 and 1"),
+        ({"threshold": 1.5}, r"threshold=1.5 is not a score. Pass --threshold \(or --on\) between 0 and 1"),
         ({"threshold": 0.4, "off": 0.5}, "off=0.5 is above the score 0.4 with which events begin"),
         ({"close_gaps": 0.0}, "close_gaps=0.0 is no time. Pass --close_gaps in seconds, above 0"),
         ({"min_duration": float("nan")}, "min_duration=nan is no time"),
