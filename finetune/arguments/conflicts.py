@@ -147,17 +147,14 @@ def refuse_with_label_sets(arguments: RunArguments):
 def check_best_checkpoint(training: ASTTrainingArguments):
     """Refuse a choice of the best checkpoint that cannot be made: by an unknown score, or of weights that are not kept.
 
+    That there is one to choose among [`ASTTrainingArguments`] sees to, before Transformers does.
+
     Args:
         training ([`ASTTrainingArguments`]): what is scored, saved and chosen when.
 
     Raises:
         ValueError: it says what to type.
     """
-    if training.load_best_model_at_end and (training.eval_strategy == "no" or training.save_strategy == "no"):
-        raise ValueError(
-            "load_best_model_at_end chooses among checkpoints that were scored in training, and there would be none. Pass "
-            "--eval_strategy epoch with --save_strategy epoch, or leave it out."
-        )
     if (
         training.load_best_model_at_end
         and training.eval_strategy == training.save_strategy == "steps"

@@ -379,6 +379,11 @@ class DataArguments(ArgumentGroup):
             raise ValueError(
                 f"join_annotations={self.join_annotations!r} is not among {', '.join(ANNOTATIONS_JOINED_BY)}. Pass one of these."
             )
+        if self.label_separator == "":
+            raise ValueError(
+                "label_separator is empty. Pass what stands between two labels, such as ';'; in a recipe write it in quotes: '|' "
+                "alone begins a block of text there."
+            )
         if not self.label_columns:
             return
         doubled = sorted(name for name, count in Counter(self.label_columns).items() if count > 1)

@@ -79,6 +79,11 @@ class ASTTrainingArguments(ArgumentGroup, TrainingArguments):
             raise ValueError("No output folder was given. Pass --output_dir FOLDER.")
         refuse_numbers(self)
         refuse_unreadable(self)
+        if self.load_best_model_at_end and "no" in (self.eval_strategy, self.save_strategy):
+            raise ValueError(
+                "load_best_model_at_end chooses among checkpoints that were scored in training, and there would be none. Pass "
+                "--eval_strategy epoch with --save_strategy epoch, or leave it out."
+            )
         own_accelerator_config = self.accelerator_config is not None
         try:
             super().__post_init__()

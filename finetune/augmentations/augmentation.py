@@ -121,6 +121,19 @@ def collate_draws(draws: list[Draws]) -> dict[str, dict[str, torch.Tensor | list
     }
 
 
+def _strengths(steps: Sequence[AugmentationStep]) -> str:
+    return ", ".join(name for step in steps for name in step.strengths_given)
+
+
+def _turned_off(steps: Sequence[AugmentationStep]) -> str:
+    """What to type so that augmentations are off; those that take sounds of a folder without that folder, which would be refused."""
+    numbers = [f"--{name} 0" for step in steps if not step.folder_fields for name in step.strengths_given]
+    folders = [f"--{name}" for step in steps for name in step.folder_fields if getattr(step, name)]
+    parts = [f"Pass {' '.join(numbers)}"] if numbers else []
+    parts += [f"{'leave' if numbers else 'Leave'} out {' and '.join(folders)}"] if folders else []
+    return ", and ".join(parts)
+
+
 def _together(values: list) -> torch.Tensor | list:
     return torch.from_numpy(np.stack(values)) if isinstance(values[0], (np.ndarray, np.generic)) else values
 
@@ -230,11 +243,11 @@ class Augmentation:
         Raises:
             ValueError: if an augmentation that is on changes waveforms.
         """
-        given = [name for step in self.active if step.needs_waveforms for name in step.strengths_given]
-        if given:
+        refused = [step for step in self.active if step.needs_waveforms]
+        if refused:
             raise ValueError(
-                f"{', '.join(given)} change(s) waveforms, but with features_column_name there are only finished features. "
-                f"Pass {' '.join(f'--{name} 0' for name in given)}; masks, filters, noise and roll work."
+                f"{_strengths(refused)} change(s) waveforms, but with features_column_name there are only finished features. "
+                f"{_turned_off(refused)}; masks, filters, noise and roll work."
             )
 
     def refuse_stored_scores(self):
@@ -243,11 +256,11 @@ class Augmentation:
         Raises:
             ValueError: if an augmentation that is on does.
         """
-        given = [name for step in self.active if not step.keeps_scores for name in step.strengths_given]
-        if given:
+        refused = [step for step in self.active if not step.keeps_scores]
+        if refused:
             raise ValueError(
-                f"{', '.join(given)} change(s) what is heard, and the teacher's stored scores are those of the clips as they are. "
-                f"Pass {' '.join(f'--{name} 0' for name in given)}, or the model itself as --teacher."
+                f"{_strengths(refused)} change(s) what is heard, and the teacher's stored scores are those of the clips as they are. "
+                f"{_turned_off(refused)}, or pass the model itself as --teacher."
             )
 
     def mix_scores(self, scores: torch.Tensor, places: Sequence[int], draws: dict[str, dict]) -> torch.Tensor:

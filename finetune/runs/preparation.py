@@ -330,7 +330,8 @@ def set_normalization(
         sample = sampled_clips(train_dataset, data_args.normalization_clips, seed, num_workers)
         measured = measure_normalization(sample, feature_extractor)
         feature_extractor.mean, feature_extractor.std = measured.mean, measured.std
-        of_all = f"{measured.clips} of {len(train_dataset)} training clips"
+        windows = "" if train_dataset.clip_of_item is None else "windows of "
+        of_all = f"{measured.clips} of {len(train_dataset)} {windows}training clips"
         if not train_dataset.at_hand and measured.clips < len(train_dataset):
             of_all = f"the first {measured.clips} of {len(train_dataset)} shuffled training clips"
         words, origin = f"measured on {of_all} ({measured.frames} unpadded frames)", "the training clips"

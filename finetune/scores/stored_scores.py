@@ -96,7 +96,7 @@ class StoredScores:
             raise DataError(
                 f"{self.path} has no scores for {len(missing)} of {len(names)} training clips: {names_in_short(missing)}. "
                 "Score the training clips with the teacher: ast-evaluate --model_name_or_path TEACHER --dataset_name DATA "
-                "--split train --predictions FILE.csv"
+                "--predictions FILE.csv (with --split train where the data has splits)"
             )
         return found
 

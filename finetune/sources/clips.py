@@ -71,6 +71,17 @@ class Clips:
     original_layout: bool = False
     part_words: str = ""
 
+    def is_split(self, name: str) -> bool:
+        """Tell whether the clips are, or are among others, those of a split that was loaded by its name.
+
+        Args:
+            name (`str`): of the split.
+
+        Returns:
+            `True` if so.
+        """
+        return _of_split(name) in self.parts
+
     def row_name(self, row: int) -> str:
         """Tell what to call a row in a message.
 
@@ -84,6 +95,11 @@ class Clips:
         part = bisect.bisect_right(starts, row) - 1
         number = row - starts[part] + 1
         return str(number) if len(self.parts) == 1 else f"{number} of {list(self.parts)[part]}"
+
+
+def _of_split(name: str) -> str:
+    """What a part of [`Clips`] is called that is a split."""
+    return f"the split {name!r}"
 
 
 def load_clips(data: DataArguments, pooled: bool) -> Clips:
@@ -259,7 +275,7 @@ def clips_of_dataset(
     ]
     rows = datasets.concatenate_datasets([table.select_columns(common) for table in tables])
     order = list(data.label_columns) or joined_order([class_names(feature) for feature in features])
-    parts = {f"the split {split!r}": len(table) for split, table in zip(wanted, tables, strict=True)}
+    parts = {_of_split(split): len(table) for split, table in zip(wanted, tables, strict=True)}
     words += others_in_words(Counter({name: len(loaded[name]) for name in loaded if name not in wanted}))
     clips = Clips(rows, labels, None, words, parts, label_order=order)
     if not data.features_column_name:

@@ -92,7 +92,7 @@ def require_column(flag: str, name: str, columns: Iterable[str]):
 
 
 def is_empty(value) -> bool:
-    """Tell whether a cell holds nothing: an empty text, a null of JSON or Parquet, or what pandas puts in their place.
+    """Tell whether a cell holds nothing: an empty or blank text, a null of JSON or Parquet, or what pandas puts in their place.
 
     Args:
         value: of the cell.
@@ -100,7 +100,11 @@ def is_empty(value) -> bool:
     Returns:
         `True` if it holds nothing.
     """
-    return value is None or (isinstance(value, str) and not value) or (isinstance(value, float) and math.isnan(value))
+    return (
+        value is None
+        or (isinstance(value, str) and not value.strip())
+        or (isinstance(value, float) and math.isnan(value))
+    )
 
 
 def refuse_no_files(name: str, paths: Iterable[str]):

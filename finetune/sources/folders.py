@@ -260,9 +260,13 @@ def _unclear(base: Path, found: list[Subfolder], named: list[Subfolder]) -> Data
             pair = (partner, first.name) if scored_first else (first.name, partner)
             example = shlex.join(["--train_split_name", pair[0], "--eval_split_name", pair[1]])
             remedy += f", for example {example}"
+    like_flags = [name for name in names if name.startswith("-")]
+    named = f"name all: {shlex.join(['--labels', *names])}"
+    if like_flags:
+        named = f"rename {names_in_short(like_flags)}, as no flag takes a name that begins with a hyphen, and name all with --labels"
     return DataError(
         f"{base} holds the folders {names_in_short(names)}: {first.name!r} looks like a split, but its other half is missing; {remedy}. "
-        f"If they are classes, name all: {shlex.join(['--labels', *names])}."
+        f"If they are classes, {named}."
     )
 
 

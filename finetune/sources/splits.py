@@ -3,9 +3,11 @@
 What is wrong with the data is said before training, in words that name the flag to type.
 """
 
+import itertools
 import re
 import warnings
 from collections import Counter
+from fractions import Fraction
 
 import datasets
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
@@ -22,6 +24,10 @@ from .label_csv import read_label_csv
 from .labels import SHARES_COLUMN, ClipLabels, label_feature, parse_labels, refuse_alike
 from .split_names import named_splits, others_in_words, refuse_empty_splits, split_names, take_split_names
 from .stored_features import FEATURES_COLUMN, NAME_COLUMN
+from .tables import DEFAULT_SPLIT_COLUMN, FOLDERS_OF_FILES
+
+NEAR_A_SHARE = 0.02  # of what was asked for, if one part in a whole number of them is as near as this
+MOST_PARTS = 20  # of which several are held out, if it is not
 
 
 def load_splits(data: DataArguments, seed: int) -> tuple[datasets.DatasetDict, str]:
@@ -62,17 +68,32 @@ def split_clips(clips: Clips, data: DataArguments, seed: int) -> tuple[datasets.
     if clips.splits is not None:
         grouping = data.grouping_field()
         if grouping and not data.validation_fraction:
-            column = f", or remove the column {data.split_column_name!r}" if clips.split_column else ""
+            another = f", or remove the column {data.split_column_name!r}" if clips.split_column else ""
+            if clips.split_words == FOLDERS_OF_FILES:
+                another = ", or pass --eval_fraction 0.2 too, to hold out a share of all clips"
             raise DataError(
-                f"{grouping} was given, but the data set says itself how it is split. Leave out --{grouping}{column}."
+                f"{grouping} was given, but the data set says itself how it is split. Leave out --{grouping}{another}."
+            )
+        if data.split_column_name != DEFAULT_SPLIT_COLUMN and not clips.split_column:
+            raise DataError(
+                f"split_column_name={data.split_column_name!r} was given, but the clips are split {clips.split_words}. Leave out "
+                "--split_column_name, or pass a table with that column."
             )
         sides, method = _named_sides(clips, kept, data)
+        if "eval_fraction" in data.given:
+            method += f"; eval_fraction={data.eval_fraction} has no part in it"
     else:
         if data.validation_split_name:
             raise DataError(
                 f"validation_split_name={data.validation_split_name!r} was given, but the data says of no clip which split "
                 "it is in. Pass --validation_fraction 0.1 instead, or a table with a column of splits."
             )
+        for side, name in data.given_split_names().items():
+            if not clips.is_split(name):
+                raise DataError(
+                    f"{side}_split_name={name!r} was given, but the data says of no clip which split it is in. Leave out "
+                    f"--{side}_split_name, or pass a table with a column of splits, or whose files lie in folders of these names."
+                )
         held_out, how = _held_out(kept, labels, clips, data.eval_fraction, "eval_fraction", data, seed)
         sides = {row: "eval" if row in held_out else "train" for row in kept}
         method = f"{len(held_out)} of {len(kept)} clips{clips.part_words} held out {AT_RANDOM}{how}"
@@ -201,6 +222,11 @@ def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[in
     kept = labels.rows_without(data.ignore_labels)
     labels, kept, joined = join_annotations(clips.rows, labels, kept, data, clips.row_name, clips.splits)
     found = labels.found(kept)
+    if not found and data.join_annotations and not kept:
+        raise DataError(
+            f"The rows of a clip agree on a label in no clip: join_annotations={data.join_annotations!r} leaves none. Pass "
+            "--join_annotations any or share."
+        )
     if not found:
         raise DataError(
             f"No clip has a label. Name the right column with --label_column_name (now {data.label_column_name!r})."
@@ -262,16 +288,20 @@ def _held_out(
     try:
         if data.grouping_field():
             groups = groups_of(clips.rows, rows, data, clips.row_name)
-            number, parts = len({groups[row] for row in rows}), round(1 / fraction)
+            number = len({groups[row] for row in rows})
+            largest_class = len(rows) if texts is None else max(Counter(texts).values())
+            parts, held = _parts_of(fraction, min(number, largest_class))
             if 1 < number < parts:  # so that the share is less than one of them
                 parts, few_groups = number, f", of which there are {number}, so that the share is that of whole ones"
+                held = min(max(round(fraction * number), 1), number - 1)
             folds = (GroupKFold if texts is None else StratifiedGroupKFold)(
                 n_splits=parts, shuffle=True, random_state=seed
             )
             with warnings.catch_warnings():
                 # What becomes of a class with fewer clips than folds is said by the checks of the splits.
                 warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-                places = next(folds.split(rows, texts, [groups[row] for row in rows]))[1].tolist()
+                divided = itertools.islice(folds.split(rows, texts, [groups[row] for row in rows]), held)
+                places = [place for _, part in divided for place in part.tolist()]
         else:
             places = train_test_split(range(len(rows)), test_size=fraction, stratify=texts, random_state=seed)[1]
     except ValueError as error:  # scikit-learn counts the groups and the members of each class
@@ -295,6 +325,18 @@ def _held_out(
     stratified = "" if labels.multi_label else ", stratified by label"
     together = f", {grouping_in_words(data)} kept together{few_groups}" if data.grouping_field() else ""
     return {rows[place] for place in places}, f"{stratified}{together} (seed {seed})"
+
+
+def _parts_of(fraction: float, most: int) -> tuple[int, int]:
+    """How many parts clips are divided into, and how many of these make the share: 5 and 1 for 0.2, 5 and 2 for 0.4.
+
+    There are no more than `most`, unless one of so few would be more than the share.
+    """
+    parts = round(1 / fraction)
+    if abs(1 / parts - fraction) <= NEAR_A_SHARE * fraction or most < parts:
+        return parts, 1
+    share = Fraction(fraction).limit_denominator(min(most, MOST_PARTS))
+    return share.denominator, share.numerator
 
 
 def with_encoded_labels(clips: Clips, labels: ClipLabels, chosen: list[int], names: list[str]) -> datasets.Dataset:

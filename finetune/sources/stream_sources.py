@@ -253,7 +253,7 @@ def _text_columns(table: Path) -> list[str]:
     with _readable(table):
         if table.suffix.lower() == ".jsonl":
             with pd.read_json(table, lines=True, dtype=False, chunksize=1) as reader:
-                return list(next(reader, pd.DataFrame()).columns)
+                return next((list(row.columns) for row in reader if len(row)), [])  # of a blank line there is none
         # With its names as a first row: of two equal names in a header, pandas would rename the second.
         return pd.read_csv(table, header=None, nrows=1, **_text_options(table)).iloc[0].tolist()
 

@@ -20,13 +20,14 @@ from ..arguments.groups import DataArguments
 from .array_columns import RATE, encoded_arrays, is_array_value
 from .data_errors import DataError, is_empty, missing_column, names_in_short, refuse_no_files, require_column
 from .labels import class_names, label_rows, label_texts, looks_like_label_column
-from .split_names import side_of
+from .split_names import named_splits, side_of
 from .stored_features import FEATURES_COLUMN, refuse_shape
 from .stretches import refuse_stretches
 
 PATH_COLUMNS = ("file_name", "path", "file", "filename")  # tried when the audio column is not in a table
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
 NO_LABELS = ("id", "index", "fold", "split")  # columns of numbers that nobody means as labels
+FOLDERS_OF_FILES = "as the folders of the table's files say"
 DEFAULT_AUDIO_COLUMN, DEFAULT_SPLIT_COLUMN = "audio", "split"  # of DataArguments
 ORIGINAL_LIST, ORIGINAL_KEYS, ORIGINAL_SEPARATOR = "data", ("wav", "labels"), ","  # Gong et al. 2021, released code
 
@@ -187,7 +188,7 @@ def missing_labels(name: str, columns: dict[str, list], others: set[str]) -> Dat
 def with_splits_of_paths(clips: ClipTable, folder: Path, data: DataArguments) -> ClipTable:
     """Take the folders in which a table's files lie for their splits, if the table says nothing else.
 
-    A split that is asked for in another way (a share that is held out, groups, folds) is made of all clips.
+    A split that is asked for in another way (a share that is held out, folds) is made of all clips.
 
     Args:
         clips ([`ClipTable`]): from [`read_table`].
@@ -196,18 +197,31 @@ def with_splits_of_paths(clips: ClipTable, folder: Path, data: DataArguments) ->
 
     Returns:
         The table with the column `"split"`, or as it was.
+
+    Raises:
+        DataError: if files lie in other folders beside those of both splits, or it is not clear which split is which.
     """
-    asked_for = data.grouping_field() or data.fold_column_name or "eval_fraction" in data.given
+    asked_for = data.fold_column_name or "eval_fraction" in data.given
     paths = clips.columns[FEATURES_COLUMN if data.features_column_name else "audio"]
     if "split" in clips.columns or asked_for or not all(isinstance(path, str) for path in paths):
         return clips
     parts = [Path(os.path.relpath(path, folder)).parts[:-1] for path in paths]
     shared = len(os.path.commonprefix(parts))
-    splits = [folders[shared] if len(folders) > shared else "" for folders in parts]
-    if not {"train", "eval"} <= {side_of(split) for split in splits} or not all(map(side_of, splits)):
+    splits = [folders[shared] if len(folders) > shared else "." for folders in parts]
+    present, given = dict.fromkeys(splits), data.given_split_names()
+    if not given and "eval" not in map(side_of, present):
         return clips
-    words = "as the folders of the table's files say"
-    return replace(clips, columns=clips.columns | {"split": splits}, split_words=words)
+    names = named_splits(present, data)
+    if not {"train", "eval"} <= names.keys() or not set(names.values()) <= present.keys():
+        return clips
+    unclear = [name for name in present if side_of(name) is None and name not in names.values()]
+    if unclear and not {"train", "eval"} <= given.keys():
+        flags = [word for side, name in names.items() for word in (f"--{side}_split_name", name)]
+        raise DataError(
+            f"The files of the table lie in the folders {names_in_short(list(present))}, of which {names_in_short(unclear)} are no splits. "
+            f"Pass {shlex.join(flags)} if the others are, or --eval_fraction 0.2 to hold out a share of all clips."
+        )
+    return replace(clips, columns=clips.columns | {"split": splits}, split_words=FOLDERS_OF_FILES)
 
 
 def clip_column(columns: Iterable[str], data: DataArguments, original_layout: bool = False) -> tuple[str, str]:

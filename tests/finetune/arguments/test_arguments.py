@@ -70,6 +70,24 @@ def test_the_merged_recipe_runs_again_to_the_same_fields(recipe, tmp_path):
         (["--output_dir", "x", "--dataset_name", "x", "--eval_fraction", "2"], "not above 0 and up to 0.5"),
         (["--output_dir", "x", "--dataset_name", "x", "--normalization", "-4", "0"], "standard deviation 0"),
         (["--output_dir", "x", "--dataset_name", "x", "--time_stride", "0"], "time_stride=0 is less than 1"),
+        (["--output_dir", "x", "--dataset_name", "x", "--label_separator", ""], "label_separator is empty.*in quotes"),
+        (["--output_dir", "x", "--dataset_name", "x", "--load_best_model_at_end"], "Pass --eval_strategy epoch with"),
+        (
+            [
+                "--output_dir",
+                "x",
+                "--dataset_name",
+                "x",
+                "--features_column_name",
+                "f",
+                "--noise_dir",
+                "n",
+                "--max_gain_db",
+                "3",
+            ]
+            + ["--noise_probability", "0.5"],
+            r"Pass --max_gain_db 0, and leave out --noise_dir; masks",
+        ),
         (["--output_dir", "x", "--dataset_name", "x", "--eval_split_name", "train"], "Pass two different splits"),
         (["--seed", "1", "recipe.yaml"], "Pass it first: ast-finetune recipe.yaml"),
         (

@@ -134,6 +134,13 @@ def test_shares_of_annotators_are_joined_by_their_mean(folder):
         assert joined(splits, folder)[0]["cat"] == expected
 
 
+def test_rows_that_agree_on_no_clip_are_told(folder):
+    table = [("0.wav", "cat"), ("0.wav", "dog"), ("1.wav", "dog"), ("1.wav", "owl")]
+    pd.DataFrame(table, columns=["file", "label"]).to_csv(folder / "clips.csv", index=False)
+    with pytest.raises(DataError, match="agree on a label in no clip.*Pass --join_annotations any or share"):
+        load(folder / "clips.csv", join_annotations="majority")
+
+
 def test_different_labels_of_a_file_are_refused_with_what_to_type(votes):
     path = votes()
     with pytest.raises(

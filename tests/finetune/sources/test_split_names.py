@@ -13,7 +13,7 @@ from datasets.data_files import SPLIT_KEYWORDS
 
 from finetune import fine_tuning
 from finetune.arguments.data_arguments import SIDES
-from finetune.arguments.groups import DataArguments
+from finetune.arguments.groups import DataArguments, UnlabelledDataArguments
 from finetune.clip_sets.streaming import load_streams
 from finetune.fine_tuning import fine_tune
 from finetune.run_evaluate import ClipArguments, load_scored_clips
@@ -214,8 +214,57 @@ def test_files_of_a_table_that_lie_in_folders_of_splits_are_split_so(tree):
     sides, words, _, _ = load(root)
     assert sides == {"train": "Training", "eval": "test"}
     assert words.startswith("as the folders of the table's files say: 'Training' is trained on")
-    words = load(root, group_column_name="take")[1]
+    with pytest.raises(DataError, match="group_column_name was given.*or pass --eval_fraction 0.2 too"):
+        load(root, group_column_name="take")
+    splits = load(root, group_column_name="take", validation_fraction=0.4)[2]
+    assert {Path(audio["path"]).parts[-3] for audio in splits["eval"]["audio"]} == {"test"}, "it stays the test"
+    words = load(root, group_column_name="take", eval_fraction=0.4)[1]
     assert "held out at random" in words, "another split was asked for"
+
+
+@pytest.mark.parametrize(
+    ("folders", "given"),
+    [
+        (("dev", "eval"), {}),
+        (("lessons", "exam"), {"train_split_name": "lessons", "eval_split_name": "exam"}),
+        (("lessons", "exam", "more"), {"train_split_name": "lessons", "eval_split_name": "exam"}),
+        (("train", "valid"), {"eval_split_name": "valid"}),
+        (("train", "test", "valid"), {}),
+    ],
+)
+@pytest.mark.parametrize("labelled", [True, False])
+def test_files_of_a_table_are_split_by_names_that_are_given_too(tree, folders, given, labelled):
+    root = tree(*folders)
+    write_metadata(root, [str(path.relative_to(root)) for path in sorted(root.rglob("*.wav"))])
+    kind = DataArguments if labelled else UnlabelledDataArguments
+    splits, _ = load_splits(kind(dataset_name=str(root / "metadata.csv"), **given), 0)
+    found = {side: {Path(audio["path"]).parts[-3] for audio in split["audio"]} for side, split in splits.items()}
+    assert found == {"train": {folders[0]}, "eval": {folders[1]}}
+
+
+def test_files_of_a_table_in_other_folders_beside_splits_are_asked_about(tree):
+    root = tree("train", "test", "extra")
+    write_metadata(root, [str(path.relative_to(root)) for path in sorted(root.rglob("*.wav"))])
+    with pytest.raises(
+        DataError, match="of which extra are no splits. Pass --train_split_name train --eval_split_name test if"
+    ):
+        load(root)
+    assert "held out at random" in load(root, eval_fraction=0.4)[1]
+
+
+@pytest.mark.parametrize("name", ["train_split_name", "eval_split_name"])
+def test_names_of_splits_are_refused_where_nothing_says_them(tree, name):
+    root = tree(*("." + label for label in LABELS))
+    write_metadata(root, [str(path.relative_to(root)) for path in sorted(root.rglob("*.wav"))])
+    with pytest.raises(DataError, match=f"{name}='exam' was given, but the data says of no clip which split it is in"):
+        load(root, **{name: "exam"})
+
+
+def test_a_share_or_a_column_beside_folders_of_splits_is_told(tree):
+    root = tree("train", "test")
+    assert "; eval_fraction=0.3 has no part in it" in load(root, eval_fraction=0.3)[1]
+    with pytest.raises(DataError, match="split_column_name='fold' was given, but the clips are split as the folders"):
+        load(root, split_column_name="fold")
 
 
 @pytest.fixture

@@ -71,6 +71,30 @@ def test_of_few_groups_a_whole_one_is_held_out(table, number):
     assert f"kept together, of which there are {number}, so that the share is that of whole ones" in method
 
 
+@pytest.mark.parametrize("fraction", [0.2, 0.25, 0.35, 0.4, 0.45, 0.5])
+@pytest.mark.parametrize("labels", [1, 2])
+def test_of_many_groups_the_share_asked_for_is_held_out(tmp_path, write_clip, fraction, labels):
+    rows = [
+        {
+            "file_name": f"{i}.wav",
+            "label": ("cat;dog" if i % 3 else "dog") if labels == 2 else ["cat", "dog"][i % 2],
+            "speaker": i // 2,
+        }
+        for i in range(80)
+    ]
+    for row in rows:
+        write_clip(tmp_path / row["file_name"])
+    pd.DataFrame(rows).to_csv(tmp_path / "clips.csv", index=False)
+    splits, _ = load(
+        tmp_path / "clips.csv",
+        group_column_name="speaker",
+        eval_fraction=fraction,
+        label_separator=";" if labels == 2 else None,
+    )
+    assert len(splits["eval"]) / 80 == pytest.approx(fraction, abs=0.03)
+    assert not set(splits["train"]["speaker"]) & set(splits["eval"]["speaker"])
+
+
 def test_one_group_cannot_be_divided(table):
     rows = [{name: row[name] for name in ("file_name", "label")} | {"take": "night"} for row in table.rows]
     with pytest.raises(DataError, match=r"all have 'night' in the column 'take'.* leave out --group_column_name"):
