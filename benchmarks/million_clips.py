@@ -66,7 +66,7 @@ def arrays(names):
         yield soxr.resample(samples.mean(axis=1), file_rate, rate)
 def tag(listed):
     names = open(listed).read().split("\\n")[:-1]
-    for result in pipeline(arrays(names) if kind == "arrays" else iter(names), batch_size=batch_size, num_workers=0, top_k=5):
+    for result in pipeline(arrays(names) if kind == "arrays" else (name for name in names), batch_size=batch_size, num_workers=0, top_k=5):
         pass
 tag(first)
 begin, before = time.perf_counter(), used()

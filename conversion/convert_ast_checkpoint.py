@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from model_card.licenses import BSD_3_CLAUSE
+from model_card.licenses import BSD_3_CLAUSE, license_note
 from model_card.run_summary import origin_section
 from modeling_ast.layers.patch_grid import GEOMETRY_FIELDS
 from modeling_ast.system.atomic_files import refuse_existing
@@ -103,6 +103,8 @@ def convert_checkpoint(
     )
     description = _describe(source, geometry, overrides, released, report)
     license_id = overrides.license or (released.license if released else ORIGINAL_LICENSE)
+    if note := license_note(overrides.license):
+        report(f"      {note}")
     if not overrides.license:
         report(f"      licence {license_id}, that of the original code and weights; otherwise pass --license")
     description.summary = {

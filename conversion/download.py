@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 from modeling_ast.system.atomic_files import sync
 from modeling_ast.system.hub_answers import HubSilentError, hub_answers
 from modeling_ast.system.run_lock import LockedError, hold_lock
+from modeling_ast.system.surroundings import OFFLINE, offline_variable
 
 from .errors import ConversionError
 from .released_checkpoints import ReleasedCheckpoint
@@ -64,8 +65,8 @@ def download_checkpoint(row: ReleasedCheckpoint, folder: Path, report: Callable[
         report(f"      {path} is there, but {fault}; it is downloaded again")
     if is_offline_mode():
         raise ConversionError(
-            f"{row.name} is to be downloaded, but HF_HUB_OFFLINE is set and forbids every connection. Type unset "
-            f"HF_HUB_OFFLINE TRANSFORMERS_OFFLINE and try again. {_by_hand(row)}"
+            f"{row.name} is to be downloaded, but {offline_variable()} is set and forbids every connection. Type unset "
+            f"{' '.join(OFFLINE)} and try again. {_by_hand(row)}"
         )
     report(f"      downloading {row.address} to {path}")
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from transformers import DeiTConfig
 
+from model_card.licenses import license_note
 from model_card.run_summary import origin_section, shown_word
 from modeling_ast.layers.position_embeddings import move_position_table
 from modeling_ast.modeling_ast import NUM_CLASS_TOKENS
@@ -91,6 +92,8 @@ def start_from_imagenet(
         replaced = "" if dataset else ", to be replaced by those of the data it is trained on"
         statistics = f"those of {(dataset or AUDIOSET).title}, from the released code{replaced}"
     report(f"      mean {mean}, std {std} ({statistics}{'' if normalization else '; otherwise pass --normalization'})")
+    if note := license_note(license):
+        report(f"      {note}")
     if not license:
         report(f"      licence {license_id}, that of DeiT's weights; otherwise pass --license")
     description = CheckpointDescription(geometry, list(labels), problem_type, mean, std, statistics)

@@ -51,6 +51,10 @@ def convert_to_original(
         FileExistsError: if the file already exists.
     """
     output_path = Path(output_path)
+    if output_path.suffix == ".safetensors":
+        raise ConversionError(
+            f"{output_path} would be a file of PyTorch, whatever its name. Name one that ends with .pth."
+        )
     if output_path.exists():
         raise FileExistsError(f"{output_path} already exists. Name another file, or remove it first.")
     content, tensors, _ = read_hub_checkpoint(name_or_dir)

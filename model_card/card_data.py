@@ -376,7 +376,7 @@ class ASTModelCardData:
     @property
     def top_label_accuracy(self) -> bool:
         """Whether the accuracy is that of the top label of clips that may have several."""
-        return self.multi_label and not self.one_label_a_clip
+        return self.multi_label and not self.one_label_a_clip and len(self.labels) > 1
 
     @property
     def base_is_shipped(self) -> bool:

@@ -36,7 +36,7 @@ from .file_names import (
     WEIGHTS_NAME,
 )
 from .licenses import license_note
-from .render import render_model_card
+from .render import is_rendered
 from .run_summary import RUN_SUMMARY_NAME
 from .yaml_files import check_front_matter
 
@@ -228,15 +228,14 @@ def check_card(folder: Path) -> list[str]:
     ]
 
 
-def is_rendered(folder: Path) -> bool:
-    """Tell whether the card of a folder is what its run summary gives today, and nobody's own words.
+def has_classifier(folder: Path) -> bool:
+    """Tell whether the weights of a checkpoint hold a classifier, of clips or of frames.
 
     Args:
-        folder (`Path`): with a `README.md` that can be read.
+        folder (`Path`): with weights and configuration.
 
     Returns:
         `bool`.
     """
-    if not (folder / RUN_SUMMARY_NAME).is_file():
-        return False
-    return render_model_card(folder) == (folder / CARD_NAME).read_text(encoding="utf-8")
+    name = FRAME_CLASSIFIER_WEIGHT if has_frame_head(read_settings(folder / CONFIG_NAME)) else CLASSIFIER_WEIGHT
+    return name in shapes_in(weight_files(folder))

@@ -107,10 +107,22 @@ def notice_text(notice: dict[str, str]) -> str:
     return "\n".join(lines) + f"\n{_TEXT.read_text(encoding='utf-8')}"
 
 
+def work_of_folder(folder: str | os.PathLike) -> str:
+    """Say in a notice whose work a checkpoint derives from, where that is a folder of the user's.
+
+    Args:
+        folder (`str` or `os.PathLike`): the checkpoint that it was trained from.
+
+    Returns:
+        It in words, by its name alone.
+    """
+    return f"the checkpoint {Path(folder).name}"
+
+
 def _notice_of(base_model: str) -> dict[str, str]:
     """Of a checkpoint that names BSD-3-Clause and nothing more: it is its makers' own."""
     if os.path.isdir(base_model):
-        return {"work": f"the checkpoint {Path(base_model).resolve().name}"}
+        return {"work": work_of_folder(Path(base_model).resolve())}
     return {"work": f"the model {base_model}", "address": f"https://huggingface.co/{base_model}"}
 
 

@@ -1,6 +1,7 @@
 """Which names of a user's files and folders are in what is published, and the same files without them.
 
-Where something lies on a machine is never in them; what it is called there may be somebody's own business too.
+Whole paths of a machine are never in them; what something is called there, and paths from the working folder, may be somebody's own
+business too.
 """
 
 import json
@@ -15,6 +16,7 @@ from modeling_ast.system.names_as_text import in_one_line
 
 from .card_data import read_json_object
 from .file_names import ADAPTER_DIR, CARD_NAME, RECIPE_NAME
+from .licenses import NOTICE_NAME, notice_text, work_of_folder
 from .render import render_model_card
 from .run_summary import FIELDS_OF_LABELS, OUTSIDE, RUN_SUMMARY_NAME, is_place, shown_name, write_run_summary
 from .yaml_files import read_yaml
@@ -117,7 +119,11 @@ def _names_in_summary(files: Mapping[str, Path]) -> list[str]:
 
 
 def _names_in_recipe(files: Mapping[str, Path]) -> list[str]:
-    return [f"{shown_name(place)} ({field})" for field, places in _places_in_recipe(files).items() for place in places]
+    return [
+        f"{shown_name(place) if is_place(place) else place} ({field})"  # what a whole path becomes, and others do not
+        for field, places in _places_in_recipe(files).items()
+        for place in places
+    ]
 
 
 def _places_in_recipe(files: Mapping[str, Path]) -> dict[str, list[str]]:
@@ -188,6 +194,10 @@ def without_names(
             (place / CARD_NAME).unlink()
             (place / CARD_NAME).write_text(render_model_card(place, repo_id), encoding="utf-8")
             changed[CARD_NAME] = place / CARD_NAME
+    notice = _hidden(_summary(files)).get("license_notice")
+    if NOTICE_NAME in files and isinstance(notice, dict) and notice != _summary(files).get("license_notice"):
+        changed[NOTICE_NAME] = written / "hidden" / NOTICE_NAME
+        changed[NOTICE_NAME].write_text(notice_text(notice), encoding="utf-8")
     base = str(_summary(files).get("base_model"))
     for name in {f"{ADAPTER_DIR}/{CARD_NAME}", f"{ADAPTER_DIR}/{ADAPTER_CONFIG}"} & files.keys():
         if base.startswith("./"):
@@ -213,8 +223,12 @@ def _hidden(summary: dict) -> dict:
         clip |= {key: str(clip[key]).replace(name, number) for key in ("reason", "text") if name and key in clip}
     if data.get("name") and not data.get("hub_id"):
         data["name"] = None
-    if str(summary.get("base_model", "")).startswith("./"):
+    base = str(summary.get("base_model", ""))
+    if base.startswith("./"):
         summary["base_model"] = NO_BASE
+        notice = summary.get("license_notice")
+        if isinstance(notice, dict) and notice.get("work") == work_of_folder(base):
+            summary["license_notice"] = notice | {"work": work_of_folder(NO_BASE)}
     if str(data.get("hard_negatives", "")).startswith("./"):
         data["hard_negatives"] = NO_NEGATIVES
     sounds, folders = _sound_folders(summary)

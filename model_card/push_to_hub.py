@@ -42,9 +42,10 @@ from modeling_ast.checkpoints.fields import CONFIG, read_settings
 from modeling_ast.loading import has_frame_head
 from modeling_ast.system.atomic_files import temporary_folder
 from modeling_ast.system.hub_answers import HubSilentError, hub_answers, interruptibly
+from modeling_ast.system.surroundings import OFFLINE, offline_variable
 from modeling_ast.system.terminal import FAILED
 
-from .checkpoint_checks import check_checkpoint, files_to_publish, is_rendered
+from .checkpoint_checks import check_checkpoint, files_to_publish, has_classifier
 from .file_names import (
     ADAPTER_FILES,
     CARD_NAME,
@@ -56,7 +57,7 @@ from .file_names import (
     WEIGHTS_PART,
 )
 from .published_names import names_in_words, read_recipe, without_names
-from .render import render_model_card
+from .render import is_rendered, render_model_card
 from .run_summary import FIELDS_OF_LABELS, RUN_SUMMARY_NAME, is_place, shown_name
 from .space import PACKAGE, write_space, write_static_card
 
@@ -169,6 +170,11 @@ def push_to_hub(
     if space == "gradio" and has_frame_head(read_settings(folder / CONFIG)):
         raise ValueError(
             f"{folder} has a frame head, and the demo page shows labels of clips. Pass --space static, or leave it out."
+        )
+    if space and not has_classifier(folder):
+        raise ValueError(
+            f"{folder} has no trained classifier, so that the labels of a demo page would be random. Fine-tune it first (ast-finetune) "
+            "and push that, or leave out --space."
         )
     if not dry_run:
         check_access(repository)
@@ -392,7 +398,9 @@ def with_owner(name: str, token: str | None = None) -> str:
 def _account(repository: Repository) -> dict:
     """Who the token is of."""
     if is_offline_mode():
-        raise PushError("HF_HUB_OFFLINE is set and forbids every connection. Type unset HF_HUB_OFFLINE and try again.")
+        raise PushError(
+            f"{offline_variable()} is set and forbids every connection. Type unset {' '.join(OFFLINE)} and try again."
+        )
     token = repository.token or get_token()
     if not token:
         raise PushError(f"There is no token for {constants.ENDPOINT}. {_how_to_log_in()}")

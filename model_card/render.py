@@ -3,9 +3,12 @@
 The words are in `card_template.md`, the facts in [`ASTModelCardData`]; here facts become Markdown tables and cells.
 """
 
+import itertools
 import json
+import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +22,7 @@ from modeling_ast.system.names_as_text import markdown_block, markdown_code, mar
 from .card_data import METRICS, ASTModelCardData
 from .file_names import CARD_NAME
 from .licenses import NOTICE_NAME, notice_text
+from .run_summary import RUN_SUMMARY_NAME
 
 MAX_OPEN_ROWS = 30  # a list of more labels is folded away behind its title
 _COLUMN_NAMES = {"f1": "F1", "roc_auc": "ROC AUC"}
@@ -100,6 +104,39 @@ def _render(card: ASTModelCardData) -> str:
         versions=_table(("", "value"), _versions(card)),
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def is_rendered(folder: Path) -> bool:
+    """Tell whether the card of a folder is what its run summary gives today, and nobody's own words.
+
+    Args:
+        folder (`Path`): with a `README.md` that can be read.
+
+    Returns:
+        `bool`.
+    """
+    if not (folder / RUN_SUMMARY_NAME).is_file():
+        return False
+    return render_model_card(folder) == (folder / CARD_NAME).read_text(encoding="utf-8")
+
+
+def keep_own_card(checkpoint_dir: str | os.PathLike) -> Path | None:
+    """Copy a card that holds somebody's own words, or what an older version wrote, before another takes its place.
+
+    Args:
+        checkpoint_dir (`str` or `os.PathLike`): folder of a checkpoint, perhaps with a `README.md`.
+
+    Returns:
+        `Path`: the copy; `None` if there is no card or it is what the run summary gives today.
+    """
+    folder = Path(checkpoint_dir)
+    card = folder / CARD_NAME
+    if not card.is_file() or is_rendered(folder):
+        return None
+    names = itertools.chain([f"{CARD_NAME}.before"], (f"{CARD_NAME}.before_{number}" for number in itertools.count(2)))
+    kept = next(folder / name for name in names if not os.path.lexists(folder / name))
+    shutil.copyfile(card, kept)
+    return kept
 
 
 def write_model_card(checkpoint_dir: str | Path) -> Path:

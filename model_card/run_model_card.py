@@ -7,6 +7,7 @@ import argparse
 import sys
 
 from modeling_ast.system.flags import FlagParser
+from modeling_ast.system.names_as_text import in_one_line
 from modeling_ast.system.terminal import ended_by, shell_command
 
 
@@ -40,13 +41,18 @@ def main(argv: list[str] | None = None) -> int:
         `int`: 0; 2 for wrong input and 1 if the card could not be written, both of which are answered on the error stream.
     """
     arguments = parse_arguments(argv)
-    from .render import render_model_card, write_model_card
+    from .render import keep_own_card, render_model_card, write_model_card
 
     try:
         if arguments.print:
             print(render_model_card(arguments.checkpoint_dir), end="")
         else:
+            kept = keep_own_card(arguments.checkpoint_dir)
             print(f"Model card: {write_model_card(arguments.checkpoint_dir)}")
+            if kept is not None:
+                print(
+                    f"The card that was there is not what the run summary gives, and is kept as {in_one_line(str(kept))}"
+                )
     except (OSError, ValueError) as error:
         return ended_by("ast-model-card", error)
     return 0

@@ -65,14 +65,24 @@ def hub_hint(is_here: bool = False) -> str:
             return f" {folder} cannot be written to: set {advice} to a folder that can."
     from huggingface_hub import constants
 
-    for variable in OFFLINE:
-        if (
-            not is_here
-            and constants.HF_HUB_OFFLINE
-            and os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE")
-        ):
-            return f" The Hub was not asked, as {variable} is set: unset it to fetch what is not on this machine."
+    if not is_here and constants.HF_HUB_OFFLINE and any(map(_is_on, OFFLINE)):
+        return (
+            f" The Hub was not asked, as {offline_variable()} is set: unset it to fetch what is not on this machine."
+        )
     return ""
+
+
+def offline_variable() -> str:
+    """Tell which variable of the environment forbids to ask the Hub.
+
+    Returns:
+        Its name: the first of `OFFLINE` if none of them is set any more.
+    """
+    return next(filter(_is_on, OFFLINE), OFFLINE[0])
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def _can_be_written(folder: str) -> bool:
