@@ -95,6 +95,9 @@ def main() -> int:
     parser.add_argument(
         "--memory", type=int, nargs="*", default=(), metavar="N", help="also measure memory with so many files"
     )
+    parser.add_argument(
+        "--beside", nargs="+", metavar="WORD", help="of the sides beside the first only those with one of these words"
+    )
     parser.add_argument("--without_stock", action="store_true", help="leave out the stock pipeline")
     parser.add_argument(
         "--parts", action="store_true", help="only: processor time of the parts of a clip of 10 s, but for the model"
@@ -114,6 +117,12 @@ def main() -> int:
 def lines(args: argparse.Namespace, folder: Path, model: Path):
     """Yield the lines of Markdown tables."""
     sides = sides_of(args, folder, model)
+    if args.beside:
+        first, *others = sides
+        sides = {
+            name: sides[name]
+            for name in [first, *(name for name in others if any(word in name for word in args.beside))]
+        }
     found = {name: [] for name in sides}
     for _ in range(args.rounds):
         for name, side in sides.items():

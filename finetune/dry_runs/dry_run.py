@@ -388,7 +388,11 @@ def describe_audio(
         "lengths": describe_lengths(seconds),
         "recordings": describe_recordings(facts) | {"heard_channels": feature_extractor.channels},
         "band": describe_band(facts, names, rate),
-        "frames": {"padding": data_args.padding} | frames,
+        "frames": {
+            "padding": data_args.padding,
+            "beginnings": data_args.windows_trained() == data_args.windows_scored() == "beginning",
+        }
+        | frames,
     }
 
 

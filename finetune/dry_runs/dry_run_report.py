@@ -164,8 +164,14 @@ def frame_lines(frames: dict) -> Iterator[str]:
     """
     yield from _wrapped(f"{_length_in_words(frames)}{_padding_in_words(frames)}")
     if frames["fitting"]:
-        yield from _wrapped(f"  A better fit: {_length_in_words(frames['fitting'] | {'clips': frames['clips']})}")
-    if frames["too_long"]:
+        same = {name: frames[name] for name in ("clips", "beginnings")}
+        yield from _wrapped(f"  A better fit: {_length_in_words(frames['fitting'] | same)}")
+    if frames["too_long"] and not frames["beginnings"]:
+        yield from _wrapped(
+            "  Most clips are longer than any input a model can have: it learns from windows of them, each of which has to hold what the label "
+            "says. Where it does not, cut them into pieces of some seconds that have labels of their own."
+        )
+    elif frames["too_long"]:
         yield from _wrapped(
             "  Most clips are longer than any input a model can have, and it hears their beginning only. Cut them into pieces "
             "of some seconds that have labels of their own."
@@ -350,11 +356,11 @@ def duration(seconds: float) -> str:
 
 
 def _length_in_words(frames: dict) -> str:
-    cut = (
-        f"cuts {frames['clips_cut']} of {frames['clips']} clips, {frames['share_cut']:.1%} of all seconds"
-        if frames["clips_cut"]
-        else ""
-    )
+    number = f"{frames['clips_cut']} of {frames['clips']} clips"
+    cut = f"cuts {number}, {frames['share_cut']:.1%} of all seconds"
+    if not frames["beginnings"]:
+        cut = f"is a window of {number}, and {frames['share_cut']:.1%} of all seconds lie beyond one"
+    cut = cut if frames["clips_cut"] else ""
     return (
         f"--max_length {frames['max_length']} ({frames['seconds']:.2f} s): {cut or 'cuts no clip'}; "
         f"{frames['share_padding']:.0%} of the input is padding"

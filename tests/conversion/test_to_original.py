@@ -138,6 +138,14 @@ def test_a_file_that_does_not_read_back_is_not_kept(stock_model, convert, tmp_pa
     assert [entry.name for entry in tmp_path.iterdir()] == ["hub"]
 
 
+def test_a_file_of_pytorch_is_not_called_safetensors(stock_model, convert, tmp_path):
+    stock_model.save_pretrained(tmp_path / "hub")
+    code, _, err = convert("--to_original", tmp_path / "hub", tmp_path / "ast.safetensors")
+    assert code == 2
+    assert "Name one that ends with .pth" in err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["hub"]
+
+
 def test_an_existing_file_is_left_alone(stock_model, convert, tmp_path):
     stock_model.save_pretrained(tmp_path / "hub")
     (tmp_path / "ast.pth").write_text("precious")

@@ -15,7 +15,9 @@ from huggingface_hub.repocard_data import eval_results_to_model_index, model_ind
 from tiny_runs import DRUMS, FIXTURES, RECIPE, SIZES, train, train_multi_class, train_multi_label, write_clips
 
 from finetune.arguments.command_line import recorded_arguments
-from modeling_ast import ASTFeatureExtractor
+from model_card.render import write_model_card
+from model_card.run_summary import write_run_summary
+from modeling_ast import ASTConfig, ASTFeatureExtractor
 from modeling_ast.audio import read_audio
 
 HERE = Path(__file__).parent
@@ -163,3 +165,15 @@ def test_features_that_were_computed_before(tmp_path):
     text = check_card(tmp_path / "model")
     assert "log-mel features that were computed before it, from the column `features`" in text
     assert "license: cc0-1.0" in text
+
+
+def test_the_card_of_one_label_says_what_its_accuracy_is(tmp_path):
+    ASTConfig(
+        max_length=96, id2label={0: "speech"}, label2id={"speech": 0}, problem_type="multi_label_classification"
+    ).save_pretrained(tmp_path)
+    ASTFeatureExtractor(max_length=96).save_pretrained(tmp_path)
+    write_run_summary(tmp_path, {"labels": ["speech"], "evaluation": {"metrics": {"accuracy": 0.5}}})
+    card = " ".join(write_model_card(tmp_path).read_text().split())
+    assert "that tells whether a clip of audio has the label `speech`." in card
+    assert "The accuracy is the share of clips that are rightly said to have the label, from a score of 0.5 on" in card
+    assert "top label" not in card

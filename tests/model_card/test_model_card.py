@@ -473,6 +473,17 @@ def test_the_command_imports_neither_torch_nor_transformers(checkpoint, argument
     assert "CHECKPOINT_DIR" in run.stdout if "--help" in arguments else run.stdout == EXPECTED.read_text()
 
 
+def test_a_card_with_words_of_ones_own_is_kept(checkpoint, capsys):
+    assert main([str(checkpoint)]) == 0
+    for name, words in (("README.md.before", "My own words."), ("README.md.before_2", "Others.")):
+        with open(checkpoint / "README.md", "a") as file:
+            file.write(f"{words}\n")
+        assert main([str(checkpoint)]) == 0
+        assert f"is kept as {checkpoint / name}" in capsys.readouterr().out
+        assert (checkpoint / name).read_text() == f"{EXPECTED.read_text()}{words}\n"
+        assert (checkpoint / "README.md").read_text() == EXPECTED.read_text()
+
+
 def test_command_writes_the_card(checkpoint, capsys):
     assert main([str(checkpoint)]) == 0
     assert capsys.readouterr().out == f"Model card: {checkpoint / 'README.md'}\n"

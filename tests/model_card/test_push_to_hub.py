@@ -187,10 +187,11 @@ def with_names(checkpoint: Path) -> str:
         },
     }  # fmt: skip
     summary["training"] = {"augmentation": {"noise_dir": f"{mark}-noises", "impulse_response_dir": f"{mark}-rooms"}}
+    summary |= {"license": "bsd-3-clause", "license_notice": {"work": f"the checkpoint {mark}-base"}}
     write_run_summary(checkpoint, summary)
     write_model_card(checkpoint)
     recipe = {
-        "dataset_name": f"{mark}.csv", "model_name_or_path": f"/{mark}/{mark}-base", "train_file": None, "max_length": 96,
+        "dataset_name": f"clients/{mark}.csv", "model_name_or_path": f"/{mark}/{mark}-base", "train_file": None, "max_length": 96,
         "ignore_labels": ["/m/09x0r"], "marks": f"{mark}-marks", "hard_negatives": f"{mark}-older",
     }  # fmt: skip
     (checkpoint / "recipe.yaml").write_text(f"# ast-finetune recipe.yaml\n{yaml.safe_dump(recipe)}")
@@ -205,7 +206,7 @@ def test_names_of_the_users_files_are_listed_and_left_out_on_request(hub, checkp
     start = told.index("Names of your files and folders in these, and in the card and the command that it shows:")
     assert told[start + 1 : start + 4] == [
         f"  run_summary.json  {mark}, {mark}-base, {mark}-older, {mark}-noises, {mark}-rooms and 7 more",
-        f"  recipe.yaml       {mark}.csv (dataset_name), {mark}-older (hard_negatives), {mark}-marks (marks), "
+        f"  recipe.yaml       clients/{mark}.csv (dataset_name), {mark}-older (hard_negatives), {mark}-marks (marks), "
         f"{mark}-base (model_name_or_path)",
         "Pass --hide_names to publish it without them, or rename them there.",
     ]
@@ -216,8 +217,9 @@ def test_names_of_the_users_files_are_listed_and_left_out_on_request(hub, checkp
     hidden, shown, _ = hub.commits("user/drums")
     assert (hidden.title, shown.title) == ("Upload drums", "Upload drums")
     assert {name for name, file in shown.files.items() if mark.encode() in file.content} == {
-        "README.md", "run_summary.json", "recipe.yaml"
+        "README.md", "run_summary.json", "recipe.yaml", "NOTICE"
     }  # fmt: skip
+    assert hidden.files["NOTICE"].content.startswith(b"This checkpoint derives from the checkpoint checkpoint.")
     assert not [name for name, file in hidden.files.items() if mark.encode() in file.content]
     summary = json.loads(hidden.files["run_summary.json"].content)
     assert summary["training"]["augmentation"]["noise_dir"] == "noises"
@@ -460,6 +462,25 @@ def test_what_cannot_be_a_branch_is_refused(checkpoint, capsys, revision):
 def test_a_commit_is_no_branch(checkpoint, capsys):
     words = refused(capsys, checkpoint, "--repo_id", "user/drums", "--revision", "0a" * 20)
     assert "is a commit, to which nothing can be added. Pass a branch: --revision main" in words
+
+
+@pytest.mark.parametrize("static", [[], ["static"]])
+def test_no_demo_page_is_made_of_a_model_without_a_classifier(checkpoint, capsys, static):
+    weights = load_file(checkpoint / "model.safetensors")
+    save_file({name: weights[name] for name in weights if "classifier" not in name}, checkpoint / "model.safetensors")
+    edit_json(checkpoint / "config.json", id2label=None, label2id=None)
+    edit_json(checkpoint / "run_summary.json", labels=None)
+    command = [str(checkpoint), "--repo_id", "user/drums", "--dry_run"]
+    assert main([*command, "--space", *static]) == 2
+    assert "has no trained classifier, so that the labels of a demo page would be random" in capsys.readouterr().err
+    assert main(command) == 0
+
+
+def test_the_variable_that_is_set_is_named(checkpoint, capsys, monkeypatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("TRANSFORMERS_OFFLINE", "1")
+    assert main([str(checkpoint), "--repo_id", "user/drums"]) == 2
+    assert "TRANSFORMERS_OFFLINE is set and forbids every connection" in capsys.readouterr().err
 
 
 def test_offline_mode_is_named(checkpoint, capsys):

@@ -612,7 +612,7 @@ def test_most_clips_decide_which_length_fits_and_not_the_longest():
     assert effect["fitting"]["share_padding"] == pytest.approx(64 * 8 / (80 * 506))
     assert effect["whole"]["max_length"] == 3616
     assert effect["whole"]["clips_cut"] == 0
-    told = " ".join(" ".join(frame_lines(effect | {"padding": "max_length"})).split())
+    told = " ".join(" ".join(frame_lines(effect | {"padding": "max_length", "beginnings": True})).split())
     assert "A better fit: --max_length 506 (5.08 s): cuts 16 of 80 clips, 55.4% of all seconds; 1% of the" in told
     assert "To leave 80 of 80 clips whole: --max_length 3616 --padding longest --train_sampling_strategy group" in told
     # Padded to the longest of a batch, long clips cost only where they are.
@@ -620,7 +620,12 @@ def test_most_clips_decide_which_length_fits_and_not_the_longest():
     assert padded["fitting"]["max_length"] == 3616
     hours = describe_frames([3600.0] * 5, 1024, 16_000, 16, 10)
     assert (hours["fitting"], hours["whole"], hours["too_long"]) == (None, None, True)  # no model has such an input
-    assert "Cut them into pieces" in " ".join(frame_lines(hours | {"padding": "max_length"}))
+    told = " ".join(" ".join(frame_lines(hours | {"padding": "max_length", "beginnings": True})).split())
+    assert "it hears their beginning only. Cut them into pieces" in told
+    told = " ".join(" ".join(frame_lines(hours | {"padding": "max_length", "beginnings": False})).split())
+    assert "is a window of 5 of 5 clips, and 99.7% of all seconds lie beyond one" in told
+    assert "it learns from windows of them" in told
+    assert "beginning" not in told
 
 
 @pytest.mark.parametrize(("samples", "cut"), [(31_800, 0), (31_920, 0), (32_079, 0), (32_080, 1)])
