@@ -1,6 +1,7 @@
 """Clips longer than the model hears: windows that are drawn, all of them, and scores that are put together again."""
 
 import json
+import re
 
 import datasets
 import numpy as np
@@ -236,12 +237,14 @@ def test_workers_cache_memory_and_a_resume_change_nothing(long_tones, tmp_path, 
         "cache": ["--waveform_cache", str(tmp_path / "cache"), "--dataloader_num_workers", "2"],
         "no memory": ["--memory_for_clips", "0"],
     }
-    weights = {}
+    weights, of_what = {}, "windows of training clips" if windows == "all" else "training clips"
     for name, flags in runs.items():
         (tmp_path / name).mkdir()
         recipe = write_recipe(tmp_path / name, long_tones)
         assert main([recipe, *given, *flags]) == 0
         weights[name] = load_file(tmp_path / name / "run" / "model.safetensors")
+        summary = json.loads((tmp_path / name / "run" / "run_summary.json").read_text())
+        assert re.search(rf"measured on \d+ of \d+ {of_what} ", json.dumps(summary))
     run = tmp_path / "one" / "run"
     for path in (*run.glob("*.safetensors"), run / "run_summary.json"):
         path.unlink()

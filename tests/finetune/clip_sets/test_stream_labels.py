@@ -144,6 +144,13 @@ def test_lists_without_labels_do_not_change_the_form_of_a_column(tmp_path, rows,
     assert streams["train"].label_sets() == {(), (0,), (1,)}
 
 
+def test_blank_lines_before_the_first_row_are_no_rows(tmp_path, rows):
+    lines = [json.dumps({name: row[name] for name in ("path", "label", "split")}) for row in rows]
+    (tmp_path / "clips.jsonl").write_text("\n\n" + "\n".join(lines))
+    streams, _ = load_streams(arguments(dataset_name=str(tmp_path / "clips.jsonl")))
+    assert len(list(streams["train"])) + len(list(streams["eval"])) == len(rows)
+
+
 @pytest.mark.parametrize("empty", [1, 2])
 def test_lists_without_labels_do_not_stand_for_those_with_names(tmp_path, rows, monkeypatch, empty):
     monkeypatch.setattr("finetune.sources.stream_labels.LABELS_AT_ONCE", 2)

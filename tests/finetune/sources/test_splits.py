@@ -56,6 +56,11 @@ def test_a_label_of_an_unused_split_is_no_class(table):
     assert "without 'validation' (1 clips)" in method
 
 
+def test_a_label_of_spaces_is_none(table):
+    with pytest.raises(DataError, match="have nothing in the column 'label'"):
+        load(table([row | {"label": " "} if row is table.rows[0] else row for row in table.rows]))
+
+
 def test_groups_have_no_say_where_there_is_a_split(table):
     with pytest.raises(DataError, match="Leave out --group_column_name, or remove the column 'split'"):
         load(table(), group_column_name="file_name")
