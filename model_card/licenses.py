@@ -20,6 +20,7 @@ from .run_summary import RUN_SUMMARY_NAME
 from .yaml_files import check_front_matter
 
 NOTICE_NAME = "NOTICE"
+NOTICE_BEGINS = "This checkpoint derives from"
 BSD_3_CLAUSE = "bsd-3-clause"  # as the Hub spells it
 _NAMES_NO_LICENSE = ("other", "unknown")  # on the Hub; which one it is stands elsewhere
 # The list in the Hub's documentation, docs/hub/repositories-licenses; the Hub refuses a card with another id.
@@ -98,13 +99,25 @@ def notice_text(notice: dict[str, str]) -> str:
     Returns:
         The file's text.
     """
-    lines = [f"This checkpoint derives from {notice.get('work', 'the work of others')}."]
+    lines = [f"{NOTICE_BEGINS} {notice.get('work', 'the work of others')}."]
     if "address" in notice:
         lines.append(f"It is at {notice['address']}.")
     lines.append("That work is under the BSD 3-Clause License:\n")
     if "copyright" in notice:
         lines.append(f"{notice['copyright']}\n")
     return "\n".join(lines) + f"\n{_TEXT.read_text(encoding='utf-8')}"
+
+
+def is_notice(text: str) -> bool:
+    """Tell whether a file is a notice as [`notice_text`] writes it, and nobody's own words.
+
+    Args:
+        text (`str`): what it says.
+
+    Returns:
+        `bool`.
+    """
+    return text.startswith(f"{NOTICE_BEGINS} ") and text.endswith(_TEXT.read_text(encoding="utf-8"))
 
 
 def work_of_folder(folder: str | os.PathLike) -> str:

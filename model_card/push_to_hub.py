@@ -56,6 +56,7 @@ from .file_names import (
     WEIGHTS_NAME,
     WEIGHTS_PART,
 )
+from .licenses import NOTICE_NAME, is_notice
 from .published_names import names_in_words, read_recipe, without_names
 from .render import is_rendered, render_model_card
 from .run_summary import FIELDS_OF_LABELS, RUN_SUMMARY_NAME, is_place, shown_name
@@ -460,6 +461,12 @@ def _publish(
         before = before or there.sha
         names = [sibling.rfilename for sibling in there.siblings]
         gone = [name for name in names if is_own(name) and name not in files]
+        if repository.kind == MODEL and NOTICE_NAME in names and NOTICE_NAME not in files:
+            with temporary_folder(
+                "ast-push"
+            ) as folder:  # what weights of an older push derive from is not true of these
+                notice = api.hf_hub_download(**where, filename=NOTICE_NAME, revision=there.sha, local_dir=folder)
+                gone += [NOTICE_NAME] if is_notice(Path(notice).read_text(encoding="utf-8", errors="replace")) else []
         operations = [CommitOperationAdd(name, str(path)) for name, path in files.items()]
         operations += [CommitOperationDelete(name) for name in gone]
         done = api.create_commit(**where, operations=operations, commit_message=message, revision=repository.branch)

@@ -232,6 +232,22 @@ def test_names_of_the_users_files_are_listed_and_left_out_on_request(hub, checkp
     assert yaml.safe_load(shown.files["recipe.yaml"].content)["ignore_labels"] == ["/m/09x0r"]
 
 
+@pytest.mark.parametrize("own", [True, False])
+def test_a_notice_of_an_older_push_is_removed_unless_somebody_wrote_it(hub, checkpoint, own):
+    command = [str(checkpoint), "--repo_id", "user/drums"]
+    with_names(checkpoint)
+    if not own:
+        (checkpoint / "NOTICE").write_text("This checkpoint derives from my grandfather's drums.\n")
+    push(hub, command)
+    edit_json(checkpoint / "run_summary.json", license="mit", license_notice=None)
+    (checkpoint / "NOTICE").unlink()
+    write_model_card(checkpoint)
+    push(hub, command)
+    newest, older, _ = hub.commits("user/drums")
+    assert "NOTICE" in older.files
+    assert ("NOTICE" in newest.files) == (not own)
+
+
 def test_a_checkpoint_of_the_hub_that_found_hard_negatives_is_nobodys_name(hub, checkpoint, capsys):
     summary = json.loads((checkpoint / "run_summary.json").read_text())
     summary["data"] = {"name": "x", "hub_id": "x/y", "hard_negatives": "other/calls"}
