@@ -1,6 +1,6 @@
 """What `ast-tag --blocks` does a second of short files, beside plain `ast-tag`, an earlier build and stock Transformers' pipeline.
 
-    python -m benchmarks.million_clips [--before CHECKOUT] [--model DIR] [--files 2000] [--rounds 3] [--memory 2000 20000] [--without_stock] [--parts]
+    python -m benchmarks.million_clips [--before CHECKOUT] [--model DIR] [--files 2000] [--rounds 3] [--memory 2000 20000] [--without_stock] [--beside WORD ...] [--parts]
 
 Files are hard links to the shipped drum clips, in a temporary folder. Each figure comes from a process of its own, which has tagged
 some files before: until then it imports libraries and loads code, whose seconds stand in a column of their own. Sides take turns, and
@@ -182,11 +182,11 @@ def sides_of(args: argparse.Namespace, folder: Path, model: Path) -> dict[str, C
     sides = {
         "`ast-tag --blocks`": lambda: blocks(folder, model, number),
         "`ast-tag --blocks --workers 1`": lambda: blocks(folder, model, number, 1),
-        "the same on one core": lambda: blocks(folder, model, number, 1, one_core=True),
+        "`ast-tag --blocks --workers 1` on one core": lambda: blocks(folder, model, number, 1, one_core=True),
         "`ast-tag --output`": lambda: plain(ROOT, folder, model, number),
     }
     if args.before is not None:
-        sides["the same, earlier build"] = lambda: plain(args.before, folder, model, number)
+        sides["`ast-tag --output`, earlier build"] = lambda: plain(args.before, folder, model, number)
     if args.without_stock:
         return sides
     for size in STOCK_BATCHES:

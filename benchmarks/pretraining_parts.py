@@ -82,9 +82,13 @@ def write_part(clips: Path, folder: Path, part: str, ignored: Sequence[str] = ()
     writer.writerows(row | {"file_name": str((clips / row["file_name"]).resolve())} for row in rows)
     folder.mkdir(parents=True, exist_ok=True)
     kept = folder / "clips.csv"
-    if kept.exists() and kept.read_text(encoding="utf-8") != table.getvalue():
+    if (folder / "score.json").exists():  # it is finished, and stays as it is
+        with open(kept, newline="", encoding="utf-8") as file:
+            return sum(1 for _ in csv.DictReader(file))
+    begun = any(folder.glob("*/run_summary.json"))
+    if begun and kept.read_text(encoding="utf-8") != table.getvalue():
         sys.exit(
-            f"{folder} was pretrained on other clips, or with other labels left out. Pass another --runs, or remove it."
+            f"{folder} was begun on other clips, or with other labels left out. Pass another --runs, or remove it."
         )
     kept.write_text(table.getvalue(), encoding="utf-8")
     return len(rows)

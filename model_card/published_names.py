@@ -109,6 +109,7 @@ def _names_in_summary(files: Mapping[str, Path]) -> list[str]:
     own = [data["name"]] if data.get("name") and not data.get("hub_id") else []
     base = summary.get("base_model")
     own += [base.removeprefix("./")] if isinstance(base, str) and base.startswith("./") else []
+    own += _folder_in_notice(summary)
     teacher = _teacher(summary).get("name") or ""
     own += [teacher.removeprefix("./")] if teacher.startswith("./") else []
     negatives = _negatives(summary) or ""
@@ -116,6 +117,14 @@ def _names_in_summary(files: Mapping[str, Path]) -> list[str]:
     sounds, folders = _sound_folders(summary)
     own += [sounds[name] for name in folders]
     return [str(name) for name in [*own, *(clip.get("file") for clip in _clips(summary))] if name]
+
+
+def _folder_in_notice(summary: dict) -> list[str]:
+    """The folder of the user's that a notice of a licence names, whether trained from it or from one that was."""
+    notice = summary.get("license_notice")
+    work = notice.get("work") if isinstance(notice, dict) and "address" not in notice else None
+    begin = work_of_folder("")
+    return [work.removeprefix(begin)] if isinstance(work, str) and work.startswith(begin) else []
 
 
 def _names_in_recipe(files: Mapping[str, Path]) -> list[str]:
@@ -194,9 +203,9 @@ def without_names(
             (place / CARD_NAME).unlink()
             (place / CARD_NAME).write_text(render_model_card(place, repo_id), encoding="utf-8")
             changed[CARD_NAME] = place / CARD_NAME
-    notice = _hidden(_summary(files)).get("license_notice")
-    if NOTICE_NAME in files and isinstance(notice, dict) and notice != _summary(files).get("license_notice"):
+    if NOTICE_NAME in files and _folder_in_notice(_summary(files)):
         changed[NOTICE_NAME] = written / "hidden" / NOTICE_NAME
+        notice = _hidden(_summary(files))["license_notice"]
         changed[NOTICE_NAME].write_text(notice_text(notice), encoding="utf-8")
     base = str(_summary(files).get("base_model"))
     for name in {f"{ADAPTER_DIR}/{CARD_NAME}", f"{ADAPTER_DIR}/{ADAPTER_CONFIG}"} & files.keys():
@@ -223,12 +232,10 @@ def _hidden(summary: dict) -> dict:
         clip |= {key: str(clip[key]).replace(name, number) for key in ("reason", "text") if name and key in clip}
     if data.get("name") and not data.get("hub_id"):
         data["name"] = None
-    base = str(summary.get("base_model", ""))
-    if base.startswith("./"):
+    if str(summary.get("base_model", "")).startswith("./"):
         summary["base_model"] = NO_BASE
-        notice = summary.get("license_notice")
-        if isinstance(notice, dict) and notice.get("work") == work_of_folder(base):
-            summary["license_notice"] = notice | {"work": work_of_folder(NO_BASE)}
+    if _folder_in_notice(summary):
+        summary["license_notice"] |= {"work": work_of_folder(NO_BASE)}
     if str(data.get("hard_negatives", "")).startswith("./"):
         data["hard_negatives"] = NO_NEGATIVES
     sounds, folders = _sound_folders(summary)

@@ -131,7 +131,7 @@ def keep_own_card(checkpoint_dir: str | os.PathLike) -> Path | None:
     """
     folder = Path(checkpoint_dir)
     card = folder / CARD_NAME
-    if not card.is_file() or is_rendered(folder):
+    if not card.is_file() or not (folder / RUN_SUMMARY_NAME).is_file() or is_rendered(folder):
         return None
     names = itertools.chain([f"{CARD_NAME}.before"], (f"{CARD_NAME}.before_{number}" for number in itertools.count(2)))
     kept = next(folder / name for name in names if not os.path.lexists(folder / name))

@@ -126,9 +126,15 @@ def _strengths(steps: Sequence[AugmentationStep]) -> str:
 
 
 def _turned_off(steps: Sequence[AugmentationStep]) -> str:
-    """What to type so that augmentations are off; those that take sounds of a folder without that folder, which would be refused."""
+    """What to type so that augmentations are off; of those that take sounds of a folder all is left out, as what says how would be refused."""
     numbers = [f"--{name} 0" for step in steps if not step.folder_fields for name in step.strengths_given]
-    folders = [f"--{name}" for step in steps for name in step.folder_fields if getattr(step, name)]
+    folders = [
+        f"--{item.name}"
+        for step in steps
+        if step.folder_fields
+        for item in fields(step)
+        if item.name in step.folder_fields + step.strengths or getattr(step, item.name) != item.default
+    ]
     parts = [f"Pass {' '.join(numbers)}"] if numbers else []
     parts += [f"{'leave' if numbers else 'Leave'} out {' and '.join(folders)}"] if folders else []
     return ", and ".join(parts)

@@ -59,6 +59,7 @@ class Clips:
         label_order (`list[str]`, *optional*): names of the data's `ClassLabel`.
         original_layout (`bool`): whether all of it is the original's JSON.
         part_words (`str`): in words, which part of a data set this is, where nothing says how it is split.
+        unclear_splits (`str`): see [`ClipTable`].
     """
 
     rows: datasets.Dataset
@@ -70,6 +71,7 @@ class Clips:
     label_order: list[str] | None = None
     original_layout: bool = False
     part_words: str = ""
+    unclear_splits: str = ""
 
     def is_split(self, name: str) -> bool:
         """Tell whether the clips are, or are among others, those of a split that was loaded by its name.
@@ -189,7 +191,8 @@ def _from_tables(tables: dict[str, ClipTable], data: DataArguments, splits: list
     parts = {name: len(table.columns["label"]) for name, table in tables.items()}
     original_layout = all(table.original_layout for table in tables.values())
     order = joined_order([table.label_order for table in tables.values()])
-    return Clips(rows, labels, splits, words, parts, split_column, order, original_layout, first.part_words)
+    clips = Clips(rows, labels, splits, words, parts, split_column, order, original_layout, first.part_words)
+    return replace(clips, unclear_splits=first.unclear_splits)
 
 
 def _type_of_features(clips: list, data: DataArguments) -> datasets.Value | datasets.List:

@@ -308,8 +308,14 @@ def _left_out(base: Path, found: list[Subfolder], splits: list[Subfolder], data:
 
 def _read_split(folder: Subfolder, data: DataArguments) -> ClipTable:
     """Clips of the folder of a split, which says the split of each unless a column was named that does."""
+    by_column = data.split_column_name != DEFAULT_SPLIT_COLUMN
+    if by_column and folder.table is None:
+        raise DataError(
+            f"split_column_name={data.split_column_name!r} was given, but the clips of {folder.path} stand in no table. Leave out "
+            f"--split_column_name, or write {folder.path / METADATA_FILES[0]} with that column."
+        )
     table = _read_clips(folder.path, data) if folder.table is None else read_table(folder.table, data)
-    if "split" in table.columns and data.split_column_name != DEFAULT_SPLIT_COLUMN:
+    if "split" in table.columns and by_column:
         return table
     return replace(table, columns=table.columns | {"split": [folder.name] * len(table.columns["label"])})
 

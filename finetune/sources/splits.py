@@ -3,11 +3,9 @@
 What is wrong with the data is said before training, in words that name the flag to type.
 """
 
-import itertools
 import re
 import warnings
 from collections import Counter
-from fractions import Fraction
 
 import datasets
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold, train_test_split
@@ -24,7 +22,7 @@ from .label_csv import read_label_csv
 from .labels import SHARES_COLUMN, ClipLabels, label_feature, parse_labels, refuse_alike
 from .split_names import named_splits, others_in_words, refuse_empty_splits, split_names, take_split_names
 from .stored_features import FEATURES_COLUMN, NAME_COLUMN
-from .tables import DEFAULT_SPLIT_COLUMN, FOLDERS_OF_FILES
+from .tables import FOLDERS_OF_FILES
 
 NEAR_A_SHARE = 0.02  # of what was asked for, if one part in a whole number of them is as near as this
 MOST_PARTS = 20  # of which several are held out, if it is not
@@ -74,11 +72,6 @@ def split_clips(clips: Clips, data: DataArguments, seed: int) -> tuple[datasets.
             raise DataError(
                 f"{grouping} was given, but the data set says itself how it is split. Leave out --{grouping}{another}."
             )
-        if data.split_column_name != DEFAULT_SPLIT_COLUMN and not clips.split_column:
-            raise DataError(
-                f"split_column_name={data.split_column_name!r} was given, but the clips are split {clips.split_words}. Leave out "
-                "--split_column_name, or pass a table with that column."
-            )
         sides, method = _named_sides(clips, kept, data)
         if "eval_fraction" in data.given:
             method += f"; eval_fraction={data.eval_fraction} has no part in it"
@@ -88,12 +81,19 @@ def split_clips(clips: Clips, data: DataArguments, seed: int) -> tuple[datasets.
                 f"validation_split_name={data.validation_split_name!r} was given, but the data says of no clip which split "
                 "it is in. Pass --validation_fraction 0.1 instead, or a table with a column of splits."
             )
+        if clips.unclear_splits:
+            raise DataError(clips.unclear_splits)
         for side, name in data.given_split_names().items():
-            if not clips.is_split(name):
+            if clips.is_split(name):
+                continue
+            if "eval_fraction" in data.given:
                 raise DataError(
-                    f"{side}_split_name={name!r} was given, but the data says of no clip which split it is in. Leave out "
-                    f"--{side}_split_name, or pass a table with a column of splits, or whose files lie in folders of these names."
+                    f"{side}_split_name={name!r} and eval_fraction were given, which holds out a share of all clips. Leave one of them out."
                 )
+            raise DataError(
+                f"{side}_split_name={name!r} was given, but the data says of no clip which split it is in. Leave out "
+                f"--{side}_split_name, or pass a table with a column of splits, or whose files lie in folders of these names."
+            )
         held_out, how = _held_out(kept, labels, clips, data.eval_fraction, "eval_fraction", data, seed)
         sides = {row: "eval" if row in held_out else "train" for row in kept}
         method = f"{len(held_out)} of {len(kept)} clips{clips.part_words} held out {AT_RANDOM}{how}"
@@ -244,7 +244,7 @@ def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[in
 def _named_sides(clips: Clips, kept: list[int], data: DataArguments) -> tuple[dict[int, str | None], str]:
     """The side of each clip as the data says it, `None` for those of other splits; and in words what says it."""
     found = Counter(clips.splits[row] for row in kept)
-    names = [name for name in found if isinstance(name, str) and name]
+    names = [name for name in found if isinstance(name, str) and not is_empty(name)]
     words = "" if data.train_file else take_split_names(names, data)
     refuse_empty_splits(found, data)
     empty = [clips.row_name(row) for row in kept if is_empty(clips.splits[row])]
@@ -290,18 +290,17 @@ def _held_out(
             groups = groups_of(clips.rows, rows, data, clips.row_name)
             number = len({groups[row] for row in rows})
             largest_class = len(rows) if texts is None else max(Counter(texts).values())
-            parts, held = _parts_of(fraction, min(number, largest_class))
+            parts, one_is_held = _parts_of(fraction, min(number, largest_class))
             if 1 < number < parts:  # so that the share is less than one of them
                 parts, few_groups = number, f", of which there are {number}, so that the share is that of whole ones"
-                held = min(max(round(fraction * number), 1), number - 1)
             folds = (GroupKFold if texts is None else StratifiedGroupKFold)(
                 n_splits=parts, shuffle=True, random_state=seed
             )
             with warnings.catch_warnings():
                 # What becomes of a class with fewer clips than folds is said by the checks of the splits.
                 warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-                divided = itertools.islice(folds.split(rows, texts, [groups[row] for row in rows]), held)
-                places = [place for _, part in divided for place in part.tolist()]
+                divided = (part.tolist() for _, part in folds.split(rows, texts, [groups[row] for row in rows]))
+                places = next(divided) if one_is_held else _nearest(list(divided), fraction * len(rows))
         else:
             places = train_test_split(range(len(rows)), test_size=fraction, stratify=texts, random_state=seed)[1]
     except ValueError as error:  # scikit-learn counts the groups and the members of each class
@@ -327,16 +326,21 @@ def _held_out(
     return {rows[place] for place in places}, f"{stratified}{together} (seed {seed})"
 
 
-def _parts_of(fraction: float, most: int) -> tuple[int, int]:
-    """How many parts clips are divided into, and how many of these make the share: 5 and 1 for 0.2, 5 and 2 for 0.4.
+def _nearest(parts: list[list[int]], number: float) -> list[int]:
+    """Of parts that are not all alike in size those which together have about so many members, taken in their order."""
+    chosen: list[int] = []
+    for part in parts:
+        if abs(len(chosen) + len(part) - number) < abs(len(chosen) - number):
+            chosen += part
+    return chosen or min(parts, key=len)
 
-    There are no more than `most`, unless one of so few would be more than the share.
-    """
+
+def _parts_of(fraction: float, most: int) -> tuple[int, bool]:
+    """How many parts clips are divided into, no more than `most` if that can be, and whether one of them is the share."""
     parts = round(1 / fraction)
     if abs(1 / parts - fraction) <= NEAR_A_SHARE * fraction or most < parts:
-        return parts, 1
-    share = Fraction(fraction).limit_denominator(min(most, MOST_PARTS))
-    return share.denominator, share.numerator
+        return parts, True
+    return min(most, MOST_PARTS), False
 
 
 def with_encoded_labels(clips: Clips, labels: ClipLabels, chosen: list[int], names: list[str]) -> datasets.Dataset:

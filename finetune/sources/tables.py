@@ -45,6 +45,7 @@ class ClipTable:
             `"label"` they stand in place of its indices. Or those of the columns that are labels themselves.
         split_words (`str`, *optional*): in words, what says how it is split, if that is not a column of it.
         part_words (`str`): in words, which part of a folder this is, where nothing says how it is split.
+        unclear_splits (`str`): why no split may be made of it without being asked for, and what to type; empty if one may.
     """
 
     columns: dict[str, list]
@@ -52,6 +53,7 @@ class ClipTable:
     label_order: list[str] | None = None
     split_words: str | None = None
     part_words: str = ""
+    unclear_splits: str = ""
 
 
 def parquet_features(file: str | os.PathLike) -> datasets.Features:
@@ -196,10 +198,11 @@ def with_splits_of_paths(clips: ClipTable, folder: Path, data: DataArguments) ->
         data ([`DataArguments`]): what was given.
 
     Returns:
-        The table with the column `"split"`, or as it was.
+        The table with the column `"split"`; as it was; or with what to say where a split has to be made of it, if files lie in
+        other folders beside those of splits.
 
     Raises:
-        DataError: if files lie in other folders beside those of both splits, or it is not clear which split is which.
+        DataError: if it is not clear which split is which.
     """
     asked_for = data.fold_column_name or "eval_fraction" in data.given
     paths = clips.columns[FEATURES_COLUMN if data.features_column_name else "audio"]
@@ -212,15 +215,20 @@ def with_splits_of_paths(clips: ClipTable, folder: Path, data: DataArguments) ->
     if not given and "eval" not in map(side_of, present):
         return clips
     names = named_splits(present, data)
-    if not {"train", "eval"} <= names.keys() or not set(names.values()) <= present.keys():
+    developed = next((name for name in present if side_of(name) == "validation" and name not in names.values()), None)
+    guessed = "train" not in names and developed is not None  # as dev beside eval and others
+    names |= {"train": developed} if guessed else {}
+    if not {"train", "eval"} <= names.keys() or not set(names.values()) & present.keys():
         return clips
     unclear = [name for name in present if side_of(name) is None and name not in names.values()]
-    if unclear and not {"train", "eval"} <= given.keys():
-        flags = [word for side, name in names.items() for word in (f"--{side}_split_name", name)]
-        raise DataError(
-            f"The files of the table lie in the folders {names_in_short(list(present))}, of which {names_in_short(unclear)} are no splits. "
-            f"Pass {shlex.join(flags)} if the others are, or --eval_fraction 0.2 to hold out a share of all clips."
+    if (unclear or guessed) and not {"train", "eval"} <= given.keys():
+        flags = [word for side in sorted(names, reverse=True) for word in (f"--{side}_split_name", names[side])]
+        odd = f", of which {names_in_short(unclear)} are no splits" if unclear else ""
+        words = (
+            f"The files of the table lie in the folders {names_in_short(list(present))}{odd}. Pass {shlex.join(flags)} if these two are "
+            "splits, or --eval_fraction 0.2 to hold out a share of all clips."
         )
+        return replace(clips, unclear_splits=words)
     return replace(clips, columns=clips.columns | {"split": splits}, split_words=FOLDERS_OF_FILES)
 
 

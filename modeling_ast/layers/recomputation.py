@@ -15,7 +15,7 @@ from transformers.activations import GELUActivation, NewGELUActivation, SiLUActi
 
 KEPT_BYTES = (
     8 * 2**20
-)  # of a result that is not computed again: a batch of 32 short clips of a small model has less than half
+)  # of a result that is not computed again: a batch of 32 short clips of a small model has about half
 _KEEP_THEIR_INPUT = (nn.GELU, nn.SiLU, GELUActivation, NewGELUActivation, SiLUActivation)
 
 

@@ -86,7 +86,7 @@ def test_the_merged_recipe_runs_again_to_the_same_fields(recipe, tmp_path):
                 "3",
             ]
             + ["--noise_probability", "0.5"],
-            r"Pass --max_gain_db 0, and leave out --noise_dir; masks",
+            r"Pass --max_gain_db 0, and leave out --noise_dir and --noise_probability; masks",
         ),
         (["--output_dir", "x", "--dataset_name", "x", "--eval_split_name", "train"], "Pass two different splits"),
         (["--seed", "1", "recipe.yaml"], "Pass it first: ast-finetune recipe.yaml"),

@@ -17,6 +17,7 @@ from finetune.arguments.groups import DataArguments, UnlabelledDataArguments
 from finetune.clip_sets.streaming import load_streams
 from finetune.fine_tuning import fine_tune
 from finetune.run_evaluate import ClipArguments, load_scored_clips
+from finetune.sources.clips import load_clips
 from finetune.sources.data_errors import DataError
 from finetune.sources.labels import label_names
 from finetune.sources.split_names import side_of
@@ -242,14 +243,22 @@ def test_files_of_a_table_are_split_by_names_that_are_given_too(tree, folders, g
     assert found == {"train": {folders[0]}, "eval": {folders[1]}}
 
 
-def test_files_of_a_table_in_other_folders_beside_splits_are_asked_about(tree):
-    root = tree("train", "test", "extra")
+@pytest.mark.parametrize(("trained", "scored"), [("train", "test"), ("dev", "eval")])
+def test_files_of_a_table_in_other_folders_beside_splits_are_asked_about(tree, trained, scored):
+    root = tree(trained, scored, "extra")
     write_metadata(root, [str(path.relative_to(root)) for path in sorted(root.rglob("*.wav"))])
     with pytest.raises(
-        DataError, match="of which extra are no splits. Pass --train_split_name train --eval_split_name test if"
+        DataError,
+        match=f"of which extra are no splits. Pass --train_split_name {trained} --eval_split_name {scored} if",
     ):
         load(root)
     assert "held out at random" in load(root, eval_fraction=0.4)[1]
+    pooled = load_clips(DataArguments(dataset_name=str(root / "metadata.csv")), pooled=True)
+    assert len(pooled.rows) == 18, "who scores all clips is not asked"
+    with pytest.raises(DataError, match="train_split_name='a' and eval_fraction were given"):
+        load(root, eval_fraction=0.4, train_split_name="a")
+    with pytest.raises(DataError, match="No clip is in the split 'exam'"):
+        load(root, train_split_name=trained, eval_split_name="exam")
 
 
 @pytest.mark.parametrize("name", ["train_split_name", "eval_split_name"])
@@ -263,8 +272,14 @@ def test_names_of_splits_are_refused_where_nothing_says_them(tree, name):
 def test_a_share_or_a_column_beside_folders_of_splits_is_told(tree):
     root = tree("train", "test")
     assert "; eval_fraction=0.3 has no part in it" in load(root, eval_fraction=0.3)[1]
-    with pytest.raises(DataError, match="split_column_name='fold' was given, but the clips are split as the folders"):
+    with pytest.raises(DataError, match="split_column_name='fold' was given, but the clips of .* stand in no table"):
         load(root, split_column_name="fold")
+    for side in ("train", "test"):
+        files = sorted(path.relative_to(root / side) for path in (root / side).rglob("*.wav"))
+        table = pd.DataFrame({"file_name": map(str, files), "label": [file.parts[0] for file in files], "fold": side})
+        table.to_csv(root / side / "metadata.csv", index=False)
+    found = load_splits(DataArguments(dataset_name=str(root), split_column_name="fold"), 0)[0]
+    assert {side: len(split) for side, split in found.items()} == {"train": 6, "eval": 6}
 
 
 @pytest.fixture
