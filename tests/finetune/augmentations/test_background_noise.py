@@ -165,7 +165,7 @@ def test_impossible_fields_are_refused(fields, message):
     for make in (Augmentation, AugmentationArguments):
         with pytest.raises(ValueError, match=message):
             make(noise_dir="noises", **fields)
-    with pytest.raises(ValueError, match=r"noise_probability change.* Pass --noise_probability 0;"):
+    with pytest.raises(ValueError, match=r"noise_probability change.* Leave out --noise_dir and --noise_probability;"):
         Augmentation(noise_dir="noises").refuse_without_waveforms()
 
 

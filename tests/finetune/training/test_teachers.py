@@ -330,7 +330,7 @@ def test_stored_scores_of_clips_as_they_are_refuse_what_makes_other_sounds(tmp_p
         (
             student(Augmentation(max_speed_change=0.1), clips=clips),
             {},
-            "max_speed_change change.*--max_speed_change 0, or the model",
+            "max_speed_change change.*--max_speed_change 0, or pass the model",
         ),
         (student(problem_type="multi_label_classification", clips=clips), {}, "add up to 1"),
         (student(clips=clips), {"teacher_layers": ["1:1"]}, "is a file of scores"),
