@@ -462,9 +462,8 @@ def _publish(
         names = [sibling.rfilename for sibling in there.siblings]
         gone = [name for name in names if is_own(name) and name not in files]
         if repository.kind == MODEL and NOTICE_NAME in names and NOTICE_NAME not in files:
-            with temporary_folder(
-                "ast-push"
-            ) as folder:  # what weights of an older push derive from is not true of these
+            # What the weights of an older push derive from is not true of these.
+            with temporary_folder("ast-push") as folder:
                 notice = api.hf_hub_download(**where, filename=NOTICE_NAME, revision=there.sha, local_dir=folder)
                 gone += [NOTICE_NAME] if is_notice(Path(notice).read_text(encoding="utf-8", errors="replace")) else []
         operations = [CommitOperationAdd(name, str(path)) for name, path in files.items()]

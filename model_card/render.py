@@ -127,7 +127,11 @@ def keep_own_card(checkpoint_dir: str | os.PathLike) -> Path | None:
         checkpoint_dir (`str` or `os.PathLike`): folder of a checkpoint, perhaps with a `README.md`.
 
     Returns:
-        `Path`: the copy; `None` if there is no card or it is what the run summary gives today.
+        `Path`: the copy; `None` if there is no card, nothing to write another from, or it is what the run summary gives today.
+
+    Raises:
+        OSError: if it cannot be copied.
+        ValueError: see [`write_model_card`].
     """
     folder = Path(checkpoint_dir)
     card = folder / CARD_NAME

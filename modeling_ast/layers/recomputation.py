@@ -13,9 +13,8 @@ import torch
 from torch import nn
 from transformers.activations import GELUActivation, NewGELUActivation, SiLUActivation
 
-KEPT_BYTES = (
-    8 * 2**20
-)  # of a result that is not computed again: a batch of 32 short clips of a small model has about half
+# Of a result that is not computed again; that of a batch of 32 short clips of a small model has about half.
+KEPT_BYTES = 8 * 2**20
 _KEEP_THEIR_INPUT = (nn.GELU, nn.SiLU, GELUActivation, NewGELUActivation, SiLUActivation)
 
 
