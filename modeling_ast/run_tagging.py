@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         files = files_of(args)
         if args.review is not None:
             return review_files(args, files)
-        destinations = plan_output(args.output, args.format, files, args.combine)
+        destinations = plan_output(args.output, args.format, files, args.combine, args.names_folder)
         check_side_output("embeddings_output", args.embeddings_output, args.output)
         args.pictures = plan_pictures(args.picture, files, args.output)
         vectors = args.embeddings_output
@@ -122,7 +122,7 @@ def format_of(args: argparse.Namespace) -> TagFormat:
 
 
 def plan_output(
-    output: Path | None, output_format: str, files: list[Path], combine: bool = False
+    output: Path | None, output_format: str, files: list[Path], combine: bool = False, names_folder: bool = False
 ) -> dict[str, Path] | None:
     """Decide where a format with one label file for each audio file writes, before any work is done.
 
@@ -131,6 +131,8 @@ def plan_output(
         output_format (`str`): one of `FORMATS`.
         files (`list[Path]`): the audio files.
         combine (`bool`, defaults to `False`): whether one file is made for all of them.
+        names_folder (`bool`, defaults to `False`): whether `output` is a folder, made if it is not there: it was typed with a
+            separator at its end.
 
     Returns:
         The label file of each audio file, or `None` if all results go to one place.
@@ -144,7 +146,7 @@ def plan_output(
             "leave it out to print."
         )
     suffix = None if combine else FORMATS[output_format].label_file_suffix
-    is_folder = output is not None and output.is_dir()
+    is_folder = output is not None and (names_folder or output.is_dir())
     if suffix is None or (len(files) == 1 and not is_folder):
         if is_folder:
             raise OutputError(f"--output {output} is a folder. Pass the name of a file in it.")

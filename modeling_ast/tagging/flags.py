@@ -1,6 +1,7 @@
 """Flags of `ast-tag`: what there is, and what does not go together. Importing this takes neither torch nor Transformers."""
 
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from .segments import SEGMENT_READINGS
 LIVE = "-"  # in place of a file: a WAV from standard input
 PER_LABEL = 20  # clips of --review
 BLOCK_SIZE = 1000  # files, by default
+_SEPARATORS = (os.sep, os.altsep or os.sep)  # of folders in a path
 EPILOG = """\
 Files longer than the model's input are scored window by window and the scores averaged; --timeline says when each label
 was heard. What of a file was not heard is said on standard error, and under "notes" in jsonl. {of_segments} imply
---timeline. {of_one_file} hold one audio file each: for several, --output is a folder. The exit code is 1 if a file could
+--timeline. {of_one_file} hold one audio file each: for several, --output is a folder; with a / at
+its end it is one for a single file, too. The exit code is 1 if a file could
 not be tagged; the others are tagged all the same."""
 
 
@@ -222,7 +225,6 @@ def make_parser() -> FlagParser:
     )
     parser.add_argument(
         "--output",
-        type=Path,
         metavar="FILE",
         help="write there instead of printing. FILE appears when it is complete; until then results are kept in "
         "FILE.unfinished, and after an interruption the same command goes on there",
@@ -396,6 +398,8 @@ def parse_arguments(parser: FlagParser, argv: list[str] | None) -> argparse.Name
         parser.error(
             f"--embeddings_output {args.embeddings_output} ends in neither {' nor '.join(SUFFIXES)}. Name it so."
         )
+    args.names_folder = args.output is not None and args.output.endswith(_SEPARATORS)
+    args.output = None if args.output is None else Path(args.output)
     return args
 
 

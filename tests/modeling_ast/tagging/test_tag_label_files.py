@@ -83,6 +83,24 @@ def test_label_files_of_one_name_do_not_overwrite_each_other(tag, clips, tmp_pat
     assert (tmp_path / "out" / "y_a.txt").read_text() == alone != (tmp_path / "out" / "x_a.txt").read_text()
 
 
+def test_a_separator_at_its_end_makes_output_a_folder_for_one_recording_too(tag, clips, tmp_path):
+    alone = tag(clips[0], "--format", "audacity").out
+    tag(clips[0], "--format", "audacity", "--output", f"{tmp_path / 'labels'}{os.sep}")
+    (made,) = (tmp_path / "labels").iterdir()
+    assert made.name == f"{clips[0].stem}.txt"
+    assert made.read_text() == alone
+    tag(clips[0], "--format", "audacity", "--output", tmp_path / "label")
+    assert (tmp_path / "label").read_text() == alone
+
+
+@pytest.mark.parametrize("output_format", ["csv", "text"])
+def test_a_folder_is_no_place_for_one_table(tag, clips, tmp_path, output_format, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        tag(clips[0], "--format", output_format, "--output", f"{tmp_path / 'tags'}{os.sep}")
+    assert f"--output {tmp_path / 'tags'} is a folder. Pass the name of a file in it." in capsys.readouterr().err
+    assert not (tmp_path / "tags").exists()
+
+
 def test_names_that_are_made_like_those_of_others_are_refused(tmp_path):
     files = [Path("/r/x/a.wav"), Path("/r/y/a.wav"), Path("/r/x_a.wav")]
     with pytest.raises(run_tagging.OutputError, match="Two audio files, /r/x_a.wav among them, would be written to"):
