@@ -45,6 +45,10 @@ def main():
     parser.add_argument("--teacher_temperature", type=float, default=2.0, help="(default: %(default)s)")
     parser.add_argument("--teacher_weight", type=float, default=0.5, help="(default: %(default)s)")
     parser.add_argument(
+        "--teacher_layers", nargs="+", default=[], help="whose outputs are compared, as student:teacher (default: none)"
+    )
+    parser.add_argument("--teacher_layer_weight", type=float, default=1.0, help="(default: %(default)s)")
+    parser.add_argument(
         "--runs", type=Path, default=Path("runs/distillation"), help="where models and scores are kept"
     )
     args = parser.parse_args()
@@ -65,6 +69,11 @@ def main():
                 "teacher_temperature": args.teacher_temperature,
                 "teacher_weight": args.teacher_weight,
             }
+            if args.teacher_layers:
+                taught |= {
+                    "teacher_layers": args.teacher_layers,
+                    "teacher_layer_weight": args.teacher_layer_weight,
+                }
             direct = train(args, f"direct_{speaker}_{seed}", table, seed, small)
             distilled = train(args, f"distilled_{speaker}_{seed}", table, seed, taught)
             rows.append((speaker, seed, teacher, direct, distilled))

@@ -157,11 +157,11 @@ class DrawnWindows(WindowedDataset):
         length = self._lengths[clip.clip]
         if length == UNKNOWN:
             length = self._lengths[clip.clip] = self._length(clip.clip)
-        # What augmentations need beyond the window is taken from the clip as well.
-        if not is_cut(length, self.samples_needed, self.sampling_rate):
+        if not is_cut(length, self.max_samples, self.sampling_rate):
             return None
         key = (WINDOW_STREAM, self.seed, clip.epoch, clip.clip, *((clip.visit,) if clip.visit else ()))
-        return int(np.random.default_rng(key).integers(length - self.samples_needed + 1))
+        # A change of speed takes what it needs beyond the window from the clip as well, as far as that goes.
+        return int(np.random.default_rng(key).integers(length - self.max_samples + 1))
 
     def _features_of(self, clip: Visit) -> np.ndarray:
         clip = clip if isinstance(clip, Visit) else Visit(clip)

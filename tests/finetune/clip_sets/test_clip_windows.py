@@ -90,6 +90,25 @@ def test_windows_reach_from_the_beginning_to_the_end(clips, extractor):
     assert last >= max(starts) > last * 29 / 30
 
 
+@pytest.mark.parametrize("seconds", [0.55, 1.9])
+def test_windows_reach_the_end_where_the_speed_changes_too(tmp_path, extractor, seconds):
+    """0.55 s are more than the model hears, and less than the fastest speed makes of that."""
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / name).mkdir(parents=True)
+        soundfile.write(tmp_path / name / "0.wav", ramp(seconds, 0), RATE, subtype="FLOAT")
+    rows = load_splits(DataArguments(dataset_name=str(tmp_path)), 0)[0]["train"]
+    drawn = dataset(rows, extractor, "random", Augmentation(max_speed_change=0.3))
+    assert drawn.samples_needed > 1.3 * HEARD
+    starts = [drawn.start_of(drawn.heard_as(0, epoch)) for epoch in range(300)]
+    last = round(seconds * RATE) - HEARD
+    assert 0 <= min(starts) < last / 30
+    assert last >= max(starts) > last * 29 / 30
+    for epoch, start in enumerate(starts[:20]):
+        heard, _ = drawn.decode(drawn.heard_as(0, epoch))
+        whole = ramp(seconds, 0)
+        np.testing.assert_array_equal(heard.waveform, whole[start : start + drawn.samples_needed])
+
+
 def test_all_windows_cover_a_clip_and_its_scores_are_put_together(clips, extractor):
     rows = clips[1]
     windows = dataset(rows, extractor, "max")
