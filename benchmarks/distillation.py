@@ -45,7 +45,10 @@ def main():
     parser.add_argument("--teacher_temperature", type=float, default=2.0, help="(default: %(default)s)")
     parser.add_argument("--teacher_weight", type=float, default=0.5, help="(default: %(default)s)")
     parser.add_argument(
-        "--teacher_layers", nargs="+", default=[], help="whose outputs are compared, as student:teacher (default: none)"
+        "--teacher_layers",
+        nargs="+",
+        default=[],
+        help="whose outputs are compared, as student:teacher (default: none)",
     )
     parser.add_argument("--teacher_layer_weight", type=float, default=1.0, help="(default: %(default)s)")
     parser.add_argument(

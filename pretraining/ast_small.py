@@ -21,8 +21,9 @@ from safetensors.torch import load_file, save_file
 
 from modeling_ast.system.atomic_files import give_usual_mode
 
+from .clips import TABLE
 from .fetch import SourceError
-from .prepare import prepare_by_flags
+from .prepare import PAGE, prepare_by_flags
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent / "modeling_ast" / "ast_small"
@@ -30,8 +31,9 @@ STAGES = ("ast_small_1", "ast_small_2")
 LICENSE = (
     "cc-by-sa-4.0"  # of recordings under CC-BY-SA of several versions, which it is compatible with, and freer ones
 )
-TABLE = "labelled.csv"
+LABELLED = "labelled.csv"
 COLUMNS = ("file_name", "label", "recording")
+FILES = ("model.safetensors", "config.json", "preprocessor_config.json", "README.md")
 LARGEST_FILE = 12_000_000  # bytes of the weights in the package
 HOW = (
     "It was trained in two stages, from random weights; below is the second one. Sets of labels were drawn by the shares in the recipes, "
@@ -71,7 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     clips = options.clips or options.out_dir / "clips"
     try:
-        if not (clips / "SOURCES.md").is_file():
+        refuse_other_files(options.package)
+        if not (clips / PAGE).is_file():
             cache = [] if options.cache is None else ["--cache", str(options.cache)]
             prepare_by_flags([str(clips), *cache])
         table = write_labelled(clips)
@@ -81,7 +84,7 @@ def main(arguments: list[str] | None = None) -> int:
             if not is_finished(run):
                 subprocess.run(training_command(stage, table, run, start), check=True, env=environment())
             start = run
-        print(f"{ship(start, clips / 'SOURCES.md', options.package)}: the checkpoint ast-small")
+        print(f"{ship(start, clips / PAGE, options.package)}: the checkpoint ast-small")
     except SourceError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -99,13 +102,13 @@ def write_labelled(clips: Path) -> Path:
     Returns:
         `Path`: the table, in the same folder.
     """
-    with open(clips / "metadata.csv", newline="", encoding="utf-8") as file:
+    with open(clips / TABLE, newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["label"]]
-    with open(clips / TABLE, "w", newline="", encoding="utf-8") as file:
+    with open(clips / LABELLED, "w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
         table.writeheader()
         table.writerows(rows)
-    return clips / TABLE
+    return clips / LABELLED
 
 
 def is_finished(run: Path) -> bool:
@@ -160,8 +163,9 @@ def ship(run: Path, sources: Path, package: Path) -> Path:
         `Path`: the folder.
 
     Raises:
-        SourceError: if the file of the weights is too large for the package.
+        SourceError: if the file of the weights is too large for the package, or something else is in the folder.
     """
+    refuse_other_files(package)
     making = package.with_name(f"{package.name}.partial")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
@@ -181,6 +185,23 @@ def ship(run: Path, sources: Path, package: Path) -> Path:
     shutil.rmtree(package, ignore_errors=True)
     making.rename(package)
     return package
+
+
+def refuse_other_files(package: Path):
+    """Refuse a folder with more in it than an older checkpoint of this kind, as it is replaced as a whole.
+
+    Args:
+        package (`Path`): the folder, if it is there.
+
+    Raises:
+        SourceError: if there is more.
+    """
+    others = sorted({path.name for path in package.iterdir()} - {*FILES}) if package.is_dir() else []
+    if others:
+        raise SourceError(
+            f"{package} holds {others[0]}{', and more' * (len(others) > 1)}, which is no file of the checkpoint, and would be "
+            "replaced. Pass --package with a new folder."
+        )
 
 
 def card_of_package(run: Path, sources: Path) -> str:

@@ -16,6 +16,7 @@ from modeling_ast.audio import AudioError, AudioReader, is_silent, resample
 
 from .fetch import Package, Part, SourceError
 
+TABLE = "metadata.csv"
 SAMPLING_RATE = 16_000
 MOST_SECONDS = 10.0
 LEAST_SECONDS = 0.05
@@ -97,7 +98,7 @@ class ClipWriter:
         counts = Counter(clip.label for clip in self.clips)
         rare = {label for label, count in counts.items() if count < FEWEST}
         self.clips = [replace(clip, label_set="", label="") if clip.label in rare else clip for clip in self.clips]
-        with open(self.folder / "metadata.csv", "w", newline="", encoding="utf-8") as file:
+        with open(self.folder / TABLE, "w", newline="", encoding="utf-8") as file:
             table = csv.writer(file, lineterminator="\n")
             table.writerow([column.name for column in fields(Clip)])
             table.writerows(astuple(clip) for clip in self.clips)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -29,6 +29,7 @@ LICENSES = {
         "LicenseRef-public-domain",
     ),
 }
+SOURCES = Path(__file__).with_name("sources.yaml")
 COMMANDS = {
     "debian": ("apt-get", ["apt-get", "download", "{name}={version}"], "use Debian, or what is built on it"),
     "pypi": (
@@ -117,11 +118,22 @@ def read_sources(path: str | Path) -> list[Package]:
         List of [`Package`], in the table's order.
 
     Raises:
-        SourceError: if a row has an unknown or missing field, an unknown origin, or a licence that is not in `LICENSES`.
+        SourceError: if the file cannot be read or is no such table, a row has an unknown or missing field, something else than
+            a list where there is to be one, an unknown origin, or a licence that is not in `LICENSES`.
     """
+    try:
+        table = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise SourceError(f"{path} cannot be read: {error}. Pass a table like {SOURCES}.") from None
+    rows = table.get("packages") if isinstance(table, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise SourceError(f"{path} is no list of packages. It is to begin with `packages:`, like {SOURCES}.")
     packages = []
-    for row in yaml.safe_load(Path(path).read_text(encoding="utf-8"))["packages"]:
+    for row in rows:
         name = row.get("name", "a row without a name")
+        _refuse_no_list(f"{path}: {name}", Package, row)
+        for part in row.get("parts", []):
+            _refuse_no_list(f"{path}: {name}", Part, part)
         try:
             package = Package(**{**row, "parts": [Part(**part) for part in row.get("parts", [])]})
         except TypeError as error:
@@ -136,6 +148,16 @@ def read_sources(path: str | Path) -> list[Package]:
                 )
         packages.append(package)
     return packages
+
+
+def _refuse_no_list(name: str, kind: type, given: object):
+    """Refuse a text where a list is to be: its letters would be taken for patterns."""
+    if not isinstance(given, dict):
+        raise SourceError(f"{name}: {given!r} is none of the parts, which have fields of their own.")
+    for known in fields(kind):
+        value = given.get(known.name, [])
+        if str(known.type).startswith("list[") and not isinstance(value, list):
+            raise SourceError(f"{name}: {known.name} is {value!r}, expected a list, such as [{value!r}].")
 
 
 def fetch(package: Package, cache: Path) -> Path:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import scipy.fft
-import soundfile
 
-from .clips import SAMPLING_RATE, ClipWriter
+from modeling_ast.audio import AudioError
+
+from .clips import SAMPLING_RATE, TABLE, ClipWriter, decoded
 from .fetch import SourceError
 
 LIKEST = 0.985  # a normalised cross-correlation that two takes of one instrument do not reach, and copies do
@@ -26,9 +27,9 @@ def largest_correlation(writer: ClipWriter, judged_on: Path) -> tuple[float, str
         first two seconds are compared.
 
     Raises:
-        SourceError: if it is `LIKEST` or more, or the folder has no such clips.
+        SourceError: if it is `LIKEST` or more, the folder has no such clips, or one of them cannot be read.
     """
-    table = judged_on / "metadata.csv"
+    table = judged_on / TABLE
     rows = list(csv.DictReader(table.read_text(encoding="utf-8").splitlines())) if table.is_file() else []
     names = [row["file_name"] for row in rows if row.get("split") == "test"]
     if not names:
@@ -51,5 +52,8 @@ def largest_correlation(writer: ClipWriter, judged_on: Path) -> tuple[float, str
 
 
 def _spectrum(path: Path, most: int, size: int) -> np.ndarray:
-    waveform = soundfile.read(path, frames=most, dtype="float32")[0]
+    try:
+        ((_, waveform),) = decoded(path, "", most / SAMPLING_RATE)
+    except AudioError as error:
+        raise SourceError(f"{path} is judged on and cannot be read: {error}") from None
     return scipy.fft.rfft(waveform / max(float(np.linalg.norm(waveform)), 1e-9), size)

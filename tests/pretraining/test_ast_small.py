@@ -102,6 +102,21 @@ def test_weights_that_the_package_has_no_room_for_are_refused(tmp_path, run, cli
     assert not (tmp_path / "ast_small").exists()
 
 
+def test_a_folder_with_something_else_is_not_replaced(tmp_path, run, clips, monkeypatch, capsys):
+    package = tmp_path / "package"
+    package.mkdir()
+    (package / "thesis.txt").write_text("mine")
+    monkeypatch.setattr(ast_small.subprocess, "run", lambda command, **_: pytest.fail("it trained before it looked"))
+    assert ast_small.main([str(tmp_path), "--package", str(package)]) == 1
+    assert f"{package} holds thesis.txt, which is no file of the checkpoint" in capsys.readouterr().err
+    with pytest.raises(SourceError, match="Pass --package with a new folder"):
+        ast_small.ship(run, clips / "SOURCES.md", package)
+    assert (package / "thesis.txt").read_text() == "mine"
+    (package / "thesis.txt").unlink()
+    ast_small.ship(run, clips / "SOURCES.md", package)
+    ast_small.ship(run, clips / "SOURCES.md", package)  # an older one of its own is replaced
+
+
 def test_what_is_finished_is_not_done_again(tmp_path, run, clips, monkeypatch, capsys):
     ran = []
     monkeypatch.setattr(ast_small.subprocess, "run", lambda command, **_: ran.append(command))

@@ -103,6 +103,73 @@ def test_a_package_becomes_clips(kind, recordings, tmp_path, capsys):
     assert "is not empty" in capsys.readouterr().err
 
 
+def prepared(tmp_path, sources, *more):
+    return main(
+        [str(tmp_path / "out"), "--cache", str(tmp_path), "--sources", str(sources), "--per_label", "0", *more]
+    )
+
+
+def test_clips_that_were_refused_or_are_unfinished_are_written_anew(recordings, tmp_path, capsys):
+    file = packed(recordings, tmp_path, "whl")
+    sources = table(tmp_path, row(file))
+    judged_on = tmp_path / "judged"
+    judged_on.mkdir()
+    shutil.copy(recordings / "usr/share/kit one/Kick 3.wav", judged_on / "kick.wav")  # 44.1 kHz, two channels
+    (judged_on / "metadata.csv").write_text("file_name,label,split\nkick.wav,kick,test\n")
+    for _ in range(2):  # the second call finds nothing that looks finished
+        assert prepared(tmp_path, sources, "--judged_on", str(judged_on)) == 1
+        assert re.search(r"is a copy of kick.wav, which is judged on: .* is (0.99|1.00)", capsys.readouterr().err)
+        assert not (tmp_path / "out" / "SOURCES.md").exists()
+    sources = table(tmp_path, row(file, part={"leave_out": ["Kick 3"]}))
+    assert prepared(tmp_path, sources, "--judged_on", str(judged_on)) == 0
+    assert "was not finished: its clips are written anew" in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path / "out" / "metadata.csv").read_text().splitlines()))
+    there = {str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*.flac")}
+    assert there == {clip["file_name"] for clip in rows}, "none of the refused ones is left"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"audio", "metadata.csv", "SOURCES.md"}
+
+
+def test_nothing_of_others_is_removed_from_an_unfinished_folder(recordings, tmp_path, capsys):
+    sources = table(tmp_path, row(packed(recordings, tmp_path, "whl")))
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("UNFINISHED", "mine.txt"):
+        (out / name).touch()
+    assert prepared(tmp_path, sources) == 1
+    assert "is not empty" in capsys.readouterr().err
+    assert {path.name for path in out.iterdir()} == {"UNFINISHED", "mine.txt"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file or directory"),
+        ("packages: [", "cannot be read"),
+        ("rows: []", "is no list of packages. It is to begin with `packages:`"),
+        ("packages: [toy]", "is no list of packages"),
+        ("packages: [{name: toy, parts: [{files: '*.wav'}]}]", r"toy: files is '\*.wav', expected a list, such as"),
+        ("packages: [{name: toy, tool: usr/bin/toy}]", "toy: tool is 'usr/bin/toy', expected a list"),
+        ("packages: [{name: toy, parts: ['*.wav']}]", r"toy: '\*.wav' is none of the parts"),
+        ("packages: [{name: toy, parts: {}}]", "toy: parts is {}, expected a list"),
+    ],
+)
+def test_a_table_that_is_none_is_refused_in_words(tmp_path, capsys, content, words):
+    sources = tmp_path / "mine.yaml"
+    if content is not None:
+        sources.write_text(content)
+    assert prepared(tmp_path, sources) == 1
+    assert re.search(words, capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_judged_clip_that_cannot_be_read_is_named(recordings, tmp_path, capsys):
+    (tmp_path / "judged").mkdir()
+    (tmp_path / "judged" / "metadata.csv").write_text("file_name,label,split\ngone.wav,kick,test\n")
+    sources = table(tmp_path, row(packed(recordings, tmp_path, "whl")))
+    assert prepared(tmp_path, sources, "--judged_on", str(tmp_path / "judged")) == 1
+    assert f"{tmp_path / 'judged' / 'gone.wav'} is judged on and cannot be read" in capsys.readouterr().err
+
+
 def test_who_made_the_synthesiser_is_named_where_it_was_heard(tmp_path):
     writer = ClipWriter(tmp_path)
     tool = Package("debian", "flite", "2", "0", LICENSE_FILE, tool=["usr/bin/flite"], author="A. Speaker")
