@@ -6,6 +6,7 @@ flags of `ast-finetune`.
 
 import dataclasses
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -21,6 +22,7 @@ with command_imports("ast-evaluate"):
     from transformers import HfArgumentParser
     from transformers.utils import logging
 
+    from model_card.run_summary import RUN_SUMMARY_NAME
     from modeling_ast import ASTConfig, ASTFeatureExtractor
     from modeling_ast.audio import (
         HEARD_LESS,
@@ -30,11 +32,14 @@ with command_imports("ast-evaluate"):
         notes_in_words,
         parse_channels,
     )
+    from modeling_ast.checkpoints.fields import CONFIG, EXTRACTOR
+    from modeling_ast.checkpoints.shipped import folder_of, is_shipped
     from modeling_ast.scores import label_thresholds
     from modeling_ast.system.atomic_files import open_atomically
     from modeling_ast.system.hub_answers import hub_answers
     from modeling_ast.system.installation import package_version
     from modeling_ast.system.names_as_text import csv_row, in_one_line, spreadsheet_safe
+    from modeling_ast.tagging.label_files import refuse_to_overwrite
 
     from .arguments.given import ArgumentGroup, read_groups
     from .arguments.groups import DataArguments
@@ -119,6 +124,18 @@ METRICS = {
     "d_prime": "d-prime",
 }
 CLASS_COLUMNS = {"precision": "precision", "recall": "recall", "f1": "F1", "average_precision": "AP", "roc_auc": "AUC"}
+# Files that scores are made of, in a model's folder or that of the clips.
+READ = (
+    CONFIG,
+    EXTRACTOR,
+    RUN_SUMMARY_NAME,
+    "metadata.csv",
+    "metadata.jsonl",
+    "metadata.parquet",
+    "recipe.yaml",
+    "README.md",
+)
+WEIGHTS = (".safetensors", ".bin", ".pth")
 SEVERAL_LABELS = ";"  # between the labels of a clip in --predictions
 
 
@@ -207,8 +224,10 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with hub_answers():
             args, clip_args = parse_arguments(sys.argv[1:] if argv is None else argv)
+            refuse_to_write_over_tables(args, clip_args)
             labels = common_labels(args.model_name_or_path)
             split, words = load_scored_clips(clip_args, args.split, labels)
+            refuse_to_write_over_clips(args, split)
             hearing = Hearing(clip_args.channels, HEARD_LESS if clip_args.strict_audio else frozenset())
             skipped = []
             if clip_args.skip_bad_audio:
@@ -217,6 +236,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{len(split)} clips, {words}", flush=True)
             if longer := windows_note(args, clip_args, split):
                 print(longer, flush=True)
+            for apart in sets_notes(args.model_name_or_path):
+                print(apart, flush=True)
             evaluations, scores = evaluate_models(args, split, words, labels, hearing)
     except (AudioError, DivergedError) as error:
         print(f"ast-evaluate: {own_message(error)}", file=sys.stderr)
@@ -298,6 +319,68 @@ def parse_arguments(argv: list[str]) -> tuple[EvaluationArguments, ClipArguments
             "waveform_cache and skip_bad_audio are about audio, features_column_name names finished features. Pass one of them."
         )
     return args, clip_args
+
+
+def refuse_to_write_over_tables(args: EvaluationArguments, clip_args: ClipArguments):
+    """Make sure that scores are not written over what they are made of, before any work is done.
+
+    Args:
+        args ([`EvaluationArguments`]): models, and where the scores go.
+        clip_args (`ClipArguments`): where the clips are.
+
+    Raises:
+        OutputError: if a table or a file of a model would be lost, or --output and --predictions are one file.
+    """
+    named = (clip_args.dataset_name, clip_args.eval_file, clip_args.label_csv)
+    folders = (Path(folder_of(name)) for name in (*args.model_name_or_path, clip_args.dataset_name or "."))
+    read = [Path(name) for name in named if name and Path(name).is_file()]
+    read += [path for folder in folders for path in folder.glob("*") if path.name in READ or path.suffix in WEIGHTS]
+    refuse_to_overwrite(read, _written(args), "the input")
+
+
+def refuse_to_write_over_clips(args: EvaluationArguments, split: ClipSet):
+    """Make sure that scores are not written over a clip.
+
+    Args:
+        args ([`EvaluationArguments`]): where the scores go.
+        split ([`ClipSet`]): the clips.
+
+    Raises:
+        OutputError: if one would be lost.
+    """
+    written = _written(args)
+    names = {path.name for paths in written.values() for path in paths if path.exists()}
+    if names:
+        clips = (Path(name) for name in map(split.name, range(len(split))) if os.path.basename(name) in names)
+        refuse_to_overwrite(clips, written, "the clip")
+
+
+def _written(args: EvaluationArguments) -> dict[str, list[Path]]:
+    return {name: [Path(path)] for name in ("output", "predictions") if (path := getattr(args, name))}
+
+
+def sets_notes(models: Sequence[str]) -> list[str]:
+    """Say of models whose labels were trained in sets apart that the scores of all labels together were not.
+
+    Args:
+        models (sequence of `str`): checkpoint folders or Hub ids.
+
+    Returns:
+        `list[str]`: a line for each that is known to be such a model.
+    """
+    return [
+        f"{model} was trained on several sets of labels, each apart; these are scores of all labels together, which were not "
+        "trained. Fine-tune it on the labels that you want, or see the scores of the sets on its card."
+        for model in models
+        if is_shipped(model) or _has_sets(Path(model, RUN_SUMMARY_NAME))
+    ]
+
+
+def _has_sets(summary: Path) -> bool:
+    try:
+        return "label_sets" in json.loads(summary.read_text(encoding="utf-8"))["evaluation"]
+    except (OSError, ValueError, KeyError, TypeError):  # none, or not of this kit
+        return False
 
 
 def load_scored_clips(args: ClipArguments, split: str | None, labels: list[str]) -> tuple[ClipSet, str]:

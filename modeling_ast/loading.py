@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .audio import parse_channels
@@ -65,11 +67,7 @@ def load_checkpoint(
                 model_name_or_path, dtype=torch.float32, output_loading_info=True, **LOGITS_ALONE, **place
             )
     except (OSError, ValueError) as error:
-        name, words = str(model_name_or_path), str(error).splitlines()[0]
-        if not Path(name).is_dir():
-            name = f"There is no folder {name} here, and as a Hub id it"
-            words = f"{words.rstrip('.')}.{hub_hint()}"
-        raise CheckpointError(f"{name} cannot be loaded: {words}") from error
+        raise _in_words(model_name_or_path, error) from error
     if loading_info["missing_keys"]:
         raise CheckpointError(
             f"{model_name_or_path} has no trained classifier, so its tags would be random. Fine-tune it first "
@@ -77,6 +75,39 @@ def load_checkpoint(
         )
     model.merge_tokens(tokens_merged_per_layer)
     return model, feature_extractor
+
+
+@contextmanager
+def hub_errors_in_words(model_name_or_path: str | os.PathLike) -> Iterator[None]:
+    """Say of a model that is neither a folder here nor can be had of the Hub that it is so, in a `with` block that loads of it.
+
+    Args:
+        model_name_or_path (`str` or `os.PathLike`): a folder, whose errors pass as they are, or a Hub id.
+
+    Returns:
+        A context manager.
+
+    Raises:
+        CheckpointError: in place of the libraries' errors, which name the Hub's address alone.
+    """
+    from .system.hub_answers import hub_answers
+
+    try:
+        with hub_answers():
+            yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, CheckpointError) or Path(folder_of(model_name_or_path)).is_dir():
+            raise
+        raise _in_words(model_name_or_path, error) from error
+
+
+def _in_words(model_name_or_path: str | os.PathLike, error: OSError | ValueError) -> CheckpointError:
+    name, words = str(model_name_or_path), str(error).splitlines()[0]
+    if not Path(folder_of(name)).is_dir():
+        name = f"There is no folder {name} here, and as a Hub id it"
+        words = words.partition(" If you were trying to load it from")[0]  # what follows is about folders
+        words = f"{words.rstrip('.')}.{hub_hint()}"
+    return CheckpointError(f"{name} cannot be loaded: {words}")
 
 
 def has_frame_head(config: dict) -> bool:

@@ -22,7 +22,7 @@ from modeling_ast import (
 from modeling_ast.audio import NEW_RESAMPLER, AudioReader
 from modeling_ast.configuration_ast import LOGITS_ALONE
 from modeling_ast.features.kaldi import num_frames
-from modeling_ast.loading import check_model_name
+from modeling_ast.loading import check_model_name, hub_errors_in_words
 
 from ..arguments.groups import (
     ASTTrainingArguments,
@@ -79,7 +79,8 @@ def build_feature_extractor(args: ModelArguments, data_args: DataArguments) -> A
         sizes["channels"] = data_args.channels
     if args.model_name_or_path:
         check_model_name(args.model_name_or_path)
-        extractor = ASTFeatureExtractor.from_pretrained(args.model_name_or_path, **sizes)
+        with hub_errors_in_words(args.model_name_or_path):
+            extractor = ASTFeatureExtractor.from_pretrained(args.model_name_or_path, **sizes)
     else:
         extractor = ASTFeatureExtractor(**sizes)
     extractor.resampler = data_args.resampler or extractor.resampler or NEW_RESAMPLER

@@ -13,9 +13,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification
+from modeling_ast import ASTConfig, ASTFeatureExtractor, ASTForAudioClassification, ASTForMaskedSpectrogramModeling
 from modeling_ast.audio import AudioError, AudioNote, AudioReader
-from modeling_ast.loading import check_model_name
+from modeling_ast.loading import FRAMES_REFUSED, check_model_name, has_frame_head, hub_errors_in_words
 from modeling_ast.scores import problem_type_of, scores_from_logits
 from modeling_ast.tagging.embeddings import logits_and_pooled
 from modeling_ast.tagging.tagger import AudioTagger
@@ -313,17 +313,32 @@ def common_labels(models: Sequence[str]) -> list[str]:
         `list[str]`: names.
 
     Raises:
-        ScoringError: if no model was given, or they have not all the same labels.
+        ScoringError: if no model was given, one has no classifier of clips, or they have not all the same labels.
         CheckpointError: if one is no checkpoint of this kind of model.
     """
     if not models:
         raise ScoringError("No model was given. Pass --model_name_or_path with one or several.")
+    orders = []
     for model in models:
         check_model_name(model)
-    orders = [label_order(ASTConfig.from_pretrained(model)) for model in models]
+        with hub_errors_in_words(model):
+            config = ASTConfig.from_pretrained(model)
+        _refuse_other_heads(model, config)
+        orders.append(label_order(config))
     for model, order in zip(models[1:], orders[1:], strict=True):
         _refuse_other_labels(model, order, orders[0])
     return orders[0]
+
+
+def _refuse_other_heads(model: str, config: ASTConfig):
+    """Refuse what tells no labels of clips, before its labels are compared with theirs."""
+    if has_frame_head(config.to_dict()):
+        raise ScoringError(f"{model} cannot be scored: {FRAMES_REFUSED}")
+    if ASTForMaskedSpectrogramModeling.__name__ in (config.architectures or ()):
+        raise ScoringError(
+            f"{model} was pretrained without labels and has no classifier. Fine-tune it first (ast-finetune --model_name_or_path "
+            f"{model}) and pass the folder which that writes."
+        )
 
 
 def _refuse_other_labels(model: str, own: list[str], labels: list[str]):

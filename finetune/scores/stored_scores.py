@@ -24,6 +24,7 @@ from ..sources.data_errors import DataError, names_in_short
 SUFFIXES = (".csv", ".jsonl", ".json", ".npz")
 SUM_TOLERANCE = 0.01  # of the scores of a clip, which tools round
 LEAST_SIGMOID = 1e-7  # and as far below 1: files give about seven digits
+CLIPS_COMPARED = 64  # at least, if there are as many, with all of their name, to find out where the clips lie now
 FILES, LABELS, SCORES, LOGITS = "files", "labels", "scores", "logits"
 
 
@@ -89,8 +90,11 @@ class StoredScores:
             raise DataError(
                 f"{self.path} has scores more than once for {names_in_short(twice)}. Leave one row for each clip."
             )
-        here, there = self._folders(names)
-        found = [places.get(name, places.get(_moved(name, here, there))) for name in names]
+        found = [places.get(name) for name in names]
+        elsewhere = [name for name, place in zip(names, found, strict=True) if place is None]
+        if elsewhere:
+            here, there = self._folders(elsewhere[:: max(1, len(elsewhere) // CLIPS_COMPARED)])
+            found = [places.get(name, places.get(_moved(name, here, there))) for name in names]
         missing = [name for name, place in zip(names, found, strict=True) if place is None]
         if missing:
             raise DataError(
@@ -101,7 +105,7 @@ class StoredScores:
         return found
 
     def _folders(self, names: Iterable[str]) -> tuple[PurePath, PurePath]:
-        """The folder of clips here, and that of the file, which name the same for most clips."""
+        """The folder of clips here, and that of the file, which name the same for most of some clips."""
         by_end: dict[str, list[PurePath]] = {}
         for name in self.files:
             by_end.setdefault(PurePath(name).name, []).append(PurePath(name))
@@ -172,7 +176,8 @@ _KINDS = (
 
 
 def _of_table(path: Path) -> StoredScores:
-    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+    # A spreadsheet puts a byte order mark before the first name.
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         header, *rows = list(csv.reader(file, strict=True)) or [[]]
     if header[:1] != ["file"]:
         raise DataError(f"The first column of {path} is {(header or [''])[0]!r}, expected 'file'. {_KINDS}")
@@ -187,7 +192,7 @@ def _of_table(path: Path) -> StoredScores:
 
 
 def _of_objects(path: Path) -> StoredScores:
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8-sig")
     if path.suffix.lower() == ".jsonl":
         found = [json.loads(line) for line in text.splitlines() if line.strip()]
     else:

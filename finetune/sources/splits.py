@@ -3,6 +3,7 @@
 What is wrong with the data is said before training, in words that name the flag to type.
 """
 
+import os
 import re
 import warnings
 from collections import Counter
@@ -17,7 +18,7 @@ from .annotations import join_annotations, refuse_unjoined
 from .clips import Clips, load_clips
 from .columns import dataset_of
 from .data_errors import DataError, counted, is_empty, names_in_short, require_column
-from .grouping import AT_RANDOM, grouping_in_words, groups_of
+from .grouping import AT_RANDOM, file_paths, grouping_in_words, groups_of
 from .label_csv import read_label_csv
 from .labels import SHARES_COLUMN, ClipLabels, label_feature, parse_labels, refuse_alike
 from .split_names import named_splits, others_in_words, refuse_empty_splits, split_names, take_split_names
@@ -216,8 +217,8 @@ def parse_clip_labels(clips: Clips, data: DataArguments) -> ClipLabels:
 def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[int], str]:
     """Labels of all clips, those clips that have none of the labels to ignore, and how the rows of a clip were joined."""
     if not data.labelled:  # as clips of several labels each, of which there are none
-        rows = range(len(clips.rows))
-        return ClipLabels([[] for _ in rows], True, [], {}), list(rows), ""
+        kept, joined = _rows_of_files(clips)
+        return ClipLabels([[] for _ in clips.rows], True, [], {}), kept, joined
     labels = parse_clip_labels(clips, data)
     kept = labels.rows_without(data.ignore_labels)
     labels, kept, joined = join_annotations(clips.rows, labels, kept, data, clips.row_name, clips.splits)
@@ -239,6 +240,20 @@ def _read_labels(clips: Clips, data: DataArguments) -> tuple[ClipLabels, list[in
     if labels.order is None:
         refuse_alike(Counter(label for row in kept for label in labels.values(row)), data.label_column_name)
     return labels, kept, joined
+
+
+def _rows_of_files(clips: Clips) -> tuple[list[int], str]:
+    """One row of each file, as of several annotations, in each split that the data says; and in words what was left out."""
+    rows = list(range(len(clips.rows)))
+    if "audio" not in clips.rows.column_names:
+        return rows, ""
+    firsts: dict[tuple, int] = {}
+    for row, path in enumerate(file_paths(clips.rows)):
+        split = None if clips.splits is None else clips.splits[row]
+        firsts.setdefault((row if path is None else os.path.normpath(path), split), row)
+    kept = list(firsts.values())
+    several = len(rows) - len(kept)
+    return kept, f"; {len(rows)} rows of {len(kept)} clips, each heard once" if several else ""
 
 
 def _named_sides(clips: Clips, kept: list[int], data: DataArguments) -> tuple[dict[int, str | None], str]:

@@ -5,7 +5,7 @@ A name is that of the recording, with as much of its folders as tells it from ot
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..system.regular_files import what_is_special
@@ -76,17 +76,20 @@ def plan_pictures(picture: Path | None, files: Sequence[Path], output: Path | No
     return pictures
 
 
-def refuse_to_overwrite(files: Sequence[Path], written: dict[str, Sequence[Path]]) -> None:
-    """Make sure that nothing is written over a recording, or over something else of the same run.
+def refuse_to_overwrite(
+    files: Iterable[Path], written: dict[str, Sequence[Path]], kind: str = "the recording"
+) -> None:
+    """Make sure that nothing is written over a file that is read, or over something else of the same run.
 
     Args:
-        files (sequence of `Path`): the recordings.
+        files (iterable of `Path`): what is read.
         written (`dict[str, sequence of Path]`): by flag what is written because of it.
+        kind (`str`, defaults to `"the recording"`): what such a file is called.
 
     Raises:
         OutputError: if two of them are one file.
     """
-    taken = {os.path.realpath(file): f"the recording {file}" for file in files}
+    taken = {os.path.realpath(file): f"{kind} {file}" for file in files}
     for flag, paths in written.items():
         for path in paths:
             place = os.path.realpath(path)

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import datasets
 import numpy as np
@@ -252,6 +253,67 @@ def test_the_folders_of_epochs_are_models_too(tmp_path, tiny_sizes, clips, capsy
 def test_what_is_wrong_is_said_with_the_flag_to_type(models, clips, capsys, flags, message):
     assert main(["--model_name_or_path", models[2], "--dataset_name", clips, *flags]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flag", ["--output", "--predictions"])
+def test_nothing_is_written_over_what_scores_are_made_of(models, rows, tmp_path, capsys, monkeypatch, flag):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "audio").mkdir()
+    copies = [row | {"path": f"audio/{Path(row['path']).name}"} for row in rows]
+    for row, copy in zip(rows, copies, strict=True):
+        shutil.copy(row["path"], copy["path"])
+    table = write_table(tmp_path / "clips.csv", copies)
+    inputs = [table, f"{models[2]}/config.json", f"{models[2]}/model.safetensors", of_test_split(copies)[0]["path"]]
+    for kind, path in zip(("input", "input", "input", "clip"), inputs, strict=True):
+        content = Path(path).read_bytes()
+        assert main(["--model_name_or_path", models[2], "--dataset_name", table, flag, path]) == 2
+        said = capsys.readouterr().err
+        assert f"{flag} would write over the {kind}" in said
+        assert "Pass another name." in said
+        assert Path(path).read_bytes() == content
+    scores = str(tmp_path / "scores")
+    both = ["--output", scores, "--predictions", scores]
+    assert main(["--model_name_or_path", models[2], "--dataset_name", table, *both]) == 2
+    assert f"--predictions would write over {scores} of --output" in capsys.readouterr().err
+    for _ in range(2):  # its own results of before are replaced, wherever they lie
+        flags = ["--dataset_name", table, flag, f"{models[2]}/scores.json"]
+        assert main(["--model_name_or_path", models[2], *flags]) == 0
+
+
+@pytest.mark.parametrize(
+    ("architecture", "words"),
+    [
+        ("ASTForMaskedSpectrogramModeling", "was pretrained without labels and has no classifier. Fine-tune it first"),
+        ("ASTForAudioFrameClassification", "has a frame head, which tells labels of frames and not of clips"),
+    ],
+)
+def test_a_model_without_a_classifier_is_told_before_its_labels_are_compared(
+    models, clips, capsys, architecture, words
+):
+    config = Path(models[2], "config.json")
+    names = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": {"LABEL_0": 0, "LABEL_1": 1}}
+    names["architectures"] = [architecture]
+    config.write_text(json.dumps(json.loads(config.read_text()) | names))
+    assert main(["--model_name_or_path", models[2], "--dataset_name", clips]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert "--ignore_labels" not in said
+
+
+def test_scores_of_all_labels_together_are_told_of_a_model_of_several_sets(models, clips, capsys):
+    main(["--model_name_or_path", models[2], "--dataset_name", clips])
+    assert "several sets" not in capsys.readouterr().out
+    Path(models[2], "run_summary.json").write_text(json.dumps({"evaluation": {"label_sets": {"drums": {}}}}))
+    assert main(["--model_name_or_path", models[2], "--dataset_name", clips]) == 0
+    assert f"{models[2]} was trained on several sets of labels, each apart" in capsys.readouterr().out
+
+
+def test_a_model_folder_that_is_not_there_is_named(clips, capsys):
+    """It could be the id of a model of the Hub, which is not asked here."""
+    assert main(["--model_name_or_path", "runs/none", "--dataset_name", clips]) == 2
+    said = capsys.readouterr().err
+    assert "There is no folder runs/none here, and as a Hub id it cannot be loaded" in said
+    assert "HF_HUB_OFFLINE" in said
 
 
 def test_data_without_splits_has_no_split_to_choose(models, tmp_path, rows, capsys):

@@ -241,6 +241,26 @@ def test_splits_of_folders_and_of_data_sets_without_labels_are_found(recordings,
     assert {side: len(split) for side, split in masked_clips(tmp_path / "saved").items()} == {"train": 12, "eval": 4}
 
 
+def test_a_file_with_several_annotations_is_heard_once(recordings, tmp_path):
+    """Its rows differ in what is not read here, the labels; a file in two splits that the data says is still refused."""
+    files = sorted(map(str, recordings.rglob("*.wav")))
+    rows = [(file, f"bird {number}", "") for number in range(3) for file in files]
+    table = tmp_path / "annotations.csv"
+
+    def written(rows, *columns):
+        lines = [",".join(["path", "species", *columns]), *(",".join(row[: 2 + len(columns)]) for row in rows)]
+        table.write_text("\n".join(lines) + "\n")
+
+    written(rows)
+    assert {side: len(split) for side, split in masked_clips(table).items()} == {"train": 12, "eval": 4}
+    flags = ["--dataset_name", str(table), "--output_dir", "unused", "--eval_fraction", "0.25"]
+    assert "48 rows of 16 clips, each heard once" in load_splits(parse_arguments(flags, PRETRAINING).data, SEED)[1]
+    written([(file, name, "test" if file in files[:5] else "train") for file, name, _ in rows], "split")
+    assert {side: len(split) for side, split in masked_clips(table).items()} == {"train": 11, "eval": 5}
+    written([(file, name, "test" if name == "bird 1" else "train") for file, name, _ in rows], "split")
+    assert {side: len(split) for side, split in masked_clips(table).items()} == {"train": 16, "eval": 16}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

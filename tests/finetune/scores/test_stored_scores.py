@@ -7,6 +7,7 @@ import pytest
 from scipy.special import expit, softmax
 
 from finetune.run_evaluate import write_predictions
+from finetune.scores import stored_scores
 from finetune.scores.stored_scores import read_stored_scores
 from finetune.sources.data_errors import DataError
 from modeling_ast.tagging.formats import FORMATS
@@ -75,6 +76,26 @@ def test_clips_are_found_where_they_lie_now_and_by_no_name_alone(tmp_path):
     np.savez(path, files=["a.wav", "a.wav"], labels=LABELS, scores=SCORES)
     with pytest.raises(DataError, match="more than once for 'a.wav'|more than once for a.wav"):
         read_stored_scores(path).places_of(["a.wav"])
+
+
+@pytest.mark.parametrize("place", ["clips", "/new/clips"])
+def test_clips_of_one_name_are_not_compared_each_with_each(tmp_path, monkeypatch, place):
+    """`0001.wav` in a folder for each recording: a thousand of them were a million comparisons."""
+    files = [f"clips/{number}/0001.wav" for number in range(1000)]
+    np.savez(tmp_path / "a.npz", files=files, labels=LABELS, scores=np.full((1000, 2), 0.5))
+    compared, heads = [], stored_scores._heads
+    monkeypatch.setattr(stored_scores, "_heads", lambda *paths: compared.append(paths) or heads(*paths))
+    names = [file.replace("clips", place, 1) for file in files]
+    assert read_stored_scores(tmp_path / "a.npz").places_of(names[::-1]) == [*range(1000)][::-1]
+    assert len(compared) <= 100_000 * (place != "clips")
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.csv", "predictions"), ("a.csv", "csv"), ("a.jsonl", "jsonl")])
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path, name, kind):
+    """Spreadsheets put one at the beginning of a file."""
+    path = written(tmp_path / name, kind)
+    path.write_text(path.read_text(encoding="utf-8"), encoding="utf-8-sig")
+    assert read_stored_scores(path).files == FILES
 
 
 WRONG = {
