@@ -21,7 +21,7 @@ NOT_IN_PRETRAINING = {
     **dict.fromkeys(("head_start", "head_only_epochs", "head_learning_rate_factor"), _OF_A_CLASSIFIER),
     **dict.fromkeys(("validation_fraction", "validation_split_name", "validation_file"), _OF_CHOICES),
     "early_stopping_patience": _OF_CHOICES,
-    "none_of_these": _OF_LABELS,
+    **dict.fromkeys(("none_of_these", "set_shares"), _OF_LABELS),
     **dict.fromkeys(("average_epochs", "ensemble_epochs"), "the last weights are scored and saved"),
     "fold_column_name": "a pretraining has no folds",
     "features_column_name": "a pretraining reads audio",

@@ -15,6 +15,7 @@ from transformers.trainer_utils import SchedulerType
 
 from .given import ArgumentGroup
 from .groups import RunArguments
+from .pretraining_arguments import NOT_IN_PRETRAINING
 from .training_fields import LOW_RANK_OPTIMIZERS, OTHER_OPTIMIZERS, WITHOUT_EFFECT
 
 
@@ -378,8 +379,15 @@ def refuse_void_fields(arguments: RunArguments):
         ValueError: for the first of them, with what leaves it without effect and what to type.
     """
     for void in void_fields(arguments.groups):
-        if not _yields(arguments, void):
-            raise ValueError(str(void))
+        if _yields(arguments, void):
+            continue
+        if arguments.pretraining is not None:
+            for name in void.effect.by:
+                if name in NOT_IN_PRETRAINING:  # what would give it an effect is refused
+                    raise ValueError(
+                        f"{void.name} is about {name}, which ast-pretrain does not do: {NOT_IN_PRETRAINING[name]}. Leave it out."
+                    )
+        raise ValueError(str(void))
 
 
 def void_notes(arguments: RunArguments) -> list[str]:

@@ -129,7 +129,7 @@ def advice_on_rows(splits: dict[str, RowClips], checks: Checks) -> list[str]:
     advice = (
         torn_recordings_note(rows, checks.split_method, checks.data),
         unjoined_note(rows, checks.data),
-        tracks_beside_note(rows),
+        tracks_beside_note(rows) if checks.data.labelled else None,
     )
     return [note for note in advice if note]
 

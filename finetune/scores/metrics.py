@@ -184,9 +184,16 @@ def as_multi_hot(references: np.ndarray, num_labels: int) -> np.ndarray:
 
     Returns:
         `np.ndarray` of shape `(clips, labels)`: 0 or 1, int64.
+
+    Raises:
+        ValueError: if an index is that of no label.
     """
     if references.ndim == 2:
         return references.astype(np.int64)
+    wrong = references[(references < 0) | (references >= num_labels)]
+    if len(wrong):
+        remedy = " Data sets mark clips without a label so: leave these out." if wrong[0] == -1 else ""
+        raise ValueError(f"{wrong[0]} is the index of no label, expected 0 to {num_labels - 1}.{remedy}")
     return np.eye(num_labels, dtype=np.int64)[references]
 
 

@@ -279,7 +279,7 @@ def clips_of_dataset(
     rows = datasets.concatenate_datasets([table.select_columns(common) for table in tables])
     order = list(data.label_columns) or joined_order([class_names(feature) for feature in features])
     parts = {_of_split(split): len(table) for split, table in zip(wanted, tables, strict=True)}
-    words += others_in_words(Counter({name: len(loaded[name]) for name in loaded if name not in wanted}))
+    words += others_in_words(Counter({name: len(loaded[name]) for name in loaded if name not in wanted}), data)
     clips = Clips(rows, labels, None, words, parts, label_order=order)
     if not data.features_column_name:
         _refuse_missing_audio(clips)

@@ -129,28 +129,33 @@ def take_split_names(found: Iterable[str], data: DataArguments) -> str:
     return ": " + ", ".join(f"{name!r} is {SIDES_IN_WORDS[side]}" for side, name in names.items())
 
 
-def others_in_words(others: Counter) -> str:
+def others_in_words(others: Counter, data: DataArguments) -> str:
     """Say which splits have no part in a run, and how one would get it.
 
     Args:
         others (`Counter`): clips of each of these splits.
+        data ([`DataArguments`]): whose clips they are.
 
     Returns:
         In words, to be added to a sentence; nothing if there are none.
     """
-    return f", without {counted(others)}, {how_to_name(others)}" if others else ""
+    return f", without {counted(others)}, {how_to_name(others, data.labelled)}" if others else ""
 
 
-def how_to_name(others: Iterable[str]) -> str:
+def how_to_name(others: Iterable[str], labelled: bool = True) -> str:
     """Say what to type for splits that have no part in a run to have one.
 
     Args:
         others (iterable of `str`): names of these splits, at least one.
+        labelled (`bool`, defaults to `True`): whether labels are read; without, nothing is chosen on a validation split.
 
     Returns:
         In words, to stand within a sentence.
     """
     others = list(others)
+    if not labelled:
+        name = shlex.quote(str(others[0]))
+        return f"which takes part if named with --train_split_name {name} or --eval_split_name {name}"
     to_choose_on = next((name for name in others if isinstance(name, str) and side_of(name) == "validation"), None)
     if to_choose_on is not None:
         return f"of which --validation_split_name {shlex.quote(to_choose_on)} makes one to choose on"

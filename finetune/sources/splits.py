@@ -269,7 +269,9 @@ def _named_sides(clips: Clips, kept: list[int], data: DataArguments) -> tuple[di
         )
     sides = {name: side for side, name in split_names(data).items()}
     others = Counter({name: count for name, count in found.items() if name not in sides})
-    return {row: sides.get(clips.splits[row]) for row in kept}, clips.split_words + words + others_in_words(others)
+    return {row: sides.get(clips.splits[row]) for row in kept}, clips.split_words + words + others_in_words(
+        others, data
+    )
 
 
 def _set_validation_apart(

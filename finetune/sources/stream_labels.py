@@ -261,7 +261,9 @@ def survey_splits(data: DataArguments) -> FirstPass:
         for side, of_side in names.items():
             if column or of_side == name:
                 splits[side] = SurveyedSplit(source, surveys[of_side], (column, of_side) if column else None)
-    words += others_in_words(Counter({name: count for name, count in found.items() if name not in names.values()}))
+    words += others_in_words(
+        Counter({name: count for name, count in found.items() if name not in names.values()}), data
+    )
     return FirstPass(splits, reader, labels, multi_label, soft, ignored, words)
 
 

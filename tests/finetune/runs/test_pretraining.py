@@ -14,7 +14,10 @@ from safetensors.torch import load_file
 from tiny_trainings import SIZES, summary_in, write_recipe, write_tones
 
 from finetune.arguments.command_line import parse_arguments
-from finetune.arguments.groups import PRETRAINING
+from finetune.arguments.groups import FINE_TUNING, PRETRAINING
+from finetune.clip_sets.audio_clips import AudioClips
+from finetune.clip_sets.clip_set import Checks
+from finetune.clip_sets.row_clips import advice_on_rows
 from finetune.clip_sets.unlabelled import MaskedCollator, Masking, UnlabelledClips
 from finetune.run_finetune import main as finetune
 from finetune.run_pretrain import main
@@ -261,11 +264,39 @@ def test_a_file_with_several_annotations_is_heard_once(recordings, tmp_path):
     assert {side: len(split) for side, split in masked_clips(table).items()} == {"train": 16, "eval": 16}
 
 
+def test_advice_names_no_flag_that_is_refused(recordings, tmp_path):
+    """A split to choose on is of no use here, nor are marks."""
+    files = sorted(map(str, recordings.rglob("*.wav")))
+    table = tmp_path / "splits.csv"
+    splits = ["train"] * 8 + ["test"] * 4 + ["dev"] * 4
+    table.write_text("path,split\n" + "".join(f"{file},{split}\n" for file, split in zip(files, splits, strict=True)))
+    flags = ["--dataset_name", str(table), "--output_dir", "unused"]
+    arguments = parse_arguments(flags, PRETRAINING)
+    rows, words = load_splits(arguments.data, SEED)
+    assert (
+        "without 'dev' (4 clips), which takes part if named with --train_split_name dev or --eval_split_name" in words
+    )
+    assert "validation_split_name" not in words
+    copies = tmp_path / "marked"
+    shutil.copytree(recordings, copies)
+    for file in copies.rglob("*.wav"):
+        file.with_suffix(".txt").write_text("0.0\t0.1\tbird\n")
+    flags = ["--dataset_name", str(copies), "--output_dir", "unused"]
+    side = AudioClips(load_splits(parse_arguments(flags, PRETRAINING).data, SEED)[0]["train"])
+    for command, marked in ((PRETRAINING, False), (FINE_TUNING, True)):
+        notes = advice_on_rows({"train": side}, Checks(parse_arguments(flags, command).data, None, None))
+        assert any("--marks beside" in note for note in notes) == marked
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ("--label_column_name species", "label_column_name='species' was given, but ast-pretrain reads no labels. Leave it out"),
         ("--train_sampling_strategy class_balanced", "class_balanced' was given, but ast-pretrain reads no labels"),
+        ("--set_shares a=2", r"set_shares=.* was given, but ast-pretrain reads no labels\. Leave it out"),
+        ("--mixup_alpha 5", r"mixup_alpha is about mixup_probability, which ast-pretrain does not do: .* Leave it out\."),
+        ("--teacher_temperature 3", r"teacher_temperature is about teacher, which ast-pretrain does not do: .* Leave it out"),
+        ("--lora_alpha 3", r"lora_alpha is about lora_rank, which ast-pretrain does not do: .* Leave it out"),
         ("--masked_share 1", "masked_share=1 is not between 0 and 1"),
         ("--masked_share 0.01", "masked_share=0.01 hides none of the 24 patches .* Pass for example --masked_share 0.75"),
         ("--cluster_sides 5 3", r"cluster_sides=\[5, 3\] is not a least and a largest side"),

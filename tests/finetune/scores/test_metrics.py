@@ -26,6 +26,7 @@ from finetune.arguments.groups import ASTTrainingArguments
 from finetune.clip_sets.collator import ASTDataCollator
 from finetune.scores.metrics import (
     ASTMetrics,
+    classification_scores,
     clips_without_labels,
     confusion,
     left_out,
@@ -99,6 +100,15 @@ def test_ranking_scores_of_all_classes_are_those_of_each_alone(counts):
         if 0 < count < 40:
             expected[1, label] = roc_auc_score(truth[:, label], scores[:, label])
     np.testing.assert_array_equal(ranking_scores(scores, truth), expected)
+
+
+@pytest.mark.parametrize(
+    ("index", "words"), [(-1, "-1 is .* expected 0 to 2. Data sets mark"), (3, "3 is .* expected 0 to 2.$")]
+)
+def test_an_index_of_no_label_is_not_taken_for_that_of_another(index, words):
+    scores = np.random.default_rng(0).random((4, 3))
+    with pytest.raises(ValueError, match=words):
+        classification_scores(scores, np.array([0, 1, 2, index]))
 
 
 def test_confusion_counts_truth_by_row(table):
