@@ -15,7 +15,7 @@ from .checkpoints.shipped import folder_of
 from .page.runtime_package import PACKAGE, VERSION
 from .system.atomic_files import give_usual_mode, refuse_existing, sync, temporary_folder
 from .system.flags import FlagParser
-from .system.names_as_text import in_one_line
+from .system.names_as_text import in_one_line, in_short
 from .system.regular_files import what_is_special
 from .system.run_lock import hold_lock
 from .system.terminal import ended_by, shell_command
@@ -65,8 +65,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _export_page(args: argparse.Namespace):
-    """Write a page, all or nothing; in place of an older one if that was asked for."""
-    from .page.writing import MODEL, export_page, is_page
+    """Write a page, all or nothing; in place of an older one's files if that was asked for."""
+    from .page.writing import MODEL, export_page, is_page, replace_page
 
     settings = _settings_of(args)
     place = Path(os.path.realpath(args.output))
@@ -83,10 +83,11 @@ def _export_page(args: argparse.Namespace):
         for path in files:
             sync(path)
             give_usual_mode(path)
-        if is_page(place):
-            os.replace(place, temporary / "before")
-        os.replace(folder, place)
-    size = sum(path.stat().st_size for path in args.output.rglob("*") if path.is_file())
+        size = sum(path.stat().st_size for path in files)
+        if not is_page(place):
+            os.replace(folder, place)
+        elif others := replace_page(folder, place, temporary / "before"):
+            print(f"Note: what lies beside the page in {args.output} stays as it was: {in_short(others)}.")
     print(
         f"{args.output}: a page of {len(files)} files, {size / 1e6:.1f} MB. Look at it: python -m http.server --directory {args.output}"
     )
@@ -185,7 +186,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="recordings on which --int8 is compared with float32 (default: synthetic sounds)",
     )
     add_channels_flag(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that are there; of --page those of the page, and no others",
+    )
     args = parser.parse_args(argv)
     if args.int8 and args.float16:
         parser.error("--int8 and --float16 are two kinds of weights. Pass one of them.")

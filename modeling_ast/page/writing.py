@@ -7,6 +7,7 @@ metadata of an ONNX file: labels, the windows of `ast-tag`'s time line, and the 
 import hashlib
 import html
 import json
+import os
 import shutil
 from dataclasses import replace
 from importlib import metadata, resources, util
@@ -122,6 +123,42 @@ def is_page(folder: str | Path) -> bool:
         `bool`.
     """
     return all((Path(folder) / name).is_file() for name in (PAGE, SCRIPT, ABOUT))
+
+
+def replace_page(new: str | Path, old: str | Path, kept: str | Path) -> list[str]:
+    """Put the files of a new page in the place of an older one's. What else lies there, such as a repository, is not touched.
+
+    Args:
+        new (`str` or `Path`): folder of the new page, on the same disk as the old one; its files are moved out of it.
+        old (`str` or `Path`): folder of the older page.
+        kept (`str` or `Path`): a folder to be made, where the older files are until all new ones are in their place.
+
+    Returns:
+        `list[str]`: names in the folder that are not the page's, sorted.
+
+    Raises:
+        OSError: if a file cannot be replaced. Those that were replaced are put back.
+    """
+    new, old, kept = Path(new), Path(old), Path(kept)
+    files = [path.relative_to(new) for path in sorted(new.rglob("*")) if path.is_file()]
+    for folder in {file.parent for file in files}:
+        (kept / folder).mkdir(parents=True, exist_ok=True)
+        (old / folder).mkdir(exist_ok=True)
+    older = [file for file in files if os.path.lexists(old / file)]
+    for file in older:
+        shutil.copy2(old / file, kept / file, follow_symlinks=False)
+    try:
+        for file in files:
+            os.replace(new / file, old / file)
+    except BaseException:
+        for file in files:
+            if file in older:
+                os.replace(kept / file, old / file)
+            else:
+                (old / file).unlink(missing_ok=True)
+        raise
+    own = {file.parts[0] for file in files}
+    return sorted(path.name for path in old.iterdir() if path.name not in own)
 
 
 def describe_for_page(path: str | Path) -> dict:

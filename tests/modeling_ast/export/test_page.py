@@ -117,15 +117,77 @@ def test_a_page_is_replaced_if_asked_for_and_nothing_else(capsys, without_export
     assert export(checkpoint, site, package, "--title", "before") == 0
     assert export(checkpoint, site, package, "--title", "after") == 2
     assert f"{site} is a page already. Pass --overwrite" in capsys.readouterr().err
-    (site / "left.txt").write_text("of the older page")
     assert export(checkpoint, site, package, "--title", "after", "--overwrite") == 0
     assert "<title>after</title>" in (site / "index.html").read_text()
-    assert not (site / "left.txt").exists()
-    capsys.readouterr()
+    assert "stays as it was" not in capsys.readouterr().out
     assert export(checkpoint, other, package, "--overwrite") == 2
     assert str(other) in capsys.readouterr().err
     assert [path.name for path in other.iterdir()] == ["index.html"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "package", "site"]
+
+
+def contents(folder):
+    """Bytes by name, of links where they lead to."""
+    return {
+        path.relative_to(folder).as_posix(): os.readlink(path) if path.is_symlink() else path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
+
+
+def fill_clone(site):
+    """Lay beside a page what a repository that is served by a host of pages has."""
+    others = {
+        ".git/HEAD": "ref: refs/heads/main",
+        "CNAME": "sounds.example.org",
+        "README.md": "# Drums",
+        "runtime/own": "",
+    }
+    for name, text in others.items():
+        (site / name).parent.mkdir(exist_ok=True)
+        (site / name).write_text(text)
+    (site / "link").symlink_to("gone")
+    return {*others, "link"}
+
+
+def test_what_lies_beside_a_page_stays_when_it_is_replaced(capsys, without_export, checkpoint, package, tmp_path):
+    site = tmp_path / "site"
+    assert export(checkpoint, site, package, "--title", "before") == 0
+    of_page = contents(site).keys()
+    others = fill_clone(site)
+    (site / "page.css").unlink()
+    before, repository = contents(site), (site / ".git").stat().st_ino
+    assert export(checkpoint, site, package, "--title", "after", "--overwrite") == 0
+    after = contents(site)
+    assert after.keys() == of_page | others
+    assert {name: after[name] for name in others} == {name: before[name] for name in others}
+    assert (site / ".git").stat().st_ino == repository, "it is never moved"
+    assert b"<title>after</title>" in after["index.html"]
+    shown = capsys.readouterr().out
+    assert f"beside the page in {site} stays as it was: '.git', 'CNAME', 'README.md' and 1 more." in shown
+    size = sum(len(after[name]) for name in of_page) / 1e6
+    assert f"a page of {len(of_page)} files, {size:.1f} MB" in shown
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_page_that_cannot_be_replaced_stays_as_it_was(
+    monkeypatch, without_export, checkpoint, package, tmp_path, error
+):
+    site = tmp_path / "site"
+    assert export(checkpoint, site, package, "--title", "before") == 0
+    fill_clone(site)
+    (site / "LICENSE").unlink()  # the first that is put in its place
+    before, replace = contents(site), os.replace
+
+    def fail(source, target):
+        if target == site / "page.js" and "before" not in source.parts:
+            raise error
+        replace(source, target)
+
+    monkeypatch.setattr(writing.os, "replace", fail)
+    assert export(checkpoint, site, package, "--title", "after", "--overwrite") != 0
+    assert contents(site) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["package", "site"]
 
 
 def test_nothing_is_left_of_a_page_that_could_not_be_made(capsys, without_export, checkpoint, package, npm, tmp_path):
