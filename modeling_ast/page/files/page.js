@@ -146,6 +146,54 @@ function oneChannel(channels, choice) {
   return mean;
 }
 
+// What of a file's channels is lost in what is heard of them, in words: modeling_ast.audio.channels.
+
+const BLOCK_SECONDS = 0.5, DROWNED = 15, NOTABLE_SHARE = 0.1, NOTHING_LEFT = 1e-8, NEARLY_SILENT = 0.01;
+
+// Energy in blocks of so many samples, constant offsets aside.
+function energies(samples, size) {
+  const found = [];
+  for (let begin = 0; begin < samples.length; begin += size) {
+    const end = Math.min(begin + size, samples.length);
+    let sum = 0, energy = 0;
+    for (let place = begin; place < end; place++) sum += samples[place];
+    for (let place = begin, mean = sum / (end - begin); place < end; place++) energy += (samples[place] - mean) ** 2;
+    found.push(energy);
+  }
+  return found;
+}
+
+function channelNotes(channels, heard, choice, rate, name) {
+  if (channels.length < 2 || !heard.length) return [];
+  const alive = channels.flatMap((samples, place) => isSilent(samples) ? [] : [place]), number = channels.length;
+  const called = (place) => number === 2 ? ["left", "right"][place] : place + 1;
+  const advice = (place) => `Choose a file of channel ${called(place)} alone, or pass --channels ${called(place)} to ast-tag.`;
+  if (choice !== "mean") {
+    if (!alive.length || !isSilent(heard)) return [];
+    return [`${name} is silent in the channel that this model hears (${choice}), and not in others. ${advice(alive[0])}`];
+  }
+  const size = Math.max(Math.floor(BLOCK_SECONDS * rate), 1);
+  const powers = channels.map((samples) => energies(samples, size)), ofMean = energies(heard, size);
+  const sum = (values) => values.reduce((all, value) => all + value, 0);
+  const loudest = ofMean.map((_, block) => Math.max(...powers.map((ofChannel) => ofChannel[block])));
+  const blocks = [...loudest.keys()].filter((block) => loudest[block] > 0);
+  const drowned = blocks.filter((block) => DROWNED * ofMean[block] <= loudest[block]);
+  const lost = sum(drowned.map((block) => loudest[block]));
+  if (!drowned.length || lost < NOTABLE_SHARE * sum(loudest)) return [];
+  const ofChannels = powers.map(sum), best = ofChannels.indexOf(Math.max(...ofChannels));
+  if (!alive.includes(best)) return [];
+  const quiet = ofChannels.filter((power) => power < NEARLY_SILENT * ofChannels[best]).length;
+  const what = quiet ? `${quiet} of its ${number} channels are silent or nearly so` : `its ${number} channels cancel`;
+  const left = sum(drowned.map((block) => ofMean[block])) / lost;
+  let loss = "is silent";
+  if (!isSilent(heard) && left >= NOTHING_LEFT) loss = `is ${(-10 * Math.log10(left)).toFixed(0)} dB quieter than the loudest of them`;
+  if (drowned.length < blocks.length) {
+    const length = heard.length / rate;
+    loss += ` for ${Math.min(drowned.length * size / rate, length).toFixed(1)} of ${length.toFixed(1)} s`;
+  }
+  return [`${name}: ${what}, and their mean, which is what is heard, ${loss}. ${advice(best)}`];
+}
+
 // Windows, scores and stretches: modeling_ast.tagging.
 
 function windowStarts(length, about) {
@@ -363,7 +411,48 @@ const READERS = {
   "3 64": (view, at) => view.getFloat64(at, true),
 };
 
-function readWav(buffer) {
+// Which bytes of a WAV are samples: modeling_ast.audio.sample_regions. Programs that write to a pipe or die leave sizes that are 0,
+// unknown or of an earlier time.
+
+const UNKNOWN_SIZE = 0x7fff0000;
+const LONGEST_HEADER = 128; // bytes that a size may be wrong by without a word
+const TRAILERS = ["TAG", "ID3", "APETAGEX", "LYRICSBEGIN", "3DI"]; // as modeling_ast.audio.tags
+
+// Whether the rest of a file, if there is any, is chunks up to its end.
+function chunksFollow(view, begin) {
+  let place = begin, isPadded = true;
+  while (place + 8 <= view.byteLength) {
+    const size = view.getUint32(place + 4, true);
+    if (/^[ -~]{4}$/.test(text(view, place, 4))) {
+      place += 8 + size + size % 2;
+      isPadded = size % 2 === 0;
+    } else if (isPadded) return false;
+    else {
+      place--; // some programs leave the padding out
+      isPadded = true;
+    }
+  }
+  return place <= view.byteLength + 1 && !/[^\0]/.test(text(view, place, 8));
+}
+
+function isConstant(view, begin) {
+  for (let place = begin + 1; place < view.byteLength; place++) if (view.getUint8(place) !== view.getUint8(begin)) return false;
+  return true;
+}
+
+// How many bytes of samples begin at a place, and how many bytes a header announces that is wrong (`said`) or true (`announced`).
+function sampleBytes(view, begin, size) {
+  const present = view.byteLength - begin, end = begin + size;
+  if (size >= UNKNOWN_SIZE && size > present) return {bytes: present};
+  if (size === 0 && present && !chunksFollow(view, begin)) return {bytes: present, said: 0};
+  const isLonger = present - size > Math.min(begin, LONGEST_HEADER);
+  const isNoSound = isLonger && [end, end + end % 2].some(
+    (place) => chunksFollow(view, place) || TRAILERS.some((tag) => text(view, place, 16).startsWith(tag)));
+  if (isLonger && !isNoSound && !isConstant(view, end)) return {bytes: present, said: size};
+  return {bytes: Math.min(size, present), announced: size};
+}
+
+function readWav(buffer, name) {
   const view = new DataView(buffer);
   let format = null;
   for (let place = 12; place + 8 <= view.byteLength;) {
@@ -377,14 +466,22 @@ function readWav(buffer) {
       const read = READERS[`${format.code} ${format.bits}`];
       if (!read || !format.channels) return null;
       const bytes = format.bits / 8, frame = bytes * format.channels;
-      const length = Math.floor(Math.min(size, view.byteLength - body) / frame);
+      const {bytes: there, said, announced} = sampleBytes(view, body, size), tolerated = Math.min(body, LONGEST_HEADER);
+      const length = Math.floor(there / frame), inSeconds = (bytes) => (bytes / frame / format.rate).toFixed(2);
       checkLength(length / format.rate);
+      const notes = [];
+      if (Math.abs(there - said) > tolerated) {
+        notes.push(`${name} has a wrong header: it announces ${inSeconds(said)} s of samples; ${inSeconds(there)} s are there, which are heard.`);
+      }
+      if (announced - there > tolerated) {
+        notes.push(`${name} is cut off: ${inSeconds(there)} of the ${inSeconds(announced)} s that its header announces are there. Copy or download it again.`);
+      }
       const channels = Array.from({length: format.channels}, (_, channel) => {
         const samples = new Float32Array(length);
         for (let number = 0, at = body + channel * bytes; number < length; number++, at += frame) samples[number] = read(view, at);
         return samples;
       });
-      return {channels, rate: format.rate};
+      return {channels, rate: format.rate, notes};
     }
     place = body + size + size % 2;
   }
@@ -446,7 +543,7 @@ function rateOfMp4(view, begin, end) {
     const kind = text(view, place + 4, 4), inner = place + head, stop = Math.min(place + size, end);
     const isOther = kind === "trak" && !text(view, inner, Math.min(stop - inner, 4096)).includes("soun"); // a picture's
     // Not the sample entry's rate: that of AAC with spectral band replication is half of what comes out of it.
-    if (kind === "mdhd" && inner + 28 <= stop) return view.getUint32(inner + (view.getUint8(inner) === 1 ? 20 : 12));
+    if (kind === "mdhd" && inner + 24 <= stop) return view.getUint32(inner + (view.getUint8(inner) === 1 ? 20 : 12));
     if (["moov", "trak", "mdia"].includes(kind) && !isOther) {
       const found = rateOfMp4(view, inner, stop);
       if (found) return found;
@@ -459,10 +556,13 @@ function rateOfMp4(view, begin, end) {
 function rateOfMatroska(view) {
   const head = text(view, 0, Math.min(view.byteLength, 65536));
   if (head.includes("A_OPUS")) return 48000;
-  const place = head.indexOf("\xb5");
-  if (place < 0 || place + 10 > head.length) return null;
-  const size = view.getUint8(place + 1) & 127, rate = size === 4 ? view.getFloat32(place + 2) : size === 8 ? view.getFloat64(place + 2) : 0;
-  return Number.isInteger(rate) ? rate : null;
+  // SamplingFrequency is the byte b5 and a size, of 4 or 8 bytes. b5 alone is also the end of other names, such as Language's.
+  for (const {index} of head.matchAll(/\xb5[\x84\x88]/g)) {
+    if (index + 10 > view.byteLength) return null;
+    const rate = view.getUint8(index + 1) === 0x84 ? view.getFloat32(index + 2) : view.getFloat64(index + 2);
+    if (Number.isInteger(rate) && rate > 0) return rate;
+  }
+  return null;
 }
 
 const USUAL_RATES = [48000, 44100];
@@ -482,8 +582,8 @@ async function readSound(file) {
   const buffer = await file.arrayBuffer();
   const view = new DataView(buffer);
   const isWav = text(view, 0, 4) === "RIFF" && text(view, 8, 4) === "WAVE";
-  const wav = isWav ? readWav(buffer) : null;
-  if (wav) return {...wav, notes: []};
+  const wav = isWav ? readWav(buffer, file.name) : null;
+  if (wav) return wav;
   const rate = rateOf(buffer), notes = [];
   const context = (wanted) => new OfflineAudioContext(1, 1, wanted);
   let decoder, decoded;
@@ -856,16 +956,17 @@ function inPage() {
       await ready;
       const {channels, rate, notes} = await readSound(file);
       if (own !== turn) return;
-      hear(oneChannel(channels, about.channels), rate, notes, file.name, file);
+      const heard = oneChannel(channels, about.channels), lost = channelNotes(channels, heard, about.channels, rate, file.name);
+      hear(heard, rate, [...notes, ...lost], file.name, file, lost.length > 0);
     } catch (error) {
       if (own === turn) fail(wordsOf(error));
     }
   }
 
-  function hear(samples, rate, notes, name, file) {
+  function hear(samples, rate, notes, name, file, isLost = false) {
     if (!samples.length) throw new Refusal(`${name} holds no sound. Choose another file.`);
     if (samples.buffer.byteLength !== samples.byteLength || file) samples = samples.slice();
-    shown = {name, notes, file: file ?? wavOf(samples, rate)};
+    shown = {name, notes, isLost, file: file ?? wavOf(samples, rate)};
     say(`Listening to ${name} …`);
     progress(0);
     worker.postMessage({kind: "hear", id: turn, samples, rate}, [samples.buffer]);
@@ -906,13 +1007,14 @@ function inPage() {
 
   function show({scores, stretches, silent, windows, sound, milliseconds}) {
     progress(null);
-    const {name, notes, file} = shown, rate = about.sampling_rate, duration = sound.length / rate;
+    const {name, notes, isLost, file} = shown, rate = about.sampling_rate, duration = sound.length / rate;
     const words = [...notes];
-    if (silent) words.push(scores ? `${silent} of ${windows} windows are silent and not scored.` : "This is silent: what a model says of silence means nothing. Check the microphone, or export the file again.");
+    if (silent && scores) words.push(`${silent} of ${windows} windows are silent and not scored.`);
+    if (!scores && !isLost) words.push("This is silent: what a model says of silence means nothing. Check the microphone, or export the file again.");
     at("notes").textContent = words.join(" ");
     if (scores) at("best").textContent = fill(scores);
     else {
-      at("best").textContent = "silence";
+      at("best").textContent = isLost ? "nothing is left to hear" : "silence";
       at("labels").hidden = true;
     }
     draw(at("spectrogram"), spectrogramOf(sound, rate, Math.max(1, Math.min(1000, Math.ceil(duration * 100))), 96));
@@ -1025,14 +1127,25 @@ function inPage() {
       if (error.name === "NotFoundError") throw new Refusal("There is no microphone. Connect one, or choose a file.");
       throw new Refusal(`The microphone cannot be used: ${error.message}.`);
     }
-    const context = new AudioContext();
-    await context.audioWorklet.addModule("page.js");
-    const node = new AudioWorkletNode(context, "microphone", {numberOfOutputs: 0});
-    const opened = {kind, stream, context, node, blocks: [], length: 0, rate: context.sampleRate, busy: false, fresh: 0};
-    node.port.onmessage = ({data}) => take(opened, data);
-    context.createMediaStreamSource(stream).connect(node);
-    stream.getAudioTracks()[0].onended = () => { if (microphone === opened) stop(); };
-    return opened;
+    let context;
+    try {
+      context = new AudioContext();
+      await context.audioWorklet.addModule("page.js");
+      const node = new AudioWorkletNode(context, "microphone", {numberOfOutputs: 0});
+      const opened = {kind, stream, context, node, blocks: [], length: 0, rate: context.sampleRate, busy: false, fresh: 0};
+      node.port.onmessage = ({data}) => take(opened, data);
+      context.createMediaStreamSource(stream).connect(node);
+      stream.getAudioTracks()[0].onended = () => { if (microphone === opened) stop(); };
+      return opened;
+    } catch (error) {
+      switchOff(stream, context);
+      throw new Refusal(`The microphone is off, as what takes its sound could not be started: ${error.message ?? error} Load the page again, or choose a file.`);
+    }
+  }
+
+  function switchOff(stream, context) {
+    stream.getTracks().forEach((track) => track.stop());
+    context?.close();
   }
 
   function take(opened, block) {
@@ -1085,8 +1198,7 @@ function inPage() {
     const opened = microphone;
     microphone = null;
     at("elapsed").textContent = "";
-    opened.stream.getTracks().forEach((track) => track.stop());
-    opened.context.close();
+    switchOff(opened.stream, opened.context);
     buttons();
     if (opened.kind === "listen") {
       turn++;
@@ -1121,8 +1233,7 @@ function inPage() {
       await ready;
       const opened = await open(kind);
       if (own !== turn) {
-        opened.stream.getTracks().forEach((track) => track.stop());
-        opened.context.close();
+        switchOff(opened.stream, opened.context);
         return;
       }
       microphone = opened;

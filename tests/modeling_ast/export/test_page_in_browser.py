@@ -8,6 +8,8 @@ import functools
 import http.server
 import json
 import shutil
+import struct
+import subprocess
 import threading
 
 import numpy as np
@@ -293,6 +295,118 @@ def test_flac_is_heard_bit_for_bit(visits, tmp_path, subtype):
     np.testing.assert_array_equal(np.array(found, np.float32).T, expected)
 
 
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="the ffmpeg program is not installed")
+@pytest.mark.parametrize("rate", [RATE, 22_050])
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.m4a", "aac"),
+        ("a.mp4", "aac"),
+        ("a.webm", "libvorbis"),
+        ("a.mka", "libvorbis"),
+        ("a.mkv", "aac"),
+        ("a.webm", "libopus"),
+    ],
+)
+def test_containers_are_read_at_the_rate_that_they_name(visits, checkpoints, tmp_path, name, codec, rate):
+    soundfile.write(tmp_path / "clip.wav", noise(1.3, rate, 12), rate)
+    path = tmp_path / name
+    subprocess.run(["ffmpeg", "-v", "error", "-i", tmp_path / "clip.wav", "-c:a", codec, path], check=True)
+    found = visits("many").evaluate("(bytes) => rateOf(Uint8Array.from(bytes).buffer)", list(path.read_bytes()))
+    assert found == (48_000 if codec == "libopus" else rate)
+    result = visits("many").send(path)
+    assert "resampled" not in visits("many").inner_text("#notes")
+    if codec != "libvorbis":  # of the others Chromium's samples are other ones
+        return
+    (expected,) = AudioTagger.from_pretrained(checkpoints["many"], "cpu").tag_files([path], top_k=9)
+    scores = {each["label"]: each["score"] for each in result["labels"]}
+    assert scores == pytest.approx({tag.label: tag.score for tag in expected.labels}, abs=TOLERANCE)
+
+
+def wav_with(size, samples, behind=b""):
+    """A WAV whose header says that so many bytes of samples follow; with all that is there it is as long as it says."""
+    content = struct.pack("<4sIHHIIHH4sI", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", size) + samples + behind
+    return struct.pack("<4sI4s", b"RIFF", 4 + len(content), b"WAVE") + content
+
+
+CHUNK = struct.pack("<4sI4s", b"LIST", 4, b"abcd")
+
+
+@pytest.mark.parametrize(
+    ("size", "behind"),
+    [
+        (0, b""),  # of a program that writes to a pipe, or was killed
+        (0xFFFF_FFFF, b""),
+        (RATE, b""),  # of a program that writes the size now and then, and was killed
+        (2 * RATE, CHUNK),
+        (2 * RATE, b"TAG".ljust(128)),
+        (2 * RATE, bytes(200)),  # as made longer
+        (3 * RATE, b""),
+        (2 * RATE + 44, b""),
+    ],
+)
+def test_wavs_are_as_long_as_ast_tag_hears_them(visits, checkpoints, tmp_path, size, behind):
+    samples = (noise(1, RATE, 13)[:, 0] * 32767).astype("<i2").tobytes()
+    path = tmp_path / "clip.wav"
+    path.write_bytes(wav_with(size, samples, behind))
+    result = visits("many").send(path)
+    (expected,) = AudioTagger.from_pretrained(checkpoints["many"], "cpu").tag_files([path], top_k=9)
+    assert result["seconds"] == pytest.approx(expected.seconds, abs=1 / RATE)
+    assert visits("many").inner_text("#notes") == " ".join(
+        note.text.replace(str(path), path.name) for note in expected.notes
+    )
+
+
+def test_a_wav_that_says_zero_holds_no_sound_or_silence(visits, tmp_path):
+    (tmp_path / "clip.wav").write_bytes(wav_with(0, b"", CHUNK))
+    assert "clip.wav holds no sound" in visits("many").refused(tmp_path / "clip.wav")
+    (tmp_path / "clip.wav").write_bytes(wav_with(0, bytes(2 * RATE)))
+    assert visits("many").send(tmp_path / "clip.wav")["seconds"] == 1
+    assert visits("many").locator("h2").inner_text() == "silence"
+
+
+def test_channels_that_cancel_are_not_called_silence(visits, checkpoints, tmp_path):
+    sound = noise(1.3, 44_100, 14)[:, 0]
+    half = np.where(np.arange(len(sound)) < len(sound) / 2, sound, -sound)
+    files = {
+        "inverted": np.stack([sound, -sound], axis=1),
+        "nearly": np.stack([sound, -0.9 * sound], axis=1),
+        "half": np.stack([sound, half], axis=1),
+        "one of four": np.stack([0 * sound, sound, 0 * sound, 0 * sound], axis=1),
+        "alike": np.stack([sound, sound], axis=1),
+        "both silent": np.zeros((44_100, 2)),
+    }
+    tagger = AudioTagger.from_pretrained(checkpoints["many"], "cpu")
+    for name, channels in files.items():
+        path = tmp_path / f"{name}.wav"
+        soundfile.write(path, channels, 44_100, subtype="FLOAT")
+        (expected,) = tagger.tag_files([path], top_k=9)
+        result = visits("many").send(path)
+        said = visits("many").inner_text("#notes")
+        for note in expected.notes:
+            if note.kind == "cancelled":
+                words, _, flag = note.text.replace(str(path), path.name).partition(". Pass ")
+                assert said.startswith(f"{words}. Choose a file of channel ")
+                assert f"alone, or pass {flag.removesuffix('.')} to ast-tag." in said
+        assert ("Choose a file of channel" in said) == any(note.kind == "cancelled" for note in expected.notes), name
+        assert bool(result["labels"]) == bool(expected.labels)
+        heading = visits("many").locator("h2").inner_text()
+        assert (heading == "silence") == (name == "both silent"), name
+        assert (heading == "nothing is left to hear") == (name == "inverted"), name
+        assert ("This is silent" in said) == (name == "both silent"), name
+
+
+@pytest.mark.parametrize(("choice", "said"), [("right", True), (2, True), ("left", False)])
+def test_a_silent_channel_that_the_model_hears_is_told(visits, choice, said):
+    found = visits("many").evaluate(
+        "([sound, choice]) => { const channels = [Float32Array.from(sound), new Float32Array(sound.length)];"
+        " return channelNotes(channels, oneChannel(channels, choice), choice, 16000, 'a.wav'); }",
+        [noise(0.5, RATE, 15)[:, 0].tolist(), choice],
+    )
+    words = f"a.wav is silent in the channel that this model hears ({choice}), and not in others. Choose a file of channel left"
+    assert [note.startswith(words) for note in found] == [True] * said
+
+
 def test_three_minutes_are_heard(visits, tmp_path):
     path = tmp_path / "long.wav"
     soundfile.write(path, noise(180, 22_050, 7, 2), 22_050)
@@ -430,6 +544,33 @@ def test_without_a_microphone_it_says_so(browser, visits, name, words):
     visit.get_by_role("button", name="Let the microphone run").click()
     visit.wait("#error:not([hidden])")
     assert words in visit.inner_text("#error")
+    visit.context.close()
+
+
+def test_the_microphone_is_off_when_its_sound_cannot_be_taken(browser, visits):
+    before = """
+        AudioWorklet.prototype.addModule = () => Promise.reject(new DOMException("Unable to load a worklet's module.", "AbortError"));
+        const asked = MediaDevices.prototype.getUserMedia, opened = window.opened = [], contexts = window.contexts = [];
+        MediaDevices.prototype.getUserMedia = async function (...wanted) {
+          opened.push(await asked.apply(this, wanted));
+          return opened.at(-1);
+        };
+        const close = AudioContext.prototype.close;
+        AudioContext.prototype.close = function () {
+          contexts.push(this);
+          return close.call(this);
+        };"""
+    visit = Visit(browser, visits("one").server.address, before).ready()
+    for name in ("Record", "Let the microphone run"):
+        visit.get_by_role("button", name=name).click()
+        visit.wait("#error:not([hidden])")
+        words = (
+            "The microphone is off, as what takes its sound could not be started: Unable to load a worklet's module."
+        )
+        assert words in visit.inner_text("#error")
+    states = visit.evaluate("() => opened.flatMap((stream) => stream.getTracks().map((track) => track.readyState))")
+    assert set(states) == {"ended"}
+    assert visit.evaluate("() => contexts.length") == 2
     visit.context.close()
 
 
