@@ -19,7 +19,8 @@ class ExportSettings:
         float16 (`bool`, *optional*, defaults to `False`): see [`export_onnx`]; not with `int8`.
         int8 (`bool`, *optional*, defaults to `False`): whether weights are 8-bit, see [`export_quantized_onnx`].
         clips (sequence of `Path`, *optional*): files on which `int8` is compared with float32; synthetic sounds if there are none.
-        channels (`str` or `int`, *optional*): which channels of files are heard, if not those of the checkpoint.
+        channels (`str` or `int`, *optional*): which channels of `clips` are heard, if not those of the checkpoint. What is
+            exported goes on hearing those of the checkpoint.
         with_figures (`bool`, *optional*, defaults to `True`): whether the card's figures, and the data sets that they name, are told
             by a file that takes samples.
     """
@@ -54,12 +55,12 @@ def export_checkpoint(
 
     import_packages()
     # Checks that model and extractor fit.
-    loaded = AudioTagger.from_pretrained(checkpoint_dir, "cpu", settings.channels, frame_heads=True)
+    loaded = AudioTagger.from_pretrained(checkpoint_dir, "cpu", frame_heads=True)
     model, feature_extractor, waveform = loaded.model, loaded.feature_extractor, settings.waveform
     facts = card_facts(checkpoint_dir) if waveform else {}
     if not settings.with_figures:
         facts.pop("figures", None)
     if not settings.int8:
         return export_onnx(model, feature_extractor, path, waveform, settings.float16, facts)
-    clips = read_clips(settings.clips, feature_extractor, waveform) if settings.clips else None
+    clips = read_clips(settings.clips, feature_extractor, waveform, settings.channels) if settings.clips else None
     return export_quantized_onnx(model, feature_extractor, path, clips, waveform, facts)

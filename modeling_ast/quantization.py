@@ -258,7 +258,10 @@ def size_of(path: Path) -> int:
 
 
 def read_clips(
-    files: Sequence[Path], feature_extractor: ASTFeatureExtractor, waveform: bool = False
+    files: Sequence[Path],
+    feature_extractor: ASTFeatureExtractor,
+    waveform: bool = False,
+    channels: str | int | None = None,
 ) -> list[dict[str, np.ndarray]]:
     """Decode audio files for [`export_quantized_onnx`]; of a file longer than the model's input, its beginning.
 
@@ -268,17 +271,20 @@ def read_clips(
         files (sequence of `Path`): from [`find_audio_files`].
         feature_extractor ([`ASTFeatureExtractor`]): the model's own.
         waveform (`bool`, *optional*, defaults to `False`): whether the graph takes samples.
+        channels (`str` or `int`, *optional*): which channels of the files are heard, if not those of the model; see
+            [`AudioReader`].
 
     Returns:
         The inputs of the graph for each file, see [`clip_inputs`] and [`joined_waveforms`].
 
     Raises:
-        AudioError: if a file cannot be decoded.
+        AudioError: if a file cannot be decoded, or has no such channel.
         ExportError: if a file is shorter than one analysis window.
     """
     from tqdm import tqdm
 
-    clips, reader = [], feature_extractor.audio_reader()
+    clips = []
+    reader = feature_extractor.audio_reader(**{} if channels is None else {"channels": channels})
     for file in tqdm(files, desc="Reading clips", unit="file", disable=None):
         samples = reader.read(file)
         try:

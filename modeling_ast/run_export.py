@@ -127,6 +127,8 @@ def _settings_of(args: argparse.Namespace):
 
 def _tell(args: argparse.Namespace, measured, output: Path, shown: Path):
     """Print what was measured of a file, under the name that it will have."""
+    from .checkpoints.fields import CONFIG, read_settings
+    from .loading import has_frame_head
     from .quantization import size_of
 
     if args.int8:
@@ -136,7 +138,10 @@ def _tell(args: argparse.Namespace, measured, output: Path, shown: Path):
     numbers = "scores" if args.waveform or args.page is not None else "logits"
     print(f"{shown}: {size_of(output) / 1e6:.1f} MB, largest difference to PyTorch's {numbers} {measured:.1e}")
     if args.float16:
-        print("Its weights are float16. On a CPU that is no faster; for one, leave --float16 out or pass --int8.")
+        or_int8 = (
+            "" if has_frame_head(read_settings(args.checkpoint_dir / CONFIG)) else ", or pass --int8 in its place"
+        )
+        print(f"Its weights are float16. On a CPU that is no faster; for one, leave --float16 out{or_int8}.")
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -226,6 +231,8 @@ def check_places(args: argparse.Namespace) -> None:
     if args.page is not None:
         _check_page(args)
         return
+    if output.is_dir():
+        raise ValueError(f"{output} is a folder. Pass the name of a file, for example {output / 'model.onnx'}")
     if output.suffix != ".onnx":
         raise ValueError(f"{output} does not end in .onnx. Pass for example {output.with_suffix('.onnx')}")
     beside = [output.with_suffix(".quantization.json")] if args.int8 else []

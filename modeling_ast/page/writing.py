@@ -39,13 +39,19 @@ class PageError(ValueError):
     """A model of which no page can be made; the message says why."""
 
 
-def write_page(folder: str | Path, title: str, runtime_package: str | Path | None = None) -> list[str]:
+def write_page(
+    folder: str | Path,
+    title: str,
+    runtime_package: str | Path | None = None,
+    settings: ExportSettings | None = None,
+) -> list[str]:
     """Write the files of a page beside a model.
 
     Args:
         folder (`str` or `Path`): holds `model.onnx`, a file of `ast-export --waveform`.
         title (`str`): of the page.
         runtime_package (`str` or `Path`, *optional*): see [`copy_runtime`].
+        settings ([`ExportSettings`], *optional*): of the model, by which it is known how it may become smaller.
 
     Returns:
         `list[str]`: what whoever publishes it should know, in words.
@@ -55,7 +61,7 @@ def write_page(folder: str | Path, title: str, runtime_package: str | Path | Non
         RuntimePackageError: see [`copy_runtime`].
     """
     folder = Path(folder)
-    about = describe_for_page(folder / MODEL)
+    about = describe_for_page(folder / MODEL, settings)
     runtime = folder / RUNTIME
     runtime.mkdir()
     copy_runtime(runtime, runtime_package)
@@ -79,8 +85,23 @@ def write_page(folder: str | Path, title: str, runtime_package: str | Path | Non
         return []
     return [
         f"The model has {size / 1e6:.0f} MB, which each visitor downloads once; some hosts take no file above "
-        f"{LARGE / 1e6:.0f} MB. --float16 halves it, --int8 makes about a quarter of it."
+        f"{LARGE / 1e6:.0f} MB. {_how_to_shrink(settings, tells_frames=about['columns'] is not None)}"
     ]
+
+
+def _how_to_shrink(settings: ExportSettings | None, tells_frames: bool) -> str:
+    """Say which flags make a model smaller: none that it was made with, and none that are refused for its head."""
+    settings = settings or ExportSettings()
+    ways = []
+    if not settings.float16 and not settings.int8:
+        ways.append("about half of it with --float16")
+    if not settings.int8 and not tells_frames:
+        ways.append(
+            "about half of it with --int8 in place of --float16" if settings.float16 else "about a quarter with --int8"
+        )
+    if not ways:
+        return "ast-export makes it no smaller: train a smaller model for a smaller page."
+    return f"ast-export --page makes {' or '.join(ways)}."
 
 
 def export_page(
@@ -110,7 +131,7 @@ def export_page(
     model = Path(folder) / MODEL
     measured = export_checkpoint(checkpoint_dir, model, replace(settings or ExportSettings(), waveform=True))
     report_path(model).unlink(missing_ok=True)
-    return measured, write_page(folder, title, runtime_package)
+    return measured, write_page(folder, title, runtime_package, settings)
 
 
 def is_page(folder: str | Path) -> bool:
@@ -161,11 +182,12 @@ def replace_page(new: str | Path, old: str | Path, kept: str | Path) -> list[str
     return sorted(path.name for path in old.iterdir() if path.name not in own)
 
 
-def describe_for_page(path: str | Path) -> dict:
+def describe_for_page(path: str | Path, settings: ExportSettings | None = None) -> dict:
     """Say what the page's script needs to know of a model.
 
     Args:
         path (`str` or `Path`): a file of `ast-export --waveform`.
+        settings ([`ExportSettings`], *optional*): see [`write_page`].
 
     Returns:
         `dict` that can be written as JSON. Numbers of samples are at `sampling_rate`. Lists have a row for each label; a score
@@ -175,16 +197,21 @@ def describe_for_page(path: str | Path) -> dict:
         PageError: see [`write_page`].
     """
     path = Path(path)
-    if weights_of(path):
-        raise PageError(
-            "The model is too large for a page: beyond 2 GB browsers cannot open it. Pass --float16 or --int8, or use the demo page "
-            "(ast-demo), which computes on a server."
-        )
     backend = OnnxBackend(path)
     config, hearing = backend.config, backend.feature_extractor()
     if backend.problem_type == "regression":
         raise PageError(
             "The model is a regression: it has no labels to show on a page. Use the ONNX file itself (--waveform)."
+        )
+    if weights_of(path):
+        elsewhere = (
+            "the ONNX file itself (--waveform)"
+            if backend.tells_frames
+            else "the demo page (ast-demo), which computes on a server"
+        )
+        raise PageError(
+            "The model is too large for a page: beyond 2 GB browsers cannot open it. "
+            f"{_how_to_shrink(settings, backend.tells_frames)} Or use {elsewhere}."
         )
     rate, window = hearing.sampling_rate, hearing.max_samples
     columns = FrameColumns.of(config) if backend.tells_frames else None

@@ -12,6 +12,7 @@ import pytest
 from onnx_files import LABELS, MAX_LENGTH
 
 from modeling_ast import run_export
+from modeling_ast.checkpoint_export import ExportSettings
 from modeling_ast.page import runtime_package, writing
 from modeling_ast.page.runtime_package import FILES, PACKAGE, VERSION, RuntimePackageError, copy_runtime
 from modeling_ast.page.writing import MODEL, PageError, describe_for_page, write_page
@@ -269,7 +270,24 @@ def test_models_that_no_page_can_show_are_refused(monkeypatch, without_export, c
     shutil.copy(tmp_path / "site" / MODEL, folder)
     monkeypatch.setattr(writing, "LARGE", 1)
     (note,) = write_page(folder, "large", package)
-    assert "--float16 halves it" in note
+    assert note.endswith("ast-export --page makes about half of it with --float16 or about a quarter with --int8.")
+
+    class Frames(writing.OnnxBackend):
+        def __init__(self, path):
+            super().__init__(path)
+            self.tells_frames = True
+
+    weights = folder / f"{MODEL}.data"
+    weights.touch()
+    monkeypatch.setattr(writing, "weights_of", lambda path: [weights])
+    with pytest.raises(
+        PageError, match=r"with --int8\. Or use the demo page \(ast-demo\), which computes on a server\."
+    ):
+        describe_for_page(folder / MODEL)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writing, "OnnxBackend", Frames)
+        with pytest.raises(PageError, match=r"with --float16\. Or use the ONNX file itself \(--waveform\)\."):
+            describe_for_page(folder / MODEL)
 
     class Regression(writing.OnnxBackend):
         def __init__(self, path):
@@ -279,6 +297,26 @@ def test_models_that_no_page_can_show_are_refused(monkeypatch, without_export, c
     monkeypatch.setattr(writing, "OnnxBackend", Regression)
     with pytest.raises(PageError, match="is a regression"):
         describe_for_page(folder / MODEL)
+
+
+@pytest.mark.parametrize(
+    ("settings", "tells_frames", "words"),
+    [
+        ({}, False, "ast-export --page makes about half of it with --float16 or about a quarter with --int8."),
+        ({}, True, "ast-export --page makes about half of it with --float16."),
+        ({"float16": True}, False, "ast-export --page makes about half of it with --int8 in place of --float16."),
+        ({"float16": True}, True, "ast-export makes it no smaller: train a smaller model for a smaller page."),
+        ({"int8": True}, False, "ast-export makes it no smaller: train a smaller model for a smaller page."),
+    ],
+)
+def test_only_what_makes_a_model_smaller_is_advised(settings, tells_frames, words):
+    assert writing._how_to_shrink(ExportSettings(**settings), tells_frames) == words
+
+
+def test_the_note_on_size_knows_the_settings(capsys, monkeypatch, without_export, checkpoint, package, tmp_path):
+    monkeypatch.setattr(writing, "LARGE", 1)
+    assert export(checkpoint, tmp_path / "site", package, "--float16") == 0
+    assert "about half of it with --int8 in place of --float16." in capsys.readouterr().out
 
 
 def test_many_labels_are_not_all_in_the_first_line():

@@ -13,7 +13,7 @@ import pytest
 import soundfile
 from onnx_files import CANDIDATES, candidate, metadata
 
-from modeling_ast import quantization, run_export
+from modeling_ast import checkpoint_export, quantization, run_export
 from modeling_ast.quantization import QuantizationReport
 from modeling_ast.system.installation import install_command
 from modeling_ast.tagging.none_of_these import KnownClips
@@ -102,6 +102,12 @@ def test_that_a_file_knows_no_training_clips_is_told(capsys, monkeypatch, withou
         (["{checkpoint}", "{folder}/no/m.onnx"], "Type: mkdir -p {folder}/no"),
         (["{checkpoint}", "{folder}/folder.onnx"], "is a folder. Pass the name of a file"),
         (
+            ["{checkpoint}", "{folder}"],
+            "{folder} is a folder. Pass the name of a file, for example {folder}/model.onnx",
+        ),
+        (["{checkpoint}", "."], "ast-export: . is a folder. Pass the name of a file, for example model.onnx"),
+        (["{checkpoint}", ".."], "ast-export: .. is a folder. Pass the name of a file, for example ../model.onnx"),
+        (
             ["{checkpoint}", "{folder}/folder.onnx/null.onnx", "--overwrite"],
             "null.onnx is no file but a device, a pipe",
         ),
@@ -134,6 +140,39 @@ def test_what_cannot_be_used_is_explained_in_one_line(capsys, checkpoint, tmp_pa
     assert shown.out == ""
     assert sorted(os.listdir(tmp_path)) == before
     assert (tmp_path / "there.onnx").read_text() == "before"
+
+
+def test_int8_is_not_advised_for_frames(capsys, monkeypatch, checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint, tmp_path / "frames")
+    config = json.loads((folder / "config.json").read_text())
+    config["architectures"] = ["ASTForAudioFrameClassification"]
+    (folder / "config.json").write_text(json.dumps(config))
+
+    def export(_folder, path, _settings):
+        path.write_bytes(b"")
+        return 0.0
+
+    monkeypatch.setattr(checkpoint_export, "export_checkpoint", export)
+    assert run_export.main([str(folder), str(tmp_path / "m.onnx"), "--float16"]) == 0
+    assert capsys.readouterr().out.endswith("On a CPU that is no faster; for one, leave --float16 out.\n")
+
+
+def test_channels_are_those_of_the_clips_and_not_of_the_file(monkeypatch, without_export, checkpoint, tmp_path):
+    channels = np.random.default_rng(0).uniform(-0.5, 0.5, (8000, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "stereo.wav", channels, 16_000, subtype="FLOAT")
+    given, export = [], quantization.export_quantized_onnx
+    monkeypatch.setattr(
+        quantization,
+        "export_quantized_onnx",
+        lambda model, extractor, path, clips, *rest: (
+            given.extend(clips) or export(model, extractor, path, clips, *rest)
+        ),
+    )
+    arguments = ["--waveform", "--int8", "--clips", str(tmp_path / "stereo.wav"), "--channels", "right"]
+    assert run_export.main([str(checkpoint), str(tmp_path / "m.onnx"), *arguments]) == 0
+    (clip,) = given
+    np.testing.assert_array_equal(clip["waveform"][0], channels[:, 1])
+    assert json.loads(metadata(tmp_path / "m.onnx")["channels"]) == "mean"
 
 
 def test_clips_without_int8_are_refused(capsys, checkpoint, tmp_path):
