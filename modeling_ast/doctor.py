@@ -8,6 +8,7 @@ import configparser
 import dataclasses
 import importlib
 import importlib.metadata
+import importlib.util
 import io
 import json
 import os
@@ -18,11 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .system.flags import FlagParser
-from .system.installation import DISTRIBUTION, install_command
+from .system.installation import DISTRIBUTION, INSTALL_PORTAUDIO, install_command
 from .system.processor import processor_name
 from .system.terminal import shell_command
 
 DEVELOPMENT_EXTRA = "dev"  # test and style tools, which no user needs
+RUNTIME_EXTRA = "runtime"  # what tags without PyTorch
+WITHOUT_PYTORCH = "use without PyTorch"  # the name of a check
 IMPORT_NAMES = {
     "scikit-learn": "sklearn",
     "faiss-cpu": "faiss",
@@ -30,6 +33,10 @@ IMPORT_NAMES = {
 # These three hold code compiled for one another: one that fails is mended by installing them together.
 TORCH_FAMILY = ("torch", "torchaudio", "torchcodec")
 TRIED_FORMATS = ("WAV", "FLAC", "OGG", "MP3")  # of those that libsndfile reads, what most files are
+PROGRAM_DOES = (
+    "it decodes what torchcodec cannot, or not to its end, passes over damaged spots, and stock Transformers' pipeline needs it for "
+    "paths"
+)
 TONE_HZ = 440
 TONE_SAMPLING_RATE = 16_000
 
@@ -113,7 +120,10 @@ def report_lines(checks: list[Check]) -> Iterator[str]:
             yield f"      {command}"
     if all(check.works for check in checks if check.required):
         yield ""
-        yield "Everything that AST needs is here."
+        if any(check.name == WITHOUT_PYTORCH for check in checks):
+            yield "Everything that use without PyTorch needs is here."
+        else:
+            yield "Everything that AST needs is here."
 
 
 def check_system() -> Iterator[Check]:
@@ -131,6 +141,9 @@ def check_system() -> Iterator[Check]:
 
 def check_packages() -> Iterator[Check]:
     """Compare installed versions with the required ones, and import each package.
+
+    Where PyTorch is not installed and the packages that tag without it are, only these are required: the others are for
+    training and model folders.
 
     Yields:
         A [`Check`] for each package.
@@ -150,6 +163,10 @@ def check_packages() -> Iterator[Check]:
         requirements, extras = [Requirement(line) for line in requirements_of_checkout(checkout)], ()
 
     required = [item for item in requirements if item.marker is None or item.marker.evaluate({"extra": ""})]
+    runtime = [item for item in requirements if item.marker is not None and _is_of_extra(item, RUNTIME_EXTRA)]
+    if runtime and not _is_installed("torch") and all(check_package(item, "", True).works for item in runtime):
+        yield from _check_packages_without_pytorch(required, runtime)
+        return
     family = " ".join(f'"{item.name}{item.specifier}"' for item in required if item.name in TORCH_FAMILY)
     for item in required:
         yield check_package(item, "Packages", required=True, reinstall=family if item.name in TORCH_FAMILY else "")
@@ -157,8 +174,32 @@ def check_packages() -> Iterator[Check]:
     for extra in extras:
         if extra != DEVELOPMENT_EXTRA:
             for item in requirements:
-                if item.name not in names and item.marker.evaluate({"extra": extra}):
+                if item.name not in names and _is_of_extra(item, extra):
                     yield check_package(item, f"Optional: {DISTRIBUTION}[{extra}]", required=False)
+
+
+def _is_of_extra(requirement, extra: str) -> bool:
+    return requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _check_packages_without_pytorch(required: list, runtime: list) -> Iterator[Check]:
+    """Check an installation that only tags with files of `ast-export --waveform`."""
+    yield Check("Packages", WITHOUT_PYTORCH, True, "ast-tag with a file of ast-export --waveform")
+    for item in runtime:
+        yield check_package(item, "Packages", required=True)
+    names = {item.name for item in runtime}
+    for item in required:
+        if item.name not in names:
+            check = check_package(item, "For training, export and model folders", required=False)
+            yield check if check.works else dataclasses.replace(check, mend=install_command())
 
 
 def requirements_of_checkout(checkout: Path) -> list[str]:
@@ -187,7 +228,8 @@ def check_package(requirement, section: str, required: bool, reinstall: str = ""
     Returns:
         [`Check`].
     """
-    wanted = f'"{requirement.name}{requirement.specifier}"'
+    extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+    wanted = f'"{requirement.name}{extras}{requirement.specifier}"'
     install = f"pip install {wanted}"
     try:
         version = importlib.metadata.version(requirement.name)
@@ -200,9 +242,10 @@ def check_package(requirement, section: str, required: bool, reinstall: str = ""
         module = importlib.import_module(IMPORT_NAMES.get(requirement.name, requirement.name.replace("-", "_")))
     except Exception as error:  # whatever an import throws is what the user needs to see
         detail = f"{version} does not import: {explain(error)}"
-        return Check(
-            section, requirement.name, False, detail, required, f"pip install --force-reinstall {reinstall or wanted}"
-        )
+        mend = f"pip install --force-reinstall {reinstall or wanted}"
+        if requirement.name == "sounddevice" and isinstance(error, OSError):  # PortAudio is missing, not the package
+            mend = f"on {INSTALL_PORTAUDIO}"
+        return Check(section, requirement.name, False, detail, required, mend)
     if requirement.name == "soundfile":
         version += f" (libsndfile {module.__libsndfile_version__})"
     return Check(section, requirement.name, True, version, required)
@@ -221,11 +264,15 @@ def check_decoders() -> Iterator[Check]:
         fault = find_decoder_fault(decode_tone_with_soundfile, audio_format)
         mend = "pip install --force-reinstall soundfile"
         yield Check("Decoders", f"soundfile: {audio_format}", not fault, fault or "decodes", mend=mend)
-    fault = find_decoder_fault(decode_tone_with_torchcodec, "WAV")
-    name = "torchcodec: M4A, AAC, WMA ..."
-    yield Check("Decoders", name, not fault, fault or "decodes", required=False, mend=install_ffmpeg)
     program = shutil.which("ffmpeg")
-    detail = program or "not found; only stock Transformers' pipeline needs it, for paths"
+    name = "torchcodec: M4A, AAC, WMA ..."
+    if importlib.util.find_spec("torchcodec") is None:  # how to get it is said with the packages
+        instead = "; the ffmpeg program decodes them" if program else "; the ffmpeg program would decode them"
+        yield Check("Decoders", name, False, f"torchcodec is not installed{instead}", required=False)
+    else:
+        fault = find_decoder_fault(decode_tone_with_torchcodec, "WAV")
+        yield Check("Decoders", name, not fault, fault or "decodes", required=False, mend=install_ffmpeg)
+    detail = program or f"not found; {PROGRAM_DOES}"
     yield Check("Decoders", "ffmpeg program", program is not None, detail, required=False, mend=install_ffmpeg)
 
 

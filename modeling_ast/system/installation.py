@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 DISTRIBUTION = "ast-kit"
+# The library that the package sounddevice records through; on macOS and Windows it comes with the package.
+INSTALL_PORTAUDIO = "Debian and Ubuntu with: apt-get install libportaudio2"
 
 
 def install_command(extra: str | None = None) -> str:

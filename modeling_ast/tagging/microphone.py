@@ -8,7 +8,7 @@ import numpy as np
 from ..audio import AudioError
 from ..audio.channels import channel_number
 from ..audio.resampling import checked_rate
-from ..system.installation import install_command
+from ..system.installation import INSTALL_PORTAUDIO, install_command
 
 BLOCK_SECONDS = 0.02  # of sound that comes at once
 MOST_CHANNELS = 2  # that are heard where none is named: some systems offer dozens, nearly all of them silent
@@ -103,7 +103,5 @@ def _sounddevice():
             f"--microphone needs the package sounddevice, which cannot be imported ({error}). Type: {install_command('microphone')}"
         ) from error
     except OSError as error:  # of the package, where PortAudio itself is missing
-        raise AudioError(
-            f"--microphone: {error}. Install it, on Debian and Ubuntu with: apt-get install libportaudio2"
-        ) from error
+        raise AudioError(f"--microphone: {error}. Install it, on {INSTALL_PORTAUDIO}") from error
     return sounddevice

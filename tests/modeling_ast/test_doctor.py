@@ -1,6 +1,7 @@
 """The doctor: a real run on this machine, and made-up illnesses."""
 
 import importlib.metadata
+import importlib.util
 import json
 import subprocess
 import sys
@@ -107,6 +108,77 @@ def test_missing_and_old_packages():
     assert not old.works
     assert old.detail == f"{np.__version__} is installed, >=999 is needed"
     assert old.mend == 'pip install "numpy>=999"'
+
+
+def test_the_command_that_installs_a_package_has_its_extras():
+    missing = doctor.check_package(Requirement("no-such-package-here[data,air]>=2"), "Packages", required=False)
+    assert missing.mend == 'pip install "no-such-package-here[air,data]>=2"'
+
+
+def test_sounddevice_without_its_library(monkeypatch):
+    def fail(_name):
+        raise OSError("PortAudio library not found")
+
+    monkeypatch.setattr(doctor.importlib, "import_module", fail)
+    monkeypatch.setattr(doctor.importlib.metadata, "version", lambda _name: "0.5.6")
+    check = doctor.check_package(Requirement("sounddevice>=0.5.6"), "Packages", required=False)
+    assert check.detail == "0.5.6 does not import: PortAudio library not found"
+    assert check.mend == "on Debian and Ubuntu with: apt-get install libportaudio2"
+    assert "force-reinstall" in doctor.check_package(Requirement("other"), "Packages", required=False).mend
+
+
+def test_what_the_ffmpeg_program_is_for(monkeypatch):
+    monkeypatch.setattr(doctor.shutil, "which", lambda _name: None)
+    checks = {check.name: check for check in doctor.check_decoders()}
+    detail = checks["ffmpeg program"].detail
+    assert detail.startswith(
+        "not found; it decodes what torchcodec cannot, or not to its end, passes over damaged spots"
+    )
+    assert "only" not in detail
+
+
+@pytest.fixture
+def only_installed(monkeypatch):
+    """Let no other distributions be installed than these, and the kit itself."""
+    version, find_spec = importlib.metadata.version, importlib.util.find_spec
+
+    def leave(*names):
+        def version_of(name):
+            if name not in ("ast-kit", *names):
+                raise importlib.metadata.PackageNotFoundError(name)
+            return version(name)
+
+        monkeypatch.setattr(doctor.importlib.metadata, "version", version_of)
+        monkeypatch.setattr(
+            doctor.importlib.util, "find_spec", lambda name: find_spec(name) if name in names else None
+        )
+        monkeypatch.setattr(doctor, "check_devices", lambda: iter(()))  # of PyTorch
+
+    return leave
+
+
+def test_an_installation_without_pytorch_is_whole(only_installed, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(doctor, "install_command", lambda: "pip install --editable checkout")
+    only_installed("onnxruntime", "numpy", "soundfile", "soxr")
+    assert doctor.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "Everything that use without PyTorch needs is here."
+    (line,) = [line for line in lines if line.startswith("  use without PyTorch ")]
+    assert line.endswith(" ok       ast-tag with a file of ast-export --waveform")
+    assert not [line for line in lines if "MISSING" in line]
+    assert lines.count("      pip install --editable checkout") == 1
+    training = lines[lines.index("For training, export and model folders") :]
+    assert training[1].split()[:2] == ["torch", "-"]
+    (torchcodec,) = [line for line in lines if line.startswith("  torchcodec: M4A")]
+    assert "torchcodec is not installed; the ffmpeg program " in torchcodec
+    assert not [line for line in lines if line.startswith("  torchcodec: M4A") and "apt-get" in line]
+
+
+def test_half_an_installation_without_pytorch_is_broken(only_installed, capsys):
+    only_installed("numpy", "soundfile", "soxr")
+    assert doctor.main([]) == 1
+    assert "use without PyTorch" not in capsys.readouterr().out
 
 
 def test_checkout_that_is_not_installed(monkeypatch):
