@@ -163,13 +163,14 @@ def check_packages() -> Iterator[Check]:
         requirements, extras = [Requirement(line) for line in requirements_of_checkout(checkout)], ()
 
     required = [item for item in requirements if item.marker is None or item.marker.evaluate({"extra": ""})]
-    runtime = [item for item in requirements if item.marker is not None and _is_of_extra(item, RUNTIME_EXTRA)]
+    runtime = [item for item in requirements if item not in required and _is_of_extra(item, RUNTIME_EXTRA)]
     if runtime and not _is_installed("torch") and all(check_package(item, "", True).works for item in runtime):
         yield from _check_packages_without_pytorch(required, runtime)
-        return
-    family = " ".join(f'"{item.name}{item.specifier}"' for item in required if item.name in TORCH_FAMILY)
-    for item in required:
-        yield check_package(item, "Packages", required=True, reinstall=family if item.name in TORCH_FAMILY else "")
+        required = [*required, *runtime]
+    else:
+        family = " ".join(f'"{item.name}{item.specifier}"' for item in required if item.name in TORCH_FAMILY)
+        for item in required:
+            yield check_package(item, "Packages", required=True, reinstall=family if item.name in TORCH_FAMILY else "")
     names = {item.name for item in required}  # which an extra may name again
     for extra in extras:
         if extra != DEVELOPMENT_EXTRA:

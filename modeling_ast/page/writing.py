@@ -149,6 +149,9 @@ def is_page(folder: str | Path) -> bool:
 def replace_page(new: str | Path, old: str | Path, kept: str | Path) -> list[str]:
     """Put the files of a new page in the place of an older one's. What else lies there, such as a repository, is not touched.
 
+    A process that is killed in the midst leaves files of both; its page then says that they do not belong together, and the
+    same call mends it.
+
     Args:
         new (`str` or `Path`): folder of the new page, on the same disk as the old one; its files are moved out of it.
         old (`str` or `Path`): folder of the older page.

@@ -170,6 +170,8 @@ def test_an_installation_without_pytorch_is_whole(only_installed, monkeypatch, c
     assert lines.count("      pip install --editable checkout") == 1
     training = lines[lines.index("For training, export and model folders") :]
     assert training[1].split()[:2] == ["torch", "-"]
+    assert [line for line in lines if line.startswith("  sounddevice ")], "which needs no PyTorch"
+    assert len([line for line in lines if line.startswith("  onnxruntime ")]) == 1
     (torchcodec,) = [line for line in lines if line.startswith("  torchcodec: M4A")]
     assert "torchcodec is not installed; the ffmpeg program " in torchcodec
     assert not [line for line in lines if line.startswith("  torchcodec: M4A") and "apt-get" in line]
