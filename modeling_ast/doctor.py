@@ -180,7 +180,7 @@ def check_packages() -> Iterator[Check]:
 
 
 def _is_of_extra(requirement, extra: str) -> bool:
-    return requirement.marker is not None and requirement.marker.evaluate({"extra": extra})
+    return requirement.marker.evaluate({"extra": extra})
 
 
 def _is_installed(distribution: str) -> bool:

@@ -238,7 +238,9 @@ def check_places(args: argparse.Namespace) -> None:
     beside = [output.with_suffix(".quantization.json")] if args.int8 else []
     for path in [output, *weights_beside(output), *beside]:
         if path.is_dir():
-            raise ValueError(f"{path} is a folder. Pass the name of a file, for example {path / 'model.onnx'}")
+            raise ValueError(
+                f"{path} is a folder, and a file of that name is written beside {output}. Pass another name."
+            )
         if what_is_special(path):
             raise ValueError(
                 f"{path} is no file but a device, a pipe, a socket or a link in a circle. Pass the name of a file."

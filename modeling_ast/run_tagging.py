@@ -146,6 +146,11 @@ def plan_output(
             "leave it out to print."
         )
     suffix = None if combine else FORMATS[output_format].label_file_suffix
+    if names_folder and (output.is_file() or (suffix is None and not output.is_dir())):
+        raise OutputError(
+            f"--output {output}{os.sep} names a folder, but {f'{output} is a file' if output.is_file() else 'everything goes to one file'}. "
+            f"Type --output {output}, or pass another name."
+        )
     is_folder = output is not None and (names_folder or output.is_dir())
     if suffix is None or (len(files) == 1 and not is_folder):
         if is_folder:

@@ -33,7 +33,12 @@ LICENSE = (
 )
 LABELLED = "labelled.csv"
 COLUMNS = ("file_name", "label", "recording")
-FILES = ("model.safetensors", "config.json", "preprocessor_config.json", "README.md")
+FILES = WEIGHTS, CONFIG, EXTRACTOR, CARD = (
+    "model.safetensors",
+    "config.json",
+    "preprocessor_config.json",
+    "README.md",
+)
 LARGEST_FILE = 12_000_000  # bytes of the weights in the package
 HOW = (
     "It was trained in two stages, from random weights; below is the second one. Sets of labels were drawn by the shares in the recipes, "
@@ -169,17 +174,17 @@ def ship(run: Path, sources: Path, package: Path) -> Path:
     making = package.with_name(f"{package.name}.partial")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
-    weights = {name: tensor.to(torch.float16) for name, tensor in load_file(run / "model.safetensors").items()}
-    save_file(weights, making / "model.safetensors", metadata={"format": "pt"})
-    size = (making / "model.safetensors").stat().st_size
+    weights = {name: tensor.to(torch.float16) for name, tensor in load_file(run / WEIGHTS).items()}
+    save_file(weights, making / WEIGHTS, metadata={"format": "pt"})
+    size = (making / WEIGHTS).stat().st_size
     if size > LARGEST_FILE:
         raise SourceError(f"The weights of {run} take {size:,} bytes, and the package has room for {LARGEST_FILE:,}.")
-    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((run / CONFIG).read_text(encoding="utf-8"))
     # Most clips were shorter than what the model hears: the beginning of the positions is what was trained.
     config |= {"position_cut": "beginning", "dtype": "float32"}
-    (making / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    shutil.copyfile(run / "preprocessor_config.json", making / "preprocessor_config.json")
-    (making / "README.md").write_text(card_of_package(run, sources), encoding="utf-8")
+    (making / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    shutil.copyfile(run / EXTRACTOR, making / EXTRACTOR)
+    (making / CARD).write_text(card_of_package(run, sources), encoding="utf-8")
     for file in making.iterdir():
         give_usual_mode(file)
     shutil.rmtree(package, ignore_errors=True)
@@ -217,7 +222,7 @@ def card_of_package(run: Path, sources: Path) -> str:
     Raises:
         SourceError: if the run's card has not what is replaced.
     """
-    card = (run / "README.md").read_text(encoding="utf-8")
+    card = (run / CARD).read_text(encoding="utf-8")
     for pattern, words in (
         (r"(?ms)^model-index:\n.*?(?=^---$)", ""),  # scores of two sets out of many are none to be listed by
         (rf"(?m)^# {re.escape(run.name)}$", "# ast-small"),

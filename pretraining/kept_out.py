@@ -55,5 +55,5 @@ def _spectrum(path: Path, most: int, size: int) -> np.ndarray:
     try:
         ((_, waveform),) = decoded(path, "", most / SAMPLING_RATE)
     except AudioError as error:
-        raise SourceError(f"{path} is judged on and cannot be read: {error}") from None
+        raise SourceError(f"{path} cannot be compared with others: {error}") from None
     return scipy.fft.rfft(waveform / max(float(np.linalg.norm(waveform)), 1e-9), size)

@@ -137,6 +137,7 @@ def begin(out_dir: Path):
         )
     if there:
         print(f"{out_dir} was not finished: its clips are written anew", flush=True)
+        (out_dir / PAGE).unlink(missing_ok=True)
         shutil.rmtree(out_dir / "audio", ignore_errors=True)
     out_dir.mkdir(parents=True, exist_ok=True)
     (out_dir / UNFINISHED).touch()

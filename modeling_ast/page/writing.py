@@ -33,6 +33,7 @@ SCRIPT, STYLE, PAGE = "page.js", "page.css", "index.html"
 NAMED_LABELS = 12  # in the page's first line
 LARGE = 100_000_000  # bytes, beyond which some hosts of static files take no file
 NOTICES = "ThirdPartyNotices.txt"
+LICENSE = "LICENSE"
 
 
 class PageError(ValueError):
@@ -68,9 +69,9 @@ def write_page(
     own = resources.files(__package__) / "files"
     for name in (SCRIPT, STYLE):
         (folder / name).write_bytes((own / name).read_bytes())
-    (runtime / "LICENSE").write_bytes((own / "onnxruntime_license.txt").read_bytes())
+    (runtime / LICENSE).write_bytes((own / "onnxruntime_license.txt").read_bytes())
     _copy_notices(runtime)
-    (folder / "LICENSE").write_text(_license(), encoding="utf-8")
+    (folder / LICENSE).write_text(_license(), encoding="utf-8")
     about["files"] = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": _digest(folder / name)}
         for name in (MODEL, *(f"{RUNTIME}/{file}" for file in FILES))
@@ -143,7 +144,9 @@ def is_page(folder: str | Path) -> bool:
     Returns:
         `bool`.
     """
-    return all((Path(folder) / name).is_file() for name in (PAGE, SCRIPT, ABOUT))
+    folder = Path(folder)
+    has_files = all((folder / name).is_file() for name in (PAGE, SCRIPT, ABOUT))
+    return has_files and (folder / RUNTIME).is_dir() and not (folder / LICENSE).is_dir()
 
 
 def replace_page(new: str | Path, old: str | Path, kept: str | Path) -> list[str]:
@@ -158,13 +161,14 @@ def replace_page(new: str | Path, old: str | Path, kept: str | Path) -> list[str
         kept (`str` or `Path`): a folder to be made, where the older files are until all new ones are in their place.
 
     Returns:
-        `list[str]`: names in the folder that are not the page's, sorted.
+        `list[str]`: what else is in the folder and in those of the page, such as files of an older one, sorted.
 
     Raises:
         OSError: if a file cannot be replaced. Those that were replaced are put back.
     """
     new, old, kept = Path(new), Path(old), Path(kept)
     files = [path.relative_to(new) for path in sorted(new.rglob("*")) if path.is_file()]
+    files.sort(key=lambda file: file.name in (PAGE, ABOUT))  # which name the others come last
     for folder in {file.parent for file in files}:
         (kept / folder).mkdir(parents=True, exist_ok=True)
         (old / folder).mkdir(exist_ok=True)
@@ -181,8 +185,9 @@ def replace_page(new: str | Path, old: str | Path, kept: str | Path) -> list[str
             else:
                 (old / file).unlink(missing_ok=True)
         raise
-    own = {file.parts[0] for file in files}
-    return sorted(path.name for path in old.iterdir() if path.name not in own)
+    folders = {folder for file in files for folder in file.parents}
+    beside = {path.relative_to(old) for folder in folders for path in (old / folder).iterdir()}
+    return sorted(path.as_posix() for path in beside - {*files} - folders)
 
 
 def describe_for_page(path: str | Path, settings: ExportSettings | None = None) -> dict:

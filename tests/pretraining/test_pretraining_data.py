@@ -14,6 +14,7 @@ import soundfile
 import yaml
 
 from pretraining import fetch as fetching
+from pretraining import prepare as preparing
 from pretraining.clips import ClipWriter, label_of, read_part, recording_of, sound_font_samples
 from pretraining.fetch import LICENSES, Package, Part, SourceError, fetch, read_sources
 from pretraining.kept_out import largest_correlation
@@ -129,6 +130,16 @@ def test_clips_that_were_refused_or_are_unfinished_are_written_anew(recordings, 
     assert {path.name for path in (tmp_path / "out").iterdir()} == {"audio", "metadata.csv", "SOURCES.md"}
 
 
+def test_a_page_of_sources_beside_unfinished_clips_is_removed_first(tmp_path, monkeypatch):
+    """A call that is ended while it writes clips anew leaves nothing that looks finished."""
+    for name in ("UNFINISHED", "SOURCES.md", "metadata.csv"):
+        (tmp_path / name).touch()
+    monkeypatch.setattr(preparing.shutil, "rmtree", lambda *_, **__: pytest.fail("ended"))
+    with pytest.raises(pytest.fail.Exception):
+        preparing.begin(tmp_path)
+    assert not (tmp_path / "SOURCES.md").exists()
+
+
 def test_nothing_of_others_is_removed_from_an_unfinished_folder(recordings, tmp_path, capsys):
     sources = table(tmp_path, row(packed(recordings, tmp_path, "whl")))
     out = tmp_path / "out"
@@ -145,6 +156,9 @@ def test_nothing_of_others_is_removed_from_an_unfinished_folder(recordings, tmp_
     [
         (None, "No such file or directory"),
         ("packages: [", "cannot be read"),
+        (b"packages: [\xff]", "cannot be read"),
+        ("", "is no list of packages"),
+        ("[toy]", "is no list of packages"),
         ("rows: []", "is no list of packages. It is to begin with `packages:`"),
         ("packages: [toy]", "is no list of packages"),
         ("packages: [{name: toy, parts: [{files: '*.wav'}]}]", r"toy: files is '\*.wav', expected a list, such as"),
@@ -156,7 +170,7 @@ def test_nothing_of_others_is_removed_from_an_unfinished_folder(recordings, tmp_
 def test_a_table_that_is_none_is_refused_in_words(tmp_path, capsys, content, words):
     sources = tmp_path / "mine.yaml"
     if content is not None:
-        sources.write_text(content)
+        sources.write_bytes(content if isinstance(content, bytes) else content.encode())
     assert prepared(tmp_path, sources) == 1
     assert re.search(words, capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
@@ -167,7 +181,7 @@ def test_a_judged_clip_that_cannot_be_read_is_named(recordings, tmp_path, capsys
     (tmp_path / "judged" / "metadata.csv").write_text("file_name,label,split\ngone.wav,kick,test\n")
     sources = table(tmp_path, row(packed(recordings, tmp_path, "whl")))
     assert prepared(tmp_path, sources, "--judged_on", str(tmp_path / "judged")) == 1
-    assert f"{tmp_path / 'judged' / 'gone.wav'} is judged on and cannot be read" in capsys.readouterr().err
+    assert f"{tmp_path / 'judged' / 'gone.wav'} cannot be compared with others" in capsys.readouterr().err
 
 
 def test_who_made_the_synthesiser_is_named_where_it_was_heard(tmp_path):

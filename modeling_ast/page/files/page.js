@@ -556,15 +556,20 @@ function rateOfMp4(view, begin, end) {
 function rateOfMatroska(view) {
   const head = text(view, 0, Math.min(view.byteLength, 65536));
   if (head.includes("A_OPUS")) return 48000;
-  // SamplingFrequency is the byte b5 and a size, of 4 or 8 bytes. b5 alone is also the end of other names, such as Language's.
-  for (const {index} of head.matchAll(/\xb5[\x84\x88]/g)) {
-    if (index + 10 > view.byteLength) return null;
-    const rate = view.getUint8(index + 1) === 0x84 ? view.getFloat32(index + 2) : view.getFloat64(index + 2);
-    if (Number.isInteger(rate) && rate > 0) return rate;
+  // The rate that is put out, 78b5, which is twice SamplingFrequency, b5, where AAC has its upper half by spectral band replication; each with a
+  // size of 4 or 8 bytes. The same bytes are found in other places, too, where they tell no rate.
+  for (const name of [/\x78\xb5(?=[\x84\x88])/g, /\xb5(?=[\x84\x88])/g]) {
+    for (const found of head.matchAll(name)) {
+      const at = found.index + found[0].length, size = view.getUint8(at) & 127;
+      if (at + 1 + size > view.byteLength) break;
+      const rate = size === 4 ? view.getFloat32(at + 1) : view.getFloat64(at + 1);
+      if (Number.isInteger(rate) && rate >= LEAST_RATE && rate <= LARGEST_RATE) return rate;
+    }
   }
   return null;
 }
 
+const LEAST_RATE = 3000, LARGEST_RATE = 768000; // that a browser decodes at
 const USUAL_RATES = [48000, 44100];
 
 // Chromium makes floats of 16-bit samples by 1/32768 below zero and by 1/32767 above, which is a distortion that quiet bands of a loud
@@ -1139,7 +1144,7 @@ function inPage() {
       return opened;
     } catch (error) {
       switchOff(stream, context);
-      throw new Refusal(`The microphone is off, as what takes its sound could not be started: ${error.message ?? error} Load the page again, or choose a file.`);
+      throw new Refusal(`The microphone is off, as what takes its sound could not be started (${error.message ?? error}). Load the page again, or choose a file.`);
     }
   }
 

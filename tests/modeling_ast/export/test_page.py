@@ -165,9 +165,19 @@ def test_what_lies_beside_a_page_stays_when_it_is_replaced(capsys, without_expor
     assert (site / ".git").stat().st_ino == repository, "it is never moved"
     assert b"<title>after</title>" in after["index.html"]
     shown = capsys.readouterr().out
-    assert f"beside the page in {site} stays as it was: '.git', 'CNAME', 'README.md' and 1 more." in shown
+    assert f"beside the page in {site} stays as it was: '.git', 'CNAME', 'README.md' and 2 more." in shown
     size = sum(len(after[name]) for name in of_page) / 1e6
     assert f"a page of {len(of_page)} files, {size:.1f} MB" in shown
+
+
+def test_what_is_in_the_way_of_a_page_is_told_before_it_is_made(capsys, without_export, checkpoint, package, tmp_path):
+    site = tmp_path / "site"
+    assert export(checkpoint, site, package) == 0
+    shutil.rmtree(site / "runtime")
+    (site / "runtime").write_text("mine")
+    assert export(checkpoint, site, package, "--overwrite") == 2
+    assert "already exists" in capsys.readouterr().err
+    assert (site / "runtime").read_text() == "mine"
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])

@@ -323,6 +323,26 @@ def test_containers_are_read_at_the_rate_that_they_name(visits, checkpoints, tmp
     assert scores == pytest.approx({tag.label: tag.score for tag in expected.labels}, abs=TOLERANCE)
 
 
+def test_other_bytes_of_a_container_are_taken_for_no_rate(visits):
+    """Of a number that tells tracks apart, say, before the audio's own; and of two rates the one that is put out."""
+
+    def rate_of(content):
+        content = bytes.fromhex("1a45dfa3") + content + bytes(64)
+        return visits("many").evaluate("(bytes) => rateOf(Uint8Array.from(bytes).buffer)", list(content))
+
+    own = b"\xb5\x88" + struct.pack(">d", 22_050)
+    assert rate_of(own) == 22_050
+    for other in (
+        b"\x84" + struct.pack(">f", 1.2e20),
+        b"\x84" + struct.pack(">f", 7),
+        b"\x88" + struct.pack(">d", -44_100),
+    ):
+        assert rate_of(b"\x73\xc5\xb5" + other + own) == 22_050
+    put_out = b"\x78\xb5\x84" + struct.pack(">f", 44_100)
+    assert rate_of(own + put_out) == 44_100
+    assert rate_of(b"\xb5\x84" + struct.pack(">f", 1e9)) is None
+
+
 def wav_with(size, samples, behind=b""):
     """A WAV whose header says that so many bytes of samples follow; with all that is there it is as long as it says."""
     content = struct.pack("<4sIHHIIHH4sI", b"fmt ", 16, 1, 1, RATE, 2 * RATE, 2, 16, b"data", size) + samples + behind

@@ -93,12 +93,16 @@ def test_a_separator_at_its_end_makes_output_a_folder_for_one_recording_too(tag,
     assert (tmp_path / "label").read_text() == alone
 
 
-@pytest.mark.parametrize("output_format", ["csv", "text"])
-def test_a_folder_is_no_place_for_one_table(tag, clips, tmp_path, output_format, capsys):
+@pytest.mark.parametrize("output_format", ["csv", "audacity"])
+def test_a_name_with_a_separator_at_its_end_is_no_file(tag, clips, tmp_path, capsys, output_format):
+    place = tmp_path / "tags"
+    if output_format == "audacity":
+        place.write_text("mine")
     with pytest.raises(SystemExit, match="2"):
-        tag(clips[0], "--format", output_format, "--output", f"{tmp_path / 'tags'}{os.sep}")
-    assert f"--output {tmp_path / 'tags'} is a folder. Pass the name of a file in it." in capsys.readouterr().err
-    assert not (tmp_path / "tags").exists()
+        tag(clips[0], "--format", output_format, "--output", f"{place}{os.sep}")
+    why = f"{place} is a file" if output_format == "audacity" else "everything goes to one file"
+    assert f"--output {place}{os.sep} names a folder, but {why}. Type --output {place}" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.glob("tags*")] == ["tags"] * place.is_file()
 
 
 def test_names_that_are_made_like_those_of_others_are_refused(tmp_path):
