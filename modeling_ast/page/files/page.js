@@ -1144,7 +1144,7 @@ function inPage() {
       return opened;
     } catch (error) {
       switchOff(stream, context);
-      throw new Refusal(`The microphone is off, as what takes its sound could not be started (${error.message ?? error}). Load the page again, or choose a file.`);
+      throw new Refusal(`The microphone is off, as what takes its sound could not be started: ${String(error.message ?? error).replace(/[.]?$/, ".")} Load the page again, or choose a file.`);
     }
   }
 
