@@ -224,7 +224,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with hub_answers():
             args, clip_args = parse_arguments(sys.argv[1:] if argv is None else argv)
-            refuse_to_write_over_tables(args, clip_args)
+            if _written(args):
+                refuse_to_write_over_tables(args, clip_args)
             labels = common_labels(args.model_name_or_path)
             split, words = load_scored_clips(clip_args, args.split, labels)
             refuse_to_write_over_clips(args, split)
@@ -331,10 +332,10 @@ def refuse_to_write_over_tables(args: EvaluationArguments, clip_args: ClipArgume
     Raises:
         OutputError: if a table or a file of a model would be lost, or --output and --predictions are one file.
     """
-    named = (clip_args.dataset_name, clip_args.eval_file, clip_args.label_csv)
-    folders = (Path(folder_of(name)) for name in (*args.model_name_or_path, clip_args.dataset_name or "."))
-    read = [Path(name) for name in named if name and Path(name).is_file()]
-    read += [path for folder in folders for path in folder.glob("*") if path.name in READ or path.suffix in WEIGHTS]
+    named = [Path(name) for name in (clip_args.dataset_name, clip_args.eval_file, clip_args.label_csv) if name]
+    read = [path for path in named if path.is_file()]
+    for folder in (*named, *(Path(folder_of(model)) for model in args.model_name_or_path)):
+        read += [path for path in folder.glob("*") if path.name in READ or path.suffix in WEIGHTS]
     refuse_to_overwrite(read, _written(args), "the input")
 
 

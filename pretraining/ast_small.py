@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from modeling_ast.checkpoints.fields import CONFIG, EXTRACTOR
 from modeling_ast.system.atomic_files import give_usual_mode
 
 from .clips import TABLE
@@ -33,12 +34,8 @@ LICENSE = (
 )
 LABELLED = "labelled.csv"
 COLUMNS = ("file_name", "label", "recording")
-FILES = WEIGHTS, CONFIG, EXTRACTOR, CARD = (
-    "model.safetensors",
-    "config.json",
-    "preprocessor_config.json",
-    "README.md",
-)
+WEIGHTS, CARD = "model.safetensors", "README.md"
+FILES = {WEIGHTS, CONFIG, EXTRACTOR, CARD}
 LARGEST_FILE = 12_000_000  # bytes of the weights in the package
 HOW = (
     "It was trained in two stages, from random weights; below is the second one. Sets of labels were drawn by the shares in the recipes, "
@@ -201,7 +198,7 @@ def refuse_other_files(package: Path):
     Raises:
         SourceError: if there is more.
     """
-    others = sorted({path.name for path in package.iterdir()} - {*FILES}) if package.is_dir() else []
+    others = sorted({path.name for path in package.iterdir()} - FILES) if package.is_dir() else []
     if others:
         raise SourceError(
             f"{package} holds {others[0]}{', and more' * (len(others) > 1)}, which is no file of the checkpoint, and would be "

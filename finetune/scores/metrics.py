@@ -122,7 +122,7 @@ def classification_scores(
         `dict[str, float]`: the scores by their names.
 
     Raises:
-        ValueError: if thresholds were given for single labels.
+        ValueError: if thresholds were given for single labels, or an index is that of no label.
     """
     scores, references = np.asarray(predictions), np.asarray(references)
     if thresholds is not None:
