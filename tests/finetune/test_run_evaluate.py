@@ -275,6 +275,9 @@ def test_nothing_is_written_over_what_scores_are_made_of(models, rows, tmp_path,
     both = ["--output", scores, "--predictions", scores]
     assert main(["--model_name_or_path", models[2], "--dataset_name", table, *both]) == 2
     assert f"--predictions would write over {scores} of --output" in capsys.readouterr().err
+    Path("README.md").write_text("lies where the command is typed, and is no input")
+    flags = ["--eval_file", write_table(tmp_path / "scored.csv", of_test_split(copies)), flag, "README.md"]
+    assert main(["--model_name_or_path", models[2], *flags]) == 0
     for _ in range(2):  # its own results of before are replaced, wherever they lie
         flags = ["--dataset_name", table, flag, f"{models[2]}/scores.json"]
         assert main(["--model_name_or_path", models[2], *flags]) == 0

@@ -127,6 +127,16 @@ def test_sounddevice_without_its_library(monkeypatch):
     assert "force-reinstall" in doctor.check_package(Requirement("other"), "Packages", required=False).mend
 
 
+def test_sounddevice_that_is_broken_itself_is_installed_again(monkeypatch):
+    def fail(_name):
+        raise ImportError("cannot import name 'x'")
+
+    monkeypatch.setattr(doctor.importlib, "import_module", fail)
+    monkeypatch.setattr(doctor.importlib.metadata, "version", lambda _name: "0.5.6")
+    check = doctor.check_package(Requirement("sounddevice>=0.5.6"), "Packages", required=False)
+    assert check.mend == 'pip install --force-reinstall "sounddevice>=0.5.6"'
+
+
 def test_what_the_ffmpeg_program_is_for(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda _name: None)
     checks = {check.name: check for check in doctor.check_decoders()}
@@ -171,7 +181,8 @@ def test_an_installation_without_pytorch_is_whole(only_installed, monkeypatch, c
     training = lines[lines.index("For training, export and model folders") :]
     assert training[1].split()[:2] == ["torch", "-"]
     assert [line for line in lines if line.startswith("  sounddevice ")], "which needs no PyTorch"
-    assert len([line for line in lines if line.startswith("  onnxruntime ")]) == 1
+    for once in ("onnxruntime", "numpy", "soundfile", "soxr"):
+        assert len([line for line in lines if line.startswith(f"  {once} ")]) == 1, once
     (torchcodec,) = [line for line in lines if line.startswith("  torchcodec: M4A")]
     assert "torchcodec is not installed; the ffmpeg program " in torchcodec
     assert not [line for line in lines if line.startswith("  torchcodec: M4A") and "apt-get" in line]
